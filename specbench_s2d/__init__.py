@@ -1,0 +1,1 @@
+"""specbench_s2d."""

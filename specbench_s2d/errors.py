@@ -1,0 +1,47 @@
+"""Every mistake a person can make, as one family that the CLI catches once and prints as one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something a person gave cannot be used; the message says what, what is allowed, and what to do."""
+
+
+class UnknownNameError(UserError):
+    """A name that no registry, folder or file knows."""
+
+    @classmethod
+    def of(cls, kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
+        """Build the one-line message: what was given, the nearest names, then all of them."""
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        nearest = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+        allowed = f" Known: {', '.join(names)}." if names else ""
+        return cls(f"unknown {kind} {name!r}.{nearest}{allowed}{' ' + hint if hint else ''}")
+
+
+class QuestionFileError(UserError):
+    """A question file that cannot be read as questions; names the file, the line and what was expected."""
+
+
+class DataError(UserError):
+    """A training corpus that cannot be read as chats."""
+
+
+class ModelError(UserError):
+    """A checkpoint that cannot be found, read, or paired with the others of the run."""
+
+
+class PromptTooLongError(UserError):
+    """A prompt (and the tokens asked for) that does not fit the model's context."""
+
+
+class RunFolderError(UserError):
+    """A run folder that holds something else, or cannot be written."""
+
+
+class RecordSchemaError(UserError):
+    """Records of a schema version that this code does not read."""

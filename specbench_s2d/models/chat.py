@@ -1,0 +1,128 @@
+"""Chat templates: how a conversation becomes text, the same way for benchmarks and for training.
+
+A prompt is rendered by the tokenizer's own template where it has one, else by Vicuna's (Spec-Bench's
+targets carry none), else by what the person named. Training renders the same text in segments, so that
+the ids of an answer are exactly those that decoding would have to produce.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+from specbench_s2d.errors import UnknownNameError, UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Message(TypedDict):
+    """One turn of a conversation, in the format that training libraries share."""
+
+    role: str
+    content: str
+
+
+_VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+
+TEMPLATES: dict[str, str] = {
+    # Vicuna v1.1 and later (FastChat's "vicuna_v1.1"): the template of all Spec-Bench targets.
+    "vicuna": (
+        "{{ bos_token }}"
+        "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% else %}" + _VICUNA_SYSTEM + "{% endif %}"
+        "{% for m in messages %}"
+        "{% if m.role == 'user' %} USER: {{ m.content }}"
+        "{% elif m.role == 'assistant' %} ASSISTANT: {{ m.content }}{{ eos_token }}{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %} ASSISTANT:{% endif %}"
+    ),
+    "llama-2": (
+        "{% for m in messages %}"
+        "{% if m.role == 'user' %}{{ bos_token }}[INST] {{ m.content }} [/INST]"
+        "{% elif m.role == 'assistant' %} {{ m.content }} {{ eos_token }}{% endif %}{% endfor %}"
+    ),
+    # No roles at all: for base models, which continue text.
+    "plain": (
+        "{{ bos_token }}{% for m in messages %}{{ m.content }}"
+        "{% if m.role == 'assistant' %}{{ eos_token }}{% else %}\n{% endif %}{% endfor %}"
+    ),
+    # The demo family's own; each role is one token of its vocabulary.
+    "demo": (
+        "{{ bos_token }}{% for m in messages %}"
+        "{% if m.role == 'assistant' %}<|assistant|>{{ m.content | trim }}{{ eos_token }}"
+        "{% else %}<|user|>{{ m.content | trim }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A Jinja chat template bound to a tokenizer.
+
+    `name` is what the run records: `tokenizer`, a name of `TEMPLATES`, or the path of a file.
+    """
+
+    name: str
+    source: str
+    tokenizer: PreTrainedTokenizerBase
+
+    @classmethod
+    def choose(cls, tokenizer: PreTrainedTokenizerBase, name: str | None = None) -> ChatTemplate:
+        """Pick a template: `name` if given, else the tokenizer's own, else Vicuna's.
+
+        Raises `UserError` when `name` is neither a known template nor a readable Jinja file.
+        """
+        if name is None:
+            name = "tokenizer" if tokenizer.chat_template else "vicuna"
+        if name == "tokenizer":
+            if not tokenizer.chat_template:
+                raise UserError(
+                    "--template tokenizer: this tokenizer carries no chat template; "
+                    f"give one of {', '.join(sorted(TEMPLATES))} or a Jinja file."
+                )
+            return cls("tokenizer", str(tokenizer.chat_template), tokenizer)
+        if name in TEMPLATES:
+            return cls(name, TEMPLATES[name], tokenizer)
+        if Path(name).is_file():
+            return cls(name, Path(name).read_text(encoding="utf-8"), tokenizer)
+        raise UnknownNameError.of("template", name, [*TEMPLATES, "tokenizer"], "Or the path of a Jinja file.")
+
+    def render(self, messages: Sequence[Message], answer_next: bool = True) -> str:
+        """The conversation as text; with `answer_next`, up to where the assistant's next answer starts."""
+        text = self.tokenizer.apply_chat_template(
+            list(messages), chat_template=self.source, tokenize=False, add_generation_prompt=answer_next
+        )
+        assert isinstance(text, str)
+        return text
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """Prompt ids of a conversation that the assistant is to continue."""
+        ids = self.tokenizer.encode(self.render(messages), add_special_tokens=False)
+        return [int(i) for i in ids]
+
+    def segments(self, messages: Sequence[Message]) -> list[tuple[str, bool]]:
+        """Split a finished conversation into (text, is_answer) pieces whose concatenation is its rendering.
+
+        An answer's piece ends with the template's end-of-answer token, which the model must learn to emit.
+        Raises `UserError` for a template under which an earlier turn's text changes as turns are added.
+        """
+        pieces: list[tuple[str, bool]] = []
+        done = ""
+        for i, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            prompt = self.render(messages[:i])
+            whole = self.render(messages[: i + 1], answer_next=False)
+            if not (prompt.startswith(done) and whole.startswith(prompt)):
+                raise UserError(
+                    f"template {self.name!r} rewrites earlier turns, so answers cannot be told from prompts; "
+                    "train with another --template."
+                )
+            pieces += [(prompt[len(done) :], False), (whole[len(prompt) :], True)]
+            done = whole
+        return pieces

@@ -1,0 +1,178 @@
+"""Chat corpora: read, split, encode, and pack into fixed-length sequences.
+
+Shapes: `B` sequences, `T` positions. A packed sequence is `T + 1` ids, so that inputs and targets are its
+first and last `T`; `learn` marks the ids that count in the loss.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from specbench_s2d.errors import DataError
+from specbench_s2d.models.chat import ChatTemplate, Message
+
+# One prompt in this many goes to validation, chosen by a hash of its first turn, so that two answers to
+# the same prompt never fall on different sides.
+HELD_OUT_ONE_IN = 50
+
+
+@dataclass(frozen=True)
+class Chat:
+    """One conversation of a corpus and the suite it belongs to."""
+
+    suite: str
+    messages: list[Message]
+
+    @property
+    def held_out(self) -> bool:
+        digest = hashlib.sha256(self.messages[0]["content"].encode()).digest()
+        return int.from_bytes(digest[:8], "big") % HELD_OUT_ONE_IN == 0
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One conversation as ids, with the answers' ids marked."""
+
+    suite: str
+    ids: npt.NDArray[np.int32]
+    answer: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A whole training set: `ids_BT` and `learn_BT`, both (B, T + 1)."""
+
+    ids_BT: npt.NDArray[np.int32]
+    learn_BT: npt.NDArray[np.bool_]
+
+
+def read_chats(sources: Iterable[str], columns: str = "messages") -> list[Chat]:
+    """Read chats from JSONL files (`.jsonl`, `.jsonl.gz`), folders of them, or `hub:owner/name[:split]`.
+
+    Raises `DataError` naming the file, the line and what was expected.
+    """
+    chats: list[Chat] = []
+    for source in sources:
+        chats += _read_hub(source[4:], columns) if source.startswith("hub:") else list(_read_path(Path(source)))
+    if not chats:
+        raise DataError(f"no chats in {', '.join(sources) or 'the data given'}: give JSONL files of chats, --data PATH.")
+    return chats
+
+
+def _read_path(path: Path) -> Iterator[Chat]:
+    if path.is_dir():
+        files = sorted([*path.glob("*.jsonl"), *path.glob("*.jsonl.gz")])
+        if not files:
+            raise DataError(f"{path}: no .jsonl or .jsonl.gz file in this folder.")
+        for file in files:
+            yield from _read_path(file)
+        return
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder; give chat JSONL by path, or hub:owner/name.")
+    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    with opened as lines:
+        try:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _parse_chat(line, f"{path}:{number}", default_suite=path.name.split(".")[0])
+        except (gzip.BadGzipFile, EOFError) as error:
+            raise DataError(f"{path}: not a whole gzip file ({error}); fetch it again.") from error
+
+
+def _parse_chat(line: bytes, where: str, default_suite: str) -> Chat:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{where}: expected one JSON object in UTF-8, got {line[:40]!r} ({error}).") from error
+    return _to_chat(row, where, default_suite)
+
+
+def _to_chat(row: Any, where: str, default_suite: str, column: str = "messages") -> Chat:
+    messages = row.get(column) if isinstance(row, dict) else None
+    ok = isinstance(messages, list) and len(messages) >= 2
+    ok = ok and all(
+        isinstance(m, dict)
+        and m.get("role") in ("system", "user", "assistant")
+        and isinstance(m.get("content"), str)
+        for m in messages or []
+    )
+    if not ok:
+        raise DataError(
+            f'{where}: expected {{"{column}": [{{"role": "user"|"assistant", "content": text}}, …]}} '
+            f"with at least two turns, got {str(row)[:80]}."
+        )
+    suite = row.get("suite", default_suite)
+    turns = [Message(role=m["role"], content=m["content"]) for m in messages or []]
+    return Chat(str(suite), turns)
+
+
+def _read_hub(name: str, column: str) -> list[Chat]:
+    from datasets import load_dataset
+
+    repo, _, split = name.partition(":")
+    try:
+        rows = load_dataset(repo, split=split or "train")
+    except Exception as error:  # the hub client raises many unrelated types
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"hub:{name}: the data set could not be loaded ({first}).") from error
+    return [_to_chat(row, f"hub:{name} row {i}", repo.split("/")[-1], column) for i, row in enumerate(rows)]
+
+
+def encode_chats(chats: list[Chat], template: ChatTemplate, batch: int = 4096) -> list[Encoded]:
+    """Encode every chat segment by segment: an answer's ids never share a token with its prompt's text."""
+    encoded: list[Encoded] = []
+    for start in range(0, len(chats), batch):
+        part = chats[start : start + batch]
+        pieces = [template.segments(chat.messages) for chat in part]
+        flat = [text for chat_pieces in pieces for text, _ in chat_pieces]
+        ids = iter(template.tokenizer(flat, add_special_tokens=False)["input_ids"])
+        for chat, chat_pieces in zip(part, pieces, strict=True):
+            runs = [(next(ids), is_answer) for _, is_answer in chat_pieces]
+            encoded.append(
+                Encoded(
+                    chat.suite,
+                    np.concatenate([np.asarray(run, dtype=np.int32) for run, _ in runs]),
+                    np.concatenate([np.full(len(run), is_answer) for run, is_answer in runs]),
+                )
+            )
+    return encoded
+
+
+def pack(encoded: list[Encoded], length: int, answers_only: bool, seed: int) -> Packed:
+    """Shuffle the chats and lay them end to end into rows of `length + 1` ids; the ragged last row is dropped."""
+    order = np.random.default_rng(seed).permutation(len(encoded))
+    ids = np.concatenate([encoded[i].ids for i in order])
+    learn = np.concatenate([encoded[i].answer for i in order]) if answers_only else np.ones(len(ids), dtype=bool)
+    rows = len(ids) // (length + 1)
+    if rows == 0:
+        raise DataError(f"the data holds {len(ids)} tokens, fewer than one sequence of {length + 1}; lower --length.")
+    used = rows * (length + 1)
+    return Packed(ids[:used].reshape(rows, length + 1), learn[:used].reshape(rows, length + 1))
+
+
+def batch_rows(rows: int, batch: int, step: int, seed: int) -> npt.NDArray[np.int64]:
+    """Row numbers of one optimiser step: a pure function of the step, so that a resumed run sees the same data."""
+    wanted = np.arange(step * batch, (step + 1) * batch)
+    epochs, places = wanted // rows, wanted % rows
+    orders = {e: np.random.default_rng((seed, int(e))).permutation(rows) for e in np.unique(epochs)}
+    return np.array([orders[e][p] for e, p in zip(epochs, places, strict=True)], dtype=np.int64)
+
+
+def held_out_by_suite(encoded: list[Encoded], per_suite: int, length: int) -> dict[str, list[Encoded]]:
+    """The first `per_suite` held-out chats of each suite, cut to `length` ids, that still hold answer tokens."""
+    chosen: dict[str, list[Encoded]] = {}
+    for chat in encoded:
+        cut = Encoded(chat.suite, chat.ids[: length + 1], chat.answer[: length + 1])
+        bucket = chosen.setdefault(chat.suite, [])
+        if len(bucket) < per_suite and cut.answer.any():
+            bucket.append(cut)
+    return {suite: chats for suite, chats in sorted(chosen.items()) if chats}
