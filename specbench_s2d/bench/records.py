@@ -1,0 +1,97 @@
+"""The record: one JSON line per (target, decoder label, question, turn, repeat). Units stand in the names."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from specbench_s2d.errors import RecordSchemaError
+
+SCHEMA_VERSION = 1
+
+
+class Divergence(BaseModel):
+    """How a lossless greedy output compares with AR's: where they part, and by how little they might.
+
+    `position` counts new tokens from 0; `margin` is the gap between the two best logits there.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdict: Literal["identical", "near_tie", "mismatch"]
+    position: int | None = None
+    margin: float | None = None
+
+
+class Record(BaseModel):
+    """One turn, decoded once. Fields that nothing measured are None; `reasons` says why, by field name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run_id: str
+    schema_version: int = SCHEMA_VERSION
+    key: str
+    status: Literal["ok", "failed", "skipped"]
+    error: str | None = None
+
+    target: str
+    decoder: str
+    label: str
+    draft: str | None = None
+    decoder_options: dict[str, Any]
+    lossy: bool
+    suite: str
+    category: str
+    question_id: int | str
+    turn: int
+    repeat: int
+    seed: int
+
+    prompt_hash: str | None = None
+    prompt_tokens: int | None = None
+    prompt_truncated: bool = False
+    new_tokens: int | None = None
+    retokenized_tokens: int | None = None
+    stop: Literal["eos", "length"] | None = None
+    output_ids: list[int] | None = None
+    output_text: str | None = None
+
+    prefill_s: float | None = None
+    decode_s: float | None = None
+    total_s: float | None = None
+    draft_s: float | None = None
+    verify_s: float | None = None
+    other_s: float | None = None
+
+    target_passes: int | None = None
+    drafted: int | None = None
+    accepted: int | None = None
+    drafted_per_step: list[int] | None = None
+    accepted_per_step: list[int] | None = None
+    emitted_per_step: list[int] | None = None
+    exit_depths: list[int] | None = None
+
+    nll_sum: float | None = None
+    perplexity: float | None = None
+    quality: dict[str, float | None] | None = None
+    divergence: Divergence | None = None
+    energy_j: float | None = None
+    reasons: dict[str, str] = {}
+
+
+# The fields that differ between two runs of the same cell on the same machine.
+TIMING_FIELDS = frozenset(
+    {"run_id", "prefill_s", "decode_s", "total_s", "draft_s", "verify_s", "other_s", "energy_j"}
+)
+
+
+def parse_record(row: dict[str, Any], where: str) -> Record:
+    """A record from its JSON object; raises `RecordSchemaError` for a version this code does not read."""
+    version = row.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise RecordSchemaError(
+            f"{where}: records of schema version {version}; this code reads {SCHEMA_VERSION}. "
+            "Read them with the release that wrote them, or run again."
+        )
+    return Record.model_validate(row)

@@ -1,0 +1,61 @@
+"""Names to classes, lazily: nothing is imported until it is asked for, and installed packages may add more.
+
+A package adds a decoder with an entry point, for example in its pyproject:
+
+    [project.entry-points."specbench_s2d.decoders"]
+    my-decoder = "my_package.decoder:MyDecoder"
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from specbench_s2d.errors import UnknownNameError, UserError
+
+
+class Registry:
+    """One kind of name. `builtin` maps names to `"module:Class"`; the entry-point group adds to it."""
+
+    def __init__(self, kind: str, builtin: dict[str, str]) -> None:
+        self.kind = kind
+        self._builtin = builtin
+
+    def paths(self) -> dict[str, str]:
+        """Every name with its `"module:Class"`; a built-in name cannot be taken by another package."""
+        added = {entry.name: entry.value for entry in entry_points(group=f"specbench_s2d.{self.kind}s")}
+        return {**added, **self._builtin}
+
+    def names(self) -> list[str]:
+        return sorted(self.paths())
+
+    def load(self, name: str) -> Any:
+        """The class behind `name`; raises `UnknownNameError` with the nearest names."""
+        path = self.paths().get(name)
+        if path is None:
+            raise UnknownNameError.of(self.kind, name, self.names())
+        module, _, attribute = path.partition(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"{self.kind} {name!r} is registered as {path!r}, which cannot be imported ({error}).") from error
+
+
+# A decoder's drafter and verifier pair up freely: `sd` is `chain+token`, and any `DRAFTER+VERIFIER` works.
+decoders = Registry(
+    "decoder",
+    {
+        "ar": "specbench_s2d.decoding.autoregressive:Autoregressive",
+        "sd": "specbench_s2d.decoding.speculative:SpeculativeDecoding",
+    },
+)
+drafters = Registry("drafter", {"chain": "specbench_s2d.decoding.drafters.chain:ChainDrafter"})
+verifiers = Registry("verifier", {"token": "specbench_s2d.decoding.verifiers.token:TokenVerifier"})
+suites = Registry(
+    "suite",
+    {
+        name: f"specbench_s2d.suites:{name.upper()}"
+        for name in ("mt_bench", "translation", "summarization", "qa", "math_reasoning", "rag")
+    },
+)

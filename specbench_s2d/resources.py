@@ -1,0 +1,29 @@
+"""Where the package's data lies: inside an installed wheel, or at the top of a source checkout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+_BUNDLED = _PACKAGE / "_data"
+
+
+def data_folder(name: str) -> Path:
+    """The folder `suites` or `results/published`, wherever this installation keeps it."""
+    bundled = _BUNDLED / name
+    return bundled if bundled.is_dir() else _PACKAGE.parent / name
+
+
+def demo_folder() -> Path:
+    """The folder of the embedded model family (one Hugging Face folder per member)."""
+    return _PACKAGE / "demo"
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: SPECBENCH_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("SPECBENCH_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "specbench-s2d"
