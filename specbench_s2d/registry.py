@@ -50,7 +50,13 @@ decoders = Registry(
         "sd": "specbench_s2d.decoding.speculative:SpeculativeDecoding",
     },
 )
-drafters = Registry("drafter", {"chain": "specbench_s2d.decoding.drafters.chain:ChainDrafter"})
+drafters = Registry(
+    "drafter",
+    {
+        "none": "specbench_s2d.decoding.drafters.none:NoDrafter",
+        "chain": "specbench_s2d.decoding.drafters.chain:ChainDrafter",
+    },
+)
 verifiers = Registry("verifier", {"token": "specbench_s2d.decoding.verifiers.token:TokenVerifier"})
 suites = Registry(
     "suite",

@@ -1,0 +1,95 @@
+"""What a decoder is, and how a drafter and a verifier make one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import create_model
+
+from specbench_s2d.decoding.loop import Limits, decode
+from specbench_s2d.decoding.sampling import Sampler
+from specbench_s2d.decoding.types import Generation, Options
+from specbench_s2d.errors import ModelError, UserError
+from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.load import check_pair
+
+DraftKind = Literal["none", "plain", "nested"]
+
+
+class Decoder(ABC):
+    """One way to generate from a target. Subclasses say their `Options`, whether they are `lossy`, and their draft.
+
+    `label` names the decoder with the options that differ from the defaults: what tables and records are keyed by.
+    """
+
+    Options: ClassVar[type[Options]] = Options
+    lossy: ClassVar[bool] = False
+    draft_kind: ClassVar[DraftKind] = "none"
+
+    def __init__(self, target: LanguageModel, draft: LanguageModel | None, options: Options, label: str = "") -> None:
+        self.target, self.draft, self.options, self.label = target, draft, options, label
+        if self.draft_kind != "none":
+            if draft is None:
+                raise UserError(f"decoder {label!r} needs a draft model; give --draft NAME or {label}:draft=NAME.")
+            check_pair(target, draft)
+            if draft is target:
+                raise ModelError(f"{target.name} cannot draft for itself: the two share one cache; load it a second time.")
+
+    @property
+    def context(self) -> int:
+        """The longest sequence that target and draft can both hold."""
+        return min(self.target.context, self.draft.context if self.draft else self.target.context)
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        ignore_eos: bool = False,
+    ) -> Generation:
+        """Decode after `prompt_ids`, up to and including the first EOS, at most `max_new_tokens`.
+
+        Raises `PromptTooLongError` when prompt and new tokens do not fit the context, `UserError` for a temperature
+        below 0 or a top-k or top-p out of range.
+        """
+        if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
+            raise UserError(
+                f"temperature {temperature}, top_k {top_k}, top_p {top_p}: temperature and top_k are at least 0, top_p in (0, 1]."
+            )
+        limits = Limits(self.context, max_new_tokens, frozenset() if ignore_eos else self.target.eos_ids)
+        limits.check(len(prompt_ids))
+        return self._run(prompt_ids, limits, Sampler(temperature, top_k, top_p, seed, self.target.device))
+
+    @abstractmethod
+    def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation: ...
+
+
+class PairDecoder(Decoder):
+    """A drafter and a verifier over the one loop. Its options are those of both, and `draft`."""
+
+    drafter_class: ClassVar[Any]
+    verifier_class: ClassVar[Any]
+
+    def __init_subclass__(cls) -> None:
+        bases = (cls.drafter_class.Options, cls.verifier_class.Options)
+        fields: dict[str, Any] = {} if cls.drafter_class.draft_kind == "none" else {"draft": (str | None, None)}
+        cls.Options = create_model(f"{cls.__name__}Options", __base__=bases, **fields)
+        cls.lossy = cls.verifier_class.lossy
+        cls.draft_kind = cls.drafter_class.draft_kind
+
+    def __init__(self, target: LanguageModel, draft: LanguageModel | None, options: Options, label: str = "") -> None:
+        super().__init__(target, draft, options, label)
+        self.drafter = self.drafter_class(draft, _part(options, self.drafter_class.Options))
+        self.verifier = self.verifier_class(_part(options, self.verifier_class.Options))
+
+    def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation:
+        return decode(self.target, self.drafter, self.verifier, prompt_ids, limits, sampler)
+
+
+def _part(options: Options, kind: type[Options]) -> Options:
+    return kind(**{name: getattr(options, name) for name in kind.model_fields})

@@ -1,0 +1,32 @@
+"""The empty drafter: proposes nothing, so that the loop is plain autoregressive decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+
+from specbench_s2d.decoding.sampling import Sampler
+from specbench_s2d.decoding.types import Options, Proposal
+
+
+class NoDrafter:
+    """Proposes no tokens; every step is one target pass and one token."""
+
+    draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "none"
+
+    class Options(Options):
+        """None."""
+
+    def __init__(self, draft: None, options: NoDrafter.Options) -> None:
+        self._nothing = Proposal(torch.empty(0, dtype=torch.long))
+
+    def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
+        """Nothing to prepare."""
+
+    def propose(self, context: Sequence[int], room: int) -> Proposal:
+        return self._nothing
+
+    def settle(self, committed: int, accepted: int, drafted: int) -> None:
+        """Nothing to forget."""

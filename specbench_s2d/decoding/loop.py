@@ -1,0 +1,118 @@
+"""The one loop: draft, verify, commit. Every drafter-and-verifier method, and plain decoding, is this loop.
+
+    prefill the prompt, emit the first token
+    repeat: proposal = drafter.propose(context)
+            logits   = target.extend(last token + proposal)      # one target pass
+            verdict  = verifier.judge(proposal, logits)
+            commit accepted + next; roll target and drafter back to it; record a Step
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal
+
+import torch
+
+from specbench_s2d.decoding.sampling import Sampler
+from specbench_s2d.decoding.types import Drafter, Generation, Proposal, Step, Verifier
+from specbench_s2d.errors import PromptTooLongError, UserError
+from specbench_s2d.models.base import LanguageModel
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a generation ends: the context both models share, the tokens asked for, and the ids that end an answer."""
+
+    context: int
+    max_new_tokens: int
+    eos_ids: frozenset[int]
+
+    def check(self, prompt_tokens: int) -> None:
+        """Raise `PromptTooLongError` when the prompt and the new tokens do not fit the context."""
+        if self.max_new_tokens < 1:
+            raise UserError(f"max_new_tokens {self.max_new_tokens}: at least 1.")
+        if prompt_tokens < 1:
+            raise UserError("the prompt is empty: give at least one token.")
+        if prompt_tokens + self.max_new_tokens > self.context:
+            raise PromptTooLongError(
+                f"a prompt of {prompt_tokens:,} tokens and {self.max_new_tokens:,} new ones need "
+                f"{prompt_tokens + self.max_new_tokens:,} positions; the context holds {self.context:,}. "
+                "Lower --max-new-tokens, or see --long-prompts skip|truncate."
+            )
+
+    def cut(self, ids: list[int], already: int) -> tuple[list[int], Literal["eos", "length"] | None]:
+        """`ids` up to the first EOS or the token limit, and which of the two ended it."""
+        room = self.max_new_tokens - already
+        for i, token in enumerate(ids[:room]):
+            if token in self.eos_ids:
+                return ids[: i + 1], "eos"
+        return ids[:room], "length" if len(ids) >= room else None
+
+
+def decode(
+    target: LanguageModel,
+    drafter: Drafter,
+    verifier: Verifier,
+    prompt_ids: Sequence[int],
+    limits: Limits,
+    sampler: Sampler,
+) -> Generation:
+    """Generate after `prompt_ids`; raises `PromptTooLongError` when it cannot fit."""
+    limits.check(len(prompt_ids))
+    started = perf_counter()
+    target.reset()
+    logits_BTV = target.extend(torch.tensor([list(prompt_ids)], device=target.device), last_only=True)
+    drafter.start(prompt_ids, sampler)
+    first = sampler.pick(logits_BTV[0, -1])
+    prefilled = perf_counter()
+    ids, stop = limits.cut([first], 0)
+    context, steps = [*prompt_ids, *ids], list[Step]()
+    while stop is None:
+        step, stop = _step(target, drafter, verifier, context, len(ids), limits, sampler)
+        context += step.emitted
+        ids += step.emitted
+        steps.append(step)
+    return Generation(ids, steps, stop, prefilled - started, perf_counter() - prefilled)
+
+
+def _step(
+    target: LanguageModel,
+    drafter: Drafter,
+    verifier: Verifier,
+    context: list[int],
+    already: int,
+    limits: Limits,
+    sampler: Sampler,
+) -> tuple[Step, Literal["eos", "length"] | None]:
+    started = perf_counter()
+    proposal = drafter.propose(context, limits.context - len(context))
+    drafted = [int(i) for i in proposal.ids_G.tolist()]
+    drafted_at = perf_counter()
+    verdict = verifier.judge(proposal, _target_logits(target, context[-1], proposal), sampler)
+    verified_at = perf_counter()
+    committed = len(context) + verdict.accepted
+    target.rollback(committed)
+    drafter.settle(committed, verdict.accepted, len(drafted))
+    emitted, stop = limits.cut([*drafted[: verdict.accepted], verdict.next_id], already)
+    step = Step(
+        drafted,
+        verdict.accepted,
+        emitted,
+        parents=proposal.parents,
+        exit_depths=proposal.exit_depths,
+        draft_logprobs=proposal.logprobs,
+        seconds=perf_counter() - started,
+        draft_s=drafted_at - started,
+        verify_s=verified_at - drafted_at,
+    )
+    return step, stop
+
+
+def _target_logits(target: LanguageModel, last: int, proposal: Proposal) -> torch.Tensor:
+    """Logits (G + 1, V) after the last context token and after each proposed one: one target pass."""
+    last_1 = torch.tensor([last], device=target.device)
+    ids_T = torch.cat((last_1, proposal.ids_G)) if len(proposal.ids_G) else last_1
+    return target.extend(ids_T[None])[0]

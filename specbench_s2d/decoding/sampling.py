@@ -1,0 +1,67 @@
+"""Tensor maths of choosing a token: temperature, top-k, top-p, draws. Shapes: `T` rows, `V` vocabulary."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def probabilities(logits_TV: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
+    """Next-token distributions (T, V), float32, after temperature, then top-k, then top-p.
+
+    `temperature` > 0. `top_k` 0 keeps all; ties at the k-th logit are all kept. `top_p` keeps the smallest set of
+    best tokens whose probability reaches it (the token that crosses it included), as transformers does.
+    """
+    scaled_TV = logits_TV.float() / temperature
+    if 0 < top_k < scaled_TV.shape[-1]:
+        kth_T1 = scaled_TV.topk(top_k, dim=-1).values[..., -1:]
+        scaled_TV = scaled_TV.masked_fill(scaled_TV < kth_T1, float("-inf"))
+    probs_TV = scaled_TV.softmax(-1)
+    if top_p < 1.0:
+        sorted_TV, order_TV = probs_TV.sort(dim=-1, descending=True)
+        before_TV = sorted_TV.cumsum(-1) - sorted_TV
+        dropped_TV = torch.zeros_like(before_TV, dtype=torch.bool).scatter(-1, order_TV, before_TV >= top_p)
+        probs_TV = probs_TV.masked_fill(dropped_TV, 0.0)
+        probs_TV = probs_TV / probs_TV.sum(-1, keepdim=True)
+    return probs_TV
+
+
+def residual(p_V: Tensor, q_V: Tensor) -> Tensor:
+    """normalise(max(0, p - q)): what a rejected proposal leaves to draw from (Leviathan et al. 2023, eq. 2.3)."""
+    left_V = (p_V - q_V).clamp_min(0)
+    total = left_V.sum()
+    # p = q to the last bit rejects with probability 0 only in exact arithmetic; then p itself is the residual.
+    return left_V / total if total > 0 else p_V
+
+
+class Sampler:
+    """The run's way of choosing: greedy at temperature 0, else draws from a seeded generator."""
+
+    def __init__(
+        self, temperature: float, top_k: int, top_p: float, seed: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
+        self._generator = torch.Generator(device=device)
+        self._generator.manual_seed(seed)
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
+
+    def probs(self, logits_TV: Tensor) -> Tensor:
+        """The run's distributions (T, V); only where it samples."""
+        assert not self.greedy
+        return probabilities(logits_TV, self.temperature, self.top_k, self.top_p)
+
+    def draw(self, probs_V: Tensor) -> Tensor:
+        """One id (1,) from a distribution (V,)."""
+        return torch.multinomial(probs_V, 1, generator=self._generator)
+
+    def uniforms(self, count: int, device: torch.device) -> Tensor:
+        """`count` numbers in [0, 1)."""
+        return torch.rand(count, generator=self._generator, device=device)
+
+    def pick(self, logits_V: Tensor) -> int:
+        """The next token id: argmax at temperature 0, a draw otherwise."""
+        chosen = logits_V.argmax() if self.greedy else self.draw(self.probs(logits_V[None])[0])
+        return int(chosen)

@@ -1,0 +1,123 @@
+"""Decoder specifications: `sd`, `ar,sd`, `sd:draft=demo-tiny,gamma=3`, `chain+token`; their labels; building them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from specbench_s2d import registry
+from specbench_s2d.decoding.decoder import Decoder, PairDecoder
+from specbench_s2d.decoding.types import Options
+from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.models.base import LanguageModel
+
+
+@dataclass(frozen=True)
+class DecoderSpec:
+    """A decoder as asked for: its class, its options, and its label."""
+
+    name: str
+    kind: type[Decoder]
+    options: Options
+
+    @property
+    def label(self) -> str:
+        """The name, with the options that differ from the defaults in the order the class declares them."""
+        fields = type(self.options).model_fields
+        changed = [n for n in fields if getattr(self.options, n) != fields[n].default]
+        shown = ",".join(f"{n}={_text(getattr(self.options, n))}" for n in changed)
+        return f"{self.name}:{shown}" if shown else self.name
+
+    @property
+    def draft(self) -> str | None:
+        """The draft that the options name, if any."""
+        return getattr(self.options, "draft", None)
+
+    def build(self, target: LanguageModel, draft: LanguageModel | None) -> Decoder:
+        return self.kind(target, draft, self.options, self.label)
+
+
+def decoder_class(name: str) -> type[Decoder]:
+    """The class of a registered decoder, or of any `DRAFTER+VERIFIER` pair; either half may be a decoder's name."""
+    if "+" not in name:
+        loaded: type[Decoder] = registry.decoders.load(name)
+        return loaded
+    left, _, right = name.partition("+")
+    halves = {"drafter_class": _half(left, registry.drafters, "drafter_class")}
+    halves["verifier_class"] = _half(right, registry.verifiers, "verifier_class")
+    return type(name, (PairDecoder,), {**halves, "__doc__": f"{left} drafter with {right} verifier."})
+
+
+def _half(name: str, parts: registry.Registry, attribute: str) -> Any:
+    if name in parts.names():
+        return parts.load(name)
+    if name in registry.decoders.names():
+        half = getattr(registry.decoders.load(name), attribute, None)
+        if half is not None:
+            return half
+    raise UnknownNameError.of(parts.kind, name, [*parts.names(), *registry.decoders.names()])
+
+
+def parse_decoder(text: str) -> DecoderSpec:
+    """One decoder from `NAME` or `NAME:option=value,option=value`; raises `UserError` in one line."""
+    name, _, listed = text.partition(":")
+    options: dict[str, Any] = {}
+    for item in filter(None, listed.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals or not value:
+            raise UserError(f"decoder {text!r}: {item!r} is not option=value; write {name}:option=value,option=value.")
+        if key.strip() in options:
+            raise UserError(f"decoder {text!r}: option {key.strip()!r} is given twice; give it once.")
+        options[key.strip()] = value.strip()
+    return make_spec(name.strip(), options)
+
+
+def make_spec(name: str, options: dict[str, Any]) -> DecoderSpec:
+    """A decoder by its name and options; raises `UserError` naming the option that is wrong, and what is allowed."""
+    kind = decoder_class(name)
+    for key in options:
+        if key not in kind.Options.model_fields:
+            known = kind.Options.model_fields
+            raise UnknownNameError.of(f"option of decoder {name!r}:", key, known, "" if known else "It has no options.")
+    try:
+        return DecoderSpec(name, kind, kind.Options(**options))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = str(problem["loc"][0])
+        reasons = " or ".join(e["msg"][0].lower() + e["msg"][1:] for e in error.errors() if e["loc"][0] == key)
+        raise UserError(f"decoder {name!r}: {key}={problem['input']}: {reasons}.") from error
+
+
+def parse_decoders(texts: Iterable[str]) -> list[DecoderSpec]:
+    """All decoders of a run, in order, by label; a text without a colon may list names by comma."""
+    found: dict[str, DecoderSpec] = {}
+    for text in texts:
+        names = [text] if ":" in text else [part for part in text.split(",") if part.strip()]
+        for name in names:
+            spec = parse_decoder(name)
+            found.setdefault(spec.label, spec)
+    if not found:
+        raise UserError(f"no decoder given; known: {', '.join(registry.decoders.names())}.")
+    return list(found.values())
+
+
+def build_decoder(
+    decoder: str, target: LanguageModel, draft: LanguageModel | None = None, **options: Any
+) -> Decoder:
+    """A decoder for `target` by its name with keyword options, or by the command line's string.
+
+    Raises `UserError` for a name, an option or a pair of models that does not fit.
+    """
+    if ":" in decoder and options:
+        raise UserError(f"build_decoder({decoder!r}, …): give options in the string or as keywords, not both.")
+    spec = parse_decoder(decoder) if ":" in decoder else make_spec(decoder, options)
+    if spec.draft and draft is not None and draft.name != spec.draft:
+        raise UserError(f"decoder {spec.label!r} names draft {spec.draft!r}, but {draft.name!r} was given.")
+    return spec.build(target, draft)
+
+
+def _text(value: Any) -> str:
+    return "+".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,97 @@
+"""What flows through the decoding loop: proposals, verdicts, steps, and the finished generation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from specbench_s2d.decoding.sampling import Sampler
+
+
+class Options(BaseModel):
+    """Base of every drafter's, verifier's and decoder's options: unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Tokens a drafter proposes after the context.
+
+    `ids_G` (G,) on the model's device. `q_GV`: the draft's distribution at each of them, None where the draft chose
+    greedily (a one-hot q). `logprobs` and `exit_depths`: one per token, where the drafter knows them. `parents`: for a
+    tree, each token's parent index (-1: the context), else None.
+    """
+
+    ids_G: Tensor
+    q_GV: Tensor | None = None
+    logprobs: list[float] | None = None
+    exit_depths: list[int] = field(default_factory=list)
+    parents: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How many proposed tokens are accepted, and the token that follows them."""
+
+    accepted: int
+    next_id: int
+
+
+@dataclass
+class Step:
+    """One commit after the first token; `seconds` is its wall time, of which `draft_s` and `verify_s`."""
+
+    drafted: list[int]
+    accepted: int
+    emitted: list[int]
+    passes: int = 1
+    parents: list[int] | None = None
+    exit_depths: list[int] = field(default_factory=list)
+    draft_logprobs: list[float] | None = None
+    seconds: float = 0.0
+    draft_s: float = 0.0
+    verify_s: float = 0.0
+
+
+@dataclass
+class Generation:
+    """New tokens and how they came about; `ids = [first] + the emitted of every step`."""
+
+    ids: list[int]
+    steps: list[Step]
+    stop: Literal["eos", "length"]
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        return self.prefill_s + self.decode_s
+
+
+class Drafter(Protocol):
+    """Proposes tokens; keeps a cache of its own in step with the context."""
+
+    def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
+        """Begin a generation: run the prompt through the draft, and reset any schedule."""
+        ...
+
+    def propose(self, context: Sequence[int], room: int) -> Proposal:
+        """Up to `room` tokens after `context` (prompt and all emitted ids)."""
+        ...
+
+    def settle(self, committed: int, accepted: int, drafted: int) -> None:
+        """Forget cached positions from `committed` on; learn that `accepted` of `drafted` tokens were."""
+        ...
+
+
+class Verifier(Protocol):
+    """Judges a proposal by the target's logits."""
+
+    def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
+        """`logits_TV` (G + 1, V): after the last context token, then after each proposed token."""
+        ...

@@ -1,0 +1,138 @@
+"""Find a checkpoint by name, path or hub id, and read its safetensors; nothing else is ever loaded as weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from specbench_s2d.errors import ModelError, UnknownNameError
+from specbench_s2d.resources import demo_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.jinja", "tokenizer*"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with a Hugging Face checkpoint. `name` is what a person called it."""
+
+    name: str
+    folder: Path
+    revision: str | None = None
+
+    @property
+    def weight_files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.safetensors"))
+
+    def sha256(self) -> str:
+        """Hash of all weight files, in the order of their names; the hub's own hash where it is known."""
+        whole = hashlib.sha256()
+        for file in self.weight_files:
+            blob = file.resolve()
+            whole.update(blob.name.encode() if re.fullmatch(r"[0-9a-f]{64}", blob.name) else _file_digest(blob))
+        return whole.hexdigest()
+
+
+def demo_names() -> list[str]:
+    """Members of the embedded family that are there."""
+    return sorted(path.parent.name for path in demo_folder().glob("demo-*/config.json"))
+
+
+def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
+    """Resolve a demo name, a folder, or a hub id (`owner/name` or `owner/name@revision`).
+
+    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses or the files are not safetensors.
+    """
+    if name in demo_names():
+        return _checked(Checkpoint(name, demo_folder() / name))
+    if Path(name).is_dir():
+        return _checked(Checkpoint(Path(name).resolve().name, Path(name)))
+    hub_id, _, given = name.partition("@")
+    if _HUB_ID.fullmatch(hub_id):
+        return _checked(_download(hub_id, revision or given or None))
+    raise UnknownNameError.of("model", name, demo_names(), "Or a folder, or a hub id owner/name.")
+
+
+def _checked(found: Checkpoint) -> Checkpoint:
+    if not (found.folder / "config.json").is_file():
+        raise ModelError(f"{found.name}: {found.folder} holds no config.json; give a Hugging Face model folder.")
+    if not found.weight_files:
+        other = [f.name for f in sorted(found.folder.iterdir()) if f.suffix in (".bin", ".pt", ".pth", ".gguf")]
+        saw = f"only {', '.join(other[:3])}" if other else "none"
+        raise ModelError(
+            f"{found.name}: no .safetensors weights ({saw}); convert them with transformers' save_pretrained, or name a "
+            "hub revision that has them, as owner/name@refs/pr/N."
+        )
+    return found
+
+
+def _download(hub_id: str, revision: str | None) -> Checkpoint:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=_HUB_FILES))
+    except GatedRepoError:
+        raise ModelError(
+            f"{hub_id} is gated: accept its terms at https://huggingface.co/{hub_id}, then log in with `hf auth login`."
+        ) from None
+    except RepositoryNotFoundError:
+        raise ModelError(
+            f"{hub_id}: no such model on the hub, or it is private; check the name, or log in with `hf auth login`."
+        ) from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"{hub_id}: not in the local cache and the hub cannot be reached ({first[:160]}); "
+            f"download it where there is a network, or give a folder. Demo models: {', '.join(demo_names())}."
+        ) from error
+    return Checkpoint(hub_id, folder, revision=folder.name)
+
+
+def tensor_reader(found: Checkpoint, device: torch.device, dtype: torch.dtype) -> Callable[[str], Tensor]:
+    """A function that reads one tensor by name onto the device; raises `ModelError` for a name that is not there."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        opened = [safe_open(str(file), framework="pt") for file in found.weight_files]
+        where = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{found.name}: its weight files cannot be read ({error}); fetch them again.") from error
+
+    def read(name: str) -> Tensor:
+        if name not in where:
+            raise ModelError(f"{found.name}: the weights lack {name!r}; this is not the checkpoint its config describes.")
+        tensor: Tensor = where[name].get_tensor(name)
+        return tensor.to(device=device, dtype=dtype)
+
+    return read
+
+
+def eos_ids(found: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Ids that end an answer: the tokenizer's, and those of the generation config (Llama 3 has several)."""
+    ids: set[int] = set()
+    for file in ("config.json", "generation_config.json"):
+        path = found.folder / file
+        listed = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+        ids.update([listed] if isinstance(listed, int) else listed or [])
+    if isinstance(tokenizer.eos_token_id, int):
+        ids.add(tokenizer.eos_token_id)
+    return frozenset(ids)
+
+
+@cache
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -1,0 +1,99 @@
+"""Any causal model through transformers' own forward and cache: slower, and complete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from specbench_s2d.errors import ModelError
+from specbench_s2d.models.base import Identity, LanguageModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class TransformersModel(LanguageModel):
+    """A transformers model whose cache can be cut. It runs whole: sub-ranges of layers need the lean forward."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        eos_ids: frozenset[int],
+    ) -> None:
+        self.identity, self.tokenizer, self.eos_ids = identity, tokenizer, eos_ids
+        self._model = model.eval()
+        config = model.config.get_text_config()
+        self.device, self.dtype = model.device, model.dtype
+        self.vocabulary, self.width = config.vocab_size, config.hidden_size
+        self.depth, self.context = config.num_hidden_layers, config.max_position_embeddings
+        self.exits = ()
+        self._cache: Any = None
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        return self._length
+
+    @torch.inference_mode()
+    def extend(
+        self,
+        inputs: Tensor,
+        from_layer: int = 0,
+        to_layer: int | None = None,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        from transformers import DynamicCache
+
+        if from_layer or to_layer is not None:
+            raise ModelError(
+                f"{self.name} ({self.identity.architecture}) runs through transformers' own forward, which has no layer "
+                "ranges; nested drafts must be Llama-family checkpoints."
+            )
+        new, start = inputs.shape[1], self._length
+        self.check_room(start, new)
+        if self._cache is None:
+            self._cache = DynamicCache()  # whole layers even under a sliding window: those alone can be cut
+        options: dict[str, Any] = {"logits_to_keep": 1} if last_only else {}
+        if mask is not None:
+            options["attention_mask"] = self._additive(mask, start)
+        if positions is not None:
+            options["position_ids"] = positions[None]
+        out = self._model(input_ids=inputs, past_key_values=self._cache, use_cache=True, **options)
+        self._length = start + new
+        return out.logits[:, -1:].float() if last_only else out.logits.float()  # type: ignore[no-any-return]
+
+    def head(self, hidden_BTD: Tensor) -> Tensor:
+        raise ModelError(f"{self.name}: transformers' own forward gives no hidden states; nested drafts must be Llama-family.")
+
+    def rollback(self, length: int) -> None:
+        if length < self._length:
+            if length == 0:
+                self._cache = None
+            else:
+                self._cache.crop(length - self._length)
+            self._length = length
+
+    def keep(self, positions: Tensor, start: int) -> None:
+        for layer in self._cache.layers:
+            for name in ("keys", "values"):
+                cached = getattr(layer, name)
+                kept = cached.index_select(2, positions + start)
+                setattr(layer, name, torch.cat((cached[:, :, :start], kept), dim=2))
+        self._length = start + len(positions)
+
+    @property
+    def parameter_bytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self._model.parameters())
+
+    def _additive(self, mask_TT: Tensor, start: int) -> Tensor:
+        new = mask_TT.shape[0]
+        lowest = torch.finfo(self.dtype).min
+        seen_TS = torch.zeros(new, start + new, device=self.device, dtype=self.dtype)
+        seen_TS[:, start:].masked_fill_(~mask_TT, lowest)
+        return seen_TS[None, None]

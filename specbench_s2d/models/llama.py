@@ -1,0 +1,245 @@
+"""One lean forward for Llama-family checkpoints: Llama, Vicuna, Mistral, Qwen2 and Qwen3.
+
+Shapes: see `models/base.py`. The batch is 1, so positions are rows: hidden states are (T, D) inside, and every
+projection is one matrix product. Query, key and value weights are stored as one matrix, gate and up as another.
+Logits equal transformers' to 1e-4 in float32 (tests/models/test_llama.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from specbench_s2d.models.base import Identity, LanguageModel
+from specbench_s2d.models.cache import KVCache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Weights = Callable[[str], Tensor]
+"""A checkpoint's tensor by its name, already on the device and in the dtype."""
+
+# Up to this many new positions, attention as three small products beats a fused kernel's set-up.
+_NARROW = 16
+_LEAN_ROPES = frozenset({"default", "linear", "llama3", "yarn"})
+_LEAN_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer's weights; projections are transposed views, (in, out), as `addmm` takes them."""
+
+    attention_norm_D: Tensor
+    qkv_DA: Tensor
+    qkv_bias_A: Tensor | None
+    out_AD: Tensor
+    q_norm_C: Tensor | None
+    k_norm_C: Tensor | None
+    mlp_norm_D: Tensor
+    gate_up_DF: Tensor
+    down_FD: Tensor
+
+
+def why_not_lean(config: Any) -> str | None:
+    """Why a checkpoint must go through transformers' own forward; None when the lean one computes the same."""
+    if config.model_type not in _LEAN_TYPES:
+        return f"model type {config.model_type}"
+    if getattr(config, "hidden_act", "silu") != "silu":
+        return f"activation {config.hidden_act}"
+    if getattr(config, "mlp_bias", False) or (config.model_type == "llama" and getattr(config, "attention_bias", False)):
+        return "biases in the layers"
+    window = getattr(config, "sliding_window", None)
+    if window and getattr(config, "use_sliding_window", True) and window < config.max_position_embeddings:
+        return f"a sliding window of {window}"
+    rope = str((config.rope_parameters or {}).get("rope_type", "default"))
+    return None if rope in _LEAN_ROPES else f"rotary embedding {rope}"
+
+
+class LlamaModel(LanguageModel):
+    """A Llama-family model whose every sub-range of layers can be run on its own over one cache."""
+
+    has_layer_ranges: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        identity: Identity,
+        config: Any,
+        weights: Weights,
+        tokenizer: PreTrainedTokenizerBase,
+        eos_ids: frozenset[int],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.identity, self.tokenizer, self.eos_ids = identity, tokenizer, eos_ids
+        self.device, self.dtype = device, dtype
+        self.vocabulary, self.width = config.vocab_size, config.hidden_size
+        self.depth, self.context = config.num_hidden_layers, config.max_position_embeddings
+        self.exits = tuple(getattr(config, "specbench_exits", ()) or ())
+        self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self._head_width = getattr(config, "head_dim", None) or self.width // self._heads
+        self._scale, self._eps = self._head_width**-0.5, config.rms_norm_eps
+        self._embedding_VD = weights("model.embed_tokens.weight")
+        self._norm_D = weights("model.norm.weight")
+        head_VD = self._embedding_VD if config.tie_word_embeddings else weights("lm_head.weight")
+        self._head_DV = head_VD.t()
+        self._layers = [_load_layer(weights, i, config.model_type) for i in range(self.depth)]
+        self._cos_SC, self._sin_SC = _rotary_tables(config, self.context, device, dtype)
+        self._cache = KVCache(self.depth, self._kv_heads, self._head_width, self.context, device, dtype)
+
+    @property
+    def length(self) -> int:
+        return min(self._cache.lengths)
+
+    def layer_length(self, layer: int) -> int:
+        """Positions that layer number `layer` (from 0) holds; more than `length` below an early exit."""
+        return self._cache.lengths[layer]
+
+    @torch.inference_mode()
+    def extend(
+        self,
+        inputs: Tensor,
+        from_layer: int = 0,
+        to_layer: int | None = None,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        new, start = inputs.shape[1], self._cache.lengths[from_layer]
+        self.check_room(start, new)
+        self._cache.reserve(start + new)
+        end_layer = self.depth if to_layer is None else to_layer
+        hidden_TD = F.embedding(inputs[0], self._embedding_VD) if from_layer == 0 else inputs[0]
+        if positions is None:
+            cos_T1C, sin_T1C = self._cos_SC[start : start + new, None], self._sin_SC[start : start + new, None]
+        else:
+            cos_T1C, sin_T1C = self._cos_SC[positions, None], self._sin_SC[positions, None]
+        seen_TS = self._visibility(start, new, mask)
+        for index in range(from_layer, end_layer):
+            hidden_TD = self._attend(index, hidden_TD, start, cos_T1C, sin_T1C, seen_TS)
+            hidden_TD = self._feed_forward(self._layers[index], hidden_TD)
+            self._cache.lengths[index] = start + new
+        if last_only:
+            hidden_TD = hidden_TD[-1:]
+        hidden_BTD = hidden_TD[None]
+        return self.head(hidden_BTD) if to_layer is None else hidden_BTD
+
+    @torch.inference_mode()
+    def head(self, hidden_BTD: Tensor) -> Tensor:
+        normed_TD = F.rms_norm(hidden_BTD[0], (self.width,), self._norm_D, self._eps)
+        return torch.mm(normed_TD, self._head_DV)[None].float()
+
+    def rollback(self, length: int) -> None:
+        self._cache.rollback(length)
+
+    def keep(self, positions: Tensor, start: int) -> None:
+        self._cache.keep(positions, start)
+
+    @property
+    def parameter_bytes(self) -> int:
+        tensors = [self._embedding_VD, self._norm_D, *(t for layer in self._layers for t in vars(layer).values())]
+        if self._head_DV.data_ptr() != self._embedding_VD.data_ptr():
+            tensors.append(self._head_DV)
+        return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+
+    def _visibility(self, start: int, new: int, mask: Tensor | None) -> Tensor | None:
+        """Additive mask (T, S + T): 0 where a new position sees, -inf where not; None for all or plain causal."""
+        if mask is None and (new == 1 or start == 0):
+            return None
+        seen_TS = torch.zeros(new, start + new, device=self.device, dtype=self.dtype)
+        hidden_TT = ~mask if mask is not None else torch.ones(new, new, device=self.device, dtype=torch.bool).triu(1)
+        seen_TS[:, start:].masked_fill_(hidden_TT, float("-inf"))
+        return seen_TS
+
+    def _attend(
+        self, index: int, hidden_TD: Tensor, start: int, cos_T1C: Tensor, sin_T1C: Tensor, seen_TS: Tensor | None
+    ) -> Tensor:
+        layer, heads, kv_heads = self._layers[index], self._heads, self._kv_heads
+        new = hidden_TD.shape[0]
+        normed_TD = F.rms_norm(hidden_TD, (self.width,), layer.attention_norm_D, self._eps)
+        if layer.qkv_bias_A is None:
+            qkv_TA = torch.mm(normed_TD, layer.qkv_DA)
+        else:
+            qkv_TA = torch.addmm(layer.qkv_bias_A, normed_TD, layer.qkv_DA)
+        qkv_THC = qkv_TA.view(new, heads + 2 * kv_heads, self._head_width)
+        qk_THC = qkv_THC[:, : heads + kv_heads]
+        if layer.q_norm_C is not None and layer.k_norm_C is not None:
+            q_THC = F.rms_norm(qk_THC[:, :heads], (self._head_width,), layer.q_norm_C, self._eps)
+            k_TKC = F.rms_norm(qk_THC[:, heads:], (self._head_width,), layer.k_norm_C, self._eps)
+            qk_THC = torch.cat((q_THC, k_TKC), dim=1)
+        # Rotate halves: x * cos + swap(x) * sin, the sign of the first half folded into the sine table.
+        qk_THC = torch.addcmul(qk_THC * cos_T1C, qk_THC.roll(self._head_width // 2, -1), sin_T1C)
+        end = start + new
+        keys_KSC, values_KSC = self._cache.keys[index, 0], self._cache.values[index, 0]
+        keys_KSC[:, start:end] = qk_THC[:, heads:].transpose(0, 1)
+        values_KSC[:, start:end] = qkv_THC[:, heads + kv_heads :].transpose(0, 1)
+        mixed_TA = self._mix(qk_THC[:, :heads], keys_KSC[:, :end], values_KSC[:, :end], seen_TS)
+        return torch.addmm(hidden_TD, mixed_TA, layer.out_AD)
+
+    def _mix(self, q_THC: Tensor, keys_KSC: Tensor, values_KSC: Tensor, seen_TS: Tensor | None) -> Tensor:
+        """Attention of T queries over S keys, grouped heads sharing a key-value head; returns (T, H*C)."""
+        new, heads, width = q_THC.shape
+        if new > _NARROW:
+            mixed_HTC = F.scaled_dot_product_attention(
+                q_THC.transpose(0, 1)[None],
+                keys_KSC[None],
+                values_KSC[None],
+                attn_mask=seen_TS,
+                is_causal=seen_TS is None,
+                enable_gqa=heads != keys_KSC.shape[0],
+            )[0]
+            return mixed_HTC.transpose(0, 1).reshape(new, heads * width)
+        kv_heads, seen = keys_KSC.shape[0], keys_KSC.shape[1]
+        group = heads // kv_heads
+        q_KRC = q_THC.view(new, kv_heads, group, width).transpose(0, 1).reshape(kv_heads, new * group, width)
+        scores_KRS = torch.bmm(q_KRC, keys_KSC.transpose(1, 2)).mul_(self._scale)
+        if seen_TS is None and new > 1:
+            seen_TS = self._causal(new)
+        if seen_TS is not None:
+            scores_KRS.view(kv_heads, new, group, seen).add_(seen_TS[:, None])
+        # `.contiguous()` on the cached values would copy them; bmm takes their strides as they are.
+        mixed_KRC = torch.bmm(torch.softmax(scores_KRS, dim=-1), values_KSC)
+        return mixed_KRC.view(kv_heads, new, group, width).transpose(0, 1).reshape(new, heads * width)
+
+    def _causal(self, new: int) -> Tensor:
+        return torch.full((new, new), float("-inf"), device=self.device, dtype=self.dtype).triu(1)
+
+    def _feed_forward(self, layer: _Layer, hidden_TD: Tensor) -> Tensor:
+        normed_TD = F.rms_norm(hidden_TD, (self.width,), layer.mlp_norm_D, self._eps)
+        gate_TF, up_TF = torch.mm(normed_TD, layer.gate_up_DF).chunk(2, dim=-1)
+        return torch.addmm(hidden_TD, F.silu(gate_TF).mul_(up_TF), layer.down_FD)
+
+
+def _load_layer(weights: Weights, index: int, model_type: str) -> _Layer:
+    prefix = f"model.layers.{index}."
+    attention, mlp = prefix + "self_attn.", prefix + "mlp."
+    biased, normed = model_type == "qwen2", model_type == "qwen3"
+    qkv_AD = torch.cat([weights(f"{attention}{part}_proj.weight") for part in "qkv"])
+    gate_up_FD = torch.cat([weights(f"{mlp}{part}_proj.weight") for part in ("gate", "up")])
+    return _Layer(
+        attention_norm_D=weights(prefix + "input_layernorm.weight"),
+        qkv_DA=qkv_AD.t(),
+        qkv_bias_A=torch.cat([weights(f"{attention}{part}_proj.bias") for part in "qkv"]) if biased else None,
+        out_AD=weights(attention + "o_proj.weight").t(),
+        q_norm_C=weights(attention + "q_norm.weight") if normed else None,
+        k_norm_C=weights(attention + "k_norm.weight") if normed else None,
+        mlp_norm_D=weights(prefix + "post_attention_layernorm.weight"),
+        gate_up_DF=gate_up_FD.t(),
+        down_FD=weights(mlp + "down_proj.weight").t(),
+    )
+
+
+def _rotary_tables(config: Any, length: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """cos and signed sin, (S, C) each, from the checkpoint's own frequencies (transformers' rope functions)."""
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    rotary = LlamaRotaryEmbedding(config=config)
+    angles_SF = torch.outer(torch.arange(length, dtype=torch.float32), rotary.inv_freq.float().cpu())
+    scaling = float(rotary.attention_scaling)
+    cos_SF, sin_SF = angles_SF.cos() * scaling, angles_SF.sin() * scaling
+    cos_SC, sin_SC = torch.cat((cos_SF, cos_SF), -1), torch.cat((-sin_SF, sin_SF), -1)
+    return cos_SC.to(device, dtype), sin_SC.to(device, dtype)

@@ -1,0 +1,126 @@
+"""`load_model`: a name becomes a `LanguageModel`, lean where the lean forward computes the same."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from specbench_s2d.errors import ModelError, UserError
+from specbench_s2d.models.base import Identity, LanguageModel
+from specbench_s2d.models.checkpoint import Checkpoint, eos_ids, find_checkpoint, tensor_reader
+from specbench_s2d.models.hf import TransformersModel
+from specbench_s2d.models.llama import LlamaModel, why_not_lean
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def default_dtype(device: str) -> str:
+    return "float32" if device == "cpu" else "bfloat16"
+
+
+def check_device(device: str) -> torch.device:
+    """The torch device by its name; raises `UserError` when it is not there."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise UserError(f"--device {device}: not a device; give cpu, cuda or cuda:N.")
+    if device.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        index = int(device.partition(":")[2] or 0)
+        if index >= count:
+            raise UserError(f"--device {device}: torch sees {count} CUDA devices here; use --device cpu.")
+    return torch.device(device)
+
+
+def load_model(
+    name: str,
+    device: str | None = None,
+    dtype: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    lean: bool = True,
+) -> LanguageModel:
+    """Load a demo model, a folder or a hub id (`owner/name[@revision]`) for inference.
+
+    `device` is `cuda` if there is one, else `cpu`; `dtype` is `float32` on a CPU, `bfloat16` on a GPU.
+    Llama-family checkpoints run through the lean forward unless `lean` is False; all others through transformers'.
+    Raises `ModelError` (or `UnknownNameError`) in one line when that cannot be done.
+    """
+    place = check_device(device or default_device())
+    chosen = dtype or default_dtype(place.type)
+    if chosen not in DTYPES:
+        raise UserError(f"--dtype {chosen}: give one of {', '.join(DTYPES)}.")
+    found = find_checkpoint(name, revision)
+    config, tokenizer = _read_config(found, trust_remote_code), _read_tokenizer(found, trust_remote_code)
+    reason = why_not_lean(config) if lean else "as asked"
+    identity = Identity(
+        name=found.name,
+        source=name if found.revision else found.name,
+        revision=found.revision,
+        weights_sha256=found.sha256(),
+        architecture=str(config.model_type),
+        forward="lean" if reason is None else f"transformers ({reason})",
+        facts={"layers": config.get_text_config().num_hidden_layers, "width": config.get_text_config().hidden_size},
+    )
+    ends = eos_ids(found, tokenizer)
+    if reason is None:
+        reader = tensor_reader(found, place, DTYPES[chosen])
+        return LlamaModel(identity, config, reader, tokenizer, ends, place, DTYPES[chosen])
+    model = _read_whole(found, place, DTYPES[chosen], trust_remote_code)
+    return TransformersModel(identity, model, tokenizer, ends)
+
+
+def _read_config(found: Checkpoint, trust: bool) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(str(found.folder), trust_remote_code=trust)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{found.name}: its config cannot be read ({_first_line(error)}).") from error
+
+
+def _read_tokenizer(found: Checkpoint, trust: bool) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(found.folder), trust_remote_code=trust)  # type: ignore[no-any-return]
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"{found.name}: its tokenizer cannot be read ({_first_line(error)}).") from error
+
+
+def _read_whole(found: Checkpoint, place: torch.device, dtype: torch.dtype, trust: bool) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(found.folder), dtype=dtype, use_safetensors=True, trust_remote_code=trust
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"{found.name}: transformers cannot load it ({_first_line(error)}).") from error
+    return model.to(place)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
+def check_pair(target: LanguageModel, draft: LanguageModel) -> None:
+    """A draft proposes ids, so both must mean the same by them; raises `ModelError` naming both otherwise."""
+    advice = "pick a draft of the target's family"
+    if target.vocabulary != draft.vocabulary:
+        raise ModelError(
+            f"{target.name} has a vocabulary of {target.vocabulary:,} ids and draft {draft.name} one of "
+            f"{draft.vocabulary:,}: token ids must mean the same in both; {advice}."
+        )
+    if target.tokenizer.get_vocab() != draft.tokenizer.get_vocab():
+        raise ModelError(
+            f"{target.name} and draft {draft.name} number their {target.vocabulary:,} tokens differently: token ids must "
+            f"mean the same in both; {advice}."
+        )

@@ -1,0 +1,121 @@
+"""Speculative decoding changes nothing: greedy ids equal AR's, and sampled sequences follow the target's law.
+
+Oracles: greedy, token by token without a cache; sampling, the exact product of the target's distributions, by a
+chi-square test over 50,000 draws with a false-alarm rate of 1 in 10,000 per case (the seed is fixed, so a case that
+passes once passes always; the rate says how little a correct verifier risks when the code changes its draws).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import pytest
+import torch
+from scipy.stats import chi2
+
+from specbench_s2d.decoding.autoregressive import Autoregressive
+from specbench_s2d.decoding.decoder import Decoder, PairDecoder
+from specbench_s2d.decoding.drafters.chain import ChainDrafter
+from specbench_s2d.decoding.sampling import Sampler, probabilities
+from specbench_s2d.decoding.spec import build_decoder
+from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.decoding.verifiers.token import TokenVerifier
+from tests.fakes import FakeModel
+
+DRAWS = 50_000
+FALSE_ALARM_RATE = 1e-4
+PROMPT = [1, 0]
+
+
+def greedy_by_hand(model: FakeModel, prompt: list[int], count: int) -> list[int]:
+    ids = list(prompt)
+    for _ in range(count):
+        ids.append(int(model.logits_after(tuple(ids)).argmax()))
+    return ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("gamma", [1, 2, 5, "heuristic"])
+@pytest.mark.parametrize("seed", range(6))
+def test_greedy_ids_equal_token_by_token_argmax(gamma: int | str, seed: int) -> None:
+    target, draft = FakeModel(seed=seed), FakeModel(seed=seed + 100)
+    # A draft that is right about half of the time, so that every acceptance count occurs.
+    draft.logits_after = lambda prefix: (  # type: ignore[method-assign]
+        target.logits_after(prefix) if sum(prefix) % 2 else FakeModel.logits_after(draft, prefix)
+    )
+    expected = greedy_by_hand(target, PROMPT, 40)
+    assert build_decoder("ar", target).generate(PROMPT, max_new_tokens=40).ids == expected
+    assert build_decoder("sd", target, draft, gamma=gamma).generate(PROMPT, max_new_tokens=40).ids == expected
+
+
+def sequence_law(model: FakeModel, length: int, temperature: float, top_k: int, top_p: float) -> dict[tuple[int, ...], float]:
+    """Exact probability of every sequence of `length` after PROMPT."""
+    law = {}
+    for sequence in itertools.product(range(model.vocabulary), repeat=length):
+        probability = 1.0
+        for i, token in enumerate(sequence):
+            row = model.logits_after((*PROMPT, *sequence[:i]))[None].double()
+            probability *= float(probabilities(row, temperature, top_k, top_p)[0, token])
+        law[sequence] = probability
+    return law
+
+
+def chi_square_p(decoder: Decoder, law: dict[tuple[int, ...], float], **settings: float) -> float:
+    """p-value of the decoder's drawn sequences under the law; sequences expected under 5 times are pooled."""
+    length = len(next(iter(law)))
+    drawn = Counter(
+        tuple(decoder.generate(PROMPT, max_new_tokens=length, seed=seed, **settings).ids)  # type: ignore[arg-type]
+        for seed in range(DRAWS)
+    )
+    assert all(law[sequence] > 0 for sequence in drawn), "a sequence was drawn that the target cannot write"
+    common = [s for s in law if law[s] * DRAWS >= 5]
+    pairs = [(drawn[s], law[s] * DRAWS) for s in common]
+    rest = 1 - sum(law[s] for s in common)
+    if rest * DRAWS >= 5:
+        pairs.append((DRAWS - sum(drawn[s] for s in common), rest * DRAWS))
+    statistic = sum((seen - expected) ** 2 / expected for seen, expected in pairs)
+    return float(chi2.sf(statistic, len(pairs) - 1))
+
+
+CASES = {
+    "sampled draft, gamma 2": ("sd", {"gamma": 2}, {"temperature": 1.0}),
+    "greedy draft, top-k and top-p": ("sd", {"gamma": 3, "sampling": "greedy"}, {"temperature": 0.7, "top_k": 3, "top_p": 0.9}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sampled_sequences_follow_the_targets_law(case: str) -> None:
+    name, options, settings = CASES[case]
+    target, draft = FakeModel(4, seed=1), FakeModel(4, seed=2)
+    law = sequence_law(target, 3, settings["temperature"], int(settings.get("top_k", 0)), settings.get("top_p", 1.0))
+    assert sum(law.values()) == pytest.approx(1.0)
+    decoder = build_decoder(name, target, draft, **options)
+    assert chi_square_p(decoder, law, **settings) > FALSE_ALARM_RATE
+
+
+class _NoResidual(TokenVerifier):
+    """Wrong on purpose: after a rejection it draws from p itself, not from max(0, p - q)."""
+
+    def judge(self, proposal: Proposal, logits_TV: torch.Tensor, sampler: Sampler) -> Verdict:
+        verdict = super().judge(proposal, logits_TV, sampler)
+        if verdict.accepted == len(proposal.ids_G):
+            return verdict
+        return Verdict(verdict.accepted, int(sampler.draw(sampler.probs(logits_TV)[verdict.accepted])))
+
+
+class _WrongSpeculativeDecoding(PairDecoder):
+    drafter_class = ChainDrafter
+    verifier_class = _NoResidual
+
+
+def test_the_sampling_oracle_fails_for_a_verifier_that_is_wrong_on_purpose() -> None:
+    target, draft = FakeModel(4, seed=1), FakeModel(4, seed=2)
+    wrong = _WrongSpeculativeDecoding(target, draft, _WrongSpeculativeDecoding.Options(gamma=2))
+    assert chi_square_p(wrong, sequence_law(target, 3, 1.0, 0, 1.0), temperature=1.0) < FALSE_ALARM_RATE
+
+
+def test_ar_is_the_loop_with_nothing_drafted() -> None:
+    decoder = Autoregressive(FakeModel(), None, Autoregressive.Options())
+    generation = decoder.generate(PROMPT, max_new_tokens=6)
+    assert [step.drafted for step in generation.steps] == [[]] * 5
+    assert all(len(step.emitted) == 1 and step.passes == 1 for step in generation.steps)
