@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -31,7 +32,7 @@ def suites(
         facts = [_facts(suite, found, with_questions=name is not None) for suite in shown]
         typer.echo(json.dumps(facts[0] if name else facts, ensure_ascii=False, indent=2))
     elif name:
-        console.print(_facts_table(shown[0]))
+        console.print(_facts_table(shown[0], found))
         console.print(_question_table(found))
     else:
         console.print(_suite_table(shown, found))
@@ -50,22 +51,23 @@ def _facts(suite: Suite, found: QuestionSet, with_questions: bool) -> dict[str, 
 
 
 def _suite_table(shown: list[Suite], found: QuestionSet) -> Table:
-    from_file = found.source != EMBEDDED
-    table = Table("suite", "title")
-    for column in ("version", "embedded", "Spec-Bench", *([found.source] if from_file else [])):
-        table.add_column(Text(column), justify="right")
-    for column in ("quality metric", "source", "licence"):
-        table.add_column(column)
+    table = Table("suite", "quality metric", "source, licence", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("questions", no_wrap=True)
     for suite in shown:
         about = suite.definition
-        counts = [about.version, len(suite.questions), about.spec_bench_questions]
-        counts += [len(found.by_suite[suite.name])] if from_file else []
-        cells = [about.name, about.title, *map(str, counts), _metrics(suite), about.source, about.license]
-        table.add_row(*map(Text, cells))
+        name = f"{about.name} v{about.version}\n{about.title}"
+        table.add_row(*map(Text, (name, _metrics(suite), f"{about.source}\n{about.license}", _counts(suite, found))))
     return table
 
 
-def _facts_table(suite: Suite) -> Table:
+def _counts(suite: Suite, found: QuestionSet) -> str:
+    counts = {EMBEDDED: len(suite.questions), "Spec-Bench": suite.definition.spec_bench_questions}
+    if found.source != EMBEDDED:
+        counts[f"in {found.source}"] = len(found.by_suite[suite.name])
+    return "\n".join(f"{count} {where}" for where, count in counts.items())
+
+
+def _facts_table(suite: Suite, found: QuestionSet) -> Table:
     about = suite.definition
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
@@ -77,7 +79,7 @@ def _facts_table(suite: Suite) -> Table:
         "prompt": "each turn is one user message, as it stands",
         "categories": ", ".join(about.categories),
         "quality metric": f"{_metrics(suite)}. {about.quality.note}",
-        "questions": f"{len(suite.questions)} embedded, {about.spec_bench_questions} in Spec-Bench",
+        "questions": _counts(suite, found),
         "hash": suite.hash,
     }.items():
         table.add_row(label, Text(value))
@@ -104,4 +106,6 @@ def _reference(question: Question) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+    """A text, or its two ends: a long prompt often asks its question last."""
+    half = SHOWN_CHARACTERS // 2
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:half]} … {text[-half:]}"
