@@ -1,0 +1,53 @@
+# `make run` and `make test` each work alone on a fresh clone: they make .venv, install, and do their job.
+# A machine without a GPU: PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" takes torch's CPU build.
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_FLAGS ?=
+ARGS ?=
+# Test processes. One thread in each: the tests' models are too small to share, and threads in two processes collide.
+JOBS ?= 2
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: run test check format bench install clean help
+
+help:
+	@echo 'make run     the demo grid; ARGS="--suite qa --limit 1" passes flags to specbench-s2d run'
+	@echo 'make test    the tests; ARGS="-k wheel" passes flags to pytest, JOBS=1 keeps to one process'
+	@echo 'make check   ruff (lint and format) and mypy'
+	@echo 'make bench   speed beside transformers generate; ARGS passes flags to benchmarks/peers.py'
+	@echo 'make install, make format, make clean'
+
+run: $(INSTALLED)
+	$(BIN)/specbench-s2d run $(ARGS)
+
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/peers.py $(ARGS)
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'error: $(PYTHON) is missing or older than 3.11; name another: make PYTHON=python3.12' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find specbench_s2d tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,111 @@
+"""`specbench-s2d suites`: what there is to run, where it comes from, and how it is scored."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from specbench_s2d.suites import EMBEDDED, Question, QuestionSet, Suite, load_questions, load_suite
+
+SHOWN_CHARACTERS = 200
+
+
+def suites(
+    name: Annotated[str | None, typer.Argument(help="Show this suite alone, with its questions.")] = None,
+    questions: Annotated[
+        str, typer.Option("--questions", help="Question file, or 'spec-bench' (cache or download).")
+    ] = EMBEDDED,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, questions in full.")] = False,
+) -> None:
+    """List the suites, or show one of them with its questions."""
+    found = load_questions(questions, [name] if name else None)
+    shown = [load_suite(suite) for suite in found.by_suite]
+    console = Console()
+    if as_json:
+        facts = [_facts(suite, found, with_questions=name is not None) for suite in shown]
+        typer.echo(json.dumps(facts[0] if name else facts, ensure_ascii=False, indent=2))
+    elif name:
+        console.print(_facts_table(shown[0], found))
+        console.print(_question_table(found))
+    else:
+        console.print(_suite_table(shown, found))
+
+
+def _facts(suite: Suite, found: QuestionSet, with_questions: bool) -> dict[str, Any]:
+    facts = {
+        **suite.definition.model_dump(mode="json", exclude={"questions"}),
+        "embedded_questions": len(suite.questions),
+        "hash": suite.hash,
+        "questions_from": found.source,
+        "questions_count": len(found.by_suite[suite.name]),
+        "questions_hash": found.hashes[suite.name],
+    }
+    return {**facts, "questions": [asdict(q) for q in found]} if with_questions else facts
+
+
+def _suite_table(shown: list[Suite], found: QuestionSet) -> Table:
+    table = Table("suite", "quality metric", "source, licence", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("questions", no_wrap=True)
+    for suite in shown:
+        about = suite.definition
+        name = f"{about.name} v{about.version}\n{about.title}"
+        table.add_row(*map(Text, (name, _metrics(suite), f"{about.source}\n{about.license}", _counts(suite, found))))
+    return table
+
+
+def _counts(suite: Suite, found: QuestionSet) -> str:
+    counts = {EMBEDDED: len(suite.questions), "Spec-Bench": suite.definition.spec_bench_questions}
+    if found.source != EMBEDDED:
+        counts[f"in {found.source}"] = len(found.by_suite[suite.name])
+    return "\n".join(f"{count} {where}" for where, count in counts.items())
+
+
+def _facts_table(suite: Suite, found: QuestionSet) -> Table:
+    about = suite.definition
+    table = Table(show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for label, value in {
+        "suite": f"{about.name}, version {about.version}: {about.title}",
+        "source": "\n".join([about.source, *about.links]),
+        "licence": f"{about.license}. {about.license_note}",
+        "prompt": "each turn is one user message, as it stands",
+        "categories": ", ".join(about.categories),
+        "quality metric": f"{_metrics(suite)}. {about.quality.note}",
+        "questions": _counts(suite, found),
+        "hash": suite.hash,
+    }.items():
+        table.add_row(label, Text(value))
+    return table
+
+
+def _question_table(found: QuestionSet) -> Table:
+    table = Table(
+        "id", "category", "turns", "reference", title=f"{len(found)} questions, {found.source}", show_lines=True
+    )
+    for question in found:
+        turns = "\n".join(_short(turn) for turn in question.turns)
+        table.add_row(*map(Text, (str(question.id), question.category, turns, _reference(question))))
+    return table
+
+
+def _metrics(suite: Suite) -> str:
+    return ", ".join(suite.definition.quality.metrics) or "none"
+
+
+def _reference(question: Question) -> str:
+    per_turn = [" | ".join(question.answers(turn)) for turn in range(len(question.turns))]
+    return "\n".join(_short(answer) for answer in per_turn if answer)
+
+
+def _short(text: str) -> str:
+    """A text, or its two ends: a long prompt often asks its question last."""
+    half = SHOWN_CHARACTERS // 2
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:half]} … {text[-half:]}"

@@ -1,0 +1,27 @@
+"""Fixtures that more than one part of the tests needs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of development data: SPECBENCH_DATA, else `../shared/data` beside the checkout; skips without one."""
+    chosen = os.environ.get("SPECBENCH_DATA")
+    root = Path(chosen) if chosen else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not root.is_dir():
+        pytest.skip(f"no development data: SPECBENCH_DATA is {'not a folder' if chosen else 'not set'}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def spec_bench_file(data_root: Path) -> Path:
+    """Spec-Bench's question file; skips where it is not at hand."""
+    path = data_root / "spec_bench" / "question.jsonl"
+    if not path.is_file():
+        pytest.skip("no spec_bench/question.jsonl in the development data")
+    return path
