@@ -8,7 +8,7 @@ import sys
 import typer
 from rich.console import Console
 
-from specbench_s2d.cli import train
+from specbench_s2d.cli import report, train
 from specbench_s2d.errors import UserError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("report")(report.report)
 app.add_typer(train.app, name="train")
 
 

@@ -1,0 +1,344 @@
+"""What every reported number means: the one home of each definition, as pure functions of records.
+
+A function takes the records of one table row (any status: only those with status ok are used) and returns a
+`Measure`, whose value is None, with the reason, where nothing can be said. Its docstring's first paragraph *is*
+the definition: `DEFINITIONS` collects them by column for the README and the reports.
+
+Shape suffixes: N questions, R resamples.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specbench_s2d.bench.records import Record
+
+BASELINE = "ar"
+RESAMPLES = 10_000
+LEVEL = 0.95
+_BLOCK_DRAWS = 2_000_000  # draws of the bootstrap held in memory at once
+
+Floats = NDArray[np.float64]
+Question = tuple[str, int | str]
+F = TypeVar("F", bound=Callable[..., object])
+
+DEFINITIONS: dict[str, str] = {
+    "run": "the run folder, where several are reported together",
+    "target": "the model that is sped up",
+    "decoder": "the decoder's name",
+    "label": "the decoder's name with the options that differ from its defaults",
+    "draft": "the draft model, where the decoder has one",
+    "lossy": "whether the decoder may change the target's output; read its speed-up beside perplexity and quality",
+    "suite": "the suite of questions; `overall` pools all of a target's suites",
+    "records": "cells of this row: questions x turns x repeats, whatever became of them",
+    "questions": "questions with at least one cell that finished",
+    "steps": "commits after the prefill, all cells together",
+    "percent_of_bound": "tokens/s as a share of what the device's measured read rate allows",
+    "speedup_low": "lower end of the 95 % interval of `speedup`: paired bootstrap over questions",
+    "speedup_high": "upper end of the 95 % interval of `speedup`: paired bootstrap over questions",
+    "speedup_predicted": "the speed-up that the measured acceptances and pass costs predict",
+    "pairs": "cells that AR finished too, on the same target, question, turn and repeat: what the speed-ups stand on",
+    "unpaired": "cells of this row outside the speed-ups, because they or AR's failed, were skipped or carry no times",
+    "draft_s": "seconds spent drafting, summed over the row",
+    "verify_s": "seconds spent in target passes that verify, summed over the row",
+    "other_s": "seconds of decoding outside drafting and verifying, summed over the row",
+    "energy_j_per_token": "energy in joules per new token",
+    "mismatches": "audited outputs that differ from AR's by more than rounding explains",
+    "near_ties": "audited outputs that leave AR's where the two best logits differ by less than the noise bound",
+    "failed": "cells that failed",
+    "skipped": "cells skipped, their prompt being too long",
+    "truncated": "cells whose prompt was cut to fit the context",
+    "quality_*": "task quality by the suite's metric, the mean over the cells that were scored",
+    "position": "draft position, from 1",
+    "reached": "proposals in which a token stood at this position and all before it were accepted",
+    "accepted": "of those, the proposals whose token at this position was accepted",
+    "rate": "acceptance rate by position: of the proposals that reached draft position i, the share accepted there",
+    "notes": "why a figure of this row is missing or partial",
+}
+
+
+def defines(column: str) -> Callable[[F], F]:
+    """Make a function's first paragraph the definition of a column."""
+
+    def register(function: F) -> F:
+        text = (inspect.getdoc(function) or "").split("\n\n")[0]
+        DEFINITIONS[column] = " ".join(text.split()).rstrip(".")
+        return function
+
+    return register
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number, or None; `note` says why it is missing, or what it leaves out."""
+
+    value: float | None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Both ends of an interval, or None with the reason."""
+
+    low: float | None
+    high: float | None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class PositionAcceptance:
+    """One draft position (from 1): proposals that reached it, and those accepted there."""
+
+    position: int
+    reached: int
+    accepted: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A decoder's record and AR's of the same target, question, turn and repeat; both finished, both timed."""
+
+    ours: Record
+    baseline: Record
+
+
+def question_of(record: Record) -> Question:
+    """What counts as one question, whatever the turns and repeats."""
+    return record.suite, record.question_id
+
+
+def carrying(records: Iterable[Record], *fields: str) -> tuple[list[Record], str | None]:
+    """The finished records that carry all `fields`, and a note where some of the finished ones do not."""
+    finished = [r for r in records if r.status == "ok"]
+    if not finished:
+        return [], "no cell finished"
+    kept = [r for r in finished if all(getattr(r, field) is not None for field in fields)]
+    if len(kept) == len(finished):
+        return kept, None
+    missing = f"{len(finished) - len(kept)} of {len(finished)} cells carry no {' or '.join(fields)}"
+    return kept, missing
+
+
+def total(records: Iterable[Record], field: str) -> float:
+    """The sum of a number (or of a list of numbers) over records that carry it."""
+    return float(sum(np.sum(getattr(r, field)) for r in records))
+
+
+def full_sum(records: Iterable[Record], field: str) -> Measure:
+    """A sum over the finished records; None unless every one of them carries the field."""
+    kept, note = carrying(records, field)
+    return Measure(None, note) if note else Measure(total(kept, field))
+
+
+def _ratio(numerator: float, denominator: float, nothing: str, note: str | None = None) -> Measure:
+    """A quotient; None with the reason `nothing` (or `note`) where the denominator is zero."""
+    return Measure(numerator / denominator, note) if denominator > 0 else Measure(None, note or nothing)
+
+
+def _by_question(records: Iterable[Record]) -> list[list[Record]]:
+    groups: dict[Question, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[question_of(record)].append(record)
+    return list(groups.values())
+
+
+@defines("new_tokens")
+def new_tokens(records: Iterable[Record]) -> Measure:
+    """Generated ids up to and including the first EOS, capped at max-new-tokens; summed over the row."""
+    return full_sum(records, "new_tokens")
+
+
+def decode_tokens(record: Record) -> int:
+    """New tokens that the Steps made: all but the first, which the prefill gives."""
+    return max((record.new_tokens or 0) - 1, 0)
+
+
+def _decode_tokens(records: Iterable[Record]) -> float:
+    return float(sum(decode_tokens(r) for r in records))
+
+
+@defines("tokens_per_s")
+def tokens_per_s(records: Iterable[Record]) -> Measure:
+    """Decode rate: new tokens after the first (which the prefill gives) over decode seconds, each summed."""
+    kept, note = carrying(records, "new_tokens", "decode_s")
+    return _ratio(_decode_tokens(kept), total(kept, "decode_s"), "no decode time: every answer is one token", note)
+
+
+@defines("mat")
+def mat(records: Iterable[Record]) -> Measure:
+    """Mean accepted tokens: emitted tokens per Step, the bonus token included, pooled over all Steps as in
+    Spec-Bench (AR: exactly 1)."""
+    kept, note = carrying(records, "emitted_per_step")
+    steps = sum(len(r.emitted_per_step or []) for r in kept)
+    return _ratio(total(kept, "emitted_per_step"), steps, "no Step: every answer is one token", note)
+
+
+@defines("mean_mat_per_question")
+def mean_mat_per_question(records: Iterable[Record]) -> Measure:
+    """Mean over questions of each question's own MAT, so that short answers weigh as much as long ones."""
+    kept, note = carrying(records, "emitted_per_step")
+    values = [mat(group).value for group in _by_question(kept)]
+    known = [value for value in values if value is not None]
+    return _ratio(math.fsum(known), len(known), "no Step: every answer is one token", note)
+
+
+@defines("accepted_per_pass")
+def accepted_per_pass(records: Iterable[Record]) -> Measure:
+    """Drafted tokens accepted per target pass of the Steps, the bonus token left out (AR: 0)."""
+    kept, note = carrying(records, "accepted_per_step", "target_passes")
+    return _ratio(total(kept, "accepted_per_step"), total(kept, "target_passes"), "no target pass after prefill", note)
+
+
+def acceptance_by_position(records: Iterable[Record]) -> list[PositionAcceptance]:
+    """Of the proposals that reached draft position i, those accepted there.
+
+    A proposal reaches position i (from 1) when it drafted at least i tokens and the i - 1 before were accepted.
+    Acceptance is the verdict's, before any cut at EOS or at the limit.
+    """
+    kept, _ = carrying(records, "drafted_per_step", "accepted_per_step")
+    steps = [
+        step for r in kept for step in zip(r.drafted_per_step or [], r.accepted_per_step or [], strict=True) if step[0]
+    ]
+    if not steps:
+        return []
+    drafted, accepted = np.array(steps).T
+    positions = range(1, int(drafted.max()) + 1)
+    counts = [(i, int(np.sum((drafted >= i) & (accepted >= i - 1))), int(np.sum(accepted >= i))) for i in positions]
+    return [PositionAcceptance(*count) for count in counts if count[1]]
+
+
+@defines("acceptance_rate")
+def acceptance_rate(records: Sequence[Record]) -> Measure:
+    """Of the drafted tokens that verification reached, the share accepted: the rate by position, pooled over
+    positions. Tokens after a rejection are reached by nothing and count neither way."""
+    _, note = carrying(records, "drafted_per_step", "accepted_per_step")
+    positions = acceptance_by_position(records)
+    accepted, reached = (sum(p.accepted for p in positions), sum(p.reached for p in positions))
+    return _ratio(accepted, reached, "nothing was drafted", note)
+
+
+@defines("perplexity")
+def perplexity(records: Iterable[Record]) -> Measure:
+    """exp of the summed negative log-likelihood over new tokens, pooled over the row's tokens, under the target
+    at temperature 1."""
+    kept, note = carrying(records, "nll_sum", "new_tokens")
+    mean = _ratio(total(kept, "nll_sum"), total(kept, "new_tokens"), "no new token", note)
+    return mean if mean.value is None else Measure(math.exp(mean.value), note)
+
+
+def pair(records: Iterable[Record], baseline: Iterable[Record]) -> list[Pair]:
+    """Match a decoder's records with AR's by target, question, turn and repeat, in the decoder's order.
+
+    A record that failed, was skipped or carries no times has no pair, and neither has its partner.
+    """
+    fields = ("new_tokens", "decode_s", "total_s")
+    partners = {_cell(r): r for r in carrying(baseline, *fields)[0]}
+    return [Pair(r, partners[_cell(r)]) for r in carrying(records, *fields)[0] if _cell(r) in partners]
+
+
+def _cell(record: Record) -> tuple[str, str, int | str, int, int]:
+    return record.target, record.suite, record.question_id, record.turn, record.repeat
+
+
+def _quotient_of_rates(ours: tuple[float, float], baseline: tuple[float, float], what: str) -> Measure:
+    """(tokens, seconds) over (tokens, seconds), both as rates."""
+    (tokens, seconds), (base_tokens, base_seconds) = ours, baseline
+    if min(seconds, base_seconds, base_tokens) <= 0:
+        return Measure(None, f"no {what} to compare: AR finished none of these cells, or they took no time")
+    return Measure((tokens / seconds) / (base_tokens / base_seconds))
+
+
+@defines("speedup")
+def speedup(pairs: Sequence[Pair]) -> Measure:
+    """Decode tokens/s over AR's on the same target, questions and device, over the paired cells: each side's rate
+    is its summed new tokens after the first over its summed decode seconds."""
+    sums = _question_sums(pairs).sum(axis=0)
+    return _quotient_of_rates((sums[0], sums[1]), (sums[2], sums[3]), "decode rate")
+
+
+@defines("speedup_e2e")
+def speedup_e2e(pairs: Sequence[Pair]) -> Measure:
+    """Speed-up with the prefill included: summed new tokens over summed total seconds, over AR's same quotient on
+    the paired cells."""
+    ours, baseline = [p.ours for p in pairs], [p.baseline for p in pairs]
+    return _quotient_of_rates(_end_to_end(ours), _end_to_end(baseline), "end-to-end rate")
+
+
+def _end_to_end(records: Sequence[Record]) -> tuple[float, float]:
+    return total(records, "new_tokens"), total(records, "total_s")
+
+
+@defines("speedup_specbench")
+def speedup_specbench(pairs: Sequence[Pair]) -> Measure:
+    """Spec-Bench's formula: mean of per-question new tokens / total seconds, over the mean of AR's per-question
+    retokenized tokens / total seconds. A question's turns are summed first; each repeat counts as a question.
+
+    AR's own value differs from 1 where its text, encoded again, has another length. Source: Spec-Bench,
+    evaluation/speed.py.
+    """
+    kept = [p for p in pairs if p.baseline.retokenized_tokens is not None]
+    if not kept:
+        return Measure(None, "no AR cell carries retokenized_tokens" if pairs else "no cell that AR finished too")
+    groups: dict[tuple[Question, int], list[Pair]] = defaultdict(list)
+    for p in kept:
+        groups[question_of(p.ours), p.ours.repeat].append(p)
+    ours = [_mean_rate([p.ours for p in group], "new_tokens") for group in groups.values()]
+    baseline = [_mean_rate([p.baseline for p in group], "retokenized_tokens") for group in groups.values()]
+    note = f"{len(pairs) - len(kept)} pairs without retokenized_tokens left out" if len(kept) < len(pairs) else None
+    return _ratio(math.fsum(ours) / len(ours), math.fsum(baseline) / len(ours), "AR produced no text", note)
+
+
+def _mean_rate(records: Sequence[Record], tokens: str) -> float:
+    seconds = total(records, "total_s")
+    return total(records, tokens) / seconds if seconds > 0 else 0.0
+
+
+def speedup_interval(
+    pairs: Sequence[Pair], resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+) -> Interval:
+    """Percentile interval of `speedup` from a paired bootstrap over questions.
+
+    A resample draws as many questions as there are, with replacement, and takes both decoders' cells of each
+    (all turns and repeats), so that a hard question weighs on both sides alike. None below two questions.
+    """
+    sums_N4 = _question_sums(pairs)
+    if len(sums_N4) < 2:
+        return Interval(None, None, f"no interval from {len(sums_N4)} question{'' if len(sums_N4) == 1 else 's'}")
+    tokens_R, seconds_R, base_tokens_R, base_seconds_R = _resampled(sums_N4, resamples, seed)
+    defined_R = (seconds_R > 0) & (base_seconds_R > 0) & (base_tokens_R > 0)
+    if not defined_R.any():
+        return Interval(None, None, "no interval: no cell that AR finished too took time")
+    ours, theirs = tokens_R[defined_R] / seconds_R[defined_R], base_tokens_R[defined_R] / base_seconds_R[defined_R]
+    low, high = np.quantile(ours / theirs, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def _question_sums(pairs: Sequence[Pair]) -> Floats:
+    """Per question: decode tokens, decode seconds, AR's decode tokens, AR's decode seconds. Shape (N, 4)."""
+    sums: dict[Question, Floats] = defaultdict(lambda: np.zeros(4))
+    for p in pairs:
+        ours, base = p.ours, p.baseline
+        row = [decode_tokens(ours), ours.decode_s, decode_tokens(base), base.decode_s]
+        sums[question_of(ours)] += np.array(row, dtype=np.float64)
+    return np.array(list(sums.values())).reshape(-1, 4)
+
+
+def _resampled(sums_N4: Floats, resamples: int, seed: int) -> Floats:
+    """Column sums of `resamples` draws of N rows with replacement, in blocks. Shape (4, R)."""
+    rng = np.random.default_rng(seed)
+    n = len(sums_N4)
+    columns = [np.ascontiguousarray(column) for column in sums_N4.T]
+    size = max(1, _BLOCK_DRAWS // n)
+    blocks = []
+    for start in range(0, resamples, size):
+        rows_RN = rng.integers(n, size=(min(size, resamples - start), n))
+        blocks.append(np.stack([column[rows_RN].sum(axis=1) for column in columns]))
+    return np.concatenate(blocks, axis=1)

@@ -1,0 +1,171 @@
+"""The tidy table as text: on a terminal, as Markdown, as CSV. Nothing is computed here, only formatted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from specbench_s2d.analysis.names import LOSSY_NOTE, decoder_title, suite_title
+from specbench_s2d.analysis.stats import BASELINE, DEFINITIONS
+from specbench_s2d.analysis.tidy import OVERALL, QUALITY
+
+NOTHING = "–"
+Row = dict[str, Any]
+
+# (column of the tidy table, heading in Markdown, format); `speedup` brings its interval along.
+_MARKDOWN = (
+    ("questions", "questions", "d"),
+    ("tokens_per_s", "tokens/s", ".1f"),
+    ("speedup", "speed-up [95 %]", ".2f"),
+    ("speedup_e2e", "with prefill", ".2f"),
+    ("speedup_specbench", "Spec-Bench's", ".2f"),
+    ("mat", "MAT", ".2f"),
+    ("acceptance_rate", "acceptance", ".2f"),
+    ("perplexity", "perplexity", ".2f"),
+)
+_COUNTS = ("mismatches", "near_ties", "failed", "skipped", "truncated")
+
+
+def blocks(table: pd.DataFrame) -> list[tuple[str, list[Row]]]:
+    """The rows of each target (of each run, where there are several), with the block's title."""
+    runs = "run" in table.columns
+    found: dict[str, list[Row]] = {}
+    for row in table.to_dict("records"):
+        title = f"{row['run']}: {row['target']}" if runs else str(row["target"])
+        found.setdefault(title, []).append({str(column): value for column, value in row.items()})
+    return list(found.items())
+
+
+def absent(value: Any) -> bool:
+    """Whether a figure is missing, be it None, NaN or pandas' NA."""
+    return bool(pd.isna(value))
+
+
+def number(value: Any, form: str = ".2f") -> str:
+    """A figure, or a dash where it is missing."""
+    return NOTHING if absent(value) else f"{value:{form}}"
+
+
+def interval(row: Row) -> str:
+    """The 95 % interval of a row's speed-up."""
+    if absent(row["speedup_low"]):
+        return NOTHING
+    return f"{row['speedup_low']:.2f}–{row['speedup_high']:.2f}"
+
+
+def render(table: pd.DataFrame) -> RenderableType:
+    """The terminal's table: a block per target, a row per decoder, a column per suite."""
+    parts: list[RenderableType] = [_block(title, rows) for title, rows in blocks(table)]
+    legend = (
+        f"Each cell: speed-up over {BASELINE} (decode tokens/s), below it the mean accepted tokens. 95 %: the interval of "
+        "the speed-up over all suites. PPL: perplexity under the target. F/S/T: turns failed, skipped, truncated."
+    )
+    lines = [legend, *([LOSSY_NOTE] if table["lossy"].any() else [])]
+    parts += [Text(line, style="dim") for line in lines]
+    parts += [Text(line, style="bold red") for line in alarms(table)]
+    return Group(*parts)
+
+
+def _block(title: str, rows: list[Row]) -> Table:
+    suites = list(dict.fromkeys(row["suite"] for row in rows if row["suite"] != OVERALL))
+    shown = [*suites, OVERALL] if len(suites) > 1 else suites
+    block = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True)
+    block.pad_edge = False
+    block.add_column("Decoder", overflow="fold", min_width=9)
+    for suite in shown:
+        block.add_column(suite_title(suite), justify="right", no_wrap=True)
+    for heading in ("95 %", "tok/s\nPPL", "F/S/T"):
+        block.add_column(heading, justify="right", no_wrap=True)
+    for label in dict.fromkeys(row["label"] for row in rows):
+        by_suite = {row["suite"]: row for row in rows if row["label"] == label}
+        overall = by_suite[OVERALL]
+        cells = [_two(by_suite.get(suite), "speedup", "mat") for suite in shown]
+        lost = f"{overall['failed']}/{overall['skipped']}/{overall['truncated']}"
+        rates = _two(overall, "tokens_per_s", "perplexity", upper=".1f")
+        block.add_row(decoder_title(label, overall["lossy"]), *cells, interval(overall), rates, lost)
+    return block
+
+
+def _two(row: Row | None, above: str, below: str, upper: str = ".2f") -> str:
+    """Two figures of a row, one under the other."""
+    return NOTHING if row is None else f"{number(row[above], upper)}\n{number(row[below])}"
+
+
+def alarms(table: pd.DataFrame) -> list[str]:
+    """One line per target and decoder that failed or left AR's output without an excuse."""
+    lines = []
+    for title, rows in blocks(table):
+        for row in rows:
+            if row["suite"] != OVERALL:
+                continue
+            if row["failed"]:
+                lines.append(f"{title}, {row['label']}: {row['failed']} of {row['records']} turns failed.")
+            if not absent(row["mismatches"]) and row["mismatches"]:
+                lines.append(f"{title}, {row['label']}: {row['mismatches']} outputs differ from {BASELINE}'s.")
+    return lines
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The whole tidy table as Markdown: a section per target, the notes, and what each column means."""
+    quality = [column for column in table.columns if column.startswith(QUALITY)]
+    parts = ["# Summary", *(f"**{line}**" for line in alarms(table))]
+    for title, rows in blocks(table):
+        parts += [f"## {title}", _markdown_rows(rows, quality)]
+    if table["lossy"].any():
+        parts.append(LOSSY_NOTE)
+    parts += ["## Notes", _notes(table), "## What the columns mean", definitions()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_rows(rows: list[Row], quality: list[str]) -> str:
+    counts = [column.replace("_", " ") for column in _COUNTS]
+    names = [column.removeprefix(QUALITY) for column in quality]
+    headings = ["suite", "decoder", *(heading for _, heading, _ in _MARKDOWN), *names, *counts]
+    lines = [_line(headings), _line(["---", "---", *["---:"] * (len(headings) - 2)])]
+    suites = list(dict.fromkeys(row["suite"] for row in rows if row["suite"] != OVERALL))
+    for suite in [*suites, OVERALL]:
+        for row in (row for row in rows if row["suite"] == suite):
+            figures = [_figure(row, column, form) for column, _, form in _MARKDOWN]
+            figures += [number(row[column]) for column in quality]
+            figures += [number(row[column], "d") for column in _COUNTS]
+            lines.append(_line([suite, decoder_title(row["label"], row["lossy"]), *figures]))
+    return "\n".join(lines)
+
+
+def _figure(row: Row, column: str, form: str) -> str:
+    text = number(row[column], form)
+    low = interval(row)
+    return f"{text} [{low}]" if column == "speedup" and low != NOTHING else text
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _notes(table: pd.DataFrame) -> str:
+    """Why figures are missing, each reason once, with the number of rows it holds for."""
+    reasons = Counter(reason for notes in table["notes"].dropna() for reason in str(notes).split("; "))
+    if not reasons:
+        return "Every figure is there."
+    rows = len(table)
+    return "\n".join(
+        f"- {reason} ({'every row' if n == rows else f'{n} of {rows} rows'})" for reason, n in reasons.items()
+    )
+
+
+def definitions() -> str:
+    """The columns' definitions as a Markdown list."""
+    return "\n".join(f"- `{column}`: {text}." for column, text in DEFINITIONS.items())
+
+
+def write_tables(table: pd.DataFrame, folder: Path) -> None:
+    """Write `summary.csv` (every digit, missing as empty) and `summary.md` into an existing folder."""
+    table.to_csv(folder / "summary.csv", index=False, lineterminator="\n")
+    (folder / "summary.md").write_text(markdown(table), encoding="utf-8")
