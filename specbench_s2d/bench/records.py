@@ -7,21 +7,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from specbench_s2d.errors import RecordSchemaError
+from specbench_s2d.measure.divergence import Divergence
 
 SCHEMA_VERSION = 1
-
-
-class Divergence(BaseModel):
-    """How a lossless greedy output compares with AR's: where they part, and by how little they might.
-
-    `position` counts new tokens from 0; `margin` is the gap between the two best logits there.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    verdict: Literal["identical", "near_tie", "mismatch"]
-    position: int | None = None
-    margin: float | None = None
 
 
 class Record(BaseModel):
@@ -47,6 +35,7 @@ class Record(BaseModel):
     turn: int
     repeat: int
     seed: int
+    replay_turns: Literal["own", "ar"] = "own"
 
     prompt_hash: str | None = None
     prompt_tokens: int | None = None

@@ -77,6 +77,12 @@ def load_model(
     return TransformersModel(identity, model, tokenizer, ends)
 
 
+def read_prompting(name: str) -> tuple[PreTrainedTokenizerBase, int]:
+    """(tokenizer, context) of a model, without loading its weights: enough to lay out prompts."""
+    found = find_checkpoint(name)
+    return _read_tokenizer(found, False), int(_read_config(found, False).get_text_config().max_position_embeddings)
+
+
 def _read_config(found: Checkpoint, trust: bool) -> Any:
     from transformers import AutoConfig
 

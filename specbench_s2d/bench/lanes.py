@@ -1,0 +1,182 @@
+"""One target with its decoders, loaded and warm: decodes cells and scores what came out."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from specbench_s2d.bench.plan import BASELINE, Cell, Lane, Plan
+from specbench_s2d.bench.prompts import Prompt, Prompts
+from specbench_s2d.bench.records import Record
+from specbench_s2d.config import RunSpec
+from specbench_s2d.decoding.decoder import Decoder
+from specbench_s2d.decoding.types import Generation
+from specbench_s2d.measure.divergence import classify
+from specbench_s2d.measure.scoring import Scored, logit_noise, score
+from specbench_s2d.models import LanguageModel, load_model
+from specbench_s2d.models.chat import ChatTemplate
+from specbench_s2d.models.load import read_prompting
+
+_WARM_UP_TOKENS = 16
+_WARM_UP_RUNS = 2
+
+
+def prompts_for(plan: Plan, target: str) -> Prompts:
+    """How the run lays out prompts for `target`: its template, and the context that all its lanes share."""
+    spec = plan.spec
+    tokenizer, context = read_prompting(target)
+    drafts = {lane.draft for lane in plan.lanes if lane.draft}
+    shared = min([context, *(read_prompting(draft)[1] for draft in drafts)])
+    return Prompts(ChatTemplate.choose(tokenizer, spec.template), shared, spec.max_new_tokens or 1, spec.long_prompts)
+
+
+class Bench:
+    """A target, its drafts and its decoders on the run's device. Loading and warming up happen here, untimed."""
+
+    def __init__(self, plan: Plan, target: str, run_id: str) -> None:
+        self._spec, self._run_id = plan.spec, run_id
+        self.prompts = prompts_for(plan, target)
+        self.target = self._load(target)
+        drafts = {name: self._load(name) for name in {lane.draft for lane in plan.lanes} if name}
+        self._decoders: dict[str, Decoder] = {
+            lane.label: lane.decoder.build(self.target, drafts[lane.draft] if lane.draft else None) for lane in plan.lanes
+        }
+        self._scored: dict[tuple[str, tuple[int, ...]], Scored] = {}
+        first = self._first_prompt(plan)
+        self.noise = logit_noise(self.target, first)
+        for decoder in self._decoders.values():
+            for _ in range(_WARM_UP_RUNS):
+                self._generate(decoder, first, 0, _WARM_UP_TOKENS)
+
+    def decode(self, cell: Cell, answers: list[str]) -> tuple[Record, Prompt]:
+        """Decode one turn, timed; raises `PromptTooLongError` when its prompt does not fit.
+
+        The record still lacks its scores: `score` fills them in, outside the timed window.
+        """
+        prompt = self.prompts.lay_out(cell.question, answers)
+        with _without_collector():
+            generation = self._generate(
+                self._decoders[cell.lane.label], prompt.ids, cell.seed, self._spec.max_new_tokens or 1
+            )
+        record = blank_record(cell, self._run_id, self._spec, status="ok")
+        return record.model_copy(update=self._measured(prompt, generation)), prompt
+
+    def score(self, record: Record, prompt: Prompt, baseline: Record | None) -> Record:
+        """The record with nll, perplexity and divergence from `baseline` (AR's record of the same turn and repeat)."""
+        assert record.output_ids
+        scored = self._score(prompt, record.output_ids)
+        filled: dict[str, Any] = {
+            "nll_sum": scored.nll_sum,
+            "perplexity": math.exp(scored.nll_sum / len(record.output_ids)),
+        }
+        reasons = dict(record.reasons)
+        if record.lossy:
+            reasons["divergence"] = "a lossy method is not meant to equal AR"
+        elif self._spec.temperature > 0:
+            reasons["divergence"] = "sampled outputs are not compared token by token"
+        elif baseline is None or baseline.output_ids is None:
+            reasons["divergence"] = f"no {BASELINE} record of this turn"
+        elif baseline.prompt_hash != record.prompt_hash:
+            reasons["divergence"] = "the prompt differs from AR's: an earlier turn parted from it"
+        else:
+            margins = self._score(prompt, baseline.output_ids).margins
+            filled["divergence"] = classify(record.output_ids, baseline.output_ids, margins, self.noise)
+        return record.model_copy(update={**filled, "reasons": reasons})
+
+    def forget_scores(self) -> None:
+        """Drop the scores of the last round."""
+        self._scored.clear()
+
+    def _load(self, name: str) -> LanguageModel:
+        return load_model(name, device=self._spec.device, dtype=self._spec.dtype)
+
+    def _first_prompt(self, plan: Plan) -> list[int]:
+        shortest = min((question.turns[0] for question in plan.questions), key=len)
+        ids = self.prompts.template.encode([{"role": "user", "content": shortest}])
+        return ids[: max(1, self.prompts.context - _WARM_UP_TOKENS)]
+
+    def _generate(self, decoder: Decoder, prompt_ids: list[int], seed: int, max_new_tokens: int) -> Generation:
+        s = self._spec
+        return decoder.generate(prompt_ids, max_new_tokens, s.temperature, s.top_k, s.top_p, seed, s.ignore_eos)
+
+    def _score(self, prompt: Prompt, output_ids: list[int]) -> Scored:
+        """Identical outputs of several decoders are scored once."""
+        key = (prompt.hash, tuple(output_ids))
+        if key not in self._scored:
+            self._scored[key] = score(self.target, prompt.ids, output_ids)
+        return self._scored[key]
+
+    def _measured(self, prompt: Prompt, generation: Generation) -> dict[str, Any]:
+        tokenizer, steps = self.target.tokenizer, generation.steps
+        text = tokenizer.decode(generation.ids, skip_special_tokens=True)
+        assert isinstance(text, str)
+        draft_s, verify_s = sum(step.draft_s for step in steps), sum(step.verify_s for step in steps)
+        return {
+            "prompt_hash": prompt.hash,
+            "prompt_tokens": len(prompt.ids),
+            "prompt_truncated": prompt.truncated,
+            "new_tokens": len(generation.ids),
+            "retokenized_tokens": len(tokenizer.encode(text)) - 1,
+            "stop": generation.stop,
+            "output_ids": generation.ids,
+            "output_text": text,
+            "prefill_s": generation.prefill_s,
+            "decode_s": generation.decode_s,
+            "total_s": generation.total_s,
+            "draft_s": draft_s,
+            "verify_s": verify_s,
+            "other_s": generation.decode_s - draft_s - verify_s,
+            "target_passes": sum(step.passes for step in steps),
+            "drafted": sum(len(step.drafted) for step in steps),
+            "accepted": sum(step.accepted for step in steps),
+            "drafted_per_step": [len(step.drafted) for step in steps],
+            "accepted_per_step": [step.accepted for step in steps],
+            "emitted_per_step": [len(step.emitted) for step in steps],
+            "exit_depths": [depth for step in steps for depth in step.exit_depths],
+        }
+
+
+def blank_record(cell: Cell, run_id: str, spec: RunSpec, status: str, error: str | None = None) -> Record:
+    """A record of a cell that holds what defines it, and nothing measured yet."""
+    return Record.model_validate(
+        {
+            "run_id": run_id,
+            "key": cell.key,
+            "status": status,
+            "error": error,
+            "target": cell.target,
+            "decoder": cell.lane.decoder.name,
+            "label": cell.lane.label,
+            "draft": cell.lane.draft,
+            "decoder_options": cell.lane.decoder.options.model_dump(),
+            "lossy": cell.lane.decoder.kind.lossy,
+            "suite": cell.question.suite,
+            "category": cell.question.category,
+            "question_id": cell.question.id,
+            "turn": cell.turn,
+            "repeat": cell.repeat,
+            "seed": cell.seed,
+            "replay_turns": spec.replay_turns,
+            "reasons": {"energy_j": "energy is not metered by this release", "quality": "not scored by this release"},
+        }
+    )
+
+
+def lane_order(lanes: list[Lane]) -> list[str]:
+    """Labels of lanes, in order."""
+    return [lane.label for lane in lanes]
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """No garbage collection inside the timed window."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

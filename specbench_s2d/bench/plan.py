@@ -1,0 +1,154 @@
+"""The grid as cells: which (target, decoder, question, repeat) a run consists of, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from specbench_s2d.config import RunSpec
+from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
+from specbench_s2d.errors import UserError
+from specbench_s2d.models.checkpoint import Checkpoint, find_checkpoint
+from specbench_s2d.models.load import check_device, default_device, default_dtype
+from specbench_s2d.suites import Question, QuestionSet, load_questions
+
+BASELINE = "ar"
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One decoder on one target, with the draft it will use (None for a decoder without one)."""
+
+    decoder: DecoderSpec
+    draft: str | None
+
+    @property
+    def label(self) -> str:
+        return self.decoder.label
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One turn to decode. `key` hashes everything that defines it."""
+
+    target: str
+    lane: Lane
+    question: Question
+    turn: int
+    repeat: int
+    key: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run will do, in order: targets, then repeats, then questions, then decoders in a drawn order."""
+
+    spec: RunSpec
+    lanes: tuple[Lane, ...]
+    questions: QuestionSet
+    checkpoints: dict[str, Checkpoint]
+    settings: dict[str, Any]
+
+    @property
+    def cells(self) -> int:
+        turns = sum(len(question.turns) for question in self.questions)
+        return len(self.spec.target) * len(self.lanes) * turns * self.spec.repeats
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for two commands to be the same run."""
+        return {
+            "settings": self.settings,
+            "targets": self.spec.target,
+            "decoders": [lane.label for lane in self.lanes],
+            "drafts": [lane.draft for lane in self.lanes],
+            "repeats": self.spec.repeats,
+            "questions": self.questions.hashes,
+            "weights": {name: found.sha256() for name, found in sorted(self.checkpoints.items())},
+        }
+
+    def rounds(self, target: str) -> Iterator[tuple[int, Question, list[Lane]]]:
+        """(repeat, question, lanes in this round's order): the unit of interleaving.
+
+        The order is drawn anew for each question and repeat from the run's seed, so that drift of the machine falls on
+        all decoders alike. Where turns replay AR's answers, AR comes first.
+        """
+        for repeat in range(self.spec.repeats):
+            for question in self.questions:
+                order = list(self.lanes)
+                random.Random(f"{self.spec.seed}/{target}/{repeat}/{question.id}").shuffle(order)
+                if self.spec.replay_turns == "ar":
+                    order.sort(key=lambda lane: lane.label != BASELINE)
+                yield repeat, question, order
+
+    def cell(self, target: str, lane: Lane, question: Question, turn: int, repeat: int) -> Cell:
+        weights = {
+            "target": self.checkpoints[target].sha256(),
+            "draft": self.checkpoints[lane.draft].sha256() if lane.draft else None,
+        }
+        defining = {
+            "settings": self.settings,
+            "weights": weights,
+            "label": lane.label,
+            "options": lane.decoder.options.model_dump(),
+            "suite": question.suite,
+            "question": [question.id, list(question.turns)],
+            "turn": turn,
+            "repeat": repeat,
+        }
+        key = hashlib.sha256(json.dumps(defining, sort_keys=True, default=str).encode()).hexdigest()[:32]
+        return Cell(target, lane, question, turn, repeat, key, int(key[:8], 16))
+
+
+def make_plan(spec: RunSpec) -> Plan:
+    """Check a run's every name and file, and lay out its cells; raises `UserError` before anything is loaded.
+
+    The run's defaults, its device and its number format are filled in first.
+    """
+    spec = _on_device(spec.resolved())
+    decoders = parse_decoders(spec.decoder)
+    lanes = tuple(Lane(decoder, _draft_for(decoder, spec)) for decoder in decoders)
+    if spec.replay_turns == BASELINE and BASELINE not in [lane.label for lane in lanes]:
+        raise UserError("--replay-turns ar: the run has no decoder 'ar' whose turns could be replayed; add --decoder ar.")
+    questions = load_questions(spec.questions or "embedded", spec.suite, spec.limit)
+    names = list(dict.fromkeys([*spec.target, *(lane.draft for lane in lanes if lane.draft)]))
+    return Plan(spec, lanes, questions, {name: find_checkpoint(name) for name in names}, _settings(spec))
+
+
+def _on_device(spec: RunSpec) -> RunSpec:
+    place = check_device(spec.device or default_device())
+    return spec.model_copy(update={"device": str(place), "dtype": spec.dtype or default_dtype(place.type)})
+
+
+def _draft_for(decoder: DecoderSpec, spec: RunSpec) -> str | None:
+    """The draft that a decoder names, else the run's first suitable one; None for a decoder that needs none."""
+    if decoder.kind.draft_kind == "none":
+        return None
+    if decoder.draft:
+        return decoder.draft
+    for name in spec.draft:
+        if _is_nested(name) == (decoder.kind.draft_kind == "nested"):
+            return name
+    wanted = decoder.kind.draft_kind
+    given = f"only {', '.join(spec.draft)}" if spec.draft else "none"
+    raise UserError(
+        f"decoder {decoder.label!r} needs a {wanted} draft, and the run has {given}; give --draft NAME or {decoder.name}:draft=NAME."
+    )
+
+
+def _is_nested(name: str) -> bool:
+    config = json.loads((find_checkpoint(name).folder / "config.json").read_text(encoding="utf-8"))
+    return bool(config.get("specbench_exits"))
+
+
+def _settings(spec: RunSpec) -> dict[str, Any]:
+    """The settings that change what a cell computes or how it is timed."""
+    names = (
+        "max_new_tokens", "ignore_eos", "temperature", "top_k", "top_p", "seed",
+        "device", "dtype", "engine", "template", "long_prompts", "replay_turns",
+    )  # fmt: skip
+    return {name: getattr(spec, name) for name in names}

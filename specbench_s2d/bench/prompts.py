@@ -1,0 +1,68 @@
+"""From a question and the answers so far to prompt ids that fit the context."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from specbench_s2d.errors import PromptTooLongError
+from specbench_s2d.models.chat import ChatTemplate, Message
+from specbench_s2d.suites import Question
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a decoder is given. `hash` is of the ids; `truncated` says that tokens in the middle were left out."""
+
+    ids: list[int]
+    truncated: bool
+
+    @property
+    def hash(self) -> str:
+        return hashlib.sha256(",".join(map(str, self.ids)).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Lays out the prompts of one target. `context`: positions that target and drafts all have."""
+
+    template: ChatTemplate
+    context: int
+    max_new_tokens: int
+    long_prompts: Literal["fail", "skip", "truncate"]
+
+    def lay_out(self, question: Question, answers: Sequence[str]) -> Prompt:
+        """The prompt of turn `len(answers)`; raises `PromptTooLongError` where it does not fit and may not be cut.
+
+        Truncation keeps the beginning and the end, half each: instructions and question stand there.
+        """
+        ids = self.template.encode(_conversation(question, answers))
+        room = self.context - self.max_new_tokens
+        if len(ids) <= room:
+            return Prompt(ids, False)
+        if self.long_prompts != "truncate" or room < 2:
+            raise self._too_long(question, len(answers), len(ids))
+        return Prompt(ids[: room // 2] + ids[len(ids) - (room - room // 2) :], True)
+
+    def check(self, question: Question) -> None:
+        """Raise `PromptTooLongError` if a turn might not fit even with answers of full length."""
+        last = len(question.turns) - 1
+        needed = len(self.template.encode(_conversation(question, [""] * last))) + last * self.max_new_tokens
+        if needed + self.max_new_tokens > self.context:
+            raise self._too_long(question, last, needed)
+
+    def _too_long(self, question: Question, turn: int, tokens: int) -> PromptTooLongError:
+        return PromptTooLongError(
+            f"question {question.id} ({question.suite}), turn {turn + 1}: up to {tokens:,} prompt tokens and "
+            f"{self.max_new_tokens:,} new ones; the context holds {self.context:,}. "
+            "Give --long-prompts skip or truncate, or lower --max-new-tokens."
+        )
+
+
+def _conversation(question: Question, answers: Sequence[str]) -> list[Message]:
+    messages = [Message(role="user", content=question.turns[0])]
+    for answer, turn in zip(answers, question.turns[1:], strict=False):
+        messages += [Message(role="assistant", content=answer), Message(role="user", content=turn)]
+    return messages

@@ -1,0 +1,203 @@
+"""The only benchmark loop: target by target, question by question, decoders interleaved; every cell exactly once."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from specbench_s2d.bench.lanes import Bench, blank_record, prompts_for
+from specbench_s2d.bench.plan import BASELINE, Cell, Lane, Plan
+from specbench_s2d.bench.prompts import Prompt
+from specbench_s2d.bench.records import SCHEMA_VERSION, Record
+from specbench_s2d.bench.store import RunStore
+from specbench_s2d.errors import PromptTooLongError, UserError
+from specbench_s2d.measure.environment import environment
+from specbench_s2d.suites import Question
+
+ANOTHER_TURN_FAILED = "an earlier turn of this conversation has no answer"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a watcher is told: a phase that begins (`text`), or cells that are done."""
+
+    text: str | None
+    done: int
+    cells: int
+    records: list[Record] = field(default_factory=list)
+    seconds_left: float | None = None
+
+
+Watcher = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: its folder and every record."""
+
+    folder: Path
+    records: list[Record]
+
+    @property
+    def failed(self) -> int:
+        return sum(record.status == "failed" for record in self.records)
+
+    @property
+    def mismatched(self) -> int:
+        return sum(record.divergence is not None and record.divergence.verdict == "mismatch" for record in self.records)
+
+
+def execute(plan: Plan, folder: Path, watch: Watcher = lambda event: None, retry_failed: bool = False) -> Outcome:
+    """Run every cell that `folder` does not hold yet, and return all records.
+
+    Raises `UserError` before anything is timed when a prompt cannot fit or the folder holds another run.
+    """
+    for target in plan.spec.target:
+        check_prompts(plan, target)
+    with RunStore(folder, new_manifest(plan, folder.name)) as store:
+        run = _Run(plan, store, watch, retry_failed)
+        if store.repaired:
+            run.say(f"repaired {folder}: a torn last line of {store.repaired} bytes was cut off; its cell runs again.")
+        for target in plan.spec.target:
+            run.run_target(target)
+        finished = {**store.manifest, "ended": _now(), "targets": run.targets}
+        store.write_manifest(finished)
+        return Outcome(folder, store.records())
+
+
+def check_prompts(plan: Plan, target: str) -> None:
+    """With `--long-prompts fail`, every prompt must fit before anything is timed."""
+    if plan.spec.long_prompts == "fail":
+        prompts = prompts_for(plan, target)
+        for question in plan.questions:
+            prompts.check(question)
+
+
+def new_manifest(plan: Plan, run_id: str) -> dict[str, Any]:
+    """What a run is and what it runs on; `identity` decides whether a folder holds the same run."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "identity": plan.identity(),
+        "spec": plan.spec.model_dump(),
+        "questions": plan.questions.source,
+        "cells": plan.cells,
+        "environment": environment(plan.spec.device or "cpu"),
+        "read_rate_bytes_per_s": None,
+        "idle_power_w": None,
+        "reasons": {
+            "read_rate_bytes_per_s": "not measured by this release",
+            "idle_power_w": "energy is not metered by this release",
+        },
+        "started": _now(),
+        "ended": None,
+        "targets": {},
+    }
+
+
+class _Run:
+    def __init__(self, plan: Plan, store: RunStore, watch: Watcher, retry_failed: bool) -> None:
+        self._plan, self._store, self._watch = plan, store, watch
+        self._run_id = str(store.manifest["run_id"])
+        kept = store.records()
+        self._held = {r.key: r for r in kept if not (retry_failed and r.status == "failed")}
+        self._already, self._started = len(self._held), time.monotonic()
+        self.targets: dict[str, Any] = dict(store.manifest.get("targets", {}))
+
+    def say(self, text: str) -> None:
+        self._watch(Event(text, len(self._held), self._plan.cells))
+
+    def run_target(self, target: str) -> None:
+        """All rounds of one target; the model is loaded only if a cell is left."""
+        rounds = [r for r in self._plan.rounds(target) if self._left(target, *r)]
+        if not rounds:
+            return
+        self.say(f"{target}: loading and warming up")
+        bench = Bench(self._plan, target, self._run_id)
+        self.targets[target] = {
+            "forward": bench.target.identity.forward,
+            "revision": bench.target.identity.revision,
+            "weights_sha256": bench.target.identity.weights_sha256,
+            "template": bench.prompts.template.name,
+            "context": bench.prompts.context,
+            "parameter_bytes": bench.target.parameter_bytes,
+            "logit_noise": bench.noise,
+        }
+        self._store.write_manifest({**self._store.manifest, "targets": self.targets})
+        for repeat, question, order in rounds:
+            self._round(bench, target, repeat, question, order)
+
+    def _left(self, target: str, repeat: int, question: Question, order: list[Lane]) -> bool:
+        turns = range(len(question.turns))
+        return any(self._plan.cell(target, lane, question, t, repeat).key not in self._held for lane in order for t in turns)
+
+    def _round(self, bench: Bench, target: str, repeat: int, question: Question, order: list[Lane]) -> None:
+        """Decode one question with every decoder, then score and store what is new in one write."""
+        fresh: list[tuple[Record, Prompt | None]] = []
+        for lane in order:
+            cells = [self._plan.cell(target, lane, question, turn, repeat) for turn in range(len(question.turns))]
+            fresh += self._converse(bench, cells)
+        baseline = {r.turn: r for r in self._of_baseline(target, repeat, question)}
+        scored = [bench.score(r, p, baseline.get(r.turn)) if p else r for r, p in fresh]
+        bench.forget_scores()
+        self._store.append(scored)
+        self._held.update({record.key: record for record in scored})
+        self._watch(Event(None, len(self._held), self._plan.cells, scored, self._seconds_left()))
+
+    def _converse(self, bench: Bench, cells: list[Cell]) -> list[tuple[Record, Prompt | None]]:
+        """All turns of one conversation that are not held yet; each turn builds on the answers before it."""
+        fresh: list[tuple[Record, Prompt | None]] = []
+        answers: list[str] = []
+        for cell in cells:
+            record, prompt = self._held.get(cell.key), None
+            if record is None:
+                record, prompt = self._decode(bench, cell, answers)
+                fresh.append((record, prompt))
+                self._held[cell.key] = record
+            replayed = self._replayed(cell, record)
+            if replayed is None:
+                fresh += [(self._blank(later, "skipped", ANOTHER_TURN_FAILED), None) for later in cells[cell.turn + 1 :]]
+                break
+            answers.append(replayed)
+        return fresh
+
+    def _decode(self, bench: Bench, cell: Cell, answers: list[str]) -> tuple[Record, Prompt | None]:
+        try:
+            return bench.decode(cell, answers)
+        except PromptTooLongError as error:
+            status = "skipped" if self._plan.spec.long_prompts == "skip" else "failed"
+            return self._blank(cell, status, str(error)), None
+        except UserError:
+            raise
+        except Exception as error:  # out of memory, a kernel that fails: this cell fails, the run goes on
+            return self._blank(cell, "failed", f"{type(error).__name__}: {error}"), None
+
+    def _replayed(self, cell: Cell, record: Record) -> str | None:
+        """The answer that the next turn continues from: this decoder's own, or AR's."""
+        if self._plan.spec.replay_turns == "own":
+            return record.output_text
+        same_turn = (r for r in self._of_baseline(cell.target, cell.repeat, cell.question) if r.turn == cell.turn)
+        return next((r.output_text for r in same_turn), None)
+
+    def _of_baseline(self, target: str, repeat: int, question: Question) -> list[Record]:
+        lane = next((lane for lane in self._plan.lanes if lane.label == BASELINE), None)
+        if lane is None:
+            return []
+        keys = [self._plan.cell(target, lane, question, turn, repeat).key for turn in range(len(question.turns))]
+        return [self._held[key] for key in keys if key in self._held]
+
+    def _blank(self, cell: Cell, status: str, error: str) -> Record:
+        return blank_record(cell, self._run_id, self._plan.spec, status, error)
+
+    def _seconds_left(self) -> float | None:
+        done = len(self._held) - self._already
+        elapsed = time.monotonic() - self._started
+        return elapsed / done * (self._plan.cells - len(self._held)) if done else None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,60 @@
+"""Scoring of a finished output by its target, outside the timed window.
+
+One teacher-forced pass over prompt and output gives its perplexity and what the divergence audit needs. Shapes: `T` new tokens, `V` vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from specbench_s2d.models.base import LanguageModel
+
+# A margin is a difference of two logits, each of which may move by the measured noise; the sample that measures it
+# holds a hundred positions, so its maximum is doubled once more.
+_NOISE_FACTOR = 4.0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Negative log-likelihood of an output, in nats at temperature 1, and the gap of the two best logits per token."""
+
+    nll_sum: float
+    margins: list[float]
+
+
+@torch.inference_mode()
+def score(target: LanguageModel, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Scored:
+    """Score `output_ids` after `prompt_ids` under `target`: its cache is overwritten."""
+    target.reset()
+    target.extend(torch.tensor([list(prompt_ids)], device=target.device), last_only=True)
+    target.rollback(len(prompt_ids) - 1)
+    seen = [prompt_ids[-1], *output_ids[:-1]]
+    logits_TV = target.extend(torch.tensor([seen], device=target.device))[0].float()
+    chosen_T1 = torch.tensor(list(output_ids), device=target.device)[:, None]
+    nll_T = -torch.log_softmax(logits_TV, -1).gather(1, chosen_T1)[:, 0]
+    best_T2 = logits_TV.topk(2, dim=-1).values
+    return Scored(float(nll_T.double().sum()), (best_T2[:, 0] - best_T2[:, 1]).tolist())
+
+
+@torch.inference_mode()
+def logit_noise(target: LanguageModel, prompt_ids: Sequence[int], widths: Sequence[int] = (1, 2, 4, 6)) -> float:
+    """The noise bound: how far a difference of logits may move between passes of different widths.
+
+    The last (up to 96) positions of the prompt are computed in one pass, and again in passes of each of `widths`; the
+    largest difference seen is multiplied by 4. A greedy method that verifies several tokens at once may differ from
+    AR where two logits lie closer than this, and only there.
+    """
+    ids_BT = torch.tensor([list(prompt_ids)], device=target.device)
+    total = ids_BT.shape[1]
+    first = max(0, total - 96)
+    target.reset()
+    wide_TV = target.extend(ids_BT)[0, first:]
+    largest = 0.0
+    for width in widths:
+        target.rollback(first)
+        parts = [target.extend(ids_BT[:, at : at + width])[0] for at in range(first, total, width)]
+        largest = max(largest, float((torch.cat(parts) - wide_TV).abs().max()))
+    return _NOISE_FACTOR * largest
