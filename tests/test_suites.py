@@ -90,11 +90,12 @@ def test_an_unknown_suite_is_told_the_nearest() -> None:
 def test_the_hash_of_a_suite_follows_its_definition_and_its_questions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    original = module.QA.read_text(encoding="utf-8").replace("questions/qa.jsonl", "own.jsonl")
+
     def copy(name: str, change: tuple[str, str], question: str = "Who?") -> str:
         folder = tmp_path / name
         folder.mkdir()
-        text = module.QA.read_text(encoding="utf-8").replace("questions/qa.jsonl", "own.jsonl").replace(*change)
-        (folder / "qa.toml").write_text(text, encoding="utf-8")
+        (folder / "qa.toml").write_text(original.replace(*change), encoding="utf-8")
         write(folder / "own.jsonl", {**GOOD, "turns": [question]})
         monkeypatch.setattr(module, "QA", folder / "qa.toml")
         return load_suite("qa").hash
