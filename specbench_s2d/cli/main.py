@@ -7,19 +7,21 @@ import sys
 
 import typer
 from rich.console import Console
+from typer.exceptions import Abort, TyperException
 
-from specbench_s2d.cli import report, train
+from specbench_s2d.cli import lists, report, run, suites, train
 from specbench_s2d.errors import UserError
 
 app = typer.Typer(
     name="specbench-s2d",
-    help="Measure speculative decoding: targets x decoders x Spec-Bench suites, honestly timed.",
+    help="Measure speculative decoding: targets x decoders x Spec-Bench's suites, honestly timed.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("report")(report.report)
+for command in (run.run, report.report, suites.suites, lists.models, lists.decoders, lists.env):
+    app.command()(command)
 app.add_typer(train.app, name="train")
 
 
@@ -27,12 +29,45 @@ def main(argv: list[str] | None = None) -> int:
     """Run the CLI and return its exit code; tracebacks only under `--debug` (or SPECBENCH_DEBUG=1)."""
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments or os.environ.get("SPECBENCH_DEBUG") == "1"
-    arguments = [a for a in arguments if a != "--debug"]
     try:
-        result = app(arguments, standalone_mode=False)
+        result = app([word for word in arguments if word != "--debug"], standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except UserError as error:
+    except Exception as error:
         if debug:
             raise
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return _explain(error)
+    except KeyboardInterrupt:
+        _complain("stopped.")
+        return 130
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def _explain(error: Exception) -> int:
+    """One line for whatever went wrong, and the exit code that fits."""
+    if isinstance(error, UserError):
+        _complain(str(error))
         return 2
+    if isinstance(error, Abort):
+        _complain("stopped.")
+        return 130
+    if isinstance(error, TyperException):
+        message = error.format_message()
+        if message:  # empty: the help was asked for by giving no argument, and is already there
+            _complain(message)
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
+        return 1
+    if isinstance(error, OSError):
+        _complain(f"{error.filename or 'a file'}: {error.strerror or error}.")
+        return 2
+    _complain(f"unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} (--debug shows where).")
+    return 2
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True).print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)

@@ -121,3 +121,36 @@ def build_decoder(
 
 def _text(value: Any) -> str:
     return "+".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)
+
+
+def describe_decoders() -> list[dict[str, Any]]:
+    """One row per registered decoder, drafter and verifier: what it is, its options with defaults, lossless or lossy."""
+    rows = []
+    for name in registry.decoders.names():
+        kind = registry.decoders.load(name)
+        rows.append(
+            {
+                "name": name,
+                "kind": "decoder",
+                "output": "lossy" if kind.lossy else "lossless",
+                "draft": kind.draft_kind,
+                "options": _options_text(kind.Options),
+                "what": _summary(kind),
+            }
+        )
+    for parts in (registry.drafters, registry.verifiers):
+        for name in parts.names():
+            part = parts.load(name)
+            output = None if parts is registry.drafters else "lossy" if part.lossy else "lossless"
+            draft = part.draft_kind if parts is registry.drafters else None
+            row = {"name": name, "kind": parts.kind, "output": output, "draft": draft}
+            rows.append({**row, "options": _options_text(part.Options), "what": _summary(part)})
+    return rows
+
+
+def _options_text(options: type[Options]) -> str:
+    return ", ".join(f"{name}={_text(field.default)}" for name, field in options.model_fields.items()) or "none"
+
+
+def _summary(kind: type) -> str:
+    return (kind.__doc__ or "").strip().splitlines()[0]

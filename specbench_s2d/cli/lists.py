@@ -1,0 +1,57 @@
+"""`specbench-s2d models | decoders | env`: what there is to run, and on what."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+def models(as_json: AsJson = False) -> None:
+    """List the embedded demo models; any folder or hub id works as well."""
+    from specbench_s2d.models.demo import demo_models
+
+    _show("Demo models (a folder or a hub id works as well)", demo_models(), as_json)
+
+
+def decoders(as_json: AsJson = False) -> None:
+    """List decoders with their options and defaults, and the parts that pair up as DRAFTER+VERIFIER."""
+    from specbench_s2d.decoding.spec import describe_decoders
+
+    _show("Decoders (any DRAFTER+VERIFIER pair is one, too)", describe_decoders(), as_json)
+
+
+def env(
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")] = "", as_json: AsJson = False
+) -> None:
+    """Show what a run's manifest records of this machine."""
+    from specbench_s2d.measure.environment import environment
+    from specbench_s2d.models.load import check_device, default_device
+
+    facts = environment(str(check_device(device or default_device())))
+    rows = [
+        {"what": f"{part} {name}" if name else part, "value": value}
+        for part, content in facts.items()
+        for name, value in (content.items() if isinstance(content, dict) else [("", content)])
+    ]
+    if as_json:
+        print(json.dumps(facts, indent=1))
+    else:
+        _show("Environment", rows, False)
+
+
+def _show(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table(title=title)
+    for name in rows[0] if rows else ():
+        table.add_column(name.replace("_", " "))
+    for row in rows:
+        table.add_row(*("-" if value is None else str(value) for value in row.values()))
+    Console().print(table)

@@ -1,0 +1,97 @@
+"""What a person sees while a run goes on: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+import rich.live
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from specbench_s2d.analysis import stats
+from specbench_s2d.bench.plan import BASELINE, Plan
+from specbench_s2d.bench.records import Record
+from specbench_s2d.bench.runner import Event
+
+_PLAIN_EVERY_S = 10.0
+
+
+class Live:
+    """A context manager whose `on_event` shows a run's events."""
+
+    def __init__(self, console: Console, plan: Plan) -> None:
+        self._console, self._plan = console, plan
+        self._records: list[Record] = []
+        self._text = ""
+        self._last_line = 0.0
+        self._live = rich.live.Live(console=console, refresh_per_second=4) if console.is_terminal else None
+
+    def __enter__(self) -> Live:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def on_event(self, event: Event) -> None:
+        """Take in new records, and show where the run stands."""
+        self._records += event.records
+        line = event.text or _line(event)
+        if self._live:
+            self._text = line
+            self._live.update(Group(self._table(), Text(self._text)))
+        elif event.text or event.done == event.cells or time.monotonic() - self._last_line > _PLAIN_EVERY_S:
+            self._last_line = time.monotonic()
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _table(self) -> Table:
+        """Suite x decoder for the target at work: speed-up so far."""
+        target = self._records[-1].target if self._records else self._plan.spec.target[0]
+        labels = [lane.label for lane in self._plan.lanes if lane.label != BASELINE]
+        table = Table(title=f"{target}: speed-up over {BASELINE} so far")
+        table.add_column("suite")
+        for label in labels:
+            table.add_column(label, justify="right")
+        for suite in self._plan.questions.by_suite:
+            table.add_row(suite, *(self._cell(target, suite, label) for label in labels))
+        return table
+
+    def _cell(self, target: str, suite: str, label: str) -> str:
+        here = [r for r in self._records if r.target == target and r.suite == suite and r.status == "ok"]
+        pairs = stats.pair([r for r in here if r.label == label], [r for r in here if r.label == BASELINE])
+        value = stats.speedup(pairs).value if pairs else None
+        return f"{value:.2f}x" if value is not None else "-"
+
+
+def _line(event: Event) -> str:
+    left = "" if event.seconds_left is None else f", {_duration(event.seconds_left)} left"
+    return f"{event.done}/{event.cells} cells{left}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def forecast_table(expected: dict[str, Any]) -> Table:
+    """The dry run's figures as a table."""
+    table = Table(title=f"{expected['cells']} cells on {expected['device']} in {expected['dtype']}")
+    for name in ("target", "decoders", "questions", "cells", "weights + cache GiB", "at least"):
+        table.add_column(name)
+    for row in expected["targets"]:
+        table.add_row(
+            row["target"],
+            ", ".join(expected["decoders"]),
+            str(expected["questions"]),
+            str(row["cells"]),
+            f"{row['memory_bytes'] / 2**30:.2f}",
+            _duration(row["expected_s"]),
+        )
+    table.caption = expected["note"]
+    return table
