@@ -15,6 +15,7 @@ TABLE, POSITIONS = tidy.tidy(RUN), tidy.acceptance_by_position(RUN)
 
 
 def test_three_pictures_in_two_formats_the_same_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plots._STYLE, "savefig.dpi", 40)
     first = plots.draw_all(TABLE, POSITIONS, tmp_path / "a")
     monkeypatch.setattr(plots, "FORMATS", ("svg",))
     again = plots.draw_all(TABLE, POSITIONS, tmp_path / "b")
