@@ -149,10 +149,3 @@ def test_a_run_from_any_folder_leaves_its_records_where_it_was_told(installed: I
     lines = (installed.elsewhere / "a-run" / "records.jsonl").read_text(encoding="utf-8").splitlines()
     assert lines
     assert {json.loads(line)["status"] for line in lines} == {"ok"}
-
-
-def test_a_mistyped_command_is_one_line(installed: Installed) -> None:
-    done = installed.run("specbench-s2d", "rnu")
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert "rnu" in done.stderr
