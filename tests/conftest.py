@@ -25,3 +25,11 @@ def spec_bench_file(data_root: Path) -> Path:
     if not path.is_file():
         pytest.skip("no spec_bench/question.jsonl in the development data")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small random checkpoints: tiny-target and its draft tiny-draft, and tiny-other, which fits neither."""
+    from tests.tiny import write_tiny_family  # here, for it imports torch and transformers
+
+    return write_tiny_family(tmp_path_factory.mktemp("models"))

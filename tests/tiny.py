@@ -1,0 +1,64 @@
+"""Small random checkpoints with a tokenizer each, written in a second: what the tests load where a real model is not the point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from specbench_s2d.training.data import Chat
+from specbench_s2d.training.surgery import cut_layers
+from specbench_s2d.training.tokenizer import save_tokenizer, train_tokenizer
+
+CONTEXT = 4096
+_SENTENCES = (
+    "Translate German to English: the old bridge over the river was built of stone.",
+    "Summarize: the council met on Monday and agreed to repair the road before winter.",
+    "What is the capital of France? The capital of France is Paris.",
+    "Tom has 12 apples and gives 5 of them to Anna. How many apples does Tom have left?",
+    "Write a short letter to a friend about the weather, and keep it simple.",
+)
+
+
+def write_tiny_family(folder: Path) -> Path:
+    """`tiny-target`, `tiny-draft` (its first layers, so that it is right now and then), `tiny-other` (another tokenizer)."""
+    tokenizer, other_tokenizer = _tokenizer(_SENTENCES, 320), _tokenizer(_SENTENCES[:2], 288)
+    target = _random_llama(tokenizer, layers=4, seed=0)
+    _save(target, tokenizer, folder / "tiny-target")
+    _save(cut_layers(target, 3), tokenizer, folder / "tiny-draft")
+    _save(_random_llama(other_tokenizer, layers=1, seed=1), other_tokenizer, folder / "tiny-other")
+    return folder
+
+
+def _tokenizer(sentences: tuple[str, ...], vocabulary: int) -> PreTrainedTokenizerFast:
+    chats = [Chat("qa", [{"role": "user", "content": text}]) for text in sentences]
+    return train_tokenizer(chats, vocabulary, CONTEXT)
+
+
+def _random_llama(tokenizer: PreTrainedTokenizerFast, layers: int, seed: int) -> LlamaForCausalLM:
+    """Width 32, with weights large enough that what it writes depends on what it reads; EOS is possible and rare."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT,
+        initializer_range=0.3,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():  # a last layer that says little: a draft without it agrees about half of the time
+        for projection in (model.model.layers[-1].self_attn.o_proj, model.model.layers[-1].mlp.down_proj):
+            projection.weight.mul_(0.5)
+    return model
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    model.save_pretrained(str(out))
+    save_tokenizer(tokenizer, out)
