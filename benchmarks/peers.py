@@ -83,7 +83,7 @@ def choose_prompts(target: LanguageModel, wanted: int, new_tokens: int) -> list[
 def race(contenders: dict[str, Contender], prompts: list[list[int]], rounds: int) -> dict[str, list[float]]:
     """Tokens/s of every contender on every prompt (best of `rounds`), interleaved; and a check of the ids."""
     rates: dict[str, list[float]] = {name: [0.0] * len(prompts) for name in contenders}
-    for name, run in contenders.items():  # warm up, untimed
+    for run in contenders.values():  # warm up, untimed
         run(prompts[0])
     for r in range(rounds):
         for i, prompt in enumerate(prompts):

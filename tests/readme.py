@@ -83,8 +83,15 @@ def decoder_table() -> str:
 
 def model_table() -> str:
     rows = [
-        [f"`{m['name']}`", str(m["layers"]), str(m["width"]), f"{m['parameters'] / 1e6:.2f} M"]
-        + [f"{m['tokens'] / 1e6:.1f} M", f"{m['held_out_perplexity']:.2f}", m["base"]]
+        [
+            f"`{m['name']}`",
+            str(m["layers"]),
+            str(m["width"]),
+            f"{m['parameters'] / 1e6:.2f} M",
+            f"{m['tokens'] / 1e6:.1f} M",
+            f"{m['held_out_perplexity']:.2f}",
+            m["base"],
+        ]
         for m in demo_models()
     ]
     header = ["model", "layers", "width", "parameters", "tokens seen", "held-out perplexity of answers", "made from"]

@@ -158,7 +158,8 @@ def _draft_for(decoder: DecoderSpec, spec: RunSpec) -> str | None:
     wanted = decoder.kind.draft_kind
     given = f"only {', '.join(spec.draft)}" if spec.draft else "none"
     raise UserError(
-        f"decoder {decoder.label!r} needs a {wanted} draft, and the run has {given}; give --draft NAME or {decoder.name}:draft=NAME."
+        f"decoder {decoder.label!r} needs a {wanted} draft, and the run has {given}; "
+        f"give --draft NAME or {decoder.name}:draft=NAME."
     )
 
 

@@ -23,8 +23,8 @@ from specbench_s2d.bench.store import read_manifest, read_records
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.drafters.chain import ChainDrafter
-from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.decoding.types import Verdict
+from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.errors import PromptTooLongError, RunFolderError
 from specbench_s2d.models import load_model
 

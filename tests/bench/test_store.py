@@ -72,16 +72,18 @@ def test_the_same_run_goes_on_in_its_folder_under_its_first_manifest(tmp_path: P
 def test_another_run_is_refused_with_what_differs_and_what_to_do(tmp_path: Path) -> None:
     with RunStore(tmp_path, manifest()) as store:
         store.append([keyed("1")])
-    with pytest.raises(RunFolderError, match=r"differs in decoders; go on with .* or start anew with another --out"):
-        with RunStore(tmp_path, manifest(decoders=["sd"])):
-            pass
+    with (
+        pytest.raises(RunFolderError, match=r"differs in decoders; go on with .* or start anew with another --out"),
+        RunStore(tmp_path, manifest(decoders=["sd"])),
+    ):
+        pass
     assert len(read_records(tmp_path)) == 1
 
 
 def test_two_writers_at_once_are_refused(tmp_path: Path) -> None:
-    with RunStore(tmp_path, manifest()), pytest.raises(RunFolderError, match="another process is writing"):
-        with RunStore(tmp_path, manifest()):
-            pass
+    refused = pytest.raises(RunFolderError, match="another process is writing")
+    with RunStore(tmp_path, manifest()), refused, RunStore(tmp_path, manifest()):
+        pass
     with RunStore(tmp_path, manifest()):
         pass
 
@@ -89,7 +91,7 @@ def test_two_writers_at_once_are_refused(tmp_path: Path) -> None:
 def test_an_unknown_schema_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
     row = {**json.loads(keyed("1").model_dump_json()), "schema_version": 99}
     (tmp_path / "records.jsonl").write_text(json.dumps(row) + "\n")
-    with pytest.raises(RecordSchemaError, match="schema version 99; this code reads 1.*run again"):
+    with pytest.raises(RecordSchemaError, match=r"schema version 99; this code reads 1.*run again"):
         read_records(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps({"schema_version": 99}))
     with pytest.raises(RecordSchemaError, match="99"):
@@ -116,9 +118,11 @@ def test_a_full_disk_leaves_whole_records_and_says_how_to_go_on(
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="cannot be written.*another --out"):
-        with RunStore(tmp_path / "file" / "run", manifest()):
-            pass
+    with (
+        pytest.raises(RunFolderError, match=r"cannot be written.*another --out"),
+        RunStore(tmp_path / "file" / "run", manifest()),
+    ):
+        pass
 
 
 def test_a_folder_without_records_is_no_run(tmp_path: Path) -> None:
