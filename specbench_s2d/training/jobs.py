@@ -57,6 +57,7 @@ def work_folder(out: Path) -> Path:
 def check_out(out: Path) -> None:
     """Refuse a folder that a trained model cannot become; raises `RunFolderError`."""
     with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
         if (out / "config.json").exists():
             raise RunFolderError(f"{out} already holds a model; give another --out, or remove it to train anew.")
         if out.exists() and (not out.is_dir() or any(out.iterdir())):

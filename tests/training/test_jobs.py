@@ -17,6 +17,7 @@ from specbench_s2d.models.chat import TEMPLATES, ChatTemplate
 from specbench_s2d.training import start as start_module
 from specbench_s2d.training.checkpoint import CHECKPOINT
 from specbench_s2d.training.jobs import Corpus, train_model, work_folder
+from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.start import Shape, Start, load_tokenizer, lm_start, make_start, new_model, resolve_source
 from specbench_s2d.training.tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 from specbench_s2d.training.trainer import Progress
@@ -31,8 +32,13 @@ def corpus(tmp_path: Path) -> Corpus:
     return Corpus([str(write_chats(tmp_path / "sums.jsonl", sums(200)))])
 
 
+def lm_spec(steps: int = 6, **changed: Any) -> TrainSpec:
+    """Sequences long enough that held-out chats keep answer tokens."""
+    return tiny_spec(**{"steps": steps, "length": 40, "tokens": steps * 160, **changed})
+
+
 def job(corpus: Corpus, out: Path, start: Start = NEW, **given: Any) -> dict[str, Any]:
-    fields = {"spec": tiny_spec(steps=6), "command": "specbench-s2d train lm --out it", **given}
+    fields = {"spec": lm_spec(), "command": "specbench-s2d train lm --out it", **given}
     return train_model(out.name, start, tiny_tokenizer(), corpus, out=out, **fields)
 
 
@@ -73,10 +79,10 @@ def test_nothing_but_the_finished_folder_is_left(corpus: Corpus, tmp_path: Path)
 
 def test_the_facts_and_the_card_come_from_the_run(corpus: Corpus, tmp_path: Path) -> None:
     out = tmp_path / "it"
-    facts = job(corpus, out, spec=tiny_spec(steps=6, loss_on="answers"))
+    facts = job(corpus, out, spec=lm_spec(steps=6, loss_on="answers"))
     assert facts == json.loads((out / "training.json").read_text())
-    assert facts["tokens"] == 6 * 32 and facts["steps"] == 6
-    assert [p["tokens"] for p in facts["loss_curve"]] == [160, 192]
+    assert facts["tokens"] == 6 * 160 and facts["steps"] == 6
+    assert [p["tokens"] for p in facts["loss_curve"]] == [800, 960]
     assert {suite: row["chats"] for suite, row in facts["data"].items()} == {
         suite: sum(c.suite == suite for c in corpus.training) for suite in ("math", "qa")
     }
@@ -87,10 +93,10 @@ def test_the_facts_and_the_card_come_from_the_run(corpus: Corpus, tmp_path: Path
         "benchmarking decoding methods",
         "random weights, 2 layers",
         "`specbench-s2d train lm --out it`",
-        "tokens: 192; loss on answers alone",
+        "tokens: 960; loss on answers alone",
         f"| math | {facts['data']['math']['chats']} | {facts['data']['math']['tokens']:,} |",
         f"| all | {facts['validation_nll']['all']:.3f} | {facts['validation_perplexity']['all']:.2f} |",
-        f"| 192 | {facts['loss_curve'][-1]['loss']:.3f} | {facts['validation_nll']['all']:.3f} |",
+        f"| 960 | {facts['loss_curve'][-1]['loss']:.3f} | {facts['validation_nll']['all']:.3f} |",
         f"- time: {facts['train_s']:.1f} s on",
     ):
         assert said in card
@@ -98,10 +104,10 @@ def test_the_facts_and_the_card_come_from_the_run(corpus: Corpus, tmp_path: Path
 
 def test_a_draft_says_what_its_source_had_seen(corpus: Corpus, tmp_path: Path) -> None:
     job(corpus, tmp_path / "it")
-    facts = job(corpus, tmp_path / "draft", Start("cut", str(tmp_path / "it"), 1), spec=tiny_spec(steps=2))
+    facts = job(corpus, tmp_path / "draft", Start("cut", str(tmp_path / "it"), 1), spec=lm_spec(steps=2))
     assert facts["base"] == "the first 1 layers of it"
-    assert (facts["tokens"], facts["tokens_inherited"], facts["shape"]["layers"]) == (64, 192, 1)
-    assert "64, after the 192 that its source had seen" in (tmp_path / "draft" / "README.md").read_text()
+    assert (facts["tokens"], facts["tokens_inherited"], facts["shape"]["layers"]) == (320, 960, 1)
+    assert "320, after the 960 that its source had seen" in (tmp_path / "draft" / "README.md").read_text()
 
 
 def test_without_held_out_prompts_validation_is_missing_and_not_zero(tmp_path: Path) -> None:
@@ -151,7 +157,7 @@ def test_a_job_does_not_go_on_from_another_start(corpus: Corpus, tmp_path: Path)
             raise KeyboardInterrupt
 
     job(corpus, tmp_path / "a")
-    job(corpus, tmp_path / "b", spec=tiny_spec(steps=6, seed=1))
+    job(corpus, tmp_path / "b", spec=lm_spec(steps=6, seed=1))
     with pytest.raises(KeyboardInterrupt):
         job(corpus, tmp_path / "it", Start("continue", str(tmp_path / "a")), watch=stop)
     with pytest.raises(RunFolderError, match="it does not start from b"):
@@ -161,7 +167,7 @@ def test_a_job_does_not_go_on_from_another_start(corpus: Corpus, tmp_path: Path)
 
 
 def test_a_folder_that_holds_something_is_not_overwritten(corpus: Corpus, tmp_path: Path) -> None:
-    job(corpus, tmp_path / "it", spec=tiny_spec(steps=1))
+    job(corpus, tmp_path / "it", spec=lm_spec(steps=1))
     with pytest.raises(RunFolderError, match="already holds a model; give another --out"):
         job(corpus, tmp_path / "it")
     (tmp_path / "it" / "config.json").unlink()
@@ -171,10 +177,10 @@ def test_a_folder_that_holds_something_is_not_overwritten(corpus: Corpus, tmp_pa
 
 def test_settings_that_cannot_work_are_one_line(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--length 65: the model's context is 64"):
-        job(corpus, tmp_path / "it", spec=tiny_spec(length=65))
+        job(corpus, tmp_path / "it", spec=lm_spec(length=65))
     for device in ("nonsense", "cuda:99"):
         with pytest.raises(UserError, match=f"--device {device}: not usable here") as caught:
-            job(corpus, tmp_path / "it", spec=tiny_spec(device=device))
+            job(corpus, tmp_path / "it", spec=lm_spec(device=device))
         assert "\n" not in str(caught.value)
     with pytest.raises(UnknownNameError, match="unknown template 'plane'. Did you mean 'plain'"):
         job(corpus, tmp_path / "it", template="plane")
