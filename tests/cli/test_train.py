@@ -27,8 +27,8 @@ from specbench_s2d.training.start import Shape, Start
 from specbench_s2d.training.trainer import Progress
 from tests.training.factory import sums, tiny_tokenizer, write_chats
 
-SMALL = "--layers 1 --width 16 --heads 1 --feed-forward 24 --context 64".split()
-SHORT = "--length 40 --batch 2 --no-autocast --checkpoint-every 5".split()
+SMALL = ["--layers", "1", "--width", "16", "--heads", "1", "--feed-forward", "24", "--context", "64"]
+SHORT = ["--length", "40", "--batch", "2", "--no-autocast", "--checkpoint-every", "5"]
 
 
 @pytest.fixture
@@ -135,7 +135,8 @@ def test_the_defaults_are_those_of_the_specification_and_of_the_command(here: Pa
 
 
 def test_the_template_and_the_shape_reach_the_job(here: Path, asked: dict[str, Any]) -> None:
-    shape = "--layers 3 --width 32 --heads 4 --kv-heads 2 --feed-forward 40 --context 50".split()
+    shape = ["--layers", "3", "--width", "32", "--heads", "4", "--kv-heads", "2"]
+    shape += ["--feed-forward", "40", "--context", "50"]
     base = ["--data", "chat.jsonl", "--tokenizer", "tok", "--tokens", "5", "--out", "x"]
     assert main(["train", "lm", *base, *shape, "--template", "vicuna"]) == 0
     assert asked["start"].shape == Shape(3, 32, 4, 2, 40, 50) and asked["template"] == "vicuna"

@@ -71,9 +71,9 @@ def test_a_stopped_family_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_members_can_be_named(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="unknown family member 'demo-xs'. Did you mean 'demo-s'"):
+    with pytest.raises(UnknownNameError, match=r"unknown family member 'demo-xs'. Did you mean 'demo-s'"):
         family(tmp_path, ("demo-xs",))
-    with pytest.raises(UserError, match="--only demo-m: it starts from demo-s, which .* add --only demo-s"):
+    with pytest.raises(UserError, match=r"--only demo-m: it starts from demo-s, which .* add --only demo-s"):
         family(tmp_path, ("demo-m",))
     assert not (tmp_path / "family").exists()
     assert list(family(tmp_path, ("demo-s",))[0]) == ["demo-s"]

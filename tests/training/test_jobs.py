@@ -18,7 +18,7 @@ from specbench_s2d.training import start as start_module
 from specbench_s2d.training.checkpoint import CHECKPOINT
 from specbench_s2d.training.jobs import Corpus, train_model, work_folder
 from specbench_s2d.training.spec import TrainSpec
-from specbench_s2d.training.start import Shape, Start, load_tokenizer, lm_start, make_start, new_model, resolve_source
+from specbench_s2d.training.start import Shape, Start, lm_start, load_tokenizer, make_start, new_model, resolve_source
 from specbench_s2d.training.tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 from specbench_s2d.training.trainer import Progress
 
@@ -182,7 +182,7 @@ def test_settings_that_cannot_work_are_one_line(corpus: Corpus, tmp_path: Path) 
         with pytest.raises(UserError, match=f"--device {device}: not usable here") as caught:
             job(corpus, tmp_path / "it", spec=lm_spec(device=device))
         assert "\n" not in str(caught.value)
-    with pytest.raises(UnknownNameError, match="unknown template 'plane'. Did you mean 'plain'"):
+    with pytest.raises(UnknownNameError, match=r"unknown template 'plane'. Did you mean 'plain'"):
         job(corpus, tmp_path / "it", template="plane")
 
 
@@ -195,7 +195,7 @@ def test_a_demo_name_is_the_folder_of_that_member(tmp_path: Path, monkeypatch: p
     (member / "config.json").write_text("{}")
     monkeypatch.setattr(start_module, "demo_folder", lambda: tmp_path)
     assert resolve_source("demo-s") == str(member)
-    with pytest.raises(UnknownNameError, match="unknown model 'demo-x'. Did you mean 'demo-s'"):
+    with pytest.raises(UnknownNameError, match=r"unknown model 'demo-x'. Did you mean 'demo-s'"):
         resolve_source("demo-x")
 
 
