@@ -5,20 +5,21 @@ from __future__ import annotations
 LOSSY_MARK = "†"
 LOSSY_NOTE = f"{LOSSY_MARK} lossy: may change the output; read beside perplexity and quality."
 
+# suite: (full name, short name for narrow columns)
 _SUITES = {
-    "mt_bench": "MT",
-    "translation": "Transl",
-    "summarization": "Summ",
-    "qa": "QA",
-    "math_reasoning": "Math",
-    "rag": "RAG",
-    "overall": "All",
+    "mt_bench": ("MT-bench", "MT"),
+    "translation": ("Translation", "Transl"),
+    "summarization": ("Summarization", "Summ"),
+    "qa": ("QA", "QA"),
+    "math_reasoning": ("Math", "Math"),
+    "rag": ("RAG", "RAG"),
+    "overall": ("Overall", "All"),
 }
 
 
-def suite_title(suite: str) -> str:
-    """A short heading for a suite; one that is not Spec-Bench's keeps its name."""
-    return _SUITES.get(suite, suite)
+def suite_title(suite: str, short: bool = False) -> str:
+    """A heading for a suite; one that is not Spec-Bench's keeps its name."""
+    return _SUITES.get(suite, (suite, suite))[short]
 
 
 def decoder_title(label: str, lossy: bool) -> str:

@@ -17,6 +17,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from specbench_s2d.analysis.names import LOSSY_NOTE, decoder_title, suite_title
 from specbench_s2d.analysis.stats import BASELINE
@@ -28,13 +29,17 @@ _WIDTH = 7.2  # inches: a page's text width
 _STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "figure.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
     "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.grid.axis": "y",
     "axes.grid": True,
+    "axes.ymargin": 0.1,
     "grid.color": "#DDDDDD",
     "grid.linewidth": 0.6,
     "svg.hashsalt": "specbench-s2d",
@@ -75,6 +80,9 @@ def _style() -> Iterator[None]:
 
 
 def _save(figure: Figure, stem: Path) -> list[Path]:
+    """Lay out once, then write every format, without a date in the SVG."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     paths = [stem.with_suffix(f".{suffix}") for suffix in FORMATS]
     for path in paths:
         figure.savefig(path, bbox_inches="tight", metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -84,7 +92,7 @@ def _save(figure: Figure, stem: Path) -> list[Path]:
 def speedup(table: pd.DataFrame) -> Figure | None:
     """Speed-up by suite, a panel per target, with 95 % intervals; None where nothing was compared with AR."""
     shown = table[(table["label"] != BASELINE) & table["speedup"].notna()]
-    figure = _by_suite(shown, "speedup", f"Speed-up\n(× {BASELINE}'s tokens/s)", f"{BASELINE} = 1")
+    figure = _by_suite(shown, "speedup", f"Speed-up (× {BASELINE})", f"{BASELINE} = 1")
     if figure:
         _footnote(figure, "Decode tokens/s over those of the same target alone; bars: 95 % intervals.", shown)
     return figure
@@ -93,28 +101,35 @@ def speedup(table: pd.DataFrame) -> Figure | None:
 def mean_accepted_tokens(table: pd.DataFrame) -> Figure | None:
     """Mean accepted tokens by suite, a panel per target; None where no decoder but AR finished."""
     shown = table[(table["label"] != BASELINE) & table["mat"].notna()]
-    figure = _by_suite(shown, "mat", "Mean accepted tokens\n(per step)", f"{BASELINE} = 1")
+    figure = _by_suite(shown, "mat", "Tokens per step", f"{BASELINE} = 1")
     if figure:
-        _footnote(figure, "Tokens emitted per step, the target's own included.", shown)
+        _footnote(figure, "Mean accepted tokens: emitted per step, the target's own included.", shown)
     return figure
 
 
 def acceptance(positions: pd.DataFrame) -> Figure | None:
-    """Acceptance rate by draft position over all suites, a panel per target; faint lines are single suites."""
-    if positions.empty:
-        return None
+    """Acceptance rate by draft position over all suites, a panel per target; None where nothing was drafted.
+
+    With one or two decoders there is room for the single suites too, as thin lines.
+    """
     looks = _looks(positions)
-    targets = list(dict.fromkeys(positions["target"]))
-    figure, panels = _panels(targets, columns=min(3, len(targets)), height=2.4)
+    shown = positions if len(looks) <= 2 else positions[positions["suite"] == OVERALL]
+    if shown.empty:
+        return None
+    targets = list(dict.fromkeys(shown["target"]))
+    columns = min(3, len(targets))
+    figure, panels = _panels(targets, looks, columns, width=_WIDTH if columns > 1 else 4.4, height=2.4)
     for target, axes in zip(targets, panels, strict=True):
         for label, look in looks.items():
-            _draw_positions(axes, positions[(positions["target"] == target) & (positions["label"] == label)], look)
-        axes.set(title=target, xlabel="Draft position", ylim=(0, 1.02))
-        axes.set_xticks(range(1, int(positions["position"].max()) + 1))
-    for axes in panels[:: min(3, len(targets))]:
-        axes.set_ylabel("Accepted, of those\nthat reached it")
+            _draw_positions(axes, shown[(shown["target"] == target) & (shown["label"] == label)], look)
+        axes.set_title(target, loc="left")
+        axes.set(xlabel="Draft position", ylim=(0, 1.02))
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+        axes.set_xticks(range(1, int(shown["position"].max()) + 1))
+    figure.supylabel("Acceptance rate", fontsize=9)
     _legend(figure, looks)
-    _footnote(figure, "Thick: all suites together; thin: each suite.", positions)
+    which = "All suites together" if len(looks) > 2 else "Thick: all suites together; thin: single suites"
+    _footnote(figure, f"Share accepted of the proposals that reached the position.\n{which}.", shown)
     return figure
 
 
@@ -142,7 +157,7 @@ def _by_suite(shown: pd.DataFrame, column: str, axis: str, reference: str) -> Fi
     targets = list(dict.fromkeys(shown["target"]))
     seen = list(dict.fromkeys(s for s in shown["suite"] if s != OVERALL))
     suites = [*seen, OVERALL] if len(seen) > 1 else seen
-    figure, panels = _panels(targets, columns=1, height=1.8)
+    figure, panels = _panels(targets, looks, 1, width=min(_WIDTH, 3.2 + 0.9 * len(suites)), height=1.8)
     for target, axes in zip(targets, panels, strict=True):
         axes.axhline(1, color="#555555", linewidth=1, linestyle="--", zorder=1)
         axes.annotate(reference, (1, 1), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
@@ -150,11 +165,13 @@ def _by_suite(shown: pd.DataFrame, column: str, axis: str, reference: str) -> Fi
         for place, (label, look) in enumerate(looks.items()):
             rows = shown[(shown["target"] == target) & (shown["label"] == label)].set_index("suite")
             _draw_points(axes, rows, suites, column, look, _offset(place, len(looks)))
-        axes.set(title=target, ylabel=axis, xlim=(-0.5, len(suites) - 0.5))
+        axes.set_title(target, loc="left")
+        axes.set_xlim(-0.5, len(suites) - 0.5)
         axes.set_xticks(range(len(suites)), [suite_title(s) for s in suites])
         axes.tick_params(axis="x", length=0)
         if OVERALL in suites:
             axes.axvline(len(suites) - 1.5, color="#BBBBBB", linewidth=0.8)
+    figure.supylabel(axis, fontsize=9)
     _legend(figure, looks)
     return figure
 
@@ -188,12 +205,13 @@ def _looks(rows: pd.DataFrame) -> dict[str, _Look]:
     }
 
 
-def _panels(targets: Sequence[str], columns: int, height: float) -> tuple[Figure, list[Axes]]:
+def _panels(
+    targets: Sequence[str], looks: dict[str, _Look], columns: int, width: float, height: float
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel of `height` inches per target, and room above for the legend and below for the note."""
     rows = -(-len(targets) // columns)
-    width = _WIDTH if columns != 2 else _WIDTH * 0.75
-    figure = Figure(
-        figsize=(width if len(targets) > 1 or height < 2 else width / 2, height * rows), layout="constrained"
-    )
+    room = 0.2 * -(-len(looks) // _legend_columns(looks, width)) + 0.5
+    figure = Figure(figsize=(width, height * rows + room), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     panels: list[Axes] = list(grid.flat)
     for unused in panels[len(targets) :]:
@@ -201,14 +219,18 @@ def _panels(targets: Sequence[str], columns: int, height: float) -> tuple[Figure
     return figure, panels[: len(targets)]
 
 
+def _legend_columns(looks: dict[str, _Look], width: float) -> int:
+    """How many legend entries fit beside each other: about 12 letters an inch, 6 for the marker."""
+    longest = max(len(look.title) for look in looks.values())
+    return max(1, min(len(looks), int(width * 12 // (longest + 6))))
+
+
 def _legend(figure: Figure, looks: dict[str, _Look]) -> None:
     """Above the panels, so that it covers no data."""
     handles = [
-        mpl.lines.Line2D([], [], color=k.colour, marker=k.marker, markerfacecolor=k.face, label=k.title)
-        for k in looks.values()
+        Line2D([], [], color=k.colour, marker=k.marker, markerfacecolor=k.face, label=k.title) for k in looks.values()
     ]
-    longest = max(len(k.title) for k in looks.values())
-    columns = max(1, min(len(handles), int(figure.get_figwidth() * 12 // (longest + 6))))
+    columns = _legend_columns(looks, figure.get_figwidth())
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False)
 
 

@@ -9,19 +9,14 @@ import pandas as pd
 
 from specbench_s2d.analysis import plots, tables, tidy
 from specbench_s2d.bench.records import Record
+from specbench_s2d.bench.store import RECORDS, read_records
 from specbench_s2d.errors import RunFolderError
-
-RECORDS = "records.jsonl"
 
 
 def read_run(folder: Path) -> list[Record]:
     """The records of a run's folder; raises `RunFolderError` where there is no folder, or no record in it."""
-    from specbench_s2d.bench.store import read_records
-
     if not folder.is_dir():
         raise RunFolderError(f"{folder}: no such folder; give the folder that `specbench-s2d run` wrote (its --out).")
-    if not (folder / RECORDS).is_file():
-        raise RunFolderError(f"{folder}: no {RECORDS} in it, so it is no run's folder; give the one `run` wrote.")
     records = read_records(folder)
     if not records:
         raise RunFolderError(f"{folder / RECORDS}: no record in it yet; go on with `specbench-s2d run --out {folder}`.")

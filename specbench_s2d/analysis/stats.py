@@ -116,20 +116,22 @@ def question_of(record: Record) -> Question:
 
 
 def carrying(records: Iterable[Record], *fields: str) -> tuple[list[Record], str | None]:
-    """The finished records that carry all `fields`, and a note where some of the finished ones do not."""
+    """The finished records that carry all `fields`, and a note (with the records' reasons) where some do not."""
     finished = [r for r in records if r.status == "ok"]
     if not finished:
         return [], "no cell finished"
     kept = [r for r in finished if all(getattr(r, field) is not None for field in fields)]
     if len(kept) == len(finished):
         return kept, None
+    reasons = {r.reasons[f] for r in finished for f in fields if getattr(r, f) is None and f in r.reasons}
     missing = f"{len(finished) - len(kept)} of {len(finished)} cells carry no {' or '.join(fields)}"
-    return kept, missing
+    return kept, f"{missing} ({', '.join(sorted(reasons))})" if reasons else missing
 
 
 def total(records: Iterable[Record], field: str) -> float:
     """The sum of a number (or of a list of numbers) over records that carry it."""
-    return float(sum(np.sum(getattr(r, field)) for r in records))
+    values = [getattr(r, field) for r in records]
+    return float(math.fsum(sum(v) if isinstance(v, list) else v for v in values))
 
 
 def full_sum(records: Iterable[Record], field: str) -> Measure:

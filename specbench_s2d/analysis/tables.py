@@ -64,8 +64,9 @@ def render(table: pd.DataFrame) -> RenderableType:
     """The terminal's table: a block per target, a row per decoder, a column per suite."""
     parts: list[RenderableType] = [_block(title, rows) for title, rows in blocks(table)]
     legend = (
-        f"Each cell: speed-up over {BASELINE} (decode tokens/s), below it the mean accepted tokens. 95 %: the interval of "
-        "the speed-up over all suites. PPL: perplexity under the target. F/S/T: turns failed, skipped, truncated."
+        f"Each cell: speed-up over {BASELINE} (decode tokens/s), below it the mean accepted tokens. "
+        "95 %: the interval of the speed-up over all suites. PPL: perplexity under the target. "
+        "F/S/T: turns failed, skipped, truncated."
     )
     lines = [legend, *([LOSSY_NOTE] if table["lossy"].any() else [])]
     parts += [Text(line, style="dim") for line in lines]
@@ -80,7 +81,7 @@ def _block(title: str, rows: list[Row]) -> Table:
     block.pad_edge = False
     block.add_column("Decoder", overflow="fold", min_width=9)
     for suite in shown:
-        block.add_column(suite_title(suite), justify="right", no_wrap=True)
+        block.add_column(suite_title(suite, short=True), justify="right", no_wrap=True)
     for heading in ("95 %", "tok/s\nPPL", "F/S/T"):
         block.add_column(heading, justify="right", no_wrap=True)
     for label in dict.fromkeys(row["label"] for row in rows):

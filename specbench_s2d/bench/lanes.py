@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from specbench_s2d.bench.plan import BASELINE, Cell, Lane, Plan
+from specbench_s2d.bench.plan import BASELINE, Cell, Plan
 from specbench_s2d.bench.prompts import Prompt, Prompts
 from specbench_s2d.bench.records import Record
 from specbench_s2d.config import RunSpec
@@ -42,7 +42,8 @@ class Bench:
         self.target = self._load(target)
         drafts = {name: self._load(name) for name in {lane.draft for lane in plan.lanes} if name}
         self._decoders: dict[str, Decoder] = {
-            lane.label: lane.decoder.build(self.target, drafts[lane.draft] if lane.draft else None) for lane in plan.lanes
+            lane.label: lane.decoder.build(self.target, drafts[lane.draft] if lane.draft else None)
+            for lane in plan.lanes
         }
         self._scored: dict[tuple[str, tuple[int, ...]], Scored] = {}
         first = self._first_prompt(plan)
@@ -150,7 +151,7 @@ def blank_record(cell: Cell, run_id: str, spec: RunSpec, status: str, error: str
             "target": cell.target,
             "decoder": cell.lane.decoder.name,
             "label": cell.lane.label,
-            "draft": cell.lane.draft,
+            "draft": cell.draft,
             "decoder_options": cell.lane.decoder.options.model_dump(),
             "lossy": cell.lane.decoder.kind.lossy,
             "suite": cell.question.suite,
@@ -163,11 +164,6 @@ def blank_record(cell: Cell, run_id: str, spec: RunSpec, status: str, error: str
             "reasons": {"energy_j": "energy is not metered by this release", "quality": "not scored by this release"},
         }
     )
-
-
-def lane_order(lanes: list[Lane]) -> list[str]:
-    """Labels of lanes, in order."""
-    return [lane.label for lane in lanes]
 
 
 @contextmanager

@@ -33,9 +33,10 @@ class Lane:
 
 @dataclass(frozen=True)
 class Cell:
-    """One turn to decode. `key` hashes everything that defines it."""
+    """One turn to decode. `key` hashes everything that defines it; `target` and `draft` are names, not paths."""
 
     target: str
+    draft: str | None
     lane: Lane
     question: Question
     turn: int
@@ -63,12 +64,12 @@ class Plan:
         """What must be equal for two commands to be the same run."""
         return {
             "settings": self.settings,
-            "targets": self.spec.target,
+            "targets": [self.checkpoints[target].name for target in self.spec.target],
             "decoders": [lane.label for lane in self.lanes],
-            "drafts": [lane.draft for lane in self.lanes],
+            "drafts": [self._draft_name(lane) for lane in self.lanes],
             "repeats": self.spec.repeats,
             "questions": self.questions.hashes,
-            "weights": {name: found.sha256() for name, found in sorted(self.checkpoints.items())},
+            "weights": {found.name: found.sha256() for found in self.checkpoints.values()},
         }
 
     def rounds(self, target: str) -> Iterator[tuple[int, Question, list[Lane]]]:
@@ -101,7 +102,11 @@ class Plan:
             "repeat": repeat,
         }
         key = hashlib.sha256(json.dumps(defining, sort_keys=True, default=str).encode()).hexdigest()[:32]
-        return Cell(target, lane, question, turn, repeat, key, int(key[:8], 16))
+        name = self.checkpoints[target].name
+        return Cell(name, self._draft_name(lane), lane, question, turn, repeat, key, int(key[:8], 16))
+
+    def _draft_name(self, lane: Lane) -> str | None:
+        return self.checkpoints[lane.draft].name if lane.draft else None
 
 
 def make_plan(spec: RunSpec) -> Plan:
@@ -110,13 +115,30 @@ def make_plan(spec: RunSpec) -> Plan:
     The run's defaults, its device and its number format are filled in first.
     """
     spec = _on_device(spec.resolved())
+    if len(set(spec.target)) < len(spec.target):
+        raise UserError(f"--target {' '.join(spec.target)}: a target is given twice; give each once.")
     decoders = parse_decoders(spec.decoder)
     lanes = tuple(Lane(decoder, _draft_for(decoder, spec)) for decoder in decoders)
     if spec.replay_turns == BASELINE and BASELINE not in [lane.label for lane in lanes]:
-        raise UserError("--replay-turns ar: the run has no decoder 'ar' whose turns could be replayed; add --decoder ar.")
+        raise UserError(
+            "--replay-turns ar: the run has no decoder 'ar' whose turns could be replayed; add --decoder ar."
+        )
     questions = load_questions(spec.questions or "embedded", spec.suite, spec.limit)
-    names = list(dict.fromkeys([*spec.target, *(lane.draft for lane in lanes if lane.draft)]))
-    return Plan(spec, lanes, questions, {name: find_checkpoint(name) for name in names}, _settings(spec))
+    given = dict.fromkeys([*spec.target, *(lane.draft for lane in lanes if lane.draft)])
+    checkpoints = {name: find_checkpoint(name) for name in given}
+    _refuse_namesakes(checkpoints)
+    return Plan(spec, lanes, questions, checkpoints, _settings(spec))
+
+
+def _refuse_namesakes(checkpoints: dict[str, Checkpoint]) -> None:
+    """Records know models by name, so two different folders of one name cannot be told apart."""
+    owners: dict[str, str] = {}
+    for given, found in checkpoints.items():
+        other = owners.setdefault(found.name, given)
+        if other != given:
+            raise UserError(
+                f"{other} and {given} are both called {found.name!r}, which records could not tell apart; rename one."
+            )
 
 
 def _on_device(spec: RunSpec) -> RunSpec:

@@ -70,9 +70,7 @@ class Record(BaseModel):
 
 
 # The fields that differ between two runs of the same cell on the same machine.
-TIMING_FIELDS = frozenset(
-    {"run_id", "prefill_s", "decode_s", "total_s", "draft_s", "verify_s", "other_s", "energy_j"}
-)
+TIMING_FIELDS = frozenset({"run_id", "prefill_s", "decode_s", "total_s", "draft_s", "verify_s", "other_s", "energy_j"})
 
 
 def parse_record(row: dict[str, Any], where: str) -> Record:

@@ -118,7 +118,7 @@ class _Run:
             return
         self.say(f"{target}: loading and warming up")
         bench = Bench(self._plan, target, self._run_id)
-        self.targets[target] = {
+        self.targets[bench.target.name] = {
             "forward": bench.target.identity.forward,
             "revision": bench.target.identity.revision,
             "weights_sha256": bench.target.identity.weights_sha256,
@@ -133,23 +133,30 @@ class _Run:
 
     def _left(self, target: str, repeat: int, question: Question, order: list[Lane]) -> bool:
         turns = range(len(question.turns))
-        return any(self._plan.cell(target, lane, question, t, repeat).key not in self._held for lane in order for t in turns)
+        return any(
+            self._plan.cell(target, lane, question, t, repeat).key not in self._held for lane in order for t in turns
+        )
 
     def _round(self, bench: Bench, target: str, repeat: int, question: Question, order: list[Lane]) -> None:
         """Decode one question with every decoder, then score and store what is new in one write."""
         fresh: list[tuple[Record, Prompt | None]] = []
         for lane in order:
             cells = [self._plan.cell(target, lane, question, turn, repeat) for turn in range(len(question.turns))]
-            fresh += self._converse(bench, cells)
-        baseline = {r.turn: r for r in self._of_baseline(target, repeat, question)}
+            fresh += self._converse(bench, cells, self._baseline_cells(target, repeat, question))
+        baseline = {
+            c.turn: self._held[c.key] for c in self._baseline_cells(target, repeat, question) if c.key in self._held
+        }
         scored = [bench.score(r, p, baseline.get(r.turn)) if p else r for r, p in fresh]
         bench.forget_scores()
         self._store.append(scored)
         self._held.update({record.key: record for record in scored})
         self._watch(Event(None, len(self._held), self._plan.cells, scored, self._seconds_left()))
 
-    def _converse(self, bench: Bench, cells: list[Cell]) -> list[tuple[Record, Prompt | None]]:
-        """All turns of one conversation that are not held yet; each turn builds on the answers before it."""
+    def _converse(self, bench: Bench, cells: list[Cell], baseline: list[Cell]) -> list[tuple[Record, Prompt | None]]:
+        """All turns of one conversation that are not held yet; each turn builds on the answers before it.
+
+        Those are this decoder's own answers, or those of the `baseline` cells where AR's turns are replayed.
+        """
         fresh: list[tuple[Record, Prompt | None]] = []
         answers: list[str] = []
         for cell in cells:
@@ -158,12 +165,16 @@ class _Run:
                 record, prompt = self._decode(bench, cell, answers)
                 fresh.append((record, prompt))
                 self._held[cell.key] = record
-            replayed = self._replayed(cell, record)
-            if replayed is None:
-                fresh += [(self._blank(later, "skipped", ANOTHER_TURN_FAILED), None) for later in cells[cell.turn + 1 :]]
+            source = self._held.get(baseline[cell.turn].key) if self._plan.spec.replay_turns == "ar" else record
+            if source is None or source.output_text is None:
+                fresh += self._skip(cells[cell.turn + 1 :])
                 break
-            answers.append(replayed)
+            answers.append(source.output_text)
         return fresh
+
+    def _skip(self, later: list[Cell]) -> list[tuple[Record, Prompt | None]]:
+        left = [cell for cell in later if cell.key not in self._held]
+        return [(self._blank(cell, "skipped", ANOTHER_TURN_FAILED), None) for cell in left]
 
     def _decode(self, bench: Bench, cell: Cell, answers: list[str]) -> tuple[Record, Prompt | None]:
         try:
@@ -176,19 +187,12 @@ class _Run:
         except Exception as error:  # out of memory, a kernel that fails: this cell fails, the run goes on
             return self._blank(cell, "failed", f"{type(error).__name__}: {error}"), None
 
-    def _replayed(self, cell: Cell, record: Record) -> str | None:
-        """The answer that the next turn continues from: this decoder's own, or AR's."""
-        if self._plan.spec.replay_turns == "own":
-            return record.output_text
-        same_turn = (r for r in self._of_baseline(cell.target, cell.repeat, cell.question) if r.turn == cell.turn)
-        return next((r.output_text for r in same_turn), None)
-
-    def _of_baseline(self, target: str, repeat: int, question: Question) -> list[Record]:
+    def _baseline_cells(self, target: str, repeat: int, question: Question) -> list[Cell]:
+        """AR's cells of a conversation, one per turn; none when the run has no AR."""
         lane = next((lane for lane in self._plan.lanes if lane.label == BASELINE), None)
         if lane is None:
             return []
-        keys = [self._plan.cell(target, lane, question, turn, repeat).key for turn in range(len(question.turns))]
-        return [self._held[key] for key in keys if key in self._held]
+        return [self._plan.cell(target, lane, question, turn, repeat) for turn in range(len(question.turns))]
 
     def _blank(self, cell: Cell, status: str, error: str) -> Record:
         return blank_record(cell, self._run_id, self._plan.spec, status, error)

@@ -39,7 +39,9 @@ def read_records(folder: Path) -> list[Record]:
         try:
             record = parse_record(json.loads(line), where)
         except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
-            raise RunFolderError(f"{where}: not a record of schema version {SCHEMA_VERSION} ({_first(error)}).") from error
+            raise RunFolderError(
+                f"{where}: not a record of schema version {SCHEMA_VERSION} ({_first(error)})."
+            ) from error
         found[record.key] = record
     return list(found.values())
 
@@ -49,7 +51,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunFolderError(f"{folder}: no readable {MANIFEST} ({_first(error)}); give the folder of a run.") from error
+        raise RunFolderError(
+            f"{folder}: no readable {MANIFEST} ({_first(error)}); give the folder of a run."
+        ) from error
     if manifest.get("schema_version") != SCHEMA_VERSION:
         raise RecordSchemaError(
             f"{folder / MANIFEST}: schema version {manifest.get('schema_version')}; this code reads {SCHEMA_VERSION}. "
@@ -77,7 +81,9 @@ class RunStore:
             self.manifest = self._join()
             self.repaired = _cut_torn_line(self.folder / RECORDS)
         except Timeout:
-            raise RunFolderError(f"{self.folder}: another process is writing to this run; wait for it, or give another --out.") from None
+            raise RunFolderError(
+                f"{self.folder}: another process is writing to this run; wait for it, or give another --out."
+            ) from None
         except OSError as error:
             raise RunFolderError(f"{self.folder}: cannot be written ({error.strerror}); give another --out.") from error
         except RunFolderError:

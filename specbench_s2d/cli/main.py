@@ -65,7 +65,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, OSError):
         _complain(f"{error.filename or 'a file'}: {error.strerror or error}.")
         return 2
-    _complain(f"unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} (--debug shows where).")
+    _complain(
+        f"unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} (--debug shows where)."
+    )
     return 2
 
 

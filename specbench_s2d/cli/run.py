@@ -39,8 +39,12 @@ def run(
     template: Annotated[str | None, typer.Option(help=_help("template"))] = None,
     long_prompts: Annotated[str | None, typer.Option(help=_help("long_prompts"))] = None,
     replay_turns: Annotated[str | None, typer.Option(help=_help("replay_turns"))] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; the same command and folder go on after a stop.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cells, memory and expected time; run nothing.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; the same command and folder go on after a stop.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print cells, memory and expected time; run nothing.")
+    ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the tidy table as JSON on stdout.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,

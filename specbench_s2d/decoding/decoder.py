@@ -35,7 +35,9 @@ class Decoder(ABC):
                 raise UserError(f"decoder {label!r} needs a draft model; give --draft NAME or {label}:draft=NAME.")
             check_pair(target, draft)
             if draft is target:
-                raise ModelError(f"{target.name} cannot draft for itself: the two share one cache; load it a second time.")
+                raise ModelError(
+                    f"{target.name} cannot draft for itself: the two share one cache; load it a second time."
+                )
 
     @property
     def context(self) -> int:

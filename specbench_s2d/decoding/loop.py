@@ -1,10 +1,10 @@
 """The one loop: draft, verify, commit. Every drafter-and-verifier method, and plain decoding, is this loop.
 
-    prefill the prompt, emit the first token
-    repeat: proposal = drafter.propose(context)
-            logits   = target.extend(last token + proposal)      # one target pass
-            verdict  = verifier.judge(proposal, logits)
-            commit accepted + next; roll target and drafter back to it; record a Step
+prefill the prompt, emit the first token
+repeat: proposal = drafter.propose(context)
+        logits   = target.extend(last token + proposal)      # one target pass
+        verdict  = verifier.judge(proposal, logits)
+        commit accepted + next; roll target and drafter back to it; record a Step
 """
 
 from __future__ import annotations

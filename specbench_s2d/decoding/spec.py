@@ -104,9 +104,7 @@ def parse_decoders(texts: Iterable[str]) -> list[DecoderSpec]:
     return list(found.values())
 
 
-def build_decoder(
-    decoder: str, target: LanguageModel, draft: LanguageModel | None = None, **options: Any
-) -> Decoder:
+def build_decoder(decoder: str, target: LanguageModel, draft: LanguageModel | None = None, **options: Any) -> Decoder:
     """A decoder for `target` by its name with keyword options, or by the command line's string.
 
     Raises `UserError` for a name, an option or a pair of models that does not fit.

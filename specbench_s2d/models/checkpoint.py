@@ -113,7 +113,9 @@ def tensor_reader(found: Checkpoint, device: torch.device, dtype: torch.dtype) -
 
     def read(name: str) -> Tensor:
         if name not in where:
-            raise ModelError(f"{found.name}: the weights lack {name!r}; this is not the checkpoint its config describes.")
+            raise ModelError(
+                f"{found.name}: the weights lack {name!r}; this is not the checkpoint its config describes."
+            )
         tensor: Tensor = where[name].get_tensor(name)
         return tensor.to(device=device, dtype=dtype)
 

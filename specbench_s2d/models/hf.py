@@ -69,7 +69,9 @@ class TransformersModel(LanguageModel):
         return out.logits[:, -1:].float() if last_only else out.logits.float()  # type: ignore[no-any-return]
 
     def head(self, hidden_BTD: Tensor) -> Tensor:
-        raise ModelError(f"{self.name}: transformers' own forward gives no hidden states; nested drafts must be Llama-family.")
+        raise ModelError(
+            f"{self.name}: transformers' own forward gives no hidden states; nested drafts must be Llama-family."
+        )
 
     def rollback(self, length: int) -> None:
         if length < self._length:

@@ -51,7 +51,9 @@ def why_not_lean(config: Any) -> str | None:
         return f"model type {config.model_type}"
     if getattr(config, "hidden_act", "silu") != "silu":
         return f"activation {config.hidden_act}"
-    if getattr(config, "mlp_bias", False) or (config.model_type == "llama" and getattr(config, "attention_bias", False)):
+    if getattr(config, "mlp_bias", False) or (
+        config.model_type == "llama" and getattr(config, "attention_bias", False)
+    ):
         return "biases in the layers"
     window = getattr(config, "sliding_window", None)
     if window and getattr(config, "use_sliding_window", True) and window < config.max_position_embeddings:

@@ -48,7 +48,9 @@ def test_greedy_ids_equal_token_by_token_argmax(gamma: int | str, seed: int) -> 
     assert build_decoder("sd", target, draft, gamma=gamma).generate(PROMPT, max_new_tokens=40).ids == expected
 
 
-def sequence_law(model: FakeModel, length: int, temperature: float, top_k: int, top_p: float) -> dict[tuple[int, ...], float]:
+def sequence_law(
+    model: FakeModel, length: int, temperature: float, top_k: int, top_p: float
+) -> dict[tuple[int, ...], float]:
     """Exact probability of every sequence of `length` after PROMPT."""
     law = {}
     for sequence in itertools.product(range(model.vocabulary), repeat=length):
@@ -79,7 +81,11 @@ def chi_square_p(decoder: Decoder, law: dict[tuple[int, ...], float], **settings
 
 CASES = {
     "sampled draft, gamma 2": ("sd", {"gamma": 2}, {"temperature": 1.0}),
-    "greedy draft, top-k and top-p": ("sd", {"gamma": 3, "sampling": "greedy"}, {"temperature": 0.7, "top_k": 3, "top_p": 0.9}),
+    "greedy draft, top-k and top-p": (
+        "sd",
+        {"gamma": 3, "sampling": "greedy"},
+        {"temperature": 0.7, "top_k": 3, "top_p": 0.9},
+    ),
 }
 
 

@@ -24,9 +24,9 @@ class ChainDrafter:
         """`gamma`: tokens per proposal, or `heuristic`. `sampling`: `run` draws as the run does, `greedy` takes argmax."""
 
         gamma: Annotated[Gamma, Field(description="Draft length: a number, or heuristic (Spec-Bench's schedule).")] = 5
-        sampling: Annotated[Literal["run", "greedy"], Field(description="How the draft picks: as the run, or argmax.")] = (
-            "run"
-        )
+        sampling: Annotated[
+            Literal["run", "greedy"], Field(description="How the draft picks: as the run, or argmax.")
+        ] = "run"
 
     def __init__(self, draft: LanguageModel, options: ChainDrafter.Options) -> None:
         self._draft, self._options = draft, options

@@ -1,0 +1,194 @@
+"""The definitions, each with a number worked on paper from the run of `factory.paper_run`."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from specbench_s2d.analysis import stats
+from specbench_s2d.bench.records import Record
+from tests.analysis.factory import ar, decoded, make_record, of, paper_run
+
+RUN = paper_run()
+AR, SD = of("ar", RUN), of("sd", RUN)
+PAIRS = stats.pair(SD, AR)
+
+steps = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 5)).map(lambda s: (max(s), min(s), min(s) + 1)), min_size=1, max_size=6
+)
+seconds = st.floats(0.01, 100)
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> list[Record]:
+    """Two to six questions of one decoder."""
+    made = draw(st.lists(st.tuples(steps, seconds, seconds), min_size=2, max_size=6))
+    return [decoded("sd", i, s, decode_s=d, prefill_s=p) for i, (s, d, p) in enumerate(made)]
+
+
+def test_tokens_are_counted_with_the_first_and_timed_without_it() -> None:
+    assert stats.new_tokens(SD).value == 5 + 9
+    assert stats.tokens_per_s(SD).value == pytest.approx((4 + 8) / (2 + 2))
+    assert stats.tokens_per_s(AR).value == pytest.approx((4 + 8) / (4 + 16))
+
+
+def test_mat_pools_steps_and_the_mean_per_question_does_not() -> None:
+    assert stats.mat(SD).value == pytest.approx((2 + 1 + 1 + 6 + 2) / 5)
+    assert stats.mean_mat_per_question(SD).value == pytest.approx((4 / 3 + 8 / 2) / 2)
+
+
+def test_mat_of_ar_is_exactly_one() -> None:
+    assert stats.mat(AR).value == stats.mean_mat_per_question(AR).value == 1.0
+
+
+def test_accepted_per_pass_leaves_the_bonus_out_and_counts_before_the_cut() -> None:
+    assert stats.accepted_per_pass(SD).value == pytest.approx((1 + 0 + 0 + 5 + 3) / 5)
+    assert stats.accepted_per_pass(AR).value == 0.0
+
+
+def test_passes_may_outnumber_steps() -> None:
+    block = decoded("mjgd", 1, [(0, 0, 3), (0, 0, 3)], decode_s=1, target_passes=6)
+    assert stats.mat([block]).value == 3.0
+    assert stats.accepted_per_pass([block]).value == 0.0
+
+
+def test_acceptance_by_position_counts_only_proposals_that_reached_it() -> None:
+    positions = [(p.position, p.reached, p.accepted) for p in stats.acceptance_by_position(SD)]
+    assert positions == [(1, 5, 3), (2, 3, 2), (3, 2, 2), (4, 2, 1), (5, 1, 1)]
+    assert stats.acceptance_rate(SD).value == pytest.approx(9 / 13)
+
+
+def test_a_fully_accepted_short_draft_reaches_no_further_position() -> None:
+    positions = stats.acceptance_by_position([decoded("sd", 1, [(2, 2, 3), (4, 0, 1)], decode_s=1)])
+    assert [(p.reached, p.accepted) for p in positions] == [(2, 1), (1, 1)]
+
+
+def test_the_three_speedups_differ_and_are_exact() -> None:
+    assert stats.speedup(PAIRS).value == pytest.approx((12 / 4) / (12 / 20))
+    assert stats.speedup_e2e(PAIRS).value == pytest.approx((14 / 7) / (14 / 23))
+    assert stats.speedup_specbench(PAIRS).value == pytest.approx(((5 / 3 + 9 / 4) / 2) / ((4 / 5 + 9 / 18) / 2))
+
+
+def test_specbench_sums_the_turns_of_a_question_first() -> None:
+    mine = [decoded("sd", 1, [(3, 3, 4)], decode_s=1, prefill_s=0, turn=t) for t in (1, 2)]
+    base = [ar(1, 5, decode_s=9 * t, prefill_s=1, turn=t) for t in (1, 2)]
+    value = stats.speedup_specbench(stats.pair(mine, base)).value
+    assert value == pytest.approx((10 / 2) / (10 / (10 + 19)))
+
+
+def test_interval_of_two_questions_spans_their_own_speedups() -> None:
+    """Resamples are (1,1), (1,2), (2,2) with chances 1/4, 1/2, 1/4: speed-ups 2, 5 and 8."""
+    interval = stats.speedup_interval(PAIRS)
+    assert (interval.low, interval.high) == (pytest.approx(2), pytest.approx(8))
+    inner = stats.speedup_interval(PAIRS, level=0.4)
+    assert (inner.low, inner.high) == (pytest.approx(5), pytest.approx(5))
+
+
+def test_interval_is_the_same_for_the_same_seed_and_for_any_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = [decoded("sd", i, [(5, i % 6, i % 6 + 1)], decode_s=1 + i % 3) for i in range(20)]
+    pairs = stats.pair(mine, [ar(i, 4, decode_s=3) for i in range(20)])
+    whole = stats.speedup_interval(pairs, seed=3)
+    assert whole == stats.speedup_interval(pairs, seed=3) != stats.speedup_interval(pairs, seed=4)
+    monkeypatch.setattr(stats, "_BLOCK_DRAWS", 64)
+    assert stats.speedup_interval(pairs, seed=3) == whole
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    """Questions of speed-up 2 with known noise; of 100 intervals at 95 %, 85 to 100 hold it (chance below 1e-3)."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(100):
+        noise = rng.uniform(0.8, 1.2, size=40)
+        mine = [decoded("sd", i, [(5, 5, 6)], decode_s=3 * float(x)) for i, x in enumerate(noise)]
+        interval = stats.speedup_interval(stats.pair(mine, [ar(i, 7, decode_s=6) for i in range(40)]), resamples=500)
+        held += interval.low is not None and interval.high is not None and interval.low <= 2 <= interval.high
+    assert 85 <= held <= 100
+
+
+def test_perplexity_pools_tokens() -> None:
+    assert stats.perplexity(SD).value == pytest.approx(math.exp((4 + 10) / (5 + 9)))
+    assert stats.perplexity(AR).value == pytest.approx(math.exp((3 + 4) / 14))
+
+
+def test_failed_and_skipped_records_count_for_nothing() -> None:
+    failed = make_record("sd", 3, status="failed", error="out of memory")
+    assert stats.mat([*SD, failed]) == stats.mat(SD)
+    assert stats.mat([failed]) == stats.Measure(None, "no cell finished")
+
+
+@pytest.mark.parametrize("lost", ["failed", "skipped"])
+def test_a_lost_partner_drops_the_pair(lost: str) -> None:
+    without = [AR[0], make_record("ar", 2, status=lost)]
+    pairs = stats.pair(SD, without)
+    assert [p.ours.question_id for p in pairs] == [1]
+    assert stats.speedup(pairs).value == pytest.approx((4 / 2) / (4 / 4))
+    assert stats.speedup_interval(pairs).note == "no interval from 1 question"
+
+
+def test_pairs_need_the_same_target_suite_question_turn_and_repeat() -> None:
+    for field, value in {"target": "u", "suite": "rag", "turn": 2, "repeat": 1}.items():
+        assert stats.pair(SD, [ar(1, 5, decode_s=4, **{field: value})]) == []
+    assert stats.pair(SD, [ar("1", 5, decode_s=4)]) == []
+
+
+def test_one_token_answers_have_no_rate_and_no_step() -> None:
+    one = ar(1, 1, decode_s=0)
+    for measure in (stats.tokens_per_s([one]), stats.mat([one]), stats.speedup(stats.pair([one], [one]))):
+        assert measure.value is None
+        assert measure.note
+    assert stats.acceptance_rate(AR) == stats.Measure(None, "nothing was drafted")
+
+
+def test_partly_missing_fields_are_left_out_and_said_so() -> None:
+    blind = decoded("sd", 3, [(1, 1, 2)], decode_s=1)
+    measure = stats.perplexity([*SD, blind])
+    assert measure.value == stats.perplexity(SD).value
+    assert measure.note == "1 of 3 cells carry no nll_sum or new_tokens"
+    assert stats.full_sum([*SD, blind], "nll_sum").value is None
+    told = blind.model_copy(update={"reasons": {"nll_sum": "no memory for the pass"}})
+    assert stats.perplexity([told]).note == "1 of 1 cells carry no nll_sum or new_tokens (no memory for the pass)"
+
+
+def test_without_retokenized_text_there_is_no_specbench_speedup() -> None:
+    base = [r.model_copy(update={"retokenized_tokens": None}) for r in AR]
+    assert stats.speedup_specbench(stats.pair(SD, base)).note == "no AR cell carries retokenized_tokens"
+
+
+def test_functions_and_columns_share_one_text() -> None:
+    assert stats.DEFINITIONS["mat"].startswith(
+        "Mean accepted tokens: emitted tokens per Step, the bonus token included"
+    )
+    assert all("\n" not in text and not text.endswith(".") for text in stats.DEFINITIONS.values())
+
+
+@settings(deadline=None, max_examples=40)
+@given(runs())
+def test_against_itself_a_decoder_is_exactly_as_fast(records: list[Record]) -> None:
+    pairs = stats.pair(records, records)
+    interval = stats.speedup_interval(pairs, resamples=200)
+    assert (stats.speedup(pairs).value, stats.speedup_e2e(pairs).value) == (1.0, 1.0)
+    assert (interval.low, interval.high) == (1.0, 1.0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(runs(), st.floats(0.1, 10))
+def test_speedup_scales_with_time_and_stays_inside_the_questions(records: list[Record], factor: float) -> None:
+    slower = [r.model_copy(update={"decode_s": (r.decode_s or 0) * factor}) for r in records]
+    pairs = stats.pair(records, slower)
+    interval = stats.speedup_interval(pairs, resamples=200)
+    assert stats.speedup(pairs).value == pytest.approx(factor)
+    assert (interval.low, interval.high) == (pytest.approx(factor), pytest.approx(factor))
+
+
+@settings(deadline=None, max_examples=40)
+@given(runs())
+def test_acceptance_only_falls_with_position(records: list[Record]) -> None:
+    positions = stats.acceptance_by_position(records)
+    assert all(later.reached <= earlier.accepted for earlier, later in pairwise(positions))
+    assert all(0 <= p.accepted <= p.reached for p in positions)

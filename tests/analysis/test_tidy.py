@@ -1,0 +1,157 @@
+"""The tidy table: its rows, its columns, and what it says of cells that are lost."""
+
+from __future__ import annotations
+
+import random
+
+import pandas as pd
+import pytest
+
+from specbench_s2d.analysis import tidy
+from specbench_s2d.analysis.stats import DEFINITIONS
+from specbench_s2d.bench.records import Record
+from tests.analysis.factory import ar, decoded, make_record, paper_run
+
+DESIGNED = [
+    "target",
+    "label",
+    "lossy",
+    "suite",
+    "questions",
+    "tokens_per_s",
+    "percent_of_bound",
+    "speedup",
+    "speedup_low",
+    "speedup_high",
+    "speedup_e2e",
+    "speedup_specbench",
+    "speedup_predicted",
+    "mat",
+    "accepted_per_pass",
+    "acceptance_rate",
+    "draft_s",
+    "verify_s",
+    "other_s",
+    "perplexity",
+    "energy_j_per_token",
+    "mismatches",
+    "near_ties",
+    "failed",
+    "skipped",
+]
+
+
+def row(table: pd.DataFrame, label: str, suite: str = "overall", target: str = "t") -> pd.Series:
+    found = table[(table["target"] == target) & (table["label"] == label) & (table["suite"] == suite)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_the_paper_run_gives_the_paper_numbers() -> None:
+    sd = row(tidy.tidy(paper_run()), "sd", "qa")
+    expected = {
+        "questions": 2, "records": 2, "new_tokens": 14, "steps": 5, "pairs": 2, "unpaired": 0,
+        "tokens_per_s": 3, "mat": 2.4, "mean_mat_per_question": 8 / 3, "accepted_per_pass": 1.8,
+        "acceptance_rate": 9 / 13, "perplexity": 2.718281828, "speedup": 5, "speedup_low": 2, "speedup_high": 8,
+        "speedup_e2e": 23 / 7, "speedup_specbench": 235 / 78, "failed": 0, "skipped": 0, "truncated": 0,
+    }  # fmt: skip
+    assert {column: sd[column] for column in expected} == pytest.approx(expected)
+
+
+def test_every_designed_column_is_there_and_every_column_is_defined() -> None:
+    table = tidy.tidy(paper_run())
+    assert set(DESIGNED) <= set(table.columns)
+    assert set(table.columns) | set(tidy.POSITION_COLUMNS) <= set(DEFINITIONS)
+
+
+def test_ar_is_exactly_one_against_itself() -> None:
+    alone = row(tidy.tidy(paper_run()), "ar")
+    assert (alone["speedup"], alone["speedup_low"], alone["speedup_high"], alone["mat"]) == (1.0, 1.0, 1.0, 1.0)
+
+
+def test_rows_come_in_reading_order_whatever_the_order_of_records() -> None:
+    cells = [("ar", "qa"), ("sd:gamma=10", "qa"), ("sd:gamma=5", "qa"), ("mjsd", "qa"), ("ar", "own"), ("ar", "rag")]
+    records = [decoded(label, 1, [(1, 1, 2)], decode_s=1, suite=suite) for label, suite in cells]
+    random.Random(0).shuffle(records)
+    table = tidy.tidy(records)
+    assert list(dict.fromkeys(table["label"])) == ["ar", "sd:gamma=5", "sd:gamma=10", "mjsd"]
+    assert list(table[table["label"] == "ar"]["suite"]) == ["qa", "rag", "own", "overall"]
+
+
+def test_what_is_not_measured_is_null_with_its_reason() -> None:
+    sd = row(tidy.tidy(paper_run()), "sd")
+    for column in ("percent_of_bound", "speedup_predicted", "energy_j_per_token", "draft_s", "mismatches"):
+        assert pd.isna(sd[column])
+        assert f"{column}: " in sd["notes"]
+
+
+def test_without_ar_there_is_no_speedup_and_the_rest_stands() -> None:
+    sd = row(tidy.tidy([r for r in paper_run() if r.label == "sd"]), "sd")
+    assert pd.isna(sd["speedup"])
+    assert pd.isna(sd["speedup_low"])
+    assert "speedup: no decode rate to compare" in sd["notes"]
+    assert (sd["mat"], sd["pairs"], sd["unpaired"]) == (2.4, 0, 2)
+
+
+def test_lost_cells_are_counted_and_leave_the_speedup() -> None:
+    lost = [
+        make_record("ar", 3, status="failed"), decoded("sd", 3, [(5, 5, 6)], decode_s=0.001),
+        ar(4, 5, decode_s=1), make_record("sd", 4, status="skipped"),
+        ar(5, 9, decode_s=16, prompt_truncated=True),
+    ]  # fmt: skip
+    table = tidy.tidy([*paper_run(), *lost])
+    sd, alone = row(table, "sd"), row(table, "ar")
+    assert sd["speedup"] == pytest.approx(5)
+    assert (sd["pairs"], sd["unpaired"], sd["failed"], sd["skipped"], sd["questions"]) == (2, 2, 0, 1, 3)
+    assert (alone["failed"], alone["truncated"]) == (1, 1)
+
+
+def test_a_retried_cell_counts_once_as_it_ended() -> None:
+    first = make_record("sd", 1, status="failed", error="killed")
+    table = tidy.tidy([first, *paper_run()])
+    pd.testing.assert_frame_equal(table, tidy.tidy(paper_run()))
+
+
+def test_overall_pools_suites_and_quality_is_a_mean_of_the_scored() -> None:
+    records = [
+        decoded("sd", 1, [(3, 3, 4)], decode_s=1, suite="qa", quality={"f1": 0.5, "exact": 1.0}),
+        decoded("sd", 1, [(3, 0, 1)] * 3, decode_s=1, suite="rag", quality={"f1": None}),
+        decoded("sd", 2, [(3, 0, 1)], decode_s=1, suite="rag", quality={"f1": 0.1}),
+    ]
+    table = tidy.tidy(records)
+    assert row(table, "sd")["mat"] == pytest.approx(8 / 5)
+    assert row(table, "sd")["questions"] == 3
+    assert row(table, "sd")["quality_f1"] == pytest.approx(0.3)
+    assert row(table, "sd", "rag")["quality_f1"] == pytest.approx(0.1)
+    assert pd.isna(row(table, "sd", "rag")["quality_exact"])
+
+
+def test_verdicts_and_times_are_summed() -> None:
+    def audited(question: int, verdict: str) -> Record:
+        times = {"draft_s": 0.5, "verify_s": 1.0, "other_s": 0.25}
+        return decoded("sd", question, [(1, 1, 2)], decode_s=2, divergence={"verdict": verdict}, **times)
+
+    sd = row(tidy.tidy([audited(1, "identical"), audited(2, "near_tie"), audited(3, "near_tie")]), "sd")
+    assert (sd["mismatches"], sd["near_ties"]) == (0, 2)
+    assert (sd["draft_s"], sd["verify_s"], sd["other_s"]) == (1.5, 3.0, 0.75)
+
+
+def test_targets_are_never_mixed() -> None:
+    other = [r.model_copy(update={"target": "u", "decode_s": (r.decode_s or 0) * 100}) for r in paper_run()]
+    table = tidy.tidy([*paper_run(), *other])
+    assert row(table, "sd", target="t")["tokens_per_s"] == pytest.approx(3)
+    assert row(table, "sd", target="u")["tokens_per_s"] == pytest.approx(0.03)
+    assert row(table, "sd", target="u")["speedup"] == pytest.approx(5)
+
+
+def test_acceptance_by_position_is_a_table_of_its_own() -> None:
+    table = tidy.acceptance_by_position(paper_run())
+    qa = table[table["suite"] == "qa"]
+    assert list(table.columns) == list(tidy.POSITION_COLUMNS)
+    assert set(table["label"]) == {"sd"}
+    assert list(qa["rate"]) == pytest.approx([3 / 5, 2 / 3, 1, 1 / 2, 1])
+
+
+def test_no_records_give_an_empty_table_with_all_columns() -> None:
+    assert list(tidy.tidy([]).columns) == [*tidy.COLUMNS, "notes"]
+    assert tidy.acceptance_by_position([]).empty

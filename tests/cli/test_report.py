@@ -1,0 +1,77 @@
+"""`specbench-s2d report`: what it writes and prints, and one line for what it cannot read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from specbench_s2d.analysis import plots
+from specbench_s2d.bench.records import Record
+from specbench_s2d.cli.main import main
+from tests.analysis.factory import make_record, paper_run
+
+
+@pytest.fixture(autouse=True)
+def _one_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing PNGs takes most of the time, and tests/analysis does it."""
+    monkeypatch.setattr(plots, "FORMATS", ("svg",))
+
+
+def write_run(folder: Path, records: list[Record]) -> Path:
+    folder.mkdir()
+    (folder / "records.jsonl").write_text("".join(r.model_dump_json() + "\n" for r in records))
+    return folder
+
+
+def test_a_run_gets_tables_and_plots_and_the_table_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", paper_run())
+    assert main(["report", str(run)]) == 0
+    out = capsys.readouterr().out
+    assert "2.00–8.00" in out
+    assert pd.read_csv(run / "summary.csv").query("label == 'sd' and suite == 'qa'")["speedup"].item() == 5
+    assert (run / "summary.md").is_file()
+    assert len(list((run / "plots").iterdir())) == 3
+
+
+def test_several_runs_are_measured_each_against_its_own_ar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slower = [r.model_copy(update={"decode_s": (r.decode_s or 0) * 2}) for r in paper_run()]
+    runs = [write_run(tmp_path / "one", paper_run()), write_run(tmp_path / "two", slower)]
+    assert main(["report", *map(str, runs), str(runs[0])]) == 0
+    out = capsys.readouterr().out
+    assert out.count("one: t") == out.count("two: t") == 1
+    assert out.count("2.00–8.00") == 2
+    assert "run" not in pd.read_csv(runs[0] / "summary.csv").columns
+
+
+def test_failed_turns_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", [*paper_run(), make_record("sd", 3, status="failed", error="out of memory")])
+    assert main(["report", str(run)]) == 0
+    assert "t, sd: 1 of 3 turns failed." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "no records", "empty", "not writable"])
+def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    run = tmp_path / "run"
+    if kind == "file":
+        run.write_text("")
+    elif kind != "missing":
+        write_run(run, paper_run() if kind == "not writable" else [])
+    if kind == "no records":
+        (run / "records.jsonl").unlink()
+    if kind == "not writable":
+        (run / "plots").write_text("a file where a folder must go")
+    assert main(["report", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {run}")
+    assert error.count("\n") == 1
+
+
+def test_a_report_needs_no_torch() -> None:
+    code = "import sys, specbench_s2d.analysis.report; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
