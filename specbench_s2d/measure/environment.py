@@ -62,7 +62,10 @@ def gpu(device: str) -> dict[str, Any]:
 def _nvml_facts(uuid: str) -> dict[str, Any]:
     import pynvml
 
-    handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+    except pynvml.NVMLError as error:
+        return {"name": None, "uuid": uuid, "reason": f"NVML: {error}"}
     readings = {
         "name": lambda: pynvml.nvmlDeviceGetName(handle),
         "uuid": lambda: pynvml.nvmlDeviceGetUUID(handle),

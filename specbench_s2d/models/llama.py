@@ -52,7 +52,7 @@ def why_not_lean(config: Any) -> str | None:
     if getattr(config, "hidden_act", "silu") != "silu":
         return f"activation {config.hidden_act}"
     if getattr(config, "mlp_bias", False) or (
-        config.model_type == "llama" and getattr(config, "attention_bias", False)
+        config.model_type in ("llama", "qwen3") and getattr(config, "attention_bias", False)
     ):
         return "biases in the layers"
     window = getattr(config, "sliding_window", None)
@@ -138,6 +138,7 @@ class LlamaModel(LanguageModel):
     def rollback(self, length: int) -> None:
         self._cache.rollback(length)
 
+    @torch.inference_mode()
     def keep(self, positions: Tensor, start: int) -> None:
         self._cache.keep(positions, start)
 

@@ -161,10 +161,10 @@ def test_a_tree_pass_equals_its_paths_one_by_one(lean: LlamaModel, reference: Pr
     context_BT, tree_BT, parents = random_ids(11), random_ids(nodes, seed=5), random_tree(nodes)
     lean.extend(context_BT)
     logits_BTV = lean.extend(tree_BT, mask=tree_mask(parents), positions=tree_positions(parents, 11))
-    for node in range(nodes):
-        path = path_to(node, parents)
+    for leaf in set(range(nodes)) - set(parents):
+        path = path_to(leaf, parents)
         expected = recomputed(reference, torch.cat((context_BT, tree_BT[:, path]), dim=1))
-        assert_close(logits_BTV[:, node], expected[:, -1])
+        assert_close(logits_BTV[:, path], expected[:, 11:])
 
 
 def test_kept_positions_are_a_sequence_of_their_own(lean: LlamaModel, reference: PreTrainedModel) -> None:
@@ -181,14 +181,18 @@ def test_kept_positions_are_a_sequence_of_their_own(lean: LlamaModel, reference:
     assert_close(lean.extend(more_BT), expected[:, -4:])
 
 
-def test_a_cache_that_grows_keeps_what_it_holds(lean: LlamaModel, reference: PreTrainedModel) -> None:
+@pytest.mark.parametrize("family", ["llama, llama3 rope", "qwen3"])
+def test_a_cache_that_grows_keeps_what_it_holds(family: str) -> None:
     """The cache grows in blocks of 512 positions."""
+    reference = family_model(family)
+    lean = lean_twin(reference)
     ids_BT = random_ids(CONTEXT)
     logits_BTV = in_passes(lean, ids_BT, [500, 10, 1, 1, 1, 511])
     assert_close(logits_BTV, recomputed(reference, ids_BT))
 
 
-def test_positions_beyond_the_context_are_refused(lean: LlamaModel) -> None:
+def test_positions_beyond_the_context_are_refused() -> None:
+    lean = lean_twin(family_model("llama"))
     lean.extend(random_ids(CONTEXT - 1))
     lean.extend(random_ids(1))
     with refused(ModelError, "random", f"{CONTEXT + 1} positions", f"holds {CONTEXT}", "--max-new-tokens"):
