@@ -50,7 +50,7 @@ TEMPLATES: dict[str, str] = {
     # No roles at all: for base models, which continue text.
     "plain": (
         "{{ bos_token }}{% for m in messages %}{{ m.content }}"
-        "{% if m.role == 'assistant' %}{{ eos_token }}{% else %}\n{% endif %}{% endfor %}"
+        "{% if m.role == 'assistant' %}{{ eos_token }}{% else %}{{ '\\n' }}{% endif %}{% endfor %}"
     ),
     # The demo family's own; each role is one token of its vocabulary.
     "demo": (

@@ -53,7 +53,7 @@ def demo_names() -> list[str]:
 def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     """Resolve a demo name, a folder, or a hub id (`owner/name` or `owner/name@revision`).
 
-    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses or there are no safetensors.
+    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses or safetensors lack.
     """
     if name in demo_names():
         return _checked(Checkpoint(name, demo_folder() / name))
@@ -72,8 +72,8 @@ def _checked(found: Checkpoint) -> Checkpoint:
         other = [f.name for f in sorted(found.folder.iterdir()) if f.suffix in (".bin", ".pt", ".pth", ".gguf")]
         saw = f"only {', '.join(other[:3])}" if other else "none"
         raise ModelError(
-            f"{found.name}: no .safetensors weights ({saw}); convert them with transformers' save_pretrained, or name a "
-            "hub revision that has them, as owner/name@refs/pr/N."
+            f"{found.name}: no .safetensors weights ({saw}); convert them with transformers' save_pretrained, or name "
+            "a hub revision that has them, as owner/name@refs/pr/N."
         )
     return found
 

@@ -52,8 +52,8 @@ class TransformersModel(LanguageModel):
 
         if from_layer or to_layer is not None:
             raise ModelError(
-                f"{self.name} ({self.identity.architecture}) runs through transformers' own forward, which has no layer "
-                "ranges; nested drafts must be Llama-family checkpoints."
+                f"{self.name} ({self.identity.architecture}) runs through transformers' own forward, which has no "
+                "layer ranges; nested drafts must be Llama-family checkpoints."
             )
         new, start = inputs.shape[1], self._length
         self.check_room(start, new)

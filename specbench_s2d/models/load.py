@@ -106,11 +106,12 @@ def _read_whole(found: Checkpoint, place: torch.device, dtype: torch.dtype, trus
     from transformers import AutoModelForCausalLM
 
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(found.folder), dtype=dtype, use_safetensors=True, trust_remote_code=trust, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{found.name}: transformers cannot load it ({_first_line(error)}).") from error
+    model, info = loaded
     if info["missing_keys"]:  # transformers would go on with random numbers in their place
         raise lacks(found, sorted(info["missing_keys"])[0])
     return model.to(place)
