@@ -29,7 +29,7 @@ def spec_bench_file(data_root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of small random checkpoints: tiny-target and its draft tiny-draft, and tiny-other, which fits neither."""
+    """A folder of small random models: tiny-target, its draft tiny-draft, and tiny-other, which fits neither."""
     from tests.tiny import write_tiny_family  # here, for it imports torch and transformers
 
     return write_tiny_family(tmp_path_factory.mktemp("models"))

@@ -1,4 +1,4 @@
-"""Small random checkpoints with a tokenizer each, written in a second: what the tests load where a real model is not the point."""
+"""Small random checkpoints, each with a tokenizer: for tests that need a model but not its answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SENTENCES = (
 
 
 def write_tiny_family(folder: Path) -> Path:
-    """`tiny-target`, `tiny-draft` (its first layers, so that it is right now and then), `tiny-other` (another tokenizer)."""
+    """`tiny-target`, `tiny-draft` (its first layers: right now and then), `tiny-other` (another tokenizer)."""
     tokenizer, other_tokenizer = _tokenizer(_SENTENCES, 320), _tokenizer(_SENTENCES[:2], 288)
     target = _random_llama(tokenizer, layers=4, seed=0)
     _save(target, tokenizer, folder / "tiny-target")

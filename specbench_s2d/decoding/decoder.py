@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -10,7 +11,8 @@ from pydantic import create_model
 
 from specbench_s2d.decoding.loop import Limits, decode
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.types import Generation, Options
+from specbench_s2d.decoding.types import Generation
+from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.load import check_pair
@@ -24,15 +26,18 @@ class Decoder(ABC):
     `label` names the decoder with the options that differ from the defaults: what tables and records are keyed by.
     """
 
-    Options: ClassVar[type[Options]] = Options
+    Options: ClassVar[type[BaseOptions]] = BaseOptions
     lossy: ClassVar[bool] = False
     draft_kind: ClassVar[DraftKind] = "none"
 
-    def __init__(self, target: LanguageModel, draft: LanguageModel | None, options: Options, label: str = "") -> None:
+    def __init__(
+        self, target: LanguageModel, draft: LanguageModel | None, options: BaseOptions, label: str = ""
+    ) -> None:
         self.target, self.draft, self.options, self.label = target, draft, options, label
         if self.draft_kind != "none":
             if draft is None:
-                raise UserError(f"decoder {label!r} needs a draft model; give --draft NAME or {label}:draft=NAME.")
+                name = label.partition(":")[0]
+                raise UserError(f"decoder {label!r} needs a draft model; give --draft NAME or {name}:draft=NAME.")
             check_pair(target, draft)
             if draft is target:
                 raise ModelError(
@@ -59,9 +64,10 @@ class Decoder(ABC):
         Raises `PromptTooLongError` when prompt and new tokens do not fit the context, `UserError` for a temperature
         below 0 or a top-k or top-p out of range.
         """
-        if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
+        if not (0 <= temperature < math.inf and top_k >= 0 and 0 < top_p <= 1):
             raise UserError(
-                f"temperature {temperature}, top_k {top_k}, top_p {top_p}: temperature and top_k are at least 0, top_p in (0, 1]."
+                f"temperature {temperature}, top_k {top_k}, top_p {top_p}: temperature and top_k are at least "
+                "0 (and finite), top_p in (0, 1]."
             )
         limits = Limits(self.context, max_new_tokens, frozenset() if ignore_eos else self.target.eos_ids)
         limits.check(len(prompt_ids))
@@ -84,7 +90,9 @@ class PairDecoder(Decoder):
         cls.lossy = cls.verifier_class.lossy
         cls.draft_kind = cls.drafter_class.draft_kind
 
-    def __init__(self, target: LanguageModel, draft: LanguageModel | None, options: Options, label: str = "") -> None:
+    def __init__(
+        self, target: LanguageModel, draft: LanguageModel | None, options: BaseOptions, label: str = ""
+    ) -> None:
         super().__init__(target, draft, options, label)
         self.drafter = self.drafter_class(draft, _part(options, self.drafter_class.Options))
         self.verifier = self.verifier_class(_part(options, self.verifier_class.Options))
@@ -93,5 +101,5 @@ class PairDecoder(Decoder):
         return decode(self.target, self.drafter, self.verifier, prompt_ids, limits, sampler)
 
 
-def _part(options: Options, kind: type[Options]) -> Options:
+def _part(options: BaseOptions, kind: type[BaseOptions]) -> BaseOptions:
     return kind(**{name: getattr(options, name) for name in kind.model_fields})

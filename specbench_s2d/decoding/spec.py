@@ -122,7 +122,7 @@ def _text(value: Any) -> str:
 
 
 def describe_decoders() -> list[dict[str, Any]]:
-    """One row per registered decoder, drafter and verifier: what it is, its options with defaults, lossless or lossy."""
+    """One row per registered decoder, drafter and verifier: what it is, its options with defaults, if lossy."""
     rows = []
     for name in registry.decoders.names():
         kind = registry.decoders.load(name)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 class Divergence(BaseModel):
     """How a lossless greedy output compares with AR's.
 
-    `position` counts new tokens from 0, where the two first part; `margin` is the gap between AR's two best logits there.
+    `position`: the new token, from 0, where the two first part; `margin`: the gap of AR's two best logits there.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -26,13 +26,14 @@ def classify(
 ) -> Divergence:
     """Class an output against AR's; `margins`: AR's gap of the two best logits at each of its tokens.
 
-    Near-tie: the gap where they part is below `noise`, the bound of `measure.scoring.logit_noise`. An output that is
-    only longer than AR's parts from it at AR's end.
+    Near-tie: the gap where they part is below `noise`, the bound of `measure.scoring.logit_noise`. Of two outputs of
+    which one begins with the other, the longer parts at the shorter's end, without a margin: a mismatch.
     """
     if list(output_ids) == list(baseline_ids):
         return Divergence(verdict="identical")
     shorter = min(len(output_ids), len(baseline_ids))
     position = next((i for i in range(shorter) if output_ids[i] != baseline_ids[i]), shorter)
-    margin = margins[position] if position < len(margins) else None
+    # Where one is the other's beginning, no tie made them part: equal tokens end alike.
+    margin = margins[position] if position < shorter else None
     near = margin is not None and margin < noise
     return Divergence(verdict="near_tie" if near else "mismatch", position=position, margin=margin)

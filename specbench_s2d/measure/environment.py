@@ -55,6 +55,8 @@ def gpu(device: str) -> dict[str, Any]:
         return {"name": torch.cuda.get_device_name(device), "reason": f"NVML: {error}"}
     try:
         return _nvml_facts(str(torch.cuda.get_device_properties(device).uuid))
+    except pynvml.NVMLError as error:  # NVML does not know the device
+        return {"name": torch.cuda.get_device_name(device), "reason": f"NVML: {error}"}
     finally:
         pynvml.nvmlShutdown()
 
@@ -62,7 +64,7 @@ def gpu(device: str) -> dict[str, Any]:
 def _nvml_facts(uuid: str) -> dict[str, Any]:
     import pynvml
 
-    handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+    handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
     readings = {
         "name": lambda: pynvml.nvmlDeviceGetName(handle),
         "uuid": lambda: pynvml.nvmlDeviceGetUUID(handle),

@@ -1,6 +1,7 @@
 """Scoring of a finished output by its target, outside the timed window.
 
-One teacher-forced pass over prompt and output gives its perplexity and what the divergence audit needs. Shapes: `T` new tokens, `V` vocabulary.
+One teacher-forced pass over prompt and output gives its perplexity and what the divergence audit needs.
+Shapes: `T` new tokens, `V` vocabulary.
 """
 
 from __future__ import annotations

@@ -74,8 +74,8 @@ class LanguageModel(ABC):
 
         `inputs`: ids (B, T), or hidden states (B, T, D) where `from_layer > 0`. `mask`: bool (T, T), which new
         positions see which (the cache is seen by all); causal without one. `positions`: (T,), default: on from the
-        cache. Returns logits (B, T, V) float32 when `to_layer` is None, else hidden states (B, T, D); with `last_only`, of
-        the last position alone (T = 1). Raises `ModelError` beyond the context.
+        cache. Returns logits (B, T, V) float32 when `to_layer` is None, else hidden states (B, T, D); with `last_only`,
+        of the last position alone (T = 1). Raises `ModelError` beyond the context.
         """
 
     @abstractmethod
@@ -88,7 +88,7 @@ class LanguageModel(ABC):
 
     @abstractmethod
     def keep(self, positions: Tensor, start: int) -> None:
-        """Of the cached positions from `start` on, keep `start + positions` (ascending), moved together; forget the rest."""
+        """Of the cached positions from `start` on, keep `start + positions` (ascending), moved together, no others."""
 
     def reset(self) -> None:
         """Forget everything."""

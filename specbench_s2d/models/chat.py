@@ -34,11 +34,13 @@ TEMPLATES: dict[str, str] = {
     # Vicuna v1.1 and later (FastChat's "vicuna_v1.1"): the template of all Spec-Bench targets.
     "vicuna": (
         "{{ bos_token }}"
-        "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% else %}" + _VICUNA_SYSTEM + "{% endif %}"
+        "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% else %}"
+        + _VICUNA_SYSTEM
+        + "{% endif %}{{ ' ' }}"
         "{% for m in messages %}"
-        "{% if m.role == 'user' %} USER: {{ m.content }}"
-        "{% elif m.role == 'assistant' %} ASSISTANT: {{ m.content }}{{ eos_token }}{% endif %}"
-        "{% endfor %}{% if add_generation_prompt %} ASSISTANT:{% endif %}"
+        "{% if m.role == 'user' %}USER: {{ m.content }}{{ ' ' }}"
+        "{% elif m.role == 'assistant' %}ASSISTANT: {{ m.content }}{{ eos_token }}{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
     ),
     "llama-2": (
         "{% for m in messages %}"
@@ -48,7 +50,7 @@ TEMPLATES: dict[str, str] = {
     # No roles at all: for base models, which continue text.
     "plain": (
         "{{ bos_token }}{% for m in messages %}{{ m.content }}"
-        "{% if m.role == 'assistant' %}{{ eos_token }}{% else %}\n{% endif %}{% endfor %}"
+        "{% if m.role == 'assistant' %}{{ eos_token }}{% else %}{{ '\\n' }}{% endif %}{% endfor %}"
     ),
     # The demo family's own; each role is one token of its vocabulary.
     "demo": (
@@ -85,18 +87,30 @@ class ChatTemplate:
                     "--template tokenizer: this tokenizer carries no chat template; "
                     f"give one of {', '.join(sorted(TEMPLATES))} or a Jinja file."
                 )
-            return cls("tokenizer", str(tokenizer.chat_template), tokenizer)
+            return cls("tokenizer", tokenizer.get_chat_template(), tokenizer)  # of several, the default one
         if name in TEMPLATES:
             return cls(name, TEMPLATES[name], tokenizer)
         if Path(name).is_file():
-            return cls(name, Path(name).read_text(encoding="utf-8"), tokenizer)
+            return cls(name, _read(Path(name)), tokenizer)
         raise UnknownNameError.of("template", name, [*TEMPLATES, "tokenizer"], "Or the path of a Jinja file.")
 
     def render(self, messages: Sequence[Message], answer_next: bool = True) -> str:
-        """The conversation as text; with `answer_next`, up to where the assistant's next answer starts."""
-        text = self.tokenizer.apply_chat_template(
-            list(messages), chat_template=self.source, tokenize=False, add_generation_prompt=answer_next
-        )
+        """The conversation as text; with `answer_next`, up to where the assistant's next answer starts.
+
+        Raises `UserError` for a template that is not Jinja, or that refuses the conversation.
+        """
+        from jinja2 import TemplateError
+
+        turns = [{"role": message["role"], "content": message["content"]} for message in messages]
+        try:
+            text = self.tokenizer.apply_chat_template(
+                turns, chat_template=self.source, tokenize=False, add_generation_prompt=answer_next
+            )
+        except TemplateError as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"template {self.name!r} cannot render this conversation ({reason}); mend it, or name another."
+            ) from error
         assert isinstance(text, str)
         return text
 
@@ -126,3 +140,10 @@ class ChatTemplate:
             pieces += [(prompt[len(done) :], False), (whole[len(prompt) :], True)]
             done = whole
         return pieces
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--template {file}: cannot be read as UTF-8 text ({error}); give a Jinja file.") from error

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ def demo_names() -> list[str]:
 def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     """Resolve a demo name, a folder, or a hub id (`owner/name` or `owner/name@revision`).
 
-    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses or the files are not safetensors.
+    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses or safetensors lack.
     """
     if name in demo_names():
         return _checked(Checkpoint(name, demo_folder() / name))
@@ -73,15 +73,22 @@ def _checked(found: Checkpoint) -> Checkpoint:
         other = [f.name for f in sorted(found.folder.iterdir()) if f.suffix in (".bin", ".pt", ".pth", ".gguf")]
         saw = f"only {', '.join(other[:3])}" if other else "none"
         raise ModelError(
-            f"{found.name}: no .safetensors weights ({saw}); convert them with transformers' save_pretrained, or name a "
-            "hub revision that has them, as owner/name@refs/pr/N."
+            f"{found.name}: no .safetensors weights ({saw}); convert them with transformers' save_pretrained, or name "
+            "a hub revision that has them, as owner/name@refs/pr/N."
         )
     return found
 
 
 def _download(hub_id: str, revision: str | None) -> Checkpoint:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=_HUB_FILES))
@@ -93,6 +100,10 @@ def _download(hub_id: str, revision: str | None) -> Checkpoint:
         raise ModelError(
             f"{hub_id}: no such model on the hub, or it is private; check the name, or log in with `hf auth login`."
         ) from None
+    except RevisionNotFoundError:
+        raise ModelError(f"{hub_id}: no revision {revision!r} on the hub; give a branch, a tag or a commit.") from None
+    except HFValidationError:
+        raise UnknownNameError.of("model", hub_id, demo_names(), "Or a folder, or a hub id owner/name.") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
@@ -107,20 +118,23 @@ def tensor_reader(found: Checkpoint, device: torch.device, dtype: torch.dtype) -
     from safetensors import SafetensorError, safe_open
 
     try:
-        opened = [safe_open(str(file), framework="pt") for file in found.weight_files]
+        opened: list[Any] = [safe_open(str(file), framework="pt") for file in found.weight_files]
         where = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{found.name}: its weight files cannot be read ({error}); fetch them again.") from error
 
     def read(name: str) -> Tensor:
         if name not in where:
-            raise ModelError(
-                f"{found.name}: the weights lack {name!r}; this is not the checkpoint its config describes."
-            )
+            raise lacks(found, name)
         tensor: Tensor = where[name].get_tensor(name)
         return tensor.to(device=device, dtype=dtype)
 
     return read
+
+
+def lacks(found: Checkpoint, tensor: str) -> ModelError:
+    """The refusal of weights without a tensor that the config calls for."""
+    return ModelError(f"{found.name}: the weights lack {tensor!r}; this is not the checkpoint its config describes.")
 
 
 def eos_ids(found: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -128,11 +142,19 @@ def eos_ids(found: Checkpoint, tokenizer: PreTrainedTokenizerBase) -> frozenset[
     ids: set[int] = set()
     for file in ("config.json", "generation_config.json"):
         path = found.folder / file
-        listed = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+        listed = _read_json(found, path).get("eos_token_id") if path.is_file() else None
         ids.update([listed] if isinstance(listed, int) else listed or [])
     if isinstance(tokenizer.eos_token_id, int):
         ids.add(tokenizer.eos_token_id)
     return frozenset(ids)
+
+
+def _read_json(found: Checkpoint, path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{found.name}: {path.name} is not JSON ({error}); fetch it again.") from error
+    return content if isinstance(content, dict) else {}
 
 
 @cache

@@ -52,8 +52,8 @@ class TransformersModel(LanguageModel):
 
         if from_layer or to_layer is not None:
             raise ModelError(
-                f"{self.name} ({self.identity.architecture}) runs through transformers' own forward, which has no layer "
-                "ranges; nested drafts must be Llama-family checkpoints."
+                f"{self.name} ({self.identity.architecture}) runs through transformers' own forward, which has no "
+                "layer ranges; nested drafts must be Llama-family checkpoints."
             )
         new, start = inputs.shape[1], self._length
         self.check_room(start, new)
@@ -61,7 +61,8 @@ class TransformersModel(LanguageModel):
             self._cache = DynamicCache()  # whole layers even under a sliding window: those alone can be cut
         options: dict[str, Any] = {"logits_to_keep": 1} if last_only else {}
         if mask is not None:
-            options["attention_mask"] = self._additive(mask, start)
+            positions = torch.arange(start, start + new, device=self.device) if positions is None else positions
+            options["attention_mask"] = self._masks(mask, positions, start)
         if positions is not None:
             options["position_ids"] = positions[None]
         out = self._model(input_ids=inputs, past_key_values=self._cache, use_cache=True, **options)
@@ -81,6 +82,7 @@ class TransformersModel(LanguageModel):
                 self._cache.crop(length - self._length)
             self._length = length
 
+    @torch.inference_mode()
     def keep(self, positions: Tensor, start: int) -> None:
         for layer in self._cache.layers:
             for name in ("keys", "values"):
@@ -93,9 +95,24 @@ class TransformersModel(LanguageModel):
     def parameter_bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self._model.parameters())
 
-    def _additive(self, mask_TT: Tensor, start: int) -> Tensor:
-        new = mask_TT.shape[0]
-        lowest = torch.finfo(self.dtype).min
-        seen_TS = torch.zeros(new, start + new, device=self.device, dtype=self.dtype)
-        seen_TS[:, start:].masked_fill_(~mask_TT, lowest)
+    def _masks(self, mask_TT: Tensor, positions_T: Tensor, start: int) -> Tensor | dict[str, Tensor]:
+        """What the model's attention takes for `mask`: one mask, or one per kind of layer where kinds are mixed."""
+        config = self._model.config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ())
+        window = getattr(config, "sliding_window", None)
+        if len(kinds) > 1:
+            windows = {kind: window if kind == "sliding_attention" else None for kind in kinds}
+            return {kind: self._additive(mask_TT, positions_T, start, windows[kind]) for kind in kinds}
+        windowed = window is not None and kinds != {"full_attention"}
+        return self._additive(mask_TT, positions_T, start, window if windowed else None)
+
+    def _additive(self, mask_TT: Tensor, positions_T: Tensor, start: int, window: int | None) -> Tensor:
+        """(1, 1, T, S + T): 0 where a new position sees, the dtype's lowest where not; a prepared mask replaces the
+        model's own, so a sliding window must be in it."""
+        at_S = torch.cat((torch.arange(start, device=self.device), positions_T))
+        hidden_TS = torch.zeros(len(positions_T), len(at_S), device=self.device, dtype=torch.bool)
+        hidden_TS[:, start:] = ~mask_TT
+        if window is not None:
+            hidden_TS |= positions_T[:, None] - at_S[None] >= window
+        seen_TS = torch.zeros_like(hidden_TS, dtype=self.dtype).masked_fill_(hidden_TS, torch.finfo(self.dtype).min)
         return seen_TS[None, None]

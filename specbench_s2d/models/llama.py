@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.cache import KVCache
 
@@ -52,7 +53,7 @@ def why_not_lean(config: Any) -> str | None:
     if getattr(config, "hidden_act", "silu") != "silu":
         return f"activation {config.hidden_act}"
     if getattr(config, "mlp_bias", False) or (
-        config.model_type == "llama" and getattr(config, "attention_bias", False)
+        config.model_type in ("llama", "qwen3") and getattr(config, "attention_bias", False)
     ):
         return "biases in the layers"
     window = getattr(config, "sliding_window", None)
@@ -85,6 +86,7 @@ class LlamaModel(LanguageModel):
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._head_width = getattr(config, "head_dim", None) or self.width // self._heads
         self._scale, self._eps = self._head_width**-0.5, config.rms_norm_eps
+        weights = _checked_shapes(weights, identity.name, config, self._head_width)
         self._embedding_VD = weights("model.embed_tokens.weight")
         self._norm_D = weights("model.norm.weight")
         head_VD = self._embedding_VD if config.tie_word_embeddings else weights("lm_head.weight")
@@ -138,6 +140,7 @@ class LlamaModel(LanguageModel):
     def rollback(self, length: int) -> None:
         self._cache.rollback(length)
 
+    @torch.inference_mode()
     def keep(self, positions: Tensor, start: int) -> None:
         self._cache.keep(positions, start)
 
@@ -214,6 +217,26 @@ class LlamaModel(LanguageModel):
         normed_TD = F.rms_norm(hidden_TD, (self.width,), layer.mlp_norm_D, self._eps)
         gate_TF, up_TF = torch.mm(normed_TD, layer.gate_up_DF).chunk(2, dim=-1)
         return torch.addmm(hidden_TD, F.silu(gate_TF).mul_(up_TF), layer.down_FD)
+
+
+def _checked_shapes(weights: Weights, name: str, config: Any, head_width: int) -> Weights:
+    """`weights`, refusing with `ModelError` a matrix that has not the shape the config says."""
+    vocabulary, width, inner = config.vocab_size, config.hidden_size, config.intermediate_size
+    query, key = config.num_attention_heads * head_width, config.num_key_value_heads * head_width
+    shapes = {"q_proj": (query, width), "k_proj": (key, width), "v_proj": (key, width), "o_proj": (width, query)}
+    shapes |= {"gate_proj": (inner, width), "up_proj": (inner, width), "down_proj": (width, inner)}
+    shapes |= {"embed_tokens": (vocabulary, width), "lm_head": (vocabulary, width)}
+
+    def read(tensor_name: str) -> Tensor:
+        tensor, said = weights(tensor_name), shapes.get(tensor_name.split(".")[-2])
+        if tensor.dim() == 2 and said is not None and tuple(tensor.shape) != said:
+            raise ModelError(
+                f"{name}: {tensor_name!r} is {tuple(tensor.shape)}, and by the config it is {said}; "
+                "this is not the checkpoint its config describes."
+            )
+        return tensor
+
+    return read
 
 
 def _load_layer(weights: Weights, index: int, model_type: str) -> _Layer:

@@ -9,7 +9,7 @@ import torch
 
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import Identity, LanguageModel
-from specbench_s2d.models.checkpoint import Checkpoint, eos_ids, find_checkpoint, tensor_reader
+from specbench_s2d.models.checkpoint import Checkpoint, eos_ids, find_checkpoint, lacks, tensor_reader
 from specbench_s2d.models.hf import TransformersModel
 from specbench_s2d.models.llama import LlamaModel, why_not_lean
 
@@ -96,20 +96,24 @@ def _read_tokenizer(found: Checkpoint, trust: bool) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(found.folder), trust_remote_code=trust)  # type: ignore[no-any-return]
+        return AutoTokenizer.from_pretrained(str(found.folder), trust_remote_code=trust)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(f"{found.name}: its tokenizer cannot be read ({_first_line(error)}).") from error
 
 
 def _read_whole(found: Checkpoint, place: torch.device, dtype: torch.dtype, trust: bool) -> Any:
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            str(found.folder), dtype=dtype, use_safetensors=True, trust_remote_code=trust
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(found.folder), dtype=dtype, use_safetensors=True, trust_remote_code=trust, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{found.name}: transformers cannot load it ({_first_line(error)}).") from error
+    model, info = loaded
+    if info["missing_keys"]:  # transformers would go on with random numbers in their place
+        raise lacks(found, sorted(info["missing_keys"])[0])
     return model.to(place)
 
 
@@ -127,6 +131,6 @@ def check_pair(target: LanguageModel, draft: LanguageModel) -> None:
         )
     if target.tokenizer.get_vocab() != draft.tokenizer.get_vocab():
         raise ModelError(
-            f"{target.name} and draft {draft.name} number their {target.vocabulary:,} tokens differently: token ids must "
-            f"mean the same in both; {advice}."
+            f"{target.name} and draft {draft.name} number their {target.vocabulary:,} tokens differently: token ids "
+            f"must mean the same in both; {advice}."
         )

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from specbench_s2d.decoding.gamma import DraftLength, Gamma, draft_length
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.types import Options, Proposal
+from specbench_s2d.decoding.types import Options as BaseOptions
+from specbench_s2d.decoding.types import Proposal
 from specbench_s2d.models.base import LanguageModel
 
 
@@ -20,8 +21,8 @@ class ChainDrafter:
 
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "plain"
 
-    class Options(Options):
-        """`gamma`: tokens per proposal, or `heuristic`. `sampling`: `run` draws as the run does, `greedy` takes argmax."""
+    class Options(BaseOptions):
+        """`gamma`: tokens per proposal, or `heuristic`. `sampling`: `run` draws as the run does, `greedy`: argmax."""
 
         gamma: Annotated[Gamma, Field(description="Draft length: a number, or heuristic (Spec-Bench's schedule).")] = 5
         sampling: Annotated[

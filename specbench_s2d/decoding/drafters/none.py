@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 import torch
 
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.types import Options, Proposal
+from specbench_s2d.decoding.types import Options as BaseOptions
+from specbench_s2d.decoding.types import Proposal
 
 
 class NoDrafter:
@@ -16,7 +17,7 @@ class NoDrafter:
 
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "none"
 
-    class Options(Options):
+    class Options(BaseOptions):
         """None."""
 
     def __init__(self, draft: None, options: NoDrafter.Options) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.decoding.sampling import Sampler, residual
-from specbench_s2d.decoding.types import Options, Proposal, Verdict
+from specbench_s2d.decoding.types import Options as BaseOptions
+from specbench_s2d.decoding.types import Proposal, Verdict
 
 
 class TokenVerifier:
@@ -16,7 +17,7 @@ class TokenVerifier:
 
     lossy: ClassVar[bool] = False
 
-    class Options(Options):
+    class Options(BaseOptions):
         """None."""
 
     def __init__(self, options: TokenVerifier.Options) -> None:
@@ -45,7 +46,7 @@ def _speculative_sampling(proposal: Proposal, logits_TV: Tensor, sampler: Sample
     A greedy draft's q is one-hot: x_i is accepted with p_i(x_i), and the residual is p_i without x_i.
     """
     p_TV = sampler.probs(logits_TV)
-    ids_G1 = proposal.ids_G[:, None]
+    ids_G1 = proposal.ids_G[:, None].to(logits_TV.device)
     drafted = len(proposal.ids_G)
     p_G = p_TV[:drafted].gather(1, ids_G1)[:, 0]
     q_GV = torch.zeros_like(p_TV[:drafted]).scatter_(1, ids_G1, 1.0) if proposal.q_GV is None else proposal.q_GV

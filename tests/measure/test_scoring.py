@@ -1,0 +1,90 @@
+"""Perplexity's sum and the noise bound, against plain arithmetic."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from specbench_s2d.measure.scoring import logit_noise, score
+from specbench_s2d.models import LanguageModel, load_model
+from tests.fakes import FakeModel
+
+PROMPT, OUTPUT = [1, 0, 3], [2, 4, 4, 0, 1]
+
+
+@pytest.fixture
+def tiny(tiny_models: Path) -> LanguageModel:
+    return load_model(str(tiny_models / "tiny-target"), device="cpu", dtype="float32")
+
+
+def plain_scores(model: FakeModel, prompt: list[int], output: list[int]) -> tuple[float, list[float]]:
+    """(nll in nats, margins), in Python floats, one position at a time."""
+    nll, margins = 0.0, []
+    for i, token in enumerate(output):
+        logits = model.logits_after((*prompt, *output[:i])).double().tolist()
+        nll -= logits[token] - math.log(sum(math.exp(x) for x in logits))
+        second, best = sorted(logits)[-2:]
+        margins.append(best - second)
+    return nll, margins
+
+
+@pytest.mark.parametrize("prompt", [PROMPT, [2]], ids=["a prompt", "one token"])
+@pytest.mark.parametrize("output", [OUTPUT, [3]], ids=["an output", "one token"])
+def test_scores_equal_plain_log_softmax(prompt: list[int], output: list[int]) -> None:
+    model = FakeModel(sharpness=2.0)
+    scored = score(model, prompt, output)
+    nll, margins = plain_scores(model, prompt, output)
+    assert scored.nll_sum == pytest.approx(nll, abs=1e-5)
+    assert scored.margins == pytest.approx(margins, abs=1e-5)
+
+
+def test_scores_do_not_depend_on_what_the_cache_held(tiny: LanguageModel) -> None:
+    expected = score(tiny, PROMPT, OUTPUT)
+    tiny.extend(torch.tensor([[9, 8, 7]]))
+    assert score(tiny, PROMPT, OUTPUT) == expected
+
+
+def test_a_greedy_outputs_scores_are_those_of_the_best_tokens(tiny: LanguageModel) -> None:
+    ids = list(PROMPT)
+    for _ in range(6):
+        tiny.reset()
+        ids.append(int(tiny.extend(torch.tensor([ids]))[0, -1].argmax()))
+    scored = score(tiny, PROMPT, ids[3:])
+    assert 0 < scored.nll_sum < score(tiny, PROMPT, [5, 5, 5, 5, 5, 5]).nll_sum
+    assert all(margin >= 0 for margin in scored.margins)
+
+
+def test_a_model_of_exact_logits_makes_no_noise() -> None:
+    assert logit_noise(FakeModel(), PROMPT * 5) == 0.0
+
+
+def test_float32_makes_a_little_noise(tiny: LanguageModel) -> None:
+    prompt = tiny.tokenizer.encode("The old bridge over the river was built of stone. " * 3)
+    noise = logit_noise(tiny, prompt)
+    assert 0 < noise < 1e-3
+    assert tiny.length == len(prompt)
+
+
+def test_the_noise_is_four_times_the_largest_difference_seen() -> None:
+    class Uneven(FakeModel):
+        """A pass of two positions adds 0.25 to one logit of its last."""
+
+        def extend(self, inputs: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
+            logits_BTV = super().extend(inputs).clone()
+            if inputs.shape[1] == 2:
+                logits_BTV[0, -1, 3] += 0.25
+            return logits_BTV
+
+    assert logit_noise(Uneven(), [1, 2, 3, 4, 0], widths=(1, 2)) == pytest.approx(1.0)
+    assert logit_noise(Uneven(), [1, 2, 3, 4, 0], widths=(1, 3, 5)) == pytest.approx(1.0)  # 3 and then 2
+    assert logit_noise(Uneven(), [1, 2, 3, 4, 0], widths=(1, 5)) == 0.0
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 96, 97, 150])
+def test_noise_is_measured_on_any_prompt(tokens: int) -> None:
+    model = FakeModel(context=200)
+    assert logit_noise(model, [i % 5 for i in range(tokens)]) == 0.0
+    assert model.length == tokens

@@ -1,0 +1,142 @@
+"""Chat templates: which is chosen, and the exact text that Vicuna's makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.models.chat import TEMPLATES, ChatTemplate, Message
+from tests.refusals import refused
+
+TWO_TURNS: list[Message] = [
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello"},
+    {"role": "user", "content": "Who are you?"},
+]
+FINISHED: list[Message] = [*TWO_TURNS, {"role": "assistant", "content": "Vicuna"}]
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Byte by byte, with Llama's special tokens and no template of its own."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bpe = Tokenizer(models.BPE(vocab={symbol: i for i, symbol in enumerate(alphabet)}, merges=[]))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>")
+
+
+@pytest.fixture
+def own(tiny_models: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer that carries a template."""
+    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(tiny_models / "tiny-target"))
+    return loaded
+
+
+def test_the_tokenizers_own_template_comes_first(own: PreTrainedTokenizerBase) -> None:
+    chosen = ChatTemplate.choose(own)
+    assert (chosen.name, chosen.source) == ("tokenizer", TEMPLATES["demo"])
+    assert ChatTemplate.choose(own, "tokenizer") == chosen
+
+
+def test_of_several_own_templates_the_default_is_taken(own: PreTrainedTokenizerBase) -> None:
+    own.chat_template = {"default": "{{ messages[0].content }}", "tools": "wrong"}
+    assert ChatTemplate.choose(own).render(TWO_TURNS) == "Hi"
+
+
+def test_a_tokenizer_without_one_gets_vicunas(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert ChatTemplate.choose(tokenizer).name == "vicuna"
+    with refused(UserError, "--template tokenizer", "vicuna"):
+        ChatTemplate.choose(tokenizer, "tokenizer")
+
+
+def test_a_named_template_goes_before_the_own(own: PreTrainedTokenizerBase) -> None:
+    assert ChatTemplate.choose(own, "plain").source == TEMPLATES["plain"]
+
+
+def test_vicunas_text_is_fastchats(tokenizer: PreTrainedTokenizerFast) -> None:
+    """FastChat's vicuna_v1.1 (two separators: a space after the user, `</s>` after the assistant, then no space)."""
+    template = ChatTemplate.choose(tokenizer, "vicuna")
+    expected = (
+        "<s>A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+        "detailed, and polite answers to the user's questions. "
+        "USER: Hi ASSISTANT: Hello</s>USER: Who are you? ASSISTANT:"
+    )
+    assert template.render(TWO_TURNS) == expected
+    assert template.render(FINISHED, answer_next=False) == expected + " Vicuna</s>"
+
+
+def test_vicunas_system_text_can_be_replaced(tokenizer: PreTrainedTokenizerFast) -> None:
+    template = ChatTemplate.choose(tokenizer, "vicuna")
+    messages: list[Message] = [{"role": "system", "content": "Be brief."}, *TWO_TURNS[:1]]
+    assert template.render(messages) == "<s>Be brief. USER: Hi ASSISTANT:"
+
+
+def test_the_other_templates_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    def rendered(name: str) -> str:
+        return ChatTemplate.choose(tokenizer, name).render(TWO_TURNS)
+
+    assert rendered("llama-2") == "<s>[INST] Hi [/INST] Hello </s><s>[INST] Who are you? [/INST]"
+    assert rendered("plain") == "<s>Hi\nHello</s>Who are you?\n"
+    assert rendered("demo") == "<s><|user|>Hi<|assistant|>Hello</s><|user|>Who are you?<|assistant|>"
+
+
+def test_special_tokens_are_ids_of_their_own_and_come_once(tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = ChatTemplate.choose(tokenizer, "vicuna").encode(TWO_TURNS)
+    assert ids[0] == tokenizer.bos_token_id
+    assert ids.count(tokenizer.bos_token_id) == ids.count(tokenizer.eos_token_id) == 1
+    assert tokenizer.decode(ids[-10:]) == "ASSISTANT:"
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_segments_concatenate_to_the_rendering(tokenizer: PreTrainedTokenizerFast, name: str) -> None:
+    template = ChatTemplate.choose(tokenizer, name)
+    segments = template.segments(FINISHED)
+    assert "".join(text for text, _ in segments) == template.render(FINISHED, answer_next=False)
+    assert [is_answer for _, is_answer in segments] == [False, True, False, True]
+    for (text, _), answer in zip(segments[1::2], ("Hello", "Vicuna"), strict=True):
+        assert text.strip().removesuffix("</s>").strip() == answer
+        assert text.endswith("</s>")
+
+
+def test_a_template_that_rewrites_earlier_turns_cannot_train(tokenizer: PreTrainedTokenizerFast) -> None:
+    template = ChatTemplate(
+        "count", "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}", tokenizer
+    )
+    with refused(UserError, "'count'", "--template"):
+        template.segments(FINISHED)
+
+
+def test_a_template_may_be_a_file(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_text("{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}", encoding="utf-8")
+    template = ChatTemplate.choose(tokenizer, str(file))
+    assert template.name == str(file)
+    assert template.render(TWO_TURNS) == "[user] Hi [assistant] Hello [user] Who are you? "
+
+
+@pytest.mark.parametrize(
+    "source", ["{% for m in messages %}", "{{ raise_exception('roles must alternate') }}"], ids=["not Jinja", "refuses"]
+)
+def test_a_template_that_fails_is_said_in_one_line(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, source: str
+) -> None:
+    file = tmp_path / "mine.jinja"
+    file.write_text(source, encoding="utf-8")
+    with refused(UserError, "mine.jinja"):
+        ChatTemplate.choose(tokenizer, str(file)).render(TWO_TURNS)
+
+
+def test_a_file_that_is_not_text_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    (tmp_path / "mine.jinja").write_bytes(b"\xff\xfe\x00")
+    with refused(UserError, "mine.jinja", "UTF-8"):
+        ChatTemplate.choose(tokenizer, str(tmp_path / "mine.jinja"))
+
+
+def test_an_unknown_template_is_refused_with_the_nearest(tokenizer: PreTrainedTokenizerFast) -> None:
+    with refused(UnknownNameError, "template 'vicunna'", "Did you mean 'vicuna'", "Jinja"):
+        ChatTemplate.choose(tokenizer, "vicunna")

@@ -1,0 +1,66 @@
+"""The Python API, as the README shows it."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import specbench_s2d
+from specbench_s2d import build_decoder, load_model
+from specbench_s2d.decoding.decoder import Decoder
+
+HEAVY = ("torch", "transformers", "pandas", "matplotlib")
+
+
+def test_the_package_imports_nothing_heavy() -> None:
+    """A command line's `--help` must not wait for torch."""
+    program = f"import sys, specbench_s2d; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_public_names_are_there_and_no_others() -> None:
+    assert specbench_s2d.__all__ == ["build_decoder", "load_model"]
+    assert all(callable(getattr(specbench_s2d, name)) for name in specbench_s2d.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        specbench_s2d.no_such_name  # noqa: B018
+
+
+def test_generate_takes_what_the_readme_says() -> None:
+    parameters = inspect.signature(Decoder.generate).parameters
+    defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+    assert defaults == {
+        "max_new_tokens": 128,
+        "temperature": 0.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "seed": 0,
+        "ignore_eos": False,
+    }
+
+
+def test_a_target_a_draft_a_decoder_a_generation(tiny_models: Path) -> None:
+    target = load_model(str(tiny_models / "tiny-target"), device="cpu", dtype="float32")
+    draft = load_model(str(tiny_models / "tiny-draft"), device="cpu", dtype="float32")
+    prompt_ids = target.tokenizer.encode("Write a short letter to a friend about the weather.")
+    decoder = build_decoder("sd", target=target, draft=draft, gamma=3)
+    generation = decoder.generate(
+        prompt_ids, max_new_tokens=40, temperature=0.0, top_k=0, top_p=1.0, seed=0, ignore_eos=True
+    )
+    reference = build_decoder("ar", target=target).generate(prompt_ids, max_new_tokens=40, ignore_eos=True)
+    assert generation.ids == reference.ids
+    assert all(isinstance(token, int) for token in generation.ids)
+    assert generation.stop == "length"
+    assert generation.ids[1:] == [token for step in generation.steps for token in step.emitted]
+    accepted = sum(step.accepted for step in generation.steps)
+    assert 0 < accepted < sum(len(step.drafted) for step in generation.steps)
+
+
+def test_a_string_builds_the_same_decoder(tiny_models: Path) -> None:
+    target = load_model(str(tiny_models / "tiny-target"), device="cpu")
+    draft = load_model(str(tiny_models / "tiny-draft"), device="cpu")
+    assert build_decoder("sd:gamma=3", target, draft).label == build_decoder("sd", target, draft, gamma=3).label
