@@ -25,7 +25,7 @@ from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.drafters.chain import ChainDrafter
 from specbench_s2d.decoding.types import Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
-from specbench_s2d.errors import PromptTooLongError, RunFolderError
+from specbench_s2d.errors import ModelError, PromptTooLongError, RunFolderError, UserError
 from specbench_s2d.models import load_model
 
 KILLS = int(os.environ.get("SPECBENCH_KILLS", "2"))
@@ -234,6 +234,17 @@ def test_long_prompts_fail_before_anything_is_loaded_or_are_skipped_or_cut(
 
 def _short_generate(generate: Any) -> Any:
     return lambda self, decoder, ids, seed, new_tokens: generate(self, decoder, ids, seed, min(new_tokens, 4))
+
+
+def test_a_draft_of_another_vocabulary_or_an_unknown_template_is_refused_before_anything_is_loaded(
+    spec: dict[str, Any], tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "load_model", lambda *a, **k: pytest.fail("nothing may be loaded"))
+    with pytest.raises(ModelError, match="tiny-target has a vocabulary of 320 ids and draft tiny-other one of 288"):
+        execute(plan_of(spec, draft=[str(tiny_models / "tiny-other")]), tmp_path / "run")
+    with pytest.raises(UserError, match=r"unknown template 'vicunha'\. Did you mean 'vicuna'"):
+        execute(plan_of(spec, template="vicunha", long_prompts="skip"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_sampling_is_repeatable_and_differs_between_repeats(spec: dict[str, Any], tmp_path: Path) -> None:
