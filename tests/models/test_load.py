@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.errors import ModelError, UnknownNameError, UserError
 from specbench_s2d.models import LanguageModel, check_pair, load_model
-from specbench_s2d.models.load import default_device, default_dtype, read_prompting
+from specbench_s2d.models.load import default_device, default_dtype, read_outline
 from tests.models.reference import assert_close
 from tests.refusals import refused
 
@@ -92,9 +92,9 @@ def test_bfloat16_stays_near_float32(tiny_models: Path, lean: bool) -> None:
 
 def test_prompting_is_known_without_the_weights(broken: Path) -> None:
     (broken / "model.safetensors").write_bytes(b"not weights")
-    tokenizer, context = read_prompting(str(broken))
-    assert context == 4096
-    assert tokenizer.decode(tokenizer.encode(PROMPT)) == PROMPT
+    outline = read_outline(str(broken))
+    assert (outline.context, outline.vocabulary) == (4096, len(outline.tokenizer))
+    assert outline.tokenizer.decode(outline.tokenizer.encode(PROMPT)) == PROMPT
 
 
 def test_defaults_are_the_gpu_in_bfloat16_else_the_cpu_in_float32() -> None:
