@@ -12,14 +12,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: run test check format bench install clean help
+.PHONY: run test check format bench readme install clean help
 
 help:
 	@echo 'make run     the demo grid; ARGS="--suite qa --limit 1" passes flags to specbench-s2d run'
 	@echo 'make test    the tests; ARGS="-k wheel" passes flags to pytest, JOBS=1 keeps to one process'
 	@echo 'make check   ruff (lint and format) and mypy'
 	@echo 'make bench   speed beside transformers generate; ARGS passes flags to benchmarks/peers.py'
-	@echo 'make install, make format, make clean'
+	@echo 'make readme  the generated tables of README.md; make install, make format, make clean'
 
 run: $(INSTALLED)
 	$(BIN)/specbench-s2d run $(ARGS)
@@ -38,6 +38,9 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/peers.py $(ARGS)
+
+readme: $(INSTALLED)
+	$(BIN)/python -m tests.readme
 
 install: $(INSTALLED)
 

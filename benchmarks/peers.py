@@ -83,7 +83,7 @@ def choose_prompts(target: LanguageModel, wanted: int, new_tokens: int) -> list[
 def race(contenders: dict[str, Contender], prompts: list[list[int]], rounds: int) -> dict[str, list[float]]:
     """Tokens/s of every contender on every prompt (best of `rounds`), interleaved; and a check of the ids."""
     rates: dict[str, list[float]] = {name: [0.0] * len(prompts) for name in contenders}
-    for name, run in contenders.items():  # warm up, untimed
+    for run in contenders.values():  # warm up, untimed
         run(prompts[0])
     for r in range(rounds):
         for i, prompt in enumerate(prompts):
@@ -99,9 +99,7 @@ def race(contenders: dict[str, Contender], prompts: list[list[int]], rounds: int
 def differing(contenders: dict[str, Contender], prompts: list[list[int]]) -> dict[str, int]:
     """How many prompts each contender answers with other ids than AR's."""
     expected = [contenders["ar"](prompt) for prompt in prompts]
-    return {
-        name: sum(run(p) != e for p, e in zip(prompts, expected, strict=True)) for name, run in contenders.items()
-    }
+    return {name: sum(run(p) != e for p, e in zip(prompts, expected, strict=True)) for name, run in contenders.items()}
 
 
 def ratios(rates: dict[str, list[float]]) -> list[dict[str, Any]]:
@@ -146,7 +144,9 @@ def main(
     if out:
         machine = f"{cpu_model()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
         facts = {"machine": machine, "target": target, "draft": draft, "prompts": len(chosen), "new_tokens": new_tokens}
-        out.write_text(json.dumps({**facts, "ratios": rows, "tokens_per_s": median_rates, "differing": wrong}, indent=1))
+        out.write_text(
+            json.dumps({**facts, "ratios": rows, "tokens_per_s": median_rates, "differing": wrong}, indent=1)
+        )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ class RunSpec(BaseModel):
     )
     suite: list[str] = Field(default=[], description="Suites to run; repeatable; all six by default.")
     questions: str | None = Field(
-        None, description="Question file; 'spec-bench' for the 480 of Spec-Bench (cache or download); default: embedded."
+        None,
+        description="Question file; 'spec-bench' for the 480 of Spec-Bench (cache or download); default: embedded.",
     )
     limit: int | None = Field(None, ge=1, description="Questions per suite.")
     max_new_tokens: int | None = Field(None, ge=1, description="New tokens per turn, the first included.")
@@ -51,7 +52,8 @@ class RunSpec(BaseModel):
     )
     engine: Literal["eager"] = Field("eager", description="How passes are run.")
     template: str | None = Field(
-        None, description="Chat template: tokenizer, vicuna, llama-2, plain or a Jinja file; default: the tokenizer's, else vicuna."
+        None,
+        description="Chat template: tokenizer, vicuna, llama-2, plain, or a Jinja file; default: the first there is.",
     )
     long_prompts: Literal["fail", "skip", "truncate"] = Field(
         "fail", description="What to do with a prompt that does not fit the context."

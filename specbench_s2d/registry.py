@@ -39,7 +39,9 @@ class Registry:
         try:
             return getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            raise UserError(f"{self.kind} {name!r} is registered as {path!r}, which cannot be imported ({error}).") from error
+            raise UserError(
+                f"{self.kind} {name!r} is registered as {path!r}, which cannot be imported ({error})."
+            ) from error
 
 
 # A decoder's drafter and verifier pair up freely: `sd` is `chain+token`, and any `DRAFTER+VERIFIER` works.

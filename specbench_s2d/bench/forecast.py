@@ -48,7 +48,7 @@ def forecast(plan: Plan) -> dict[str, Any]:
         "read_rate_bytes_per_s": rate,
         "targets": rows,
         "expected_s": sum(row["expected_s"] for row in rows),
-        "note": f"time: every token reads the weights once at {rate / 1e9:.1f} GB/s (measured now); expect 1 to 3 times that",
+        "note": f"time: each token reads the weights once, at {rate / 1e9:.1f} GB/s (now); expect 1 to 3 times it",
     }
 
 

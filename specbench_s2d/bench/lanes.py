@@ -18,19 +18,25 @@ from specbench_s2d.measure.divergence import classify
 from specbench_s2d.measure.scoring import Scored, logit_noise, score
 from specbench_s2d.models import LanguageModel, load_model
 from specbench_s2d.models.chat import ChatTemplate
-from specbench_s2d.models.load import read_prompting
+from specbench_s2d.models.load import check_pair, read_outline
 
 _WARM_UP_TOKENS = 16
 _WARM_UP_RUNS = 2
 
 
 def prompts_for(plan: Plan, target: str) -> Prompts:
-    """How the run lays out prompts for `target`: its template, and the context that all its lanes share."""
+    """How the run lays out prompts for `target`: its template, and the context that all its lanes share.
+
+    Raises `ModelError` for a draft that numbers its tokens differently, `UserError` for a template that is not there.
+    """
     spec = plan.spec
-    tokenizer, context = read_prompting(target)
-    drafts = {lane.draft for lane in plan.lanes if lane.draft}
-    shared = min([context, *(read_prompting(draft)[1] for draft in drafts)])
-    return Prompts(ChatTemplate.choose(tokenizer, spec.template), shared, spec.max_new_tokens or 1, spec.long_prompts)
+    outline = read_outline(target)
+    drafts = [read_outline(name) for name in {lane.draft for lane in plan.lanes} if name]
+    for draft in drafts:
+        check_pair(outline, draft)
+    shared = min([outline.context, *(draft.context for draft in drafts)])
+    template = ChatTemplate.choose(outline.tokenizer, spec.template)
+    return Prompts(template, shared, spec.max_new_tokens or 1, spec.long_prompts)
 
 
 class Bench:

@@ -117,6 +117,7 @@ def make_plan(spec: RunSpec) -> Plan:
     spec = _on_device(spec.resolved())
     if len(set(spec.target)) < len(spec.target):
         raise UserError(f"--target {' '.join(spec.target)}: a target is given twice; give each once.")
+    checkpoints = {name: find_checkpoint(name) for name in spec.target}
     decoders = parse_decoders(spec.decoder)
     lanes = tuple(Lane(decoder, _draft_for(decoder, spec)) for decoder in decoders)
     if spec.replay_turns == BASELINE and BASELINE not in [lane.label for lane in lanes]:
@@ -124,8 +125,7 @@ def make_plan(spec: RunSpec) -> Plan:
             "--replay-turns ar: the run has no decoder 'ar' whose turns could be replayed; add --decoder ar."
         )
     questions = load_questions(spec.questions or "embedded", spec.suite, spec.limit)
-    given = dict.fromkeys([*spec.target, *(lane.draft for lane in lanes if lane.draft)])
-    checkpoints = {name: find_checkpoint(name) for name in given}
+    checkpoints |= {lane.draft: find_checkpoint(lane.draft) for lane in lanes if lane.draft}
     _refuse_namesakes(checkpoints)
     return Plan(spec, lanes, questions, checkpoints, _settings(spec))
 
@@ -158,7 +158,8 @@ def _draft_for(decoder: DecoderSpec, spec: RunSpec) -> str | None:
     wanted = decoder.kind.draft_kind
     given = f"only {', '.join(spec.draft)}" if spec.draft else "none"
     raise UserError(
-        f"decoder {decoder.label!r} needs a {wanted} draft, and the run has {given}; give --draft NAME or {decoder.name}:draft=NAME."
+        f"decoder {decoder.label!r} needs a {wanted} draft, and the run has {given}; "
+        f"give --draft NAME or {decoder.name}:draft=NAME."
     )
 
 

@@ -70,9 +70,9 @@ def execute(plan: Plan, folder: Path, watch: Watcher = lambda event: None, retry
 
 
 def check_prompts(plan: Plan, target: str) -> None:
-    """With `--long-prompts fail`, every prompt must fit before anything is timed."""
+    """Template, drafts and, with `--long-prompts fail`, the length of every prompt: before anything is loaded."""
+    prompts = prompts_for(plan, target)
     if plan.spec.long_prompts == "fail":
-        prompts = prompts_for(plan, target)
         for question in plan.questions:
             prompts.check(question)
 

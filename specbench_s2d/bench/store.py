@@ -115,8 +115,8 @@ class RunStore:
                     raise
         except OSError as error:
             raise RunFolderError(
-                f"{path}: cannot be written ({error.strerror}); the records before this question are whole. Make room, then "
-                f"go on with the same command and --out {self.folder}."
+                f"{path}: cannot be written ({error.strerror}); the records before this question are whole. "
+                f"Make room, then go on with the same command and --out {self.folder}."
             ) from error
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
@@ -137,8 +137,8 @@ class RunStore:
         changed = sorted(k for k in self._wanted["identity"] if found["identity"].get(k) != self._wanted["identity"][k])
         if changed:
             raise RunFolderError(
-                f"{self.folder}: holds run {found['run_id']}, which differs in {', '.join(changed)}; go on with the command that "
-                "started it, or start anew with another --out."
+                f"{self.folder}: holds run {found['run_id']}, which differs in {', '.join(changed)}; "
+                "go on with the command that started it, or start anew with another --out."
             )
         return found
 

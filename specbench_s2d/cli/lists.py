@@ -40,14 +40,14 @@ def env(
         for name, value in (content.items() if isinstance(content, dict) else [("", content)])
     ]
     if as_json:
-        print(json.dumps(facts, indent=1))
+        typer.echo(json.dumps(facts, indent=1))
     else:
         _show("Environment", rows, False)
 
 
 def _show(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(rows, indent=1))
+        typer.echo(json.dumps(rows, indent=1))
         return
     table = Table(title=title)
     for name in rows[0] if rows else ():

@@ -39,9 +39,7 @@ def run(
     template: Annotated[str | None, typer.Option(help=_help("template"))] = None,
     long_prompts: Annotated[str | None, typer.Option(help=_help("long_prompts"))] = None,
     replay_turns: Annotated[str | None, typer.Option(help=_help("replay_turns"))] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; the same command and folder go on after a stop.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; the same command goes on there.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print cells, memory and expected time; run nothing.")
     ] = False,
@@ -51,8 +49,8 @@ def run(
 ) -> int:
     """Run a grid of targets, decoders and suites; without arguments, the demo grid.
 
-    Exit code: 0 when every cell is ok, 1 when a cell failed or a lossless decoder mismatched, 2 for bad input, 130 after
-    Ctrl-C.
+    Exit code: 0 when every cell is ok, 1 when a cell failed or a lossless decoder mismatched, 2 for bad input,
+    130 after Ctrl-C.
     """
     from specbench_s2d.bench.plan import make_plan
 
@@ -75,7 +73,7 @@ def _dry_run(plan: Any, as_json: bool) -> int:
 
     expected = forecast(plan)
     if as_json:
-        print(json.dumps(expected, indent=1))
+        typer.echo(json.dumps(expected, indent=1))
     else:
         Console().print(forecast_table(expected))
     return 0

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 import typer
+from pydantic.fields import FieldInfo
 from rich.console import Console
+
+from specbench_s2d.cli.train_progress import Watch
+from specbench_s2d.training.spec import TrainSpec, make_train_spec
+
+if TYPE_CHECKING:
+    from specbench_s2d.training.start import Start
 
 app = typer.Typer(help="Train tokenizers, targets and drafts.", no_args_is_help=True)
 console = Console(stderr=True)
@@ -16,35 +27,168 @@ console = Console(stderr=True)
 Data = Annotated[
     list[str], typer.Option("--data", help="Chat JSONL (file or folder) or hub:owner/name[:split]; repeatable.")
 ]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write; a killed run goes on from what it holds.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write; a killed run goes on from what OUT.work holds.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")]
+Template = Annotated[
+    str | None,
+    typer.Option("--template", help="Chat template to train with; default: the tokenizer's own, else vicuna."),
+]
 
 
-def _command() -> str:
+def train_flags(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one flag per field of `TrainSpec`, checked and handed over as its argument `spec`.
+
+    `defaults` replace the fields' own. The signature that Typer reads is built from the fields, so that every
+    training command has the same flags and none is declared twice.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "spec"]
+        flags = [_flag(name, field, defaults) for name, field in TrainSpec.model_fields.items()]
+
+        @functools.wraps(command)
+        def wrapper(**given: Any) -> None:
+            spec = make_train_spec({name: given.pop(name) for name in TrainSpec.model_fields})
+            command(**given, spec=spec)
+
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *flags)]
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+        return wrapper
+
+    return decorate
+
+
+def _flag(name: str, field: FieldInfo, defaults: dict[str, Any]) -> inspect.Parameter:
+    """One field as a flag; pydantic checks its value, so a choice is plain text here."""
+    kind: Any = str if get_origin(field.annotation) is Literal else field.annotation
+    flag = "--" + name.replace("_", "-")
+    names = f"{flag}/--no-{name}" if kind is bool else flag
+    default = inspect.Parameter.empty if field.is_required() else defaults.get(name, field.default)
+    annotation: Any = Annotated[kind, typer.Option(names, help=field.description)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _as_typed() -> str:
     """The command as typed, with folders cut to their names: a card must not tell where it was made."""
-    words = [Path(word).name if "/" in word and Path(word).exists() else word for word in sys.argv[1:]]
+    words = []
+    for word in sys.argv[1:]:
+        flag, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+        local = value.startswith(("/", ".", "~")) or ("/" in value and Path(value).exists())
+        words.append(flag + equals + (Path(value).resolve().name if local else value))
     return shlex.join(["specbench-s2d", *words])
 
 
-class _Watch:
-    """Live progress: a line that rewrites itself on a terminal, one line per validation elsewhere."""
+@contextmanager
+def _stoppable(out: Path) -> Iterator[None]:
+    """Turn Ctrl-C into one line that says what is kept and how to go on; exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = [*out.parent.glob(f"{out.name}.work/checkpoint.pt"), *out.glob("*.work/checkpoint.pt")]
+        state = "The last checkpoint is whole" if kept else "No checkpoint was written yet"
+        then = "goes on from it" if kept else "starts again"
+        console.print(f"\nstopped. {state}; the same command {then}.", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
 
-    def __call__(self, progress: Any) -> None:
-        line = (
-            f"step {progress.step}/{progress.steps}  {progress.tokens / 1e6:.2f}M tokens  "
-            f"loss {progress.loss:.3f}  {progress.tokens_per_s:,.0f} tokens/s"
-        )
-        if progress.validation is not None:
-            by_suite = "  ".join(f"{suite} {nll:.2f}" for suite, nll in progress.validation.items())
-            console.print(f"{line}  held-out nats/token: {by_suite}", soft_wrap=True)
-        elif console.is_terminal:
-            console.print(line, end="\r", soft_wrap=True)
+
+def _quiet() -> None:
+    """Keep transformers' own progress bars out of ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+@app.command()
+def tokenizer(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    vocabulary: Annotated[int, typer.Option("--vocabulary", help="Entries, special tokens included.")] = 2048,
+    context: Annotated[int, typer.Option("--context", min=1, help="Longest sequence the models will take.")] = 4096,
+) -> None:
+    """Train a byte-level BPE tokenizer with one token per chat role."""
+    from specbench_s2d.training.jobs import Corpus, check_out
+    from specbench_s2d.training.tokenizer import save_tokenizer, train_tokenizer
+
+    with _stoppable(out):
+        check_out(out)
+        made = train_tokenizer(Corpus(data).training, vocabulary, context)
+        save_tokenizer(made, out)
+    typer.echo(f"{out}: {len(made):,} entries")
+
+
+@app.command()
+@train_flags()
+def lm(
+    data: Data,
+    out: Out,
+    spec: TrainSpec,
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", help="Tokenizer: folder, demo name or hub id; default: the source's.")
+    ] = None,
+    template: Template = None,
+    grow_from: Annotated[
+        str | None,
+        typer.Option("--grow-from", help="Deepen this model to --layers, without changing what it computes."),
+    ] = None,
+    continue_from: Annotated[str | None, typer.Option("--continue-from", help="Train this model on.")] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="Depth; 8 for a new model.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Hidden width of a new model; 192.")] = None,
+    heads: Annotated[int | None, typer.Option(min=1, help="Attention heads of a new model; width / 64.")] = None,
+    kv_heads: Annotated[int | None, typer.Option(min=1, help="Key-value heads of a new model; 1.")] = None,
+    feed_forward: Annotated[int | None, typer.Option(min=1, help="Feed-forward width of a new model; 512.")] = None,
+    context: Annotated[int | None, typer.Option(min=1, help="Positions of a new model; 4096.")] = None,
+) -> None:
+    """Train a language model on chats: a new one, or one grown or continued from a trained one."""
+    from specbench_s2d.errors import UserError
+    from specbench_s2d.training.start import lm_start
+
+    shape = {"layers": layers, "width": width, "heads": heads, "kv_heads": kv_heads}
+    shape |= {"feed_forward": feed_forward, "context": context}
+    start = lm_start(shape, grow_from, continue_from)
+    words = tokenizer or start.source
+    if not words:
+        raise UserError("a new model needs --tokenizer; `specbench-s2d train tokenizer` makes one.")
+    _train(start, words, data, spec, out, template)
+
+
+@app.command()
+@train_flags(loss_on="answers")
+def sft(
+    data: Data,
+    out: Out,
+    source: Annotated[str, typer.Option("--source", help="Model to start from: folder, demo name or hub id.")],
+    spec: TrainSpec,
+    layers: Annotated[
+        int | None, typer.Option("--layers", min=1, help="Keep this many first layers; all by default.")
+    ] = None,
+    template: Template = None,
+) -> None:
+    """Fine-tune a model, or a draft made of its first layers, on the answers of chats."""
+    from specbench_s2d.training.start import Start
+
+    start = Start("cut", source, layers) if layers else Start("continue", source)
+    _train(start, source, data, spec, out, template)
+
+
+def _train(start: Start, words: str, data: list[str], spec: TrainSpec, out: Path, template: str | None) -> None:
+    from specbench_s2d.training.jobs import Corpus, check_out, train_model
+    from specbench_s2d.training.start import load_tokenizer
+
+    _quiet()
+    command = _as_typed()
+    check_out(out)
+    with _stoppable(out), Watch(console) as watch:
+        vocabulary = load_tokenizer(words)
+        watch.announce(f"{out.name}: {start.describe()}, {spec.tokens:,} tokens")
+        facts = train_model(out.name, start, vocabulary, Corpus(data), spec, out, command, watch, template=template)
+    _report(out, facts)
 
 
 @app.command()
 def demo(
     data: Data,
-    out: Out = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", help="Folder of the family; finished members are kept.")] = Path("demo"),
     only: Annotated[list[str] | None, typer.Option("--only", help="Train just this member; repeatable.")] = None,
     scale: Annotated[float, typer.Option("--scale", min=1e-4, help="Multiply every member's tokens.")] = 1.0,
     device: Device = "cpu",
@@ -52,8 +196,17 @@ def demo(
     """Train the whole demo family: tokenizer, three targets, drafts."""
     from specbench_s2d.training.demo import train_family
 
-    trained = train_family(
-        data, out, only or [], scale, device, _command(), lambda text: console.print(text, style="bold"), _Watch()
-    )
+    _quiet()
+    command = _as_typed()
+    with _stoppable(out), Watch(console) as watch:
+        trained = train_family(data, out, only or [], scale, device, command, watch.announce, watch)
     for name, facts in trained.items():
-        console.print(f"{name}: held-out perplexity {facts['validation_perplexity']['all']:.2f}")
+        _report(out / name, facts)
+    if not trained:
+        typer.echo(f"{out}: nothing to do, every member asked for is there")
+
+
+def _report(out: Path, facts: dict[str, Any]) -> None:
+    perplexity = facts["validation_perplexity"].get("all")
+    held_out = "not measured (no prompt held out)" if perplexity is None else f"{perplexity:.2f}"
+    typer.echo(f"{out}: {facts['tokens']:,} tokens in {facts['train_s']:,.1f} s, held-out perplexity {held_out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     if name in demo_names():
         return _checked(Checkpoint(name, demo_folder() / name))
     if Path(name).is_dir():
-        return _checked(Checkpoint(Path(name).resolve().name, Path(name)))
+        return _checked(Checkpoint(Path(os.path.abspath(name)).name, Path(name)))
     hub_id, _, given = name.partition("@")
     if _HUB_ID.fullmatch(hub_id):
         return _checked(_download(hub_id, revision or given or None))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -77,10 +78,32 @@ def load_model(
     return TransformersModel(identity, model, tokenizer, ends)
 
 
-def read_prompting(name: str) -> tuple[PreTrainedTokenizerBase, int]:
-    """(tokenizer, context) of a model, without loading its weights: enough to lay out prompts."""
+class Numbering(Protocol):
+    """Whatever has a name, a tokenizer, and a number of ids: a loaded model, or the outline of one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a checkpoint says of itself before its weights are loaded: enough to lay out prompts and to pair models."""
+
+    name: str
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary: int
+    context: int
+
+
+def read_outline(name: str) -> Outline:
+    """The outline of a model; raises `ModelError` when its config or tokenizer cannot be read."""
     found = find_checkpoint(name)
-    return _read_tokenizer(found, False), int(_read_config(found, False).get_text_config().max_position_embeddings)
+    config = _read_config(found, False).get_text_config()
+    return Outline(found.name, _read_tokenizer(found, False), config.vocab_size, config.max_position_embeddings)
 
 
 def _read_config(found: Checkpoint, trust: bool) -> Any:
@@ -121,7 +144,7 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
-def check_pair(target: LanguageModel, draft: LanguageModel) -> None:
+def check_pair(target: Numbering, draft: Numbering) -> None:
     """A draft proposes ids, so both must mean the same by them; raises `ModelError` naming both otherwise."""
     advice = "pick a draft of the target's family"
     if target.vocabulary != draft.vocabulary:

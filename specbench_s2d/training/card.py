@@ -8,10 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.training.data import Chat, Encoded
-from specbench_s2d.training.trainer import TrainSpec
+from specbench_s2d.training.data import HELD_OUT_ONE_IN, Chat, Encoded
+from specbench_s2d.training.spec import TrainSpec
 
 FACTS = "training.json"
+DATA_LICENCES = "The licences of its training data hold for it."
 
 
 def data_summary(chats: list[Chat], encoded: list[Encoded]) -> dict[str, dict[str, int]]:
@@ -33,6 +34,8 @@ def training_facts(
     shape: dict[str, Any],
     inherited_tokens: int,
     machine: str,
+    template: str,
+    licence: str,
 ) -> dict[str, Any]:
     """Everything a reader needs to judge the weights, and the script that made them."""
     final = rows[-1]
@@ -42,6 +45,8 @@ def training_facts(
         "base": base,
         "command": command,
         "machine": machine,
+        "template": template,
+        "licence": licence,
         "spec": spec.model_dump(),
         "shape": shape,
         "data": data,
@@ -56,7 +61,12 @@ def training_facts(
 
 
 def _curve_point(row: dict[str, Any]) -> dict[str, Any]:
-    return {"tokens": row["tokens"], "loss": round(row["loss"], 4), "validation_nll": round(row["validation_nll"]["all"], 4)}
+    held_out = row["validation_nll"].get("all")
+    return {
+        "tokens": row["tokens"],
+        "loss": round(row["loss"], 4),
+        "validation_nll": None if held_out is None else round(held_out, 4),
+    }
 
 
 def write_card(folder: Path, facts: dict[str, Any]) -> None:
@@ -66,15 +76,7 @@ def write_card(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def render_card(facts: dict[str, Any]) -> str:
-    data_rows = "\n".join(
-        f"| {suite} | {row['chats']:,} | {row['tokens']:,} | {row['answer_tokens']:,} |"
-        for suite, row in facts["data"].items()
-    )
-    validation = "\n".join(
-        f"| {suite} | {facts['validation_nll'][suite]:.3f} | {value:.2f} |"
-        for suite, value in facts["validation_perplexity"].items()
-    )
-    curve = "\n".join(f"| {p['tokens']:,} | {p['loss']:.3f} | {p['validation_nll']:.3f} |" for p in facts["loss_curve"])
+    """The model card as Markdown, from the facts in `training.json`."""
     shape = ", ".join(f"{key} {value}" for key, value in facts["shape"].items())
     learnt = "answers alone" if facts["spec"]["loss_on"] == "answers" else "all tokens"
     inherited = facts["tokens_inherited"]
@@ -87,29 +89,66 @@ license: other
 ---
 # {facts["name"]}
 
-A small Llama-architecture model ({shape}) that `specbench-s2d train` made for **benchmarking decoding methods**.
-It writes text in the manner of its data and knows next to nothing: use it to measure decoders, not to get answers.
-Some of its training data is for research use only, so the weights are too (see `LICENSE-NOTE.md` beside the family).
+A Llama-family model ({shape}) that `specbench-s2d train` made for **benchmarking decoding methods**.
+Use it to measure decoders, not to get answers: nothing was done to make its text true or safe.
+{facts.get("licence", DATA_LICENCES)}
 
 ## How it was made
 - start: {facts["base"]}
 - command: `{facts["command"]}`
 - tokens: {facts["tokens"]:,}{lineage}; loss on {learnt}; sequences of {facts["spec"]["length"]:,}
-- optimiser: {facts["spec"]["optimizer"]}, highest learning rate {facts["spec"]["learning_rate"]:g}, {facts["steps"]:,} steps
-- time: {facts["train_s"]:,.0f} s on {facts["machine"]}
+- chat template: {facts.get("template", "tokenizer")}
+- optimiser: {_optimiser(facts)}
+- time: {facts["train_s"]:,.1f} s on {facts["machine"]}
 
-## Data (training split; one prompt in 50 is held out)
-| suite | chats | tokens | answer tokens |
-|---|---|---|---|
-{data_rows}
+## Data (training split; one prompt in {HELD_OUT_ONE_IN} is held out)
+{_data_table(facts)}
 
 ## Held-out answers: nats per token and perplexity
-| suite | nats/token | perplexity |
-|---|---|---|
-{validation}
+{_validation_table(facts)}
 
 ## Loss curve
-| tokens | training loss | held-out nats/token |
-|---|---|---|
-{curve}
+{_curve_table(facts)}
 """
+
+
+def _optimiser(facts: dict[str, Any]) -> str:
+    spec = facts["spec"]
+    return f"{spec['optimizer']}, highest learning rate {spec['learning_rate']:g}, {facts['steps']:,} steps"
+
+
+def _table(header: str, rows: list[str]) -> str:
+    return "\n".join([header, "|" + "---|" * (header.count("|") - 1), *rows])
+
+
+def _data_table(facts: dict[str, Any]) -> str:
+    return _table(
+        "| suite | chats | tokens | answer tokens |",
+        [
+            f"| {suite} | {row['chats']:,} | {row['tokens']:,} | {row['answer_tokens']:,} |"
+            for suite, row in facts["data"].items()
+        ],
+    )
+
+
+def _validation_table(facts: dict[str, Any]) -> str:
+    if not facts["validation_nll"]:
+        return "Not measured: the data holds no prompt of the held-out share."
+    return _table(
+        "| suite | nats/token | perplexity |",
+        [
+            f"| {suite} | {nll:.3f} | {facts['validation_perplexity'][suite]:.2f} |"
+            for suite, nll in facts["validation_nll"].items()
+        ],
+    )
+
+
+def _curve_table(facts: dict[str, Any]) -> str:
+    return _table(
+        "| tokens | training loss | held-out nats/token |",
+        [f"| {p['tokens']:,} | {p['loss']:.3f} | {_number(p['validation_nll'])} |" for p in facts["loss_curve"]],
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from specbench_s2d.errors import DataError
 from specbench_s2d.models.chat import ChatTemplate, Message
 
-# One prompt in this many goes to validation, chosen by a hash of its first turn, so that two answers to
+# One prompt in this many goes to validation, chosen by a hash of its first user turn, so that two answers to
 # the same prompt never fall on different sides.
 HELD_OUT_ONE_IN = 50
 
@@ -34,7 +35,9 @@ class Chat:
 
     @property
     def held_out(self) -> bool:
-        digest = hashlib.sha256(self.messages[0]["content"].encode()).digest()
+        """Whether this chat belongs to validation: a matter of its first user turn alone."""
+        first = next(m["content"] for m in self.messages if m["role"] == "user")
+        digest = hashlib.sha256(first.encode()).digest()
         return int.from_bytes(digest[:8], "big") % HELD_OUT_ONE_IN == 0
 
 
@@ -55,16 +58,18 @@ class Packed:
     learn_BT: npt.NDArray[np.bool_]
 
 
-def read_chats(sources: Iterable[str], columns: str = "messages") -> list[Chat]:
+def read_chats(sources: Sequence[str]) -> list[Chat]:
     """Read chats from JSONL files (`.jsonl`, `.jsonl.gz`), folders of them, or `hub:owner/name[:split]`.
 
     Raises `DataError` naming the file, the line and what was expected.
     """
     chats: list[Chat] = []
     for source in sources:
-        chats += _read_hub(source[4:], columns) if source.startswith("hub:") else list(_read_path(Path(source)))
+        chats += _read_hub(source.removeprefix("hub:")) if source.startswith("hub:") else _read_path(Path(source))
     if not chats:
-        raise DataError(f"no chats in {', '.join(sources) or 'the data given'}: give JSONL files of chats, --data PATH.")
+        raise DataError(
+            f"no chats in {', '.join(sources) or 'the data given'}: give JSONL files of chats, --data PATH."
+        )
     return chats
 
 
@@ -78,14 +83,15 @@ def _read_path(path: Path) -> Iterator[Chat]:
         return
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder; give chat JSONL by path, or hub:owner/name.")
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as lines:
-        try:
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield _parse_chat(line, f"{path}:{number}", default_suite=path.name.split(".")[0])
-        except (gzip.BadGzipFile, EOFError) as error:
-            raise DataError(f"{path}: not a whole gzip file ({error}); fetch it again.") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: not a whole gzip file ({error}); fetch it again.") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 def _parse_chat(line: bytes, where: str, default_suite: str) -> Chat:
@@ -96,35 +102,38 @@ def _parse_chat(line: bytes, where: str, default_suite: str) -> Chat:
     return _to_chat(row, where, default_suite)
 
 
-def _to_chat(row: Any, where: str, default_suite: str, column: str = "messages") -> Chat:
-    messages = row.get(column) if isinstance(row, dict) else None
-    ok = isinstance(messages, list) and len(messages) >= 2
-    ok = ok and all(
-        isinstance(m, dict)
-        and m.get("role") in ("system", "user", "assistant")
-        and isinstance(m.get("content"), str)
-        for m in messages or []
-    )
-    if not ok:
+def _to_chat(row: Any, where: str, default_suite: str) -> Chat:
+    messages = row.get("messages") if isinstance(row, dict) else None
+    if not isinstance(messages, list) or not all(_is_message(m) for m in messages) or not _asks_and_answers(messages):
         raise DataError(
-            f'{where}: expected {{"{column}": [{{"role": "user"|"assistant", "content": text}}, …]}} '
-            f"with at least two turns, got {str(row)[:80]}."
+            f'{where}: expected {{"messages": [{{"role": "user"|"assistant", "content": text}}, …]}} '
+            f"with a user turn and an answer to it, got {str(row)[:80]}."
         )
-    suite = row.get("suite", default_suite)
-    turns = [Message(role=m["role"], content=m["content"]) for m in messages or []]
-    return Chat(str(suite), turns)
+    suite = row.get("suite") or default_suite
+    return Chat(str(suite), [Message(role=m["role"], content=m["content"]) for m in messages])
 
 
-def _read_hub(name: str, column: str) -> list[Chat]:
-    from datasets import load_dataset
+def _is_message(message: Any) -> bool:
+    if not isinstance(message, dict) or message.get("role") not in ("system", "user", "assistant"):
+        return False
+    return isinstance(message.get("content"), str)
+
+
+def _asks_and_answers(messages: list[dict[str, str]]) -> bool:
+    spoken = [m["role"] for m in messages if m["role"] != "system"]
+    return len(spoken) >= 2 and spoken[0] == "user" and "assistant" in spoken
+
+
+def _read_hub(name: str) -> list[Chat]:
+    import datasets
 
     repo, _, split = name.partition(":")
     try:
-        rows = load_dataset(repo, split=split or "train")
+        rows = datasets.load_dataset(repo, split=split or "train")
     except Exception as error:  # the hub client raises many unrelated types
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"hub:{name}: the data set could not be loaded ({first}).") from error
-    return [_to_chat(row, f"hub:{name} row {i}", repo.split("/")[-1], column) for i, row in enumerate(rows)]
+    return [_to_chat(row, f"hub:{name} row {i}", repo.split("/")[-1]) for i, row in enumerate(rows)]
 
 
 def encode_chats(chats: list[Chat], template: ChatTemplate, batch: int = 4096) -> list[Encoded]:
@@ -134,7 +143,8 @@ def encode_chats(chats: list[Chat], template: ChatTemplate, batch: int = 4096) -
         part = chats[start : start + batch]
         pieces = [template.segments(chat.messages) for chat in part]
         flat = [text for chat_pieces in pieces for text, _ in chat_pieces]
-        ids = iter(template.tokenizer(flat, add_special_tokens=False)["input_ids"])
+        # verbose=False: a chat longer than the context is no mistake here, for packing cuts it into rows.
+        ids = iter(template.tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"])
         for chat, chat_pieces in zip(part, pieces, strict=True):
             runs = [(next(ids), is_answer) for _, is_answer in chat_pieces]
             encoded.append(
@@ -149,6 +159,8 @@ def encode_chats(chats: list[Chat], template: ChatTemplate, batch: int = 4096) -
 
 def pack(encoded: list[Encoded], length: int, answers_only: bool, seed: int) -> Packed:
     """Shuffle the chats and lay them end to end into rows of `length + 1` ids; the ragged last row is dropped."""
+    if not encoded:
+        raise DataError("every chat given is held out for validation; give more chats.")
     order = np.random.default_rng(seed).permutation(len(encoded))
     ids = np.concatenate([encoded[i].ids for i in order])
     learn = np.concatenate([encoded[i].answer for i in order]) if answers_only else np.ones(len(ids), dtype=bool)

@@ -6,15 +6,19 @@ token that a smaller model has seen counts for the larger. The drafts are cut fr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.errors import UnknownNameError
-from specbench_s2d.training.jobs import Corpus, Shape, Start, load_tokenizer, train_model
+from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.training.checkpoint import writing
+from specbench_s2d.training.jobs import Corpus, check_device, train_model, work_folder
+from specbench_s2d.training.spec import TrainSpec
+from specbench_s2d.training.start import Shape, Start, load_tokenizer
 from specbench_s2d.training.tokenizer import save_tokenizer, train_tokenizer
-from specbench_s2d.training.trainer import TrainSpec, Watcher
+from specbench_s2d.training.trainer import Watcher
 
 VOCABULARY = 2048
 CONTEXT = 4096
@@ -35,8 +39,11 @@ class Member:
     loss_on: str = "all"
     learning_rate: float = 1e-2
     seed: int = 0
+    length: int = 1536
+    batch: int = 4
 
     def start(self, folder: Path) -> Start:
+        """What this member is made from; `folder` holds the finished members."""
         if self.kind == "new":
             shape = Shape(self.layers, self.width, self.width // 64, 1, self.feed_forward, CONTEXT)
             return Start("new", shape=shape)
@@ -44,11 +51,12 @@ class Member:
         return Start("cut" if self.kind == "cut" else "grow", str(folder / self.source), self.layers)
 
     def spec(self, tokens_scale: float, device: str) -> TrainSpec:
+        """How this member is trained, on `tokens_scale` times its tokens."""
         return TrainSpec(
             tokens=max(1, round(self.tokens * tokens_scale)),
-            length=1536,
-            batch=4,
-            micro_batch=4,
+            length=self.length,
+            batch=self.batch,
+            micro_batch=self.batch,
             loss_on="answers" if self.loss_on == "answers" else "all",
             optimizer="muon",
             learning_rate=self.learning_rate,
@@ -62,7 +70,12 @@ FAMILY = (
     Member("demo-draft-sft", "cut", 3_000_000, 4, source="demo-s", loss_on="answers", learning_rate=6e-3, seed=3),
     Member("demo-m", "grow", 3_000_000, 12, source="demo-s", learning_rate=6e-3, seed=1),
     Member("demo-tiny", "new", 3_000_000, 2, width=128, feed_forward=352, seed=4),
-    Member("demo-l", "grow", 2_200_000, 20, source="demo-m", learning_rate=6e-3, seed=2),
+    Member("demo-l", "grow", 1_500_000, 20, source="demo-m", learning_rate=6e-3, seed=2),
+)
+
+RESEARCH_ONLY = (
+    "Some of its training data is for research use only, so the weights are too "
+    "(see `LICENSE-NOTE.md` beside the family)."
 )
 
 LICENSE_NOTE = """# Licence note for the demo weights
@@ -78,9 +91,9 @@ No training text is shipped with them.
 
 
 def train_family(
-    data: list[str],
+    data: Sequence[str],
     out: Path,
-    only: list[str],
+    only: Sequence[str],
     tokens_scale: float,
     device: str,
     command: str,
@@ -89,25 +102,59 @@ def train_family(
 ) -> dict[str, dict[str, Any]]:
     """Train every member of the family that `out` does not hold yet; returns the facts of those trained now.
 
-    Raises `UnknownNameError` for a name in `only` that is not in the family.
+    Raises `UnknownNameError` for a name in `only` that is not in the family, `UserError` for one whose source is
+    neither there nor asked for.
     """
-    for name in only:
-        if name not in {member.name for member in FAMILY}:
-            raise UnknownNameError.of("family member", name, [member.name for member in FAMILY])
+    missing = _missing(out, only)
+    check_device(device)
+    if not missing:
+        return {}
     corpus = Corpus(data)
-    if not (out / TOKENIZER / "tokenizer.json").is_file():
-        announce(f"tokenizer: {VOCABULARY} entries")
-        save_tokenizer(train_tokenizer(corpus.training, VOCABULARY, CONTEXT), out / TOKENIZER)
-    tokenizer = load_tokenizer(str(out / TOKENIZER))
-    (out / "LICENSE-NOTE.md").write_text(LICENSE_NOTE, encoding="utf-8")
+    tokenizer = load_tokenizer(str(_ensure_tokenizer(corpus, out, announce)))
     trained: dict[str, dict[str, Any]] = {}
-    for member in FAMILY:
-        if (only and member.name not in only) or (out / member.name / "config.json").is_file():
-            continue
+    for member in missing:
         start = member.start(out)
         announce(f"{member.name}: {start.describe()}, {member.tokens * tokens_scale:,.0f} tokens")
-        spec = member.spec(tokens_scale, device)
         trained[member.name] = train_model(
-            member.name, start, tokenizer, corpus, spec, out / member.name, command, watch
+            member.name,
+            start,
+            tokenizer,
+            corpus,
+            member.spec(tokens_scale, device),
+            out / member.name,
+            command,
+            watch,
+            licence=RESEARCH_ONLY,
         )
     return trained
+
+
+def _missing(out: Path, only: Sequence[str]) -> list[Member]:
+    """The members still to train, in the family's order; what a kill after the last rename left over is removed."""
+    names = [member.name for member in FAMILY]
+    for name in only:
+        if name not in names:
+            raise UnknownNameError.of("family member", name, names)
+    held = {name for name in names if (out / name / "config.json").is_file()}
+    for name in held:
+        shutil.rmtree(work_folder(out / name), ignore_errors=True)
+    missing = [m for m in FAMILY if m.name not in held and (not only or m.name in only)]
+    there = held | {m.name for m in missing}
+    for member in missing:
+        if member.source and member.source not in there:
+            raise UserError(
+                f"--only {member.name}: it starts from {member.source}, which {out} does not hold; "
+                f"add --only {member.source}."
+            )
+    return missing
+
+
+def _ensure_tokenizer(corpus: Corpus, out: Path, announce: Callable[[str], None]) -> Path:
+    """The folder of the family's tokenizer, trained first where there is none."""
+    folder = out / TOKENIZER
+    if not (folder / "tokenizer_config.json").is_file():
+        announce(f"tokenizer: {VOCABULARY:,} entries")
+        save_tokenizer(train_tokenizer(corpus.training, VOCABULARY, CONTEXT), folder)
+    with writing(out):
+        (out / "LICENSE-NOTE.md").write_text(LICENSE_NOTE, encoding="utf-8")
+    return folder

@@ -2,116 +2,75 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import json
 import os
 import platform
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.models.chat import ChatTemplate
-from specbench_s2d.training.card import FACTS, data_summary, training_facts, write_card
-from specbench_s2d.training.data import Chat, Encoded, encode_chats, held_out_by_suite, pack, read_chats
-from specbench_s2d.training.surgery import cut_layers, grow_layers
-from specbench_s2d.training.trainer import CHECKPOINT, LOG, TrainSpec, Watcher, new_model, train
+from specbench_s2d.training.card import DATA_LICENCES, FACTS, data_summary, training_facts, write_card
+from specbench_s2d.training.checkpoint import CHECKPOINT, LOG, writing
+from specbench_s2d.training.data import Encoded, encode_chats, held_out_by_suite, pack, read_chats
+from specbench_s2d.training.spec import TrainSpec
+from specbench_s2d.training.start import Start, make_start, resolve_source
+from specbench_s2d.training.trainer import Watcher, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HELD_OUT_PER_SUITE = 40
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The size of a model made from nothing."""
-
-    layers: int
-    width: int = 192
-    heads: int = 3
-    kv_heads: int = 1
-    feed_forward: int = 512
-    context: int = 4096
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a training run starts from.
-
-    `new`: `shape`, random. `cut`: the first `layers` layers of `source`. `grow`: `source` deepened to `layers`.
-    `source` is a folder or a hub id; `continue` takes it whole.
-    """
-
-    kind: Literal["new", "cut", "grow", "continue"]
-    source: str = ""
-    layers: int = 0
-    shape: Shape = field(default_factory=lambda: Shape(layers=8))
-
-    def describe(self) -> str:
-        name = Path(self.source).name if Path(self.source).is_dir() else self.source
-        return {
-            "new": f"random weights, {self.shape.layers} layers",
-            "cut": f"the first {self.layers} layers of {name}",
-            "grow": f"{name}, deepened to {self.layers} layers that at first compute the same",
-            "continue": name,
-        }[self.kind]
+START = "start.json"
 
 
 class Corpus:
-    """A chat corpus read once and encoded once per tokenizer."""
+    """A chat corpus read once, and encoded once per tokenizer and template."""
 
-    def __init__(self, sources: list[str]) -> None:
+    def __init__(self, sources: Sequence[str]) -> None:
         chats = read_chats(sources)
         self.training = [chat for chat in chats if not chat.held_out]
         self.held_out = [chat for chat in chats if chat.held_out]
-        self._encoded: dict[str, tuple[list[Encoded], list[Encoded]]] = {}
+        self._encoded: list[tuple[ChatTemplate, tuple[list[Encoded], list[Encoded]]]] = []
 
-    def encode(self, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Encoded], list[Encoded]]:
-        """(training, held-out) chats as ids under the tokenizer's own template, or Vicuna's."""
-        key = str(tokenizer.name_or_path)
-        if key not in self._encoded:
-            template = ChatTemplate.choose(tokenizer)
-            self._encoded[key] = (encode_chats(self.training, template), encode_chats(self.held_out, template))
-        return self._encoded[key]
-
-    def all_chats(self) -> list[Chat]:
-        return self.training
+    def encode(self, template: ChatTemplate) -> tuple[list[Encoded], list[Encoded]]:
+        """(training, held-out) chats as ids, under one tokenizer and its template."""
+        for known, encoded in self._encoded:
+            if known.tokenizer is template.tokenizer and known.source == template.source:
+                return encoded
+        encoded = encode_chats(self.training, template), encode_chats(self.held_out, template)
+        self._encoded.append((template, encoded))
+        return encoded
 
 
-def make_start(start: Start, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """The model that training starts from, in float32."""
-    from transformers import AutoModelForCausalLM
+def work_folder(out: Path) -> Path:
+    """Where the run that is to become `out` keeps its checkpoint and log."""
+    return out.with_name(out.name + ".work")
 
-    if start.kind == "new":
-        s = start.shape
-        bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-        assert isinstance(bos, int) and isinstance(eos, int)
-        return new_model(
-            len(tokenizer), s.width, s.layers, s.heads, s.kv_heads, s.feed_forward, s.context, seed, bos, eos
-        )
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that a trained model cannot become; raises `RunFolderError`."""
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if (out / "config.json").exists():
+            raise RunFolderError(f"{out} already holds a model; give another --out, or remove it to train anew.")
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise RunFolderError(f"{out} holds something else; give another --out, or an empty folder.")
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that this machine does not have; raises `UserError`."""
     try:
-        model = AutoModelForCausalLM.from_pretrained(start.source, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{start.source}: not a checkpoint that can be trained on ({str(error).splitlines()[0]}).") from error
-    if not hasattr(getattr(model, "model", None), "layers"):
-        raise UserError(f"{start.source}: layers can be cut only from Llama-family checkpoints.")
-    if start.kind == "cut":
-        return cut_layers(model, start.layers)
-    return grow_layers(model, start.layers) if start.kind == "grow" else model
-
-
-def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no tokenizer there ({str(error).splitlines()[0]}); `train tokenizer` makes one.") from error
-    assert hasattr(tokenizer, "encode")
-    return tokenizer  # type: ignore[no-any-return]
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {device}: not usable here ({reason}); cpu always is.") from error
 
 
 def train_model(
@@ -124,43 +83,82 @@ def train_model(
     command: str,
     watch: Watcher = lambda progress: None,
     finish: Callable[[PreTrainedModel], None] = lambda model: None,
+    template: str | None = None,
+    licence: str = DATA_LICENCES,
 ) -> dict[str, Any]:
     """Train, then write `out` as a Hugging Face folder (bf16 safetensors, tokenizer, card); returns the facts.
 
-    Work in progress lives in `out.work`; the finished folder appears whole. Raises `RunFolderError` when `out`
-    already holds a model.
+    Work in progress lives in `out.work`; the finished folder appears whole. `template` names a chat template (the
+    tokenizer's own by default, else Vicuna's), `finish` may change the trained model or its configuration before it
+    is saved, `licence` is the card's sentence on it. Raises `RunFolderError` when `out` already holds a model.
     """
-    if (out / "config.json").exists():
-        raise RunFolderError(f"{out} already holds a model; give another --out, or remove it to train anew.")
-    work = out.with_name(out.name + ".work")
-    training, held_out = corpus.encode(tokenizer)
+    check_out(out)
+    check_device(spec.device)
+    chat = ChatTemplate.choose(tokenizer, template)
     model = make_start(start, tokenizer, spec.seed)
+    if spec.length > model.config.max_position_embeddings:
+        raise UserError(f"--length {spec.length}: the model's context is {model.config.max_position_embeddings}.")
+    training, held_out = corpus.encode(chat)
     packed = pack(training, spec.length, spec.loss_on == "answers", spec.seed)
     watched = held_out_by_suite(held_out, HELD_OUT_PER_SUITE, spec.length)
+    work = work_folder(out)
+    _claim(work, start)
     rows = train(model, packed, watched, spec, work, watch)
     finish(model)
     facts = training_facts(
-        name, start.describe(), command, spec, data_summary(corpus.training, training), rows,
-        _shape_of(model), _tokens_seen(start.source), _machine(spec.device),
+        name,
+        start.describe(),
+        command,
+        spec,
+        data_summary(corpus.training, training),
+        rows,
+        _shape_of(model),
+        _tokens_seen(start.source),
+        _machine(spec.device),
+        chat.name,
+        licence,
     )
-    _publish(model, tokenizer, facts, work, out)
+    _publish(model, chat, facts, work, out)
     return facts
 
 
-def _publish(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, facts: dict[str, Any], work: Path, out: Path
-) -> None:
+def _claim(work: Path, start: Start) -> None:
+    """Note in the work folder what the run starts from; raises `RunFolderError` when it went on from another start."""
+    note = work / START
+    asked = {**dataclasses.asdict(start), "source": Path(start.source).name}
+    if (work / CHECKPOINT).is_file() and note.is_file() and _read_json(note) != asked:
+        raise RunFolderError(
+            f"{work} belongs to another training run (it does not start from {start.describe()}); "
+            "give the same start to go on, or another --out."
+        )
+    with writing(work):
+        work.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(asked), encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+
+
+def _publish(model: PreTrainedModel, chat: ChatTemplate, facts: dict[str, Any], work: Path, out: Path) -> None:
     """Fill `out.partial`, then rename it: a folder that exists is complete."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.to(torch.bfloat16).save_pretrained(str(partial), safe_serialization=True)  # type: ignore[arg-type]
-    tokenizer.save_pretrained(str(partial))
-    write_card(partial, facts)
-    shutil.copy(work / LOG, partial / LOG)
-    if out.exists():
-        out.rmdir()  # only an empty folder can stand there
-    os.replace(partial, out)
-    (work / CHECKPOINT).unlink()
+    tokenizer = copy.deepcopy(chat.tokenizer)
+    tokenizer.chat_template = chat.source
+    with writing(out):
+        torch.nn.Module.to(model, torch.bfloat16)
+        model.config.dtype = torch.bfloat16
+        model.save_pretrained(str(partial))
+        tokenizer.save_pretrained(str(partial))
+        write_card(partial, facts)
+        shutil.copy(work / LOG, partial / LOG)
+        if out.exists():
+            out.rmdir()  # only an empty folder can stand there
+        os.replace(partial, out)
     shutil.rmtree(work)
 
 
@@ -180,13 +178,11 @@ def _shape_of(model: PreTrainedModel) -> dict[str, Any]:
 
 def _tokens_seen(source: str) -> int:
     """Tokens that the source of a cut or a growth was itself trained on, as far as its card says."""
-    import json
-
-    facts = Path(source) / FACTS
-    if not source or not facts.is_file():
+    if not source:
         return 0
-    known = json.loads(facts.read_text(encoding="utf-8"))
-    return int(known["tokens"]) + int(known["tokens_inherited"])
+    facts = Path(resolve_source(source)) / FACTS
+    known = _read_json(facts) if facts.is_file() else None
+    return int(known.get("tokens", 0)) + int(known.get("tokens_inherited", 0)) if isinstance(known, dict) else 0
 
 
 def _machine(device: str) -> str:

@@ -1,4 +1,4 @@
-"""Make a new model out of a trained one: cut its first layers, or grow it in depth without changing what it computes."""
+"""Make a model out of a trained one: cut its first layers, or grow it in depth without changing what it computes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cut_layers(model: PreTrainedModel, layers: int) -> PreTrainedModel:
     if not 1 <= layers <= depth:
         raise UserError(f"--layers {layers}: the source has {depth} layers; give 1 to {depth}.")
     model.model.layers = model.model.layers[:layers]
-    _set_depth(model, layers)
+    _renumber(model, list(range(layers)))
     return model
 
 
@@ -31,30 +31,49 @@ def grow_layers(model: PreTrainedModel, layers: int) -> PreTrainedModel:
 
     An inserted layer's two output projections start at zero, so that it adds nothing to the residual stream:
     the grown model computes exactly what its source did, and training goes on from there (the block expansion
-    of LLaMA Pro, arXiv 2401.02415).
+    of LLaMA Pro, arXiv 2401.02415). Raises `UserError` for a depth below the source's or above twice it.
     """
     depth = model.config.num_hidden_layers
     if not depth <= layers <= 2 * depth:
-        raise UserError(f"--layers {layers}: a model of {depth} layers grows to {depth} to {2 * depth}, each doubled at most.")
-    extra = layers - depth
-    doubled = {round((i + 1) * depth / extra) - 1 for i in range(extra)} if extra else set()
-    grown = torch.nn.ModuleList()
+        raise UserError(
+            f"--layers {layers}: a model of {depth} layers grows to {depth} to {2 * depth}, each doubled at most."
+        )
+    doubled = doubled_layers(depth, layers)
+    grown, order = torch.nn.ModuleList(), []
     for i, layer in enumerate(model.model.layers):
         grown.append(layer)
+        order.append(i)
         if i in doubled:
-            inserted = copy.deepcopy(layer)
-            torch.nn.init.zeros_(inserted.self_attn.o_proj.weight)
-            torch.nn.init.zeros_(inserted.mlp.down_proj.weight)
-            grown.append(inserted)
+            grown.append(_silent_copy(layer))
+            order.append(i)
     assert len(grown) == layers
     model.model.layers = grown
-    _set_depth(model, layers)
+    _renumber(model, order)
     return model
 
 
-def _set_depth(model: PreTrainedModel, layers: int) -> None:
-    model.config.num_hidden_layers = layers
+def doubled_layers(depth: int, layers: int) -> set[int]:
+    """The `layers - depth` layers, spread evenly, that get a copy after them."""
+    extra = layers - depth
+    return {round((i + 1) * depth / extra) - 1 for i in range(extra)}
+
+
+def _silent_copy(layer: torch.nn.Module) -> torch.nn.Module:
+    """A copy of a layer that adds nothing to the residual stream."""
+    inserted = copy.deepcopy(layer)
+    for name in ("self_attn.o_proj", "mlp.down_proj"):
+        projection = inserted.get_submodule(name)
+        assert isinstance(projection, torch.nn.Linear)
+        torch.nn.init.zeros_(projection.weight)
+        if projection.bias is not None:
+            torch.nn.init.zeros_(projection.bias)
+    return inserted
+
+
+def _renumber(model: PreTrainedModel, order: list[int]) -> None:
+    """Make the configuration and the cache indices agree with layers taken from the source in `order`."""
+    model.config.num_hidden_layers = len(order)
     if getattr(model.config, "layer_types", None):
-        model.config.layer_types = list(model.config.layer_types[:1]) * layers
+        model.config.layer_types = [model.config.layer_types[i] for i in order]
     for i, layer in enumerate(model.model.layers):
         layer.self_attn.layer_idx = i

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.chat import TEMPLATES
+from specbench_s2d.training.checkpoint import writing
 from specbench_s2d.training.data import Chat
 
 if TYPE_CHECKING:
@@ -25,7 +28,9 @@ def train_tokenizer(chats: list[Chat], vocabulary: int, context: int) -> PreTrai
     from transformers import PreTrainedTokenizerFast
 
     if vocabulary < SMALLEST_VOCABULARY:
-        raise UserError(f"--vocabulary {vocabulary}: at least {SMALLEST_VOCABULARY} (256 bytes and the special tokens).")
+        raise UserError(
+            f"--vocabulary {vocabulary}: at least {SMALLEST_VOCABULARY} (256 bytes and the special tokens)."
+        )
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -52,5 +57,12 @@ def train_tokenizer(chats: list[Chat], vocabulary: int, context: int) -> PreTrai
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(str(out))
+    """Write the tokenizer's folder, whole or not at all; raises `RunFolderError` when `out` cannot be written."""
+    partial = out.with_name(out.name + ".partial")
+    with writing(out):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        tokenizer.save_pretrained(str(partial))
+        if out.exists():
+            out.rmdir()  # only an empty folder can stand there
+        os.replace(partial, out)

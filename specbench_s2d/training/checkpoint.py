@@ -1,0 +1,146 @@
+"""A training run's folder while it goes on: `checkpoint.pt` (replaced whole) and `train_log.jsonl` (appended).
+
+A checkpoint belongs to one identity (specification and data); any other is refused. Whatever is wrong with the
+folder becomes one `RunFolderError` line that says what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+
+from specbench_s2d.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CHECKPOINT = "checkpoint.pt"
+LOG = "train_log.jsonl"
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a failed write below `folder` into one line: a full disk, a missing permission, a file in the way."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise RunFolderError(
+            f"{folder} cannot be written ({reason}). What was saved before is whole: make room or grant access and "
+            "give the same command to go on, or give another --out."
+        ) from error
+
+
+def save_checkpoint(
+    out: Path,
+    model: PreTrainedModel,
+    optimizers: list[torch.optim.Optimizer],
+    identity: dict[str, Any],
+    step: int,
+    seconds: float,
+) -> None:
+    """Write weights, optimiser states and step beside the last checkpoint, then put them in its place."""
+    state = {
+        "identity": identity,
+        "step": step,
+        "train_s": seconds,
+        "model": model.state_dict(),
+        "optimizers": [o.state_dict() for o in optimizers],
+    }
+    partial = out / (CHECKPOINT + ".partial")
+    with writing(out):
+        with partial.open("wb") as file:
+            _save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, out / CHECKPOINT)
+
+
+def _save(state: dict[str, Any], file: Any) -> None:
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:  # torch's zip writer hides the OSError of a full disk in one
+        raise OSError(None, f"the checkpoint could not be written: {str(error).splitlines()[0]}") from error
+
+
+def load_checkpoint(out: Path, identity: dict[str, Any], device: str) -> dict[str, Any] | None:
+    """The checkpoint in `out`, or None where there is none.
+
+    Raises `RunFolderError` when it is damaged, or belongs to another specification or data set.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    path = out / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        found = {**state["identity"]["spec"], **state["identity"]}
+    except Exception as error:  # damaged bytes surface as struct, pickle, zip, key and many other errors
+        raise RunFolderError(
+            f"{path} is not a whole checkpoint ({type(error).__name__}); remove {out} to train anew."
+        ) from error
+    given = {**identity["spec"], **identity}
+    changed = sorted(k for k in given if k != "spec" and given[k] != found.get(k))
+    if state["identity"] != identity:
+        raise RunFolderError(
+            f"{path} belongs to another training run (differs in {', '.join(changed)}); "
+            "give the same settings and data to go on, or another --out."
+        )
+    assert isinstance(state, dict)
+    return state
+
+
+def restore(
+    out: Path,
+    model: PreTrainedModel,
+    optimizers: list[torch.optim.Optimizer],
+    identity: dict[str, Any],
+    device: str,
+) -> tuple[int, float]:
+    """(step, seconds trained) to go on from, weights and optimisers set to it: (0, 0) without a checkpoint."""
+    state = load_checkpoint(out, identity, device)
+    if state is None:
+        return 0, 0.0
+    try:
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        return int(state["step"]), float(state["train_s"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise RunFolderError(
+            f"{out / CHECKPOINT} holds a model of another shape; give the same model to go on, or another --out."
+        ) from error
+
+
+def read_log(out: Path, step: int) -> list[dict[str, Any]]:
+    """One row per step up to the checkpoint's; later ones (written before a kill) are dropped, in the file too.
+
+    Raises `RunFolderError` when a row before the checkpoint is missing.
+    """
+    path = out / LOG
+    rows = [row for row in _json_lines(path) if row["step"] <= step]
+    if len(rows) != step:
+        raise RunFolderError(
+            f"{path} holds {len(rows)} of the {step} steps that the checkpoint has seen; remove {out} to train anew."
+        )
+    with writing(out):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return rows
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        return
+    for line in path.read_bytes().splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return  # a line torn by a kill: it and what follows is trained again

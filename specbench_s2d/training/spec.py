@@ -1,0 +1,51 @@
+"""`TrainSpec`: what decides a training run's weights, apart from the data and the starting point.
+
+Its field names are the long flags of `specbench-s2d train lm|sft`, with underscores. A checkpoint stores the whole
+specification, so a field added here makes the checkpoints written before it unreadable.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from specbench_s2d.errors import UserError
+
+
+class TrainSpec(BaseModel):
+    """Everything that decides the weights, apart from the data and the starting point."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tokens: int = Field(gt=0, description="Tokens to train on, prompts included.")
+    length: int = Field(default=1024, gt=1, description="Positions of a packed sequence.")
+    batch: int = Field(default=8, gt=0, description="Sequences of one optimiser step.")
+    micro_batch: int = Field(default=4, gt=0, description="Sequences of one forward pass.")
+    loss_on: Literal["all", "answers"] = Field(default="all", description="Tokens that are learnt: all or answers.")
+    optimizer: Literal["adamw", "muon"] = Field(default="adamw", description="adamw, or muon for the layers' matrices.")
+    learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False, description="Highest learning rate.")
+    warmup: float = Field(default=0.04, ge=0, lt=1, description="Share of the steps that warm up.")
+    final_lr: float = Field(default=0.05, ge=0, le=1, description="Last learning rate over the highest.")
+    weight_decay: float = Field(default=0.05, ge=0, allow_inf_nan=False, description="Decoupled weight decay.")
+    clip: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="Largest norm of a step's gradient.")
+    seed: int = Field(default=0, ge=0, description="Seed of new weights and of the data's order.")
+    autocast: bool = Field(default=True, description="Compute in bfloat16, keep weights in float32.")
+    validate_every: int = Field(default=200, gt=0, description="Steps between two validations.")
+    checkpoint_every: int = Field(default=100, gt=0, description="Steps between two checkpoints.")
+    device: str = Field(default="cpu", description="cpu, cuda, cuda:1 …")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps: the tokens over those of one step, rounded, at least 1."""
+        return max(1, round(self.tokens / (self.batch * self.length)))
+
+
+def make_train_spec(fields: dict[str, Any]) -> TrainSpec:
+    """A specification from flags; raises `UserError` naming the first bad one."""
+    try:
+        return TrainSpec(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + str(first["loc"][0]).replace("_", "-")
+        raise UserError(f"{flag} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}.") from None

@@ -1,0 +1,121 @@
+"""The plan: which cells a run has, in which order, and what it refuses before anything is loaded."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.config import RunSpec
+from specbench_s2d.errors import UserError
+
+
+@pytest.fixture
+def spec(tiny_models: Path) -> dict[str, Any]:
+    return {
+        "target": [str(tiny_models / "tiny-target")],
+        "draft": [str(tiny_models / "tiny-draft")],
+        "decoder": ["ar,sd", "sd:gamma=3"],
+        "suite": ["qa", "mt_bench"],
+        "questions": "embedded",
+        "limit": 3,
+        "repeats": 2,
+        "device": "cpu",
+    }
+
+
+def plan_of(spec: dict[str, Any], **changes: Any) -> Plan:
+    return make_plan(RunSpec(**{**spec, **changes}))
+
+
+def keys(plan: Plan) -> list[str]:
+    found = []
+    for target in plan.spec.target:
+        for repeat, question, lanes in plan.rounds(target):
+            for lane, turn in itertools.product(lanes, range(len(question.turns))):
+                found.append(plan.cell(target, lane, question, turn, repeat).key)
+    return found
+
+
+def test_every_cell_occurs_once_and_has_its_own_key(spec: dict[str, Any]) -> None:
+    plan = plan_of(spec)
+    # 3 lanes x 2 repeats x (3 qa questions of 1 turn + 3 mt_bench questions of 2 turns)
+    assert plan.cells == 3 * 2 * (3 + 6) == len(set(keys(plan))) == len(keys(plan))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"max_new_tokens": 7},
+        {"temperature": 1.0},
+        {"ignore_eos": True},
+        {"dtype": "bfloat16"},
+        {"template": "plain"},
+    ],
+)
+def test_whatever_changes_a_cell_changes_its_key(spec: dict[str, Any], change: dict[str, Any]) -> None:
+    assert not set(keys(plan_of(spec))) & set(keys(plan_of(spec, **change)))
+
+
+def test_adding_a_decoder_or_a_repeat_keeps_the_keys_of_the_rest(spec: dict[str, Any]) -> None:
+    fewer = plan_of(spec, decoder=["ar"], repeats=1)
+    assert set(keys(fewer)) < set(keys(plan_of(spec)))
+
+
+def test_the_order_of_decoders_is_drawn_and_repeatable(spec: dict[str, Any]) -> None:
+    target = spec["target"][0]
+
+    def orders(plan: Plan) -> list[tuple[str, ...]]:
+        return [tuple(lane.label for lane in lanes) for _, _, lanes in plan.rounds(target)]
+
+    assert orders(plan_of(spec)) == orders(plan_of(spec))
+    assert len(set(orders(plan_of(spec, repeats=8)))) > 3
+    firsts = Counter(order[0] for order in orders(plan_of(spec, repeats=60)))
+    assert min(firsts.values()) > 0.2 * sum(firsts.values())  # of three decoders, each leads about a third
+
+
+def test_where_turns_replay_ar_ar_goes_first(spec: dict[str, Any]) -> None:
+    plan = plan_of(spec, replay_turns="ar", repeats=5)
+    assert all(lanes[0].label == "ar" for _, _, lanes in plan.rounds(spec["target"][0]))
+
+
+def test_a_decoder_takes_its_own_draft_or_the_runs_first_plain_one(spec: dict[str, Any], tiny_models: Path) -> None:
+    plan = plan_of(
+        spec, decoder=["sd", f"sd:draft={tiny_models / 'tiny-target'}"], target=[str(tiny_models / "tiny-other")]
+    )
+    assert [lane.draft for lane in plan.lanes] == [str(tiny_models / "tiny-draft"), str(tiny_models / "tiny-target")]
+
+
+BAD = {
+    "no draft": ({"draft": []}, "decoder 'sd' needs a plain draft, and the run has none; give --draft NAME"),
+    "unknown suite": ({"suite": ["translatio"]}, "unknown suite 'translatio'. Did you mean 'translation'"),
+    "unknown decoder": ({"decoder": ["s"]}, "unknown decoder 's'"),
+    "unknown target": ({"target": ["demo-xl"]}, "unknown model 'demo-xl'"),
+    "unknown question file": ({"questions": "missing.jsonl"}, "missing.jsonl"),
+    "replay without ar": ({"decoder": ["sd"], "replay_turns": "ar"}, "add --decoder ar"),
+    "no such device": ({"device": "tpu"}, "--device tpu: not a device"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_before_anything_is_loaded(spec: dict[str, Any], case: str) -> None:
+    change, message = BAD[case]
+    with pytest.raises(UserError) as caught:
+        plan_of(spec, **change)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_target_given_twice_and_namesakes_are_refused(
+    spec: dict[str, Any], tiny_models: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="given twice"):
+        plan_of(spec, target=spec["target"] * 2)
+    (tmp_path / "tiny-target").symlink_to(tiny_models / "tiny-draft")
+    with pytest.raises(UserError, match="both called 'tiny-target'"):
+        plan_of(spec, target=[*spec["target"], f"{tmp_path}/./tiny-target"])

@@ -1,0 +1,273 @@
+"""The benchmark loop: every cell once, whatever interrupts it; failures kept apart; what a record holds."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from specbench_s2d.bench import lanes
+from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.records import TIMING_FIELDS, Record
+from specbench_s2d.bench.runner import ANOTHER_TURN_FAILED, Event, execute
+from specbench_s2d.bench.store import read_manifest, read_records
+from specbench_s2d.config import RunSpec
+from specbench_s2d.decoding.decoder import PairDecoder
+from specbench_s2d.decoding.drafters.chain import ChainDrafter
+from specbench_s2d.decoding.types import Verdict
+from specbench_s2d.decoding.verifiers.token import TokenVerifier
+from specbench_s2d.errors import ModelError, PromptTooLongError, RunFolderError, UserError
+from specbench_s2d.models import load_model
+
+KILLS = int(os.environ.get("SPECBENCH_KILLS", "2"))
+
+
+@pytest.fixture
+def spec(tiny_models: Path) -> dict[str, Any]:
+    return {
+        "target": [str(tiny_models / "tiny-target")],
+        "draft": [str(tiny_models / "tiny-draft")],
+        "decoder": ["ar", "sd:gamma=3"],
+        "suite": ["qa", "mt_bench"],
+        "questions": "embedded",
+        "limit": 2,
+        "max_new_tokens": 12,
+        "device": "cpu",
+    }
+
+
+def plan_of(spec: dict[str, Any], **changes: Any) -> Plan:
+    return make_plan(RunSpec(**{**spec, **changes}))
+
+
+def untimed(records: list[Record]) -> list[dict[str, Any]]:
+    return [record.model_dump(exclude=set(TIMING_FIELDS)) for record in records]
+
+
+def test_a_run_records_every_cell_once_and_all_are_ok(spec: dict[str, Any], tmp_path: Path) -> None:
+    plan = plan_of(spec, repeats=2)
+    outcome = execute(plan, tmp_path / "run")
+    assert len(outcome.records) == plan.cells == len({r.key for r in outcome.records})
+    assert (outcome.failed, outcome.mismatched) == (0, 0)
+    assert read_records(tmp_path / "run") == outcome.records
+    assert read_manifest(tmp_path / "run")["ended"]
+
+
+def test_a_record_adds_up(spec: dict[str, Any], tmp_path: Path) -> None:
+    for r in execute(plan_of(spec), tmp_path / "run").records:
+        assert r.output_ids and r.new_tokens == len(r.output_ids) <= 12
+        assert r.emitted_per_step is not None and r.accepted_per_step is not None and r.drafted_per_step is not None
+        assert 1 + sum(r.emitted_per_step) == r.new_tokens
+        assert r.target_passes == len(r.emitted_per_step)
+        assert r.drafted == sum(r.drafted_per_step) and r.accepted == sum(r.accepted_per_step)
+        assert r.draft_s is not None and r.verify_s is not None and r.other_s is not None and r.decode_s is not None
+        assert r.draft_s + r.verify_s + r.other_s == pytest.approx(r.decode_s)
+        assert r.prefill_s is not None and r.total_s == pytest.approx(r.prefill_s + r.decode_s)
+        assert r.nll_sum is not None and r.perplexity == pytest.approx(math.exp(r.nll_sum / r.new_tokens))
+        assert r.divergence is not None and r.divergence.verdict in ("identical", "near_tie")
+        assert r.energy_j is None and r.reasons["energy_j"]
+
+
+def test_a_second_turn_continues_the_decoders_own_first_or_ars(spec: dict[str, Any], tmp_path: Path) -> None:
+    sampled = {**spec, "suite": ["mt_bench"], "temperature": 1.0}
+    for policy, expected in (("own", 2), ("ar", 1)):
+        records = execute(plan_of(sampled, replay_turns=policy, limit=1), tmp_path / policy).records
+        second = {r.prompt_hash for r in records if r.turn == 1}
+        assert len({tuple(r.output_ids or ()) for r in records if r.turn == 0}) == 2, "the two first turns must differ"
+        assert len(second) == expected
+        assert {r.replay_turns for r in records} == {policy}
+
+
+def test_a_finished_run_does_nothing_more(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = execute(plan_of(spec), tmp_path / "run").records
+    monkeypatch.setattr(lanes, "load_model", lambda *a, **k: pytest.fail("a finished run loads no model"))
+    assert execute(plan_of(spec), tmp_path / "run").records == first
+
+
+def test_another_runs_folder_is_refused(spec: dict[str, Any], tmp_path: Path) -> None:
+    execute(plan_of(spec, limit=1), tmp_path / "run")
+    with pytest.raises(RunFolderError, match="differs in questions"):
+        execute(plan_of(spec, limit=2), tmp_path / "run")
+
+
+class Stop(BaseException):
+    """Stands for Ctrl-C and for whatever else ends a process between two questions."""
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_run_stopped_after_any_question_goes_on_to_the_same_records(
+    spec: dict[str, Any], tmp_path: Path, after: int
+) -> None:
+    expected = untimed(execute(plan_of(spec), tmp_path / "undisturbed").records)
+    seen = 0
+
+    def stop(event: Event) -> None:
+        nonlocal seen
+        seen += bool(event.records)
+        if seen == after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        execute(plan_of(spec), tmp_path / "stopped", stop)
+    assert 0 < len(read_records(tmp_path / "stopped")) < len(expected)
+    assert untimed(execute(plan_of(spec), tmp_path / "stopped").records) == expected
+
+
+@pytest.mark.parametrize("kept_lines", range(1, 12))
+def test_records_cut_at_any_line_are_completed_to_the_same_set(
+    spec: dict[str, Any], tmp_path: Path, kept_lines: int
+) -> None:
+    """A kill in the middle of a question's write leaves some of its lines: the rest is decoded again."""
+    folder = tmp_path / "run"
+    expected = execute(plan_of(spec), folder).records
+    lines = (folder / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "records.jsonl").write_bytes(b"".join(lines[:kept_lines]) + lines[kept_lines][:37])
+    again = execute(plan_of(spec), folder).records
+    assert sorted(map(str, untimed(again))) == sorted(map(str, untimed(expected)))
+    assert len((folder / "records.jsonl").read_bytes().splitlines()) == len(expected)
+
+
+def test_killed_at_random_moments_every_cell_is_there_once(tiny_models: Path, tmp_path: Path) -> None:
+    """kill -9 in a real process; SPECBENCH_KILLS sets how often (default 2)."""
+    command = [sys.executable, "-m", "specbench_s2d", "run", "--questions", "embedded", "--max-new-tokens", "24"]
+    command += [
+        "--target",
+        str(tiny_models / "tiny-target"),
+        "--draft",
+        str(tiny_models / "tiny-draft"),
+        "--limit",
+        "4",
+    ]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    started = time.monotonic()
+    subprocess.run([*command, "--out", str(tmp_path / "undisturbed")], check=True, **quiet)  # type: ignore[call-overload]
+    usual_s = time.monotonic() - started
+    expected = untimed(read_records(tmp_path / "undisturbed"))
+    moments = random.Random(0)
+    for attempt in range(KILLS):
+        folder = tmp_path / f"killed-{attempt}"
+        process = subprocess.Popen([*command, "--out", str(folder)], **quiet)  # type: ignore[call-overload]
+        time.sleep(moments.uniform(0.3, 1.0) * usual_s)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        subprocess.run([*command, "--out", str(folder)], check=True, **quiet)  # type: ignore[call-overload]
+        assert untimed(read_records(folder)) == expected
+        assert len((folder / "records.jsonl").read_bytes().splitlines()) == len(expected)
+
+
+def test_a_cell_that_fails_leaves_the_others_ok_and_can_be_retried(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = lanes.Bench.decode
+
+    def fail_on_sd(self: lanes.Bench, cell: Any, answers: list[str]) -> Any:
+        if cell.lane.label != "ar" and cell.turn == 0:
+            raise torch.OutOfMemoryError("no memory left")
+        return decode(self, cell, answers)
+
+    monkeypatch.setattr(lanes.Bench, "decode", fail_on_sd)
+    outcome = execute(plan_of(spec), tmp_path / "run")
+    by_status = {(r.label, r.status) for r in outcome.records}
+    assert by_status == {("ar", "ok"), ("sd:gamma=3", "failed"), ("sd:gamma=3", "skipped")}
+    assert outcome.failed == 4
+    assert {r.error for r in outcome.records if r.status == "failed"} == {"OutOfMemoryError: no memory left"}
+    assert {r.error for r in outcome.records if r.status == "skipped"} == {ANOTHER_TURN_FAILED}
+    monkeypatch.undo()
+    assert execute(plan_of(spec), tmp_path / "run").failed == 4, "failures stay until a retry is asked for"
+    retried = execute(plan_of(spec), tmp_path / "run", retry_failed=True)
+    assert {r.status for r in retried.records} == {"ok"}
+    assert len(retried.records) == plan_of(spec).cells
+
+
+class _TakesAnything(TokenVerifier):
+    """Wrong on purpose: accepts every draft token."""
+
+    def judge(self, proposal: Any, logits_TV: Any, sampler: Any) -> Verdict:
+        honest = super().judge(proposal, logits_TV, sampler)
+        return Verdict(len(proposal.ids_G), honest.next_id)
+
+
+class _WrongDecoder(PairDecoder):
+    drafter_class = ChainDrafter
+    verifier_class = _TakesAnything
+
+
+def test_a_lossless_decoder_that_is_wrong_comes_out_as_mismatched(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from specbench_s2d import registry
+
+    monkeypatch.setitem(registry.decoders._builtin, "wrong", f"{__name__}:_WrongDecoder")
+    outcome = execute(plan_of(spec, decoder=["ar", "wrong"]), tmp_path / "run")
+    assert outcome.mismatched > 0
+    wrong = [r for r in outcome.records if r.divergence and r.divergence.verdict == "mismatch"]
+    assert {r.label for r in wrong} == {"wrong"}
+    assert all(r.divergence and r.divergence.position is not None for r in wrong)
+
+
+def test_long_prompts_fail_before_anything_is_loaded_or_are_skipped_or_cut(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = {**spec, "suite": ["rag", "qa"], "max_new_tokens": 3900}
+    with monkeypatch.context() as patch:
+        patch.setattr(lanes, "load_model", lambda *a, **k: pytest.fail("nothing may be loaded"))
+        with pytest.raises(PromptTooLongError, match="--long-prompts skip or truncate"):
+            execute(plan_of(long), tmp_path / "fail")
+    assert not (tmp_path / "fail").exists()
+    monkeypatch.setattr(lanes.Bench, "_generate", _short_generate(lanes.Bench._generate))
+    skipped = execute(plan_of(long, long_prompts="skip"), tmp_path / "skip").records
+    assert {(r.suite, r.status) for r in skipped} == {("rag", "skipped"), ("qa", "ok")}
+    cut = execute(plan_of(long, long_prompts="truncate"), tmp_path / "cut").records
+    assert {(r.suite, r.status, r.prompt_truncated) for r in cut} == {("rag", "ok", True), ("qa", "ok", False)}
+
+
+def _short_generate(generate: Any) -> Any:
+    return lambda self, decoder, ids, seed, new_tokens: generate(self, decoder, ids, seed, min(new_tokens, 4))
+
+
+def test_a_draft_of_another_vocabulary_or_an_unknown_template_is_refused_before_anything_is_loaded(
+    spec: dict[str, Any], tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "load_model", lambda *a, **k: pytest.fail("nothing may be loaded"))
+    with pytest.raises(ModelError, match="tiny-target has a vocabulary of 320 ids and draft tiny-other one of 288"):
+        execute(plan_of(spec, draft=[str(tiny_models / "tiny-other")]), tmp_path / "run")
+    with pytest.raises(UserError, match=r"unknown template 'vicunha'\. Did you mean 'vicuna'"):
+        execute(plan_of(spec, template="vicunha", long_prompts="skip"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_sampling_is_repeatable_and_differs_between_repeats(spec: dict[str, Any], tmp_path: Path) -> None:
+    sampled = {**spec, "temperature": 1.0, "repeats": 2, "suite": ["qa"]}
+    one, two = (execute(plan_of(sampled), tmp_path / name).records for name in "ab")
+    assert untimed(one) == untimed(two)
+    first, second = ([r.output_ids for r in one if r.repeat == n] for n in (0, 1))
+    assert first != second
+
+
+def test_a_cached_model_is_as_good_as_a_fresh_one(spec: dict[str, Any], tmp_path: Path) -> None:
+    """AR's recorded ids are those of a model that has decoded nothing before."""
+    records = execute(plan_of(spec, decoder=["sd", "ar"]), tmp_path / "run").records
+    fresh = load_model(spec["target"][0], device="cpu")
+    last = [r for r in records if r.label == "ar" and r.turn == 0][-1]
+    from specbench_s2d import build_decoder
+    from specbench_s2d.suites import load_questions
+
+    question = next(q for q in load_questions("embedded") if q.id == last.question_id)
+    ids = fresh.tokenizer.encode(
+        fresh.tokenizer.apply_chat_template(
+            [{"role": "user", "content": question.turns[0]}], tokenize=False, add_generation_prompt=True
+        ),
+        add_special_tokens=False,
+    )
+    assert build_decoder("ar", fresh).generate(ids, max_new_tokens=12).ids == last.output_ids

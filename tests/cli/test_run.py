@@ -1,0 +1,135 @@
+"""`specbench-s2d run` from the flag to the folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from specbench_s2d.bench import lanes, runner
+from specbench_s2d.cli.main import main
+
+
+@pytest.fixture
+def grid(tiny_models: Path) -> list[str]:
+    given = [
+        "--target",
+        str(tiny_models / "tiny-target"),
+        "--draft",
+        str(tiny_models / "tiny-draft"),
+        "--device",
+        "cpu",
+    ]
+    return ["run", *given, "--questions", "embedded", "--suite", "qa", "--limit", "2", "--max-new-tokens", "8"]
+
+
+def test_a_run_leaves_records_manifest_tables_and_plots(
+    grid: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main([*grid, "--out", str(out), "--decoder", "ar,sd"]) == 0
+    captured = capsys.readouterr()
+    assert "tiny-target" in captured.out and "sd" in captured.out
+    assert "4/4 cells" in captured.err
+    for name in ("records.jsonl", "manifest.json", "summary.csv", "summary.md"):
+        assert (out / name).stat().st_size > 0
+    assert {path.suffix for path in (out / "plots").iterdir()} == {".png", ".svg"}
+    table = pd.read_csv(out / "summary.csv")
+    assert set(table["suite"]) == {"qa", "overall"}
+    assert set(table.loc[table["label"] == "ar", "mat"]) == {1.0}
+
+
+def test_json_prints_the_tidy_table_and_nothing_else(
+    grid: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*grid, "--out", str(tmp_path / "run"), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["label"] for row in rows} == {"ar", "sd"}
+    assert all(row["target"] == "tiny-target" for row in rows)
+
+
+def test_a_dry_run_prints_cells_memory_and_time_and_writes_nothing(
+    grid: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*grid, "--dry-run", "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)
+    assert expected["cells"] == 4
+    assert expected["targets"][0]["memory_bytes"] > 0
+    assert expected["expected_s"] > 0
+    assert main([*grid, "--dry-run"]) == 0
+    assert "4 cells" in capsys.readouterr().out
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_out_the_folder_is_new_under_results_runs(
+    grid: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(grid) == 0
+    assert len(list((tmp_path / "results" / "runs").iterdir())) == 1
+
+
+def test_the_same_fields_come_from_a_run_file(grid: list[str], tiny_models: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(
+        f'target = ["{tiny_models / "tiny-target"}"]\ndraft = ["{tiny_models / "tiny-draft"}"]\ndevice = "cpu"\n'
+        'questions = "embedded"\nsuite = "qa"\nlimit = 2\nmax_new_tokens = 8\n'
+    )
+    assert main([*grid, "--out", str(tmp_path / "flags")]) == 0
+    assert main(["run", str(file), "--out", str(tmp_path / "file")]) == 0
+    flags, from_file = (json.loads((tmp_path / n / "manifest.json").read_text())["spec"] for n in ("flags", "file"))
+    assert flags == from_file
+
+
+def test_ctrl_c_leaves_whole_records_and_says_how_to_go_on(
+    grid: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, seen = lanes.Bench.decode, []
+
+    def interrupt_later(self: lanes.Bench, cell: object, answers: list[str]) -> object:
+        seen.append(cell)
+        if len(seen) > 2:
+            raise KeyboardInterrupt
+        return decode(self, cell, answers)  # type: ignore[arg-type]
+
+    out = tmp_path / "run"
+    monkeypatch.setattr(lanes.Bench, "decode", interrupt_later)
+    assert main([*grid, "--out", str(out)]) == 130
+    assert f"go on with the same command and --out {out}" in capsys.readouterr().err
+    assert len((out / "records.jsonl").read_text().splitlines()) == 2
+    monkeypatch.undo()
+    assert main([*grid, "--out", str(out)]) == 0
+    assert len((out / "records.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_failed_cell_makes_the_exit_code_1_and_is_counted(
+    grid: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: object) -> object:
+        raise MemoryError("no memory left")
+
+    monkeypatch.setattr(lanes.Bench, "decode", fail)
+    assert main([*grid, "--out", str(tmp_path / "run")]) == 1
+    assert set(pd.read_csv(tmp_path / "run" / "summary.csv")["failed"]) == {2}
+    monkeypatch.undo()
+    assert main([*grid, "--out", str(tmp_path / "run"), "--retry-failed"]) == 0
+
+
+def test_a_mismatch_makes_the_exit_code_1(grid: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner.Outcome, "mismatched", property(lambda self: 1))
+    assert main([*grid, "--out", str(tmp_path / "run")]) == 1
+
+
+def test_a_bad_question_file_stops_before_a_folder_is_made(
+    grid: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "questions.jsonl"
+    file.write_text('{"question_id": 1, "category": "qa", "turns": ["x"]}\n{"question_id": 2, "turns"\n')
+    flags = [word for word in grid if word not in ("--questions", "embedded")]
+    assert main([*flags, "--questions", str(file), "--out", str(tmp_path / "run")]) == 2
+    assert "questions.jsonl:2" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,263 @@
+"""The `train` commands as a person types them: flags, progress, messages, exit codes, and a kill."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from transformers import AutoTokenizer
+
+from specbench_s2d.cli import train as train_cli
+from specbench_s2d.cli.main import main
+from specbench_s2d.cli.train_progress import Watch
+from specbench_s2d.training import demo, jobs
+from specbench_s2d.training.demo import Member
+from specbench_s2d.training.spec import TrainSpec
+from specbench_s2d.training.start import Shape, Start
+from specbench_s2d.training.trainer import Progress
+from tests.training.factory import sums, tiny_tokenizer, write_chats
+
+SMALL = ["--layers", "1", "--width", "16", "--heads", "1", "--feed-forward", "24", "--context", "64"]
+SHORT = ["--length", "40", "--batch", "2", "--no-autocast", "--checkpoint-every", "5"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An own folder to work in, with a corpus and a tokenizer."""
+    monkeypatch.chdir(tmp_path)
+    write_chats(tmp_path / "chat.jsonl", sums(200))
+    tiny_tokenizer().save_pretrained(str(tmp_path / "tok"))
+    return tmp_path
+
+
+def lm(*words: str, steps: int = 4) -> list[str]:
+    given = [*SMALL, *SHORT, "--tokens", str(80 * steps), *words]
+    return ["train", "lm", "--data", "chat.jsonl", "--tokenizer", "tok", *given]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a command hands to the training job, which is not run."""
+    seen: dict[str, Any] = {}
+
+    def remember(name: str, start: Start, tokenizer: Any, corpus: Any, spec: TrainSpec, *_: Any, **given: Any) -> Any:
+        seen.update(name=name, start=start, spec=spec, **given)
+        return {"validation_perplexity": {}, "tokens": 1, "train_s": 0.0}
+
+    monkeypatch.setattr(jobs, "train_model", remember)
+    return seen
+
+
+# Every command
+
+
+def test_tokenizer_then_lm_then_growth_then_a_draft(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--vocabulary", "290", "--context", "48"]
+    assert main(["train", "tokenizer", "--data", "chat.jsonl", *sizes, "--out", "words"]) == 0
+    words = AutoTokenizer.from_pretrained("words")
+    assert len(words) <= 290 and words.model_max_length == 48
+    assert main([*lm("--validate-every", "2"), "--out", "m"]) == 0
+    base = ["--data", "chat.jsonl", "--tokens", "80", *SHORT]
+    assert main(["train", "lm", "--grow-from", "m", "--layers", "2", *base, "--out", "deep"]) == 0
+    assert main(["train", "lm", "--continue-from", "deep", *base, "--out", "on"]) == 0
+    assert main(["train", "sft", "--source", "deep", "--layers", "1", *base, "--out", "draft"]) == 0
+    depths = {n: json.loads(Path(n, "config.json").read_text())["num_hidden_layers"] for n in ("deep", "on", "draft")}
+    assert depths == {"deep": 2, "on": 2, "draft": 1}
+    said = capsys.readouterr()
+    assert "m: step 2/4  160 tokens  loss " in said.err
+    assert "held-out nats/token: math " in said.err and "  qa " in said.err and "  all " in said.err
+    assert "draft: the first 1 layers of deep, 80 tokens" in said.err
+    assert "m: 320 tokens in " in said.out and "held-out perplexity " in said.out
+
+
+def test_demo_trains_the_family_once(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = (
+        Member("demo-s", "new", 400_000, 2, width=64, feed_forward=24, length=16),
+        Member("demo-draft-sft", "cut", 300_000, 1, source="demo-s", loss_on="answers", length=16),
+    )
+    monkeypatch.setattr(demo, "FAMILY", tiny)
+    monkeypatch.setattr(demo, "VOCABULARY", 300)
+    command = ["train", "demo", "--data", "chat.jsonl", "--out", "family", "--scale", "1e-4"]
+    assert main(command) == 0
+    assert "family/demo-draft-sft: " in capsys.readouterr().out
+    assert main(command) == 0
+    assert capsys.readouterr().out == "family: nothing to do, every member asked for is there\n"
+
+
+# Flags
+
+EVERY_FLAG: dict[str, tuple[str, Any]] = {
+    "tokens": ("77", 77),
+    "length": ("12", 12),
+    "batch": ("6", 6),
+    "micro_batch": ("3", 3),
+    "loss_on": ("answers", "answers"),
+    "optimizer": ("muon", "muon"),
+    "learning_rate": ("1e-4", 1e-4),
+    "warmup": ("0.5", 0.5),
+    "final_lr": ("0.25", 0.25),
+    "weight_decay": ("0", 0.0),
+    "clip": ("2", 2.0),
+    "seed": ("9", 9),
+    "validate_every": ("7", 7),
+    "checkpoint_every": ("8", 8),
+    "device": ("cpu", "cpu"),
+}
+
+
+@pytest.mark.parametrize("command", ["lm", "sft"])
+def test_every_field_of_the_specification_is_a_flag(command: str, here: Path, asked: dict[str, Any]) -> None:
+    flags = [word for name, (text, _) in EVERY_FLAG.items() for word in ("--" + name.replace("_", "-"), text)]
+    source = ["--tokenizer", "tok"] if command == "lm" else ["--source", "tok"]
+    assert main(["train", command, "--data", "chat.jsonl", *source, *flags, "--no-autocast", "--out", "x"]) == 0
+    expected = {name: value for name, (_, value) in EVERY_FLAG.items()} | {"autocast": False}
+    assert asked["spec"].model_dump() == expected
+
+
+def test_the_defaults_are_those_of_the_specification_and_of_the_command(here: Path, asked: dict[str, Any]) -> None:
+    base = ["--data", "chat.jsonl", "--tokens", "5", "--out", "x"]
+    assert main(["train", "lm", "--tokenizer", "tok", *base]) == 0
+    assert asked["spec"] == TrainSpec(tokens=5) and asked["start"] == Start("new", shape=Shape())
+    assert main(["train", "sft", "--source", "tok", *base]) == 0
+    assert asked["spec"] == TrainSpec(tokens=5, loss_on="answers") and asked["start"] == Start("continue", "tok")
+
+
+def test_the_template_and_the_shape_reach_the_job(here: Path, asked: dict[str, Any]) -> None:
+    shape = ["--layers", "3", "--width", "32", "--heads", "4", "--kv-heads", "2"]
+    shape += ["--feed-forward", "40", "--context", "50"]
+    base = ["--data", "chat.jsonl", "--tokenizer", "tok", "--tokens", "5", "--out", "x"]
+    assert main(["train", "lm", *base, *shape, "--template", "vicuna"]) == 0
+    assert asked["start"].shape == Shape(3, 32, 4, 2, 40, 50) and asked["template"] == "vicuna"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tokens", "0"], "error: --tokens 0: input should be greater than 0."),
+        (["--loss-on", "prompts"], "error: --loss-on prompts: input should be 'all' or 'answers'."),
+        (["--optimizer", "sgd"], "error: --optimizer sgd: input should be 'adamw' or 'muon'."),
+        (["--learning-rate", "nan"], "error: --learning-rate nan: input should be"),
+        (["--warmup", "1"], "error: --warmup 1.0: input should be less than 1."),
+        (["--micro-batch", "0"], "error: --micro-batch 0: input should be greater than 0."),
+        (["--seed", "-1"], "error: --seed -1: input should be greater than or equal to 0."),
+        (["--device", "warp"], "error: --device warp: not usable here"),
+        (["--tokenizer", "./no"], "error: ./no: no such folder"),
+        (["--data", "no.jsonl"], "error: no.jsonl: no such file or folder"),
+        (["--out", "chat.jsonl/x"], "error: chat.jsonl/x cannot be written (File exists)"),
+        (["--out", "tok"], "error: tok holds something else"),
+    ],
+)
+def test_bad_flags_are_one_line_and_train_nothing(
+    words: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name for path in here.iterdir()}
+    assert main([*lm(), "--out", "m", *words]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("m: ")]
+    assert len(errors) == 1 and errors[0].startswith(message)
+    assert {path.name for path in here.iterdir()} == before
+
+
+def test_a_new_model_needs_a_tokenizer(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "lm", "--data", "chat.jsonl", "--tokens", "5", "--out", "x"]) == 2
+    assert capsys.readouterr().err == (
+        "error: a new model needs --tokenizer; `specbench-s2d train tokenizer` makes one.\n"
+    )
+
+
+def test_the_card_tells_the_command_and_not_where_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["train", "sft", "--data", str(tmp_path / "c"), "--data=../up/d.jsonl", "--source", "owner/name"]
+    monkeypatch.setattr(sys, "argv", ["specbench-s2d", *words, "--out", "/not/there/yet"])
+    assert train_cli._as_typed() == ("specbench-s2d train sft --data c --data=d.jsonl --source owner/name --out yet")
+
+
+# Progress
+
+
+def progress(step: int, validation: dict[str, float] | None = None) -> Progress:
+    return Progress(step, 10, step * 80, 2.5, 1234.0, validation)
+
+
+def test_a_terminal_shows_a_bar_with_the_time_left() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with Watch(console) as watch:
+        watch.announce("demo-s: random weights")
+        for step in range(1, 6):
+            watch(progress(step, {"qa": 1.5, "all": 1.5} if step == 5 else None))
+        watch._bar.refresh()
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for part in ("demo-s", "50%", "left", "loss 2.500", "1,234 tokens/s", "qa 1.50"):
+        assert part in shown
+    assert shown.count("held-out") == 1
+
+
+def test_elsewhere_there_are_plain_lines() -> None:
+    console = Console(file=io.StringIO(), force_terminal=False, width=40)
+    with Watch(console) as watch:
+        watch.announce("demo-s: random weights")
+        for step in range(1, 6):
+            watch(progress(step, {"qa": 1.5, "all": 1.5} if step == 5 else None))
+    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "demo-s: random weights",
+        "demo-s: step 1/10  80 tokens  loss 2.500  1,234 tokens/s",
+        "demo-s: step 5/10  400 tokens  loss 2.500  1,234 tokens/s  held-out nats/token: qa 1.50  all 1.50",
+    ]
+
+
+# Stopping
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [(3, "No checkpoint was written yet; the same command starts"), (7, "The last checkpoint is whole; the same")],
+)
+def test_ctrl_c_is_one_line_and_exit_code_130(
+    at: int, message: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(self: Watch, progress: Progress) -> None:
+        if progress.step == at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Watch, "__call__", interrupt)
+    assert main([*lm(steps=10), "--out", "m"]) == 130
+    assert f"stopped. {message}" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert main([*lm(steps=10), "--out", "m"]) == 0
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "train_log.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "train_s"} for line in lines]
+
+
+def test_a_run_killed_at_a_random_moment_goes_on_bit_for_bit(here: Path) -> None:
+    """A real process and a real `kill -9`; the same command then ends as an undisturbed run does."""
+    steps = 100
+    assert main([*lm(steps=steps), "--out", "whole"]) == 0
+    command = [sys.executable, "-m", "specbench_s2d", *lm(steps=steps), "--out", "cut"]
+    package = Path(train_cli.__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"}
+    moment = random.randint(1, steps - 30)
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        log = here / "cut.work" / "train_log.jsonl"
+        while process.poll() is None and not (log.is_file() and log.read_bytes().count(b"\n") >= moment):
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL, f"was to be killed after step {moment}"
+    assert not (here / "cut").exists()
+    assert main([*lm(steps=steps), "--out", "cut"]) == 0
+    weights = [(here / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1], f"killed after step {moment}"
+    assert rows(here / "whole") == rows(here / "cut"), f"killed after step {moment}"

@@ -1,0 +1,72 @@
+"""RunSpec: the same fields from flags and from a file; every bad one named in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specbench_s2d.config import RunSpec, make_spec
+from specbench_s2d.errors import UserError
+
+
+def test_without_arguments_a_run_is_the_demo_grid() -> None:
+    spec = RunSpec().resolved()
+    assert spec.target == ["demo-s", "demo-m", "demo-l"]
+    assert spec.decoder == ["ar", "sd"]
+    assert spec.draft == ["demo-draft-sft"]
+    assert len(spec.suite) == 6
+    assert (spec.questions, spec.limit, spec.max_new_tokens) == ("embedded", 2, 48)
+
+
+def test_other_targets_take_spec_benchs_settings() -> None:
+    spec = RunSpec(target=["lmsys/vicuna-7b-v1.3"]).resolved()
+    assert (spec.questions, spec.limit, spec.max_new_tokens, spec.draft) == ("spec-bench", None, 1024, [])
+
+
+def test_a_question_file_is_asked_whole_unless_limited() -> None:
+    assert RunSpec(questions="q.jsonl").resolved().limit is None
+    assert RunSpec(questions="q.jsonl", limit=20).resolved().limit == 20
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('target = "demo-s"\nsuite = ["qa"]\nmax_new_tokens = 9\n')
+    spec = make_spec(file, {"max_new_tokens": 5})
+    assert (spec.target, spec.suite, spec.max_new_tokens) == (["demo-s"], ["qa"], 5)
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown field": ({"tmperature": 1}, "unknown option 'tmperature'. Did you mean 'temperature'"),
+    "below range": ({"temperature": -1}, "temperature: Input should be greater than or equal to 0, got -1"),
+    "above range": ({"top_p": 1.5}, "top-p: Input should be less than or equal to 1, got 1.5"),
+    "not a number": ({"limit": "many"}, "limit: Input should be a valid integer"),
+    "not a choice": (
+        {"long_prompts": "drop"},
+        "long-prompts: Input should be 'fail', 'skip' or 'truncate', got 'drop'",
+    ),
+    "zero repeats": ({"repeats": 0}, "repeats: Input should be greater than or equal to 1"),
+    "unknown dtype": ({"dtype": "int3"}, "dtype: Input should be 'float32', 'bfloat16' or 'float16'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_field_is_one_line_that_says_what_is_allowed(case: str) -> None:
+    fields, message = BAD[case]
+    with pytest.raises(UserError) as caught:
+        make_spec(None, fields)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"target = [", "not a readable TOML"), (b"\xff", "not a readable TOML")]
+)
+def test_a_file_that_is_no_run_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "run.toml"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        make_spec(file, {})
+    with pytest.raises(UserError, match="no such run file"):
+        make_spec(tmp_path / "missing.toml", {})

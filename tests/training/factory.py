@@ -1,0 +1,71 @@
+"""Tiny chats, tokenizers and models that the training tests share."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from specbench_s2d.models.chat import Message
+from specbench_s2d.training.data import Chat, Encoded, Packed
+from specbench_s2d.training.spec import TrainSpec
+from specbench_s2d.training.start import Shape, new_model
+from specbench_s2d.training.tokenizer import train_tokenizer
+
+VOCABULARY = 300
+CONTEXT = 64
+SHAPE = Shape(layers=2, width=16, heads=2, kv_heads=1, feed_forward=24, context=CONTEXT)
+
+
+def chat(question: str, answer: str, suite: str = "qa") -> Chat:
+    return Chat(suite, [Message(role="user", content=question), Message(role="assistant", content=answer)])
+
+
+def sums(count: int) -> list[Chat]:
+    """Chats about adding one; of 200 of them a few are held out, in both suites."""
+    return [chat(f"add one to {i}", f"{i} and one is {i + 1}", "math" if i % 2 else "qa") for i in range(count)]
+
+
+def write_chats(path: Path, chats: list[Chat]) -> Path:
+    lines = [json.dumps({"suite": c.suite, "messages": c.messages}) for c in chats]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@cache
+def tiny_tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer(sums(200), VOCABULARY, CONTEXT)
+
+
+def tiny_model(vocabulary: int = 20, layers: int = 2, seed: int = 0) -> PreTrainedModel:
+    shape = Shape(layers=layers, width=16, heads=2, kv_heads=1, feed_forward=24, context=CONTEXT)
+    return new_model(shape, vocabulary, seed, 0, 1)
+
+
+def random_rows(rows: int, length: int, vocabulary: int = 20, seed: int = 0) -> Packed:
+    random = np.random.default_rng(seed)
+    ids = random.integers(0, vocabulary, (rows, length + 1)).astype(np.int32)
+    return Packed(ids, random.random((rows, length + 1)) < 0.5)
+
+
+def held_out(vocabulary: int = 20) -> dict[str, list[Encoded]]:
+    ids = np.arange(10, dtype=np.int32) % vocabulary
+    return {"qa": [Encoded("qa", ids, ids > 4)]}
+
+
+def tiny_spec(steps: int = 12, **changed: Any) -> TrainSpec:
+    """`steps` steps of four sequences of 8, in float32, with a checkpoint every 4 and a validation every 5."""
+    fields: dict[str, Any] = {
+        "tokens": steps * 32,
+        "length": 8,
+        "batch": 4,
+        "micro_batch": 3,
+        "autocast": False,
+        "validate_every": 5,
+        "checkpoint_every": 4,
+    }
+    return TrainSpec(**{**fields, **changed})

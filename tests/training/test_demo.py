@@ -1,0 +1,103 @@
+"""The demo family: its recipe, and one command that can be stopped and repeated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.training import demo
+from specbench_s2d.training.demo import FAMILY, Member, train_family
+from specbench_s2d.training.trainer import Progress
+
+from .factory import sums, write_chats
+
+TINY = (
+    Member("demo-s", "new", 400_000, 2, width=64, feed_forward=24, length=16),
+    Member("demo-draft-sft", "cut", 300_000, 1, source="demo-s", loss_on="answers", length=16),
+    Member("demo-m", "grow", 300_000, 3, source="demo-s", length=16),
+)
+
+
+@pytest.fixture(autouse=True)
+def tiny_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "FAMILY", TINY)
+    monkeypatch.setattr(demo, "VOCABULARY", 300)
+
+
+def family(folder: Path, only: tuple[str, ...] = (), watch: Any = lambda p: None) -> tuple[dict[str, Any], list[str]]:
+    data = folder / "c.jsonl"
+    said: list[str] = []
+    made = train_family(
+        [str(write_chats(data, sums(200)))], folder / "family", only, 1e-3, "cpu", "demo", said.append, watch
+    )
+    return made, said
+
+
+def test_the_family_is_trained_once(tmp_path: Path) -> None:
+    made, said = family(tmp_path)
+    assert list(made) == ["demo-s", "demo-draft-sft", "demo-m"]
+    assert [line.partition(":")[0] for line in said] == ["tokenizer", *made]
+    assert {p.name for p in (tmp_path / "family").iterdir()} == {*made, "tokenizer", "LICENSE-NOTE.md"}
+    assert made["demo-s"]["tokens"] == 384  # 400 of 64 a step: 6 steps
+    assert made["demo-m"]["tokens_inherited"] == 384
+    assert made["demo-draft-sft"]["spec"]["loss_on"] == "answers"
+    for name, layers in {"demo-s": 2, "demo-draft-sft": 1, "demo-m": 3}.items():
+        assert json.loads((tmp_path / "family" / name / "config.json").read_text())["num_hidden_layers"] == layers
+        assert "research use only" in (tmp_path / "family" / name / "README.md").read_text()
+    assert family(tmp_path) == ({}, [])
+
+
+def test_a_stopped_family_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    family(tmp_path / "whole")
+    steps = iter(range(100))
+
+    def stop(_: Progress) -> None:
+        if next(steps) == 8:  # in the second member
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        family(tmp_path / "cut", watch=stop)
+    made, _ = family(tmp_path / "cut")
+    assert list(made) == ["demo-draft-sft", "demo-m"]
+    for name in ("demo-s", "demo-draft-sft", "demo-m"):
+        whole, cut = ((tmp_path / f / "family" / name / "model.safetensors").read_bytes() for f in ("whole", "cut"))
+        assert whole == cut
+
+
+def test_members_can_be_named(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown family member 'demo-xs'. Did you mean 'demo-s'"):
+        family(tmp_path, ("demo-xs",))
+    with pytest.raises(UserError, match=r"--only demo-m: it starts from demo-s, which .* add --only demo-s"):
+        family(tmp_path, ("demo-m",))
+    assert not (tmp_path / "family").exists()
+    assert list(family(tmp_path, ("demo-s",))[0]) == ["demo-s"]
+    assert list(family(tmp_path, ("demo-m",))[0]) == ["demo-m"]
+
+
+def test_what_a_kill_after_the_last_rename_leaves_is_cleared(tmp_path: Path) -> None:
+    family(tmp_path, ("demo-s",))
+    (tmp_path / "family" / "demo-s.work").mkdir()
+    family(tmp_path, ("demo-s",))
+    assert not (tmp_path / "family" / "demo-s.work").exists()
+
+
+def test_the_recipe_is_the_family_of_the_design() -> None:
+    members = {member.name: member for member in FAMILY}
+    assert {name: member.layers for name, member in members.items()} == {
+        "demo-s": 8,
+        "demo-m": 12,
+        "demo-l": 20,
+        "demo-draft-sft": 4,
+        "demo-tiny": 2,
+    }
+    assert members["demo-draft-sft"].spec(1.0, "cpu").loss_on == "answers"
+    done: set[str] = set()
+    for member in FAMILY:
+        assert not member.source or member.source in done  # a source is trained before what starts from it
+        done.add(member.name)

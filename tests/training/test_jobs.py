@@ -1,0 +1,277 @@
+"""From chats and a start to a finished Hugging Face folder with its card."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from specbench_s2d.errors import ModelError, RunFolderError, UnknownNameError, UserError
+from specbench_s2d.models.chat import TEMPLATES, ChatTemplate
+from specbench_s2d.training import start as start_module
+from specbench_s2d.training.checkpoint import CHECKPOINT
+from specbench_s2d.training.jobs import Corpus, train_model, work_folder
+from specbench_s2d.training.spec import TrainSpec
+from specbench_s2d.training.start import Shape, Start, lm_start, load_tokenizer, make_start, new_model, resolve_source
+from specbench_s2d.training.tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
+from specbench_s2d.training.trainer import Progress
+
+from .factory import CONTEXT, SHAPE, VOCABULARY, chat, sums, tiny_spec, tiny_tokenizer, write_chats
+
+NEW = Start("new", shape=SHAPE)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    return Corpus([str(write_chats(tmp_path / "sums.jsonl", sums(200)))])
+
+
+def lm_spec(steps: int = 6, **changed: Any) -> TrainSpec:
+    """Sequences long enough that held-out chats keep answer tokens."""
+    return tiny_spec(**{"steps": steps, "length": 40, "tokens": steps * 160, **changed})
+
+
+def job(corpus: Corpus, out: Path, start: Start = NEW, **given: Any) -> dict[str, Any]:
+    fields = {"spec": lm_spec(), "command": "specbench-s2d train lm --out it", **given}
+    return train_model(out.name, start, tiny_tokenizer(), corpus, out=out, **fields)
+
+
+# The finished folder
+
+
+def test_the_finished_folder_loads_in_plain_transformers(corpus: Corpus, tmp_path: Path) -> None:
+    out = tmp_path / "it"
+    job(corpus, out)
+    model = AutoModelForCausalLM.from_pretrained(str(out), dtype="auto")
+    tokenizer = AutoTokenizer.from_pretrained(str(out))
+    assert model.dtype == torch.bfloat16
+    with safe_open(str(out / "model.safetensors"), "pt") as weights:
+        assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.bfloat16}  # noqa: SIM118
+    assert model.config.num_hidden_layers == 2 and model.config.max_position_embeddings == CONTEXT
+    assert model.config.eos_token_id == tokenizer.eos_token_id
+    prompt = tokenizer.apply_chat_template(chat("hi", "").messages[:1], tokenize=False, add_generation_prompt=True)
+    assert prompt == "<|bos|><|user|>hi<|assistant|>"
+    ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=False)])
+    assert model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] > ids.shape[1]
+
+
+def test_the_saved_weights_are_the_trained_ones_rounded(corpus: Corpus, tmp_path: Path) -> None:
+    trained: list[dict[str, torch.Tensor]] = []
+    job(
+        corpus,
+        tmp_path / "it",
+        finish=lambda model: trained.append({n: p.detach().clone() for n, p in model.named_parameters()}),
+    )
+    saved = dict(AutoModelForCausalLM.from_pretrained(str(tmp_path / "it"), dtype="auto").named_parameters())
+    assert all(torch.equal(saved[name], weight.bfloat16()) for name, weight in trained[0].items())
+
+
+def test_nothing_but_the_finished_folder_is_left(corpus: Corpus, tmp_path: Path) -> None:
+    job(corpus, tmp_path / "it")
+    assert {path.name for path in tmp_path.iterdir()} == {"sums.jsonl", "it"}
+
+
+def test_the_facts_and_the_card_come_from_the_run(corpus: Corpus, tmp_path: Path) -> None:
+    out = tmp_path / "it"
+    facts = job(corpus, out, spec=lm_spec(steps=6, loss_on="answers"))
+    assert facts == json.loads((out / "training.json").read_text())
+    assert facts["tokens"] == 6 * 160 and facts["steps"] == 6
+    assert [p["tokens"] for p in facts["loss_curve"]] == [800, 960]
+    assert {suite: row["chats"] for suite, row in facts["data"].items()} == {
+        suite: sum(c.suite == suite for c in corpus.training) for suite in ("math", "qa")
+    }
+    for suite, nll in facts["validation_nll"].items():
+        assert facts["validation_perplexity"][suite] == pytest.approx(math.exp(nll))
+    card = (out / "README.md").read_text()
+    for said in (
+        "benchmarking decoding methods",
+        "random weights, 2 layers",
+        "`specbench-s2d train lm --out it`",
+        "tokens: 960; loss on answers alone",
+        f"| math | {facts['data']['math']['chats']} | {facts['data']['math']['tokens']:,} |",
+        f"| all | {facts['validation_nll']['all']:.3f} | {facts['validation_perplexity']['all']:.2f} |",
+        f"| 960 | {facts['loss_curve'][-1]['loss']:.3f} | {facts['validation_nll']['all']:.3f} |",
+        f"- time: {facts['train_s']:.1f} s on",
+    ):
+        assert said in card
+
+
+def test_a_draft_says_what_its_source_had_seen(corpus: Corpus, tmp_path: Path) -> None:
+    job(corpus, tmp_path / "it")
+    facts = job(corpus, tmp_path / "draft", Start("cut", str(tmp_path / "it"), 1), spec=lm_spec(steps=2))
+    assert facts["base"] == "the first 1 layers of it"
+    assert (facts["tokens"], facts["tokens_inherited"], facts["shape"]["layers"]) == (320, 960, 1)
+    assert "320, after the 960 that its source had seen" in (tmp_path / "draft" / "README.md").read_text()
+
+
+def test_without_held_out_prompts_validation_is_missing_and_not_zero(tmp_path: Path) -> None:
+    kept = [c for c in sums(100) if not c.held_out]
+    facts = job(Corpus([str(write_chats(tmp_path / "c.jsonl", kept))]), tmp_path / "it")
+    assert facts["validation_nll"] == facts["validation_perplexity"] == {}
+    assert {point["validation_nll"] for point in facts["loss_curve"]} == {None}
+    assert "Not measured" in (tmp_path / "it" / "README.md").read_text()
+
+
+def test_the_template_trained_with_is_the_template_saved(corpus: Corpus, tmp_path: Path) -> None:
+    facts = job(corpus, tmp_path / "it", template="plain")
+    assert facts["template"] == "plain"
+    assert AutoTokenizer.from_pretrained(str(tmp_path / "it")).chat_template == TEMPLATES["plain"]
+    assert tiny_tokenizer().chat_template == TEMPLATES["demo"]  # the one lent stays as it was
+    demo, plain = (corpus.encode(ChatTemplate.choose(tiny_tokenizer(), name)) for name in ("demo", "plain"))
+    assert demo[0][0].ids.tolist() != plain[0][0].ids.tolist()
+
+
+def test_a_corpus_is_encoded_once_per_tokenizer_and_template(corpus: Corpus) -> None:
+    template = ChatTemplate.choose(tiny_tokenizer())
+    assert corpus.encode(template) is corpus.encode(ChatTemplate.choose(tiny_tokenizer(), "demo"))
+    other = train_tokenizer(sums(200), VOCABULARY - 20, CONTEXT)  # same empty name, other ids
+    assert corpus.encode(ChatTemplate.choose(other)) is not corpus.encode(template)
+
+
+# Stopping and refusing
+
+
+def test_a_stopped_job_goes_on_to_the_same_folder(corpus: Corpus, tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 5:
+            raise KeyboardInterrupt
+
+    job(corpus, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        job(corpus, tmp_path / "cut", watch=stop)
+    assert not (tmp_path / "cut").exists()
+    job(corpus, tmp_path / "cut")
+    whole, cut = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert whole == cut
+
+
+def test_a_job_does_not_go_on_from_another_start(corpus: Corpus, tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 5:
+            raise KeyboardInterrupt
+
+    job(corpus, tmp_path / "a")
+    job(corpus, tmp_path / "b", spec=lm_spec(steps=6, seed=1))
+    with pytest.raises(KeyboardInterrupt):
+        job(corpus, tmp_path / "it", Start("continue", str(tmp_path / "a")), watch=stop)
+    with pytest.raises(RunFolderError, match="it does not start from b"):
+        job(corpus, tmp_path / "it", Start("continue", str(tmp_path / "b")))
+    (work_folder(tmp_path / "it") / CHECKPOINT).unlink()
+    job(corpus, tmp_path / "it", Start("continue", str(tmp_path / "b")))
+
+
+def test_a_folder_that_holds_something_is_not_overwritten(corpus: Corpus, tmp_path: Path) -> None:
+    job(corpus, tmp_path / "it", spec=lm_spec(steps=1))
+    with pytest.raises(RunFolderError, match="already holds a model; give another --out"):
+        job(corpus, tmp_path / "it")
+    (tmp_path / "it" / "config.json").unlink()
+    with pytest.raises(RunFolderError, match="holds something else"):
+        job(corpus, tmp_path / "it")
+
+
+def test_settings_that_cannot_work_are_one_line(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--length 65: the model's context is 64"):
+        job(corpus, tmp_path / "it", spec=lm_spec(length=65))
+    for device in ("nonsense", "cuda:99"):
+        with pytest.raises(UserError, match=f"--device {device}: not usable here") as caught:
+            job(corpus, tmp_path / "it", spec=lm_spec(device=device))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UnknownNameError, match=r"unknown template 'plane'. Did you mean 'plain'"):
+        job(corpus, tmp_path / "it", template="plane")
+
+
+# Starts
+
+
+def test_a_demo_name_is_the_folder_of_that_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    member = tmp_path / "demo-s"
+    member.mkdir()
+    (member / "config.json").write_text("{}")
+    monkeypatch.setattr(start_module, "demo_folder", lambda: tmp_path)
+    assert resolve_source("demo-s") == str(member)
+    with pytest.raises(UnknownNameError, match=r"unknown model 'demo-x'. Did you mean 'demo-s'"):
+        resolve_source("demo-x")
+
+
+def test_a_path_that_is_not_there_never_reaches_the_hub() -> None:
+    assert resolve_source("owner/name") == "owner/name"
+    for name in ("./x", "/x", "a/b/c", "x/"):
+        with pytest.raises(ModelError, match="no such folder"):
+            resolve_source(name)
+
+
+def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused(tmp_path: Path) -> None:
+    new_model(SHAPE, 50, 0, 0, 1).save_pretrained(str(tmp_path / "small"))
+    size = len(tiny_tokenizer())
+    with pytest.raises(ModelError, match=f"its vocabulary has 50 entries, the tokenizer {size}"):
+        make_start(Start("continue", str(tmp_path / "small")), tiny_tokenizer(), 0)
+
+
+def test_sources_that_cannot_be_trained_on_are_one_line(tmp_path: Path) -> None:
+    GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=8, n_layer=1, n_head=1)).save_pretrained(str(tmp_path / "gpt2"))
+    new_model(SHAPE, 400, 0, 0, 1).save_pretrained(str(tmp_path / "torn"))
+    weights = tmp_path / "torn" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    (tmp_path / "empty").mkdir()
+    for name, message in {"gpt2": "Llama-family", "torn": "not a checkpoint", "empty": "not a checkpoint"}.items():
+        with pytest.raises(ModelError, match=message) as caught:
+            make_start(Start("continue", str(tmp_path / name)), tiny_tokenizer(), 0)
+        assert "\n" not in str(caught.value)
+    (tmp_path / "empty" / "tokenizer.json").write_text("{nope")
+    with pytest.raises(ModelError, match=r"no tokenizer there .*`train tokenizer` makes one") as caught:
+        load_tokenizer(str(tmp_path / "empty"))
+    assert "\n" not in str(caught.value)
+
+
+def test_shapes_that_llama_cannot_take_are_refused() -> None:
+    for width, heads, kv_heads in ((16, 3, 1), (12, 3, 2), (6, 2, 1)):
+        with pytest.raises(UserError, match=f"--width {width} --heads {heads} --kv-heads {kv_heads}"):
+            new_model(Shape(width=width, heads=heads, kv_heads=kv_heads), 20, 0, 0, 1)
+
+
+def lm_flags(**given: int) -> dict[str, int | None]:
+    return {name: given.get(name) for name in ("layers", "width", "heads", "kv_heads", "feed_forward", "context")}
+
+
+def test_the_flags_of_train_lm_name_one_start() -> None:
+    assert lm_start(lm_flags(), None, None) == Start("new", shape=Shape())
+    assert lm_start(lm_flags(layers=2, width=128), None, None).shape == Shape(layers=2, width=128, heads=2)
+    assert lm_start(lm_flags(layers=12), "demo-s", None) == Start("grow", "demo-s", 12)
+    assert lm_start(lm_flags(), None, "demo-s") == Start("continue", "demo-s")
+
+
+def test_flags_of_train_lm_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(UserError, match="--grow-from and --continue-from: give one"):
+        lm_start(lm_flags(layers=2), "a", "b")
+    with pytest.raises(UserError, match="--grow-from: give the depth to grow to, --layers N"):
+        lm_start(lm_flags(), "a", None)
+    with pytest.raises(UserError, match="--kv-heads 2: a model that goes on from another keeps that one's kv-heads"):
+        lm_start(lm_flags(layers=12, kv_heads=2), "a", None)
+    with pytest.raises(UserError, match="--layers 2: "):
+        lm_start(lm_flags(layers=2), None, "a")
+
+
+# The tokenizer
+
+
+def test_the_tokenizer_gives_back_any_text_and_one_id_per_special_token(tmp_path: Path) -> None:
+    save_tokenizer(train_tokenizer(sums(200), VOCABULARY, CONTEXT), tmp_path / "tok")  # type: ignore[arg-type]
+    tokenizer = load_tokenizer(str(tmp_path / "tok"))
+    for text in ("plain words", " spaces  kept ", "naïve 漢字 🙂", "a\n\tb", "don't , stop ."):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert [tokenizer.encode(token) for token in SPECIAL_TOKENS] == [[0], [1], [2], [3]]
+    assert len(tokenizer.encode("2026", add_special_tokens=False)) == 4  # digit by digit
+    assert len(tokenizer) <= VOCABULARY
+    assert tokenizer.model_max_length == CONTEXT
+    assert {p.name for p in tmp_path.iterdir()} == {"tok"}
+
+
+def test_a_vocabulary_below_the_bytes_is_refused() -> None:
+    with pytest.raises(UserError, match="--vocabulary 259: at least 260"):
+        train_tokenizer(sums(3), 259, CONTEXT)
