@@ -40,7 +40,7 @@ def test_a_step_is_what_was_drafted_accepted_and_emitted() -> None:
     assert (first.drafted, first.accepted, first.emitted) == ([2, 3, 9], 2, [2, 3, 4])
     assert (second.drafted, second.accepted, second.emitted) == ([9, 9, 1], 0, [5])
     assert (third.drafted, third.accepted, third.emitted) == ([9, 1, 2], 0, [6])
-    assert (fourth.drafted, fourth.accepted, fourth.emitted) == ([1, 2, 0], 2, [1, 2])  # the limit cuts the third
+    assert (fourth.drafted, fourth.accepted, fourth.emitted) == ([1, 2, 0], 3, [1, 2])  # cut at the limit
     assert generation.stop == "length"
     assert (first.passes, first.parents, first.exit_depths, first.draft_logprobs) == (1, None, [], None)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -62,40 +63,43 @@ def sequence_law(
     return law
 
 
-def chi_square_p(decoder: Decoder, law: dict[tuple[int, ...], float], **settings: float) -> float:
+def chi_square_p(decoder: Decoder, law: dict[tuple[int, ...], float], draws: int = DRAWS, **settings: float) -> float:
     """p-value of the decoder's drawn sequences under the law; sequences expected under 5 times are pooled."""
     length = len(next(iter(law)))
     drawn = Counter(
         tuple(decoder.generate(PROMPT, max_new_tokens=length, seed=seed, **settings).ids)  # type: ignore[arg-type]
-        for seed in range(DRAWS)
+        for seed in range(draws)
     )
     assert all(law[sequence] > 0 for sequence in drawn), "a sequence was drawn that the target cannot write"
-    common = [s for s in law if law[s] * DRAWS >= 5]
-    pairs = [(drawn[s], law[s] * DRAWS) for s in common]
+    common = [s for s in law if law[s] * draws >= 5]
+    pairs = [(drawn[s], law[s] * draws) for s in common]
     rest = 1 - sum(law[s] for s in common)
-    if rest * DRAWS >= 5:
-        pairs.append((DRAWS - sum(drawn[s] for s in common), rest * DRAWS))
+    if rest * draws >= 5:
+        pairs.append((draws - sum(drawn[s] for s in common), rest * draws))
     statistic = sum((seen - expected) ** 2 / expected for seen, expected in pairs)
     return float(chi2.sf(statistic, len(pairs) - 1))
 
 
-CASES = {
-    "sampled draft, gamma 2": ("sd", {"gamma": 2}, {"temperature": 1.0}),
+# Options, settings, and the length of the sequences: two tokens are half the work of three.
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+    "sampled draft, gamma 2": ({"gamma": 2}, {"temperature": 1.0}, 3),
     "greedy draft, top-k and top-p": (
-        "sd",
         {"gamma": 3, "sampling": "greedy"},
         {"temperature": 0.7, "top_k": 3, "top_p": 0.9},
+        2,
     ),
 }
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # some 20 seconds each; a busy machine takes ten times that
 @pytest.mark.parametrize("case", CASES)
 def test_sampled_sequences_follow_the_targets_law(case: str) -> None:
-    name, options, settings = CASES[case]
+    options, settings, length = CASES[case]
     target, draft = FakeModel(4, seed=1), FakeModel(4, seed=2)
-    law = sequence_law(target, 3, settings["temperature"], int(settings.get("top_k", 0)), settings.get("top_p", 1.0))
+    law = sequence_law(target, length, settings["temperature"], settings.get("top_k", 0), settings.get("top_p", 1.0))
     assert sum(law.values()) == pytest.approx(1.0)
-    decoder = build_decoder(name, target, draft, **options)
+    decoder = build_decoder("sd", target, draft, **options)
     assert chi_square_p(decoder, law, **settings) > FALSE_ALARM_RATE
 
 
@@ -117,7 +121,8 @@ class _WrongSpeculativeDecoding(PairDecoder):
 def test_the_sampling_oracle_fails_for_a_verifier_that_is_wrong_on_purpose() -> None:
     target, draft = FakeModel(4, seed=1), FakeModel(4, seed=2)
     wrong = _WrongSpeculativeDecoding(target, draft, _WrongSpeculativeDecoding.Options(gamma=2))
-    assert chi_square_p(wrong, sequence_law(target, 3, 1.0, 0, 1.0), temperature=1.0) < FALSE_ALARM_RATE
+    law = sequence_law(target, 3, 1.0, 0, 1.0)
+    assert chi_square_p(wrong, law, draws=10_000, temperature=1.0) < FALSE_ALARM_RATE
 
 
 def test_ar_is_the_loop_with_nothing_drafted() -> None:
