@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from specbench_s2d.errors import RunFolderError, UserError
-from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.models.chat import ChatTemplate
+from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.training.card import DATA_LICENCES, FACTS, data_summary, training_facts, write_card
 from specbench_s2d.training.checkpoint import CHECKPOINT, LOG, writing
 from specbench_s2d.training.data import Encoded, encode_chats, held_out_by_suite, pack, read_chats
