@@ -31,17 +31,39 @@ _LEAN_ROPES = frozenset({"default", "linear", "llama3", "yarn"})
 _LEAN_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 
+class _Norm:
+    """RMSNorm: x / sqrt(mean(x^2) + eps) * weight.
+
+    On a CPU in float32, torch runs its own as a chain of small operations; the same as norm and hypot takes half the
+    time, for sqrt(sum(x^2) + eps * D) is the hypotenuse of |x| and sqrt(eps * D).
+    """
+
+    def __init__(self, weight_D: Tensor, eps: float) -> None:
+        self.weight_D, self._eps = weight_D, eps
+        width = weight_D.shape[0]
+        self._lean = weight_D.device.type == "cpu" and weight_D.dtype == torch.float32
+        self._scaled_D = weight_D * width**0.5
+        self._floor = torch.tensor((eps * width) ** 0.5, device=weight_D.device, dtype=weight_D.dtype)
+
+    def __call__(self, rows_TD: Tensor) -> Tensor:
+        if not self._lean:
+            return F.rms_norm(rows_TD, self.weight_D.shape, self.weight_D, self._eps)
+        length_T1: Tensor = torch.linalg.vector_norm(rows_TD, 2, -1, keepdim=True)
+        scaled_TD: Tensor = rows_TD * self._scaled_D
+        return scaled_TD.div_(torch.hypot(length_T1, self._floor))
+
+
 @dataclass(frozen=True)
 class _Layer:
     """One layer's weights; projections are transposed views, (in, out), as `addmm` takes them."""
 
-    attention_norm_D: Tensor
+    attention_norm: _Norm
     qkv_DA: Tensor
     qkv_bias_A: Tensor | None
     out_AD: Tensor
-    q_norm_C: Tensor | None
-    k_norm_C: Tensor | None
-    mlp_norm_D: Tensor
+    q_norm: _Norm | None
+    k_norm: _Norm | None
+    mlp_norm: _Norm
     gate_up_DF: Tensor
     down_FD: Tensor
 
@@ -88,10 +110,10 @@ class LlamaModel(LanguageModel):
         self._scale, self._eps = self._head_width**-0.5, config.rms_norm_eps
         weights = _checked_shapes(weights, identity.name, config, self._head_width)
         self._embedding_VD = weights("model.embed_tokens.weight")
-        self._norm_D = weights("model.norm.weight")
+        self._norm = _Norm(weights("model.norm.weight"), self._eps)
         head_VD = self._embedding_VD if config.tie_word_embeddings else weights("lm_head.weight")
         self._head_DV = head_VD.t()
-        self._layers = [_load_layer(weights, i, config.model_type) for i in range(self.depth)]
+        self._layers = [_load_layer(weights, i, config.model_type, self._eps) for i in range(self.depth)]
         self._cos_SC, self._sin_SC = _rotary_tables(config, self.context, device, dtype)
         self._cache = KVCache(self.depth, self._kv_heads, self._head_width, self.context, device, dtype)
 
@@ -134,7 +156,7 @@ class LlamaModel(LanguageModel):
 
     @torch.inference_mode()
     def head(self, hidden_BTD: Tensor) -> Tensor:
-        normed_TD = F.rms_norm(hidden_BTD[0], (self.width,), self._norm_D, self._eps)
+        normed_TD = self._norm(hidden_BTD[0])
         return torch.mm(normed_TD, self._head_DV)[None].float()
 
     def rollback(self, length: int) -> None:
@@ -146,36 +168,37 @@ class LlamaModel(LanguageModel):
 
     @property
     def parameter_bytes(self) -> int:
-        tensors = [self._embedding_VD, self._norm_D, *(t for layer in self._layers for t in vars(layer).values())]
+        parts = [self._norm, *(part for layer in self._layers for part in vars(layer).values())]
+        tensors = [self._embedding_VD, *(part.weight_D if isinstance(part, _Norm) else part for part in parts)]
         if self._head_DV.data_ptr() != self._embedding_VD.data_ptr():
             tensors.append(self._head_DV)
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
     def _visibility(self, start: int, new: int, mask: Tensor | None) -> Tensor | None:
         """Additive mask (T, S + T): 0 where a new position sees, -inf where not; None for all or plain causal."""
-        if mask is None and (new == 1 or start == 0):
+        narrow = new <= _NARROW
+        if mask is None and (new == 1 or (start == 0 and not narrow)):
             return None
         seen_TS = torch.zeros(new, start + new, device=self.device, dtype=self.dtype)
         hidden_TT = ~mask if mask is not None else torch.ones(new, new, device=self.device, dtype=torch.bool).triu(1)
         seen_TS[:, start:].masked_fill_(hidden_TT, float("-inf"))
-        return seen_TS
+        # The narrow path lays the heads of a group out as rows of their own.
+        return seen_TS.repeat_interleave(self._heads // self._kv_heads, 0) if narrow else seen_TS
 
     def _attend(
         self, index: int, hidden_TD: Tensor, start: int, cos_T1C: Tensor, sin_T1C: Tensor, seen_TS: Tensor | None
     ) -> Tensor:
         layer, heads, kv_heads = self._layers[index], self._heads, self._kv_heads
         new = hidden_TD.shape[0]
-        normed_TD = F.rms_norm(hidden_TD, (self.width,), layer.attention_norm_D, self._eps)
+        normed_TD = layer.attention_norm(hidden_TD)
         if layer.qkv_bias_A is None:
             qkv_TA = torch.mm(normed_TD, layer.qkv_DA)
         else:
             qkv_TA = torch.addmm(layer.qkv_bias_A, normed_TD, layer.qkv_DA)
         qkv_THC = qkv_TA.view(new, heads + 2 * kv_heads, self._head_width)
         qk_THC = qkv_THC[:, : heads + kv_heads]
-        if layer.q_norm_C is not None and layer.k_norm_C is not None:
-            q_THC = F.rms_norm(qk_THC[:, :heads], (self._head_width,), layer.q_norm_C, self._eps)
-            k_TKC = F.rms_norm(qk_THC[:, heads:], (self._head_width,), layer.k_norm_C, self._eps)
-            qk_THC = torch.cat((q_THC, k_TKC), dim=1)
+        if layer.q_norm is not None and layer.k_norm is not None:
+            qk_THC = torch.cat((layer.q_norm(qk_THC[:, :heads]), layer.k_norm(qk_THC[:, heads:])), dim=1)
         # Rotate halves: x * cos + swap(x) * sin, the sign of the first half folded into the sine table.
         qk_THC = torch.addcmul(qk_THC * cos_T1C, qk_THC.roll(self._head_width // 2, -1), sin_T1C)
         end = start + new
@@ -198,23 +221,17 @@ class LlamaModel(LanguageModel):
                 enable_gqa=heads != keys_KSC.shape[0],
             )[0]
             return mixed_HTC.transpose(0, 1).reshape(new, heads * width)
-        kv_heads, seen = keys_KSC.shape[0], keys_KSC.shape[1]
+        kv_heads = keys_KSC.shape[0]
         group = heads // kv_heads
         q_KRC = q_THC.view(new, kv_heads, group, width).transpose(0, 1).reshape(kv_heads, new * group, width)
-        scores_KRS = torch.bmm(q_KRC, keys_KSC.transpose(1, 2)).mul_(self._scale)
-        if seen_TS is None and new > 1:
-            seen_TS = self._causal(new)
-        if seen_TS is not None:
-            scores_KRS.view(kv_heads, new, group, seen).add_(seen_TS[:, None])
-        # `.contiguous()` on the cached values would copy them; bmm takes their strides as they are.
+        # One product scales, masks and multiplies; with beta 0 what it would add is not read.
+        added, beta = (q_KRC.new_empty(1), 0) if seen_TS is None else (seen_TS, 1)
+        scores_KRS = torch.baddbmm(added, q_KRC, keys_KSC.transpose(1, 2), beta=beta, alpha=self._scale)
         mixed_KRC = torch.bmm(torch.softmax(scores_KRS, dim=-1), values_KSC)
         return mixed_KRC.view(kv_heads, new, group, width).transpose(0, 1).reshape(new, heads * width)
 
-    def _causal(self, new: int) -> Tensor:
-        return torch.full((new, new), float("-inf"), device=self.device, dtype=self.dtype).triu(1)
-
     def _feed_forward(self, layer: _Layer, hidden_TD: Tensor) -> Tensor:
-        normed_TD = F.rms_norm(hidden_TD, (self.width,), layer.mlp_norm_D, self._eps)
+        normed_TD = layer.mlp_norm(hidden_TD)
         gate_TF, up_TF = torch.mm(normed_TD, layer.gate_up_DF).chunk(2, dim=-1)
         return torch.addmm(hidden_TD, F.silu(gate_TF).mul_(up_TF), layer.down_FD)
 
@@ -239,20 +256,20 @@ def _checked_shapes(weights: Weights, name: str, config: Any, head_width: int) -
     return read
 
 
-def _load_layer(weights: Weights, index: int, model_type: str) -> _Layer:
+def _load_layer(weights: Weights, index: int, model_type: str, eps: float) -> _Layer:
     prefix = f"model.layers.{index}."
     attention, mlp = prefix + "self_attn.", prefix + "mlp."
     biased, normed = model_type == "qwen2", model_type == "qwen3"
     qkv_AD = torch.cat([weights(f"{attention}{part}_proj.weight") for part in "qkv"])
     gate_up_FD = torch.cat([weights(f"{mlp}{part}_proj.weight") for part in ("gate", "up")])
     return _Layer(
-        attention_norm_D=weights(prefix + "input_layernorm.weight"),
+        attention_norm=_Norm(weights(prefix + "input_layernorm.weight"), eps),
         qkv_DA=qkv_AD.t(),
         qkv_bias_A=torch.cat([weights(f"{attention}{part}_proj.bias") for part in "qkv"]) if biased else None,
         out_AD=weights(attention + "o_proj.weight").t(),
-        q_norm_C=weights(attention + "q_norm.weight") if normed else None,
-        k_norm_C=weights(attention + "k_norm.weight") if normed else None,
-        mlp_norm_D=weights(prefix + "post_attention_layernorm.weight"),
+        q_norm=_Norm(weights(attention + "q_norm.weight"), eps) if normed else None,
+        k_norm=_Norm(weights(attention + "k_norm.weight"), eps) if normed else None,
+        mlp_norm=_Norm(weights(prefix + "post_attention_layernorm.weight"), eps),
         gate_up_DF=gate_up_FD.t(),
         down_FD=weights(mlp + "down_proj.weight").t(),
     )
