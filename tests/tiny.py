@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 
 from specbench_s2d.training.data import Chat
 from specbench_s2d.training.surgery import cut_layers
-from specbench_s2d.training.tokenizer import save_tokenizer, train_tokenizer
+from specbench_s2d.training.tokenizer import train_tokenizer
 
 CONTEXT = 4096
 _SENTENCES = (
@@ -61,4 +61,4 @@ def _random_llama(tokenizer: PreTrainedTokenizerFast, layers: int, seed: int) ->
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     model.save_pretrained(str(out))
-    save_tokenizer(tokenizer, out)
+    tokenizer.save_pretrained(str(out))
