@@ -104,7 +104,7 @@ class _Run:
         self._plan, self._store, self._watch = plan, store, watch
         self._run_id = str(store.manifest["run_id"])
         kept = store.records()
-        self._held = {r.key: r for r in kept if not (retry_failed and r.status == "failed")}
+        self._held = {r.key: r for r in kept if not (retry_failed and _failed(r))}
         self._already, self._started = len(self._held), time.monotonic()
         self.targets: dict[str, Any] = dict(store.manifest.get("targets", {}))
 
@@ -201,6 +201,11 @@ class _Run:
         done = len(self._held) - self._already
         elapsed = time.monotonic() - self._started
         return elapsed / done * (self._plan.cells - len(self._held)) if done else None
+
+
+def _failed(record: Record) -> bool:
+    """Whether a retry should run the record's cell again: it failed, or it had no answer to build on."""
+    return record.status == "failed" or record.error == ANOTHER_TURN_FAILED
 
 
 def _now() -> str:

@@ -92,13 +92,6 @@ def _stoppable(out: Path) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _quiet() -> None:
-    """Keep transformers' own progress bars out of ours."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-
-
 @app.command()
 def tokenizer(
     data: Data,
@@ -175,7 +168,6 @@ def _train(start: Start, words: str, data: list[str], spec: TrainSpec, out: Path
     from specbench_s2d.training.jobs import Corpus, check_out, train_model
     from specbench_s2d.training.start import load_tokenizer
 
-    _quiet()
     command = _as_typed()
     check_out(out)
     with _stoppable(out), Watch(console) as watch:
@@ -196,7 +188,6 @@ def demo(
     """Train the whole demo family: tokenizer, three targets, drafts."""
     from specbench_s2d.training.demo import train_family
 
-    _quiet()
     command = _as_typed()
     with _stoppable(out), Watch(console) as watch:
         trained = train_family(data, out, only or [], scale, device, command, watch.announce, watch)

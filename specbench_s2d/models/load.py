@@ -21,10 +21,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def default_device() -> str:
+    """`cuda` if there is one, else `cpu`."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def default_dtype(device: str) -> str:
+    """`float32` on a CPU, `bfloat16` elsewhere."""
     return "float32" if device == "cpu" else "bfloat16"
 
 
@@ -124,10 +126,18 @@ def _read_tokenizer(found: Checkpoint, trust: bool) -> PreTrainedTokenizerBase:
         raise ModelError(f"{found.name}: its tokenizer cannot be read ({_first_line(error)}).") from error
 
 
+def hide_progress_bars() -> None:
+    """Keep transformers' own progress bars out of ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def _read_whole(found: Checkpoint, place: torch.device, dtype: torch.dtype, trust: bool) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    hide_progress_bars()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(found.folder), dtype=dtype, use_safetensors=True, trust_remote_code=trust, output_loading_info=True

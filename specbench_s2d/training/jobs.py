@@ -16,6 +16,7 @@ import torch
 
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.models.chat import ChatTemplate
+from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.training.card import DATA_LICENCES, FACTS, data_summary, training_facts, write_card
 from specbench_s2d.training.checkpoint import CHECKPOINT, LOG, writing
 from specbench_s2d.training.data import Encoded, encode_chats, held_out_by_suite, pack, read_chats
@@ -92,6 +93,7 @@ def train_model(
     tokenizer's own by default, else Vicuna's), `finish` may change the trained model or its configuration before it
     is saved, `licence` is the card's sentence on it. Raises `RunFolderError` when `out` already holds a model.
     """
+    hide_progress_bars()
     check_out(out)
     check_device(spec.device)
     chat = ChatTemplate.choose(tokenizer, template)
