@@ -90,10 +90,10 @@ def test_bfloat16_stays_near_float32(tiny_models: Path, lean: bool) -> None:
     assert len(build_decoder("ar", rough).generate([5, 6, 7], max_new_tokens=5, ignore_eos=True).ids) == 5
 
 
-def test_prompting_is_known_without_the_weights(broken: Path) -> None:
+def test_an_outline_is_known_without_the_weights(broken: Path) -> None:
     (broken / "model.safetensors").write_bytes(b"not weights")
     outline = read_outline(str(broken))
-    assert (outline.context, outline.vocabulary) == (4096, len(outline.tokenizer))
+    assert (outline.name, outline.vocabulary, outline.context) == ("broken", len(outline.tokenizer), 4096)
     assert outline.tokenizer.decode(outline.tokenizer.encode(PROMPT)) == PROMPT
 
 
@@ -184,12 +184,15 @@ def test_an_unknown_name_is_refused_with_the_nearest(tiny_models: Path, monkeypa
 
 def test_a_pair_of_one_family_is_accepted(tiny_models: Path) -> None:
     check_pair(load(tiny_models / "tiny-target"), load(tiny_models / "tiny-draft"))
+    check_pair(read_outline(str(tiny_models / "tiny-target")), read_outline(str(tiny_models / "tiny-draft")))
 
 
 def test_vocabularies_of_different_sizes_are_refused(tiny_models: Path) -> None:
     target, other = load(tiny_models / "tiny-target"), load(tiny_models / "tiny-other")
     with refused(ModelError, "tiny-target", "tiny-other", f"{target.vocabulary}", f"{other.vocabulary}"):
         check_pair(target, other)
+    with refused(ModelError, "tiny-target", "tiny-other"):
+        check_pair(read_outline(str(tiny_models / "tiny-target")), read_outline(str(tiny_models / "tiny-other")))
     with refused(ModelError, "tiny-target", "tiny-other"):
         build_decoder("sd", target, other)
 
