@@ -112,9 +112,14 @@ def build_decoder(decoder: str, target: LanguageModel, draft: LanguageModel | No
     if ":" in decoder and options:
         raise UserError(f"build_decoder({decoder!r}, …): give options in the string or as keywords, not both.")
     spec = parse_decoder(decoder) if ":" in decoder else make_spec(decoder, options)
-    if spec.draft and draft is not None and draft.name != spec.draft:
+    if spec.draft and draft is not None and not _names(spec.draft, draft):
         raise UserError(f"decoder {spec.label!r} names draft {spec.draft!r}, but {draft.name!r} was given.")
     return spec.build(target, draft)
+
+
+def _names(given: str, model: LanguageModel) -> bool:
+    """Whether `given` (a name, a folder, or a hub id with or without a revision) can mean `model`."""
+    return model.name in (given, given.partition("@")[0], given.rstrip("/").rpartition("/")[2])
 
 
 def _text(value: Any) -> str:

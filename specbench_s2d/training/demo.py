@@ -67,7 +67,7 @@ class Member:
 
 FAMILY = (
     Member("demo-s", "new", 6_000_000, 8),
-    Member("demo-draft-sft", "cut", 3_000_000, 4, source="demo-s", loss_on="answers", learning_rate=6e-3, seed=3),
+    Member("demo-draft-sft", "cut", 5_000_000, 4, source="demo-s", loss_on="answers", learning_rate=6e-3, seed=3),
     Member("demo-m", "grow", 3_000_000, 12, source="demo-s", learning_rate=6e-3, seed=1),
     Member("demo-tiny", "new", 3_000_000, 2, width=128, feed_forward=352, seed=4),
     Member("demo-l", "grow", 1_500_000, 20, source="demo-m", learning_rate=6e-3, seed=2),

@@ -147,3 +147,9 @@ def test_every_registered_part_is_described() -> None:
     assert "gamma=5" in rows["decoder", "sd"]["options"]
     assert rows["decoder", "ar"]["options"] == "none"
     assert all(row["what"] for row in rows.values())
+
+
+@pytest.mark.parametrize("given", ["fake-1", "some/folder/fake-1", "some/folder/fake-1/", "fake-1@main"])
+def test_a_named_draft_may_be_given_as_name_folder_or_revision(given: str) -> None:
+    decoder = build_decoder(f"sd:draft={given}", FakeModel(seed=0), FakeModel(seed=1))
+    assert decoder.draft is not None and decoder.draft.name == "fake-1"
