@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.bench.lanes import Bench, blank_record, prompts_for
 from specbench_s2d.bench.plan import BASELINE, Cell, Lane, Plan
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.records import SCHEMA_VERSION, Record
+from specbench_s2d.bench.session import Session, blank_record, prompts_for
 from specbench_s2d.bench.store import RunStore
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.measure.environment import environment
@@ -33,6 +33,8 @@ class Event:
 
 
 Watcher = Callable[[Event], None]
+Fresh = tuple[Record, Prompt | None]
+"""A record just made, and the prompt it answers where there is something to score."""
 
 
 @dataclass(frozen=True)
@@ -117,19 +119,19 @@ class _Run:
         if not rounds:
             return
         self.say(f"{target}: loading and warming up")
-        bench = Bench(self._plan, target, self._run_id)
-        self.targets[bench.target.name] = {
-            "forward": bench.target.identity.forward,
-            "revision": bench.target.identity.revision,
-            "weights_sha256": bench.target.identity.weights_sha256,
-            "template": bench.prompts.template.name,
-            "context": bench.prompts.context,
-            "parameter_bytes": bench.target.parameter_bytes,
-            "logit_noise": bench.noise,
+        session = Session(self._plan, target, self._run_id)
+        self.targets[session.target.name] = {
+            "forward": session.target.identity.forward,
+            "revision": session.target.identity.revision,
+            "weights_sha256": session.target.identity.weights_sha256,
+            "template": session.prompts.template.name,
+            "context": session.prompts.context,
+            "parameter_bytes": session.target.parameter_bytes,
+            "logit_noise": session.noise,
         }
         self._store.write_manifest({**self._store.manifest, "targets": self.targets})
         for repeat, question, order in rounds:
-            self._round(bench, target, repeat, question, order)
+            self._round(session, target, repeat, question, order)
 
     def _left(self, target: str, repeat: int, question: Question, order: list[Lane]) -> bool:
         turns = range(len(question.turns))
@@ -137,32 +139,32 @@ class _Run:
             self._plan.cell(target, lane, question, t, repeat).key not in self._held for lane in order for t in turns
         )
 
-    def _round(self, bench: Bench, target: str, repeat: int, question: Question, order: list[Lane]) -> None:
+    def _round(self, session: Session, target: str, repeat: int, question: Question, order: list[Lane]) -> None:
         """Decode one question with every decoder, then score and store what is new in one write."""
-        fresh: list[tuple[Record, Prompt | None]] = []
+        fresh: list[Fresh] = []
         for lane in order:
             cells = [self._plan.cell(target, lane, question, turn, repeat) for turn in range(len(question.turns))]
-            fresh += self._converse(bench, cells, self._baseline_cells(target, repeat, question))
+            fresh += self._converse(session, cells, self._baseline_cells(target, repeat, question))
         baseline = {
             c.turn: self._held[c.key] for c in self._baseline_cells(target, repeat, question) if c.key in self._held
         }
-        scored = [bench.score(r, p, baseline.get(r.turn)) if p else r for r, p in fresh]
-        bench.forget_scores()
+        scored = [session.score(r, p, baseline.get(r.turn)) if p else r for r, p in fresh]
+        session.forget_scores()
         self._store.append(scored)
         self._held.update({record.key: record for record in scored})
         self._watch(Event(None, len(self._held), self._plan.cells, scored, self._seconds_left()))
 
-    def _converse(self, bench: Bench, cells: list[Cell], baseline: list[Cell]) -> list[tuple[Record, Prompt | None]]:
+    def _converse(self, session: Session, cells: list[Cell], baseline: list[Cell]) -> list[Fresh]:
         """All turns of one conversation that are not held yet; each turn builds on the answers before it.
 
         Those are this decoder's own answers, or those of the `baseline` cells where AR's turns are replayed.
         """
-        fresh: list[tuple[Record, Prompt | None]] = []
+        fresh: list[Fresh] = []
         answers: list[str] = []
         for cell in cells:
             record, prompt = self._held.get(cell.key), None
             if record is None:
-                record, prompt = self._decode(bench, cell, answers)
+                record, prompt = self._decode(session, cell, answers)
                 fresh.append((record, prompt))
                 self._held[cell.key] = record
             source = self._held.get(baseline[cell.turn].key) if self._plan.spec.replay_turns == "ar" else record
@@ -172,13 +174,13 @@ class _Run:
             answers.append(source.output_text)
         return fresh
 
-    def _skip(self, later: list[Cell]) -> list[tuple[Record, Prompt | None]]:
+    def _skip(self, later: list[Cell]) -> list[Fresh]:
         left = [cell for cell in later if cell.key not in self._held]
         return [(self._blank(cell, "skipped", ANOTHER_TURN_FAILED), None) for cell in left]
 
-    def _decode(self, bench: Bench, cell: Cell, answers: list[str]) -> tuple[Record, Prompt | None]:
+    def _decode(self, session: Session, cell: Cell, answers: list[str]) -> Fresh:
         try:
-            return bench.decode(cell, answers)
+            return session.decode(cell, answers)
         except PromptTooLongError as error:
             status = "skipped" if self._plan.spec.long_prompts == "skip" else "failed"
             return self._blank(cell, status, str(error)), None

@@ -64,6 +64,11 @@ def _half(name: str, parts: registry.Registry, attribute: str) -> Any:
 def parse_decoder(text: str) -> DecoderSpec:
     """One decoder from `NAME` or `NAME:option=value,option=value`; raises `UserError` in one line."""
     name, _, listed = text.partition(":")
+    if "," in name:
+        raise UserError(
+            f"decoder {text!r}: a decoder with options stands alone; write "
+            f"--decoder {name.rpartition(',')[0]} --decoder {name.rpartition(',')[2]}:{listed}."
+        )
     options: dict[str, Any] = {}
     for item in filter(None, listed.split(",")):
         key, equals, value = item.partition("=")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from specbench_s2d.bench import lanes
+from specbench_s2d.bench import session
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.records import TIMING_FIELDS, Record
 from specbench_s2d.bench.runner import ANOTHER_TURN_FAILED, Event, execute
@@ -91,7 +91,7 @@ def test_a_finished_run_does_nothing_more(
     spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = execute(plan_of(spec), tmp_path / "run").records
-    monkeypatch.setattr(lanes, "load_model", lambda *a, **k: pytest.fail("a finished run loads no model"))
+    monkeypatch.setattr(session, "load_model", lambda *a, **k: pytest.fail("a finished run loads no model"))
     assert execute(plan_of(spec), tmp_path / "run").records == first
 
 
@@ -169,14 +169,14 @@ def test_killed_at_random_moments_every_cell_is_there_once(tiny_models: Path, tm
 def test_a_cell_that_fails_leaves_the_others_ok_and_can_be_retried(
     spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = lanes.Bench.decode
+    decode = session.Session.decode
 
-    def fail_on_sd(self: lanes.Bench, cell: Any, answers: list[str]) -> Any:
+    def fail_on_sd(self: session.Session, cell: Any, answers: list[str]) -> Any:
         if cell.lane.label != "ar" and cell.turn == 0:
             raise torch.OutOfMemoryError("no memory left")
         return decode(self, cell, answers)
 
-    monkeypatch.setattr(lanes.Bench, "decode", fail_on_sd)
+    monkeypatch.setattr(session.Session, "decode", fail_on_sd)
     outcome = execute(plan_of(spec), tmp_path / "run")
     by_status = {(r.label, r.status) for r in outcome.records}
     assert by_status == {("ar", "ok"), ("sd:gamma=3", "failed"), ("sd:gamma=3", "skipped")}
@@ -221,11 +221,11 @@ def test_long_prompts_fail_before_anything_is_loaded_or_are_skipped_or_cut(
 ) -> None:
     long = {**spec, "suite": ["rag", "qa"], "max_new_tokens": 3900}
     with monkeypatch.context() as patch:
-        patch.setattr(lanes, "load_model", lambda *a, **k: pytest.fail("nothing may be loaded"))
+        patch.setattr(session, "load_model", lambda *a, **k: pytest.fail("nothing may be loaded"))
         with pytest.raises(PromptTooLongError, match="--long-prompts skip or truncate"):
             execute(plan_of(long), tmp_path / "fail")
     assert not (tmp_path / "fail").exists()
-    monkeypatch.setattr(lanes.Bench, "_generate", _short_generate(lanes.Bench._generate))
+    monkeypatch.setattr(session.Session, "_generate", _short_generate(session.Session._generate))
     skipped = execute(plan_of(long, long_prompts="skip"), tmp_path / "skip").records
     assert {(r.suite, r.status) for r in skipped} == {("rag", "skipped"), ("qa", "ok")}
     cut = execute(plan_of(long, long_prompts="truncate"), tmp_path / "cut").records
@@ -239,7 +239,7 @@ def _short_generate(generate: Any) -> Any:
 def test_a_draft_of_another_vocabulary_or_an_unknown_template_is_refused_before_anything_is_loaded(
     spec: dict[str, Any], tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "load_model", lambda *a, **k: pytest.fail("nothing may be loaded"))
+    monkeypatch.setattr(session, "load_model", lambda *a, **k: pytest.fail("nothing may be loaded"))
     with pytest.raises(ModelError, match="tiny-target has a vocabulary of 320 ids and draft tiny-other one of 288"):
         execute(plan_of(spec, draft=[str(tiny_models / "tiny-other")]), tmp_path / "run")
     with pytest.raises(UserError, match=r"unknown template 'vicunha'\. Did you mean 'vicuna'"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from specbench_s2d.bench import lanes, runner
+from specbench_s2d.bench import runner, session
 from specbench_s2d.cli.main import main
 
 
@@ -88,16 +88,16 @@ def test_the_same_fields_come_from_a_run_file(grid: list[str], tiny_models: Path
 def test_ctrl_c_leaves_whole_records_and_says_how_to_go_on(
     grid: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, seen = lanes.Bench.decode, []
+    decode, seen = session.Session.decode, []
 
-    def interrupt_later(self: lanes.Bench, cell: object, answers: list[str]) -> object:
+    def interrupt_later(self: session.Session, cell: object, answers: list[str]) -> object:
         seen.append(cell)
         if len(seen) > 2:
             raise KeyboardInterrupt
         return decode(self, cell, answers)  # type: ignore[arg-type]
 
     out = tmp_path / "run"
-    monkeypatch.setattr(lanes.Bench, "decode", interrupt_later)
+    monkeypatch.setattr(session.Session, "decode", interrupt_later)
     assert main([*grid, "--out", str(out)]) == 130
     assert f"go on with the same command and --out {out}" in capsys.readouterr().err
     assert len((out / "records.jsonl").read_text().splitlines()) == 2
@@ -112,7 +112,7 @@ def test_a_failed_cell_makes_the_exit_code_1_and_is_counted(
     def fail(*args: object) -> object:
         raise MemoryError("no memory left")
 
-    monkeypatch.setattr(lanes.Bench, "decode", fail)
+    monkeypatch.setattr(session.Session, "decode", fail)
     assert main([*grid, "--out", str(tmp_path / "run")]) == 1
     assert set(pd.read_csv(tmp_path / "run" / "summary.csv")["failed"]) == {2}
     monkeypatch.undo()

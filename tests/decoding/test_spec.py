@@ -79,6 +79,11 @@ def test_what_cannot_be_parsed_is_refused_in_one_line(text: str, parts: list[str
         parse_decoder(text)
 
 
+def test_options_behind_a_list_of_names_are_refused_with_how_to_write_it() -> None:
+    with refused(UserError, "write --decoder ar --decoder sd:gamma=3"):
+        parse_decoder("ar,sd:gamma=3")
+
+
 def test_an_unknown_decoder_is_an_unknown_name() -> None:
     with refused(UnknownNameError):
         parse_decoder("no-such-decoder")

@@ -39,7 +39,7 @@ def prompts_for(plan: Plan, target: str) -> Prompts:
     return Prompts(template, shared, spec.max_new_tokens or 1, spec.long_prompts)
 
 
-class Bench:
+class Session:
     """A target, its drafts and its decoders on the run's device. Loading and warming up happen here, untimed."""
 
     def __init__(self, plan: Plan, target: str, run_id: str) -> None:
