@@ -55,7 +55,7 @@ class Live:
         """Suite x decoder for the target at work: speed-up so far."""
         target = self._records[-1].target if self._records else self._plan.spec.target[0]
         labels = [lane.label for lane in self._plan.lanes if lane.label != BASELINE]
-        table = Table(title=f"{target}: speed-up over {BASELINE} so far")
+        table = Table(title=f"{target}, speed-up over {BASELINE} so far", title_justify="left", min_width=48)
         table.add_column("suite")
         for label in labels:
             table.add_column(label, justify="right")

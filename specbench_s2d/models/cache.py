@@ -1,4 +1,7 @@
-"""The key-value cache of the lean forward: allocated once, written in place, cut in O(1)."""
+"""The key-value cache of the lean forward: preallocated, written in place, cut in O(1).
+
+Shapes: see `models/base.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ _GROWTH = 512  # positions; a cache is as long as what has been asked of it, rou
 
 
 class KVCache:
-    """Keys and values of all layers: (L, B=1, K, S, C) each.
+    """Keys and values, one pair of (K, S, C) tensors per layer; the batch is 1.
 
     `lengths[l]` counts layer l's positions: layers above an early exit may lag behind those below it.
     """
@@ -17,35 +20,43 @@ class KVCache:
     def __init__(
         self, layers: int, kv_heads: int, head_width: int, limit: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        self._shape = (layers, 1, kv_heads, 0, head_width)
         self._limit = limit
-        self.keys = torch.empty(self._shape, device=device, dtype=dtype)
-        self.values = torch.empty(self._shape, device=device, dtype=dtype)
+        self._empty = torch.empty(kv_heads, 0, head_width, device=device, dtype=dtype)
+        self.layers = [(self._empty, self._empty)] * layers
         self.lengths = [0] * layers
 
     @property
     def capacity(self) -> int:
-        return self.keys.shape[3]
+        """Positions there is room for."""
+        return self.layers[0][0].shape[1]
 
     def reserve(self, length: int) -> None:
         """Make room for `length` positions; what is cached stays. Does nothing when there is room."""
         if length <= self.capacity:
             return
         size = min(self._limit, -(-length // _GROWTH) * _GROWTH)
-        used = max(self.lengths)
-        grown_shape = (*self._shape[:3], size, self._shape[4])
-        for name in ("keys", "values"):
-            old: Tensor = getattr(self, name)
-            grown = torch.zeros(grown_shape, device=old.device, dtype=old.dtype)
-            grown[..., :used, :] = old[..., :used, :]
-            setattr(self, name, grown)
+        self.layers = [(self._grown(keys, size), self._grown(values, size)) for keys, values in self.layers]
+
+    def write(self, layer: int, start: int, keys_TKC: Tensor, values_TKC: Tensor) -> tuple[Tensor, Tensor]:
+        """Store T positions from `start` on; returns all of the layer's keys and values up to there, (K, S, C) each."""
+        keys_KSC, values_KSC = self.layers[layer]
+        new = keys_TKC.shape[0]
+        keys_KSC.narrow(1, start, new).copy_(keys_TKC.transpose(0, 1))
+        values_KSC.narrow(1, start, new).copy_(values_TKC.transpose(0, 1))
+        return keys_KSC.narrow(1, 0, start + new), values_KSC.narrow(1, 0, start + new)
 
     def rollback(self, length: int) -> None:
+        """Forget positions from `length` on, in every layer."""
         self.lengths = [min(length, own) for own in self.lengths]
 
     def keep(self, positions: Tensor, start: int) -> None:
-        source = positions + start
+        """Keep `start + positions` of what lies from `start` on, moved together, in every layer."""
         end = start + len(positions)
-        for cached in (self.keys, self.values):
-            cached[..., start:end, :] = cached.index_select(3, source)
+        for cached_KSC in (tensor for pair in self.layers for tensor in pair):
+            cached_KSC[:, start:end] = cached_KSC.index_select(1, positions + start)
         self.lengths = [end] * len(self.lengths)
+
+    def _grown(self, old_KSC: Tensor, size: int) -> Tensor:
+        grown_KSC = self._empty.new_zeros(old_KSC.shape[0], size, old_KSC.shape[2])
+        grown_KSC[:, : old_KSC.shape[1]] = old_KSC
+        return grown_KSC

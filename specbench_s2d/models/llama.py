@@ -201,11 +201,8 @@ class LlamaModel(LanguageModel):
             qk_THC = torch.cat((layer.q_norm(qk_THC[:, :heads]), layer.k_norm(qk_THC[:, heads:])), dim=1)
         # Rotate halves: x * cos + swap(x) * sin, the sign of the first half folded into the sine table.
         qk_THC = torch.addcmul(qk_THC * cos_T1C, qk_THC.roll(self._head_width // 2, -1), sin_T1C)
-        end = start + new
-        keys_KSC, values_KSC = self._cache.keys[index, 0], self._cache.values[index, 0]
-        keys_KSC[:, start:end] = qk_THC[:, heads:].transpose(0, 1)
-        values_KSC[:, start:end] = qkv_THC[:, heads + kv_heads :].transpose(0, 1)
-        mixed_TA = self._mix(qk_THC[:, :heads], keys_KSC[:, :end], values_KSC[:, :end], seen_TS)
+        keys_KSC, values_KSC = self._cache.write(index, start, qk_THC[:, heads:], qkv_THC[:, heads + kv_heads :])
+        mixed_TA = self._mix(qk_THC[:, :heads], keys_KSC, values_KSC, seen_TS)
         return torch.addmm(hidden_TD, mixed_TA, layer.out_AD)
 
     def _mix(self, q_THC: Tensor, keys_KSC: Tensor, values_KSC: Tensor, seen_TS: Tensor | None) -> Tensor:
