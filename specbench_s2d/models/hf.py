@@ -67,7 +67,8 @@ class TransformersModel(LanguageModel):
             options["position_ids"] = positions[None]
         out = self._model(input_ids=inputs, past_key_values=self._cache, use_cache=True, **options)
         self._length = start + new
-        return out.logits[:, -1:].float() if last_only else out.logits.float()  # type: ignore[no-any-return]
+        logits_BTV: Tensor = out.logits
+        return (logits_BTV[:, -1:] if last_only else logits_BTV).float()
 
     def head(self, hidden_BTD: Tensor) -> Tensor:
         raise ModelError(
