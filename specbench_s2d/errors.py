@@ -6,6 +6,12 @@ import difflib
 from collections.abc import Iterable
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line: its first, or its type's name where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 class UserError(ValueError):
     """Something a person gave cannot be used; the message says what, what is allowed, and what to do."""
 

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from specbench_s2d.analysis.names import LOSSY_NOTE, decoder_title, suite_title
-from specbench_s2d.analysis.stats import BASELINE
 from specbench_s2d.analysis.tidy import OVERALL
+from specbench_s2d.bench.records import BASELINE
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")

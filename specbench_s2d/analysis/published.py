@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.errors import UnknownNameError, UserError, first_line
 from specbench_s2d.resources import data_folder
 
 FILES = ("leaderboard.csv", "papers.csv")
@@ -39,8 +39,7 @@ def read_published(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, encoding="utf-8")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: not a readable CSV file of published figures ({reason}).") from error
+        raise UserError(f"{path}: not a readable CSV file of published figures ({first_line(error)}).") from error
     required = [column for column in COLUMNS if column not in _OPTIONAL]
     absent = [column for column in required if column not in table]
     unknown = [str(column) for column in table if column not in COLUMNS]

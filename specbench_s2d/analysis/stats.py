@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from specbench_s2d.bench.records import Record
 
-BASELINE = "ar"
 RESAMPLES = 10_000
 LEVEL = 0.95
 _BLOCK_DRAWS = 2_000_000  # draws of the bootstrap held in memory at once

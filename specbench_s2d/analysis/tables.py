@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from specbench_s2d.analysis.names import LOSSY_NOTE, decoder_title, suite_title
-from specbench_s2d.analysis.stats import BASELINE, DEFINITIONS
+from specbench_s2d.analysis.stats import DEFINITIONS
 from specbench_s2d.analysis.tidy import OVERALL, QUALITY
+from specbench_s2d.bench.records import BASELINE
 
 NOTHING = "–"
 Row = dict[str, Any]

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from specbench_s2d.analysis import stats
-from specbench_s2d.analysis.stats import BASELINE, RESAMPLES, Interval, Measure
-from specbench_s2d.bench.records import Record
+from specbench_s2d.analysis.stats import RESAMPLES, Interval, Measure
+from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.config import SUITES
 
 OVERALL = "overall"

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from specbench_s2d.bench.records import BASELINE
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.checkpoint import Checkpoint, find_checkpoint
 from specbench_s2d.models.load import check_device, default_device, default_dtype
 from specbench_s2d.suites import Question, QuestionSet, load_questions
-
-BASELINE = "ar"
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a run will do, in order: targets, then repeats, then questions, then decoders in a drawn order."""
+    """Everything a run will do, in order: targets, then repeats, then questions, then decoders in a drawn order.
+
+    `checkpoints` and `weights` (their hashes) are keyed by what the person called each model.
+    """
 
     spec: RunSpec
     lanes: tuple[Lane, ...]
     questions: QuestionSet
     checkpoints: dict[str, Checkpoint]
+    weights: dict[str, str]
     settings: dict[str, Any]
 
     @property
@@ -69,7 +72,7 @@ class Plan:
             "drafts": [self._draft_name(lane) for lane in self.lanes],
             "repeats": self.spec.repeats,
             "questions": self.questions.hashes,
-            "weights": {found.name: found.sha256() for found in self.checkpoints.values()},
+            "weights": {found.name: self.weights[given] for given, found in self.checkpoints.items()},
         }
 
     def rounds(self, target: str) -> Iterator[tuple[int, Question, list[Lane]]]:
@@ -88,8 +91,8 @@ class Plan:
 
     def cell(self, target: str, lane: Lane, question: Question, turn: int, repeat: int) -> Cell:
         weights = {
-            "target": self.checkpoints[target].sha256(),
-            "draft": self.checkpoints[lane.draft].sha256() if lane.draft else None,
+            "target": self.weights[target],
+            "draft": self.weights[lane.draft] if lane.draft else None,
         }
         defining = {
             "settings": self.settings,
@@ -127,7 +130,8 @@ def make_plan(spec: RunSpec) -> Plan:
     questions = load_questions(spec.questions or "embedded", spec.suite, spec.limit)
     checkpoints |= {lane.draft: find_checkpoint(lane.draft) for lane in lanes if lane.draft}
     _refuse_namesakes(checkpoints)
-    return Plan(spec, lanes, questions, checkpoints, _settings(spec))
+    weights = {given: found.sha256() for given, found in checkpoints.items()}
+    return Plan(spec, lanes, questions, checkpoints, weights, _settings(spec))
 
 
 def _refuse_namesakes(checkpoints: dict[str, Checkpoint]) -> None:

@@ -10,6 +10,8 @@ from specbench_s2d.errors import RecordSchemaError
 from specbench_s2d.measure.divergence import Divergence
 
 SCHEMA_VERSION = 1
+BASELINE = "ar"
+"""The label that every speed-up and every audit of a run is against."""
 
 
 class Record(BaseModel):

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.bench.plan import BASELINE, Cell, Lane, Plan
-from specbench_s2d.bench.prompts import Prompt
-from specbench_s2d.bench.records import SCHEMA_VERSION, Record
+from specbench_s2d.bench.plan import Cell, Lane, Plan
+from specbench_s2d.bench.prompts import Prompt, Prompts
+from specbench_s2d.bench.records import BASELINE, SCHEMA_VERSION, Record
 from specbench_s2d.bench.session import Session, blank_record, prompts_for
 from specbench_s2d.bench.store import RunStore
 from specbench_s2d.errors import PromptTooLongError, UserError
@@ -58,10 +58,9 @@ def execute(plan: Plan, folder: Path, watch: Watcher = lambda event: None, retry
 
     Raises `UserError` before anything is timed when a prompt cannot fit or the folder holds another run.
     """
-    for target in plan.spec.target:
-        check_prompts(plan, target)
+    prompts = {target: checked_prompts(plan, target) for target in plan.spec.target}
     with RunStore(folder, new_manifest(plan, folder.name)) as store:
-        run = _Run(plan, store, watch, retry_failed)
+        run = _Run(plan, prompts, store, watch, retry_failed)
         if store.repaired:
             run.say(f"repaired {folder}: a torn last line of {store.repaired} bytes was cut off; its cell runs again.")
         for target in plan.spec.target:
@@ -71,12 +70,13 @@ def execute(plan: Plan, folder: Path, watch: Watcher = lambda event: None, retry
         return Outcome(folder, store.records())
 
 
-def check_prompts(plan: Plan, target: str) -> None:
+def checked_prompts(plan: Plan, target: str) -> Prompts:
     """Template, drafts and, with `--long-prompts fail`, the length of every prompt: before anything is loaded."""
     prompts = prompts_for(plan, target)
     if plan.spec.long_prompts == "fail":
         for question in plan.questions:
             prompts.check(question)
+    return prompts
 
 
 def new_manifest(plan: Plan, run_id: str) -> dict[str, Any]:
@@ -102,8 +102,10 @@ def new_manifest(plan: Plan, run_id: str) -> dict[str, Any]:
 
 
 class _Run:
-    def __init__(self, plan: Plan, store: RunStore, watch: Watcher, retry_failed: bool) -> None:
-        self._plan, self._store, self._watch = plan, store, watch
+    def __init__(
+        self, plan: Plan, prompts: dict[str, Prompts], store: RunStore, watch: Watcher, retry_failed: bool
+    ) -> None:
+        self._plan, self._prompts, self._store, self._watch = plan, prompts, store, watch
         self._run_id = str(store.manifest["run_id"])
         kept = store.records()
         self._held = {r.key: r for r in kept if not (retry_failed and _failed(r))}
@@ -119,7 +121,7 @@ class _Run:
         if not rounds:
             return
         self.say(f"{target}: loading and warming up")
-        session = Session(self._plan, target, self._run_id)
+        session = Session(self._plan, target, self._run_id, self._prompts[target])
         self.targets[session.target.name] = {
             "forward": session.target.identity.forward,
             "revision": session.target.identity.revision,
@@ -141,13 +143,13 @@ class _Run:
 
     def _round(self, session: Session, target: str, repeat: int, question: Question, order: list[Lane]) -> None:
         """Decode one question with every decoder, then score and store what is new in one write."""
-        fresh: list[Fresh] = []
-        for lane in order:
-            cells = [self._plan.cell(target, lane, question, turn, repeat) for turn in range(len(question.turns))]
-            fresh += self._converse(session, cells, self._baseline_cells(target, repeat, question))
-        baseline = {
-            c.turn: self._held[c.key] for c in self._baseline_cells(target, repeat, question) if c.key in self._held
+        cells = {
+            lane.label: [self._plan.cell(target, lane, question, turn, repeat) for turn in range(len(question.turns))]
+            for lane in order
         }
+        of_ar = cells.get(BASELINE, [])
+        fresh = [made for lane in order for made in self._converse(session, cells[lane.label], of_ar)]
+        baseline = {cell.turn: self._held[cell.key] for cell in of_ar if cell.key in self._held}
         scored = [session.score(r, p, baseline.get(r.turn)) if p else r for r, p in fresh]
         session.forget_scores()
         self._store.append(scored)
@@ -188,13 +190,6 @@ class _Run:
             raise
         except Exception as error:  # out of memory, a kernel that fails: this cell fails, the run goes on
             return self._blank(cell, "failed", f"{type(error).__name__}: {error}"), None
-
-    def _baseline_cells(self, target: str, repeat: int, question: Question) -> list[Cell]:
-        """AR's cells of a conversation, one per turn; none when the run has no AR."""
-        lane = next((lane for lane in self._plan.lanes if lane.label == BASELINE), None)
-        if lane is None:
-            return []
-        return [self._plan.cell(target, lane, question, turn, repeat) for turn in range(len(question.turns))]
 
     def _blank(self, cell: Cell, status: str, error: str) -> Record:
         return blank_record(cell, self._run_id, self._plan.spec, status, error)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from specbench_s2d.bench.plan import BASELINE, Cell, Plan
+from specbench_s2d.bench.plan import Cell, Plan
 from specbench_s2d.bench.prompts import Prompt, Prompts
-from specbench_s2d.bench.records import Record
+from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.decoding.types import Generation
@@ -42,9 +42,8 @@ def prompts_for(plan: Plan, target: str) -> Prompts:
 class Session:
     """A target, its drafts and its decoders on the run's device. Loading and warming up happen here, untimed."""
 
-    def __init__(self, plan: Plan, target: str, run_id: str) -> None:
-        self._spec, self._run_id = plan.spec, run_id
-        self.prompts = prompts_for(plan, target)
+    def __init__(self, plan: Plan, target: str, run_id: str, prompts: Prompts) -> None:
+        self._spec, self._run_id, self.prompts = plan.spec, run_id, prompts
         self.target = self._load(target)
         drafts = {name: self._load(name) for name in {lane.draft for lane in plan.lanes} if name}
         self._decoders: dict[str, Decoder] = {

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from specbench_s2d.bench.records import SCHEMA_VERSION, Record, parse_record
-from specbench_s2d.errors import RecordSchemaError, RunFolderError
+from specbench_s2d.errors import RecordSchemaError, RunFolderError, first_line
 
 RECORDS = "records.jsonl"
 MANIFEST = "manifest.json"
@@ -168,4 +168,4 @@ def _first(error: Exception) -> str:
     if isinstance(error, ValidationError):
         problem = error.errors()[0]
         return f"{'.'.join(str(p) for p in problem['loc'])}: {problem['msg']}"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return first_line(error)

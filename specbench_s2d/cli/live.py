@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from specbench_s2d.analysis import stats
-from specbench_s2d.bench.plan import BASELINE, Plan
-from specbench_s2d.bench.records import Record
+from specbench_s2d.bench.plan import Plan
+from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.bench.runner import Event
 
 _PLAIN_EVERY_S = 10.0

@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
 from specbench_s2d.cli import lists, report, run, suites, train
-from specbench_s2d.errors import UserError
+from specbench_s2d.errors import UserError, first_line
 
 app = typer.Typer(
     name="specbench-s2d",
@@ -65,9 +65,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, OSError):
         _complain(f"{error.filename or 'a file'}: {error.strerror or error}.")
         return 2
-    _complain(
-        f"unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} (--debug shows where)."
-    )
+    _complain(f"unexpected {type(error).__name__}: {first_line(error)} (--debug shows where).")
     return 2
 
 

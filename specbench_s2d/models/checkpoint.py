@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from specbench_s2d.errors import ModelError, UnknownNameError
+from specbench_s2d.errors import ModelError, UnknownNameError, first_line
 from specbench_s2d.resources import demo_folder
 
 if TYPE_CHECKING:
@@ -105,9 +105,8 @@ def _download(hub_id: str, revision: str | None) -> Checkpoint:
     except HFValidationError:
         raise UnknownNameError.of("model", hub_id, demo_names(), "Or a folder, or a hub id owner/name.") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"{hub_id}: not in the local cache and the hub cannot be reached ({first[:160]}); "
+            f"{hub_id}: not in the local cache and the hub cannot be reached ({first_line(error)[:160]}); "
             f"download it where there is a network, or give a folder. Demo models: {', '.join(demo_names())}."
         ) from error
     return Checkpoint(hub_id, folder, revision=folder.name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from specbench_s2d.errors import ModelError, UserError
+from specbench_s2d.errors import ModelError, UserError, first_line
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.checkpoint import Checkpoint, eos_ids, find_checkpoint, lacks, tensor_reader
 from specbench_s2d.models.hf import TransformersModel
@@ -114,7 +114,7 @@ def _read_config(found: Checkpoint, trust: bool) -> Any:
     try:
         return AutoConfig.from_pretrained(str(found.folder), trust_remote_code=trust)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{found.name}: its config cannot be read ({_first_line(error)}).") from error
+        raise ModelError(f"{found.name}: its config cannot be read ({first_line(error)[:200]}).") from error
 
 
 def _read_tokenizer(found: Checkpoint, trust: bool) -> PreTrainedTokenizerBase:
@@ -123,7 +123,7 @@ def _read_tokenizer(found: Checkpoint, trust: bool) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(str(found.folder), trust_remote_code=trust)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"{found.name}: its tokenizer cannot be read ({_first_line(error)}).") from error
+        raise ModelError(f"{found.name}: its tokenizer cannot be read ({first_line(error)[:200]}).") from error
 
 
 def hide_progress_bars() -> None:
@@ -143,15 +143,11 @@ def _read_whole(found: Checkpoint, place: torch.device, dtype: torch.dtype, trus
             str(found.folder), dtype=dtype, use_safetensors=True, trust_remote_code=trust, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{found.name}: transformers cannot load it ({_first_line(error)}).") from error
+        raise ModelError(f"{found.name}: transformers cannot load it ({first_line(error)[:200]}).") from error
     model, info = loaded
     if info["missing_keys"]:  # transformers would go on with random numbers in their place
         raise lacks(found, sorted(info["missing_keys"])[0])
     return model.to(place)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
 def check_pair(target: Numbering, draft: Numbering) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
-from specbench_s2d.errors import RunFolderError
+from specbench_s2d.errors import RunFolderError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,7 +31,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise RunFolderError(
             f"{folder} cannot be written ({reason}). What was saved before is whole: make room or grant access and "
             "give the same command to go on, or give another --out."
@@ -67,7 +67,7 @@ def _save(state: dict[str, Any], file: Any) -> None:
     try:
         torch.save(state, file)
     except RuntimeError as error:  # torch's zip writer hides the OSError of a full disk in one
-        raise OSError(None, f"the checkpoint could not be written: {str(error).splitlines()[0]}") from error
+        raise OSError(None, f"the checkpoint could not be written: {first_line(error)}") from error
 
 
 def load_checkpoint(out: Path, identity: dict[str, Any], device: str) -> dict[str, Any] | None:

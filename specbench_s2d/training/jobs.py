@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from specbench_s2d.errors import RunFolderError, UserError
+from specbench_s2d.errors import RunFolderError, UserError, first_line
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.training.card import DATA_LICENCES, FACTS, data_summary, training_facts, write_card
@@ -70,8 +70,7 @@ def check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device {device}: not usable here ({reason}); cpu always is.") from error
+        raise UserError(f"--device {device}: not usable here ({first_line(error)}); cpu always is.") from error
 
 
 def train_model(

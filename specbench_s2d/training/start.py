@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from safetensors import SafetensorError
 
-from specbench_s2d.errors import ModelError, UnknownNameError, UserError
+from specbench_s2d.errors import ModelError, UnknownNameError, UserError, first_line
+from specbench_s2d.models.checkpoint import demo_names
 from specbench_s2d.resources import demo_folder
 from specbench_s2d.training.surgery import cut_layers, grow_layers
 
@@ -85,8 +86,7 @@ def resolve_source(name: str) -> str:
     if name.startswith("demo-"):
         if (demo_folder() / name / "config.json").is_file():
             return str(demo_folder() / name)
-        known = [folder.parent.name for folder in demo_folder().glob("*/config.json")]
-        raise UnknownNameError.of("model", name, known, "Or give a folder, or a hub id.")
+        raise UnknownNameError.of("model", name, demo_names(), "Or give a folder, or a hub id.")
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/"):
         raise ModelError(f"{name}: no such folder; give a model's folder, a demo name, or a hub id.")
     return name
@@ -121,7 +121,9 @@ def _load(source: str) -> PreTrainedModel:
     except UserError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{source}: not a checkpoint that can be trained on ({_first_line(error)}).") from error
+        raise ModelError(
+            f"{source}: not a checkpoint that can be trained on ({first_line(error).rstrip('.')})."
+        ) from error
     if not _is_llama_like(model):
         raise ModelError(f"{source}: training takes Llama-family checkpoints, and this is {type(model).__name__}.")
     return model
@@ -145,15 +147,10 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         raise
     except Exception as error:  # transformers and tokenizers raise bare exceptions for files they cannot parse
         raise ModelError(
-            f"{source}: no tokenizer there ({_first_line(error)}); `train tokenizer` makes one."
+            f"{source}: no tokenizer there ({first_line(error).rstrip('.')}); `train tokenizer` makes one."
         ) from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
 
 
 def new_model(shape: Shape, vocabulary: int, seed: int, bos: int | None, eos: int | None) -> PreTrainedModel:
