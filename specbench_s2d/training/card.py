@@ -55,6 +55,7 @@ def training_facts(
         "tokens_inherited": inherited_tokens,
         "train_s": round(final["train_s"], 1),
         "validation_nll": nll,
+        "exit_perplexity": {depth: math.exp(value) for depth, value in final["exit_nll"].items() if value is not None},
         "validation_perplexity": {suite: math.exp(value) for suite, value in nll.items()},
         "loss_curve": [_curve_point(row) for row in rows if "validation_nll" in row],
     }

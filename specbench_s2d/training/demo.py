@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from specbench_s2d.training.jobs import Corpus, check_device, train_model, work_
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.start import Shape, Start, load_tokenizer
 from specbench_s2d.training.tokenizer import save_tokenizer, train_tokenizer
+from specbench_s2d.training.surgery import declare_exits
 from specbench_s2d.training.trainer import Watcher
 
 VOCABULARY = 2048
@@ -41,6 +43,7 @@ class Member:
     seed: int = 0
     length: int = 1536
     batch: int = 4
+    exits: tuple[int, ...] = ()
 
     def start(self, folder: Path) -> Start:
         """What this member is made from; `folder` holds the finished members."""
@@ -57,6 +60,7 @@ class Member:
             length=self.length,
             batch=self.batch,
             micro_batch=self.batch,
+            exits=self.exits,
             loss_on="answers" if self.loss_on == "answers" else "all",
             optimizer="muon",
             learning_rate=self.learning_rate,
@@ -68,6 +72,9 @@ class Member:
 FAMILY = (
     Member("demo-s", "new", 6_000_000, 8),
     Member("demo-draft-sft", "cut", 5_000_000, 4, source="demo-s", loss_on="answers", learning_rate=6e-3, seed=3),
+    Member(
+        "demo-draft", "cut", 5_000_000, 4, "demo-s", loss_on="answers", learning_rate=6e-3, seed=3, exits=(2, 3, 4)
+    ),
     Member("demo-m", "grow", 3_000_000, 12, source="demo-s", learning_rate=6e-3, seed=1),
     Member("demo-tiny", "new", 3_000_000, 2, width=128, feed_forward=352, seed=4),
     Member("demo-l", "grow", 1_500_000, 20, source="demo-m", learning_rate=6e-3, seed=2),
@@ -125,6 +132,7 @@ def train_family(
             command,
             watch,
             licence=RESEARCH_ONLY,
+            finish=partial(declare_exits, exits=member.exits),
         )
     return trained
 

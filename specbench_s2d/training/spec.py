@@ -22,6 +22,7 @@ class TrainSpec(BaseModel):
     length: int = Field(default=1024, gt=1, description="Positions of a packed sequence.")
     batch: int = Field(default=8, gt=0, description="Sequences of one optimiser step.")
     micro_batch: int = Field(default=4, gt=0, description="Sequences of one forward pass.")
+    exits: tuple[int, ...] = Field(default=(), description="Depths whose losses are averaged; the last layer alone.")
     loss_on: Literal["all", "answers"] = Field(default="all", description="Tokens that are learnt: all or answers.")
     optimizer: Literal["adamw", "muon"] = Field(default="adamw", description="adamw, or muon for the layers' matrices.")
     learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False, description="Highest learning rate.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +88,9 @@ def train(
         row: dict[str, Any] = {"step": step, "tokens": step * spec.batch * spec.length, "loss": loss}
         row |= {"learning_rate": learning_rate_at(step - 1, spec), "train_s": seconds}
         if last or step % spec.validate_every == 0:
-            row["validation_nll"] = validation_loss(model, held_out, spec.device, spec.autocast)
+            by_exit = validation_loss(model, held_out, spec.device, spec.autocast, spec.exits)
+            row["validation_nll"] = by_exit[max(by_exit)]
+            row["exit_nll"] = {str(depth): nll.get("all") for depth, nll in by_exit.items()}
             _must_be_finite(row["validation_nll"].get("all", 0.0), "held-out loss", step, out)
         rows.append(row)
         _append(out, row)
@@ -123,7 +125,7 @@ def _optimizer_step(
         part = chosen[start : start + spec.micro_batch]
         ids_BT = torch.from_numpy(packed.ids_BT[part]).long().to(spec.device)
         learn_BT = torch.from_numpy(packed.learn_BT[part]).to(spec.device)
-        loss = sum_of_losses(model, ids_BT, learn_BT, spec.autocast) / counted
+        loss = sums_of_losses(model, ids_BT, learn_BT, spec.autocast, spec.exits).mean() / counted
         torch.autograd.backward(loss)
         total += loss.item()
     _must_be_finite(total, "training loss", step + 1, out)
@@ -148,37 +150,56 @@ def _must_be_finite(value: float, what: str, step: int, out: Path) -> None:
     )
 
 
-def sum_of_losses(model: PreTrainedModel, ids_BT: torch.Tensor, learn_BT: torch.Tensor, autocast: bool) -> torch.Tensor:
-    """Summed next-token cross-entropy, in nats, over the positions whose *target* is marked in `learn_BT`."""
+def sums_of_losses(
+    model: PreTrainedModel, ids_BT: torch.Tensor, learn_BT: torch.Tensor, autocast: bool, exits: Sequence[int] = ()
+) -> torch.Tensor:
+    """Summed next-token cross-entropy, in nats, over the positions whose *target* is marked in `learn_BT`; (E,).
+
+    One value per exit, shallow to deep, all from one forward pass; without `exits` the last layer's alone. Every exit
+    is read through the model's own final norm and head, as sorted fine-tuning shares them (arXiv 2407.01955, sec. 3).
+    """
     targets_BT = ids_BT[:, 1:].masked_fill(~learn_BT[:, 1:], IGNORED)
+    learnt = targets_BT != IGNORED
+    depth = model.config.num_hidden_layers
+    inner = [exit_depth for exit_depth in exits if exit_depth < depth]
+    losses = []
     with torch.autocast(ids_BT.device.type, dtype=torch.bfloat16, enabled=autocast):
-        hidden_BTD = model.model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
-        learnt = targets_BT != IGNORED
-        logits_NV = model.lm_head(hidden_BTD[learnt])
-    return F.cross_entropy(logits_NV.float(), targets_BT[learnt], reduction="sum")
+        out = model.model(input_ids=ids_BT[:, :-1], use_cache=False, output_hidden_states=bool(inner))
+        # The states after a layer are not normed yet, except the last layer's.
+        rows = [model.model.norm(out.hidden_states[exit_depth][learnt]) for exit_depth in inner]
+        rows.append(out.last_hidden_state[learnt])
+        for rows_ND in rows:
+            logits_NV = model.lm_head(rows_ND)
+            losses.append(F.cross_entropy(logits_NV.float(), targets_BT[learnt], reduction="sum"))
+    return torch.stack(losses)
 
 
 @torch.no_grad()
 def validation_loss(
-    model: PreTrainedModel, held_out: dict[str, list[Encoded]], device: str, autocast: bool
-) -> dict[str, float]:
-    """Mean nats per answer token on held-out chats, per suite and over all of them (`all`).
+    model: PreTrainedModel, held_out: dict[str, list[Encoded]], device: str, autocast: bool, exits: Sequence[int] = ()
+) -> dict[int, dict[str, float]]:
+    """By exit depth: mean nats per answer token on held-out chats, per suite and over all of them (`all`).
 
-    Empty where no answer token is held out: there is nothing to report then.
+    Empty for each where no answer token is held out: there is nothing to report then.
     """
     model.train(False)
-    sums: dict[str, tuple[float, int]] = {}
+    depths = tuple(exits) or (model.config.num_hidden_layers,)
+    sums: dict[str, tuple[torch.Tensor, int]] = {}
     for suite, chats in held_out.items():
-        nll, count = 0.0, 0
+        nll_E, count = torch.zeros(len(depths)), 0
         for chat in chats:
             ids_BT = torch.from_numpy(chat.ids).long().to(device)[None]
             learn_BT = torch.from_numpy(chat.answer).to(device)[None]
-            nll += sum_of_losses(model, ids_BT, learn_BT, autocast).item()
+            nll_E += sums_of_losses(model, ids_BT, learn_BT, autocast, exits).cpu()
             count += int(learn_BT[:, 1:].sum())
-        sums[suite] = (nll, count)
+        sums[suite] = (nll_E, count)
     model.train()
-    total = (sum(nll for nll, _ in sums.values()), sum(count for _, count in sums.values()))
-    return {suite: nll / count for suite, (nll, count) in {**sums, "all": total}.items() if count}
+    total_E = sum((nll_E for nll_E, _ in sums.values()), torch.zeros(len(depths)))
+    sums["all"] = (total_E, sum(count for _, count in sums.values()))
+    return {
+        depth: {suite: nll_E[i].item() / count for suite, (nll_E, count) in sums.items() if count}
+        for i, depth in enumerate(depths)
+    }
 
 
 def _optimizers(model: PreTrainedModel, spec: TrainSpec) -> list[torch.optim.Optimizer]:
