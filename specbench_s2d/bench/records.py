@@ -15,7 +15,11 @@ BASELINE = "ar"
 
 
 class Record(BaseModel):
-    """One turn, decoded once. Fields that nothing measured are None; `reasons` says why, by field name."""
+    """One turn, decoded once. Fields that nothing measured are None; `reasons` says why, by field name.
+
+    `levels_per_step`: how deep each proposal was, which for a chain is its tokens and for a tree its levels.
+    `exit_depths`: one per drafted token. `draft_layers`: layers x tokens that the draft ran after its prefill.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -61,7 +65,9 @@ class Record(BaseModel):
     drafted_per_step: list[int] | None = None
     accepted_per_step: list[int] | None = None
     emitted_per_step: list[int] | None = None
+    levels_per_step: list[int] | None = None
     exit_depths: list[int] | None = None
+    draft_layers: int | None = None
 
     nll_sum: float | None = None
     perplexity: float | None = None
