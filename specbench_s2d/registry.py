@@ -50,6 +50,9 @@ decoders = Registry(
     {
         "ar": "specbench_s2d.decoding.autoregressive:Autoregressive",
         "sd": "specbench_s2d.decoding.speculative:SpeculativeDecoding",
+        "s2d": "specbench_s2d.decoding.sorted:SortedSpeculativeDecoding",
+        "s2d-tree": "specbench_s2d.decoding.sorted:SortedTree",
+        "s2d-auto": "specbench_s2d.decoding.sorted:SortedAuto",
     },
 )
 drafters = Registry(
@@ -57,6 +60,9 @@ drafters = Registry(
     {
         "none": "specbench_s2d.decoding.drafters.none:NoDrafter",
         "chain": "specbench_s2d.decoding.drafters.chain:ChainDrafter",
+        "sorted": "specbench_s2d.decoding.drafters.sorted:SortedDrafter",
+        "sorted-auto": "specbench_s2d.decoding.drafters.auto:AutoDrafter",
+        "sorted-tree": "specbench_s2d.decoding.drafters.tree:TreeDrafter",
     },
 )
 verifiers = Registry("verifier", {"token": "specbench_s2d.decoding.verifiers.token:TokenVerifier"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,37 +11,61 @@ from torch import Tensor
 
 from specbench_s2d.models.base import Identity, LanguageModel
 
+Prefix = tuple[int, ...]
+
 
 class FakeModel(LanguageModel):
-    """Next-token logits are a random but fixed function of the whole prefix; extending it costs nothing.
+    """Next-token logits are a random but fixed function of the prefix that a position sees; a pass costs nothing.
 
-    `sharpness` spreads the logits; two fakes of different `seed` disagree as two models do.
+    `sharpness` spreads the logits; two fakes of different `seed` disagree as two models do. With `exits` it is a nested
+    draft whose depths disagree likewise. A hidden state is the number of the (prefix, depth) that it stands for, and a
+    layer refuses one that it should not get.
     """
 
     def __init__(
-        self, vocabulary: int = 5, seed: int = 0, sharpness: float = 1.0, context: int = 64, eos: int | None = None
+        self,
+        vocabulary: int = 5,
+        seed: int = 0,
+        sharpness: float = 1.0,
+        context: int = 64,
+        eos: int | None = None,
+        exits: tuple[int, ...] = (),
     ) -> None:
         self.identity = Identity(name=f"fake-{seed}", source="test")
-        self.vocabulary, self.depth, self.context, self.width = vocabulary, 1, context, 1
+        self.vocabulary, self.context, self.width = vocabulary, context, 1
+        self.depth, self.exits = (exits[-1] if exits else 1), exits
         self.eos_ids = frozenset() if eos is None else frozenset({eos})
-        self.exits = ()
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.tokenizer: Any = SimpleNamespace(get_vocab=lambda: {str(i): i for i in range(vocabulary)})
         self._seed, self._sharpness = seed, sharpness
-        self._ids: list[int] = []
-        self._known: dict[tuple[int, ...], Tensor] = {}
+        self._layers: list[list[int]] = [[] for _ in range(self.depth)]
+        self._known: dict[tuple[Prefix, int], Tensor] = {}
+        self._numbers: dict[tuple[Prefix, int], int] = {}
+        self._states: list[tuple[Prefix, int]] = []
         self.passes = 0
 
     @property
-    def length(self) -> int:
-        return len(self._ids)
+    def has_layer_ranges(self) -> bool:  # type: ignore[override]
+        return bool(self.exits)
 
-    def logits_after(self, prefix: tuple[int, ...]) -> Tensor:
+    @property
+    def length(self) -> int:
+        return min(len(layer) for layer in self._layers)
+
+    def layer_length(self, layer: int) -> int:
+        return len(self._layers[layer])
+
+    def logits_after(self, prefix: Prefix) -> Tensor:
         """(V,) logits after a prefix, the same for ever."""
-        if prefix not in self._known:
-            generator = torch.Generator().manual_seed(hash((self._seed, *prefix)) % 2**31)
-            self._known[prefix] = torch.randn(self.vocabulary, generator=generator) * self._sharpness
-        return self._known[prefix]
+        return self.logits_at(prefix, self.depth)
+
+    def logits_at(self, prefix: Prefix, depth: int) -> Tensor:
+        """(V,) logits of the sub-model of that depth."""
+        if (prefix, depth) not in self._known:
+            seed = (self._seed, depth, *prefix) if depth < self.depth else (self._seed, *prefix)
+            generator = torch.Generator().manual_seed(hash(seed) % 2**31)
+            self._known[prefix, depth] = torch.randn(self.vocabulary, generator=generator) * self._sharpness
+        return self._known[prefix, depth]
 
     def extend(
         self,
@@ -51,19 +76,53 @@ class FakeModel(LanguageModel):
         positions: Tensor | None = None,
         last_only: bool = False,
     ) -> Tensor:
-        self.check_room(self.length, inputs.shape[1])
+        start, new = len(self._layers[from_layer]), inputs.shape[1]
+        self.check_room(start, new)
         self.passes += 1
-        rows = []
-        for token in inputs[0].tolist():
-            self._ids.append(token)
-            rows.append(self.logits_after(tuple(self._ids)))
-        return torch.stack(rows[-1:] if last_only else rows)[None]
+        end = self.depth if to_layer is None else to_layer
+        tokens = self._tokens(inputs, from_layer)
+        self._layers[from_layer:end] = [[*layer, *tokens] for layer in self._layers[from_layer:end]]
+        prefixes = self._prefixes(self._layers[from_layer], start, new, mask)
+        if positions is not None:
+            assert [len(prefix) - 1 for prefix in prefixes] == positions.tolist()
+        if from_layer:
+            given = [self._states[int(number)] for number in inputs[0, :, 0].tolist()]
+            assert given == [(prefix, from_layer) for prefix in prefixes], "a layer got states that are not its own"
+        kept = prefixes[-1:] if last_only else prefixes
+        if to_layer is None:
+            return torch.stack([self.logits_at(prefix, end) for prefix in kept])[None]
+        return torch.tensor([[[float(self._number(prefix, end))] for prefix in kept]])
+
+    def _tokens(self, inputs: Tensor, from_layer: int) -> list[int]:
+        if not from_layer:
+            return [int(token) for token in inputs[0].tolist()]
+        return [self._states[int(number)][0][-1] for number in inputs[0, :, 0].tolist()]
+
+    @staticmethod
+    def _prefixes(cached: list[int], start: int, new: int, mask: Tensor | None) -> list[Prefix]:
+        """What each new position sees, itself included."""
+        if mask is None:
+            return [tuple(cached[: start + i + 1]) for i in range(new)]
+        before = start + new - mask.shape[1]
+        tail = cached[before:]
+        return [
+            (*cached[:before], *(token for token, seen in zip(tail, row, strict=True) if seen)) for row in mask.tolist()
+        ]
+
+    def _number(self, prefix: Prefix, depth: int) -> int:
+        if (prefix, depth) not in self._numbers:
+            self._numbers[prefix, depth] = len(self._states)
+            self._states.append((prefix, depth))
+        return self._numbers[prefix, depth]
 
     def head(self, hidden_BTD: Tensor) -> Tensor:
-        return hidden_BTD
+        states = [self._states[int(number)] for number in hidden_BTD[0, :, 0].tolist()]
+        return torch.stack([self.logits_at(prefix, depth) for prefix, depth in states])[None]
 
     def rollback(self, length: int) -> None:
-        del self._ids[length:]
+        for layer in self._layers:
+            del layer[length:]
 
-    def keep(self, positions: Tensor, start: int) -> None:
-        self._ids[start:] = [self._ids[start + int(p)] for p in positions]
+    def keep(self, positions: Sequence[int], start: int) -> None:
+        for layer in self._layers:
+            layer[start:] = [layer[start + p] for p in positions if start + p < len(layer)]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from specbench_s2d.models.base import Identity, LanguageModel
+from specbench_s2d.models.llama import LlamaModel
 from specbench_s2d.training.data import Chat
 from specbench_s2d.training.surgery import cut_layers
 from specbench_s2d.training.tokenizer import train_tokenizer
@@ -62,3 +67,27 @@ def _random_llama(tokenizer: PreTrainedTokenizerFast, layers: int, seed: int) ->
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     model.save_pretrained(str(out))
     tokenizer.save_pretrained(str(out))
+
+
+def random_nested(seed: int) -> LanguageModel:
+    """A random Llama of 3 to 6 layers with two to four exits, in memory, through the lean forward."""
+    coin = random.Random(seed)
+    layers = coin.randint(3, 6)
+    exits = sorted({layers, *coin.sample(range(1, layers), coin.randint(1, 2)), coin.randint(1, layers)})
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=23,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.6,
+        specbench_exits=exits,
+    )
+    state = LlamaForCausalLM(config).state_dict()
+    identity = Identity(name=f"nested-{seed}", source="test")
+    tokenizer: Any = SimpleNamespace(get_vocab=lambda: {str(i): i for i in range(config.vocab_size)})
+    cpu = torch.device("cpu")
+    return LlamaModel(identity, config, lambda name: state[name], tokenizer, frozenset(), cpu, torch.float32)

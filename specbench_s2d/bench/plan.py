@@ -151,15 +151,20 @@ def _on_device(spec: RunSpec) -> RunSpec:
 
 
 def _draft_for(decoder: DecoderSpec, spec: RunSpec) -> str | None:
-    """The draft that a decoder names, else the run's first suitable one; None for a decoder that needs none."""
+    """The draft that a decoder names, else the run's first suitable one; None for a decoder that needs none.
+
+    A plain decoder takes a plain draft first, a nested one read at its full depth otherwise; one read at an exit takes
+    a nested draft first.
+    """
     if decoder.kind.draft_kind == "none":
         return None
     if decoder.draft:
         return decoder.draft
-    for name in spec.draft:
-        if _is_nested(name) == (decoder.kind.draft_kind == "nested"):
-            return name
     wanted = decoder.kind.draft_kind
+    nested_first = wanted == "nested" or getattr(decoder.options, "exit", None) is not None
+    ranked = sorted(spec.draft, key=lambda name: _is_nested(name) != nested_first)
+    if ranked and (wanted == "plain" or _is_nested(ranked[0])):
+        return ranked[0]
     given = f"only {', '.join(spec.draft)}" if spec.draft else "none"
     raise UserError(
         f"decoder {decoder.label!r} needs a {wanted} draft, and the run has {given}; "

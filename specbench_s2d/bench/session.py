@@ -27,14 +27,17 @@ _WARM_UP_RUNS = 2
 def prompts_for(plan: Plan, target: str) -> Prompts:
     """How the run lays out prompts for `target`: its template, and the context that all its lanes share.
 
-    Raises `ModelError` for a draft that numbers its tokens differently, `UserError` for a template that is not there.
+    Raises `ModelError` for a draft that numbers its tokens differently or has not the exits asked for, `UserError` for
+    a template that is not there.
     """
     spec = plan.spec
     outline = read_outline(target)
-    drafts = [read_outline(name) for name in {lane.draft for lane in plan.lanes} if name]
-    for draft in drafts:
-        check_pair(outline, draft)
-    shared = min([outline.context, *(draft.context for draft in drafts)])
+    drafts = {name: read_outline(name) for name in {lane.draft for lane in plan.lanes} if name}
+    for lane in plan.lanes:
+        if lane.draft:
+            check_pair(outline, drafts[lane.draft])
+            lane.decoder.kind.check_draft(lane.decoder.options, drafts[lane.draft])
+    shared = min([outline.context, *(draft.context for draft in drafts.values())])
     template = ChatTemplate.choose(outline.tokenizer, spec.template)
     return Prompts(template, shared, spec.max_new_tokens or 1, spec.long_prompts)
 
@@ -141,7 +144,9 @@ class Session:
             "drafted_per_step": [len(step.drafted) for step in steps],
             "accepted_per_step": [step.accepted for step in steps],
             "emitted_per_step": [len(step.emitted) for step in steps],
+            "levels_per_step": [step.levels for step in steps],
             "exit_depths": [depth for step in steps for depth in step.exit_depths],
+            "draft_layers": sum(step.draft_layers for step in steps),
         }
 
 

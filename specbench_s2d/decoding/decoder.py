@@ -15,6 +15,7 @@ from specbench_s2d.decoding.types import Generation
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.exits import Layered
 from specbench_s2d.models.load import check_pair
 
 DraftKind = Literal["none", "plain", "nested"]
@@ -43,6 +44,10 @@ class Decoder(ABC):
                 raise ModelError(
                     f"{target.name} cannot draft for itself: the two share one cache; load it a second time."
                 )
+
+    @classmethod
+    def check_draft(cls, options: BaseOptions, draft: Layered) -> None:
+        """Raise `UserError` for a draft that these options cannot use; its outline is enough, before weights load."""
 
     @property
     def context(self) -> int:
@@ -90,6 +95,10 @@ class PairDecoder(Decoder):
         cls.lossy = cls.verifier_class.lossy
         cls.draft_kind = cls.drafter_class.draft_kind
 
+    @classmethod
+    def check_draft(cls, options: BaseOptions, draft: Layered) -> None:
+        cls.drafter_class.check_draft(_part(options, cls.drafter_class.Options), draft)
+
     def __init__(
         self, target: LanguageModel, draft: LanguageModel | None, options: BaseOptions, label: str = ""
     ) -> None:
@@ -98,6 +107,8 @@ class PairDecoder(Decoder):
         self.verifier = self.verifier_class(_part(options, self.verifier_class.Options))
 
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation:
+        if hasattr(self.drafter, "prepare"):
+            self.drafter.prepare(self.target, prompt_ids)
         return decode(self.target, self.drafter, self.verifier, prompt_ids, limits, sampler)
 
 

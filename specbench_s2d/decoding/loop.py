@@ -5,6 +5,8 @@ repeat: proposal = drafter.propose(context)
         logits   = target.extend(last token + proposal)      # one target pass
         verdict  = verifier.judge(proposal, logits)
         commit accepted + next; roll target and drafter back to it; record a Step
+
+A proposal is a chain or a tree; a tree is verified under a mask, and its accepted path is moved together in the cache.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Literal
 import torch
 
 from specbench_s2d.decoding.sampling import Sampler
+from specbench_s2d.decoding.tree import tree_levels, tree_mask
 from specbench_s2d.decoding.types import Drafter, Generation, Proposal, Step, Verifier
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel
@@ -91,19 +94,24 @@ def _step(
     proposal = drafter.propose(context, limits.context - len(context))
     drafted = [int(i) for i in proposal.ids_G.tolist()]
     drafted_at = perf_counter()
-    verdict = verifier.judge(proposal, _target_logits(target, context[-1], proposal), sampler)
+    verdict = verifier.judge(proposal, _target_logits(target, context, proposal), sampler)
     verified_at = perf_counter()
-    committed = len(context) + verdict.accepted
-    target.rollback(committed)
-    drafter.settle(committed, verdict.accepted, len(drafted))
-    emitted, stop = limits.cut([*drafted[: verdict.accepted], verdict.next_id], already)
+    path = range(verdict.accepted) if verdict.path is None else verdict.path
+    if proposal.parents is None:
+        target.rollback(len(context) + verdict.accepted)
+    else:
+        target.keep(path, len(context))
+    drafter.settle(len(context) + verdict.accepted, verdict)
+    emitted, stop = limits.cut([*(drafted[i] for i in path), verdict.next_id], already)
     step = Step(
         drafted,
         verdict.accepted,
         emitted,
         parents=proposal.parents,
+        levels=proposal.levels,
         exit_depths=proposal.exit_depths,
         draft_logprobs=proposal.logprobs,
+        draft_layers=proposal.draft_layers,
         seconds=perf_counter() - started,
         draft_s=drafted_at - started,
         verify_s=verified_at - drafted_at,
@@ -111,8 +119,12 @@ def _step(
     return step, stop
 
 
-def _target_logits(target: LanguageModel, last: int, proposal: Proposal) -> torch.Tensor:
+def _target_logits(target: LanguageModel, context: Sequence[int], proposal: Proposal) -> torch.Tensor:
     """Logits (G + 1, V) after the last context token and after each proposed one: one target pass."""
-    last_1 = torch.tensor([last], device=target.device)
+    last_1 = torch.tensor([context[-1]], device=target.device)
     ids_T = torch.cat((last_1, proposal.ids_G)) if len(proposal.ids_G) else last_1
-    return target.extend(ids_T[None])[0]
+    if proposal.parents is None:
+        return target.extend(ids_T[None])[0]
+    levels_T = torch.tensor([0, *tree_levels(proposal.parents)], device=target.device)
+    mask_TT = tree_mask(proposal.parents, 1, target.device)
+    return target.extend(ids_T[None], mask=mask_TT, positions=len(context) - 1 + levels_T)[0]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from specbench_s2d.decoding.sampling import Sampler
+from specbench_s2d.decoding.tree import tree_levels
 
 
 class Options(BaseModel):
@@ -24,7 +25,8 @@ class Proposal:
 
     `ids_G` (G,) on the model's device. `q_GV`: the draft's distribution at each of them, None where the draft chose
     greedily (a one-hot q). `logprobs` and `exit_depths`: one per token, where the drafter knows them. `parents`: for a
-    tree, each token's parent index (-1: the context), else None.
+    tree, each token's parent index (-1: the context), every level after the one above it, siblings in the draft's
+    order; else None. `draft_layers`: layers x positions that the draft ran for it.
     """
 
     ids_G: Tensor
@@ -32,14 +34,24 @@ class Proposal:
     logprobs: list[float] | None = None
     exit_depths: list[int] = field(default_factory=list)
     parents: list[int] | None = None
+    draft_layers: int = 0
+
+    @property
+    def levels(self) -> int:
+        """How deep the proposal is: a chain's tokens, a tree's levels."""
+        return len(self.ids_G) if self.parents is None else max(tree_levels(self.parents), default=0)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How many proposed tokens are accepted, and the token that follows them."""
+    """How many proposed tokens are accepted, and the token that follows them.
+
+    `path`: for a tree, the indices of the accepted tokens, root to leaf; a chain's are its first.
+    """
 
     accepted: int
     next_id: int
+    path: list[int] | None = None
 
 
 @dataclass
@@ -51,8 +63,10 @@ class Step:
     emitted: list[int]
     passes: int = 1
     parents: list[int] | None = None
+    levels: int = 0
     exit_depths: list[int] = field(default_factory=list)
     draft_logprobs: list[float] | None = None
+    draft_layers: int = 0
     seconds: float = 0.0
     draft_s: float = 0.0
     verify_s: float = 0.0
@@ -84,8 +98,8 @@ class Drafter(Protocol):
         """Up to `room` tokens after `context` (prompt and all emitted ids)."""
         ...
 
-    def settle(self, committed: int, accepted: int, drafted: int) -> None:
-        """Forget cached positions from `committed` on; learn that `accepted` of `drafted` tokens were."""
+    def settle(self, committed: int, verdict: Verdict) -> None:
+        """Keep the `committed` positions of the context and of the accepted tokens; learn from the verdict."""
         ...
 
 

@@ -7,6 +7,7 @@ Shapes in this package: `B` batch, `T` new positions, `S` cached positions, `V` 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -60,6 +61,10 @@ class LanguageModel(ABC):
     def length(self) -> int:
         """Positions whose keys and values every layer holds."""
 
+    def layer_length(self, layer: int) -> int:
+        """Positions that layer number `layer` (from 0) holds; more than `length` below an early exit."""
+        return self.length
+
     @abstractmethod
     def extend(
         self,
@@ -72,8 +77,9 @@ class LanguageModel(ABC):
     ) -> Tensor:
         """Run layers `from_layer+1 .. to_layer` over new positions and keep their keys and values.
 
-        `inputs`: ids (B, T), or hidden states (B, T, D) where `from_layer > 0`. `mask`: bool (T, T), which new
-        positions see which (the cache is seen by all); causal without one. `positions`: (T,), default: on from the
+        `inputs`: ids (B, T), or hidden states (B, T, D) where `from_layer > 0`. `mask`: bool (T, M), which of
+        the last M positions (M - T cached ones, then the new) each new position sees; what lies before them is seen by
+        all. Causal without one. `positions`: (T,), default: on from the
         cache. Returns logits (B, T, V) float32 when `to_layer` is None, else hidden states (B, T, D); with `last_only`,
         of the last position alone (T = 1). Raises `ModelError` beyond the context.
         """
@@ -87,8 +93,11 @@ class LanguageModel(ABC):
         """Forget all positions from `length` on, in every layer; O(1)."""
 
     @abstractmethod
-    def keep(self, positions: Tensor, start: int) -> None:
-        """Of the cached positions from `start` on, keep `start + positions` (ascending), moved together, no others."""
+    def keep(self, positions: Sequence[int], start: int) -> None:
+        """Of the cached positions from `start` on, keep `start + positions` (ascending), moved together, no others.
+
+        A layer that lags behind keeps those of them that it holds.
+        """
 
     def reset(self) -> None:
         """Forget everything."""

@@ -5,6 +5,8 @@ Shapes: see `models/base.py`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -49,12 +51,20 @@ class KVCache:
         """Forget positions from `length` on, in every layer."""
         self.lengths = [min(length, own) for own in self.lengths]
 
-    def keep(self, positions: Tensor, start: int) -> None:
-        """Keep `start + positions` of what lies from `start` on, moved together, in every layer."""
-        end = start + len(positions)
-        for cached_KSC in (tensor for pair in self.layers for tensor in pair):
-            cached_KSC[:, start:end] = cached_KSC.index_select(1, positions + start)
-        self.lengths = [end] * len(self.lengths)
+    def keep(self, positions: Sequence[int], start: int) -> None:
+        """Keep `start + positions` (ascending) of what lies from `start` on, moved together.
+
+        Each layer keeps those of them that it holds; positions already in place are not copied.
+        """
+        placed = next((i for i, position in enumerate(positions) if position != i), len(positions))
+        moved_N = torch.tensor(positions[placed:], device=self._empty.device) + start
+        first = start + placed
+        for layer, length in enumerate(self.lengths):
+            held = sum(start + position < length for position in positions)
+            if held > placed:
+                for cached_KSC in self.layers[layer]:
+                    cached_KSC[:, first : start + held] = cached_KSC.index_select(1, moved_N[: held - placed])
+            self.lengths[layer] = min(length, start + held)
 
     def _grown(self, old_KSC: Tensor, size: int) -> Tensor:
         grown_KSC = self._empty.new_zeros(old_KSC.shape[0], size, old_KSC.shape[2])

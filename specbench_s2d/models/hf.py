@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -84,11 +85,12 @@ class TransformersModel(LanguageModel):
             self._length = length
 
     @torch.inference_mode()
-    def keep(self, positions: Tensor, start: int) -> None:
+    def keep(self, positions: Sequence[int], start: int) -> None:
+        kept_N = torch.tensor(list(positions), device=self.device, dtype=torch.long) + start
         for layer in self._cache.layers:
             for name in ("keys", "values"):
                 cached = getattr(layer, name)
-                kept = cached.index_select(2, positions + start)
+                kept = cached.index_select(2, kept_N)
                 setattr(layer, name, torch.cat((cached[:, :, :start], kept), dim=2))
         self._length = start + len(positions)
 
@@ -96,23 +98,23 @@ class TransformersModel(LanguageModel):
     def parameter_bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self._model.parameters())
 
-    def _masks(self, mask_TT: Tensor, positions_T: Tensor, start: int) -> Tensor | dict[str, Tensor]:
+    def _masks(self, mask_TM: Tensor, positions_T: Tensor, start: int) -> Tensor | dict[str, Tensor]:
         """What the model's attention takes for `mask`: one mask, or one per kind of layer where kinds are mixed."""
         config = self._model.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ())
         window = getattr(config, "sliding_window", None)
         if len(kinds) > 1:
             windows = {kind: window if kind == "sliding_attention" else None for kind in kinds}
-            return {kind: self._additive(mask_TT, positions_T, start, windows[kind]) for kind in kinds}
+            return {kind: self._additive(mask_TM, positions_T, start, windows[kind]) for kind in kinds}
         windowed = window is not None and kinds != {"full_attention"}
-        return self._additive(mask_TT, positions_T, start, window if windowed else None)
+        return self._additive(mask_TM, positions_T, start, window if windowed else None)
 
-    def _additive(self, mask_TT: Tensor, positions_T: Tensor, start: int, window: int | None) -> Tensor:
+    def _additive(self, mask_TM: Tensor, positions_T: Tensor, start: int, window: int | None) -> Tensor:
         """(1, 1, T, S + T): 0 where a new position sees, the dtype's lowest where not; a prepared mask replaces the
         model's own, so a sliding window must be in it."""
         at_S = torch.cat((torch.arange(start, device=self.device), positions_T))
         hidden_TS = torch.zeros(len(positions_T), len(at_S), device=self.device, dtype=torch.bool)
-        hidden_TS[:, start:] = ~mask_TT
+        hidden_TS[:, start + len(positions_T) - mask_TM.shape[1] :] = ~mask_TM
         if window is not None:
             hidden_TS |= positions_T[:, None] - at_S[None] >= window
         seen_TS = torch.zeros_like(hidden_TS, dtype=self.dtype).masked_fill_(hidden_TS, torch.finfo(self.dtype).min)

@@ -7,7 +7,7 @@ Logits equal transformers' to 1e-4 in float32 (tests/models/test_llama.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.cache import KVCache
+from specbench_s2d.models.exits import config_exits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -104,7 +105,7 @@ class LlamaModel(LanguageModel):
         self.device, self.dtype = device, dtype
         self.vocabulary, self.width = config.vocab_size, config.hidden_size
         self.depth, self.context = config.num_hidden_layers, config.max_position_embeddings
-        self.exits = tuple(getattr(config, "specbench_exits", ()) or ())
+        self.exits = config_exits(identity.name, config)
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._head_width = getattr(config, "head_dim", None) or self.width // self._heads
         self._scale, self._eps = self._head_width**-0.5, config.rms_norm_eps
@@ -122,7 +123,6 @@ class LlamaModel(LanguageModel):
         return min(self._cache.lengths)
 
     def layer_length(self, layer: int) -> int:
-        """Positions that layer number `layer` (from 0) holds; more than `length` below an early exit."""
         return self._cache.lengths[layer]
 
     @torch.inference_mode()
@@ -163,7 +163,7 @@ class LlamaModel(LanguageModel):
         self._cache.rollback(length)
 
     @torch.inference_mode()
-    def keep(self, positions: Tensor, start: int) -> None:
+    def keep(self, positions: Sequence[int], start: int) -> None:
         self._cache.keep(positions, start)
 
     @property
@@ -180,8 +180,8 @@ class LlamaModel(LanguageModel):
         if mask is None and (new == 1 or (start == 0 and not narrow)):
             return None
         seen_TS = torch.zeros(new, start + new, device=self.device, dtype=self.dtype)
-        hidden_TT = ~mask if mask is not None else torch.ones(new, new, device=self.device, dtype=torch.bool).triu(1)
-        seen_TS[:, start:].masked_fill_(hidden_TT, float("-inf"))
+        hidden_TM = ~mask if mask is not None else torch.ones(new, new, device=self.device, dtype=torch.bool).triu(1)
+        seen_TS[:, start + new - hidden_TM.shape[1] :].masked_fill_(hidden_TM, float("-inf"))
         # The narrow path lays the heads of a group out as rows of their own.
         return seen_TS.repeat_interleave(self._heads // self._kv_heads, 0) if narrow else seen_TS
 

@@ -11,6 +11,7 @@ import torch
 from specbench_s2d.errors import ModelError, UserError, first_line
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.checkpoint import Checkpoint, eos_ids, find_checkpoint, lacks, tensor_reader
+from specbench_s2d.models.exits import config_exits
 from specbench_s2d.models.hf import TransformersModel
 from specbench_s2d.models.llama import LlamaModel, why_not_lean
 
@@ -99,13 +100,25 @@ class Outline:
     tokenizer: PreTrainedTokenizerBase
     vocabulary: int
     context: int
+    depth: int
+    exits: tuple[int, ...]
+    has_layer_ranges: bool
 
 
 def read_outline(name: str) -> Outline:
     """The outline of a model; raises `ModelError` when its config or tokenizer cannot be read."""
     found = find_checkpoint(name)
-    config = _read_config(found, False).get_text_config()
-    return Outline(found.name, _read_tokenizer(found, False), config.vocab_size, config.max_position_embeddings)
+    config = _read_config(found, False)
+    text = config.get_text_config()
+    return Outline(
+        found.name,
+        _read_tokenizer(found, False),
+        text.vocab_size,
+        text.max_position_embeddings,
+        text.num_hidden_layers,
+        config_exits(found.name, text),
+        why_not_lean(config) is None,
+    )
 
 
 def _read_config(found: Checkpoint, trust: bool) -> Any:

@@ -174,7 +174,7 @@ def test_kept_positions_are_a_sequence_of_their_own(lean: LlamaModel, reference:
     lean.extend(tree_BT, mask=tree_mask(parents), positions=tree_positions(parents, 11))
     path = path_to(nodes - 1, parents)
     assert path != list(range(len(path))), "the path must have to be moved"
-    lean.keep(torch.tensor(path), start=11)
+    lean.keep(path, start=11)
     assert lean.length == 11 + len(path)
     more_BT = random_ids(4, seed=6)
     expected = recomputed(reference, torch.cat((context_BT, tree_BT[:, path], more_BT), dim=1))

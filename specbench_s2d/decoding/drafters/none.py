@@ -9,7 +9,7 @@ import torch
 
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
-from specbench_s2d.decoding.types import Proposal
+from specbench_s2d.decoding.types import Proposal, Verdict
 
 
 class NoDrafter:
@@ -29,5 +29,5 @@ class NoDrafter:
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         return self._nothing
 
-    def settle(self, committed: int, accepted: int, drafted: int) -> None:
+    def settle(self, committed: int, verdict: Verdict) -> None:
         """Nothing to forget."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.decoding.sampling import Sampler, residual
+from specbench_s2d.decoding.tree import children
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 
@@ -24,6 +25,8 @@ class TokenVerifier:
         del options
 
     def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
+        if proposal.parents is not None:
+            return _walk(proposal, proposal.parents, logits_TV, sampler)
         if sampler.greedy:
             return _longest_argmax_prefix(proposal.ids_G, logits_TV)
         return _speculative_sampling(proposal, logits_TV, sampler)
@@ -56,3 +59,29 @@ def _speculative_sampling(proposal: Proposal, logits_TV: Tensor, sampler: Sample
     accepted = passed.index(False) if False in passed else drafted
     left_V = p_TV[accepted] if accepted == drafted else residual(p_TV[accepted], q_GV[accepted])
     return Verdict(accepted, int(sampler.draw(left_V)))
+
+
+def _walk(proposal: Proposal, parents: list[int], logits_TV: Tensor, sampler: Sampler) -> Verdict:
+    """From the root, step to an accepted child until there is none; then the target's own next token."""
+    below, ids = children(parents), proposal.ids_G.tolist()
+    path: list[int] = []
+    node = -1
+    while True:
+        choices = below.get(node, [])
+        tokens = [ids[child] for child in choices]
+        chosen, next_id = _choose(tokens, logits_TV[node + 1], sampler)
+        if chosen is None:
+            return Verdict(len(path), next_id, path)
+        node = choices[chosen]
+        path.append(node)
+
+
+def _choose(tokens: list[int], logits_V: Tensor, sampler: Sampler) -> tuple[int | None, int]:
+    """(index of the accepted one of sibling `tokens`, or None; then the next token that the target chose instead).
+
+    Greedy: the sibling that is the target's argmax. Sampling: the siblings were fixed by the draft, not drawn, so one
+    after the other is accepted with p(x) / (1 - sum of p of those rejected before it), and past the last the draw is
+    from p without them. Both are one draw from p: accept the sibling that it is, if it is one.
+    """
+    next_id = sampler.pick(logits_V)
+    return (tokens.index(next_id), next_id) if next_id in tokens else (None, next_id)

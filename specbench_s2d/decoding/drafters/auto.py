@@ -1,0 +1,227 @@
+"""The drafter of `s2d-auto`: at each token it exits, goes deeper, or stops, whichever promises more tokens per second.
+
+A step earns its accepted tokens and pays its seconds at the run's going rate (tokens per second so far): what has
+positive worth at that rate raises it. Worth is in tokens throughout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from specbench_s2d.decoding.calibration import Calibration, confidence_bin
+from specbench_s2d.decoding.costs import PassCosts, measure_costs
+from specbench_s2d.decoding.drafters.sorted import SortedOptions
+from specbench_s2d.decoding.sampling import Sampler
+from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.exits import Layered, resolve_exits
+from specbench_s2d.models.nested import NestedDraft
+
+FIRST_GAP, LAST_GAP = 4, 64
+"""Steps without a draft until one is tried again: doubled each time that the trial changes nothing."""
+RATE_MEMORY_S = 20.0
+"""The going rate is an average that fades over this many seconds of decoding."""
+
+
+@dataclass
+class _Drafted:
+    """One drafted token and how it was read: (stage, confidence, token) at each exit on its way."""
+
+    position: int
+    before: int
+    reads: list[tuple[int, float, int]] = field(default_factory=list)
+
+    @property
+    def token(self) -> int:
+        return self.reads[-1][2]
+
+    @property
+    def confidence(self) -> float:
+        return self.reads[-1][1]
+
+
+class AutoDrafter:
+    """Chooses exits and draft length by measured pass costs and learnt acceptance; nothing to tune.
+
+    Costs are measured before the first generation (`prepare`) and moved by every step; acceptance is learnt from the
+    verdicts (`Calibration` says the start-up state). Both last as long as the decoder. What is drafted depends on
+    clocks; the ids do not.
+    """
+
+    draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "nested"
+
+    class Options(SortedOptions):
+        """`gamma`: the longest draft."""
+
+        gamma: Annotated[int, Field(ge=1, description="Longest draft; it stops earlier where that pays.")] = 8
+
+    def __init__(self, draft: LanguageModel, options: AutoDrafter.Options) -> None:
+        self._nested, self._options = NestedDraft(draft, options.exits), options
+        self._device = draft.device
+        self._costs: PassCosts | None = None
+        self.calibration = Calibration(len(self._nested.exits))
+        self._tokens, self._seconds = 0.0, 0.0
+        self._skipped, self._gap = 0, FIRST_GAP
+
+    @staticmethod
+    def check_draft(options: SortedOptions, draft: Layered) -> None:
+        """Raise `ModelError` for a draft without exits, or with exits that it cannot have."""
+        resolve_exits(draft, options.exits)
+
+    def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
+        """Measure pass costs against this target, once; a fraction of a second on small models."""
+        if self._costs is None:
+            room = min(target.context, self._nested.model.context) - self._options.gamma - 8
+            self._costs = measure_costs(target, self._nested, list(prompt_ids)[:room], self._options.gamma + 1)
+
+    @property
+    def costs(self) -> PassCosts:
+        assert self._costs is not None
+        return self._costs
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second so far; never below what the target alone gives."""
+        alone = 1 / self.costs.verify(1)
+        return max(alone, self._tokens / self._seconds) if self._seconds else alone
+
+    def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
+        self._nested.prefill(torch.tensor([list(prompt_ids)], device=self._device))
+        self._last_went = 0
+        self._began: float | None = None
+
+    def propose(self, context: Sequence[int], room: int) -> Proposal:
+        self._close_step()
+        before = self._nested.layer_runs
+        self._drafted: list[_Drafted] = []
+        self._dropped: _Drafted | None = None
+        self._draft(context, min(self._options.gamma, room))
+        tokens = self._drafted
+        self._proposed_at = perf_counter()
+        return Proposal(
+            torch.tensor([t.token for t in tokens], dtype=torch.long, device=self._device),
+            logprobs=[math.log(t.confidence) for t in tokens],
+            exit_depths=[self._nested.exits[t.reads[-1][0]] for t in tokens],
+            draft_layers=self._nested.layer_runs - before,
+        )
+
+    def _draft(self, context: Sequence[int], longest: int) -> None:
+        """Draft while it is worth it; a token not worth verifying is dropped, and ends the draft."""
+        unseen, alive, before = context[self._nested.length :], 1.0, self._last_went
+        for position in range(1, longest + 1):
+            promising = self._worth(alive, position, before, len(unseen), longest) > 0
+            if not (promising or (position == 1 and self._is_time_to_try())):
+                return
+            token = _Drafted(position, before)
+            worth = self._read(token, unseen, alive, longest)
+            if worth <= 0 and promising:
+                self._dropped = token
+                return
+            self._drafted.append(token)
+            if not promising:
+                return
+            alive *= self._acceptance(token)
+            unseen, before = [token.token], confidence_bin(token.confidence)
+
+    def _read(self, token: _Drafted, unseen: Sequence[int], alive: float, longest: int) -> float:
+        """Read one token, going deeper while that is worth it; returns the worth of proposing it."""
+        nested, last = self._nested, len(self._nested.exits) - 1
+        for stage in range(last + 1):
+            positions = nested.waiting(stage) if stage else len(unseen)
+            began = perf_counter()
+            nested.run(stage, torch.tensor([unseen], device=self._device) if stage == 0 else None)
+            logprob, best = nested.most_likely()
+            self.costs.saw_stage(stage, positions, token.position == 1, perf_counter() - began)
+            token.reads.append((stage, math.exp(logprob), best))
+            acceptance = self._acceptance(token)
+            here = self._worth_of_keeping(token, acceptance, alive, longest)
+            if stage == last:
+                break
+            better = min(1.0, acceptance + self.calibration.gain(stage, token.confidence))
+            price = self.rate * self.costs.stage(stage + 1, nested.waiting(stage + 1), token.position == 1)
+            if self._worth_of_keeping(token, better, alive, longest) - price <= max(here, 0.0):
+                break
+        return here
+
+    def _acceptance(self, token: _Drafted) -> float:
+        stage, confidence, _ = token.reads[-1]
+        return self.calibration.acceptance(stage, token.position, confidence)
+
+    def _worth_of_keeping(self, token: _Drafted, acceptance: float, alive: float, longest: int) -> float:
+        """Tokens gained by proposing it, the wider target pass paid, and the best that can follow."""
+        wider = self.rate * (self.costs.verify(token.position + 1) - self.costs.verify(token.position))
+        now = alive * acceptance
+        after = self._worth(now, token.position + 1, confidence_bin(token.confidence), 1, longest)
+        return now - wider + max(0.0, after)
+
+    def _worth(self, alive: float, position: int, before: int, unseen: int, longest: int) -> float:
+        """The most that drafting on from `position` can be worth: the best number of further tokens, none read yet.
+
+        Each is taken to leave at the first exit; `alive` is the chance that all tokens before are accepted.
+        """
+        best, gained, spent = -math.inf, 0.0, 0.0
+        for ahead in range(position, longest + 1):
+            alive *= self.calibration.next(ahead, before if ahead == position else -1)
+            gained += alive
+            spent += self.costs.stage(0, unseen if ahead == position else 1, ahead == 1)
+            spent += self.costs.verify(ahead + 1) - self.costs.verify(ahead)
+            best = max(best, gained - self.rate * spent)
+        return best
+
+    def _is_time_to_try(self) -> bool:
+        """Whether a draft that promises nothing is made all the same, for what it may teach."""
+        self._skipped += 1
+        if self._skipped < self._gap:
+            return False
+        self._skipped, self._gap = 0, min(2 * self._gap, LAST_GAP)
+        return True
+
+    def settle(self, committed: int, verdict: Verdict) -> None:
+        self.costs.saw_verify(len(self._drafted) + 1, perf_counter() - self._proposed_at)
+        self._nested.rollback(committed)
+        self._learn(verdict)
+        self._tokens_of_step = verdict.accepted + 1
+        self._last_went = 0 if not self._drafted else 1 if verdict.accepted == 0 else 2
+        if self._drafted and verdict.accepted == len(self._drafted):
+            self._last_went = 3
+        if len(self._drafted) > 1:
+            self._skipped, self._gap = 0, FIRST_GAP
+
+    def _learn(self, verdict: Verdict) -> None:
+        """Every token that the verdict reached says what its confidences were worth; so does one that was dropped."""
+        reached = self._drafted[: verdict.accepted + 1]
+        if self._dropped is not None and verdict.accepted == len(self._drafted):
+            reached = [*self._drafted, self._dropped]
+        for i, token in enumerate(reached):
+            right = token.token if i < verdict.accepted else verdict.next_id
+            for stage, confidence, guess in token.reads:
+                self.calibration.saw(stage, token.position, confidence, guess == right)
+            for stage, confidence, guess in token.reads[:-1]:
+                self.calibration.saw_deeper(stage, confidence, guess == right, token.token == right)
+            self.calibration.saw_next(token.position, token.before, token.token == right)
+
+    def _close_step(self) -> None:
+        """A step lasts from one proposal to the next; the going rate is the faded sum of both."""
+        now = perf_counter()
+        if self._began is not None:
+            seconds = now - self._began
+            fade = math.exp(-seconds / RATE_MEMORY_S)
+            self._tokens = self._tokens * fade + self._tokens_of_step
+            self._seconds = self._seconds * fade + seconds
+        self._began = now
+
+    def facts(self) -> dict[str, Any]:
+        """Pass costs, calibration and rate as they stand, for the manifest."""
+        return {
+            "exits": list(self._nested.exits),
+            "costs": self.costs.facts(),
+            "calibration": self.calibration.facts(),
+            "tokens_per_s": self.rate,
+        }

@@ -1,0 +1,112 @@
+"""The sorted drafter of S2D: nested sub-models, the exit of each token chosen by confidence (arXiv 2407.01955)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import BeforeValidator, Field
+
+from specbench_s2d.decoding.gamma import DraftLength, Gamma, draft_length
+from specbench_s2d.decoding.sampling import Sampler
+from specbench_s2d.decoding.types import Options as BaseOptions
+from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.errors import UserError
+from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.exits import Layered, resolve_exits
+from specbench_s2d.models.nested import NestedDraft
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split("+")] if isinstance(value, str) else value
+
+
+Exits = Annotated[
+    tuple[int, ...] | None, BeforeValidator(_split), Field(description="Depths to exit at; the draft's own by default.")
+]
+Thresholds = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=1)], ...],
+    BeforeValidator(_split),
+    Field(description="Confidence above which a token leaves at each exit; the last exit always answers."),
+]
+
+
+class SortedOptions(BaseOptions):
+    """What every sorted drafter takes."""
+
+    exits: Exits = None
+
+
+class ThresholdOptions(SortedOptions):
+    """`thresholds`: one per exit, shallow to deep, each from 0 to 1. `exits`: depths in layers."""
+
+    thresholds: Thresholds = (0.5, 0.5, 0.0)
+
+
+def check_thresholds(thresholds: Sequence[float], exits: Sequence[int], draft: str) -> None:
+    """Raise `UserError` unless there is one threshold per exit."""
+    if len(thresholds) != len(exits):
+        given, depths = "+".join(f"{t:g}" for t in thresholds), ", ".join(str(d) for d in exits)
+        raise UserError(
+            f"thresholds={given}: {len(thresholds)} thresholds for the {len(exits)} exits of draft {draft} "
+            f"({depths}); give one per exit."
+        )
+
+
+class SortedDrafter:
+    """Drafts gamma tokens greedily; each leaves at the first exit that is confident enough."""
+
+    draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "nested"
+
+    class Options(ThresholdOptions):
+        """`gamma`: tokens per proposal, or `heuristic`."""
+
+        gamma: Annotated[Gamma, Field(description="Draft length: a number, or heuristic (Spec-Bench's schedule).")] = 5
+
+    def __init__(self, draft: LanguageModel, options: SortedDrafter.Options) -> None:
+        self.check_draft(options, draft)
+        self._nested, self._options = NestedDraft(draft, options.exits), options
+        self._device = draft.device
+
+    @staticmethod
+    def check_draft(options: ThresholdOptions, draft: Layered) -> None:
+        """Raise `UserError` for a draft without exits, exits it cannot have, or thresholds that do not fit them."""
+        check_thresholds(options.thresholds, resolve_exits(draft, options.exits), draft.name)
+
+    def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
+        self._length: DraftLength = draft_length(self._options.gamma)
+        self._nested.prefill(torch.tensor([list(prompt_ids)], device=self._device))
+
+    def propose(self, context: Sequence[int], room: int) -> Proposal:
+        nested = self._nested
+        before = nested.layer_runs
+        unseen: Sequence[int] = context[nested.length :]
+        ids: list[int] = []
+        depths: list[int] = []
+        logprobs: list[float] = []
+        for _ in range(min(self._length.next(), room)):
+            token, logprob, depth = self._next(unseen)
+            ids.append(token)
+            logprobs.append(logprob)
+            depths.append(depth)
+            unseen = [token]
+        self._drafted = len(ids)
+        ids_G = torch.tensor(ids, dtype=torch.long, device=self._device)
+        return Proposal(ids_G, None, logprobs, depths, draft_layers=nested.layer_runs - before)
+
+    def _next(self, unseen: Sequence[int]) -> tuple[int, float, int]:
+        """(token, log of its confidence, exit depth) after `unseen`: the first exit above its threshold answers."""
+        nested = self._nested
+        last = len(nested.exits) - 1
+        for stage, threshold in enumerate(self._options.thresholds):
+            nested.run(stage, torch.tensor([unseen], device=self._device) if stage == 0 else None)
+            logprob, token = nested.most_likely()
+            if stage == last or math.exp(logprob) > threshold:
+                break
+        return token, logprob, nested.exits[stage]
+
+    def settle(self, committed: int, verdict: Verdict) -> None:
+        self._nested.rollback(committed)
+        self._length.learn(verdict.accepted, self._drafted)

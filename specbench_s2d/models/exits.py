@@ -1,0 +1,65 @@
+"""The exits of a nested draft: which depths they are, and what is wrong with those that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from specbench_s2d.errors import ModelError
+
+CONFIG_KEY = "specbench_exits"
+
+
+class Layered(Protocol):
+    """Whatever has a name, layers, and perhaps exits: a loaded model, or the outline of one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def exits(self) -> tuple[int, ...]: ...
+    @property
+    def has_layer_ranges(self) -> bool: ...
+
+
+def check_exits(exits: Sequence[int], depth: int, who: str) -> tuple[int, ...]:
+    """`exits` as ascending depths from 1 to `depth`; raises `ModelError`, beginning with `who`, for others."""
+    shown = ", ".join(str(exit_depth) for exit_depth in exits)
+    if not exits or not all(isinstance(exit_depth, int) and 1 <= exit_depth <= depth for exit_depth in exits):
+        raise ModelError(f"{who}: exits {shown or 'none'}: an exit is a depth from 1 to {depth}, the draft's layers.")
+    if any(later <= earlier for earlier, later in zip(exits, exits[1:], strict=False)):
+        raise ModelError(f"{who}: exits {shown}: give each depth once, shallow to deep.")
+    return tuple(exits)
+
+
+def config_exits(name: str, config: Any) -> tuple[int, ...]:
+    """The exits that a checkpoint's config declares, `()` for a plain model; raises `ModelError` for impossible ones."""
+    declared = getattr(config, CONFIG_KEY, None)
+    return check_exits(list(declared), config.num_hidden_layers, name) if declared else ()
+
+
+def check_layer_ranges(draft: Layered) -> None:
+    """Raise `ModelError` for a draft whose layers cannot be run in parts."""
+    if not draft.has_layer_ranges:
+        raise ModelError(
+            f"draft {draft.name} runs through transformers' own forward, which has no layer ranges; "
+            "a draft with exits must be a Llama-family checkpoint."
+        )
+
+
+def resolve_exits(draft: Layered, asked: Sequence[int] | None) -> tuple[int, ...]:
+    """The exits to draft with: those asked for, else those the checkpoint declares.
+
+    Raises `ModelError` for exits that cannot be, for a plain draft where none are asked for, and for a draft whose
+    layers cannot be run in parts.
+    """
+    check_layer_ranges(draft)
+    if asked is not None:
+        return check_exits(asked, draft.depth, f"draft {draft.name}")
+    if not draft.exits:
+        raise ModelError(
+            f"draft {draft.name} is plain: its config declares no exits; give a draft made by "
+            f"`specbench-s2d train soft`, or exits=… (depths from 1 to {draft.depth})."
+        )
+    return draft.exits

@@ -1,0 +1,99 @@
+"""The nested draft: sub-models that are views of one model and one cache (S2D, arXiv 2407.01955, section 3).
+
+Stage i of a draft with exits d_1 < ... < d_k is layers d_{i-1}+1 .. d_i. Shapes: see `models/base.py`; `W` states
+that wait below a stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.exits import resolve_exits
+
+
+class NestedDraft:
+    """One draft, read at any of its exits; a state that leaves early waits until a later token goes deeper.
+
+    `layer_runs` counts layers x positions run after the prefill. No layer runs twice for a position that stays, and
+    nothing above an exit runs before a later token needs it there.
+    """
+
+    def __init__(self, model: LanguageModel, exits: Sequence[int] | None = None) -> None:
+        self.exits = resolve_exits(model, exits)
+        self.model = model
+        self.layer_runs = 0
+        self._waiting: list[list[Tensor]] = [[] for _ in self.exits]
+
+    @property
+    def length(self) -> int:
+        """Positions that the first stage has seen."""
+        return self.model.layer_length(0)
+
+    def waiting(self, stage: int) -> int:
+        """W: positions that the stage below has seen and `stage` (from 1) has not."""
+        return self.model.layer_length(self.exits[stage - 1] - 1) - self.model.layer_length(self.exits[stage - 1])
+
+    def prefill(self, ids_BT: Tensor) -> None:
+        """Begin anew: run a prompt through every stage."""
+        self.model.reset()
+        self.model.extend(ids_BT, to_layer=self.exits[-1], last_only=True)
+        self.layer_runs = 0
+        self._waiting = [[] for _ in self.exits]
+
+    def run(
+        self, stage: int, ids_BT: Tensor | None = None, mask: Tensor | None = None, positions: Tensor | None = None
+    ) -> None:
+        """Run stage 0 over new ids, or a later stage over all states that wait below it.
+
+        `mask` and `positions` as in `LanguageModel.extend`, one row per position that runs.
+        """
+        first = self.exits[stage - 1] if stage else 0
+        if stage:
+            below = self._waiting[stage - 1]
+            inputs = below[0] if len(below) == 1 else torch.cat(below, dim=1)
+            below.clear()
+        else:
+            assert ids_BT is not None
+            inputs = ids_BT
+        last = self.exits[stage]
+        hidden_BTD = self.model.extend(inputs, first, last, mask, positions)
+        self.layer_runs += inputs.shape[1] * (last - first)
+        self._top_BTD = hidden_BTD
+        if stage < len(self.exits) - 1:
+            self._waiting[stage].append(hidden_BTD)
+
+    def logits(self, rows: int = 1) -> Tensor:
+        """Logits (rows, V) at the exit of the stage that ran last, after its last `rows` positions."""
+        return self.model.head(self._top_BTD[:, -rows:])[0]
+
+    def most_likely(self) -> tuple[float, int]:
+        """(log of its probability at temperature 1, token) of the likeliest next token, read at the last stage's exit.
+
+        One host sync.
+        """
+        best, token = self.logits()[0].log_softmax(-1).max(-1)
+        return float(best), int(token)
+
+    def rollback(self, length: int) -> None:
+        """Forget positions from `length` on: keys, values and waiting states alike."""
+        if length >= self.length:
+            return
+        self.keep((), length)
+
+    def keep(self, positions: Sequence[int], start: int) -> None:
+        """Of the positions from `start` on, keep `start + positions` (ascending), moved together, no others."""
+        spans = [
+            (self.model.layer_length(self.exits[i]), self.model.layer_length(self.exits[i] - 1))
+            for i in range(len(self.exits) - 1)
+        ]
+        self.model.keep(positions, start)
+        for states, (low, high) in zip(self._waiting, spans, strict=False):
+            kept = [p for p in range(low, min(start, high))] + [start + p for p in positions if low <= start + p < high]
+            if len(kept) == high - low:
+                continue
+            rows_BWD = torch.cat(states, dim=1)
+            states[:] = [rows_BWD[:, torch.tensor(kept, device=rows_BWD.device) - low]] if kept else []

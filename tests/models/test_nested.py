@@ -1,0 +1,151 @@
+"""The nested draft against its sub-models run from scratch: same logits, no layer twice, roll-back of what waits."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor
+
+from specbench_s2d.errors import ModelError
+from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.exits import check_exits, resolve_exits
+from specbench_s2d.models.nested import NestedDraft
+from tests.fakes import FakeModel
+from tests.refusals import refused
+from tests.tiny import random_nested
+
+
+def from_scratch(model: LanguageModel, ids: list[int], depth: int) -> Tensor:
+    """Logits (V,) of the sub-model of that depth after `ids`, without a cache."""
+    model.reset()
+    hidden_BTD = model.extend(torch.tensor([ids]), to_layer=depth)
+    return model.head(hidden_BTD[:, -1:])[0, -1]
+
+
+class Counting:
+    """Wraps a model's `extend`: how often each (layer, position) ran since the position was last cut."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.runs: Counter[tuple[int, int]] = Counter()
+        self._extend, self._keep, self._rollback = model.extend, model.keep, model.rollback
+        self._model = model
+        model.extend = self.extend  # type: ignore[method-assign]
+        model.rollback = self.rollback  # type: ignore[method-assign]
+
+    def extend(self, inputs: Tensor, from_layer: int = 0, to_layer: int | None = None, *rest: object, **more: object) -> Tensor:
+        start = self._model.layer_length(from_layer)
+        for layer in range(from_layer, to_layer or self._model.depth):
+            for position in range(start, start + inputs.shape[1]):
+                self.runs[layer, position] += 1
+        return self._extend(inputs, from_layer, to_layer, *rest, **more)  # type: ignore[arg-type]
+
+    def rollback(self, length: int) -> None:
+        self.runs = Counter({at: n for at, n in self.runs.items() if at[1] < length})
+        self._rollback(length)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_each_exit_reads_what_the_sub_model_alone_would(seed: int) -> None:
+    """Tokens go as deep as a coin says, with cuts in between: every distribution equals the sub-model's on the whole prefix."""
+    model, alone = random_nested(seed), random_nested(seed)
+    counting, coin = Counting(model), random.Random(seed)
+    nested = NestedDraft(model)
+    context = [coin.randrange(model.vocabulary) for _ in range(5)]
+    nested.prefill(torch.tensor([context]))
+    for _ in range(30):
+        new = [coin.randrange(model.vocabulary) for _ in range(coin.choice((1, 1, 2)))]
+        context += new
+        for stage in range(coin.randint(1, len(nested.exits))):
+            nested.run(stage, torch.tensor([new]) if stage == 0 else None)
+            expected_V = from_scratch(alone, context, nested.exits[stage])
+            torch.testing.assert_close(nested.logits()[0].softmax(-1), expected_V.softmax(-1), atol=1e-5, rtol=0)
+        if coin.random() < 0.3:
+            del context[len(context) - coin.randint(1, 3) :]
+            nested.rollback(len(context))
+    assert max(counting.runs.values()) == 1, "a layer ran twice for a position"
+
+
+def test_layer_runs_counts_layers_times_positions_after_the_prefill() -> None:
+    nested = NestedDraft(FakeModel(exits=(2, 3, 4)))
+    nested.prefill(torch.tensor([[1, 2, 3]]))
+    assert nested.layer_runs == 0
+    nested.run(0, torch.tensor([[4, 1]]))
+    assert (nested.layer_runs, nested.waiting(1)) == (4, 2)
+    nested.run(0, torch.tensor([[2]]))
+    nested.run(1)  # all three waiting states pass layer 3 together
+    assert (nested.layer_runs, nested.waiting(1), nested.waiting(2)) == (4 + 2 + 3, 0, 3)
+    nested.run(2)
+    assert (nested.layer_runs, nested.waiting(2)) == (4 + 2 + 3 + 3, 0)
+
+
+def test_nothing_runs_above_an_exit_until_a_token_goes_deeper() -> None:
+    model = FakeModel(exits=(1, 2, 3))
+    nested = NestedDraft(model)
+    nested.prefill(torch.tensor([[1, 2]]))
+    nested.run(0, torch.tensor([[3]]))
+    nested.run(0, torch.tensor([[4]]))
+    assert [model.layer_length(layer) for layer in range(3)] == [4, 2, 2]
+
+
+def test_roll_back_cuts_waiting_states_too() -> None:
+    nested = NestedDraft(FakeModel(exits=(1, 2, 3)))
+    nested.prefill(torch.tensor([[1, 2]]))
+    for token in (3, 4, 1):
+        nested.run(0, torch.tensor([[token]]))
+    nested.run(1)
+    nested.run(0, torch.tensor([[2]]))
+    nested.rollback(4)
+    assert (nested.length, nested.waiting(1), nested.waiting(2)) == (4, 0, 2)
+    nested.run(0, torch.tensor([[2]]))
+    nested.run(1)
+    nested.run(2)  # the fake refuses states that are not of these positions
+    assert (nested.length, nested.waiting(1), nested.waiting(2)) == (5, 0, 0)
+
+
+def test_keep_moves_waiting_states_together() -> None:
+    model = FakeModel(exits=(1, 2, 3))
+    nested = NestedDraft(model)
+    nested.prefill(torch.tensor([[1, 2]]))
+    for token in (3, 4, 1):
+        nested.run(0, torch.tensor([[token]]))
+    nested.run(1)
+    nested.keep([0, 2], 2)
+    assert [model.layer_length(layer) for layer in range(3)] == [4, 4, 2]
+    assert nested.waiting(2) == 2
+
+
+def test_exits_asked_for_win_over_the_drafts_own() -> None:
+    assert NestedDraft(FakeModel(exits=(2, 3, 4)), exits=(1, 4)).exits == (1, 4)
+    assert resolve_exits(FakeModel(exits=(2, 3, 4)), None) == (2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("exits", "said"),
+    [
+        ((3, 2), "exits 3, 2: give each depth once, shallow to deep"),
+        ((2, 2), "exits 2, 2: give each depth once"),
+        ((2, 5), "exits 2, 5: an exit is a depth from 1 to 4"),
+        ((0, 4), "exits 0, 4: an exit is a depth from 1 to 4"),
+        ((), "exits none"),
+    ],
+)
+def test_exits_that_cannot_be_are_refused(exits: tuple[int, ...], said: str) -> None:
+    with refused(ModelError, "draft d", said):
+        check_exits(exits, 4, "draft d")
+
+
+def test_a_plain_draft_has_no_exits_to_choose_from() -> None:
+    with refused(ModelError, "draft d is plain: its config declares no exits", "depths from 1 to 4"):
+        resolve_exits(_Plain(), None)
+
+
+def test_a_draft_without_layer_ranges_cannot_be_nested() -> None:
+    with refused(ModelError, "draft fake-0", "no layer ranges"):
+        resolve_exits(FakeModel(), (1,))
+
+
+class _Plain:
+    name, depth, exits, has_layer_ranges = "d", 4, (), True
