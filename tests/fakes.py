@@ -39,7 +39,7 @@ class FakeModel(LanguageModel):
         self.tokenizer: Any = SimpleNamespace(get_vocab=lambda: {str(i): i for i in range(vocabulary)})
         self._seed, self._sharpness = seed, sharpness
         self._layers: list[list[int]] = [[] for _ in range(self.depth)]
-        self._known: dict[tuple[Prefix, int], Tensor] = {}
+        self._known: dict[Prefix, Tensor] = {}
         self._numbers: dict[tuple[Prefix, int], int] = {}
         self._states: list[tuple[Prefix, int]] = []
         self.passes = 0
@@ -57,15 +57,19 @@ class FakeModel(LanguageModel):
 
     def logits_after(self, prefix: Prefix) -> Tensor:
         """(V,) logits after a prefix, the same for ever."""
-        return self.logits_at(prefix, self.depth)
+        return self._random(prefix, (self._seed, *prefix))
 
     def logits_at(self, prefix: Prefix, depth: int) -> Tensor:
         """(V,) logits of the sub-model of that depth."""
-        if (prefix, depth) not in self._known:
-            seed = (self._seed, depth, *prefix) if depth < self.depth else (self._seed, *prefix)
+        if depth == self.depth:
+            return self.logits_after(prefix)
+        return self._random((-depth, *prefix), (self._seed, -depth, *prefix))
+
+    def _random(self, key: Prefix, seed: tuple[int, ...]) -> Tensor:
+        if key not in self._known:
             generator = torch.Generator().manual_seed(hash(seed) % 2**31)
-            self._known[prefix, depth] = torch.randn(self.vocabulary, generator=generator) * self._sharpness
-        return self._known[prefix, depth]
+            self._known[key] = torch.randn(self.vocabulary, generator=generator) * self._sharpness
+        return self._known[key]
 
     def extend(
         self,

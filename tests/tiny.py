@@ -83,7 +83,7 @@ def random_nested(seed: int) -> LanguageModel:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=256,
-        initializer_range=0.6,
+        initializer_range=0.35,
         specbench_exits=exits,
     )
     state = LlamaForCausalLM(config).state_dict()

@@ -95,6 +95,11 @@ class Session:
             filled["divergence"] = classify(record.output_ids, baseline.output_ids, margins, self.noise)
         return record.model_copy(update={**filled, "reasons": reasons})
 
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """What decoders measured and learnt so far, by label; only of those that do."""
+        known = {label: decoder.facts() for label, decoder in self._decoders.items()}
+        return {label: facts for label, facts in known.items() if facts}
+
     def forget_scores(self) -> None:
         """Drop the scores of the last round."""
         self._scored.clear()

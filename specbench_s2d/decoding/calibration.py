@@ -48,13 +48,13 @@ class Calibration:
 
     def acceptance(self, stage: int, position: int, confidence: float) -> float:
         """The chance that a token read at exit `stage` (from 0) and draft position `position` (from 1) is accepted."""
-        at = _bin(confidence)
+        at = confidence_bin(confidence)
         pooled = self._pooled[stage][at].mean(confidence)
         return self._own[stage][_place(position)][at].mean(pooled)
 
     def gain(self, stage: int, confidence: float) -> float:
         """How much likelier acceptance becomes when a token of this confidence at exit `stage` goes deeper."""
-        return self._gain[stage][_bin(confidence)].mean(self.HOPE_DEEPER)
+        return self._gain[stage][confidence_bin(confidence)].mean(self.HOPE_DEEPER)
 
     def next(self, position: int, before: int) -> float:
         """The chance that a token not drafted yet is accepted, its predecessors being so; `before`: what came before.
@@ -69,13 +69,13 @@ class Calibration:
 
     def saw(self, stage: int, position: int, confidence: float, accepted: bool) -> None:
         """A token read at an exit was, or would have been, accepted."""
-        at = _bin(confidence)
+        at = confidence_bin(confidence)
         self._pooled[stage][at].add(accepted)
         self._own[stage][_place(position)][at].add(accepted)
 
     def saw_deeper(self, stage: int, confidence: float, shallow: bool, deep: bool) -> None:
         """A token of this confidence at exit `stage` went deeper: was it acceptable before, and was it after?"""
-        self._gain[stage][_bin(confidence)].add(float(deep) - float(shallow))
+        self._gain[stage][confidence_bin(confidence)].add(float(deep) - float(shallow))
 
     def saw_next(self, position: int, before: int, accepted: bool) -> None:
         """A token that was drafted at a position was, or would have been, accepted."""
@@ -85,20 +85,17 @@ class Calibration:
     def facts(self) -> list[dict[str, Any]]:
         """By exit, position and confidence: observations and acceptance, for the manifest."""
         return [
-            {"exit": stage, "position": place + 1, "confidence_from": at / BINS, "seen": share.seen, "accepted": share.hits}
+            {"exit": stage, "position": place + 1, "confidence_from": at / BINS, "seen": s.seen, "accepted": s.hits}
             for stage, places in enumerate(self._own)
             for place, bins in enumerate(places)
-            for at, share in enumerate(bins)
-            if share.seen
+            for at, s in enumerate(bins)
+            if s.seen
         ]
 
 
 def confidence_bin(confidence: float) -> int:
     """The bin, from 0, of a confidence in [0, 1]."""
     return min(int(confidence * BINS), BINS - 1)
-
-
-_bin = confidence_bin
 
 
 def _place(position: int) -> int:

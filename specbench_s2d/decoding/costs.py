@@ -1,4 +1,4 @@
-"""What a pass costs on this machine, in seconds: measured before the first answer, then moved by every step.
+"""What a pass costs on this machine: measured before the first answer, then kept true by every step.
 
 The draft's first pass after a target pass is a case of its own (`cold`): the target's weights have just pushed the
 draft's out of the processor's cache.
@@ -6,7 +6,7 @@ draft's out of the processor's cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -17,29 +17,29 @@ from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.nested import NestedDraft
 
 ROUNDS = 5
-WEIGHT = 0.05  # of a new observation
-OUTLIER = 3.0  # an observation counts as this many times the figure at most
+LEVEL_WEIGHT, SHAPE_WEIGHT = 0.1, 0.02  # of a new observation
+OUTLIER = 3.0  # an observation counts as this many times what was expected at most
 _MORE = 3  # further positions, to tell what each costs
 
 
 class PassCosts:
-    """Seconds of a target pass by its width, and of a draft stage (its exit check included) by what it runs.
+    """Costs of target passes by width and of draft stages (exit check included), in seconds at `level` 1.
 
-    `verify_s[w - 1]`: a pass over w positions, judged. `cold_s[i]` and `warm_s[i]`: stage i over one position, first
-    after a target pass and later; `more_s[i]`: each further position.
+    `level` is how much slower the machine is now than when the costs were measured: clocks, other work, a longer
+    context. Every observation moves it quickly and its own cost slowly, so that costs compare with each other even
+    where they were seen at different times. `verify_s[w - 1]`: a target pass over w positions, judged. `cold_s[i]` and
+    `warm_s[i]`: stage i over one position, first after a target pass and later; `more_s[i]`: each further position.
     """
 
     def __init__(
         self, verify_s: Sequence[float], cold_s: Sequence[float], warm_s: Sequence[float], more_s: Sequence[float]
     ) -> None:
-        self._measured_s, self._drift = list(verify_s), 1.0
-        self._seen_s: dict[int, float] = {}
-        self.cold_s, self.warm_s, self.more_s = list(cold_s), list(warm_s), list(more_s)
+        self.verify_s, self.cold_s, self.warm_s, self.more_s = list(verify_s), list(cold_s), list(warm_s), list(more_s)
+        self.level = 1.0
 
     def verify(self, width: int) -> float:
-        """A target pass over `width` positions; a width that no step has had is taken to drift as the others did."""
-        at = min(width, len(self._measured_s))
-        return self._seen_s.get(at, self._measured_s[at - 1] * self._drift)
+        """A target pass over `width` positions."""
+        return self.verify_s[min(width, len(self.verify_s)) - 1]
 
     def stage(self, stage: int, positions: int, cold: bool) -> float:
         """Draft stage `stage` over `positions` positions."""
@@ -47,28 +47,22 @@ class PassCosts:
 
     def saw_verify(self, width: int, seconds: float) -> None:
         """A step's target pass took this long."""
-        at = min(width, len(self._measured_s))
-        self._drift = _moved(self._drift, seconds / self._measured_s[at - 1])
-        self._seen_s[at] = _moved(self.verify(at), seconds)
+        at = min(width, len(self.verify_s)) - 1
+        seconds = min(seconds, OUTLIER * self.level * self.verify_s[at])
+        self.level += LEVEL_WEIGHT * (seconds / self.verify_s[at] - self.level)
+        self.verify_s[at] += SHAPE_WEIGHT * (seconds / self.level - self.verify_s[at])
 
     def saw_stage(self, stage: int, positions: int, cold: bool, seconds: float) -> None:
         """A draft stage took this long."""
         own_s = self.cold_s if cold else self.warm_s
-        own_s[stage] = _moved(own_s[stage], max(0.0, seconds - (positions - 1) * self.more_s[stage]))
+        more_s = (positions - 1) * self.more_s[stage]
+        seen_s = min(seconds / self.level, OUTLIER * (own_s[stage] + more_s))
+        own_s[stage] += SHAPE_WEIGHT * (max(seen_s - more_s, 0.0) - own_s[stage])
 
     def facts(self) -> dict[str, Any]:
-        """The figures as they stand now, for the manifest."""
-        widths = range(1, len(self._measured_s) + 1)
-        return {
-            "verify_s": {width: self.verify(width) for width in widths},
-            "stage_cold_s": self.cold_s,
-            "stage_warm_s": self.warm_s,
-            "stage_more_s": self.more_s,
-        }
-
-
-def _moved(old: float, seen: float) -> float:
-    return old + WEIGHT * (min(seen, OUTLIER * old) - old)
+        """The costs in seconds as they stand now, for the manifest."""
+        now = {"verify_s": self.verify_s, "cold_s": self.cold_s, "warm_s": self.warm_s, "more_s": self.more_s}
+        return {name: [cost * self.level for cost in costs] for name, costs in now.items()}
 
 
 def measure_costs(target: LanguageModel, nested: NestedDraft, prompt_ids: Sequence[int], widest: int) -> PassCosts:
@@ -84,7 +78,7 @@ def measure_costs(target: LanguageModel, nested: NestedDraft, prompt_ids: Sequen
     rounds = [_one_round(target, nested, start, ids, widest) for _ in range(ROUNDS + 1)][1:]
     target.reset()
     nested.model.reset()
-    verify_s, cold_s, warm_s, wide_s = ([median(column) for column in zip(*part, strict=True)] for part in zip(*rounds, strict=True))
+    verify_s, cold_s, warm_s, wide_s = (_medians(part) for part in zip(*rounds, strict=True))
     more_s = [max(0.0, wide - warm) / _MORE for wide, warm in zip(wide_s, warm_s, strict=True)]
     return PassCosts(verify_s, cold_s, warm_s, more_s)
 
@@ -92,33 +86,34 @@ def measure_costs(target: LanguageModel, nested: NestedDraft, prompt_ids: Sequen
 def _one_round(
     target: LanguageModel, nested: NestedDraft, start: int, ids: list[int], widest: int
 ) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Seconds by width; then by stage: the first pass after a target pass, the next one, and one over more positions."""
-
-    def verify(width: int) -> float:
-        ids_BT = torch.tensor([ids * width], device=target.device)
-        seconds = timed(lambda: target.extend(ids_BT)[0].argmax(-1).tolist())
-        target.rollback(start)
-        return seconds
-
-    def draft(positions: int) -> list[float]:
-        ids_BT = torch.tensor([ids * positions], device=target.device)
-        return [
-            timed(lambda stage=stage: (nested.run(stage, ids_BT if stage == 0 else None), nested.most_likely()))
-            for stage in range(len(nested.exits))
-        ]
-
-    verify_s, cold_s = [], []
+    """Seconds by width; then by stage: first after a target pass, the next one, and one over more positions."""
+    verify_s: list[float] = []
+    cold_s: list[list[float]] = []
+    warm_s: list[list[float]] = []
+    wide_s: list[list[float]] = []
     for width in range(1, widest + 1):
-        verify_s.append(verify(width))
-        cold_s.append(draft(1))
-        warm_s = draft(1)
-        wide_s = draft(1 + _MORE)
+        ids_BT = torch.tensor([ids * width], device=target.device)
+        started = perf_counter()
+        target.extend(ids_BT)[0].argmax(-1).tolist()  # read back, so that a device has finished
+        verify_s.append(perf_counter() - started)
+        target.rollback(start)
+        for into, positions in ((cold_s, 1), (warm_s, 1), (wide_s, 1 + _MORE)):
+            into.append(_time_stages(nested, ids * positions))
         nested.rollback(start)
-    return verify_s, [median(column) for column in zip(*cold_s, strict=True)], warm_s, wide_s
+    return verify_s, _medians(cold_s), _medians(warm_s), _medians(wide_s)
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds that `work` takes; it ends with something read back, so that a device has finished it."""
-    started = perf_counter()
-    work()
-    return perf_counter() - started
+def _time_stages(nested: NestedDraft, ids: list[int]) -> list[float]:
+    """Seconds of each stage over new ids, all the way down."""
+    ids_BT = torch.tensor([ids], device=nested.model.device)
+    seconds = []
+    for stage in range(len(nested.exits)):
+        started = perf_counter()
+        nested.run(stage, ids_BT if stage == 0 else None)
+        nested.most_likely()
+        seconds.append(perf_counter() - started)
+    return seconds
+
+
+def _medians(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [median(column) for column in zip(*rows, strict=True)]

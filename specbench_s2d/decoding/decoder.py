@@ -11,7 +11,7 @@ from pydantic import create_model
 
 from specbench_s2d.decoding.loop import Limits, decode
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.types import Generation
+from specbench_s2d.decoding.types import Generation, MeasuringDrafter
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import LanguageModel
@@ -48,6 +48,7 @@ class Decoder(ABC):
     @classmethod
     def check_draft(cls, options: BaseOptions, draft: Layered) -> None:
         """Raise `UserError` for a draft that these options cannot use; its outline is enough, before weights load."""
+        return None
 
     @property
     def context(self) -> int:
@@ -78,6 +79,10 @@ class Decoder(ABC):
         limits.check(len(prompt_ids))
         return self._run(prompt_ids, limits, Sampler(temperature, top_k, top_p, seed, self.target.device))
 
+    def facts(self) -> dict[str, Any]:
+        """What the decoder measured and learnt so far, for the manifest; most know nothing."""
+        return {}
+
     @abstractmethod
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation: ...
 
@@ -107,9 +112,12 @@ class PairDecoder(Decoder):
         self.verifier = self.verifier_class(_part(options, self.verifier_class.Options))
 
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation:
-        if hasattr(self.drafter, "prepare"):
+        if isinstance(self.drafter, MeasuringDrafter):
             self.drafter.prepare(self.target, prompt_ids)
         return decode(self.target, self.drafter, self.verifier, prompt_ids, limits, sampler)
+
+    def facts(self) -> dict[str, Any]:
+        return self.drafter.facts() if isinstance(self.drafter, MeasuringDrafter) else {}
 
 
 def _part(options: BaseOptions, kind: type[BaseOptions]) -> BaseOptions:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import tree_levels
+
+if TYPE_CHECKING:
+    from specbench_s2d.models.base import LanguageModel
 
 
 class Options(BaseModel):
@@ -100,6 +103,19 @@ class Drafter(Protocol):
 
     def settle(self, committed: int, verdict: Verdict) -> None:
         """Keep the `committed` positions of the context and of the accepted tokens; learn from the verdict."""
+        ...
+
+
+@runtime_checkable
+class MeasuringDrafter(Protocol):
+    """A drafter that decides by what it has measured."""
+
+    def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
+        """Measure what it needs to know of `target`, before a generation; it measures once."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What it measured and learnt so far, for the manifest."""
         ...
 
 

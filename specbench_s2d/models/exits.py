@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 from specbench_s2d.errors import ModelError
@@ -28,13 +29,13 @@ def check_exits(exits: Sequence[int], depth: int, who: str) -> tuple[int, ...]:
     shown = ", ".join(str(exit_depth) for exit_depth in exits)
     if not exits or not all(isinstance(exit_depth, int) and 1 <= exit_depth <= depth for exit_depth in exits):
         raise ModelError(f"{who}: exits {shown or 'none'}: an exit is a depth from 1 to {depth}, the draft's layers.")
-    if any(later <= earlier for earlier, later in zip(exits, exits[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(exits)):
         raise ModelError(f"{who}: exits {shown}: give each depth once, shallow to deep.")
     return tuple(exits)
 
 
 def config_exits(name: str, config: Any) -> tuple[int, ...]:
-    """The exits that a checkpoint's config declares, `()` for a plain model; raises `ModelError` for impossible ones."""
+    """The exits that a config declares, `()` for a plain model's; raises `ModelError` for impossible ones."""
     declared = getattr(config, CONFIG_KEY, None)
     return check_exits(list(declared), config.num_hidden_layers, name) if declared else ()
 

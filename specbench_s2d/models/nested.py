@@ -6,7 +6,7 @@ that wait below a stage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -80,20 +80,24 @@ class NestedDraft:
 
     def rollback(self, length: int) -> None:
         """Forget positions from `length` on: keys, values and waiting states alike."""
-        if length >= self.length:
-            return
-        self.keep((), length)
+        if length < self.length:
+            spans = self._spans()
+            self.model.rollback(length)
+            self._keep_waiting(spans, lambda position: position < length)
 
     def keep(self, positions: Sequence[int], start: int) -> None:
         """Of the positions from `start` on, keep `start + positions` (ascending), moved together, no others."""
-        spans = [
-            (self.model.layer_length(self.exits[i]), self.model.layer_length(self.exits[i] - 1))
-            for i in range(len(self.exits) - 1)
-        ]
+        spans, kept = self._spans(), {start + position for position in positions}
         self.model.keep(positions, start)
-        for states, (low, high) in zip(self._waiting, spans, strict=False):
-            kept = [p for p in range(low, min(start, high))] + [start + p for p in positions if low <= start + p < high]
-            if len(kept) == high - low:
-                continue
-            rows_BWD = torch.cat(states, dim=1)
-            states[:] = [rows_BWD[:, torch.tensor(kept, device=rows_BWD.device) - low]] if kept else []
+        self._keep_waiting(spans, lambda position: position < start or position in kept)
+
+    def _spans(self) -> list[range]:
+        """The positions that wait above each stage but the last."""
+        length = self.model.layer_length
+        return [range(length(exit_depth), length(exit_depth - 1)) for exit_depth in self.exits[:-1]]
+
+    def _keep_waiting(self, spans: list[range], stays: Callable[[int], bool]) -> None:
+        for states, span in zip(self._waiting, spans, strict=False):
+            rows = [i for i, position in enumerate(span) if stays(position)]
+            if len(rows) < len(span):
+                states[:] = [torch.cat(states, dim=1)[:, rows]] if rows else []

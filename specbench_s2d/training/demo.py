@@ -18,8 +18,8 @@ from specbench_s2d.training.checkpoint import writing
 from specbench_s2d.training.jobs import Corpus, check_device, train_model, work_folder
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.start import Shape, Start, load_tokenizer
-from specbench_s2d.training.tokenizer import save_tokenizer, train_tokenizer
 from specbench_s2d.training.surgery import declare_exits
+from specbench_s2d.training.tokenizer import save_tokenizer, train_tokenizer
 from specbench_s2d.training.trainer import Watcher
 
 VOCABULARY = 2048
@@ -72,9 +72,7 @@ class Member:
 FAMILY = (
     Member("demo-s", "new", 6_000_000, 8),
     Member("demo-draft-sft", "cut", 5_000_000, 4, source="demo-s", loss_on="answers", learning_rate=6e-3, seed=3),
-    Member(
-        "demo-draft", "cut", 5_000_000, 4, "demo-s", loss_on="answers", learning_rate=6e-3, seed=3, exits=(2, 3, 4)
-    ),
+    Member("demo-draft", "cut", 5_000_000, 4, "demo-s", loss_on="answers", learning_rate=6e-3, seed=3, exits=(2, 3, 4)),
     Member("demo-m", "grow", 3_000_000, 12, source="demo-s", learning_rate=6e-3, seed=1),
     Member("demo-tiny", "new", 3_000_000, 2, width=128, feed_forward=352, seed=4),
     Member("demo-l", "grow", 1_500_000, 20, source="demo-m", learning_rate=6e-3, seed=2),

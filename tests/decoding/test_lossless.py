@@ -18,8 +18,10 @@ from scipy.stats import chi2
 from specbench_s2d.decoding.autoregressive import Autoregressive
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.drafters.chain import ChainDrafter
+from specbench_s2d.decoding.drafters.tree import TreeDrafter
 from specbench_s2d.decoding.sampling import Sampler, probabilities
 from specbench_s2d.decoding.spec import build_decoder
+from specbench_s2d.decoding.tree import children
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from tests.fakes import FakeModel
@@ -47,6 +49,32 @@ def test_greedy_ids_equal_token_by_token_argmax(gamma: int | str, seed: int) -> 
     expected = greedy_by_hand(target, PROMPT, 40)
     assert build_decoder("ar", target).generate(PROMPT, max_new_tokens=40).ids == expected
     assert build_decoder("sd", target, draft, gamma=gamma).generate(PROMPT, max_new_tokens=40).ids == expected
+
+
+SORTED = (
+    "s2d:thresholds=0.5+0.45+0",
+    "s2d:thresholds=0.3+0.3+0,gamma=heuristic",
+    "s2d-tree:thresholds=0.4+0.4+0,depth=3,topk=2,tokens=5",
+    "s2d-tree",
+    "s2d-auto",
+    "s2d-auto:gamma=2",
+    "sd:exit=2",
+)
+
+
+@pytest.mark.parametrize("decoder", SORTED)
+@pytest.mark.parametrize("seed", range(4))
+def test_greedy_ids_of_sorted_drafts_equal_token_by_token_argmax(decoder: str, seed: int) -> None:
+    """Three generations in a row, since what a decoder learnt in one it uses in the next."""
+    target, draft = FakeModel(seed=seed), FakeModel(seed=seed + 100, exits=(1, 2, 4))
+    own = draft.logits_at
+    draft.logits_at = lambda prefix, depth: (  # type: ignore[method-assign]
+        target.logits_after(prefix) if sum(prefix) % 2 else own(prefix, depth)
+    )
+    expected = greedy_by_hand(target, PROMPT, 40)
+    built = build_decoder(decoder, target, draft)
+    for _ in range(3):
+        assert built.generate(PROMPT, max_new_tokens=40).ids == expected
 
 
 def sequence_law(
@@ -80,14 +108,15 @@ def chi_square_p(decoder: Decoder, law: dict[tuple[int, ...], float], draws: int
     return float(chi2.sf(statistic, len(pairs) - 1))
 
 
-# Options, settings, and the length of the sequences: two tokens are half the work of three.
-CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
-    "sampled draft, gamma 2": ({"gamma": 2}, {"temperature": 1.0}, 3),
-    "greedy draft, top-k and top-p": (
-        {"gamma": 3, "sampling": "greedy"},
-        {"temperature": 0.7, "top_k": 3, "top_p": 0.9},
-        2,
-    ),
+# Decoder, settings, and the length of the sequences: two tokens are half the work of three.
+CASES: dict[str, tuple[str, dict[str, Any], int]] = {
+    "sampled draft, gamma 2": ("sd:gamma=2", {"temperature": 1.0}, 3),
+    "greedy draft, top-k and top-p": ("sd:gamma=3,sampling=greedy", {"temperature": 0.7, "top_k": 3, "top_p": 0.9}, 2),
+    "fixed exit": ("sd:exit=2,gamma=2", {"temperature": 1.0}, 2),
+    "sorted": ("s2d:thresholds=0.4+0.4+0,gamma=2", {"temperature": 1.0}, 3),
+    "tree": ("s2d-tree:thresholds=0.4+0.4+0,depth=2,topk=3,tokens=5", {"temperature": 1.0}, 3),
+    "tree, top-k": ("s2d-tree:thresholds=0.4+0.4+0,depth=2,topk=2,tokens=5", {"temperature": 0.7, "top_k": 3}, 2),
+    "auto": ("s2d-auto:gamma=2", {"temperature": 1.0}, 3),
 }
 
 
@@ -95,12 +124,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
 @pytest.mark.timeout(900)  # some 20 seconds each; a busy machine takes ten times that
 @pytest.mark.parametrize("case", CASES)
 def test_sampled_sequences_follow_the_targets_law(case: str) -> None:
-    options, settings, length = CASES[case]
-    target, draft = FakeModel(4, seed=1), FakeModel(4, seed=2)
+    decoder, settings, length = CASES[case]
+    target, draft = FakeModel(4, seed=1), FakeModel(4, seed=2, exits=(1, 2, 4))
     law = sequence_law(target, length, settings["temperature"], settings.get("top_k", 0), settings.get("top_p", 1.0))
     assert sum(law.values()) == pytest.approx(1.0)
-    decoder = build_decoder("sd", target, draft, **options)
-    assert chi_square_p(decoder, law, **settings) > FALSE_ALARM_RATE
+    assert chi_square_p(build_decoder(decoder, target, draft), law, **settings) > FALSE_ALARM_RATE
 
 
 class _NoResidual(TokenVerifier):
@@ -118,11 +146,40 @@ class _WrongSpeculativeDecoding(PairDecoder):
     verifier_class = _NoResidual
 
 
+class _SiblingsAlone(TokenVerifier):
+    """Wrong on purpose: each child is accepted with its own p(x), whatever its rejected siblings took of it."""
+
+    def judge(self, proposal: Proposal, logits_TV: torch.Tensor, sampler: Sampler) -> Verdict:
+        assert proposal.parents is not None
+        below, path, node = children(proposal.parents), list[int](), -1
+        while True:
+            p_V = sampler.probs(logits_TV[node + 1][None])[0]
+            for child in below.get(node, []):
+                if float(sampler.uniforms(1, p_V.device)) < float(p_V[proposal.ids_G[child]]):
+                    path.append(child)
+                    node = child
+                    break
+            else:
+                return Verdict(len(path), int(sampler.draw(p_V)), path)
+
+
+class _WrongTree(PairDecoder):
+    drafter_class = TreeDrafter
+    verifier_class = _SiblingsAlone
+
+
 def test_the_sampling_oracle_fails_for_a_verifier_that_is_wrong_on_purpose() -> None:
     target, draft = FakeModel(4, seed=1), FakeModel(4, seed=2)
     wrong = _WrongSpeculativeDecoding(target, draft, _WrongSpeculativeDecoding.Options(gamma=2))
     law = sequence_law(target, 3, 1.0, 0, 1.0)
     assert chi_square_p(wrong, law, draws=10_000, temperature=1.0) < FALSE_ALARM_RATE
+
+
+def test_the_sampling_oracle_fails_for_a_tree_verifier_that_is_wrong_on_purpose() -> None:
+    target, draft = FakeModel(4, seed=1), FakeModel(4, seed=2, exits=(1, 2, 4))
+    wrong = _WrongTree(target, draft, _WrongTree.Options(depth=2, topk=3, tokens=5))
+    law = sequence_law(target, 2, 1.0, 0, 1.0)
+    assert chi_square_p(wrong, law, draws=5_000, temperature=1.0) < FALSE_ALARM_RATE
 
 
 def test_ar_is_the_loop_with_nothing_drafted() -> None:

@@ -39,7 +39,7 @@ def test_a_label_is_the_name_with_what_differs_from_the_defaults(text: str, labe
 def test_options_are_typed() -> None:
     spec = parse_decoder("sd:draft=demo-tiny,gamma=3")
     assert spec.kind is SpeculativeDecoding
-    assert spec.options.model_dump() == {"gamma": 3, "sampling": "run", "draft": "demo-tiny"}
+    assert spec.options.model_dump() == {"gamma": 3, "sampling": "run", "exit": None, "draft": "demo-tiny"}
     assert spec.draft == "demo-tiny"
     assert parse_decoder("ar").draft is None
 
@@ -51,15 +51,15 @@ def test_a_list_of_names_a_decoder_with_options_and_no_decoder_twice() -> None:
 
 @pytest.mark.parametrize("texts", [[], [""], [","]])
 def test_no_decoder_at_all_is_refused(texts: list[str]) -> None:
-    with refused(UserError, "ar, sd"):
+    with refused(UserError, "ar, s2d, s2d-auto, s2d-tree, sd"):
         parse_decoders(texts)
 
 
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("spd", ["decoder 'spd'", "Did you mean 'sd'", "ar, sd"]),
-        ("", ["decoder ''", "ar, sd"]),
+        ("spd", ["decoder 'spd'", "Did you mean 'sd'", "ar, s2d, s2d-auto, s2d-tree, sd"]),
+        ("", ["decoder ''", "ar, s2d, s2d-auto, s2d-tree, sd"]),
         ("sd:gama=3", ["option of decoder 'sd'", "'gama'", "Did you mean 'gamma'", "sampling"]),
         ("ar:gamma=3", ["option of decoder 'ar'", "'gamma'", "no options"]),
         ("sd:gamma", ["'gamma' is not option=value"]),

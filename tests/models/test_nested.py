@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -30,17 +31,19 @@ class Counting:
 
     def __init__(self, model: LanguageModel) -> None:
         self.runs: Counter[tuple[int, int]] = Counter()
-        self._extend, self._keep, self._rollback = model.extend, model.keep, model.rollback
+        self._extend, self._rollback = model.extend, model.rollback
         self._model = model
-        model.extend = self.extend  # type: ignore[method-assign]
+        model.extend = self.extend  # type: ignore[assignment]
         model.rollback = self.rollback  # type: ignore[method-assign]
 
-    def extend(self, inputs: Tensor, from_layer: int = 0, to_layer: int | None = None, *rest: object, **more: object) -> Tensor:
+    def extend(
+        self, inputs: Tensor, from_layer: int = 0, to_layer: int | None = None, *rest: Any, **more: Any
+    ) -> Tensor:
         start = self._model.layer_length(from_layer)
         for layer in range(from_layer, to_layer or self._model.depth):
             for position in range(start, start + inputs.shape[1]):
                 self.runs[layer, position] += 1
-        return self._extend(inputs, from_layer, to_layer, *rest, **more)  # type: ignore[arg-type]
+        return self._extend(inputs, from_layer, to_layer, *rest, **more)
 
     def rollback(self, length: int) -> None:
         self.runs = Counter({at: n for at, n in self.runs.items() if at[1] < length})
@@ -49,7 +52,7 @@ class Counting:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_each_exit_reads_what_the_sub_model_alone_would(seed: int) -> None:
-    """Tokens go as deep as a coin says, with cuts in between: every distribution equals the sub-model's on the whole prefix."""
+    """Tokens go as deep as a coin says, with cuts in between: each distribution is the sub-model's from scratch."""
     model, alone = random_nested(seed), random_nested(seed)
     counting, coin = Counting(model), random.Random(seed)
     nested = NestedDraft(model)

@@ -26,8 +26,8 @@ from specbench_s2d.models.nested import NestedDraft
 
 FIRST_GAP, LAST_GAP = 4, 64
 """Steps without a draft until one is tried again: doubled each time that the trial changes nothing."""
-RATE_MEMORY_S = 20.0
-"""The going rate is an average that fades over this many seconds of decoding."""
+RATE_MEMORY_STEPS = 500
+"""The going rate is an average that fades over this many steps."""
 
 
 @dataclass
@@ -88,7 +88,7 @@ class AutoDrafter:
 
     @property
     def rate(self) -> float:
-        """Tokens per second so far; never below what the target alone gives."""
+        """Tokens per second of the costs' level 1 so far; never below what the target alone gives."""
         alone = 1 / self.costs.verify(1)
         return max(alone, self._tokens / self._seconds) if self._seconds else alone
 
@@ -211,10 +211,9 @@ class AutoDrafter:
         """A step lasts from one proposal to the next; the going rate is the faded sum of both."""
         now = perf_counter()
         if self._began is not None:
-            seconds = now - self._began
-            fade = math.exp(-seconds / RATE_MEMORY_S)
+            fade = 1 - 1 / RATE_MEMORY_STEPS
             self._tokens = self._tokens * fade + self._tokens_of_step
-            self._seconds = self._seconds * fade + seconds
+            self._seconds = self._seconds * fade + (now - self._began) / self.costs.level
         self._began = now
 
     def facts(self) -> dict[str, Any]:
@@ -223,5 +222,5 @@ class AutoDrafter:
             "exits": list(self._nested.exits),
             "costs": self.costs.facts(),
             "calibration": self.calibration.facts(),
-            "tokens_per_s": self.rate,
+            "tokens_per_s": self.rate / self.costs.level,
         }

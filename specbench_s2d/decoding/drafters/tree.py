@@ -16,7 +16,7 @@ from torch import Tensor
 
 from specbench_s2d.decoding.drafters.sorted import SortedDrafter, ThresholdOptions
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.tree import tree_levels, tree_mask
+from specbench_s2d.decoding.tree import tree_mask
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import Layered
@@ -96,7 +96,7 @@ class TreeDrafter:
 
     def _confidence(self, logprobs_NV: Tensor, weights: Sequence[float]) -> float:
         """The nodes' largest probabilities, averaged by the nodes' own."""
-        best = logprobs_NV.max(-1).values.exp().tolist()
+        best: list[float] = logprobs_NV.max(-1).values.exp().tolist()
         return sum(w * p for w, p in zip(weights, best, strict=True)) / sum(weights)
 
     def _place(self, new: int) -> tuple[Tensor | None, Tensor | None]:
