@@ -14,12 +14,22 @@ from specbench_s2d.models.base import Identity, LanguageModel
 Prefix = tuple[int, ...]
 
 
+class Clock:
+    """A clock that moves only when a fake model works."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class FakeModel(LanguageModel):
     """Next-token logits are a random but fixed function of the prefix that a position sees; a pass costs nothing.
 
     `sharpness` spreads the logits; two fakes of different `seed` disagree as two models do. With `exits` it is a nested
     draft whose depths disagree likewise. A hidden state is the number of the (prefix, depth) that it stands for, and a
-    layer refuses one that it should not get.
+    layer refuses one that it should not get. A layer takes `layer_s` on `clock`, whatever it runs.
     """
 
     def __init__(
@@ -30,6 +40,8 @@ class FakeModel(LanguageModel):
         context: int = 64,
         eos: int | None = None,
         exits: tuple[int, ...] = (),
+        clock: Clock | None = None,
+        layer_s: float = 0.0,
     ) -> None:
         self.identity = Identity(name=f"fake-{seed}", source="test")
         self.vocabulary, self.context, self.width = vocabulary, context, 1
@@ -43,6 +55,7 @@ class FakeModel(LanguageModel):
         self._numbers: dict[tuple[Prefix, int], int] = {}
         self._states: list[tuple[Prefix, int]] = []
         self.passes = 0
+        self._clock, self._layer_s = clock or Clock(), layer_s
 
     @property
     def has_layer_ranges(self) -> bool:  # type: ignore[override]
@@ -84,6 +97,7 @@ class FakeModel(LanguageModel):
         self.check_room(start, new)
         self.passes += 1
         end = self.depth if to_layer is None else to_layer
+        self._clock.now += self._layer_s * (end - from_layer)
         tokens = self._tokens(inputs, from_layer)
         self._layers[from_layer:end] = [[*layer, *tokens] for layer in self._layers[from_layer:end]]
         prefixes = self._prefixes(self._layers[from_layer], start, new, mask)

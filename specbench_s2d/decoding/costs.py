@@ -17,7 +17,7 @@ from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.nested import NestedDraft
 
 ROUNDS = 5
-LEVEL_WEIGHT, SHAPE_WEIGHT = 0.1, 0.02  # of a new observation
+LEVEL_WEIGHT, SHAPE_WEIGHT = 0.25, 0.01  # of a new observation
 OUTLIER = 3.0  # an observation counts as this many times what was expected at most
 _MORE = 3  # further positions, to tell what each costs
 

@@ -15,8 +15,10 @@ import pytest
 import torch
 from scipy.stats import chi2
 
+from specbench_s2d.decoding import costs
 from specbench_s2d.decoding.autoregressive import Autoregressive
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
+from specbench_s2d.decoding.drafters import auto
 from specbench_s2d.decoding.drafters.chain import ChainDrafter
 from specbench_s2d.decoding.drafters.tree import TreeDrafter
 from specbench_s2d.decoding.sampling import Sampler, probabilities
@@ -24,11 +26,20 @@ from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.decoding.tree import children
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
-from tests.fakes import FakeModel
+from tests.fakes import Clock, FakeModel
 
 DRAWS = 50_000
 FALSE_ALARM_RATE = 1e-4
 PROMPT = [1, 0]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """What `s2d-auto` reads instead of the time: a target pass costs a hundred draft layers, so that it drafts."""
+    clock = Clock()
+    for module in (auto, costs):
+        monkeypatch.setattr(module, "perf_counter", clock)
+    return clock
 
 
 def greedy_by_hand(model: FakeModel, prompt: list[int], count: int) -> list[int]:
@@ -64,9 +75,10 @@ SORTED = (
 
 @pytest.mark.parametrize("decoder", SORTED)
 @pytest.mark.parametrize("seed", range(4))
-def test_greedy_ids_of_sorted_drafts_equal_token_by_token_argmax(decoder: str, seed: int) -> None:
+def test_greedy_ids_of_sorted_drafts_equal_token_by_token_argmax(decoder: str, seed: int, clock: Clock) -> None:
     """Three generations in a row, since what a decoder learnt in one it uses in the next."""
-    target, draft = FakeModel(seed=seed), FakeModel(seed=seed + 100, exits=(1, 2, 4))
+    target = FakeModel(seed=seed, clock=clock, layer_s=1.0)
+    draft = FakeModel(seed=seed + 100, exits=(1, 2, 4), clock=clock, layer_s=0.01)
     own = draft.logits_at
     draft.logits_at = lambda prefix, depth: (  # type: ignore[method-assign]
         target.logits_after(prefix) if sum(prefix) % 2 else own(prefix, depth)
@@ -74,7 +86,9 @@ def test_greedy_ids_of_sorted_drafts_equal_token_by_token_argmax(decoder: str, s
     expected = greedy_by_hand(target, PROMPT, 40)
     built = build_decoder(decoder, target, draft)
     for _ in range(3):
-        assert built.generate(PROMPT, max_new_tokens=40).ids == expected
+        generation = built.generate(PROMPT, max_new_tokens=40)
+        assert generation.ids == expected
+        assert any(step.drafted for step in generation.steps)
 
 
 def sequence_law(
@@ -123,9 +137,10 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # some 20 seconds each; a busy machine takes ten times that
 @pytest.mark.parametrize("case", CASES)
-def test_sampled_sequences_follow_the_targets_law(case: str) -> None:
+def test_sampled_sequences_follow_the_targets_law(case: str, clock: Clock) -> None:
     decoder, settings, length = CASES[case]
-    target, draft = FakeModel(4, seed=1), FakeModel(4, seed=2, exits=(1, 2, 4))
+    target = FakeModel(4, seed=1, clock=clock, layer_s=1.0)
+    draft = FakeModel(4, seed=2, exits=(1, 2, 4), clock=clock, layer_s=0.01)
     law = sequence_law(target, length, settings["temperature"], settings.get("top_k", 0), settings.get("top_p", 1.0))
     assert sum(law.values()) == pytest.approx(1.0)
     assert chi_square_p(build_decoder(decoder, target, draft), law, **settings) > FALSE_ALARM_RATE
