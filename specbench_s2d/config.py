@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from specbench_s2d.errors import UnknownNameError, UserError
 
 DEMO_TARGETS = ("demo-s", "demo-m", "demo-l")
-DEMO_DRAFTS = ("demo-draft-sft",)
-DEMO_DECODERS = ("ar", "sd")
+DEMO_DRAFTS = ("demo-draft-sft", "demo-draft")
+DEMO_DECODERS = ("ar", "sd", "s2d", "s2d-tree", "s2d-auto")
+DECODERS = ("ar", "sd")
 DEMO_LIMIT = 2
 DEMO_MAX_NEW_TOKENS = 48
 SPEC_BENCH_MAX_NEW_TOKENS = 1024
@@ -69,7 +70,7 @@ class RunSpec(BaseModel):
             update={
                 "target": targets,
                 "draft": self.draft or (list(DEMO_DRAFTS) if demo else []),
-                "decoder": self.decoder or list(DEMO_DECODERS),
+                "decoder": self.decoder or list(DEMO_DECODERS if demo and not self.draft else DECODERS),
                 "suite": self.suite or list(SUITES),
                 "questions": self.questions or ("embedded" if demo else "spec-bench"),
                 "limit": self.limit or (DEMO_LIMIT if demo and embedded else None),
