@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from specbench_s2d.training.checkpoint import writing
 from specbench_s2d.training.jobs import Corpus, check_device, train_model, work_folder
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.start import Shape, Start, load_tokenizer
+from specbench_s2d.training.team import launched
 from specbench_s2d.training.tokenizer import save_tokenizer, train_tokenizer
-from specbench_s2d.training.surgery import declare_exits
 from specbench_s2d.training.trainer import Watcher
 
 VOCABULARY = 2048
@@ -72,9 +71,7 @@ class Member:
 FAMILY = (
     Member("demo-s", "new", 6_000_000, 8),
     Member("demo-draft-sft", "cut", 5_000_000, 4, source="demo-s", loss_on="answers", learning_rate=6e-3, seed=3),
-    Member(
-        "demo-draft", "cut", 5_000_000, 4, "demo-s", loss_on="answers", learning_rate=6e-3, seed=3, exits=(2, 3, 4)
-    ),
+    Member("demo-draft", "cut", 5_000_000, 4, "demo-s", loss_on="answers", learning_rate=6e-3, seed=3, exits=(2, 3, 4)),
     Member("demo-m", "grow", 3_000_000, 12, source="demo-s", learning_rate=6e-3, seed=1),
     Member("demo-tiny", "new", 3_000_000, 2, width=128, feed_forward=352, seed=4),
     Member("demo-l", "grow", 1_500_000, 20, source="demo-m", learning_rate=6e-3, seed=2),
@@ -110,8 +107,10 @@ def train_family(
     """Train every member of the family that `out` does not hold yet; returns the facts of those trained now.
 
     Raises `UnknownNameError` for a name in `only` that is not in the family, `UserError` for one whose source is
-    neither there nor asked for.
+    neither there nor asked for, or for several processes.
     """
+    if launched()[1] > 1:
+        raise UserError("train demo: its models are small, and one process trains them; start it without a launcher.")
     missing = _missing(out, only)
     check_device(device)
     if not missing:
@@ -132,7 +131,6 @@ def train_family(
             command,
             watch,
             licence=RESEARCH_ONLY,
-            finish=partial(declare_exits, exits=member.exits),
         )
     return trained
 
@@ -158,11 +156,13 @@ def _missing(out: Path, only: Sequence[str]) -> list[Member]:
 
 
 def _ensure_tokenizer(corpus: Corpus, out: Path, announce: Callable[[str], None]) -> Path:
-    """The folder of the family's tokenizer, trained first where there is none."""
+    """A folder with the family's tokenizer: its own, else a finished member's; trained where there is neither."""
     folder = out / TOKENIZER
-    if not (folder / "tokenizer_config.json").is_file():
+    holders = (path for path in (folder, *(out / m.name for m in FAMILY)) if (path / "tokenizer_config.json").is_file())
+    held = next(holders, None)
+    if held is None:
         announce(f"tokenizer: {VOCABULARY:,} entries")
         save_tokenizer(train_tokenizer(corpus.training, VOCABULARY, CONTEXT), folder)
     with writing(out):
         (out / "LICENSE-NOTE.md").write_text(LICENSE_NOTE, encoding="utf-8")
-    return folder
+    return held or folder

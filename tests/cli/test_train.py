@@ -115,15 +115,28 @@ EVERY_FLAG: dict[str, tuple[str, Any]] = {
     "checkpoint_every": ("8", 8),
     "device": ("cpu", "cpu"),
 }
+# Not every command trains exits, or adapters.
+OWN_FLAGS: dict[str, dict[str, tuple[str, Any]]] = {
+    "lm": {},
+    "sft": {"lora_rank": ("2", 2), "lora_alpha": ("8", 8.0)},
+    "soft": {"lora_rank": ("2", 2), "lora_alpha": ("8", 8.0), "exits": ("1,3,4", (1, 3, 4))},
+}
 
 
-@pytest.mark.parametrize("command", ["lm", "sft"])
+@pytest.mark.parametrize("command", ["lm", "sft", "soft"])
 def test_every_field_of_the_specification_is_a_flag(command: str, here: Path, asked: dict[str, Any]) -> None:
-    flags = [word for name, (text, _) in EVERY_FLAG.items() for word in ("--" + name.replace("_", "-"), text)]
+    fields = EVERY_FLAG | OWN_FLAGS[command]
+    words = [word for name, (text, _) in fields.items() for word in ("--" + name.replace("_", "-"), text)]
+    words += ["--no-autocast", "--gradient-checkpointing", *(["--layers", "4"] if command == "soft" else [])]
     source = ["--tokenizer", "tok"] if command == "lm" else ["--source", "tok"]
-    assert main(["train", command, "--data", "chat.jsonl", *source, *flags, "--no-autocast", "--out", "x"]) == 0
-    expected = {name: value for name, (_, value) in EVERY_FLAG.items()} | {"autocast": False}
-    assert asked["spec"].model_dump() == expected
+    assert main(["train", command, "--data", "chat.jsonl", *source, *words, "--out", "x"]) == 0
+    given = {name: value for name, (_, value) in fields.items()} | {"autocast": False, "gradient_checkpointing": True}
+    assert asked["spec"].model_dump() == {"exits": (), "lora_rank": 0, "lora_alpha": 16.0} | given
+    asked.clear()
+    for own in OWN_FLAGS["soft"].keys() - OWN_FLAGS[command].keys():
+        foreign = ["--" + own.replace("_", "-"), "1"]
+        assert main(["train", command, "--data", "chat.jsonl", *source, *words, *foreign, "--out", "x"]) == 2
+    assert not asked
 
 
 def test_the_defaults_are_those_of_the_specification_and_of_the_command(here: Path, asked: dict[str, Any]) -> None:
