@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def train(
     _move(model, team.device)
     model.train()
     if spec.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        compute_layers_twice(model)
     optimizers = _optimizers(model, spec)
     identity = {"spec": spec.model_dump(), "rows": len(packed.ids_BT), "ids_sum": int(packed.ids_BT.sum())}
     step, seconds = restore(out, model, optimizers, identity, team.device)
@@ -130,6 +131,13 @@ def _append(out: Path, row: dict[str, Any]) -> None:
 
 def _move(model: PreTrainedModel, device: str) -> None:
     torch.nn.Module.to(model, device)
+
+
+def compute_layers_twice(model: PreTrainedModel) -> None:
+    """Keep each layer's input alone for the backward pass, and compute the rest of the layer again there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the name that replaces it is younger than what we allow
+        model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def _optimizer_step(
