@@ -52,8 +52,8 @@ def test_what_processes_cannot_share_is_one_line(monkeypatch: pytest.MonkeyPatch
         assert str(caught.value) == message
 
 
-def soft(out: str, *words: str) -> list[str]:
-    given = ["--length", "40", "--batch", "4", "--tokens", "960", "--no-autocast", "--optimizer", "muon", *words]
+def soft(out: str) -> list[str]:
+    given = ["--length", "40", "--batch", "4", "--tokens", "960", "--no-autocast", "--optimizer", "muon"]
     return ["train", "soft", "--source", "whole", "--layers", "3", "--data", "chat.jsonl", *given, "--out", out]
 
 
@@ -68,7 +68,7 @@ def accelerated(folder: Path, words: list[str]) -> subprocess.CompletedProcess[s
 
 @pytest.mark.slow
 def test_two_processes_train_the_weights_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows without a single answer and rows full of them fall on either process: only sums over both can be right."""
+    """Their rows hold different numbers of answer tokens, so nothing but sums over both processes can be right."""
     monkeypatch.chdir(tmp_path)
     write_chats(tmp_path / "chat.jsonl", sums(200))
     tiny_tokenizer().save_pretrained(str(tmp_path / "whole"))
@@ -86,5 +86,3 @@ def test_two_processes_train_the_weights_of_one(tmp_path: Path, monkeypatch: pyt
     for name, one in weights[0].items():
         assert torch.allclose(one.float(), weights[1][name].float(), rtol=1e-2, atol=1e-4)  # one step of bfloat16
     assert json.loads((tmp_path / "two" / "training.json").read_text())["machine"].startswith("2 × 1 CPU threads")
-    refused = accelerated(tmp_path, soft("three", "--batch", "3"))
-    assert refused.returncode != 0 and refused.stderr.count("error: --batch 3: 2 processes share") == 1
