@@ -47,7 +47,7 @@ def training_facts(
         "machine": machine,
         "template": template,
         "licence": licence,
-        "spec": spec.model_dump(),
+        "spec": spec.model_dump(mode="json"),
         "shape": shape,
         "data": data,
         "steps": final["step"],

@@ -136,7 +136,10 @@ SOFT = ["train", "soft", "--data", "chat.jsonl", "--source", "m", "--tokens", "1
 def test_drafts_that_cannot_be_made_are_one_line(
     words: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, model in (("m", tiny_model(400)), ("gpt2", GPT2LMHeadModel(GPT2Config(400, 8, 8, 1, 1)))):
+    for name, model in (
+        ("m", tiny_model(400)),
+        ("gpt2", GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=8, n_layer=1, n_head=1))),
+    ):
         model.save_pretrained(name)
         tiny_tokenizer().save_pretrained(name)
     assert main([*SOFT, *words]) == 2

@@ -49,7 +49,7 @@ def test_a_nested_drafts_card_tells_its_exits() -> None:
 
 def test_other_cards_tell_nothing_of_exits() -> None:
     card = render_card(facts())
-    assert "loss on all tokens; sequences" in card and "exit" not in card
+    assert "loss on all tokens; sequences" in card and " exit" not in card
     assert "| all | 0.000 | 1.00 |\n\n## Loss curve" in card
 
 
