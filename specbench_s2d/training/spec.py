@@ -24,7 +24,7 @@ class TrainSpec(BaseModel):
     micro_batch: int = Field(default=4, gt=0, description="Sequences of one forward pass.")
     exits: tuple[int, ...] = Field(
         default=(),
-        description="Depths that learn to answer, such as 6,9,12; half, three quarters and all of the layers.",
+        description="Depths that learn to answer, such as 6,9,12; default: half, three quarters, all layers.",
     )
     loss_on: Literal["all", "answers"] = Field(default="all", description="Tokens that are learnt: all or answers.")
     optimizer: Literal["adamw", "muon"] = Field(default="adamw", description="adamw, or muon for the layers' matrices.")
@@ -40,7 +40,9 @@ class TrainSpec(BaseModel):
     device: str = Field(default="cpu", description="cpu, cuda, cuda:1 …")
     gradient_checkpointing: bool = Field(default=False, description="Compute layers twice and keep less in memory.")
     lora_rank: int = Field(default=0, ge=0, description="Train LoRA adapters of this rank, merged at the end; 0: none.")
-    lora_alpha: float = Field(default=16.0, gt=0, allow_inf_nan=False, description="LoRA's scale, times the rank.")
+    lora_alpha: float = Field(
+        default=16.0, gt=0, allow_inf_nan=False, description="Adapters count this over their rank times."
+    )
 
     @field_validator("exits", mode="before")
     @classmethod

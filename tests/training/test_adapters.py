@@ -58,6 +58,17 @@ def test_adapters_start_silent_and_are_all_that_is_trained(tmp_path: Path) -> No
     assert not torch.allclose(logits(model), logits(plain), atol=1e-3)
 
 
+def test_adapters_are_drawn_from_the_seed_alone() -> None:
+    """So that every process of a team starts with the same."""
+    drawn = []
+    for before, seed in ((1, 0), (2, 0), (3, 1)):
+        model = tiny_model()
+        torch.manual_seed(before)
+        add_adapters(model, SPEC.model_copy(update={"seed": seed}))
+        drawn.append(model.model.layers[0].mlp.up_proj.lora_A["default"].weight)
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+
 def test_the_merged_model_is_a_plain_one_that_computes_the_same(tmp_path: Path) -> None:
     model, tuner = trained(tmp_path)
     before = logits(model)

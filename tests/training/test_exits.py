@@ -16,7 +16,7 @@ from specbench_s2d.training.jobs import Corpus, train_model
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.start import Start
 from specbench_s2d.training.surgery import cut_layers
-from specbench_s2d.training.trainer import compute_layers_twice, sums_of_losses, validation_loss
+from specbench_s2d.training.trainer import compute_layers_twice, sums_of_losses, train, validation_loss
 
 from .factory import held_out, random_rows, sums, tiny_model, tiny_spec, tiny_tokenizer, write_chats
 
@@ -85,6 +85,15 @@ def test_each_exits_loss_is_that_of_the_model_cut_there(exits: tuple[int, ...]) 
     measured = sums_of_losses(shaken(), ids_BT, learn_BT, False, exits)
     assert measured.tolist() == pytest.approx(expected, rel=1e-5)
     assert len(set(expected)) == len(exits)
+
+
+def test_a_step_learns_the_mean_of_the_exits(tmp_path: Path) -> None:
+    rows, spec = random_rows(4, 8), tiny_spec(steps=1, exits=(2, 3, 4), gradient_checkpointing=True)
+    ids_BT, learn_BT = torch.from_numpy(rows.ids_BT).long(), torch.from_numpy(rows.learn_BT)
+    expected = sums_of_losses(shaken(), ids_BT, learn_BT, False, spec.exits).sum() / 3 / learn_BT[:, 1:].sum()
+    model = shaken()
+    assert train(model, rows, {}, spec, tmp_path)[0]["loss"] == pytest.approx(expected.item(), rel=1e-5)
+    assert model.model.layers[0].gradient_checkpointing
 
 
 def test_validation_is_told_by_exit() -> None:
