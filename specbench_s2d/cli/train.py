@@ -16,40 +16,50 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from specbench_s2d.cli.train_progress import Watch
+from specbench_s2d.errors import UserError
 from specbench_s2d.training.spec import TrainSpec, make_train_spec
+from specbench_s2d.training.team import leads
 
 if TYPE_CHECKING:
     from specbench_s2d.training.start import Start
 
 app = typer.Typer(help="Train tokenizers, targets and drafts.", no_args_is_help=True)
-console = Console(stderr=True)
+console = Console(stderr=True, quiet=not leads())
 
 Data = Annotated[
     list[str], typer.Option("--data", help="Chat JSONL (file or folder) or hub:owner/name[:split]; repeatable.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; a killed run goes on from what OUT.work holds.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")]
+Source = Annotated[str, typer.Option("--source", help="Model to start from: folder, demo name or hub id.")]
 Template = Annotated[
     str | None,
     typer.Option("--template", help="Chat template to train with; default: the tokenizer's own, else vicuna."),
 ]
 
 
-def train_flags(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def train_flags(*hidden: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one flag per field of `TrainSpec`, checked and handed over as its argument `spec`.
 
-    `defaults` replace the fields' own. The signature that Typer reads is built from the fields, so that every
-    training command has the same flags and none is declared twice.
+    `hidden` fields get no flag here, `defaults` replace the fields' own. The signature that Typer reads is built from
+    the fields, so that every training command has the same flags and none is declared twice. Of several processes
+    that a launcher started, the first alone complains.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "spec"]
-        flags = [_flag(name, field, defaults) for name, field in TrainSpec.model_fields.items()]
+        shown = {name: field for name, field in TrainSpec.model_fields.items() if name not in hidden}
+        flags = [_flag(name, field, defaults) for name, field in shown.items()]
 
         @functools.wraps(command)
         def wrapper(**given: Any) -> None:
-            spec = make_train_spec({name: given.pop(name) for name in TrainSpec.model_fields})
-            command(**given, spec=spec)
+            try:
+                spec = make_train_spec({name: given.pop(name) for name in shown})
+                command(**given, spec=spec)
+            except UserError:
+                if leads():
+                    raise
+                raise typer.Exit(2) from None
 
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *flags)]
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -60,11 +70,12 @@ def train_flags(**defaults: Any) -> Callable[[Callable[..., None]], Callable[...
 
 
 def _flag(name: str, field: FieldInfo, defaults: dict[str, Any]) -> inspect.Parameter:
-    """One field as a flag; pydantic checks its value, so a choice is plain text here."""
-    kind: Any = str if get_origin(field.annotation) is Literal else field.annotation
+    """One field as a flag; pydantic checks its value, so a choice and a list are plain text here."""
+    kind: Any = str if get_origin(field.annotation) in (Literal, tuple) else field.annotation
     flag = "--" + name.replace("_", "-")
-    names = f"{flag}/--no-{name}" if kind is bool else flag
-    default = inspect.Parameter.empty if field.is_required() else defaults.get(name, field.default)
+    names = f"{flag}/--no{flag[1:]}" if kind is bool else flag
+    own = None if field.default == () else field.default
+    default = inspect.Parameter.empty if field.is_required() else defaults.get(name, own)
     annotation: Any = Annotated[kind, typer.Option(names, help=field.description)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
@@ -111,7 +122,7 @@ def tokenizer(
 
 
 @app.command()
-@train_flags()
+@train_flags("exits", "lora_rank", "lora_alpha")
 def lm(
     data: Data,
     out: Out,
@@ -133,7 +144,6 @@ def lm(
     context: Annotated[int | None, typer.Option(min=1, help="Positions of a new model; 4096.")] = None,
 ) -> None:
     """Train a language model on chats: a new one, or one grown or continued from a trained one."""
-    from specbench_s2d.errors import UserError
     from specbench_s2d.training.start import lm_start
 
     shape = {"layers": layers, "width": width, "heads": heads, "kv_heads": kv_heads}
@@ -146,11 +156,11 @@ def lm(
 
 
 @app.command()
-@train_flags(loss_on="answers")
+@train_flags("exits", loss_on="answers")
 def sft(
     data: Data,
     out: Out,
-    source: Annotated[str, typer.Option("--source", help="Model to start from: folder, demo name or hub id.")],
+    source: Source,
     spec: TrainSpec,
     layers: Annotated[
         int | None, typer.Option("--layers", min=1, help="Keep this many first layers; all by default.")
@@ -162,6 +172,23 @@ def sft(
 
     start = Start("cut", source, layers) if layers else Start("continue", source)
     _train(start, source, data, spec, out, template)
+
+
+@app.command()
+@train_flags(loss_on="answers")
+def soft(
+    data: Data,
+    out: Out,
+    source: Source,
+    layers: Annotated[int, typer.Option("--layers", min=1, help="Keep this many first layers of the source.")],
+    spec: TrainSpec,
+    template: Template = None,
+) -> None:
+    """Sorted fine-tuning: a draft made of a model's first layers, each exit of which learns to answer."""
+    from specbench_s2d.training.exits import nested_spec
+    from specbench_s2d.training.start import Start
+
+    _train(Start("cut", source, layers), source, data, nested_spec(spec, layers), out, template)
 
 
 def _train(start: Start, words: str, data: list[str], spec: TrainSpec, out: Path, template: str | None) -> None:
@@ -198,6 +225,11 @@ def demo(
 
 
 def _report(out: Path, facts: dict[str, Any]) -> None:
+    if not facts:
+        return  # one of several processes, and not the first
     perplexity = facts["validation_perplexity"].get("all")
     held_out = "not measured (no prompt held out)" if perplexity is None else f"{perplexity:.2f}"
+    by_exit = facts.get("exit_perplexity", {})
+    if len(by_exit) > 1:
+        held_out += f" (by exit: {', '.join(f'{depth} {value:.2f}' for depth, value in by_exit.items())})"
     typer.echo(f"{out}: {facts['tokens']:,} tokens in {facts['train_s']:,.1f} s, held-out perplexity {held_out}")

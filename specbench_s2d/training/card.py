@@ -47,7 +47,7 @@ def training_facts(
         "machine": machine,
         "template": template,
         "licence": licence,
-        "spec": spec.model_dump(),
+        "spec": spec.model_dump(mode="json"),
         "shape": shape,
         "data": data,
         "steps": final["step"],
@@ -79,7 +79,6 @@ def write_card(folder: Path, facts: dict[str, Any]) -> None:
 def render_card(facts: dict[str, Any]) -> str:
     """The model card as Markdown, from the facts in `training.json`."""
     shape = ", ".join(f"{key} {value}" for key, value in facts["shape"].items())
-    learnt = "answers alone" if facts["spec"]["loss_on"] == "answers" else "all tokens"
     inherited = facts["tokens_inherited"]
     lineage = f", after the {inherited:,} that its source had seen" if inherited else ""
     return f"""---
@@ -97,7 +96,7 @@ Use it to measure decoders, not to get answers: nothing was done to make its tex
 ## How it was made
 - start: {facts["base"]}
 - command: `{facts["command"]}`
-- tokens: {facts["tokens"]:,}{lineage}; loss on {learnt}; sequences of {facts["spec"]["length"]:,}
+- tokens: {facts["tokens"]:,}{lineage}; loss on {_learnt(facts)}; sequences of {facts["spec"]["length"]:,}
 - chat template: {facts.get("template", "tokenizer")}
 - optimiser: {_optimiser(facts)}
 - time: {facts["train_s"]:,.1f} s on {facts["machine"]}
@@ -107,10 +106,20 @@ Use it to measure decoders, not to get answers: nothing was done to make its tex
 
 ## Held-out answers: nats per token and perplexity
 {_validation_table(facts)}
-
+{_exits_section(facts)}
 ## Loss curve
 {_curve_table(facts)}
 """
+
+
+def _learnt(facts: dict[str, Any]) -> str:
+    spec = facts["spec"]
+    learnt = "answers alone" if spec["loss_on"] == "answers" else "all tokens"
+    exits = [str(depth) for depth in spec.get("exits", ())]
+    if len(exits) > 1:
+        learnt += f", the mean of exits {', '.join(exits)}"
+    rank = spec.get("lora_rank")
+    return f"{learnt}, by LoRA of rank {rank} and alpha {spec['lora_alpha']:g}" if rank else learnt
 
 
 def _optimiser(facts: dict[str, Any]) -> str:
@@ -142,6 +151,15 @@ def _validation_table(facts: dict[str, Any]) -> str:
             for suite, nll in facts["validation_nll"].items()
         ],
     )
+
+
+def _exits_section(facts: dict[str, Any]) -> str:
+    """A table of its own for a nested draft; nothing for other models, and for cards of before there were exits."""
+    by_exit = facts.get("exit_perplexity")
+    if not facts["spec"].get("exits") or not by_exit:
+        return ""
+    rows = [f"| {depth} | {perplexity:.2f} |" for depth, perplexity in by_exit.items()]
+    return "\n## Held-out perplexity of answers by exit\n" + _table("| exit after layer | perplexity |", rows) + "\n"
 
 
 def _curve_table(facts: dict[str, Any]) -> str:

@@ -17,11 +17,13 @@ import torch
 from safetensors import SafetensorError
 
 from specbench_s2d.errors import RunFolderError, first_line
+from specbench_s2d.training.spec import TrainSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CHECKPOINT = "checkpoint.pt"
+SPEC_DEFAULTS = {name: field.default for name, field in TrainSpec.model_fields.items() if not field.is_required()}
 LOG = "train_log.jsonl"
 
 
@@ -46,12 +48,12 @@ def save_checkpoint(
     step: int,
     seconds: float,
 ) -> None:
-    """Write weights, optimiser states and step beside the last checkpoint, then put them in its place."""
+    """Write trained weights, optimiser states and step beside the last checkpoint, then put them in its place."""
     state = {
         "identity": identity,
         "step": step,
         "train_s": seconds,
-        "model": model.state_dict(),
+        "model": {name: tensor for name, tensor in model.state_dict().items() if name not in _frozen(model)},
         "optimizers": [o.state_dict() for o in optimizers],
     }
     partial = out / (CHECKPOINT + ".partial")
@@ -61,6 +63,11 @@ def save_checkpoint(
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, out / CHECKPOINT)
+
+
+def _frozen(model: PreTrainedModel) -> set[str]:
+    """Weights that training leaves as the start gave them (LoRA's base), so that no checkpoint carries them."""
+    return {name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
 
 
 def _save(state: dict[str, Any], file: Any) -> None:
@@ -82,6 +89,7 @@ def load_checkpoint(out: Path, identity: dict[str, Any], device: str) -> dict[st
         return None
     try:
         state = torch.load(path, map_location=device, weights_only=True)
+        state["identity"]["spec"] = {**SPEC_DEFAULTS, **state["identity"]["spec"]}
         found = {**state["identity"]["spec"], **state["identity"]}
     except Exception as error:  # damaged bytes surface as struct, pickle, zip, key and many other errors
         raise RunFolderError(
@@ -110,7 +118,10 @@ def restore(
     if state is None:
         return 0, 0.0
     try:
-        model.load_state_dict(state["model"])
+        frozen = _frozen(model)
+        if state["model"].keys() != model.state_dict().keys() - frozen:
+            raise KeyError("other weights")
+        model.load_state_dict(state["model"], strict=not frozen)
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         return int(state["step"]), float(state["train_s"])

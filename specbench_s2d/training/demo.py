@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from specbench_s2d.training.checkpoint import writing
 from specbench_s2d.training.jobs import Corpus, check_device, train_model, work_folder
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.start import Shape, Start, load_tokenizer
-from specbench_s2d.training.surgery import declare_exits
+from specbench_s2d.training.team import launched
 from specbench_s2d.training.tokenizer import save_tokenizer, train_tokenizer
 from specbench_s2d.training.trainer import Watcher
 
@@ -108,8 +107,10 @@ def train_family(
     """Train every member of the family that `out` does not hold yet; returns the facts of those trained now.
 
     Raises `UnknownNameError` for a name in `only` that is not in the family, `UserError` for one whose source is
-    neither there nor asked for.
+    neither there nor asked for, or for several processes.
     """
+    if launched()[1] > 1:
+        raise UserError("train demo: its models are small, and one process trains them; start it without a launcher.")
     missing = _missing(out, only)
     check_device(device)
     if not missing:
@@ -130,7 +131,6 @@ def train_family(
             command,
             watch,
             licence=RESEARCH_ONLY,
-            finish=partial(declare_exits, exits=member.exits),
         )
     return trained
 
@@ -156,11 +156,13 @@ def _missing(out: Path, only: Sequence[str]) -> list[Member]:
 
 
 def _ensure_tokenizer(corpus: Corpus, out: Path, announce: Callable[[str], None]) -> Path:
-    """The folder of the family's tokenizer, trained first where there is none."""
+    """A folder with the family's tokenizer: its own, else a finished member's; trained where there is neither."""
     folder = out / TOKENIZER
-    if not (folder / "tokenizer_config.json").is_file():
+    holders = (path for path in (folder, *(out / m.name for m in FAMILY)) if (path / "tokenizer_config.json").is_file())
+    held = next(holders, None)
+    if held is None:
         announce(f"tokenizer: {VOCABULARY:,} entries")
         save_tokenizer(train_tokenizer(corpus.training, VOCABULARY, CONTEXT), folder)
     with writing(out):
         (out / "LICENSE-NOTE.md").write_text(LICENSE_NOTE, encoding="utf-8")
-    return folder
+    return held or folder

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,14 @@ import torch
 from specbench_s2d.errors import RunFolderError, UserError, first_line
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.load import hide_progress_bars
+from specbench_s2d.training.adapters import add_adapters, import_peft, merge_adapters
 from specbench_s2d.training.card import DATA_LICENCES, FACTS, data_summary, training_facts, write_card
 from specbench_s2d.training.checkpoint import CHECKPOINT, LOG, writing
-from specbench_s2d.training.data import Encoded, encode_chats, held_out_by_suite, pack, read_chats
+from specbench_s2d.training.data import Encoded, Packed, encode_chats, held_out_by_suite, pack, read_chats
+from specbench_s2d.training.exits import check_nested, declare_exits
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.start import Start, make_start, resolve_source
+from specbench_s2d.training.team import Team, check_team, joined
 from specbench_s2d.training.trainer import Watcher, train
 
 if TYPE_CHECKING:
@@ -82,30 +85,39 @@ def train_model(
     out: Path,
     command: str,
     watch: Watcher = lambda progress: None,
-    finish: Callable[[PreTrainedModel], None] = lambda model: None,
     template: str | None = None,
     licence: str = DATA_LICENCES,
 ) -> dict[str, Any]:
     """Train, then write `out` as a Hugging Face folder (bf16 safetensors, tokenizer, card); returns the facts.
 
     Work in progress lives in `out.work`; the finished folder appears whole. `template` names a chat template (the
-    tokenizer's own by default, else Vicuna's), `finish` may change the trained model or its configuration before it
-    is saved, `licence` is the card's sentence on it. Raises `RunFolderError` when `out` already holds a model.
+    tokenizer's own by default, else Vicuna's), `licence` is the card's sentence on it. Of several processes that a
+    launcher started, the first alone writes and returns facts, the others return none. Raises `RunFolderError` when
+    `out` already holds a model.
     """
     hide_progress_bars()
     check_out(out)
     check_device(spec.device)
+    check_team(spec.device, spec.batch)
+    if spec.lora_rank:
+        import_peft(spec.lora_rank)
     chat = ChatTemplate.choose(tokenizer, template)
     model = make_start(start, tokenizer, spec.seed)
     if spec.length > model.config.max_position_embeddings:
         raise UserError(f"--length {spec.length}: the model's context is {model.config.max_position_embeddings}.")
+    if spec.exits:
+        check_nested(model, spec.exits, start.source)
     training, held_out = corpus.encode(chat)
     packed = pack(training, spec.length, spec.loss_on == "answers", spec.seed)
     watched = held_out_by_suite(held_out, HELD_OUT_PER_SUITE, spec.length)
     work = work_folder(out)
-    _claim(work, start)
-    rows = train(model, packed, watched, spec, work, watch)
-    finish(model)
+    with joined(spec.device) as team:
+        if team.leads:
+            _claim(work, start)
+        model, rows = _train_weights(model, packed, watched, spec, work, watch, team)
+    if not team.leads:
+        return {}
+    declare_exits(model, spec.exits)
     facts = training_facts(
         name,
         start.describe(),
@@ -115,12 +127,29 @@ def train_model(
         rows,
         _shape_of(model),
         _tokens_seen(start.source),
-        _machine(spec.device),
+        _machine(team),
         chat.name,
         licence,
     )
     _publish(model, chat, facts, work, out)
     return facts
+
+
+def _train_weights(
+    model: PreTrainedModel,
+    packed: Packed,
+    watched: dict[str, list[Encoded]],
+    spec: TrainSpec,
+    work: Path,
+    watch: Watcher,
+    team: Team,
+) -> tuple[PreTrainedModel, list[dict[str, Any]]]:
+    """The trained model, and the log's rows; LoRA's adapters are in its weights by then."""
+    if not spec.lora_rank:
+        return model, train(model, packed, watched, spec, work, watch, team)
+    tuner = add_adapters(model, spec)
+    rows = train(model, packed, watched, spec, work, watch, team)
+    return merge_adapters(tuner), rows
 
 
 def _claim(work: Path, start: Start) -> None:
@@ -186,7 +215,9 @@ def _tokens_seen(source: str) -> int:
     return int(known.get("tokens", 0)) + int(known.get("tokens_inherited", 0)) if isinstance(known, dict) else 0
 
 
-def _machine(device: str) -> str:
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+def _machine(team: Team) -> str:
+    """What one process ran on, and how many there were."""
+    many = f"{team.size} × " if team.size > 1 else ""
+    if team.device.startswith("cuda"):
+        return many + torch.cuda.get_device_name(team.device)
+    return f"{many}{torch.get_num_threads()} CPU threads ({platform.machine()})"

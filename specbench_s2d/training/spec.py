@@ -1,14 +1,14 @@
 """`TrainSpec`: what decides a training run's weights, apart from the data and the starting point.
 
-Its field names are the long flags of `specbench-s2d train lm|sft`, with underscores. A checkpoint stores the whole
-specification, so a field added here makes the checkpoints written before it unreadable.
+Its field names are the long flags of `specbench-s2d train lm|sft|soft`, with underscores. A checkpoint stores the
+whole specification; what one lacks counts as the field's default, so a new field must by default change nothing.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from specbench_s2d.errors import UserError
 
@@ -22,7 +22,10 @@ class TrainSpec(BaseModel):
     length: int = Field(default=1024, gt=1, description="Positions of a packed sequence.")
     batch: int = Field(default=8, gt=0, description="Sequences of one optimiser step.")
     micro_batch: int = Field(default=4, gt=0, description="Sequences of one forward pass.")
-    exits: tuple[int, ...] = Field(default=(), description="Depths whose losses are averaged; the last layer alone.")
+    exits: tuple[int, ...] = Field(
+        default=(),
+        description="Depths that learn to answer, such as 6,9,12; default: half, three quarters, all layers.",
+    )
     loss_on: Literal["all", "answers"] = Field(default="all", description="Tokens that are learnt: all or answers.")
     optimizer: Literal["adamw", "muon"] = Field(default="adamw", description="adamw, or muon for the layers' matrices.")
     learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False, description="Highest learning rate.")
@@ -35,6 +38,17 @@ class TrainSpec(BaseModel):
     validate_every: int = Field(default=200, gt=0, description="Steps between two validations.")
     checkpoint_every: int = Field(default=100, gt=0, description="Steps between two checkpoints.")
     device: str = Field(default="cpu", description="cpu, cuda, cuda:1 …")
+    gradient_checkpointing: bool = Field(default=False, description="Compute layers twice and keep less in memory.")
+    lora_rank: int = Field(default=0, ge=0, description="Train LoRA adapters of this rank, merged at the end; 0: none.")
+    lora_alpha: float = Field(
+        default=16.0, gt=0, allow_inf_nan=False, description="Adapters count this over their rank times."
+    )
+
+    @field_validator("exits", mode="before")
+    @classmethod
+    def _split(cls, given: Any) -> Any:
+        """`6,9,12` as a person types it."""
+        return given.split(",") if isinstance(given, str) and given else given or ()
 
     @property
     def steps(self) -> int:
@@ -45,8 +59,14 @@ class TrainSpec(BaseModel):
 def make_train_spec(fields: dict[str, Any]) -> TrainSpec:
     """A specification from flags; raises `UserError` naming the first bad one."""
     try:
-        return TrainSpec(**fields)
+        spec = TrainSpec(**fields)
     except ValidationError as error:
         first = error.errors()[0]
-        flag = "--" + str(first["loc"][0]).replace("_", "-")
-        raise UserError(f"{flag} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}.") from None
+        name = str(first["loc"][0])
+        flag, given = "--" + name.replace("_", "-"), fields.get(name, first["input"])
+        raise UserError(f"{flag} {given}: {first['msg'][0].lower()}{first['msg'][1:]}.") from None
+    if not spec.lora_rank and spec.lora_alpha != TrainSpec.model_fields["lora_alpha"].default:
+        raise UserError(
+            f"--lora-alpha {spec.lora_alpha:g}: it scales LoRA adapters; give their rank too, --lora-rank N."
+        )
+    return spec

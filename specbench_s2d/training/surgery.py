@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,12 +24,6 @@ def cut_layers(model: PreTrainedModel, layers: int) -> PreTrainedModel:
     model.model.layers = model.model.layers[:layers]
     _renumber(model, list(range(layers)))
     return model
-
-
-def declare_exits(model: PreTrainedModel, exits: Sequence[int]) -> None:
-    """Write the exits of a nested draft into its configuration, as `specbench_exits`; none are written for none."""
-    if exits:
-        model.config.specbench_exits = list(exits)
 
 
 def grow_layers(model: PreTrainedModel, layers: int) -> PreTrainedModel:

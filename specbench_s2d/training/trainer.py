@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from specbench_s2d.errors import UserError
+from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.training.checkpoint import CHECKPOINT, LOG, read_log, restore, save_checkpoint, writing
 from specbench_s2d.training.data import Encoded, Packed, batch_rows
 from specbench_s2d.training.spec import TrainSpec
+from specbench_s2d.training.team import Team
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -65,39 +67,61 @@ def train(
     spec: TrainSpec,
     out: Path,
     watch: Watcher = lambda progress: None,
+    team: Team | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` in place and return the log's rows; goes on from `out/checkpoint.pt` where there is one.
 
+    In a `team` of processes the first alone validates, writes and returns rows; all end with the same weights.
     Raises `RunFolderError` when the checkpoint in `out` is damaged or belongs to another specification or data set,
     or when `out` cannot be written; `DivergedError` when the loss is no longer a number. Either way the last
     checkpoint stays whole.
     """
+    team = team or Team(device=spec.device)
     torch.manual_seed(spec.seed)
-    _move(model, spec.device)
+    _move(model, team.device)
     model.train()
+    if spec.gradient_checkpointing:
+        compute_layers_twice(model)
     optimizers = _optimizers(model, spec)
     identity = {"spec": spec.model_dump(), "rows": len(packed.ids_BT), "ids_sum": int(packed.ids_BT.sum())}
-    step, seconds = restore(out, model, optimizers, identity, spec.device)
-    rows = read_log(out, step)
+    step, seconds = restore(out, model, optimizers, identity, team.device)
+    if team.sum(step) != step * team.size:
+        raise RunFolderError(f"{out}: the processes see different checkpoints; give an --out that all machines share.")
+    rows = read_log(out, step) if team.leads else []
     while step < spec.steps:
         started = time.perf_counter()
-        loss = _optimizer_step(model, optimizers, packed, spec, step, out)
+        loss = _optimizer_step(model, optimizers, packed, spec, step, out, team)
         step += 1
         seconds += time.perf_counter() - started
-        last = step == spec.steps
-        row: dict[str, Any] = {"step": step, "tokens": step * spec.batch * spec.length, "loss": loss}
-        row |= {"learning_rate": learning_rate_at(step - 1, spec), "train_s": seconds}
-        if last or step % spec.validate_every == 0:
-            by_exit = validation_loss(model, held_out, spec.device, spec.autocast, spec.exits)
-            row["validation_nll"] = by_exit[max(by_exit)]
-            row["exit_nll"] = {str(depth): nll.get("all") for depth, nll in by_exit.items()}
-            _must_be_finite(row["validation_nll"].get("all", 0.0), "held-out loss", step, out)
-        rows.append(row)
-        _append(out, row)
-        watch(Progress(step, spec.steps, row["tokens"], loss, row["tokens"] / seconds, row.get("validation_nll")))
-        if last or step % spec.checkpoint_every == 0:
+        if not team.leads:
+            continue
+        rows.append(_log_row(model, held_out, spec, step, loss, seconds, out))
+        _append(out, rows[-1])
+        tokens = rows[-1]["tokens"]
+        watch(Progress(step, spec.steps, tokens, loss, tokens / seconds, rows[-1].get("validation_nll")))
+        if step == spec.steps or step % spec.checkpoint_every == 0:
             save_checkpoint(out, model, optimizers, identity, step, seconds)
     return rows
+
+
+def _log_row(
+    model: PreTrainedModel,
+    held_out: dict[str, list[Encoded]],
+    spec: TrainSpec,
+    step: int,
+    loss: float,
+    seconds: float,
+    out: Path,
+) -> dict[str, Any]:
+    """What the log keeps of a step that is done; the held-out losses too where they are due."""
+    row: dict[str, Any] = {"step": step, "tokens": step * spec.batch * spec.length, "loss": loss}
+    row |= {"learning_rate": learning_rate_at(step - 1, spec), "train_s": seconds}
+    if step == spec.steps or step % spec.validate_every == 0:
+        by_exit = validation_loss(model, held_out, spec.autocast, spec.exits)
+        row["validation_nll"] = by_exit[max(by_exit)]
+        row["exit_nll"] = {str(depth): nll.get("all") for depth, nll in by_exit.items()}
+        _must_be_finite(row["validation_nll"].get("all", 0.0), "held-out loss", step, out)
+    return row
 
 
 def _append(out: Path, row: dict[str, Any]) -> None:
@@ -109,6 +133,13 @@ def _move(model: PreTrainedModel, device: str) -> None:
     torch.nn.Module.to(model, device)
 
 
+def compute_layers_twice(model: PreTrainedModel) -> None:
+    """Keep each layer's input alone for the backward pass, and compute the rest of the layer again there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the name that replaces it is younger than what we allow
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+
+
 def _optimizer_step(
     model: PreTrainedModel,
     optimizers: list[torch.optim.Optimizer],
@@ -116,18 +147,22 @@ def _optimizer_step(
     spec: TrainSpec,
     step: int,
     out: Path,
+    team: Team,
 ) -> float:
-    """One step over `batch` sequences; returns the mean loss per counted token, in nats."""
+    """One step over `batch` sequences, shared by the team; returns the mean loss per counted token, in nats."""
     chosen = batch_rows(len(packed.ids_BT), spec.batch, step, spec.seed)
     counted = max(1, int(packed.learn_BT[chosen, 1:].sum()))
     total = 0.0
-    for start in range(0, spec.batch, spec.micro_batch):
-        part = chosen[start : start + spec.micro_batch]
-        ids_BT = torch.from_numpy(packed.ids_BT[part]).long().to(spec.device)
-        learn_BT = torch.from_numpy(packed.learn_BT[part]).to(spec.device)
+    own = chosen[team.rank :: team.size]
+    for start in range(0, len(own), spec.micro_batch):
+        part = own[start : start + spec.micro_batch]
+        ids_BT = torch.from_numpy(packed.ids_BT[part]).long().to(team.device)
+        learn_BT = torch.from_numpy(packed.learn_BT[part]).to(team.device)
         loss = sums_of_losses(model, ids_BT, learn_BT, spec.autocast, spec.exits).mean() / counted
         torch.autograd.backward(loss)
         total += loss.item()
+    total = team.sum(total)
+    team.sum_gradients(model.parameters())
     _must_be_finite(total, "training loss", step + 1, out)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), spec.clip)
     _must_be_finite(norm.item(), "gradient", step + 1, out)
@@ -176,11 +211,11 @@ def sums_of_losses(
 
 @torch.no_grad()
 def validation_loss(
-    model: PreTrainedModel, held_out: dict[str, list[Encoded]], device: str, autocast: bool, exits: Sequence[int] = ()
+    model: PreTrainedModel, held_out: dict[str, list[Encoded]], autocast: bool, exits: Sequence[int] = ()
 ) -> dict[int, dict[str, float]]:
     """By exit depth: mean nats per answer token on held-out chats, per suite and over all of them (`all`).
 
-    Empty for each where no answer token is held out: there is nothing to report then.
+    Without `exits`, the last layer's alone. Empty for a depth where no answer token is held out.
     """
     model.train(False)
     depths = tuple(exits) or (model.config.num_hidden_layers,)
@@ -188,8 +223,8 @@ def validation_loss(
     for suite, chats in held_out.items():
         nll_E, count = torch.zeros(len(depths)), 0
         for chat in chats:
-            ids_BT = torch.from_numpy(chat.ids).long().to(device)[None]
-            learn_BT = torch.from_numpy(chat.answer).to(device)[None]
+            ids_BT = torch.from_numpy(chat.ids).long().to(model.device)[None]
+            learn_BT = torch.from_numpy(chat.answer).to(model.device)[None]
             nll_E += sums_of_losses(model, ids_BT, learn_BT, autocast, exits).cpu()
             count += int(learn_BT[:, 1:].sum())
         sums[suite] = (nll_E, count)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from specbench_s2d.cli import train as train_cli
 from specbench_s2d.cli.main import main
@@ -25,7 +26,7 @@ from specbench_s2d.training.demo import Member
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.start import Shape, Start
 from specbench_s2d.training.trainer import Progress
-from tests.training.factory import sums, tiny_tokenizer, write_chats
+from tests.training.factory import sums, tiny_model, tiny_tokenizer, write_chats
 
 SMALL = ["--layers", "1", "--width", "16", "--heads", "1", "--feed-forward", "24", "--context", "64"]
 SHORT = ["--length", "40", "--batch", "2", "--no-autocast", "--checkpoint-every", "5"]
@@ -96,6 +97,71 @@ def test_demo_trains_the_family_once(
     assert capsys.readouterr().out == "family: nothing to do, every member asked for is there\n"
 
 
+def test_a_nested_draft_by_the_command_alone(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*lm("--layers", "4"), "--out", "m"]) == 0
+    base = ["--data", "chat.jsonl", "--source", "m", "--tokens", "160", *SHORT]
+    assert main(["train", "soft", *base, "--layers", "3", "--out", "nested"]) == 0
+    assert main(["train", "soft", *base, "--layers", "4", "--exits", "1,4", "--lora-rank", "2", "--out", "lora"]) == 0
+    assert main(["train", "sft", *base, "--source", "nested", "--lora-rank", "2", "--out", "plain"]) == 0
+    configs = {name: json.loads(Path(name, "config.json").read_text()) for name in ("nested", "lora", "plain")}
+    assert {name: c.get("specbench_exits") for name, c in configs.items()} == {
+        "nested": [2, 3],
+        "lora": [1, 4],
+        "plain": None,
+    }
+    said = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"nested: 160 tokens in .* s, held-out perplexity (\S+) \(by exit: 2 \S+, 3 \1\)", said[1])
+    assert "by exit" not in said[0] + said[3]
+
+
+SOFT = ["train", "soft", "--data", "chat.jsonl", "--source", "m", "--tokens", "160", *SHORT, "--out", "x"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--layers", "4", "--exits", "3,2,4"], "--exits 3,2,4: an exit is repeated or out of order; give depths"),
+        (["--layers", "4", "--exits", "2,2,4"], "--exits 2,2,4: an exit is repeated or out of order; give depths"),
+        (["--layers", "4", "--exits", "2,3,6"], "--exits 2,3,6: an exit at 6 is above the model's depth; give depths"),
+        (["--layers", "4", "--exits", "0,4"], "--exits 0,4: an exit at 0 is below the first layer; give depths"),
+        (["--layers", "4", "--exits", "2,3"], "--exits 2,3: the last exit, 3, is not the model's last layer; give"),
+        (["--layers", "4", "--exits", "2,half"], "--exits 2,half: input should be a valid integer"),
+        (["--layers", "4", "--exits", "2,,4"], "--exits 2,,4: input should be a valid integer"),
+        (["--layers", "3"], "--layers 3: the source has 2 layers; give 1 to 2."),
+        (["--layers", "2", "--lora-alpha", "4"], "--lora-alpha 4: it scales LoRA adapters; give their rank too"),
+        (["--layers", "2", "--source", "gpt2"], "gpt2: training takes Llama-family checkpoints, and this is GPT2"),
+        ([], "Missing option '--layers'."),
+    ],
+)
+def test_drafts_that_cannot_be_made_are_one_line(
+    words: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, model in (
+        ("m", tiny_model(400)),
+        ("gpt2", GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=8, n_layer=1, n_head=1))),
+    ):
+        model.save_pretrained(name)
+        tiny_tokenizer().save_pretrained(name)
+    assert main([*SOFT, *words]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("x: ")]
+    assert len(errors) == 1 and errors[0].startswith(f"error: {message}")
+    assert not Path("x").exists() and not Path("x.work").exists()
+
+
+def test_of_several_processes_the_first_alone_complains(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    said = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setattr(train_cli, "console", Console(quiet=True))
+        assert main([*lm(), "--out", "m"]) == 2
+        assert main([*lm(), "--length", "1", "--out", "m"]) == 2
+        said.append(capsys.readouterr().err.splitlines())
+    assert said[1] == [] and [line[:17] for line in said[0]] == ["error: --batch 2:", "error: --length 1"]
+
+
 # Flags
 
 EVERY_FLAG: dict[str, tuple[str, Any]] = {
@@ -115,15 +181,28 @@ EVERY_FLAG: dict[str, tuple[str, Any]] = {
     "checkpoint_every": ("8", 8),
     "device": ("cpu", "cpu"),
 }
+# Not every command trains exits, or adapters.
+OWN_FLAGS: dict[str, dict[str, tuple[str, Any]]] = {
+    "lm": {},
+    "sft": {"lora_rank": ("2", 2), "lora_alpha": ("8", 8.0)},
+    "soft": {"lora_rank": ("2", 2), "lora_alpha": ("8", 8.0), "exits": ("1,3,4", (1, 3, 4))},
+}
 
 
-@pytest.mark.parametrize("command", ["lm", "sft"])
+@pytest.mark.parametrize("command", ["lm", "sft", "soft"])
 def test_every_field_of_the_specification_is_a_flag(command: str, here: Path, asked: dict[str, Any]) -> None:
-    flags = [word for name, (text, _) in EVERY_FLAG.items() for word in ("--" + name.replace("_", "-"), text)]
+    fields = EVERY_FLAG | OWN_FLAGS[command]
+    words = [word for name, (text, _) in fields.items() for word in ("--" + name.replace("_", "-"), text)]
+    words += ["--no-autocast", "--gradient-checkpointing", *(["--layers", "4"] if command == "soft" else [])]
     source = ["--tokenizer", "tok"] if command == "lm" else ["--source", "tok"]
-    assert main(["train", command, "--data", "chat.jsonl", *source, *flags, "--no-autocast", "--out", "x"]) == 0
-    expected = {name: value for name, (_, value) in EVERY_FLAG.items()} | {"autocast": False}
-    assert asked["spec"].model_dump() == expected
+    assert main(["train", command, "--data", "chat.jsonl", *source, *words, "--out", "x"]) == 0
+    given = {name: value for name, (_, value) in fields.items()} | {"autocast": False, "gradient_checkpointing": True}
+    assert asked["spec"].model_dump() == {"exits": (), "lora_rank": 0, "lora_alpha": 16.0} | given
+    asked.clear()
+    for own in OWN_FLAGS["soft"].keys() - OWN_FLAGS[command].keys():
+        foreign = ["--" + own.replace("_", "-"), "1"]
+        assert main(["train", command, "--data", "chat.jsonl", *source, *words, *foreign, "--out", "x"]) == 2
+    assert not asked
 
 
 def test_the_defaults_are_those_of_the_specification_and_of_the_command(here: Path, asked: dict[str, Any]) -> None:

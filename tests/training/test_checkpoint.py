@@ -113,6 +113,19 @@ def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
         run(tmp_path, tiny_spec(), layers=3)
 
 
+def test_a_checkpoint_older_than_a_setting_is_gone_on_from(tmp_path: Path) -> None:
+    undisturbed = run(tmp_path / "whole", tiny_spec())
+    with pytest.raises(StoppedError):
+        run(tmp_path / "cut", tiny_spec(), stop_at=6)
+    path = tmp_path / "cut" / CHECKPOINT
+    state = torch.load(path, weights_only=True)
+    del state["identity"]["spec"]["lora_rank"], state["identity"]["spec"]["gradient_checkpointing"]
+    torch.save(state, path)
+    with pytest.raises(RunFolderError, match=r"differs in gradient_checkpointing\)"):
+        run(tmp_path / "cut", tiny_spec(gradient_checkpointing=True))
+    assert same(run(tmp_path / "cut", tiny_spec()), undisturbed)
+
+
 def test_a_log_shorter_than_its_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         run(tmp_path, tiny_spec(), stop_at=6)

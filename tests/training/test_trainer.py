@@ -18,7 +18,7 @@ from specbench_s2d.training.trainer import (
     DivergedError,
     Progress,
     learning_rate_at,
-    sum_of_losses,
+    sums_of_losses,
     train,
     validation_loss,
 )
@@ -64,11 +64,11 @@ def test_the_loss_is_the_cross_entropy_of_the_marked_targets() -> None:
         for ids, learn in zip(rows.ids_BT.tolist(), rows.learn_BT.tolist(), strict=True)
     )
     ids_BT, learn_BT = torch.from_numpy(rows.ids_BT).long(), torch.from_numpy(rows.learn_BT)
-    assert sum_of_losses(model, ids_BT, learn_BT, autocast=False).item() == pytest.approx(expected, rel=1e-5)
+    assert sums_of_losses(model, ids_BT, learn_BT, autocast=False).tolist() == [pytest.approx(expected, rel=1e-5)]
 
 
 def gradients(model: PreTrainedModel, ids: list[int], learn: list[bool]) -> list[torch.Tensor]:
-    loss = sum_of_losses(model, torch.tensor([ids]), torch.tensor([learn]), autocast=False)
+    loss = sums_of_losses(model, torch.tensor([ids]), torch.tensor([learn]), autocast=False).sum()
     return list(torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True))
 
 
@@ -110,12 +110,13 @@ def test_validation_pools_the_tokens_of_all_suites() -> None:
     first = Encoded("a", np.array([1, 2, 3, 4], dtype=np.int32), np.array([False, False, True, True]))
     second = Encoded("b", np.array([5, 6], dtype=np.int32), np.array([False, True]))
     sums = [plain_cross_entropy(model, e.ids.tolist(), e.answer.tolist()) for e in (first, second)]
-    measured = validation_loss(model, {"a": [first], "b": [second]}, "cpu", autocast=False)
-    assert measured == pytest.approx({"a": sums[0] / 2, "b": sums[1], "all": (sums[0] + sums[1]) / 3}, rel=1e-5)
+    measured = validation_loss(model, {"a": [first], "b": [second]}, autocast=False)
+    expected = {"a": sums[0] / 2, "b": sums[1], "all": (sums[0] + sums[1]) / 3}
+    assert measured == {2: pytest.approx(expected, rel=1e-5)}
 
 
 def test_without_held_out_answers_nothing_is_reported() -> None:
-    assert validation_loss(tiny_model(), {}, "cpu", autocast=False) == {}
+    assert validation_loss(tiny_model(), {}, autocast=False) == {2: {}}
 
 
 # Learning

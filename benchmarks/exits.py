@@ -1,0 +1,76 @@
+"""How well each exit of a draft answers held-out chats: the nested demo draft beside the plain one read early.
+
+    python benchmarks/exits.py --data CORPUS [--model demo-draft --model demo-draft-sft] [--exits 2,3,4] [--out FILE]
+
+CORPUS is the chat JSONL (file, folder or hub:owner/name) that the models were trained on: the prompts held out of
+training are held out here, and the same chats, cut to the same length, are read as in the models' own validation.
+Figures are perplexities of answer tokens, float32, every exit read through the model's own final norm and head.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from specbench_s2d.models.chat import ChatTemplate
+from specbench_s2d.models.load import hide_progress_bars
+from specbench_s2d.training.card import FACTS
+from specbench_s2d.training.data import encode_chats, held_out_by_suite
+from specbench_s2d.training.exits import check_exits
+from specbench_s2d.training.jobs import HELD_OUT_PER_SUITE, Corpus
+from specbench_s2d.training.spec import make_train_spec
+from specbench_s2d.training.start import Start, load_tokenizer, make_start, resolve_source
+from specbench_s2d.training.trainer import validation_loss
+
+MODELS = ("demo-draft", "demo-draft-sft")
+Perplexities = dict[int, dict[str, float]]
+
+
+def perplexities(name: str, exits: tuple[int, ...], corpus: Corpus) -> Perplexities:
+    """By exit depth and suite (`all` pools them): perplexity of the held-out answers that the model's card used."""
+    tokenizer = load_tokenizer(name)
+    model = make_start(Start("continue", name), tokenizer, 0)
+    check_exits(exits, model.config.num_hidden_layers)
+    length = json.loads((Path(resolve_source(name)) / FACTS).read_text(encoding="utf-8"))["spec"]["length"]
+    encoded = encode_chats(corpus.held_out, ChatTemplate.choose(tokenizer))
+    chosen = held_out_by_suite(encoded, HELD_OUT_PER_SUITE, length)
+    nll = validation_loss(model, chosen, autocast=False, exits=exits)
+    return {depth: {suite: math.exp(value) for suite, value in row.items()} for depth, row in nll.items()}
+
+
+def show(measured: dict[str, Perplexities]) -> None:
+    """One row per model and exit, one column per suite."""
+    suites = list(next(iter(next(iter(measured.values())).values())))
+    table = Table(title="Held-out perplexity of answers by exit", box=None)
+    for column in ("model", "exit", *suites):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for name, by_exit in measured.items():
+        for depth, row in by_exit.items():
+            table.add_row(name, str(depth), *(f"{row[suite]:.2f}" for suite in suites))
+    Console(width=110).print(table)
+
+
+def main(
+    data: Annotated[list[str], typer.Option(help="The corpus: chat JSONL (file or folder) or hub:owner/name.")],
+    model: Annotated[list[str] | None, typer.Option(help="Demo names or folders; default: both demo drafts.")] = None,
+    exits: Annotated[str, typer.Option(help="Depths to read each model at, the last layer included.")] = "2,3,4",
+    out: Annotated[Path, typer.Option(help="Write the figures as JSON.")] = Path("results/benchmarks/exits.json"),
+) -> None:
+    """Print the perplexity of held-out answers at each exit of each model, and write it as JSON."""
+    hide_progress_bars()
+    depths, corpus = make_train_spec({"tokens": 1, "exits": exits}).exits, Corpus(data)
+    measured = {Path(name).name: perplexities(name, depths, corpus) for name in model or MODELS}
+    show(measured)
+    what = "perplexity of held-out answer tokens by model, exit depth and suite; all pools the suites"
+    facts = {"what": what, "held_out_chats_per_suite": HELD_OUT_PER_SUITE, "dtype": "float32", "perplexity": measured}
+    out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
