@@ -14,10 +14,15 @@ from specbench_s2d.errors import UserError
 def test_without_arguments_a_run_is_the_demo_grid() -> None:
     spec = RunSpec().resolved()
     assert spec.target == ["demo-s", "demo-m", "demo-l"]
-    assert spec.decoder == ["ar", "sd"]
-    assert spec.draft == ["demo-draft-sft"]
+    assert spec.decoder == ["ar", "sd", "s2d", "s2d-tree", "s2d-auto"]
+    assert spec.draft == ["demo-draft-sft", "demo-draft"]
     assert len(spec.suite) == 6
     assert (spec.questions, spec.limit, spec.max_new_tokens) == ("embedded", 2, 48)
+
+
+def test_drafts_or_targets_of_ones_own_take_the_decoders_that_any_draft_serves() -> None:
+    assert RunSpec(draft=["demo-draft-sft"]).resolved().decoder == ["ar", "sd"]
+    assert RunSpec(target=["lmsys/vicuna-7b-v1.3"]).resolved().decoder == ["ar", "sd"]
 
 
 def test_other_targets_take_spec_benchs_settings() -> None:

@@ -14,6 +14,7 @@ from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.checkpoint import Checkpoint, find_checkpoint
+from specbench_s2d.models.exits import CONFIG_KEY
 from specbench_s2d.models.load import check_device, default_device, default_dtype
 from specbench_s2d.suites import Question, QuestionSet, load_questions
 
@@ -174,7 +175,7 @@ def _draft_for(decoder: DecoderSpec, spec: RunSpec) -> str | None:
 
 def _is_nested(name: str) -> bool:
     config = json.loads((find_checkpoint(name).folder / "config.json").read_text(encoding="utf-8"))
-    return bool(config.get("specbench_exits"))
+    return bool(config.get(CONFIG_KEY))
 
 
 def _settings(spec: RunSpec) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from specbench_s2d.errors import ModelError, UserError
+from specbench_s2d.models.exits import CONFIG_KEY
 from specbench_s2d.training.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -61,6 +62,6 @@ def declare_exits(model: PreTrainedModel, exits: Sequence[int]) -> None:
     Without exits, those of the source are taken out: training another objective does not keep them.
     """
     if exits:
-        model.config.specbench_exits = list(exits)
-    elif hasattr(model.config, "specbench_exits"):
-        del model.config.specbench_exits
+        setattr(model.config, CONFIG_KEY, list(exits))
+    elif hasattr(model.config, CONFIG_KEY):
+        delattr(model.config, CONFIG_KEY)

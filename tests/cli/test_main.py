@@ -25,7 +25,7 @@ MISTAKES = {
     "unknown option": (["run", "--targt", "x"], "No such option: --targt (Possible options: --target)"),
     "missing value": (["run", "--target"], "requires an argument"),
     "unknown target": (["run", "--target", "demo-xxl"], "unknown model 'demo-xxl'"),
-    "unknown decoder": (["run", "--decoder", "sdd", "--target", "demo-s"], "unknown decoder 'sdd'. Did you mean 'sd'?"),
+    "unknown decoder": (["run", "--decoder", "sdd", "--target", "demo-s"], "unknown decoder 'sdd'. Did you mean 'sd' or 's2d'?"),
     "unknown decoder option": (["run", "--decoder", "sd:gama=3", "--target", "demo-s"], "Did you mean 'gamma'?"),
     "unknown suite": (["suites", "sumarization"], "Did you mean 'summarization'"),
     "a bad number": (["run", "--limit", "0"], "limit: Input should be greater than or equal to 1, got 0"),
