@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specbench_s2d.analysis import stats
+from specbench_s2d.analysis import definitions, stats
 from specbench_s2d.bench.records import Record
 from tests.analysis.factory import ar, decoded, make_record, of, paper_run
 
@@ -119,7 +119,7 @@ def test_perplexity_pools_tokens() -> None:
 def test_failed_and_skipped_records_count_for_nothing() -> None:
     failed = make_record("sd", 3, status="failed", error="out of memory")
     assert stats.mat([*SD, failed]) == stats.mat(SD)
-    assert stats.mat([failed]) == stats.Measure(None, "no cell finished")
+    assert stats.mat([failed]) == definitions.Measure(None, "no cell finished")
 
 
 @pytest.mark.parametrize("lost", ["failed", "skipped"])
@@ -142,7 +142,7 @@ def test_one_token_answers_have_no_rate_and_no_step() -> None:
     for measure in (stats.tokens_per_s([one]), stats.mat([one]), stats.speedup(stats.pair([one], [one]))):
         assert measure.value is None
         assert measure.note
-    assert stats.acceptance_rate(AR) == stats.Measure(None, "nothing was drafted")
+    assert stats.acceptance_rate(AR) == definitions.Measure(None, "nothing was drafted")
 
 
 def test_partly_missing_fields_are_left_out_and_said_so() -> None:
@@ -161,10 +161,10 @@ def test_without_retokenized_text_there_is_no_specbench_speedup() -> None:
 
 
 def test_functions_and_columns_share_one_text() -> None:
-    assert stats.DEFINITIONS["mat"].startswith(
+    assert definitions.DEFINITIONS["mat"].startswith(
         "Mean accepted tokens: emitted tokens per Step, the bonus token included"
     )
-    assert all("\n" not in text and not text.endswith(".") for text in stats.DEFINITIONS.values())
+    assert all("\n" not in text and not text.endswith(".") for text in definitions.DEFINITIONS.values())
 
 
 @settings(deadline=None, max_examples=40)

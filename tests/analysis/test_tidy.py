@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from specbench_s2d.analysis import tidy
-from specbench_s2d.analysis.stats import DEFINITIONS
+from specbench_s2d.analysis.definitions import DEFINITIONS
 from specbench_s2d.bench.records import Record
 from tests.analysis.factory import ar, decoded, make_record, paper_run
 
