@@ -82,7 +82,7 @@ def _round_panels(count: int, looks: dict[str, Look]) -> tuple[Figure, list[Pola
 def _draw_radar(axes: PolarAxes, rows: pd.DataFrame, suites: Sequence[str], looks: dict[str, Look]) -> None:
     angles = [math.tau * i / len(suites) for i in range(len(suites))]
     for label, look in looks.items():
-        line = rows[rows["label"] == label].set_index("suite")["speedup"].reindex(suites)
+        line = rows[rows["label"] == label].set_index("suite")["speedup"].reindex(list(suites))
         axes.plot([*angles, angles[0]], [*line, line.iloc[0]], color=look.colour, linestyle=look.line, linewidth=1.1,
                   marker=look.marker, markersize=3.2, markerfacecolor=look.face)  # fmt: skip
     axes.plot([math.tau * i / 180 for i in range(181)], [1] * 181, color=GREY, linewidth=1.1, zorder=1)
@@ -125,7 +125,7 @@ def mean_speedup(table: pd.DataFrame) -> Figure | None:
     axes.grid(True, axis="x")
     axes.grid(False, axis="y")
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.set_xlim(0, 1.03 * shown[["speedup", "speedup_high"]].max(axis=None))
+    axes.set_xlim(0, 1.03 * max(shown["speedup"].max(), shown["speedup_high"].fillna(1).max()))
     axes.set_xlabel(f"Speed-up (× {BASELINE}), mean over targets")
     patches = [Patch(color=colour, alpha=0.85, label=family) for family, colour in colours.items()]
     figure.legend(handles=patches, loc="outside upper left", ncols=columns, frameon=False)
