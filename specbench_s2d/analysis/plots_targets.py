@@ -171,7 +171,11 @@ def exit_depths(exits: pd.DataFrame) -> Figure | None:
         axes.grid(False)
     patches = [Patch(color=shades[d], label=f"exit after layer {d}") for d in depths]
     figure.legend(handles=patches, loc="outside upper left", ncols=len(depths), frameon=False)
-    footnote(figure, "Share of all drafted tokens, by the layer of the draft after which they left.", exits)
+    footnote(
+        figure,
+        "Share of all drafted tokens, by the layer of the draft after which they left; figures in per cent.",
+        exits,
+    )
     return figure
 
 

@@ -271,19 +271,28 @@ def mean_speedup_interval(
     return bootstrap(groups, lambda speedups_GR: speedups_GR.mean(axis=0), resamples, level, seed)
 
 
-def speedup_ratio(ours: Sequence[Pair], theirs: Sequence[Pair]) -> Measure:
-    """One speed-up over another, for example of two runs, each over the baseline of its own."""
-    over, under = speedup(ours), speedup(theirs)
+def speedup_ratio(ours: Sequence[Sequence[Pair]], theirs: Sequence[Sequence[Pair]]) -> Measure:
+    """One speed-up (or mean over targets of speed-ups) over another, each over the baseline of its own run."""
+    over, under = mean_speedup(ours), mean_speedup(theirs)
     if over.value is None or under.value is None:
         return Measure(None, over.note or under.note)
     return _ratio(over.value, under.value, "no ratio: the other speed-up is 0")
 
 
 def speedup_ratio_interval(
-    ours: Sequence[Pair], theirs: Sequence[Pair], resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+    ours: Sequence[Sequence[Pair]],
+    theirs: Sequence[Sequence[Pair]],
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
 ) -> Interval:
-    """Percentile interval of `speedup_ratio`: each resample draws questions once for both sides."""
-    return bootstrap([ours, theirs], lambda speedups_GR: speedups_GR[0] / speedups_GR[1], resamples, level, seed)
+    """Percentile interval of `speedup_ratio`: each resample draws questions once, for both sides and all targets."""
+
+    def quotient(speedups_GR: Floats) -> Floats:
+        quotients: Floats = speedups_GR[: len(ours)].mean(axis=0) / speedups_GR[len(ours) :].mean(axis=0)
+        return quotients
+
+    return bootstrap([*ours, *theirs], quotient, resamples, level, seed)
 
 
 def bootstrap(
