@@ -36,7 +36,8 @@ def compare_published(
 
     Columns: target, paper_target, device (the paper's), label, lossy, method, suite, metric, ours with its 95 %
     interval, ours_specbench (the speed-up by Spec-Bench's formula, which the papers used), published, source.
-    Raises `UserError` for an unknown paper or a temperature that it has no figures at, a run without AR, and where the two share nothing.
+    Raises `UserError` for an unknown paper, a temperature that it has no figures at, a run without AR, and where the
+    two share nothing.
     """
     figures = published(paper)
     kept = tidy.latest(records)

@@ -18,8 +18,8 @@ from specbench_s2d.training.checkpoint import writing
 from specbench_s2d.training.jobs import Corpus, check_device, train_model, work_folder
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.start import Shape, Start, load_tokenizer
-from specbench_s2d.training.surgery import declare_exits
 from specbench_s2d.training.tokenizer import save_tokenizer, train_tokenizer
+from specbench_s2d.training.surgery import declare_exits
 from specbench_s2d.training.trainer import Watcher
 
 VOCABULARY = 2048
