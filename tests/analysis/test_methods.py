@@ -16,8 +16,8 @@ DEMO = parts(grid_run(1, targets=["demo-s"]))
 S2D = "S2D SoFT 6,9,12"
 
 
-def lane(label: str, model: str, exits: list[int] | None = None, **options: Any) -> Record:
-    return decoded(label, 1, [(1, 1, 2)], decode_s=1, draft=model, exit_depths=exits or [], decoder_options=options)
+def lane(label: str, model: str, depths: list[int] | None = None, **options: Any) -> Record:
+    return decoded(label, 1, [(1, 1, 2)], decode_s=1, draft=model, exit_depths=depths or [], decoder_options=options)
 
 
 @pytest.mark.parametrize(

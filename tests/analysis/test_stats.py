@@ -68,10 +68,10 @@ def test_a_fully_accepted_short_draft_reaches_no_further_position() -> None:
 
 
 def test_a_tree_is_as_deep_as_its_levels() -> None:
-    tree = decoded("s2d-tree", 1, [(60, 2, 3), (60, 0, 1)], decode_s=1, levels_per_step=[4, 3])
+    tree = decoded("s2d-tree", 1, [(60, 4, 5), (60, 0, 1)], decode_s=1, levels_per_step=[4, 3])
     positions = [(p.position, p.reached, p.accepted) for p in stats.acceptance_by_position([tree])]
-    assert positions == [(1, 2, 1), (2, 1, 1), (3, 1, 0)]
-    assert stats.acceptance_rate([tree]).value == pytest.approx(2 / 4)
+    assert positions == [(1, 2, 1), (2, 1, 1), (3, 1, 1), (4, 1, 1)]
+    assert stats.acceptance_rate([tree]).value == pytest.approx(4 / 5)
 
 
 def test_a_speed_relative_to_another_decoder_pairs_their_cells() -> None:
