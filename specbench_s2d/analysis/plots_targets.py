@@ -125,7 +125,7 @@ def mean_speedup(table: pd.DataFrame) -> Figure | None:
     axes.grid(True, axis="x")
     axes.grid(False, axis="y")
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.set_xlim(0, 1.03 * max(shown["speedup"].max(), shown["speedup_high"].fillna(1).max()))
+    axes.set_xlim(0, 1.03 * max(1.0, shown["speedup"].max(), shown["speedup_high"].fillna(1).max()))
     axes.set_xlabel(f"Speed-up (× {BASELINE}), mean over targets")
     patches = [Patch(color=colour, alpha=0.85, label=family) for family, colour in colours.items()]
     figure.legend(handles=patches, loc="outside upper left", ncols=columns, frameon=False)
