@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.errors import UnknownNameError, UserError, near_names
+from specbench_s2d.resources import run_files
 
 DEMO_TARGETS = ("demo-s", "demo-m", "demo-l")
 DEMO_DRAFTS = ("demo-draft-sft", "demo-draft")
@@ -79,12 +80,25 @@ class RunSpec(BaseModel):
         )
 
 
+def find_run_file(given: Path) -> Path:
+    """A run file by its path, else by the short name of one that ships with the package, with or without `.toml`.
+
+    Raises `UserError` with the nearest names for neither.
+    """
+    if given.is_file():
+        return given
+    shipped, name = run_files(), given.as_posix().removesuffix(".toml")
+    if name in shipped:
+        return shipped[name]
+    hint = near_names(name, shipped)
+    raise UserError(f"{given}: no such run file.{hint} Give a path, or one of {', '.join(shipped)}.")
+
+
 def load_spec(path: Path) -> dict[str, Any]:
     """The fields that a TOML run file sets; raises `UserError` for anything that is not a run file."""
+    path = find_run_file(path)
     try:
         fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such run file.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: not a readable TOML run file ({error}).") from error
     for name, value in fields.items():

@@ -12,6 +12,12 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+def near_names(name: str, known: Iterable[str]) -> str:
+    """A question with the known names nearest to what was given, a space before it; nothing where none is near."""
+    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+
+
 class UserError(ValueError):
     """Something a person gave cannot be used; the message says what, what is allowed, and what to do."""
 
@@ -23,10 +29,8 @@ class UnknownNameError(UserError):
     def of(cls, kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
         """Build the one-line message: what was given, the nearest names, then all of them."""
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        nearest = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
         allowed = f" Known: {', '.join(names)}." if names else ""
-        return cls(f"unknown {kind} {name!r}.{nearest}{allowed}{' ' + hint if hint else ''}")
+        return cls(f"unknown {kind} {name!r}.{near_names(name, names)}{allowed}{' ' + hint if hint else ''}")
 
 
 class QuestionFileError(UserError):

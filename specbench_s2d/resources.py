@@ -15,6 +15,12 @@ def data_folder(name: str) -> Path:
     return bundled if bundled.is_dir() else _PACKAGE.parent / name
 
 
+def run_files() -> dict[str, Path]:
+    """The run files that ship with the package, by short name: `demo/s2d` is `suites/demo/s2d.toml`."""
+    folder = data_folder("suites")
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.glob("*/*.toml"))}
+
+
 def demo_folder() -> Path:
     """The folder of the embedded model family (one Hugging Face folder per member)."""
     return _PACKAGE / "demo"

@@ -32,7 +32,8 @@ def write_summary(records: Sequence[Record], folder: Path) -> pd.DataFrame:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tables.write_tables(table, folder)
-        plots.draw_all(table, tidy.acceptance_by_position(records), folder / "plots")
+        positions, exits = tidy.acceptance_by_position(records), tidy.exit_depths(records)
+        plots.draw_all(table, positions, exits, tidy.threshold_ablation(records, table), folder / "plots")
     except OSError as error:
         raise RunFolderError(
             f"{folder}: the summary cannot be written ({error.strerror or error}); the records are untouched. "

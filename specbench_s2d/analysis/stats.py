@@ -2,23 +2,22 @@
 
 A function takes the records of one table row (any status: only those with status ok are used) and returns a
 `Measure`, whose value is None, with the reason, where nothing can be said. Its docstring's first paragraph *is*
-the definition: `DEFINITIONS` collects them by column for the README and the reports.
+the definition: `definitions.DEFINITIONS` collects them by column for the README and the reports.
 
-Shape suffixes: N questions, R resamples.
+Shape suffixes: G groups of pairs (one per target, or one per run), N questions, R resamples.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from specbench_s2d.analysis.definitions import Interval, Measure, defines
 from specbench_s2d.bench.records import Record
 
 RESAMPLES = 10_000
@@ -27,69 +26,6 @@ _BLOCK_DRAWS = 2_000_000  # draws of the bootstrap held in memory at once
 
 Floats = NDArray[np.float64]
 Question = tuple[str, int | str]
-F = TypeVar("F", bound=Callable[..., object])
-
-DEFINITIONS: dict[str, str] = {
-    "run": "the run folder, where several are reported together",
-    "target": "the model that is sped up",
-    "decoder": "the decoder's name",
-    "label": "the decoder's name with the options that differ from its defaults",
-    "draft": "the draft model, where the decoder has one",
-    "lossy": "whether the decoder may change the target's output; read its speed-up beside perplexity and quality",
-    "suite": "the suite of questions; `overall` pools all of a target's suites",
-    "records": "cells of this row: questions x turns x repeats, whatever became of them",
-    "questions": "questions with at least one cell that finished",
-    "steps": "commits after the prefill, all cells together",
-    "percent_of_bound": "tokens/s as a share of what the device's measured read rate allows",
-    "speedup_low": "lower end of the 95 % interval of `speedup`: paired bootstrap over questions",
-    "speedup_high": "upper end of the 95 % interval of `speedup`: paired bootstrap over questions",
-    "speedup_predicted": "the speed-up that the measured acceptances and pass costs predict",
-    "pairs": "cells that AR finished too, on the same target, question, turn and repeat: what the speed-ups stand on",
-    "unpaired": "cells of this row outside the speed-ups, because they or AR's failed, were skipped or carry no times",
-    "draft_s": "seconds spent drafting, summed over the row",
-    "verify_s": "seconds spent in target passes that verify, summed over the row",
-    "other_s": "seconds of decoding outside drafting and verifying, summed over the row",
-    "energy_j_per_token": "energy in joules per new token",
-    "mismatches": "audited outputs that differ from AR's by more than rounding explains",
-    "near_ties": "audited outputs that leave AR's where the two best logits differ by less than the noise bound",
-    "failed": "cells that failed",
-    "skipped": "cells skipped, their prompt being too long",
-    "truncated": "cells whose prompt was cut to fit the context",
-    "quality_*": "task quality by the suite's metric, the mean over the cells that were scored",
-    "position": "draft position, from 1",
-    "reached": "proposals in which a token stood at this position and all before it were accepted",
-    "accepted": "of those, the proposals whose token at this position was accepted",
-    "rate": "acceptance rate by position: of the proposals that reached draft position i, the share accepted there",
-    "notes": "why a figure of this row is missing or partial",
-}
-
-
-def defines(column: str) -> Callable[[F], F]:
-    """Make a function's first paragraph the definition of a column."""
-
-    def register(function: F) -> F:
-        text = (inspect.getdoc(function) or "").split("\n\n")[0]
-        DEFINITIONS[column] = " ".join(text.split()).rstrip(".")
-        return function
-
-    return register
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A number, or None; `note` says why it is missing, or what it leaves out."""
-
-    value: float | None
-    note: str | None = None
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Both ends of an interval, or None with the reason."""
-
-    low: float | None
-    high: float | None
-    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +39,8 @@ class PositionAcceptance:
 
 @dataclass(frozen=True)
 class Pair:
-    """A decoder's record and AR's of the same target, question, turn and repeat; both finished, both timed."""
+    """A decoder's record and the baseline's (AR's, or that of the decoder it is compared with) of the same target,
+    question, turn and repeat; both finished, both timed."""
 
     ours: Record
     baseline: Record
@@ -201,19 +138,23 @@ def accepted_per_pass(records: Iterable[Record]) -> Measure:
 def acceptance_by_position(records: Iterable[Record]) -> list[PositionAcceptance]:
     """Of the proposals that reached draft position i, those accepted there.
 
-    A proposal reaches position i (from 1) when it drafted at least i tokens and the i - 1 before were accepted.
-    Acceptance is the verdict's, before any cut at EOS or at the limit.
+    A proposal reaches position i (from 1) when it was at least i tokens deep and the i - 1 before were accepted. A
+    tree is as deep as its levels, a chain as its tokens. Acceptance is the verdict's, before any cut at EOS or at the
+    limit.
     """
     kept, _ = carrying(records, "drafted_per_step", "accepted_per_step")
-    steps = [
-        step for r in kept for step in zip(r.drafted_per_step or [], r.accepted_per_step or [], strict=True) if step[0]
-    ]
+    steps = [step for r in kept for step in zip(_levels(r), r.accepted_per_step or [], strict=True) if step[0]]
     if not steps:
         return []
-    drafted, accepted = np.array(steps).T
-    positions = range(1, int(drafted.max()) + 1)
-    counts = [(i, int(np.sum((drafted >= i) & (accepted >= i - 1))), int(np.sum(accepted >= i))) for i in positions]
+    levels, accepted = np.array(steps).T
+    positions = range(1, int(levels.max()) + 1)
+    counts = [(i, int(np.sum((levels >= i) & (accepted >= i - 1))), int(np.sum(accepted >= i))) for i in positions]
     return [PositionAcceptance(*count) for count in counts if count[1]]
+
+
+def _levels(record: Record) -> list[int]:
+    """How deep each proposal was; records from before trees say only how many tokens."""
+    return (record.drafted_per_step if record.levels_per_step is None else record.levels_per_step) or []
 
 
 @defines("acceptance_rate")
@@ -236,7 +177,7 @@ def perplexity(records: Iterable[Record]) -> Measure:
 
 
 def pair(records: Iterable[Record], baseline: Iterable[Record]) -> list[Pair]:
-    """Match a decoder's records with AR's by target, question, turn and repeat, in the decoder's order.
+    """Match a decoder's records with the baseline's by target, question, turn and repeat, in the decoder's order.
 
     A record that failed, was skipped or carries no times has no pair, and neither has its partner.
     """
@@ -261,7 +202,7 @@ def _quotient_of_rates(ours: tuple[float, float], baseline: tuple[float, float],
 def speedup(pairs: Sequence[Pair]) -> Measure:
     """Decode tokens/s over AR's on the same target, questions and device, over the paired cells: each side's rate
     is its summed new tokens after the first over its summed decode seconds."""
-    sums = _question_sums(pairs).sum(axis=0)
+    sums = _aligned_sums([pairs])[0].sum(axis=0)
     return _quotient_of_rates((sums[0], sums[1]), (sums[2], sums[3]), "decode rate")
 
 
@@ -310,33 +251,98 @@ def speedup_interval(
     A resample draws as many questions as there are, with replacement, and takes both decoders' cells of each
     (all turns and repeats), so that a hard question weighs on both sides alike. None below two questions.
     """
-    sums_N4 = _question_sums(pairs)
-    if len(sums_N4) < 2:
-        return Interval(None, None, f"no interval from {len(sums_N4)} question{'' if len(sums_N4) == 1 else 's'}")
-    tokens_R, seconds_R, base_tokens_R, base_seconds_R = _resampled(sums_N4, resamples, seed)
-    defined_R = (seconds_R > 0) & (base_seconds_R > 0) & (base_tokens_R > 0)
+    return bootstrap([pairs], lambda speedups_GR: speedups_GR[0], resamples, level, seed)
+
+
+def mean_speedup(groups: Sequence[Sequence[Pair]]) -> Measure:
+    """The arithmetic mean of the groups' speed-ups, each target weighing alike; None unless every group has one."""
+    values = [speedup(pairs).value for pairs in groups]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or not known:
+        return Measure(None, f"no mean: {len(values) - len(known)} of {len(values)} targets have no speed-up")
+    return Measure(math.fsum(known) / len(known))
+
+
+def mean_speedup_interval(
+    groups: Sequence[Sequence[Pair]], resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+) -> Interval:
+    """Percentile interval of `mean_speedup`: each resample draws questions once and applies the draw to every target
+    alike, for the same questions are asked of all."""
+    return bootstrap(groups, lambda speedups_GR: speedups_GR.mean(axis=0), resamples, level, seed)
+
+
+def speedup_ratio(ours: Sequence[Sequence[Pair]], theirs: Sequence[Sequence[Pair]]) -> Measure:
+    """One speed-up (or mean over targets of speed-ups) over another, each over the baseline of its own run."""
+    over, under = mean_speedup(ours), mean_speedup(theirs)
+    if over.value is None or under.value is None:
+        return Measure(None, over.note or under.note)
+    return _ratio(over.value, under.value, "no ratio: the other speed-up is 0")
+
+
+def speedup_ratio_interval(
+    ours: Sequence[Sequence[Pair]],
+    theirs: Sequence[Sequence[Pair]],
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of `speedup_ratio`: each resample draws questions once, for both sides and all targets."""
+
+    def quotient(speedups_GR: Floats) -> Floats:
+        quotients: Floats = speedups_GR[: len(ours)].mean(axis=0) / speedups_GR[len(ours) :].mean(axis=0)
+        return quotients
+
+    return bootstrap([*ours, *theirs], quotient, resamples, level, seed)
+
+
+def bootstrap(
+    groups: Sequence[Sequence[Pair]], combine: Callable[[Floats], Floats], resamples: int, level: float, seed: int
+) -> Interval:
+    """Percentile interval of what `combine` makes of the groups' speed-ups, (G, R) to (R,).
+
+    A resample draws questions of all groups together, once; a question that a group lacks adds nothing there.
+    Resamples that leave a group without a rate count for nothing. None below two questions.
+    """
+    sums_GN4 = _aligned_sums(groups)
+    n = sums_GN4.shape[1]
+    if n < 2:
+        return Interval(None, None, f"no interval from {n} question{'' if n == 1 else 's'}")
+    columns_N = np.moveaxis(sums_GN4, 1, 0).reshape(n, -1)
+    sums_G4R = _resampled(columns_N, resamples, seed).reshape(len(groups), 4, -1)
+    tokens_GR, seconds_GR, base_tokens_GR, base_seconds_GR = np.moveaxis(sums_G4R, 1, 0)
+    defined_R = ((seconds_GR > 0) & (base_seconds_GR > 0) & (base_tokens_GR > 0)).all(axis=0)
     if not defined_R.any():
-        return Interval(None, None, "no interval: no cell that AR finished too took time")
-    ours, theirs = tokens_R[defined_R] / seconds_R[defined_R], base_tokens_R[defined_R] / base_seconds_R[defined_R]
-    low, high = np.quantile(ours / theirs, [(1 - level) / 2, (1 + level) / 2])
+        return Interval(None, None, "no interval: no cell that both finished took time")
+    ours_GR = tokens_GR[:, defined_R] / seconds_GR[:, defined_R]
+    theirs_GR = base_tokens_GR[:, defined_R] / base_seconds_GR[:, defined_R]
+    low, high = np.quantile(combine(ours_GR / theirs_GR), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
 
 
-def _question_sums(pairs: Sequence[Pair]) -> Floats:
-    """Per question: decode tokens, decode seconds, AR's decode tokens, AR's decode seconds. Shape (N, 4)."""
+def _aligned_sums(groups: Sequence[Sequence[Pair]]) -> Floats:
+    """Each group's `_question_sums` over the questions of all groups, zeros where a group lacks one. (G, N, 4)."""
+    questions = list(dict.fromkeys(question_of(p.ours) for pairs in groups for p in pairs))
+    nothing = np.zeros(4)
+    sums = [_question_sums(pairs) for pairs in groups]
+    rows = [[by_question.get(question, nothing) for question in questions] for by_question in sums]
+    return np.array(rows, dtype=np.float64).reshape(len(groups), len(questions), 4)
+
+
+def _question_sums(pairs: Sequence[Pair]) -> dict[Question, Floats]:
+    """Per question: decode tokens, decode seconds, the baseline's decode tokens, its decode seconds. Each (4,)."""
     sums: dict[Question, Floats] = defaultdict(lambda: np.zeros(4))
     for p in pairs:
         ours, base = p.ours, p.baseline
         row = [decode_tokens(ours), ours.decode_s, decode_tokens(base), base.decode_s]
         sums[question_of(ours)] += np.array(row, dtype=np.float64)
-    return np.array(list(sums.values())).reshape(-1, 4)
+    return dict(sums)
 
 
-def _resampled(sums_N4: Floats, resamples: int, seed: int) -> Floats:
-    """Column sums of `resamples` draws of N rows with replacement, in blocks. Shape (4, R)."""
+def _resampled(sums_NC: Floats, resamples: int, seed: int) -> Floats:
+    """Column sums of `resamples` draws of N rows with replacement, in blocks. Shape (C, R)."""
     rng = np.random.default_rng(seed)
-    n = len(sums_N4)
-    columns = [np.ascontiguousarray(column) for column in sums_N4.T]
+    n = len(sums_NC)
+    columns = [np.ascontiguousarray(column) for column in sums_NC.T]
     size = max(1, _BLOCK_DRAWS // n)
     blocks = []
     for start in range(0, resamples, size):

@@ -12,9 +12,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from specbench_s2d.analysis.definitions import DEFINITIONS
 from specbench_s2d.analysis.names import LOSSY_NOTE, decoder_title, suite_title
-from specbench_s2d.analysis.stats import DEFINITIONS
-from specbench_s2d.analysis.tidy import OVERALL, QUALITY
+from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL, QUALITY
 from specbench_s2d.bench.records import BASELINE
 
 NOTHING = "–"
@@ -29,6 +29,7 @@ _MARKDOWN = (
     ("speedup_specbench", "Spec-Bench's", ".2f"),
     ("mat", "MAT", ".2f"),
     ("acceptance_rate", "acceptance", ".2f"),
+    ("draft_layers_per_token", "draft layers/token", ".2f"),
     ("perplexity", "perplexity", ".2f"),
 )
 _COUNTS = ("mismatches", "near_ties", "failed", "skipped", "truncated")
@@ -105,7 +106,7 @@ def alarms(table: pd.DataFrame) -> list[str]:
     lines = []
     for title, rows in blocks(table):
         for row in rows:
-            if row["suite"] != OVERALL:
+            if row["suite"] != OVERALL or row["target"] == MEAN_TARGET:
                 continue
             if row["failed"]:
                 lines.append(f"{title}, {row['label']}: {row['failed']} of {row['records']} turns failed.")

@@ -1,20 +1,24 @@
-"""Records to tidy tables: one row per target x label x suite, and one per draft position."""
+"""Records to tidy tables: one row per target x label x suite, one per draft position, one per exit, one per setting
+of the thresholds."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from specbench_s2d.analysis import stats
-from specbench_s2d.analysis.stats import RESAMPLES, Interval, Measure
+from specbench_s2d.analysis import drafts, stats
+from specbench_s2d.analysis.definitions import Interval, Measure
+from specbench_s2d.analysis.stats import RESAMPLES, Pair
 from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.config import SUITES
 
 OVERALL = "overall"
+MEAN_TARGET = "mean over targets"
+"""What stands as `target` in rows that average a run's targets; no checkpoint's name holds spaces like these."""
 QUALITY = "quality_"
 
 _TEXT = ("target", "label", "decoder", "draft", "suite", "notes")
@@ -29,22 +33,38 @@ COLUMNS = (
     "speedup", "speedup_low", "speedup_high", "speedup_e2e", "speedup_specbench", "speedup_predicted",
     "pairs", "unpaired",
     "mat", "mean_mat_per_question", "accepted_per_pass", "acceptance_rate",
+    "draft_layers_per_token", "mean_exit_depth",
     "draft_s", "verify_s", "other_s", "perplexity", "energy_j_per_token",
     "mismatches", "near_ties", "failed", "skipped", "truncated",
 )  # fmt: skip
-POSITION_COLUMNS = ("target", "label", "lossy", "suite", "position", "reached", "accepted", "rate")
+POSITION_COLUMNS = (
+    "target", "label", "decoder", "draft", "lossy", "suite", "position", "reached", "accepted", "rate",
+)  # fmt: skip
+EXIT_COLUMNS = ("target", "label", "decoder", "draft", "lossy", "exit_depth", "tokens", "share")
+ABLATION_COLUMNS = (
+    "target", "label", "variant", "lossy", "thresholds", "speedup", "speedup_low", "speedup_high", "mat",
+)  # fmt: skip
 _UNMEASURED = "not measured in this run"
+_OF_ONE_TARGET = Measure(None, "a figure of single targets")
+# Of several targets these are averaged; counts and seconds are summed, and rates of single targets left out.
+_AVERAGED = (
+    "speedup_e2e", "speedup_specbench", "mat", "mean_mat_per_question", "accepted_per_pass", "acceptance_rate",
+    "draft_layers_per_token", "mean_exit_depth",
+)  # fmt: skip
 
 
 def tidy(records: Iterable[Record], resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """One row per target, label and suite, `overall` last; columns as in `COLUMNS`, then quality, then `notes`.
 
+    Where there are several targets, rows of the target `MEAN_TARGET` follow: figures of merit are the arithmetic mean
+    of the targets' own, counts and seconds their sums, tokens/s and perplexity null.
     Counts are nullable integers, other figures floats, both null where nothing can be said (`notes` says why).
     All records must be of one run on one device: that is what makes them comparable.
     """
     kept = latest(records)
     metrics = sorted({name for r in kept for name in r.quality or {}})
     rows = [_row(group, kept, metrics, resamples, seed) for group in _groups(kept)]
+    rows += _mean_rows(rows, kept, metrics, resamples, seed)
     columns = [*COLUMNS, *(QUALITY + name for name in metrics), "notes"]
     return _typed(pd.DataFrame(rows, columns=columns))
 
@@ -52,11 +72,50 @@ def tidy(records: Iterable[Record], resamples: int = RESAMPLES, seed: int = 0) -
 def acceptance_by_position(records: Iterable[Record]) -> pd.DataFrame:
     """One row per target, label, suite and draft position; columns as in `POSITION_COLUMNS`."""
     rows = [
-        (group.target, group.label, group.lossy, group.suite, p.position, p.reached, p.accepted, p.accepted / p.reached)
+        (*group.names, group.lossy, group.suite, p.position, p.reached, p.accepted, p.accepted / p.reached)
         for group in _groups(latest(records))
         for p in stats.acceptance_by_position(group.records)
     ]
     return pd.DataFrame(rows, columns=list(POSITION_COLUMNS))
+
+
+def exit_depths(records: Iterable[Record]) -> pd.DataFrame:
+    """One row per target, label and exit, for decoders that choose their exits; columns as in `EXIT_COLUMNS`."""
+    rows = [
+        (*group.names, group.lossy, e.exit_depth, e.tokens, e.share)
+        for group in _groups(latest(records))
+        if group.suite == OVERALL and group.records[0].decoder_options.get("exit") is None
+        for e in drafts.exit_histogram(group.records)
+    ]
+    return pd.DataFrame(rows, columns=list(EXIT_COLUMNS))
+
+
+def threshold_ablation(records: Iterable[Record], table: pd.DataFrame) -> pd.DataFrame:
+    """The tidy table's `overall` rows of decoders that were run at several thresholds and differ in nothing else.
+
+    One row per target (`MEAN_TARGET` included) and setting, the settings in rising order; columns as in
+    `ABLATION_COLUMNS`, where `variant` is the label without its thresholds.
+    """
+    thresholds = {r.label: tuple(r.decoder_options["thresholds"]) for r in records if _has_thresholds(r)}
+    variants = {label: _without_thresholds(label) for label in thresholds}
+    several = {variant for variant, n in Counter(variants.values()).items() if n > 1}
+    labels = sorted((label for label in thresholds if variants[label] in several), key=lambda label: thresholds[label])
+    rows = table[(table["suite"] == OVERALL) & table["label"].isin(labels)]
+    texts = {label: "+".join(f"{t:g}" for t in thresholds[label]) for label in labels}
+    rows = rows.assign(
+        variant=rows["label"].map(variants), thresholds=rows["label"].map(texts), order=rows["label"].map(labels.index)
+    )
+    return rows.sort_values("order", kind="stable")[list(ABLATION_COLUMNS)].reset_index(drop=True)
+
+
+def _has_thresholds(record: Record) -> bool:
+    return record.decoder_options.get("thresholds") is not None
+
+
+def _without_thresholds(label: str) -> str:
+    name, _, options = label.partition(":")
+    rest = ",".join(option for option in options.split(",") if not option.startswith("thresholds="))
+    return f"{name}:{rest}" if rest else name
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
@@ -70,28 +129,32 @@ class _Group:
     def __init__(self, target: str, label: str, suite: str, records: Sequence[Record]) -> None:
         self.target, self.label, self.suite, self.records = target, label, suite, records
         self.lossy = any(r.lossy for r in records)
+        self.names = (target, label, records[0].decoder, records[0].draft)
 
 
 def _groups(records: Sequence[Record]) -> list[_Group]:
     """Rows in reading order: targets as they first appear, AR first among labels and lossy ones last,
     Spec-Bench's suites first."""
+    targets = dict.fromkeys(r.target for r in records)
+    return [group for t in targets for group in _groups_of(t, [r for r in records if r.target == t])]
+
+
+def _groups_of(target: str, records: Sequence[Record]) -> list[_Group]:
     groups = []
-    for target in dict.fromkeys(r.target for r in records):
-        of_target = [r for r in records if r.target == target]
-        labels = {r.label: r.lossy for r in of_target}
-        for label, _ in sorted(labels.items(), key=_label_order):
-            mine = [r for r in of_target if r.label == label]
-            suites = sorted(dict.fromkeys(r.suite for r in mine), key=_suite_order)
-            groups += [_Group(target, label, suite, [r for r in mine if r.suite == suite]) for suite in suites]
-            groups.append(_Group(target, label, OVERALL, mine))
+    labels = {r.label: r.lossy for r in records}
+    for label, _ in sorted(labels.items(), key=_label_order):
+        mine = [r for r in records if r.label == label]
+        suites = sorted(dict.fromkeys(r.suite for r in mine), key=_suite_order)
+        groups += [_Group(target, label, suite, [r for r in mine if r.suite == suite]) for suite in suites]
+        groups.append(_Group(target, label, OVERALL, mine))
     return groups
 
 
-def _label_order(item: tuple[str, bool]) -> tuple[bool, bool, list[tuple[bool, int, str]]]:
+def _label_order(item: tuple[str, bool]) -> tuple[bool, bool, list[tuple[bool, float, str]]]:
     """AR first, then the lossless, then the lossy; each by name, numbers by value (gamma=5 before gamma=10)."""
     label, lossy = item
-    parts = re.findall(r"\d+|\D+", label)
-    return label != BASELINE, lossy, [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
+    parts = re.findall(r"\d+(?:\.\d+)?|\D+", label)
+    return label != BASELINE, lossy, [(p[0].isdigit(), float(p) if p[0].isdigit() else 0, p) for p in parts]
 
 
 def _suite_order(suite: str) -> int:
@@ -101,9 +164,41 @@ def _suite_order(suite: str) -> int:
 def _row(
     group: _Group, everything: Sequence[Record], metrics: Sequence[str], resamples: int, seed: int
 ) -> dict[str, Any]:
+    pairs = _pairs(group, everything, [group.target])
+    figures = {**_figures(group.records), **_speedups(pairs, resamples, seed)}
+    figures["speedup_e2e"] = stats.speedup_e2e(pairs[0])
+    figures["speedup_specbench"] = stats.speedup_specbench(pairs[0])
+    figures.update({QUALITY + name: _quality(group.records, name) for name in metrics})
+    return _filled(group, figures)
+
+
+def _mean_rows(
+    rows: Sequence[Mapping[str, Any]], records: Sequence[Record], metrics: Sequence[str], resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """The rows of `MEAN_TARGET` from the targets' own; none where there is but one target."""
+    targets = list(dict.fromkeys(r.target for r in records))
+    of_target = {(row["target"], row["label"], row["suite"]): row for row in rows}
+    made = []
+    for group in _groups_of(MEAN_TARGET, records) if len(targets) > 1 else []:
+        parts = [of_target.get((target, group.label, group.suite), {}) for target in targets]
+        figures = {**_figures(group.records), **_speedups(_pairs(group, records, targets), resamples, seed)}
+        figures |= {"tokens_per_s": _OF_ONE_TARGET, "perplexity": _OF_ONE_TARGET}
+        figures |= {column: _mean(parts, column) for column in (*_AVERAGED, *(QUALITY + name for name in metrics))}
+        made.append(_filled(group, figures))
+    return made
+
+
+def _mean(parts: Sequence[Mapping[str, Any]], column: str) -> Measure:
+    """The mean of one column over the targets' rows; None unless every target has it."""
+    known = [part[column] for part in parts if part.get(column) is not None]
+    if len(known) < len(parts):
+        return Measure(None, f"no mean: {len(parts) - len(known)} of {len(parts)} targets have none")
+    return Measure(sum(known) / len(known))
+
+
+def _filled(group: _Group, figures: Mapping[str, Measure]) -> dict[str, Any]:
+    """A row from its figures: the names and counts in front, the notes of what is missing at the end."""
     records = group.records
-    figures = {**_figures(records), **_speedups(group, everything, resamples, seed)}
-    figures.update({QUALITY + name: _quality(records, name) for name in metrics})
     notes = [f"{column}: {figure.note}" for column, figure in figures.items() if figure.note]
     return {
         "target": group.target, "label": group.label, "decoder": records[0].decoder, "draft": records[0].draft,
@@ -135,6 +230,8 @@ def _figures(records: Sequence[Record]) -> dict[str, Measure]:
         "percent_of_bound": Measure(None, _UNMEASURED),
         "speedup_predicted": Measure(None, _UNMEASURED),
         "mat": stats.mat(records),
+        "draft_layers_per_token": drafts.draft_layers_per_token(records),
+        "mean_exit_depth": drafts.mean_exit_depth(records),
         "mean_mat_per_question": stats.mean_mat_per_question(records),
         "accepted_per_pass": stats.accepted_per_pass(records),
         "acceptance_rate": stats.acceptance_rate(records),
@@ -146,18 +243,21 @@ def _figures(records: Sequence[Record]) -> dict[str, Measure]:
     }
 
 
-def _speedups(group: _Group, everything: Sequence[Record], resamples: int, seed: int) -> dict[str, Measure]:
-    """Every figure that needs AR's records beside the row's own."""
-    baseline = [r for r in everything if r.label == BASELINE and r.target == group.target]
-    pairs = stats.pair(group.records, baseline)
-    interval = stats.speedup_interval(pairs, resamples, seed=seed) if pairs else Interval(None, None)
+def _pairs(group: _Group, everything: Sequence[Record], targets: Sequence[str]) -> list[list[Pair]]:
+    """The row's cells beside AR's, target by target."""
+    baseline = [r for r in everything if r.label == BASELINE]
+    return [stats.pair([r for r in group.records if r.target == target], baseline) for target in targets]
+
+
+def _speedups(pairs: Sequence[Sequence[Pair]], resamples: int, seed: int) -> dict[str, Measure]:
+    """The speed-up over AR, of one target or the mean of several, with its interval."""
+    cells = sum(map(len, pairs))
+    interval = stats.mean_speedup_interval(pairs, resamples, seed=seed) if cells else Interval(None, None)
     return {
-        "pairs": Measure(len(pairs)),
-        "speedup": stats.speedup(pairs),
+        "pairs": Measure(cells),
+        "speedup": stats.speedup(pairs[0]) if len(pairs) == 1 else stats.mean_speedup(pairs),
         "speedup_low": Measure(interval.low, interval.note),
         "speedup_high": Measure(interval.high, interval.note),
-        "speedup_e2e": stats.speedup_e2e(pairs),
-        "speedup_specbench": stats.speedup_specbench(pairs),
     }
 
 

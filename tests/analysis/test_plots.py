@@ -7,20 +7,28 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from specbench_s2d.analysis import plots, tidy
+from specbench_s2d.analysis import drawing, plots, tidy
+from specbench_s2d.bench.records import Record
 from tests.analysis.factory import decoded, make_record, paper_run
+from tests.analysis.grid import grid_run
 
 RUN = [*paper_run(), *(r.model_copy(update={"target": "u"}) for r in paper_run())]
 TABLE, POSITIONS = tidy.tidy(RUN), tidy.acceptance_by_position(RUN)
 
 
-def test_three_pictures_in_two_formats_the_same_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(plots._STYLE, "savefig.dpi", 40)
-    first = plots.draw_all(TABLE, POSITIONS, tmp_path / "a")
+def draw(records: list[Record], folder: Path) -> list[Path]:
+    table = tidy.tidy(records)
+    exits, ablation = tidy.exit_depths(records), tidy.threshold_ablation(records, table)
+    return plots.draw_all(table, tidy.acceptance_by_position(records), exits, ablation, folder)
+
+
+def test_pictures_in_two_formats_the_same_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(drawing.STYLE, "savefig.dpi", 40)
+    first = draw(RUN, tmp_path / "a")
     monkeypatch.setattr(plots, "FORMATS", ("svg",))
-    again = plots.draw_all(TABLE, POSITIONS, tmp_path / "b")
-    names = {f"{stem}.{suffix}" for stem in ("speedup", "mat", "acceptance") for suffix in ("png", "svg")}
-    assert {path.name for path in first} == names
+    again = draw(RUN, tmp_path / "b")
+    stems = ("speedup", "mat", "acceptance", "mean_speedup")
+    assert {path.name for path in first} == {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")}
     assert all(path.stat().st_size > 1000 for path in first)
     for path in again:
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
@@ -54,19 +62,31 @@ def test_lossy_decoders_are_hollow_and_marked_in_the_legend() -> None:
 
 def test_nothing_to_show_draws_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "FORMATS", ("svg",))
-    alone = [r for r in RUN if r.label == "ar"]
-    assert plots.draw_all(tidy.tidy(alone), tidy.acceptance_by_position(alone), tmp_path) == []
-    failed = [make_record("sd", 1, status="failed")]
-    assert plots.draw_all(tidy.tidy(failed), tidy.acceptance_by_position(failed), tmp_path) == []
-    without_ar = [r for r in RUN if r.label == "sd"]
-    drawn = plots.draw_all(tidy.tidy(without_ar), tidy.acceptance_by_position(without_ar), tmp_path)
-    assert {path.stem for path in drawn} == {"mat", "acceptance"}
+    assert draw([r for r in RUN if r.label == "ar"], tmp_path) == []
+    assert draw([make_record("sd", 1, status="failed")], tmp_path) == []
+    without_ar = draw([r for r in RUN if r.label == "sd"], tmp_path)
+    assert {path.stem for path in without_ar} == {"mat", "acceptance"}
 
 
 def test_many_decoders_keep_apart() -> None:
-    """No two of twenty decoders share colour and marker, nor a place on the axis."""
-    rows = pd.DataFrame({"label": [f"d{i}" for i in range(20)], "lossy": False})
-    looks = list(plots._looks(rows).values())
+    """No two of twenty decoders of one family share colour and marker, nor a place on the axis."""
+    rows = pd.DataFrame({"label": [f"d{i}" for i in range(20)], "decoder": "d", "draft": None, "lossy": False})
+    looks = list(drawing.decoder_looks(rows).values())
     assert len({(look.colour, look.marker) for look in looks}) == 20
     assert len({plots._offset(i, 20) for i in range(20)}) == 20
     assert max(plots._offset(i, 20) for i in range(20)) < 0.5
+
+
+def test_a_dozen_decoders_share_colours_by_family_and_differ_in_lines() -> None:
+    table = tidy.tidy(grid_run(1, targets=["demo-s"]), resamples=10)
+    looks = drawing.decoder_looks(table[table["label"] != "ar"])
+    assert len({look.colour for look in looks.values()}) == 6
+    assert len({(look.colour, look.line) for look in looks.values()}) == 12
+    assert looks["sd:exit=2"].colour == looks["sd:exit=4"].colour != looks["sd"].colour
+
+
+def test_few_decoders_have_a_colour_each_whatever_their_family() -> None:
+    rows = pd.DataFrame({"label": ["a", "b", "c"], "decoder": "sd", "draft": ["x", "x", "y"], "lossy": False})
+    looks = drawing.decoder_looks(rows)
+    assert len({look.colour for look in looks.values()}) == 3
+    assert {look.line for look in looks.values()} == {"-"}

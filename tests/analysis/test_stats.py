@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specbench_s2d.analysis import stats
+from specbench_s2d.analysis import definitions, stats
 from specbench_s2d.bench.records import Record
 from tests.analysis.factory import ar, decoded, make_record, of, paper_run
 
@@ -67,6 +67,61 @@ def test_a_fully_accepted_short_draft_reaches_no_further_position() -> None:
     assert [(p.reached, p.accepted) for p in positions] == [(2, 1), (1, 1)]
 
 
+def test_a_tree_is_as_deep_as_its_levels() -> None:
+    tree = decoded("s2d-tree", 1, [(60, 4, 5), (60, 0, 1)], decode_s=1, levels_per_step=[4, 3])
+    positions = [(p.position, p.reached, p.accepted) for p in stats.acceptance_by_position([tree])]
+    assert positions == [(1, 2, 1), (2, 1, 1), (3, 1, 1), (4, 1, 1)]
+    assert stats.acceptance_rate([tree]).value == pytest.approx(4 / 5)
+
+
+def test_a_speed_relative_to_another_decoder_pairs_their_cells() -> None:
+    """sd takes 2 s for 4 and 8 tokens; the other takes 1 s and 8 s for the same."""
+    other = [decoded("x", 1, [(4, 3, 4)], decode_s=1), decoded("x", 2, [(8, 7, 8)], decode_s=8)]
+    pairs = stats.pair(SD, other)
+    assert stats.speedup(pairs).value == pytest.approx((12 / 4) / (12 / 9))
+    interval = stats.speedup_interval(pairs)
+    assert (interval.low, interval.high) == (pytest.approx(1 / 2), pytest.approx(4))
+
+
+def test_the_mean_over_targets_weighs_each_alike() -> None:
+    slow = [r.model_copy(update={"decode_s": (r.decode_s or 0) * 5}) for r in SD]  # speed-up 1 instead of 5
+    groups = [PAIRS, stats.pair(slow, AR)]
+    assert stats.mean_speedup(groups).value == pytest.approx((5 + 1) / 2)
+    missing = stats.mean_speedup([PAIRS, []])
+    assert missing == definitions.Measure(None, "no mean: 1 of 2 targets have no speed-up")
+
+
+def test_one_draw_of_questions_serves_every_target() -> None:
+    """Question 1 is fast on one target where question 2 is fast on the other: drawn alike, the mean never moves."""
+    base = [ar(i, 5, decode_s=4) for i in (1, 2)]
+    one = [decoded("sd", 1, [(3, 3, 4)], decode_s=4 / 6), decoded("sd", 2, [(3, 3, 4)], decode_s=4 / 2)]
+    other = [decoded("sd", 1, [(3, 3, 4)], decode_s=4 / 2), decoded("sd", 2, [(3, 3, 4)], decode_s=4 / 6)]
+    groups = [stats.pair(one, base), stats.pair(other, base)]
+    interval = stats.mean_speedup_interval(groups)
+    # draws (1,1) and (2,2): the mean of 6 and 2; draw (1,2): the mean of 3 and 3
+    assert (interval.low, interval.high) == (pytest.approx(3), pytest.approx(4))
+
+
+def test_the_mean_of_one_target_is_that_target() -> None:
+    assert stats.mean_speedup([PAIRS]) == stats.speedup(PAIRS)
+    assert stats.mean_speedup_interval([PAIRS], seed=5) == stats.speedup_interval(PAIRS, seed=5)
+
+
+def test_a_question_that_one_target_lacks_adds_nothing_there() -> None:
+    interval = stats.mean_speedup_interval([PAIRS, PAIRS[:1]])
+    # draws without question 1 leave the second target without a rate: 2 and (5 + 2) / 2 remain
+    assert (interval.low, interval.high) == (pytest.approx(2), pytest.approx(3.5))
+
+
+def test_the_ratio_of_two_speedups_draws_questions_once_for_both() -> None:
+    faster = [r.model_copy(update={"decode_s": (r.decode_s or 0) / 2}) for r in SD]
+    sides = [stats.pair(faster, AR)], [PAIRS]
+    assert stats.speedup_ratio(*sides).value == pytest.approx(2)
+    interval = stats.speedup_ratio_interval(*sides)
+    assert (interval.low, interval.high) == (pytest.approx(2), pytest.approx(2))
+    assert stats.speedup_ratio([PAIRS], [[]]).value is None
+
+
 def test_the_three_speedups_differ_and_are_exact() -> None:
     assert stats.speedup(PAIRS).value == pytest.approx((12 / 4) / (12 / 20))
     assert stats.speedup_e2e(PAIRS).value == pytest.approx((14 / 7) / (14 / 23))
@@ -119,7 +174,7 @@ def test_perplexity_pools_tokens() -> None:
 def test_failed_and_skipped_records_count_for_nothing() -> None:
     failed = make_record("sd", 3, status="failed", error="out of memory")
     assert stats.mat([*SD, failed]) == stats.mat(SD)
-    assert stats.mat([failed]) == stats.Measure(None, "no cell finished")
+    assert stats.mat([failed]) == definitions.Measure(None, "no cell finished")
 
 
 @pytest.mark.parametrize("lost", ["failed", "skipped"])
@@ -142,7 +197,7 @@ def test_one_token_answers_have_no_rate_and_no_step() -> None:
     for measure in (stats.tokens_per_s([one]), stats.mat([one]), stats.speedup(stats.pair([one], [one]))):
         assert measure.value is None
         assert measure.note
-    assert stats.acceptance_rate(AR) == stats.Measure(None, "nothing was drafted")
+    assert stats.acceptance_rate(AR) == definitions.Measure(None, "nothing was drafted")
 
 
 def test_partly_missing_fields_are_left_out_and_said_so() -> None:
@@ -161,10 +216,10 @@ def test_without_retokenized_text_there_is_no_specbench_speedup() -> None:
 
 
 def test_functions_and_columns_share_one_text() -> None:
-    assert stats.DEFINITIONS["mat"].startswith(
+    assert definitions.DEFINITIONS["mat"].startswith(
         "Mean accepted tokens: emitted tokens per Step, the bonus token included"
     )
-    assert all("\n" not in text and not text.endswith(".") for text in stats.DEFINITIONS.values())
+    assert all("\n" not in text and not text.endswith(".") for text in definitions.DEFINITIONS.values())
 
 
 @settings(deadline=None, max_examples=40)

@@ -54,6 +54,15 @@ def test_failures_and_mismatches_are_called_out() -> None:
     assert tables.alarms(TABLE) == []
 
 
+def test_the_mean_over_targets_is_a_block_of_its_own_and_repeats_no_alarm() -> None:
+    failed = make_record("sd", 4, status="failed")
+    both = [r.model_copy(update={"target": t}) for t in ("t", "u") for r in (*paper_run(), failed)]
+    table = tidy.tidy(both)
+    assert [title for title, _ in tables.blocks(table)] == ["t", "u", "mean over targets"]
+    assert tables.alarms(table) == ["t, sd: 1 of 3 turns failed.", "u, sd: 1 of 3 turns failed."]
+    assert "mean over targets" in printed(table) and "## mean over targets" in tables.markdown(table)
+
+
 def test_missing_figures_are_dashes_not_zeros() -> None:
     lost = tidy.tidy([make_record("sd", 1, status="failed")])
     text = printed(lost)
@@ -69,7 +78,7 @@ def test_several_runs_have_blocks_of_their_own() -> None:
 
 def test_markdown_has_one_line_per_row_the_notes_and_the_definitions() -> None:
     text = tables.markdown(TABLE)
-    assert "| qa | sd | 2 | 3.0 | 5.00 [2.00–8.00] | 3.29 | 3.01 | 2.40 | 0.69 | 2.72 |" in text
+    assert "| qa | sd | 2 | 3.0 | 5.00 [2.00–8.00] | 3.29 | 3.01 | 2.40 | 0.69 | – | 2.72 |" in text
     assert "- energy_j_per_token: not measured in this run (every row)" in text
     assert "- `mat`: Mean accepted tokens" in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("| ")}

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from specbench_s2d.analysis import tidy
-from specbench_s2d.analysis.stats import DEFINITIONS
+from specbench_s2d.analysis.definitions import DEFINITIONS
 from specbench_s2d.bench.records import Record
 from tests.analysis.factory import ar, decoded, make_record, paper_run
+from tests.analysis.grid import grid_run
 
 DESIGNED = [
     "target",
@@ -29,6 +30,8 @@ DESIGNED = [
     "mat",
     "accepted_per_pass",
     "acceptance_rate",
+    "draft_layers_per_token",
+    "mean_exit_depth",
     "draft_s",
     "verify_s",
     "other_s",
@@ -61,7 +64,8 @@ def test_the_paper_run_gives_the_paper_numbers() -> None:
 def test_every_designed_column_is_there_and_every_column_is_defined() -> None:
     table = tidy.tidy(paper_run())
     assert set(DESIGNED) <= set(table.columns)
-    assert set(table.columns) | set(tidy.POSITION_COLUMNS) <= set(DEFINITIONS)
+    others = {*tidy.POSITION_COLUMNS, *tidy.EXIT_COLUMNS, *tidy.ABLATION_COLUMNS}
+    assert set(table.columns) | others <= set(DEFINITIONS)
 
 
 def test_ar_is_exactly_one_against_itself() -> None:
@@ -144,6 +148,59 @@ def test_targets_are_never_mixed() -> None:
     assert row(table, "sd", target="u")["speedup"] == pytest.approx(5)
 
 
+def two_targets() -> list[Record]:
+    """The paper run on t, and on u with a draft that is five times as slow: speed-ups 5 and 1."""
+    slow = [r.model_copy(update={"target": "u"}) for r in paper_run()]
+    slow = [r.model_copy(update={"decode_s": (r.decode_s or 0) * 5}) if r.label == "sd" else r for r in slow]
+    return [*paper_run(), *slow]
+
+
+def test_several_targets_bring_rows_of_their_mean_at_the_end() -> None:
+    table = tidy.tidy(two_targets())
+    assert list(dict.fromkeys(table["target"])) == ["t", "u", tidy.MEAN_TARGET]
+    mean = row(table, "sd", target=tidy.MEAN_TARGET)
+    assert mean["speedup"] == pytest.approx((5 + 1) / 2)
+    assert (mean["speedup_low"], mean["speedup_high"]) == (pytest.approx((2 + 0.4) / 2), pytest.approx((8 + 1.6) / 2))
+    assert mean["mat"] == pytest.approx(2.4)
+    assert (mean["records"], mean["questions"], mean["pairs"]) == (4, 2, 4)
+    assert row(table, "ar", "qa", tidy.MEAN_TARGET)["speedup"] == 1
+    assert tidy.MEAN_TARGET not in set(tidy.tidy(paper_run())["target"])
+
+
+def test_the_mean_has_no_figure_that_a_target_lacks_nor_rates_of_single_targets() -> None:
+    table = tidy.tidy([r for r in two_targets() if (r.target, r.label) != ("u", "sd")])
+    mean = row(table, "sd", target=tidy.MEAN_TARGET)
+    for column in ("speedup", "speedup_low", "mat", "tokens_per_s", "perplexity"):
+        assert pd.isna(mean[column])
+        assert f"{column}: " in mean["notes"]
+
+
+def test_numbers_in_labels_go_by_value_decimals_too() -> None:
+    labels = ["s2d:thresholds=0.9+0.85+0", "s2d:thresholds=0.75+0.7+0"]
+    table = tidy.tidy([decoded(label, 1, [(1, 1, 2)], decode_s=1) for label in labels])
+    assert list(dict.fromkeys(table["label"])) == labels[::-1]
+
+
+def test_exits_are_told_of_decoders_that_choose_them() -> None:
+    table = tidy.exit_depths(grid_run(1, targets=["demo-s"]))
+    chosen = {"s2d", "s2d:thresholds=0.75+0.7+0", "s2d:thresholds=0.9+0.85+0", "s2d-tree", "s2d-auto"}
+    assert list(table.columns) == list(tidy.EXIT_COLUMNS)
+    assert set(table["label"]) == chosen
+    assert list(table.groupby("label")["share"].sum()) == pytest.approx([1] * 5)
+
+
+def test_thresholds_are_compared_where_nothing_else_differs() -> None:
+    records = grid_run(1, targets=["demo-s", "demo-m"])
+    table = tidy.tidy(records, resamples=10)
+    ablation = tidy.threshold_ablation(records, table)
+    assert list(ablation.columns) == list(tidy.ABLATION_COLUMNS)
+    assert list(dict.fromkeys(ablation["thresholds"])) == ["0.5+0.5+0", "0.75+0.7+0", "0.9+0.85+0"]
+    assert set(ablation["variant"]) == {"s2d"}
+    assert set(ablation["target"]) == {"demo-s", "demo-m", tidy.MEAN_TARGET}
+    first = ablation[ablation["target"] == "demo-s"].iloc[0]
+    assert first["speedup"] == row(table, "s2d", target="demo-s")["speedup"]
+
+
 def test_acceptance_by_position_is_a_table_of_its_own() -> None:
     table = tidy.acceptance_by_position(paper_run())
     qa = table[table["suite"] == "qa"]
@@ -154,4 +211,5 @@ def test_acceptance_by_position_is_a_table_of_its_own() -> None:
 
 def test_no_records_give_an_empty_table_with_all_columns() -> None:
     assert list(tidy.tidy([]).columns) == [*tidy.COLUMNS, "notes"]
-    assert tidy.acceptance_by_position([]).empty
+    assert tidy.acceptance_by_position([]).empty and tidy.exit_depths([]).empty
+    assert tidy.threshold_ablation([], tidy.tidy([])).empty

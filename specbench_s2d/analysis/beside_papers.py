@@ -1,0 +1,197 @@
+"""A run beside the figures that a paper printed: a row per method, suite by suite. `methods` says which is which.
+
+A target stands beside the paper's of the same name. Where no name matches, targets go by size: the run's, the fastest
+under AR being the smallest, beside the paper's by their billions of parameters, from the smallest to the largest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from specbench_s2d.analysis import stats, tidy
+from specbench_s2d.analysis.compare import Block, Comparison, of, require_baseline
+from specbench_s2d.analysis.methods import methods_of, parts
+from specbench_s2d.analysis.names import decoder_title, suite_title
+from specbench_s2d.analysis.published import published
+from specbench_s2d.analysis.stats import RESAMPLES
+from specbench_s2d.analysis.tables import absent, number
+from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL
+from specbench_s2d.bench.records import BASELINE, Record
+from specbench_s2d.config import SUITES
+from specbench_s2d.errors import UserError
+
+# the paper's metric: our column, and what a block of it is called
+_METRICS = {"speedup": ("speedup", "speed-up"), "mean_accepted_tokens": ("mat", "mean accepted tokens")}
+_KEY = ["label", "method", "suite", "metric"]
+
+
+def compare_published(
+    records: Sequence[Record], name: str, paper: str, temperature: float, resamples: int = RESAMPLES
+) -> Comparison:
+    """A run of the given temperature beside a paper's figures.
+
+    Columns: target, paper_target, device (the paper's), label, lossy, method, suite, metric, ours with its 95 %
+    interval, ours_specbench (the speed-up by Spec-Bench's formula, which the papers used), published, source.
+    Raises `UserError` for an unknown paper, a temperature that it has no figures at, a run without AR, and where the
+    two share nothing.
+    """
+    figures = published(paper)
+    kept = tidy.latest(records)
+    require_baseline(name, kept)
+    figures = _at_temperature(figures[figures["suite"].isin([*SUITES, OVERALL])], paper, temperature)
+    methods = {label: methods_of(paper, part) for label, part in parts(kept).items() if label != BASELINE}
+    known = set(figures["method"])
+    usable = figures[figures["method"].isin([m for found in methods.values() for m in found])]
+    beside = match_targets(kept, list(dict.fromkeys(usable["target"])))
+    table = tidy.tidy(kept, resamples)
+    rows = [row for target, other in beside.items() for row in _rows(table, usable, methods, kept, target, other)]
+    if not rows:
+        raise UserError(
+            f"nothing in common: {name} has {', '.join(methods) or 'only ' + BASELINE}; published:{paper} has "
+            f"{'; '.join(sorted(known))}: no decoder of the run stands for one of these."
+        )
+    joined = pd.DataFrame(rows)
+    joined = pd.concat([joined, _means(joined, table)], ignore_index=True)
+    notes = _notes(paper, beside, methods, known, of_run=list(dict.fromkeys(r.target for r in kept)))
+    keys = ["target", "paper_target", "device"]
+    blocks = [
+        block
+        for place, part in joined.groupby(keys, sort=False, dropna=False)
+        for block in _blocks([None if absent(p) else str(p) for p in place], part)
+    ]
+    return Comparison(f"{name} beside published:{paper}", joined, blocks, notes)
+
+
+def _at_temperature(figures: pd.DataFrame, paper: str, temperature: float) -> pd.DataFrame:
+    kept = figures[figures["temperature"].isna() | (figures["temperature"] == temperature)]
+    if kept.empty:
+        there = ", ".join(f"{t:g}" for t in sorted(set(figures["temperature"])))
+        raise UserError(
+            f"published:{paper} has figures at temperature {there}; the run was at {temperature:g}: "
+            "nothing to set side by side."
+        )
+    return kept
+
+
+def match_targets(records: Sequence[Record], theirs: Sequence[str]) -> dict[str, str]:
+    """Our targets to the paper's, by name where any matches, else by size; ours beyond theirs stay out."""
+    ours = list(dict.fromkeys(r.target for r in records))
+    by_name = {o: t for o in ours for t in sorted(theirs, key=len) if _plain(o).startswith(_plain(t))}
+    if by_name or not theirs:
+        return by_name
+    rates = {o: stats.tokens_per_s([r for r in of(records, o) if r.label == BASELINE]).value or 0.0 for o in ours}
+    small_first = sorted(ours, key=lambda target: -rates[target])
+    sizes = sorted(theirs, key=_billions)
+    last = min(len(ours), len(sizes)) - 1
+    places = [round(i * (len(sizes) - 1) / last) if last else 0 for i in range(last + 1)]
+    return {target: sizes[place] for target, place in zip(small_first, places, strict=False)}
+
+
+def _plain(name: str) -> str:
+    return name.rpartition("/")[2].lower()
+
+
+def _billions(target: str) -> float:
+    found = re.search(r"(\d+(?:\.\d+)?)b\b", target.lower())
+    return float(found[1]) if found else 0.0
+
+
+def _rows(
+    table: pd.DataFrame, figures: pd.DataFrame, methods: Mapping[str, list[str]], records: Sequence[Record],
+    target: str, paper_target: str,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Every figure of the paper's target that one of our rows stands beside, in the order of our labels."""
+    ours = {(row["label"], row["suite"]): row for row in table[table["target"] == target].to_dict("records")}
+    theirs = figures[figures["target"] == paper_target].to_dict("records")
+    options = {r.label: r.decoder_options for r in records}
+    rows = []
+    for label in dict.fromkeys(label for label, _ in ours):
+        for figure in theirs:
+            row = ours.get((label, str(figure["suite"])))
+            if row is None or figure["metric"] not in _METRICS or figure["method"] not in methods.get(str(label), ()):
+                continue
+            if _drafts_alike(figure, options[str(label)]):
+                rows.append({"target": target, "paper_target": paper_target, **_cell(row, figure)})
+    return rows
+
+
+def _drafts_alike(figure: Mapping[Any, Any], options: Mapping[str, Any]) -> bool:
+    """Whether the paper's draft picked its tokens as ours did: at temperature 0 both are greedy."""
+    if not figure["draft_sampling"] or figure["temperature"] == 0:
+        return True
+    return bool((options.get("sampling") == "run") == (figure["draft_sampling"] == "sampling"))
+
+
+def _cell(row: Mapping[Any, Any], figure: Mapping[Any, Any]) -> dict[str, Any]:
+    column = _METRICS[str(figure["metric"])][0]
+    fast = column == "speedup"
+    return {
+        "device": figure["device"], "label": row["label"], "lossy": row["lossy"], "method": figure["method"],
+        "suite": row["suite"], "metric": figure["metric"], "ours": row[column],
+        "ours_low": row["speedup_low"] if fast else None, "ours_high": row["speedup_high"] if fast else None,
+        "ours_specbench": row["speedup_specbench"] if fast else None,
+        "published": figure["value"], "source": figure["source"],
+    }  # fmt: skip
+
+
+def _means(joined: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The mean over targets of both sides, where every matched target has the figure; none for a single target."""
+    ours = {(r["label"], r["suite"]): r for r in table[table["target"] == MEAN_TARGET].to_dict("records")}
+    targets = list(dict.fromkeys(joined["target"]))
+    rows = []
+    for key, part in joined.groupby(_KEY, sort=False):
+        row = ours.get((key[0], key[2]))
+        whole = list(part["target"]) == targets and len(set(table["target"])) == len(targets) + 1
+        if row is not None and whole:
+            value = float(part["published"].mean())
+            figure = {**part.iloc[0].to_dict(), "value": value, "source": "mean of the rows above"}
+            theirs = f"mean of {', '.join(part['paper_target'])}"
+            rows.append({"target": MEAN_TARGET, "paper_target": theirs, **_cell(row, figure)})
+    return pd.DataFrame(rows, columns=list(joined.columns))
+
+
+def _blocks(place: Sequence[str | None], rows: pd.DataFrame) -> list[Block]:
+    target, paper_target, device = place
+    found = []
+    for metric, (_, what) in _METRICS.items():
+        part = rows[rows["metric"] == metric]
+        if part.empty:
+            continue
+        suites = [s for s in (*SUITES, OVERALL) if s in set(part["suite"])]
+        title = f"{target} beside {paper_target}{f' on {device}' if device else ''}: {what}"
+        headings = ["Decoder\npaper's row", *(suite_title(s, short=True) for s in suites)]
+        found.append(Block(title, headings, [_line(lines, suites) for _, lines in part.groupby(_KEY[:2], sort=False)]))
+    return found
+
+
+def _line(rows: pd.DataFrame, suites: Iterable[str]) -> list[str]:
+    by_suite: dict[str, Mapping[Any, Any]] = {str(row["suite"]): row for row in rows.to_dict("records")}
+    first = rows.iloc[0]
+    cells = [f"{decoder_title(first['label'], first['lossy'])}\n{first['method']}"]
+    for suite in suites:
+        row = by_suite.get(suite, {})
+        cells.append(f"{number(row.get('ours'))}\n{number(row.get('published'))}")
+    return cells
+
+
+def _notes(
+    paper: str, beside: Mapping[str, str], methods: Mapping[str, list[str]], known: set[str], of_run: Sequence[str]
+) -> list[str]:
+    how = "by name" if any(_plain(o).startswith(_plain(t)) for o, t in beside.items()) else "by size, smallest first"
+    lone = [label for label, found in methods.items() if not known & set(found)]
+    left = [target for target in of_run if target not in beside]
+    missing = sorted(known - {m for found in methods.values() for m in found})
+    return [
+        "Each cell: ours above, the paper's below. Other models and other hardware: the order of the rows can be "
+        "compared, the figures cannot.",
+        f"Targets stand beside the paper's {how}: {', '.join(f'{o} – {t}' for o, t in beside.items())}.",
+        f"Speed-ups are over {BASELINE} in decode tokens/s; by Spec-Bench's formula ours are in the column "
+        "ours_specbench of --json and --out.",
+        *([f"Without a row in published:{paper}: {', '.join(lone)}."] if lone else []),
+        *([f"Targets without a counterpart: {', '.join(left)}."] if left else []),
+        *([f"Rows of published:{paper} that the run has no decoder for: {'; '.join(missing)}."] if missing else []),
+    ]

@@ -1,0 +1,115 @@
+"""Which of a paper's rows each of our decoders stands beside, told by the part that its draft plays in the run.
+
+Drafts are told apart by what the records say:
+- *sorted* (the papers' SoFT draft): drafts for an `s2d…` decoder, is named "…soft…", or is read at a fixed exit
+  without being named in the decoder's options;
+- *plain* (their SFT draft): is named "…sft…", or is read at a fixed exit though named in the options;
+- any other is the unrelated small model.
+
+Exits go by their place: ours, in rising order, stand for the paper's 6, 9 and 12 of 12 layers.
+
+| ours | paper `s2d` |
+| --- | --- |
+| `sd` with the plain draft, full depth | SD SFT L12 |
+| `sd` with the plain draft, exit of place i | SD SFT early-exit L6, L9 |
+| `sd` with the sorted draft, exit of place i | SD SoFT L6, L9, L12 |
+| `sd` with any other draft | SD vicuna-160m |
+| `s2d` at 0.5, 0.5, 0 | S2D SoFT 6,9,12, and its row in the ablation of thresholds |
+| `s2d` at other thresholds | S2D SoFT 6,9,12 thresholds …, where the paper tried them |
+
+Paper `sd2`: `s2d-tree` with depth 4, top 10, 60 tokens. Paper `spec-bench`: `sd` with gamma=heuristic is SpS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from specbench_s2d.bench.records import Record
+
+DraftPart = Literal["none", "sorted", "plain", "other"]
+PAPER_EXITS = (6, 9, 12)
+_DEFAULT_THRESHOLDS = "0.5,0.5,0"
+_S2D = "S2D SoFT 6,9,12"
+_TREE = "S2D adaptive tree depth 4, top-k 10, 60 tokens"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a decoder does in its run: its name, the part of its draft, and the paper's exit at its own exit's place.
+
+    `exit` is None where the decoder names none; `placed` is False where it names one that has no counterpart.
+    """
+
+    decoder: str
+    draft: DraftPart
+    exit: int | None
+    placed: bool
+    options: dict[str, Any]
+
+
+def parts(records: Sequence[Record]) -> dict[str, Part]:
+    """The part of every label of a run."""
+    first = {r.label: r for r in records}
+    places = _places(records)
+    found = {}
+    for label, r in first.items():
+        depth = r.decoder_options.get("exit")
+        draft = _draft_part(r.draft, list(first.values()))
+        found[label] = Part(r.decoder, draft, places.get(depth), depth is None or depth in places, r.decoder_options)
+    return found
+
+
+def methods_of(paper: str, part: Part) -> list[str]:
+    """The names, in that paper, of the rows that a decoder stands beside; none where it has no counterpart."""
+    find = _METHODS.get(paper)
+    return find(part) if find else []
+
+
+def _draft_part(draft: str | None, records: Sequence[Record]) -> DraftPart:
+    if draft is None:
+        return "none"
+    users = [r for r in records if r.draft == draft]
+    early = [r for r in users if r.decoder_options.get("exit") is not None]
+    name = draft.lower()
+    if "soft" in name or any(r.decoder.startswith("s2d") for r in users):
+        return "sorted"
+    if "sft" in name or any(r.decoder_options.get("draft") is not None for r in early):
+        return "plain"
+    return "sorted" if early else "other"
+
+
+def _places(records: Iterable[Record]) -> dict[int | None, int]:
+    """Our exits to the paper's, by place; empty where there are not as many."""
+    exits: set[int] = set()
+    for r in records:
+        named = r.decoder_options.get("exit")
+        exits |= {named} if named is not None else set(r.decoder_options.get("exits") or ())
+        exits |= set(r.exit_depths or ()) if r.decoder.startswith("s2d") else set()
+    if exits <= set(PAPER_EXITS):
+        return {depth: depth for depth in exits}
+    return dict(zip(sorted(exits), PAPER_EXITS, strict=True)) if len(exits) == len(PAPER_EXITS) else {}
+
+
+def _s2d(part: Part) -> list[str]:
+    if part.decoder == "sd" and part.placed and part.draft != "none":
+        depth = part.exit or PAPER_EXITS[-1]
+        plain = "SD SFT L12" if depth == PAPER_EXITS[-1] else f"SD SFT early-exit L{depth}"
+        return [{"plain": plain, "sorted": f"SD SoFT L{depth}", "other": "SD vicuna-160m"}[part.draft]]
+    if part.decoder == "s2d":
+        thresholds = ",".join(f"{t:g}" for t in part.options.get("thresholds") or ())
+        return [*([_S2D] if thresholds == _DEFAULT_THRESHOLDS else []), f"{_S2D} thresholds {thresholds}"]
+    return []
+
+
+def _sd2(part: Part) -> list[str]:
+    size = tuple(part.options.get(name) for name in ("depth", "topk", "tokens"))
+    return [_TREE] if part.decoder == "s2d-tree" and size == (4, 10, 60) else []
+
+
+def _spec_bench(part: Part) -> list[str]:
+    return ["SpS"] if part.decoder == "sd" and part.exit is None and part.options.get("gamma") == "heuristic" else []
+
+
+_METHODS: dict[str, Callable[[Part], list[str]]] = {"s2d": _s2d, "sd2": _sd2, "spec-bench": _spec_bench}

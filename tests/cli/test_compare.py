@@ -1,0 +1,92 @@
+"""`specbench-s2d compare`: what it prints and writes, and one line for what it cannot compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from specbench_s2d.bench.records import SCHEMA_VERSION, Record
+from specbench_s2d.cli.main import main
+from tests.analysis.factory import paper_run
+from tests.analysis.grid import grid_run
+
+
+def write_run(folder: Path, records: list[Record], **settings: object) -> Path:
+    folder.mkdir()
+    (folder / "records.jsonl").write_text("".join(r.model_dump_json() + "\n" for r in records))
+    identity = {"settings": {"temperature": 0.0, "device": "cpu", **settings}}
+    (folder / "manifest.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION, "identity": identity}))
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "one", paper_run())
+
+
+def test_two_runs_are_printed_with_what_differs(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = write_run(tmp_path / "two", paper_run(), device="cuda")
+    assert main(["compare", str(run), str(other)]) == 0
+    out = capsys.readouterr().out
+    assert "1.00 [1.00–1.00]" in out
+    assert "A: one; B: two." in out
+    assert "The runs differ in device (cpu, cuda)." in out
+
+
+def test_the_decoders_of_a_run_against_one_of_them(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(run), "--against", "sd"]) == 0
+    assert "0.20 [0.12–0.50]" in capsys.readouterr().out
+
+
+def test_a_paper_beside_a_run_as_json_and_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "grid", grid_run(1, targets=["demo-s"]))
+    out = tmp_path / "table.csv"
+    assert main(["compare", str(run), "published:s2d", "--json", "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
+    assert answer["title"] == "grid beside published:s2d"
+    assert any("demo-s – vicuna-7b" in note for note in answer["notes"])
+    table = pd.read_csv(out)
+    assert len(table) == len(answer["rows"]) > 40
+    assert set(table["paper_target"]) == {"vicuna-7b"}
+    assert f"wrote {out}" in captured.err
+
+
+def test_markdown_holds_every_block_and_note(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "table.md"
+    assert main(["compare", str(run), "--against", "ar", "--out", str(out)]) == 0
+    text = out.read_text()
+    assert text.startswith("# Speed relative to ar\n\n## t\n\n| Decoder | QA | All [95 %] | × ar | MAT |\n")
+    assert "| sd | 5.00 | 5.00 [2.00–8.00] | 5.00 | 2.40 |" in text
+    assert "- Decode tokens/s over those of ar" in text
+
+
+MISTAKES = {
+    "nothing to compare with": ([], "compare needs a second run, published:PAPER or --against LABEL"),
+    "both": (["published:s2d", "--against", "ar"], "give one of them, not both"),
+    "an unknown paper": (["published:s2dd"], "unknown paper 's2dd'. Did you mean 's2d'"),
+    "a label not in the run": (["--against", "sdd"], "unknown decoder 'sdd'. Did you mean 'sd'?"),
+    "no such run": (["no/such/run"], "no/such/run: no such folder"),
+    "nothing in common": (["published:mtad"], "nothing in common: one has sd; published:mtad has"),
+    "a format that is none": (["--against", "ar", "--out", "x.xlsx"], "--out x.xlsx: give a file that ends in .csv or"),
+    "a folder that is none": (["--against", "ar", "--out", "none/x.csv"], "there is no folder none"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_bad_input_is_one_line(run: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
+    words, message = MISTAKES[case]
+    assert main(["compare", str(run), *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err and captured.err.count("\n") == 1
+
+
+def test_a_run_without_ar_is_one_line(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bare = write_run(tmp_path / "bare", [r for r in paper_run() if r.label == "sd"])
+    for words in ([str(bare), str(run)], [str(bare), "published:s2d"]):
+        assert main(["compare", *words]) == 2
+        assert "bare: no finished 'ar' in this run" in capsys.readouterr().err

@@ -1,0 +1,67 @@
+"""The run files that ship with the package: found from anywhere by short name, and fit to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from specbench_s2d import registry
+from specbench_s2d.config import find_run_file, make_spec
+from specbench_s2d.decoding.spec import parse_decoders
+from specbench_s2d.errors import UserError
+from specbench_s2d.resources import run_files
+from tests.refusals import refused
+
+
+def test_the_papers_and_the_demo_grid_are_there() -> None:
+    assert {"demo/s2d", "papers/s2d"} <= run_files().keys()
+
+
+@pytest.mark.parametrize("given", ["demo/s2d", "demo/s2d.toml"])
+def test_a_short_name_works_from_any_folder(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo" / "s2d").mkdir(parents=True)  # a folder of that name is in nobody's way
+    assert find_run_file(Path(given)) == run_files()["demo/s2d"]
+    assert make_spec(Path(given), {}).target == ["demo-s", "demo-m", "demo-l"]
+
+
+def test_a_file_that_is_there_wins_over_a_short_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "s2d.toml").write_text('target = "demo-m"\n')
+    assert make_spec(Path("demo/s2d.toml"), {}).target == ["demo-m"]
+
+
+def test_a_name_that_is_none_brings_the_nearest() -> None:
+    with refused(UserError, "demo/s2: no such run file.", "Did you mean 'demo/s2d'", "papers/s2d"):
+        find_run_file(Path("demo/s2"))
+
+
+@pytest.mark.parametrize("name", sorted(run_files()))
+def test_a_shipped_file_is_a_run(name: str) -> None:
+    spec = make_spec(Path(name), {}).resolved()
+    assert spec.decoder[0] == "ar"
+    assert len(spec.decoder) == len(set(spec.decoder))
+    assert len(spec.suite) == 6
+
+
+def test_the_demo_grid_is_the_one_that_the_paper_ran() -> None:
+    spec = make_spec(Path("demo/s2d"), {}).resolved()
+    assert (spec.questions, spec.limit, spec.max_new_tokens, spec.repeats) == ("embedded", None, 48, 3)
+    assert len(spec.decoder) == 13
+
+
+def test_the_papers_grid_has_the_papers_settings() -> None:
+    spec = make_spec(Path("papers/s2d"), {}).resolved()
+    assert (spec.questions, spec.max_new_tokens, len(spec.target)) == ("spec-bench", 1024, 3)
+    chains = [text for text in spec.decoder if text.startswith(("sd:", "s2d:"))]
+    assert len(chains) == 7 and all("gamma=heuristic" in text for text in chains)
+
+
+@pytest.mark.skipif("s2d-auto" not in registry.decoders.names(), reason="the nested draft's decoders are not here yet")
+@pytest.mark.parametrize("name", sorted(run_files()))
+def test_every_decoder_of_a_shipped_file_parses_to_a_label_of_its_own(name: str) -> None:
+    given = make_spec(Path(name), {}).resolved().decoder
+    specs = parse_decoders(given)
+    assert len({spec.label for spec in specs}) == len(given)
