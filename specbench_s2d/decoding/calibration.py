@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 BINS = 10
 POSITIONS = 3  # first, second, and later draft positions
 MEMORY = 400.0  # observations after which old ones fade
@@ -30,21 +34,20 @@ class Share:
 
 
 class Calibration:
-    """Acceptance by exit, draft position and confidence.
+    """Acceptance by exit, draft position and confidence, and how confident the first exit is.
 
-    Start-up state: a token is accepted as often as its confidence says; a token that goes on to the deepest exit is
-    accepted `HOPE_DEEPER` more often than one that leaves (hopeful, so that going deeper is tried before it is given
-    up); a token not read yet is accepted with `HOPE_NEXT`. Each is worth `PRIOR_WEIGHT` observations.
+    Start-up state: a token is accepted as often as its confidence says; every confidence is as frequent as any other;
+    a token that goes on to deeper exits is accepted `HOPE` more often than one that leaves (hopeful, so that going
+    deeper is tried before it is given up). Each is worth `PRIOR_WEIGHT` observations.
     """
 
-    HOPE_DEEPER = 0.05
-    HOPE_NEXT = 0.7
+    HOPE = 0.05
 
     def __init__(self, exits: int) -> None:
         self._pooled = [[Share() for _ in range(BINS)] for _ in range(exits)]
         self._own = [[[Share() for _ in range(BINS)] for _ in range(POSITIONS)] for _ in range(exits)]
         self._gain = [[Share() for _ in range(BINS)] for _ in range(exits)]
-        self._next: dict[tuple[int, int], Share] = {}
+        self._first = [[PRIOR_WEIGHT / BINS] * BINS for _ in range(POSITIONS)]
 
     def acceptance(self, stage: int, position: int, confidence: float) -> float:
         """The chance that a token read at exit `stage` (from 0) and draft position `position` (from 1) is accepted."""
@@ -54,18 +57,20 @@ class Calibration:
 
     def gain(self, stage: int, confidence: float) -> float:
         """How much likelier acceptance becomes when a token of this confidence at exit `stage` goes deeper."""
-        return self._gain[stage][confidence_bin(confidence)].mean(self.HOPE_DEEPER)
+        return self._gain[stage][confidence_bin(confidence)].mean(self.HOPE)
 
-    def next(self, position: int, before: int) -> float:
-        """The chance that a token not drafted yet is accepted, its predecessors being so; `before`: what came before.
+    def outlook(self, position: int) -> tuple[Floats, Floats]:
+        """By bin of confidence at the first exit: the acceptance, and the share of tokens that fall there."""
+        accept_C = np.array([self.acceptance(0, position, (at + 0.5) / BINS) for at in range(BINS)])
+        seen_C = np.array(self._first[_place(position)])
+        return accept_C, seen_C / seen_C.sum()
 
-        At the first position that is how the last step went, later the confidence bin of the token before.
-        """
-        return self._next.get((_place(position), before), Share()).mean(self._average(position))
-
-    def _average(self, position: int) -> float:
-        pooled = self._next.get((_place(position), -1), Share())
-        return pooled.mean(self.HOPE_NEXT)
+    def read(self, position: int, confidence: float) -> None:
+        """A token was read at the first exit with this confidence."""
+        row = self._first[_place(position)]
+        if sum(row) >= MEMORY:
+            row[:] = [seen / 2 for seen in row]
+        row[confidence_bin(confidence)] += 1
 
     def saw(self, stage: int, position: int, confidence: float, accepted: bool) -> None:
         """A token read at an exit was, or would have been, accepted."""
@@ -76,11 +81,6 @@ class Calibration:
     def saw_deeper(self, stage: int, confidence: float, shallow: bool, deep: bool) -> None:
         """A token of this confidence at exit `stage` went deeper: was it acceptable before, and was it after?"""
         self._gain[stage][confidence_bin(confidence)].add(float(deep) - float(shallow))
-
-    def saw_next(self, position: int, before: int, accepted: bool) -> None:
-        """A token that was drafted at a position was, or would have been, accepted."""
-        for key in ((_place(position), before), (_place(position), -1)):
-            self._next.setdefault(key, Share()).add(accepted)
 
     def facts(self) -> list[dict[str, Any]]:
         """By exit, position and confidence: observations and acceptance, for the manifest."""

@@ -25,7 +25,7 @@ MISTAKES = {
     "unknown option": (["run", "--targt", "x"], "No such option: --targt (Possible options: --target)"),
     "missing value": (["run", "--target"], "requires an argument"),
     "unknown target": (["run", "--target", "demo-xxl"], "unknown model 'demo-xxl'"),
-    "unknown decoder": (["run", "--decoder", "sdd", "--target", "demo-s"], "Did you mean 'sd' or 's2d'?"),
+    "unknown decoder": (
         ["run", "--decoder", "sdd", "--target", "demo-s"],
         "unknown decoder 'sdd'. Did you mean 'sd' or 's2d'?",
     ),

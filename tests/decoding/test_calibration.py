@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from specbench_s2d.decoding.calibration import MEMORY, PRIOR_WEIGHT, Calibration, Share, confidence_bin
+from specbench_s2d.decoding.calibration import BINS, MEMORY, PRIOR_WEIGHT, Calibration, Share, confidence_bin
 
 
 def test_at_the_start_confidence_is_taken_at_its_word() -> None:
     fresh = Calibration(3)
     assert fresh.acceptance(0, 1, 0.35) == pytest.approx(0.35)
-    assert fresh.gain(0, 0.35) == Calibration.HOPE_DEEPER
-    assert fresh.next(1, 0) == Calibration.HOPE_NEXT
+    assert fresh.gain(0, 0.35) == Calibration.HOPE
+    accept_C, share_C = fresh.outlook(1)
+    assert accept_C == pytest.approx([(at + 0.5) / BINS for at in range(BINS)])
+    assert share_C == pytest.approx([1 / BINS] * BINS)
 
 
 def test_acceptance_is_learnt_by_exit_position_and_confidence() -> None:
@@ -35,14 +37,16 @@ def test_the_gain_of_going_deeper_is_learnt_both_ways() -> None:
     assert learnt.gain(0, 0.95) < -0.8
 
 
-def test_tokens_not_read_yet_are_judged_by_what_came_before() -> None:
-    learnt = Calibration(1)
+def test_the_outlook_on_a_token_not_read_yet_is_what_was_read_at_its_position() -> None:
+    learnt = Calibration(2)
     for _ in range(100):
-        learnt.saw_next(1, 0, accepted=False)
-        learnt.saw_next(1, 3, accepted=True)
-    assert learnt.next(1, 0) < 0.1 < 0.9 < learnt.next(1, 3)
-    assert 0.4 < learnt.next(1, 1) < 0.6  # not seen: the position's own average
-    assert learnt.next(5, 1) == learnt.next(3, 1)  # later positions are one
+        learnt.read(1, 0.95)
+        learnt.read(2, 0.05)
+        learnt.saw(0, 2, 0.05, accepted=True)
+    assert learnt.outlook(1)[1][9] > 0.9
+    assert learnt.outlook(2)[1][0] > 0.9
+    assert learnt.outlook(2)[0][0] > 0.8
+    assert learnt.outlook(7)[1] == pytest.approx([1 / BINS] * BINS)  # later positions are one, not seen yet
 
 
 def test_old_observations_fade() -> None:

@@ -1,8 +1,4 @@
-"""The drafter of `s2d-auto`: at each token it exits, goes deeper, or stops, whichever promises more tokens per second.
-
-A step earns its accepted tokens and pays its seconds at the run's going rate (tokens per second so far): what has
-positive worth at that rate raises it. Worth is in tokens throughout.
-"""
+"""The drafter of `s2d-auto`: at each token it exits, goes deeper, or stops, whichever is worth most (`worth.py`)."""
 
 from __future__ import annotations
 
@@ -15,19 +11,22 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from specbench_s2d.decoding.calibration import Calibration, confidence_bin
+from specbench_s2d.decoding.calibration import Calibration
 from specbench_s2d.decoding.costs import PassCosts, measure_costs
 from specbench_s2d.decoding.drafters.sorted import SortedOptions
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.decoding.worth import Worth
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import Layered, resolve_exits
 from specbench_s2d.models.nested import NestedDraft
 
-FIRST_GAP, LAST_GAP = 4, 64
-"""Steps without a draft until one is tried again: doubled each time that the trial changes nothing."""
+FIRST_GAP, LAST_GAP = 4, 32
+"""Steps without a draft until one is tried again: doubled each time, back to the first once drafting pays."""
 RATE_MEMORY_STEPS = 500
 """The going rate is an average that fades over this many steps."""
+REFRESH_STEPS = 8
+"""Steps between two looks at what drafting is worth."""
 
 
 @dataclass
@@ -35,7 +34,6 @@ class _Drafted:
     """One drafted token and how it was read: (stage, confidence, token) at each exit on its way."""
 
     position: int
-    before: int
     reads: list[tuple[int, float, int]] = field(default_factory=list)
 
     @property
@@ -68,7 +66,7 @@ class AutoDrafter:
         self._costs: PassCosts | None = None
         self.calibration = Calibration(len(self._nested.exits))
         self._tokens, self._seconds = 0.0, 0.0
-        self._skipped, self._gap = 0, FIRST_GAP
+        self._skipped, self._gap, self._steps = 0, FIRST_GAP, 0
 
     @staticmethod
     def check_draft(options: SortedOptions, draft: Layered) -> None:
@@ -94,11 +92,13 @@ class AutoDrafter:
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._nested.prefill(torch.tensor([list(prompt_ids)], device=self._device))
-        self._last_went = 0
         self._began: float | None = None
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         self._close_step()
+        if self._steps % REFRESH_STEPS == 0:
+            self._worth = Worth(self.rate, self.costs, self.calibration, self._options.gamma)
+        self._steps += 1
         before = self._nested.layer_runs
         self._drafted: list[_Drafted] = []
         self._dropped: _Drafted | None = None
@@ -113,70 +113,49 @@ class AutoDrafter:
         )
 
     def _draft(self, context: Sequence[int], longest: int) -> None:
-        """Draft while it is worth it; a token not worth verifying is dropped, and ends the draft."""
-        unseen, alive, before = context[self._nested.length :], 1.0, self._last_went
+        """Read tokens while that is worth it; one that is not worth proposing is dropped, and ends the draft."""
+        unseen, alive = context[self._nested.length :], 1.0
         for position in range(1, longest + 1):
-            promising = self._worth(alive, position, before, len(unseen), longest) > 0
-            if not (promising or (position == 1 and self._is_time_to_try())):
+            worth_it = self._worth.of_reading(position, alive) > 0.0
+            if not worth_it and not (position == 1 and self._is_time_to_try()):
                 return
-            token = _Drafted(position, before)
-            worth = self._read(token, unseen, alive, longest)
-            if worth <= 0 and promising:
+            if worth_it:
+                self._gap = FIRST_GAP
+            token = _Drafted(position)
+            if self._read(token, unseen, alive) <= 0.0:
                 self._dropped = token
                 return
             self._drafted.append(token)
-            if not promising:
-                return
             alive *= self._acceptance(token)
-            unseen, before = [token.token], confidence_bin(token.confidence)
+            unseen = [token.token]
 
-    def _read(self, token: _Drafted, unseen: Sequence[int], alive: float, longest: int) -> float:
+    def _read(self, token: _Drafted, unseen: Sequence[int], alive: float) -> float:
         """Read one token, going deeper while that is worth it; returns the worth of proposing it."""
-        nested, last = self._nested, len(self._nested.exits) - 1
+        nested, last, cold = self._nested, len(self._nested.exits) - 1, token.position == 1
         for stage in range(last + 1):
             positions = nested.waiting(stage) if stage else len(unseen)
             began = perf_counter()
             nested.run(stage, torch.tensor([unseen], device=self._device) if stage == 0 else None)
             logprob, best = nested.most_likely()
-            self.costs.saw_stage(stage, positions, token.position == 1, perf_counter() - began)
+            self.costs.saw_stage(stage, positions, cold, perf_counter() - began)
             token.reads.append((stage, math.exp(logprob), best))
             acceptance = self._acceptance(token)
-            here = self._worth_of_keeping(token, acceptance, alive, longest)
+            here = self._worth.of_keeping(token.position, alive, acceptance)
             if stage == last:
                 break
             better = min(1.0, acceptance + self.calibration.gain(stage, token.confidence))
-            price = self.rate * self.costs.stage(stage + 1, nested.waiting(stage + 1), token.position == 1)
-            if self._worth_of_keeping(token, better, alive, longest) - price <= max(here, 0.0):
+            price = self._worth.price(self.costs.stage(stage + 1, nested.waiting(stage + 1), cold))
+            if self._worth.of_keeping(token.position, alive, better) - price <= max(here, 0.0):
                 break
+        self.calibration.read(token.position, token.reads[0][1])
         return here
 
     def _acceptance(self, token: _Drafted) -> float:
         stage, confidence, _ = token.reads[-1]
         return self.calibration.acceptance(stage, token.position, confidence)
 
-    def _worth_of_keeping(self, token: _Drafted, acceptance: float, alive: float, longest: int) -> float:
-        """Tokens gained by proposing it, the wider target pass paid, and the best that can follow."""
-        wider = self.rate * (self.costs.verify(token.position + 1) - self.costs.verify(token.position))
-        now = alive * acceptance
-        after = self._worth(now, token.position + 1, confidence_bin(token.confidence), 1, longest)
-        return now - wider + max(0.0, after)
-
-    def _worth(self, alive: float, position: int, before: int, unseen: int, longest: int) -> float:
-        """The most that drafting on from `position` can be worth: the best number of further tokens, none read yet.
-
-        Each is taken to leave at the first exit; `alive` is the chance that all tokens before are accepted.
-        """
-        best, gained, spent = -math.inf, 0.0, 0.0
-        for ahead in range(position, longest + 1):
-            alive *= self.calibration.next(ahead, before if ahead == position else -1)
-            gained += alive
-            spent += self.costs.stage(0, unseen if ahead == position else 1, ahead == 1)
-            spent += self.costs.verify(ahead + 1) - self.costs.verify(ahead)
-            best = max(best, gained - self.rate * spent)
-        return best
-
     def _is_time_to_try(self) -> bool:
-        """Whether a draft that promises nothing is made all the same, for what it may teach."""
+        """Whether a token is read that promises nothing, for what it may teach."""
         self._skipped += 1
         if self._skipped < self._gap:
             return False
@@ -188,11 +167,6 @@ class AutoDrafter:
         self._nested.rollback(committed)
         self._learn(verdict)
         self._tokens_of_step = verdict.accepted + 1
-        self._last_went = 0 if not self._drafted else 1 if verdict.accepted == 0 else 2
-        if self._drafted and verdict.accepted == len(self._drafted):
-            self._last_went = 3
-        if len(self._drafted) > 1:
-            self._skipped, self._gap = 0, FIRST_GAP
 
     def _learn(self, verdict: Verdict) -> None:
         """Every token that the verdict reached says what its confidences were worth; so does one that was dropped."""
@@ -205,7 +179,6 @@ class AutoDrafter:
                 self.calibration.saw(stage, token.position, confidence, guess == right)
             for stage, confidence, guess in token.reads[:-1]:
                 self.calibration.saw_deeper(stage, confidence, guess == right, token.token == right)
-            self.calibration.saw_next(token.position, token.before, token.token == right)
 
     def _close_step(self) -> None:
         """A step lasts from one proposal to the next; the going rate is the faded sum of both."""
