@@ -12,6 +12,7 @@ Floats = NDArray[np.float64]
 BINS = 10
 POSITIONS = 3  # first, second, and later draft positions
 MEMORY = 400.0  # observations after which old ones fade
+HOPEFUL = 1.08  # times what is known, for tokens not read yet: near break-even it is tried rather than given up
 PRIOR_WEIGHT = 8.0  # observations that a prior is worth
 
 
@@ -60,8 +61,9 @@ class Calibration:
         return self._gain[stage][confidence_bin(confidence)].mean(self.HOPE)
 
     def outlook(self, position: int) -> tuple[Floats, Floats]:
-        """By bin of confidence at the first exit: the acceptance, and the share of tokens that fall there."""
-        accept_C = np.array([self.acceptance(0, position, (at + 0.5) / BINS) for at in range(BINS)])
+        """By bin of confidence at the first exit: the acceptance hoped for, and the share of tokens that fall there."""
+        known_C = np.array([self.acceptance(0, position, (at + 0.5) / BINS) for at in range(BINS)])
+        accept_C = np.minimum(known_C * HOPEFUL, 1.0)
         seen_C = np.array(self._first[_place(position)])
         return accept_C, seen_C / seen_C.sum()
 
@@ -81,6 +83,10 @@ class Calibration:
     def saw_deeper(self, stage: int, confidence: float, shallow: bool, deep: bool) -> None:
         """A token of this confidence at exit `stage` went deeper: was it acceptable before, and was it after?"""
         self._gain[stage][confidence_bin(confidence)].add(float(deep) - float(shallow))
+
+    def least_judged(self) -> float:
+        """Tokens judged so far at the draft position that has fewest."""
+        return min(sum(share.seen for places in self._own for share in places[place]) for place in range(POSITIONS))
 
     def facts(self) -> list[dict[str, Any]]:
         """By exit, position and confidence: observations and acceptance, for the manifest."""

@@ -16,8 +16,8 @@ import torch
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.nested import NestedDraft
 
-ROUNDS = 5
-LEVEL_WEIGHT, SHAPE_WEIGHT = 0.25, 0.01  # of a new observation
+ROUNDS = 12
+LEVEL_WEIGHT, SHAPE_WEIGHT = 0.25, 0.02  # of a new observation
 OUTLIER = 3.0  # an observation counts as this many times what was expected at most
 _MORE = 3  # further positions, to tell what each costs
 
@@ -93,7 +93,7 @@ def _one_round(
     wide_s: list[list[float]] = []
     for width in range(1, widest + 1):
         ids_BT = torch.tensor([ids * width], device=target.device)
-        if width == 1:  # the pass of a step without a draft: a target pass came before it
+        for _ in range(2 if width == 1 else 0):  # before the pass of a step without a draft come others such
             target.extend(ids_BT)[0].argmax(-1).tolist()
             target.rollback(start)
         started = perf_counter()

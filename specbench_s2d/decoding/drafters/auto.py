@@ -21,12 +21,17 @@ from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import Layered, resolve_exits
 from specbench_s2d.models.nested import NestedDraft
 
-FIRST_GAP, LAST_GAP = 4, 32
-"""Steps without a draft until one is tried again: doubled each time, back to the first once drafting pays."""
+FIRST_LENGTH, FIRST_DRAFTS, ENOUGH = 4, 100, 24
+"""The first drafts are of this length and proposed whole: so many of them at most, fewer where that many tokens of each
+draft position have been judged before."""
+TRY_AGAIN_STEPS = 128
+"""Steps without a draft until a token is read all the same; the first step of an answer always reads one."""
+REST_EVERY, REST_STEPS = 96, 5
+"""After so many steps with a draft, so many without one: what the target costs alone is seen only then."""
 RATE_MEMORY_STEPS = 500
 """The going rate is an average that fades over this many steps."""
-REFRESH_STEPS = 8
-"""Steps between two looks at what drafting is worth."""
+REFRESH_TOKENS = 8
+"""Tokens judged between two looks at what drafting is worth."""
 
 
 @dataclass
@@ -66,7 +71,7 @@ class AutoDrafter:
         self._costs: PassCosts | None = None
         self.calibration = Calibration(len(self._nested.exits))
         self._tokens, self._seconds = 0.0, 0.0
-        self._skipped, self._gap, self._steps = 0, FIRST_GAP, 0
+        self._drafts, self._active, self._idle = 0, 0, 0
 
     @staticmethod
     def check_draft(options: SortedOptions, draft: Layered) -> None:
@@ -93,16 +98,18 @@ class AutoDrafter:
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._nested.prefill(torch.tensor([list(prompt_ids)], device=self._device))
         self._began: float | None = None
+        self._skipped, self._news = TRY_AGAIN_STEPS, REFRESH_TOKENS
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         self._close_step()
-        if self._steps % REFRESH_STEPS == 0:
+        if self._news >= REFRESH_TOKENS:
             self._worth = Worth(self.rate, self.costs, self.calibration, self._options.gamma)
-        self._steps += 1
+            self._news = 0
         before = self._nested.layer_runs
         self._drafted: list[_Drafted] = []
         self._dropped: _Drafted | None = None
-        self._draft(context, min(self._options.gamma, room))
+        if not self._is_time_to_rest():
+            self._draft(context, min(self._options.gamma, room))
         tokens = self._drafted
         self._proposed_at = perf_counter()
         return Proposal(
@@ -115,14 +122,15 @@ class AutoDrafter:
     def _draft(self, context: Sequence[int], longest: int) -> None:
         """Read tokens while that is worth it; one that is not worth proposing is dropped, and ends the draft."""
         unseen, alive = context[self._nested.length :], 1.0
+        learning = self._drafts < FIRST_DRAFTS and self.calibration.least_judged() < ENOUGH
+        self._drafts += learning
         for position in range(1, longest + 1):
-            worth_it = self._worth.of_reading(position, alive) > 0.0
-            if not worth_it and not (position == 1 and self._is_time_to_try()):
+            if not (self._worth.of_reading(position, alive) > 0.0 or self._must_read(position, learning)):
                 return
-            if worth_it:
-                self._gap = FIRST_GAP
+            self._skipped = 0
             token = _Drafted(position)
-            if self._read(token, unseen, alive) <= 0.0:
+            worth = self._read(token, unseen, alive)
+            if worth <= 0.0 and not (learning and position <= FIRST_LENGTH):
                 self._dropped = token
                 return
             self._drafted.append(token)
@@ -154,16 +162,24 @@ class AutoDrafter:
         stage, confidence, _ = token.reads[-1]
         return self.calibration.acceptance(stage, token.position, confidence)
 
-    def _is_time_to_try(self) -> bool:
+    def _is_time_to_rest(self) -> bool:
+        """Whether this step is left without a draft to see what the target costs alone."""
+        self._active += 1
+        return self._active % (REST_EVERY + REST_STEPS) >= REST_EVERY
+
+    def _must_read(self, position: int, learning: bool) -> bool:
         """Whether a token is read that promises nothing, for what it may teach."""
-        self._skipped += 1
-        if self._skipped < self._gap:
-            return False
-        self._skipped, self._gap = 0, min(2 * self._gap, LAST_GAP)
-        return True
+        if learning:
+            return position <= FIRST_LENGTH
+        self._skipped += position == 1
+        return position == 1 and self._skipped > TRY_AGAIN_STEPS
 
     def settle(self, committed: int, verdict: Verdict) -> None:
-        self.costs.saw_verify(len(self._drafted) + 1, perf_counter() - self._proposed_at)
+        read_nothing = not self._drafted and self._dropped is None
+        # A pass soon after a draft is dearer, so the first idle steps say nothing of the target alone.
+        if self._drafted or (read_nothing and self._idle >= 2):
+            self.costs.saw_verify(len(self._drafted) + 1, perf_counter() - self._proposed_at)
+        self._idle = self._idle + 1 if read_nothing else 0
         self._nested.rollback(committed)
         self._learn(verdict)
         self._tokens_of_step = verdict.accepted + 1
@@ -173,6 +189,7 @@ class AutoDrafter:
         reached = self._drafted[: verdict.accepted + 1]
         if self._dropped is not None and verdict.accepted == len(self._drafted):
             reached = [*self._drafted, self._dropped]
+        self._news += len(reached)
         for i, token in enumerate(reached):
             right = token.token if i < verdict.accepted else verdict.next_id
             for stage, confidence, guess in token.reads:
