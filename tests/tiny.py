@@ -27,11 +27,15 @@ _SENTENCES = (
 
 
 def write_tiny_family(folder: Path) -> Path:
-    """`tiny-target`, `tiny-draft` (its first layers: right now and then), `tiny-other` (another tokenizer)."""
+    """`tiny-target`, `tiny-draft` (its first layers: right now and then), `tiny-nested` (the same with exits 1, 2,
+    3), `tiny-other` (another tokenizer)."""
     tokenizer, other_tokenizer = _tokenizer(_SENTENCES, 320), _tokenizer(_SENTENCES[:2], 288)
     target = _random_llama(tokenizer, layers=4, seed=0)
     _save(target, tokenizer, folder / "tiny-target")
-    _save(cut_layers(target, 3), tokenizer, folder / "tiny-draft")
+    draft = cut_layers(target, 3)
+    _save(draft, tokenizer, folder / "tiny-draft")
+    draft.config.specbench_exits = [1, 2, 3]
+    _save(draft, tokenizer, folder / "tiny-nested")
     _save(_random_llama(other_tokenizer, layers=1, seed=1), other_tokenizer, folder / "tiny-other")
     return folder
 

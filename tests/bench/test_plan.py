@@ -91,7 +91,22 @@ def test_a_decoder_takes_its_own_draft_or_the_runs_first_plain_one(spec: dict[st
     assert [lane.draft for lane in plan.lanes] == [str(tiny_models / "tiny-draft"), str(tiny_models / "tiny-target")]
 
 
+def test_a_decoder_takes_the_runs_first_draft_of_its_kind(spec: dict[str, Any], tiny_models: Path) -> None:
+    plain, nested = (str(tiny_models / name) for name in ("tiny-draft", "tiny-nested"))
+    decoders = ["sd", "s2d", "s2d-tree", "s2d-auto", "sd:exit=2"]
+    for drafts in ([plain, nested], [nested, plain]):
+        plan = plan_of(spec, draft=drafts, decoder=decoders)
+        assert [lane.draft for lane in plan.lanes] == [plain, nested, nested, nested, nested]
+
+
+def test_where_there_is_but_one_draft_plain_decoders_take_it_as_it_is(spec: dict[str, Any], tiny_models: Path) -> None:
+    plain, nested = (str(tiny_models / name) for name in ("tiny-draft", "tiny-nested"))
+    assert [lane.draft for lane in plan_of(spec, draft=[nested], decoder=["sd", "s2d"]).lanes] == [nested, nested]
+    assert [lane.draft for lane in plan_of(spec, draft=[plain], decoder=["sd:exit=2"]).lanes] == [plain]
+
+
 BAD = {
+    "no nested draft": ({"decoder": ["s2d"]}, "decoder 's2d' needs a nested draft, and the run has only"),
     "no draft": ({"draft": []}, "decoder 'sd' needs a plain draft, and the run has none; give --draft NAME"),
     "unknown suite": ({"suite": ["translatio"]}, "unknown suite 'translatio'. Did you mean 'translation'"),
     "unknown decoder": ({"decoder": ["s"]}, "unknown decoder 's'"),

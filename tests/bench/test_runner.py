@@ -247,6 +247,52 @@ def test_a_draft_of_another_vocabulary_or_an_unknown_template_is_refused_before_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("decoder", "message"),
+    [
+        ("s2d:thresholds=0.5+0", r"thresholds=0\.5\+0: 2 thresholds for the 3 exits of draft tiny-nested \(1, 2, 3\)"),
+        ("s2d:exits=3+1,thresholds=0+0", "draft tiny-nested: exits 3, 1: give each depth once, shallow to deep"),
+        ("sd:exit=4", "draft tiny-nested: exits 4: an exit is a depth from 1 to 3"),
+    ],
+)
+def test_exits_that_do_not_fit_the_draft_are_refused_before_anything_is_loaded(
+    spec: dict[str, Any],
+    tmp_path: Path,
+    tiny_models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    decoder: str,
+    message: str,
+) -> None:
+    monkeypatch.setattr(session, "load_model", lambda *a, **k: pytest.fail("nothing may be loaded"))
+    with pytest.raises(UserError, match=message):
+        execute(plan_of(spec, draft=[str(tiny_models / "tiny-nested")], decoder=[decoder]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_sorted_decoders_record_levels_exits_and_layers(
+    spec: dict[str, Any], tmp_path: Path, tiny_models: Path
+) -> None:
+    decoders = ["ar", "sd:exit=2", "s2d", "s2d-tree:depth=3,topk=2,tokens=5", "s2d-auto"]
+    outcome = execute(plan_of(spec, draft=[str(tiny_models / "tiny-nested")], decoder=decoders), tmp_path / "run")
+    assert (outcome.failed, outcome.mismatched) == (0, 0)
+    for r in outcome.records:
+        assert r.drafted_per_step is not None and r.levels_per_step is not None and r.exit_depths is not None
+        assert len(r.exit_depths) == r.drafted
+        assert set(r.exit_depths) <= {1, 2, 3}
+        if r.decoder == "s2d-tree":
+            assert set(r.levels_per_step) <= {1, 2, 3}
+            assert max(r.drafted_per_step) <= 5
+        else:
+            assert r.levels_per_step == r.drafted_per_step
+        assert r.draft_layers is not None and (r.draft_layers > 0) == (
+            r.decoder != "ar" and len(r.drafted_per_step) > 0
+        )
+    known = read_manifest(tmp_path / "run")["targets"]["tiny-target"]["decoders"]
+    assert list(known) == ["s2d-auto"]
+    assert known["s2d-auto"]["exits"] == [1, 2, 3]
+    assert all(seconds > 0 for seconds in known["s2d-auto"]["costs"]["verify_s"])
+
+
 def test_sampling_is_repeatable_and_differs_between_repeats(spec: dict[str, Any], tmp_path: Path) -> None:
     sampled = {**spec, "temperature": 1.0, "repeats": 2, "suite": ["qa"]}
     one, two = (execute(plan_of(sampled), tmp_path / name).records for name in "ab")
