@@ -22,6 +22,7 @@ from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL
 from specbench_s2d.bench.records import BASELINE
 
 FORMATS = ("png", "svg")
+FEWEST_REACHED = 20  # proposals that a drawn acceptance rate stands on
 
 
 def draw_all(
@@ -89,12 +90,14 @@ def _single_targets(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def acceptance(positions: pd.DataFrame) -> Figure | None:
-    """Acceptance rate by draft position over all suites, a panel per target; None where nothing was drafted.
+    """Acceptance rate by draft position over all suites, a panel per target; None where too little was drafted.
 
+    Positions that fewer than `FEWEST_REACHED` proposals reached are left out: their rate says nothing.
     With one or two decoders there is room for the single suites too, as thin lines.
     """
     looks = decoder_looks(positions)
     shown = positions if len(looks) <= 2 else positions[positions["suite"] == OVERALL]
+    shown = shown[shown["reached"] >= FEWEST_REACHED]
     if shown.empty:
         return None
     targets = list(dict.fromkeys(shown["target"]))
@@ -110,7 +113,8 @@ def acceptance(positions: pd.DataFrame) -> Figure | None:
     figure.supylabel("Acceptance rate", fontsize=9)
     legend(figure, looks, lines=True)
     which = "All suites together" if len(looks) > 2 else "Thick: all suites together; thin: single suites"
-    footnote(figure, f"Share accepted of the proposals that reached the position.\n{which}.", shown)
+    few = f"Positions reached fewer than {FEWEST_REACHED} times are left out."
+    footnote(figure, f"Share accepted of the proposals that reached the position.\n{which}. {few}", shown)
     return figure
 
 

@@ -73,7 +73,7 @@ class NestedDraft:
     def most_likely(self) -> tuple[float, int]:
         """(log of its probability at temperature 1, token) of the likeliest next token, read at the last stage's exit.
 
-        One host sync.
+        Waits for the device, as every threshold must.
         """
         best, token = self.logits()[0].log_softmax(-1).max(-1)
         return float(best), int(token)

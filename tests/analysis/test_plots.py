@@ -16,6 +16,12 @@ RUN = [*paper_run(), *(r.model_copy(update={"target": "u"}) for r in paper_run()
 TABLE, POSITIONS = tidy.tidy(RUN), tidy.acceptance_by_position(RUN)
 
 
+@pytest.fixture(autouse=True)
+def every_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run below is too small for a rate that stands on twenty proposals."""
+    monkeypatch.setattr(plots, "FEWEST_REACHED", 1)
+
+
 def draw(records: list[Record], folder: Path) -> list[Path]:
     table = tidy.tidy(records)
     exits, ablation = tidy.exit_depths(records), tidy.threshold_ablation(records, table)
@@ -43,6 +49,15 @@ def test_a_panel_per_target_with_the_table_s_points_and_intervals() -> None:
     assert points == [pytest.approx(5)]
     ends = figure.axes[0].collections[0].get_segments()[0][:, 1]
     assert list(ends) == pytest.approx([2, 8])
+
+
+def test_a_position_that_few_proposals_reached_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    fewest = sorted(POSITIONS[POSITIONS["suite"] == "overall"]["reached"])[0] + 1
+    monkeypatch.setattr(plots, "FEWEST_REACHED", fewest)
+    figure = plots.acceptance(POSITIONS)
+    assert figure is not None
+    thick = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert 0 < len(thick[0].get_ydata()) < 5
 
 
 def test_acceptance_draws_the_rates_of_all_suites() -> None:

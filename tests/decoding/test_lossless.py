@@ -15,10 +15,8 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from specbench_s2d.decoding import costs
 from specbench_s2d.decoding.autoregressive import Autoregressive
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
-from specbench_s2d.decoding.drafters import auto
 from specbench_s2d.decoding.drafters.chain import ChainDrafter
 from specbench_s2d.decoding.drafters.tree import TreeDrafter
 from specbench_s2d.decoding.sampling import Sampler, probabilities
@@ -31,15 +29,6 @@ from tests.fakes import Clock, FakeModel
 DRAWS = 50_000
 FALSE_ALARM_RATE = 1e-4
 PROMPT = [1, 0]
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """What `s2d-auto` reads instead of the time: a target pass costs a hundred draft layers, so that it drafts."""
-    clock = Clock()
-    for module in (auto, costs):
-        monkeypatch.setattr(module, "perf_counter", clock)
-    return clock
 
 
 def greedy_by_hand(model: FakeModel, prompt: list[int], count: int) -> list[int]:

@@ -54,8 +54,10 @@ class AutoDrafter:
     """Chooses exits and draft length by measured pass costs and learnt acceptance; nothing to tune.
 
     Costs are measured before the first generation (`prepare`) and moved by every step; acceptance is learnt from the
-    verdicts (`Calibration` says the start-up state). Both last as long as the decoder. What is drafted depends on
-    clocks; the ids do not.
+    verdicts (`Calibration` says what it takes for granted at first). Both last as long as the decoder. It begins with
+    short drafts proposed whole (`FIRST_LENGTH`), so that early bad luck is not all it knows; then a token is read where
+    `Worth` says so, or at the start of an answer, and proposed where that is worth the wider target pass. Now and then
+    it rests (`REST_EVERY`), to see what the target costs alone. What is drafted depends on clocks; the ids do not.
     """
 
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "nested"

@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from specbench_s2d.decoding import costs
 from specbench_s2d.decoding.decoder import PairDecoder
-from specbench_s2d.decoding.drafters import auto
 from specbench_s2d.decoding.drafters.auto import TRY_AGAIN_STEPS, AutoDrafter
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.decoding.types import Step
@@ -40,14 +38,6 @@ class Told(FakeModel):
         probabilities = torch.full((self.vocabulary,), 0.1 / 4 if right else 0.6 / 4)
         probabilities[best if right else (best + 1) % self.vocabulary] = 0.9 if right else 0.4
         return probabilities.log()
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    for module in (auto, costs):
-        monkeypatch.setattr(module, "perf_counter", clock)
-    return clock
 
 
 def decoded(
