@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,15 @@ def test_elsewhere_there_are_plain_lines() -> None:
 # Stopping
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Ctrl-C is heard, even where the tests were started in the background, which makes Python ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 @pytest.mark.parametrize(
     ("at", "message"),
     [(3, "No checkpoint was written yet; the same command starts"), (7, "The last checkpoint is whole; the same")],
