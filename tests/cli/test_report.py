@@ -36,7 +36,7 @@ def test_a_run_gets_tables_and_plots_and_the_table_is_printed(
     assert "2.00–8.00" in out
     assert pd.read_csv(run / "summary.csv").query("label == 'sd' and suite == 'qa'")["speedup"].item() == 5
     assert (run / "summary.md").is_file()
-    assert len(list((run / "plots").iterdir())) == 3
+    assert {path.stem for path in (run / "plots").iterdir()} == {"speedup", "mat"}  # too few tokens for acceptance
 
 
 def test_several_runs_are_measured_each_against_its_own_ar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
