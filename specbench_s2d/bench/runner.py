@@ -132,10 +132,12 @@ class _Run:
             "logit_noise": session.noise,
         }
         self._store.write_manifest({**self._store.manifest, "targets": self.targets})
-        for repeat, question, order in rounds:
-            self._round(session, target, repeat, question, order)
-        self.targets[session.target.name]["decoders"] = session.facts()
-        self._store.write_manifest({**self._store.manifest, "targets": self.targets})
+        try:
+            for repeat, question, order in rounds:
+                self._round(session, target, repeat, question, order)
+        finally:  # of this sitting: a run that goes on later learns anew
+            self.targets[session.target.name]["decoders"] = session.facts()
+            self._store.write_manifest({**self._store.manifest, "targets": self.targets})
 
     def _left(self, target: str, repeat: int, question: Question, order: list[Lane]) -> bool:
         turns = range(len(question.turns))

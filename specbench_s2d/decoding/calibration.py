@@ -12,7 +12,8 @@ Floats = NDArray[np.float64]
 BINS = 10
 POSITIONS = 3  # first, second, and later draft positions
 MEMORY = 400.0  # observations after which old ones fade
-HOPEFUL = 1.08  # times what is known, for tokens not read yet: near break-even it is tried rather than given up
+HOPE_UNREAD = 1.08  # times what is known, for tokens not read yet: near break-even it is tried rather than given up
+HOPE_DEEPER = 0.05  # added to what is known, for tokens that might go deeper
 PRIOR_WEIGHT = 8.0  # observations that a prior is worth
 
 
@@ -38,11 +39,9 @@ class Calibration:
     """Acceptance by exit, draft position and confidence, and how confident the first exit is.
 
     Start-up state: a token is accepted as often as its confidence says; every confidence is as frequent as any other;
-    a token that goes on to deeper exits is accepted `HOPE` more often than one that leaves (hopeful, so that going
-    deeper is tried before it is given up). Each is worth `PRIOR_WEIGHT` observations.
+    a token that goes on to the next exit is accepted `HOPE_DEEPER` more often than one that leaves (hopeful, so that it
+    is tried before it is given up). Each is worth `PRIOR_WEIGHT` observations.
     """
-
-    HOPE = 0.05
 
     def __init__(self, exits: int) -> None:
         self._pooled = [[Share() for _ in range(BINS)] for _ in range(exits)]
@@ -57,13 +56,13 @@ class Calibration:
         return self._own[stage][_place(position)][at].mean(pooled)
 
     def gain(self, stage: int, confidence: float) -> float:
-        """How much likelier acceptance becomes when a token of this confidence at exit `stage` goes deeper."""
-        return self._gain[stage][confidence_bin(confidence)].mean(self.HOPE)
+        """How much likelier acceptance becomes when a token of this confidence at exit `stage` goes on to the next."""
+        return self._gain[stage][confidence_bin(confidence)].mean(HOPE_DEEPER)
 
     def outlook(self, position: int) -> tuple[Floats, Floats]:
         """By bin of confidence at the first exit: the acceptance hoped for, and the share of tokens that fall there."""
         known_C = np.array([self.acceptance(0, position, (at + 0.5) / BINS) for at in range(BINS)])
-        accept_C = np.minimum(known_C * HOPEFUL, 1.0)
+        accept_C = np.minimum(known_C * HOPE_UNREAD, 1.0)
         seen_C = np.array(self._first[_place(position)])
         return accept_C, seen_C / seen_C.sum()
 
@@ -81,12 +80,13 @@ class Calibration:
         self._own[stage][_place(position)][at].add(accepted)
 
     def saw_deeper(self, stage: int, confidence: float, shallow: bool, deep: bool) -> None:
-        """A token of this confidence at exit `stage` went deeper: was it acceptable before, and was it after?"""
+        """A token of this confidence at exit `stage` went on to the next: was it acceptable before, and was it after?"""
         self._gain[stage][confidence_bin(confidence)].add(float(deep) - float(shallow))
 
-    def least_judged(self) -> float:
-        """Tokens judged so far at the draft position that has fewest."""
-        return min(sum(share.seen for places in self._own for share in places[place]) for place in range(POSITIONS))
+    def least_judged(self, longest: int) -> float:
+        """Tokens judged so far at the draft position, of those up to `longest`, that has fewest."""
+        places = range(min(longest, POSITIONS))
+        return min(sum(share.seen for share in self._own[0][place]) for place in places)
 
     def facts(self) -> list[dict[str, Any]]:
         """By exit, position and confidence: observations and acceptance, for the manifest."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from specbench_s2d.errors import PromptTooLongError
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.nested import NestedDraft
 
@@ -69,8 +70,15 @@ def measure_costs(target: LanguageModel, nested: NestedDraft, prompt_ids: Sequen
     """Time target passes of 1 to `widest` positions and every draft stage after `prompt_ids`, as a step takes them.
 
     Target and draft alternate, so that each finds the processor's cache as it will in the loop. Medians of `ROUNDS`
-    rounds after one to warm up. Leaves both caches empty.
+    rounds after one to warm up; the prompt is cut to leave room for them. Leaves both caches empty.
     """
+    room = min(target.context, nested.model.context) - max(widest, 3 + _MORE)
+    if room < 1:
+        raise PromptTooLongError(
+            f"passes over {widest} positions cannot be measured in a context of {room + max(widest, 3 + _MORE)}; "
+            "lower s2d-auto's gamma."
+        )
+    prompt_ids = prompt_ids[:room]
     target.reset()
     target.extend(torch.tensor([list(prompt_ids)], device=target.device), last_only=True)
     nested.prefill(torch.tensor([list(prompt_ids)], device=target.device))

@@ -34,7 +34,7 @@ class Identity:
 
 
 class LanguageModel(ABC):
-    """A causal language model with a key-value cache that only ever grows at its end or is cut there.
+    """A causal language model with a key-value cache that grows at its end, is cut there, or keeps a path of it.
 
     Attributes: `vocabulary` (V), `depth` (L), `context` (the longest sequence), `width` (D), `eos_ids` (ids that end
     an answer), `exits` (depths of a nested draft, `()` for a plain model), `tokenizer`.

@@ -37,7 +37,10 @@ def check_exits(exits: Sequence[int], depth: int, who: str) -> tuple[int, ...]:
 def config_exits(name: str, config: Any) -> tuple[int, ...]:
     """The exits that a config declares, `()` for a plain model's; raises `ModelError` for impossible ones."""
     declared = getattr(config, CONFIG_KEY, None)
-    return check_exits(list(declared), config.num_hidden_layers, name) if declared else ()
+    if not declared:
+        return ()
+    listed = list(declared) if isinstance(declared, (list, tuple)) else [declared]
+    return check_exits(listed, config.num_hidden_layers, name)
 
 
 def check_layer_ranges(draft: Layered) -> None:

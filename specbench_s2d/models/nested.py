@@ -19,7 +19,7 @@ class NestedDraft:
     """One draft, read at any of its exits; a state that leaves early waits until a later token goes deeper.
 
     `layer_runs` counts layers x positions run after the prefill. No layer runs twice for a position that stays, and
-    nothing above an exit runs before a later token needs it there.
+    nothing above an exit runs before a later token needs it there, but for the prompt, which runs whole.
     """
 
     def __init__(self, model: LanguageModel, exits: Sequence[int] | None = None) -> None:
@@ -76,7 +76,8 @@ class NestedDraft:
         Waits for the device, as every threshold must.
         """
         best, token = self.logits()[0].log_softmax(-1).max(-1)
-        return float(best), int(token)
+        logprob, index = torch.stack((best, token.to(best.dtype))).tolist()  # ids below 2^24 are exact in float32
+        return logprob, int(index)
 
     def rollback(self, length: int) -> None:
         """Forget positions from `length` on: keys, values and waiting states alike."""

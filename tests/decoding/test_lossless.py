@@ -80,6 +80,19 @@ def test_greedy_ids_of_sorted_drafts_equal_token_by_token_argmax(decoder: str, s
         assert any(step.drafted for step in generation.steps)
 
 
+@pytest.mark.parametrize("decoder", ["s2d", "s2d-tree", "s2d-auto"])
+@pytest.mark.parametrize("seed", range(4))
+def test_eos_inside_a_sorted_draft_or_on_a_trees_path_ends_the_answer(decoder: str, seed: int, clock: Clock) -> None:
+    target = FakeModel(seed=seed, eos=3, clock=clock, layer_s=1.0)
+    draft = FakeModel(seed=seed, eos=3, exits=(1, 2, 4), clock=clock, layer_s=0.01)
+    draft.logits_at = lambda prefix, depth: target.logits_after(prefix)  # type: ignore[method-assign]
+    expected = greedy_by_hand(target, PROMPT, 40)
+    expected = expected[: expected.index(3) + 1] if 3 in expected else expected
+    generation = build_decoder(decoder, target, draft).generate(PROMPT, max_new_tokens=40)
+    assert generation.ids == expected
+    assert generation.stop == ("eos" if expected[-1] == 3 else "length")
+
+
 def sequence_law(
     model: FakeModel, length: int, temperature: float, top_k: int, top_p: float
 ) -> dict[tuple[int, ...], float]:

@@ -64,6 +64,13 @@ def test_a_nested_draft_keeps_its_exits_in_its_config(broken: Path) -> None:
     assert load(broken).exits == (1, 2, 4)
 
 
+@pytest.mark.parametrize(("exits", "said"), [([3, 1], "exits 3, 1"), ([1, 9], "from 1 to 4"), (3.5, "exits 3.5")])
+def test_exits_that_cannot_be_are_refused(broken: Path, exits: object, said: str) -> None:
+    change_json(broken / "config.json", specbench_exits=exits)
+    with refused(ModelError, said):
+        load(broken)
+
+
 def test_ends_come_from_config_generation_config_and_tokenizer(broken: Path) -> None:
     change_json(broken / "config.json", eos_token_id=[7, 8])
     change_json(broken / "generation_config.json", eos_token_id=9)

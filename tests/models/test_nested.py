@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from specbench_s2d.decoding.tree import tree_mask
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import check_exits, resolve_exits
@@ -27,14 +28,12 @@ def from_scratch(model: LanguageModel, ids: list[int], depth: int) -> Tensor:
 
 
 class Counting:
-    """Wraps a model's `extend`: how often each (layer, position) ran since the position was last cut."""
+    """Wraps a model's `extend`: how often each (layer, position) ran since the test last cut the position itself."""
 
     def __init__(self, model: LanguageModel) -> None:
         self.runs: Counter[tuple[int, int]] = Counter()
-        self._extend, self._rollback = model.extend, model.rollback
-        self._model = model
+        self._extend, self._model = model.extend, model
         model.extend = self.extend  # type: ignore[assignment]
-        model.rollback = self.rollback  # type: ignore[method-assign]
 
     def extend(
         self, inputs: Tensor, from_layer: int = 0, to_layer: int | None = None, *rest: Any, **more: Any
@@ -45,9 +44,8 @@ class Counting:
                 self.runs[layer, position] += 1
         return self._extend(inputs, from_layer, to_layer, *rest, **more)
 
-    def rollback(self, length: int) -> None:
+    def cut(self, length: int) -> None:
         self.runs = Counter({at: n for at, n in self.runs.items() if at[1] < length})
-        self._rollback(length)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -68,6 +66,7 @@ def test_each_exit_reads_what_the_sub_model_alone_would(seed: int) -> None:
         if coin.random() < 0.3:
             del context[len(context) - coin.randint(1, 3) :]
             nested.rollback(len(context))
+            counting.cut(len(context))
     assert max(counting.runs.values()) == 1, "a layer ran twice for a position"
 
 
@@ -109,15 +108,18 @@ def test_roll_back_cuts_waiting_states_too() -> None:
 
 
 def test_keep_moves_waiting_states_together() -> None:
+    """A tree of 3 with children 4 and 1 has passed two stages; the path 3, 1 is kept, and goes deeper."""
     model = FakeModel(exits=(1, 2, 3))
     nested = NestedDraft(model)
     nested.prefill(torch.tensor([[1, 2]]))
-    for token in (3, 4, 1):
-        nested.run(0, torch.tensor([[token]]))
-    nested.run(1)
+    nested.run(0, torch.tensor([[3]]))
+    mask_TM = tree_mask([-1, 0, 0], 0, torch.device("cpu"))
+    nested.run(0, torch.tensor([[4, 1]]), mask_TM[-2:], torch.tensor([3, 3]))
+    nested.run(1, None, mask_TM, torch.tensor([2, 3, 3]))
     nested.keep([0, 2], 2)
     assert [model.layer_length(layer) for layer in range(3)] == [4, 4, 2]
-    assert nested.waiting(2) == 2
+    nested.run(2)  # the fake refuses states that are not those of 1, 2, 3 and 1, 2, 3, 1
+    assert torch.equal(nested.logits()[0], model.logits_at((1, 2, 3, 1), 3))
 
 
 def test_exits_asked_for_win_over_the_drafts_own() -> None:

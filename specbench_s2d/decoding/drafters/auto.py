@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from time import perf_counter
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -22,12 +23,12 @@ from specbench_s2d.models.exits import Layered, resolve_exits
 from specbench_s2d.models.nested import NestedDraft
 
 FIRST_LENGTH, FIRST_DRAFTS, ENOUGH = 4, 100, 24
-"""The first drafts are of this length and proposed whole: so many of them at most, fewer where that many tokens of each
-draft position have been judged before."""
+"""The first drafts are at least this long and proposed whole: so many of them at most, fewer where that many tokens of
+each draft position have been judged before."""
 TRY_AGAIN_STEPS = 128
-"""Steps without a draft until a token is read all the same; the first step of an answer always reads one."""
+"""Steps without a draft until a token is read all the same; an answer's first step counts as so many."""
 REST_EVERY, REST_STEPS = 96, 5
-"""After so many steps with a draft, so many without one: what the target costs alone is seen only then."""
+"""After so many steps, so many without a draft: what the target costs alone is seen only then."""
 RATE_MEMORY_STEPS = 500
 """The going rate is an average that fades over this many steps."""
 REFRESH_TOKENS = 8
@@ -54,10 +55,15 @@ class AutoDrafter:
     """Chooses exits and draft length by measured pass costs and learnt acceptance; nothing to tune.
 
     Costs are measured before the first generation (`prepare`) and moved by every step; acceptance is learnt from the
-    verdicts (`Calibration` says what it takes for granted at first). Both last as long as the decoder. It begins with
-    short drafts proposed whole (`FIRST_LENGTH`), so that early bad luck is not all it knows; then a token is read where
-    `Worth` says so, or at the start of an answer, and proposed where that is worth the wider target pass. Now and then
-    it rests (`REST_EVERY`), to see what the target costs alone. What is drafted depends on clocks; the ids do not.
+    verdicts. Both last as long as the decoder. In order:
+    - `Calibration` says what is taken for granted at first, and what is hoped for where little is known.
+    - The first drafts are proposed whole (`FIRST_LENGTH`), so that early bad luck is not all that is known.
+    - Then a token is read where `Worth` says so, and proposed where that is worth the wider target pass.
+    - A token that promises nothing is read all the same now and then (`TRY_AGAIN_STEPS`).
+    - Five steps in a hundred rest (`REST_EVERY`), to see what the target costs alone.
+
+    What is drafted depends on clocks. At temperature 0 the ids do not; when sampling their law does not, but the same
+    seed may draw other ids.
     """
 
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "nested"
@@ -73,7 +79,7 @@ class AutoDrafter:
         self._costs: PassCosts | None = None
         self.calibration = Calibration(len(self._nested.exits))
         self._tokens, self._seconds = 0.0, 0.0
-        self._drafts, self._active, self._idle = 0, 0, 0
+        self._drafts, self._active = 0, 0
 
     @staticmethod
     def check_draft(options: SortedOptions, draft: Layered) -> None:
@@ -83,8 +89,7 @@ class AutoDrafter:
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
         """Measure pass costs against this target, once; a fraction of a second on small models."""
         if self._costs is None:
-            room = min(target.context, self._nested.model.context) - self._options.gamma - 8
-            self._costs = measure_costs(target, self._nested, list(prompt_ids)[:room], self._options.gamma + 1)
+            self._costs = measure_costs(target, self._nested, prompt_ids, self._options.gamma + 1)
 
     @property
     def costs(self) -> PassCosts:
@@ -100,7 +105,7 @@ class AutoDrafter:
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._nested.prefill(torch.tensor([list(prompt_ids)], device=self._device))
         self._began: float | None = None
-        self._skipped, self._news = TRY_AGAIN_STEPS, REFRESH_TOKENS
+        self._skipped, self._news, self._idle = TRY_AGAIN_STEPS, REFRESH_TOKENS, 0
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         self._close_step()
@@ -124,7 +129,7 @@ class AutoDrafter:
     def _draft(self, context: Sequence[int], longest: int) -> None:
         """Read tokens while that is worth it; one that is not worth proposing is dropped, and ends the draft."""
         unseen, alive = context[self._nested.length :], 1.0
-        learning = self._drafts < FIRST_DRAFTS and self.calibration.least_judged() < ENOUGH
+        learning = self._drafts < FIRST_DRAFTS and self.calibration.least_judged(longest) < ENOUGH
         self._drafts += learning
         for position in range(1, longest + 1):
             if not (self._worth.of_reading(position, alive) > 0.0 or self._must_read(position, learning)):
@@ -196,8 +201,8 @@ class AutoDrafter:
             right = token.token if i < verdict.accepted else verdict.next_id
             for stage, confidence, guess in token.reads:
                 self.calibration.saw(stage, token.position, confidence, guess == right)
-            for stage, confidence, guess in token.reads[:-1]:
-                self.calibration.saw_deeper(stage, confidence, guess == right, token.token == right)
+            for (stage, confidence, guess), (_, _, deeper) in pairwise(token.reads):
+                self.calibration.saw_deeper(stage, confidence, guess == right, deeper == right)
 
     def _close_step(self) -> None:
         """A step lasts from one proposal to the next; the going rate is the faded sum of both."""
@@ -209,7 +214,9 @@ class AutoDrafter:
         self._began = now
 
     def facts(self) -> dict[str, Any]:
-        """Pass costs, calibration and rate as they stand, for the manifest."""
+        """Pass costs, calibration and rate as they stand, for the manifest; nothing before the first generation."""
+        if self._costs is None:
+            return {}
         return {
             "exits": list(self._nested.exits),
             "costs": self.costs.facts(),

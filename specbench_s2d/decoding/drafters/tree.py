@@ -39,7 +39,7 @@ class TreeDrafter:
     """Grows a tree level by level from the draft's likeliest nodes, and proposes the likeliest of all it saw.
 
     A level leaves at the first exit where its nodes' confidences, weighted by the nodes' probabilities, are above the
-    threshold; for the first level, a single node, that is S2D's own rule.
+    threshold; for the first level, a single node, that is S2D's own rule. Near the context's end the tree is narrower.
     """
 
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "nested"
@@ -133,7 +133,7 @@ class TreeDrafter:
             torch.tensor([node.token for node in kept], dtype=torch.long, device=self._device),
             logprobs=[node.logprob for node in kept],
             exit_depths=[node.exit_depth for node in kept],
-            parents=[order.get(node.parent, -1) for node in kept],
+            parents=[order[node.parent] if node.parent >= 0 else -1 for node in kept],
             draft_layers=layers,
         )
 

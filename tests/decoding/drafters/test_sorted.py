@@ -9,11 +9,12 @@ import pytest
 
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.spec import build_decoder
+from specbench_s2d.decoding.types import Generation
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models import load_model
 from specbench_s2d.models.base import LanguageModel
 from tests.fakes import FakeModel
-from tests.models.test_nested import Counting, from_scratch
+from tests.models.test_nested import from_scratch
 from tests.refusals import refused
 from tests.tiny import random_nested
 
@@ -29,14 +30,31 @@ def drafted_by_hand(
     return int(token), depth, float(confidence)
 
 
+def layers_by_hand(generation: Generation, prompt: int, exits: tuple[int, ...]) -> list[int]:
+    """Layer executions of each step if no layer runs twice for a position, and none before a token goes that deep.
+
+    A token read at depth d needs every position before it at depth d; positions that stay keep the depth they have.
+    """
+    reached, length, expected = [exits[-1]] * prompt, prompt + 1, []
+    for step in generation.steps:
+        layers = 0
+        for i, depth in enumerate(step.exit_depths):
+            reached += [0] * (length + i - len(reached))
+            layers += sum(max(0, depth - held) for held in reached)
+            reached = [max(depth, held) for held in reached]
+        expected.append(layers)
+        del reached[length + step.accepted :]
+        length += len(step.emitted)
+    return expected
+
+
 def check_against_oracle(
     target: LanguageModel, draft: LanguageModel, alone: LanguageModel, prompt: list[int], thresholds: tuple[float, ...]
 ) -> tuple[set[int], int]:
     """Decode, then draft every token again by hand; returns the depths that occurred and the tokens compared."""
-    counting = Counting(draft)
     decoder = build_decoder("s2d", target, draft, thresholds=thresholds)
     generation = decoder.generate(prompt, max_new_tokens=40, ignore_eos=True)
-    assert max(counting.runs.values()) == 1, "a layer ran twice for a token"
+    assert [step.draft_layers for step in generation.steps] == layers_by_hand(generation, len(prompt), draft.exits)
     context, depths, compared = [*prompt, generation.ids[0]], set(), 0
     for step in generation.steps:
         assert step.draft_logprobs is not None
@@ -61,8 +79,9 @@ def test_the_oracle_on_random_nested_models(seed: int) -> None:
     confidence = float(from_scratch(alone, prompt, draft.exits[0]).softmax(-1).max())
     thresholds = (*(coin.uniform(0.7, 1.1) * confidence for _ in draft.exits[1:]), 0.0)
     thresholds = tuple(min(1.0, threshold) for threshold in thresholds)
-    _, compared = check_against_oracle(target, draft, alone, prompt, thresholds)
+    depths, compared = check_against_oracle(target, draft, alone, prompt, thresholds)
     assert compared > 40
+    assert len(depths) > 1
 
 
 def test_the_oracle_on_the_demo_draft() -> None:
