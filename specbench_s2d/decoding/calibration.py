@@ -80,7 +80,7 @@ class Calibration:
         self._own[stage][_place(position)][at].add(accepted)
 
     def saw_deeper(self, stage: int, confidence: float, shallow: bool, deep: bool) -> None:
-        """A token of this confidence at exit `stage` went on to the next: was it acceptable before, and was it after?"""
+        """A token of this confidence at exit `stage` went on to the next: was it right before, was it after?"""
         self._gain[stage][confidence_bin(confidence)].add(float(deep) - float(shallow))
 
     def least_judged(self, longest: int) -> float:
