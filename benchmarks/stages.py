@@ -35,7 +35,7 @@ def measure(target: LanguageModel, draft: LanguageModel) -> dict[str, Any]:
     nested = NestedDraft(draft)
     target.reset()
     target.extend(PROMPT_IDS, last_only=True)
-    nested.prefill(PROMPT_IDS)
+    nested.prefill(PROMPT_IDS[0].tolist())
     seen: dict[tuple[str, int], list[float]] = defaultdict(list)
     for _ in range(ROUNDS):
         for width in WIDTHS:
@@ -55,7 +55,7 @@ def measure(target: LanguageModel, draft: LanguageModel) -> dict[str, Any]:
 def _time_stages(nested: NestedDraft, state: str, seen: dict[tuple[str, int], list[float]]) -> None:
     for stage, depth in enumerate(nested.exits):
         started = perf_counter()
-        nested.run(stage, torch.tensor([[1]]) if stage == 0 else None)
+        nested.run(stage, [1])
         ran = perf_counter()
         nested.most_likely()
         seen[f"layers_{state}_ms", depth].append(ran - started)

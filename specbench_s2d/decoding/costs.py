@@ -81,7 +81,7 @@ def measure_costs(target: LanguageModel, nested: NestedDraft, prompt_ids: Sequen
     prompt_ids = prompt_ids[:room]
     target.reset()
     target.extend(torch.tensor([list(prompt_ids)], device=target.device), last_only=True)
-    nested.prefill(torch.tensor([list(prompt_ids)], device=target.device))
+    nested.prefill(prompt_ids)
     start, ids = len(prompt_ids), list(prompt_ids[-1:])
     rounds = [_one_round(target, nested, start, ids, widest) for _ in range(ROUNDS + 1)][1:]
     target.reset()
@@ -116,11 +116,10 @@ def _one_round(
 
 def _time_stages(nested: NestedDraft, ids: list[int]) -> list[float]:
     """Seconds of each stage over new ids, all the way down."""
-    ids_BT = torch.tensor([ids], device=nested.model.device)
     seconds = []
     for stage in range(len(nested.exits)):
         started = perf_counter()
-        nested.run(stage, ids_BT if stage == 0 else None)
+        nested.run(stage, ids)
         nested.most_likely()
         seconds.append(perf_counter() - started)
     return seconds

@@ -37,17 +37,15 @@ class NestedDraft:
         """W: positions that the stage below has seen and `stage` (from 1) has not."""
         return self.model.layer_length(self.exits[stage - 1] - 1) - self.model.layer_length(self.exits[stage - 1])
 
-    def prefill(self, ids_BT: Tensor) -> None:
+    def prefill(self, prompt_ids: Sequence[int]) -> None:
         """Begin anew: run a prompt through every stage."""
         self.model.reset()
-        self.model.extend(ids_BT, to_layer=self.exits[-1], last_only=True)
+        self.model.extend(self._row(prompt_ids), to_layer=self.exits[-1], last_only=True)
         self.layer_runs = 0
         self._waiting = [[] for _ in self.exits]
 
-    def run(
-        self, stage: int, ids_BT: Tensor | None = None, mask: Tensor | None = None, positions: Tensor | None = None
-    ) -> None:
-        """Run stage 0 over new ids, or a later stage over all states that wait below it.
+    def run(self, stage: int, ids: Sequence[int], mask: Tensor | None = None, positions: Tensor | None = None) -> None:
+        """Run stage 0 over new `ids`, or a later stage over all states that wait below it, whatever `ids`.
 
         `mask` and `positions` as in `LanguageModel.extend`, one row per position that runs.
         """
@@ -57,14 +55,16 @@ class NestedDraft:
             inputs = below[0] if len(below) == 1 else torch.cat(below, dim=1)
             below.clear()
         else:
-            assert ids_BT is not None
-            inputs = ids_BT
+            inputs = self._row(ids)
         last = self.exits[stage]
         hidden_BTD = self.model.extend(inputs, first, last, mask, positions)
         self.layer_runs += inputs.shape[1] * (last - first)
         self._top_BTD = hidden_BTD
         if stage < len(self.exits) - 1:
             self._waiting[stage].append(hidden_BTD)
+
+    def _row(self, ids: Sequence[int]) -> Tensor:
+        return torch.tensor([list(ids)], device=self.model.device)
 
     def logits(self, rows: int = 1) -> Tensor:
         """Logits (rows, V) at the exit of the stage that ran last, after its last `rows` positions."""

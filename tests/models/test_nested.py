@@ -55,12 +55,12 @@ def test_each_exit_reads_what_the_sub_model_alone_would(seed: int) -> None:
     counting, coin = Counting(model), random.Random(seed)
     nested = NestedDraft(model)
     context = [coin.randrange(model.vocabulary) for _ in range(5)]
-    nested.prefill(torch.tensor([context]))
+    nested.prefill(context)
     for _ in range(30):
         new = [coin.randrange(model.vocabulary) for _ in range(coin.choice((1, 1, 2)))]
         context += new
         for stage in range(coin.randint(1, len(nested.exits))):
-            nested.run(stage, torch.tensor([new]) if stage == 0 else None)
+            nested.run(stage, new)
             expected_V = from_scratch(alone, context, nested.exits[stage])
             torch.testing.assert_close(nested.logits()[0].softmax(-1), expected_V.softmax(-1), atol=1e-5, rtol=0)
         if coin.random() < 0.3:
@@ -72,38 +72,38 @@ def test_each_exit_reads_what_the_sub_model_alone_would(seed: int) -> None:
 
 def test_layer_runs_counts_layers_times_positions_after_the_prefill() -> None:
     nested = NestedDraft(FakeModel(exits=(2, 3, 4)))
-    nested.prefill(torch.tensor([[1, 2, 3]]))
+    nested.prefill([1, 2, 3])
     assert nested.layer_runs == 0
-    nested.run(0, torch.tensor([[4, 1]]))
+    nested.run(0, [4, 1])
     assert (nested.layer_runs, nested.waiting(1)) == (4, 2)
-    nested.run(0, torch.tensor([[2]]))
-    nested.run(1)  # all three waiting states pass layer 3 together
+    nested.run(0, [2])
+    nested.run(1, ())  # all three waiting states pass layer 3 together
     assert (nested.layer_runs, nested.waiting(1), nested.waiting(2)) == (4 + 2 + 3, 0, 3)
-    nested.run(2)
+    nested.run(2, ())
     assert (nested.layer_runs, nested.waiting(2)) == (4 + 2 + 3 + 3, 0)
 
 
 def test_nothing_runs_above_an_exit_until_a_token_goes_deeper() -> None:
     model = FakeModel(exits=(1, 2, 3))
     nested = NestedDraft(model)
-    nested.prefill(torch.tensor([[1, 2]]))
-    nested.run(0, torch.tensor([[3]]))
-    nested.run(0, torch.tensor([[4]]))
+    nested.prefill([1, 2])
+    nested.run(0, [3])
+    nested.run(0, [4])
     assert [model.layer_length(layer) for layer in range(3)] == [4, 2, 2]
 
 
 def test_roll_back_cuts_waiting_states_too() -> None:
     nested = NestedDraft(FakeModel(exits=(1, 2, 3)))
-    nested.prefill(torch.tensor([[1, 2]]))
+    nested.prefill([1, 2])
     for token in (3, 4, 1):
-        nested.run(0, torch.tensor([[token]]))
-    nested.run(1)
-    nested.run(0, torch.tensor([[2]]))
+        nested.run(0, [token])
+    nested.run(1, ())
+    nested.run(0, [2])
     nested.rollback(4)
     assert (nested.length, nested.waiting(1), nested.waiting(2)) == (4, 0, 2)
-    nested.run(0, torch.tensor([[2]]))
-    nested.run(1)
-    nested.run(2)  # the fake refuses states that are not of these positions
+    nested.run(0, [2])
+    nested.run(1, ())
+    nested.run(2, ())  # the fake refuses states that are not of these positions
     assert (nested.length, nested.waiting(1), nested.waiting(2)) == (5, 0, 0)
 
 
@@ -111,14 +111,14 @@ def test_keep_moves_waiting_states_together() -> None:
     """A tree of 3 with children 4 and 1 has passed two stages; the path 3, 1 is kept, and goes deeper."""
     model = FakeModel(exits=(1, 2, 3))
     nested = NestedDraft(model)
-    nested.prefill(torch.tensor([[1, 2]]))
-    nested.run(0, torch.tensor([[3]]))
+    nested.prefill([1, 2])
+    nested.run(0, [3])
     mask_TM = tree_mask([-1, 0, 0], 0, torch.device("cpu"))
-    nested.run(0, torch.tensor([[4, 1]]), mask_TM[-2:], torch.tensor([3, 3]))
-    nested.run(1, None, mask_TM, torch.tensor([2, 3, 3]))
+    nested.run(0, [4, 1], mask_TM[-2:], torch.tensor([3, 3]))
+    nested.run(1, (), mask_TM, torch.tensor([2, 3, 3]))
     nested.keep([0, 2], 2)
     assert [model.layer_length(layer) for layer in range(3)] == [4, 4, 2]
-    nested.run(2)  # the fake refuses states that are not those of 1, 2, 3 and 1, 2, 3, 1
+    nested.run(2, ())  # the fake refuses states that are not those of 1, 2, 3 and 1, 2, 3, 1
     assert torch.equal(nested.logits()[0], model.logits_at((1, 2, 3, 1), 3))
 
 

@@ -103,7 +103,7 @@ class AutoDrafter:
         return max(alone, self._tokens / self._seconds) if self._seconds else alone
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
-        self._nested.prefill(torch.tensor([list(prompt_ids)], device=self._device))
+        self._nested.prefill(prompt_ids)
         self._began: float | None = None
         self._skipped, self._news, self._idle = TRY_AGAIN_STEPS, REFRESH_TOKENS, 0
 
@@ -150,7 +150,7 @@ class AutoDrafter:
         for stage in range(last + 1):
             positions = nested.waiting(stage) if stage else len(unseen)
             began = perf_counter()
-            nested.run(stage, torch.tensor([unseen], device=self._device) if stage == 0 else None)
+            nested.run(stage, unseen)
             logprob, best = nested.most_likely()
             self.costs.saw_stage(stage, positions, cold, perf_counter() - began)
             token.reads.append((stage, math.exp(logprob), best))

@@ -77,7 +77,7 @@ class SortedDrafter:
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._length: DraftLength = draft_length(self._options.gamma)
-        self._nested.prefill(torch.tensor([list(prompt_ids)], device=self._device))
+        self._nested.prefill(prompt_ids)
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         nested = self._nested
@@ -101,7 +101,7 @@ class SortedDrafter:
         nested = self._nested
         last = len(nested.exits) - 1
         for stage, threshold in enumerate(self._options.thresholds):
-            nested.run(stage, torch.tensor([unseen], device=self._device) if stage == 0 else None)
+            nested.run(stage, unseen)
             logprob, token = nested.most_likely()
             if stage == last or math.exp(logprob) > threshold:
                 break

@@ -62,7 +62,7 @@ class TreeDrafter:
         SortedDrafter.check_draft(options, draft)
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
-        self._nested.prefill(torch.tensor([list(prompt_ids)], device=self._device))
+        self._nested.prefill(prompt_ids)
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         before, levels = self._nested.layer_runs, min(self._options.depth, room)
@@ -87,8 +87,7 @@ class TreeDrafter:
         nested, last = self._nested, len(self._nested.exits) - 1
         for stage, threshold in enumerate(self._options.thresholds):
             new = nested.waiting(stage) if stage else len(ids)
-            ids_BT = None if stage else torch.tensor([ids], device=self._device)
-            nested.run(stage, ids_BT, *self._place(new))
+            nested.run(stage, ids, *self._place(new))
             logprobs_NV = nested.logits(len(weights)).log_softmax(-1)
             if stage == last or self._confidence(logprobs_NV, weights) > threshold:
                 break
