@@ -53,6 +53,8 @@ decoders = Registry(
         "s2d": "specbench_s2d.decoding.sorted:SortedSpeculativeDecoding",
         "s2d-tree": "specbench_s2d.decoding.sorted:SortedTree",
         "s2d-auto": "specbench_s2d.decoding.sorted:SortedAuto",
+        "mjgd": "specbench_s2d.decoding.joint_greedy:JointGreedy",
+        "mjsd": "specbench_s2d.decoding.joint:JointSpeculativeDecoding",
     },
 )
 drafters = Registry(
@@ -60,12 +62,19 @@ drafters = Registry(
     {
         "none": "specbench_s2d.decoding.drafters.none:NoDrafter",
         "chain": "specbench_s2d.decoding.drafters.chain:ChainDrafter",
+        "beam": "specbench_s2d.decoding.drafters.beam:BeamDrafter",
         "sorted": "specbench_s2d.decoding.drafters.sorted:SortedDrafter",
         "sorted-auto": "specbench_s2d.decoding.drafters.auto:AutoDrafter",
         "sorted-tree": "specbench_s2d.decoding.drafters.tree:TreeDrafter",
     },
 )
-verifiers = Registry("verifier", {"token": "specbench_s2d.decoding.verifiers.token:TokenVerifier"})
+verifiers = Registry(
+    "verifier",
+    {
+        "token": "specbench_s2d.decoding.verifiers.token:TokenVerifier",
+        "joint": "specbench_s2d.decoding.verifiers.joint:JointVerifier",
+    },
+)
 suites = Registry(
     "suite",
     {

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import create_model
 
-from specbench_s2d.decoding.loop import Limits, decode
+from specbench_s2d.decoding.loop import DraftAndVerify, Limits, decode
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Generation, MeasuringDrafter
 from specbench_s2d.decoding.types import Options as BaseOptions
@@ -110,11 +110,12 @@ class PairDecoder(Decoder):
         super().__init__(target, draft, options, label)
         self.drafter = self.drafter_class(draft, _part(options, self.drafter_class.Options))
         self.verifier = self.verifier_class(_part(options, self.verifier_class.Options))
+        self._method = DraftAndVerify(target, self.drafter, self.verifier)
 
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation:
         if isinstance(self.drafter, MeasuringDrafter):
             self.drafter.prepare(self.target, prompt_ids)
-        return decode(self.target, self.drafter, self.verifier, prompt_ids, limits, sampler)
+        return decode(self.target, self._method, prompt_ids, limits, sampler)
 
     def facts(self) -> dict[str, Any]:
         return self.drafter.facts() if isinstance(self.drafter, MeasuringDrafter) else {}

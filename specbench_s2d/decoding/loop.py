@@ -1,4 +1,4 @@
-"""The one loop: draft, verify, commit. Every drafter-and-verifier method, and plain decoding, is this loop.
+"""The one loop. Every drafter-and-verifier method, and plain decoding, is `decode` over `DraftAndVerify`:
 
 prefill the prompt, emit the first token
 repeat: proposal = drafter.propose(context)
@@ -7,6 +7,7 @@ repeat: proposal = drafter.propose(context)
         commit accepted + next; roll target and drafter back to it; record a Step
 
 A proposal is a chain or a tree; a tree is verified under a mask, and its accepted path is moved together in the cache.
+A method that takes its steps otherwise (MJGD) brings its own `Method`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import tree_levels, tree_mask
-from specbench_s2d.decoding.types import Drafter, Generation, Proposal, Step, Verifier
+from specbench_s2d.decoding.types import Drafter, Generation, Method, Proposal, Step, Verifier
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel
 
@@ -56,67 +57,64 @@ class Limits:
 
 
 def decode(
-    target: LanguageModel,
-    drafter: Drafter,
-    verifier: Verifier,
-    prompt_ids: Sequence[int],
-    limits: Limits,
-    sampler: Sampler,
+    target: LanguageModel, method: Method, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler
 ) -> Generation:
     """Generate after `prompt_ids`; raises `PromptTooLongError` when it cannot fit."""
     limits.check(len(prompt_ids))
     started = perf_counter()
     target.reset()
     logits_BTV = target.extend(torch.tensor([list(prompt_ids)], device=target.device), last_only=True)
-    drafter.start(prompt_ids, sampler)
+    method.start(prompt_ids, sampler)
     first = sampler.pick(logits_BTV[0, -1])
     prefilled = perf_counter()
     ids, stop = limits.cut([first], 0)
     context, steps = [*prompt_ids, *ids], list[Step]()
     while stop is None:
-        step, stop = _step(target, drafter, verifier, context, len(ids), limits, sampler)
+        began = perf_counter()
+        step = method.step(context, limits.context - len(context), limits.max_new_tokens - len(ids))
+        step.emitted, stop = limits.cut(step.emitted, len(ids))
+        step.seconds = perf_counter() - began
         context += step.emitted
         ids += step.emitted
         steps.append(step)
     return Generation(ids, steps, stop, prefilled - started, perf_counter() - prefilled)
 
 
-def _step(
-    target: LanguageModel,
-    drafter: Drafter,
-    verifier: Verifier,
-    context: list[int],
-    already: int,
-    limits: Limits,
-    sampler: Sampler,
-) -> tuple[Step, Literal["eos", "length"] | None]:
-    started = perf_counter()
-    proposal = drafter.propose(context, limits.context - len(context))
-    drafted = [int(i) for i in proposal.ids_G.tolist()]
-    drafted_at = perf_counter()
-    verdict = verifier.judge(proposal, _target_logits(target, context, proposal), sampler)
-    verified_at = perf_counter()
-    path = range(verdict.accepted) if verdict.path is None else verdict.path
-    if proposal.parents is None:
-        target.rollback(len(context) + verdict.accepted)
-    else:
-        target.keep(path, len(context))
-    drafter.settle(len(context) + verdict.accepted, verdict)
-    emitted, stop = limits.cut([*(drafted[i] for i in path), verdict.next_id], already)
-    step = Step(
-        drafted,
-        verdict.accepted,
-        emitted,
-        parents=proposal.parents,
-        levels=proposal.levels,
-        exit_depths=proposal.exit_depths,
-        draft_logprobs=proposal.logprobs,
-        draft_layers=proposal.draft_layers,
-        seconds=perf_counter() - started,
-        draft_s=drafted_at - started,
-        verify_s=verified_at - drafted_at,
-    )
-    return step, stop
+class DraftAndVerify:
+    """The step of every drafter-and-verifier method: propose, one target pass, judge, commit."""
+
+    def __init__(self, target: LanguageModel, drafter: Drafter, verifier: Verifier) -> None:
+        self._target, self._drafter, self._verifier = target, drafter, verifier
+
+    def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
+        self._sampler = sampler
+        self._drafter.start(prompt_ids, sampler)
+
+    def step(self, context: Sequence[int], room: int, left: int) -> Step:
+        target, started = self._target, perf_counter()
+        proposal = self._drafter.propose(context, room)
+        drafted = [int(i) for i in proposal.ids_G.tolist()]
+        drafted_at = perf_counter()
+        verdict = self._verifier.judge(proposal, _target_logits(target, context, proposal), self._sampler)
+        verified_at = perf_counter()
+        path = range(verdict.accepted) if verdict.path is None else verdict.path
+        if proposal.parents is None:
+            target.rollback(len(context) + verdict.accepted)
+        else:
+            target.keep(path, len(context))
+        self._drafter.settle(len(context) + verdict.accepted, verdict)
+        return Step(
+            drafted,
+            verdict.accepted,
+            emitted=[*(drafted[i] for i in path), verdict.next_id],
+            parents=proposal.parents,
+            levels=proposal.levels,
+            exit_depths=proposal.exit_depths,
+            draft_logprobs=proposal.logprobs,
+            draft_layers=proposal.draft_layers,
+            draft_s=drafted_at - started,
+            verify_s=verified_at - drafted_at,
+        )
 
 
 def _target_logits(target: LanguageModel, context: Sequence[int], proposal: Proposal) -> torch.Tensor:

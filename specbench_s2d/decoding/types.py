@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -27,8 +28,9 @@ class Proposal:
     """Tokens a drafter proposes after the context.
 
     `ids_G` (G,) on the model's device. `q_GV`: the draft's distribution at each of them, None where the draft chose
-    greedily (a one-hot q). `logprobs` and `exit_depths`: one per token, where the drafter knows them. `parents`: for a
-    tree, each token's parent index (-1: the context), every level after the one above it, siblings in the draft's
+    greedily (a one-hot q). `logprobs` (the draft's, at temperature 1) and `exit_depths`: one per token, where the
+    drafter knows them; else `draft_logits` (1, V) at each token, for who needs them (`token_logprobs`). `parents`: for
+    a tree, each token's parent index (-1: the context), every level after the one above it, siblings in the draft's
     order; else None. `draft_layers`: layers x positions that the draft ran for it.
     """
 
@@ -38,11 +40,20 @@ class Proposal:
     exit_depths: list[int] = field(default_factory=list)
     parents: list[int] | None = None
     draft_layers: int = 0
+    draft_logits: Sequence[Tensor] = ()
 
     @property
     def levels(self) -> int:
         """How deep the proposal is: a chain's tokens, a tree's levels."""
         return len(self.ids_G) if self.parents is None else max(tree_levels(self.parents), default=0)
+
+    def token_logprobs(self) -> list[float]:
+        """log q of each token at temperature 1 over the whole vocabulary, whatever the draft picked by."""
+        if self.logprobs is not None or not len(self.ids_G):
+            return self.logprobs or []
+        logprobs_GV = torch.cat(list(self.draft_logits)).log_softmax(-1)
+        chosen: list[float] = logprobs_GV.gather(1, self.ids_G[:, None])[:, 0].tolist()
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,10 @@ class Verdict:
 
 @dataclass
 class Step:
-    """One commit after the first token; `seconds` is its wall time, of which `draft_s` and `verify_s`."""
+    """One commit after the first token; `seconds` is its wall time, of which `draft_s` and `verify_s`.
+
+    `passes`: target passes. A method without a draft has nothing `drafted` and nothing `accepted`.
+    """
 
     drafted: list[int]
     accepted: int
@@ -116,6 +130,19 @@ class MeasuringDrafter(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """What it measured and learnt so far, for the manifest."""
+        ...
+
+
+class Method(Protocol):
+    """How a decoder takes its steps; the loop does the rest."""
+
+    def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
+        """Begin a generation: the target has just seen the prompt."""
+        ...
+
+    def step(self, context: Sequence[int], room: int, left: int) -> Step:
+        """One step after `context` (prompt and all emitted ids), its `emitted` not cut yet, the target's cache kept
+        in step. `room`: positions before the context's end; `left`: tokens before the limit."""
         ...
 
 

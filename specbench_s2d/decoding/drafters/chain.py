@@ -14,7 +14,10 @@ from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.models.base import LanguageModel
-from specbench_s2d.models.exits import Layered, check_exits, check_layer_ranges
+from specbench_s2d.models.exits import Layered
+from specbench_s2d.models.reader import Reader, check_exit
+
+Exit = Annotated[int | None, Field(ge=1, description="Depth to read the draft at, in layers; its last by default.")]
 
 
 class ChainDrafter:
@@ -30,57 +33,47 @@ class ChainDrafter:
         sampling: Annotated[
             Literal["run", "greedy"], Field(description="How the draft picks: as the run, or argmax.")
         ] = "run"
-        exit: Annotated[
-            int | None, Field(ge=1, description="Depth to read the draft at, in layers; its last by default.")
-        ] = None
+        exit: Exit = None
 
     def __init__(self, draft: LanguageModel, options: ChainDrafter.Options) -> None:
-        self.check_draft(options, draft)
-        self._draft, self._options = draft, options
-        # The prompt's logits are of no use: a draft that can stop below its head does so.
-        self._prefill_to = options.exit or (draft.depth if draft.has_layer_ranges else None)
-        self._layers = options.exit or draft.depth
+        self._reader, self._options = Reader(draft, options.exit), options
 
     @staticmethod
     def check_draft(options: ChainDrafter.Options, draft: Layered) -> None:
         """Raise `ModelError` for an exit that the draft cannot have."""
-        if options.exit is not None:
-            check_exits([options.exit], draft.depth, f"draft {draft.name}")
-            check_layer_ranges(draft)
+        check_exit(draft, options.exit)
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._length: DraftLength = draft_length(self._options.gamma)
         self._sampler = sampler
         self._greedy = sampler.greedy or self._options.sampling == "greedy"
-        self._draft.reset()
-        self._draft.extend(torch.tensor([list(prompt_ids)], device=self._draft.device), to_layer=self._prefill_to)
+        self._reader.prefill(prompt_ids)
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
-        seen = self._draft.layer_length(0)
-        ids_BT = torch.tensor([context[seen:]], device=self._draft.device)
+        reader = self._reader
+        seen, device = reader.length, reader.model.device
+        ids_BT = torch.tensor([context[seen:]], device=device)
         ids: list[Tensor] = []
         q: list[Tensor] = []
+        logits: list[Tensor] = []
         for _ in range(min(self._length.next(), room)):
-            logits_V = self._logits(ids_BT)
+            logits.append(reader.next_logits(ids_BT))
             if self._greedy:
-                id_1 = logits_V.argmax(dim=-1, keepdim=True)
+                id_1 = logits[-1].argmax(dim=-1)
             else:
-                q.append(self._sampler.probs(logits_V[None])[0])
+                q.append(self._sampler.probs(logits[-1])[0])
                 id_1 = self._sampler.draw(q[-1])
             ids.append(id_1)
             ids_BT = id_1[None]
-        ids_G = torch.cat(ids) if ids else torch.empty(0, dtype=torch.long, device=self._draft.device)
         self._drafted = len(ids)
-        exits = [self._options.exit] * len(ids) if self._options.exit else []
-        layers = self._layers * (self._draft.layer_length(0) - seen)
-        return Proposal(ids_G, q_GV=torch.stack(q) if q else None, exit_depths=exits, draft_layers=layers)
-
-    def _logits(self, ids_BT: Tensor) -> Tensor:
-        """Next-token logits (V,) after new ids, read at the exit."""
-        if self._options.exit is None:
-            return self._draft.extend(ids_BT, last_only=True)[0, -1]
-        return self._draft.head(self._draft.extend(ids_BT, to_layer=self._options.exit, last_only=True))[0, -1]
+        return Proposal(
+            torch.cat(ids) if ids else torch.empty(0, dtype=torch.long, device=device),
+            q_GV=torch.stack(q) if q else None,
+            draft_logits=logits,
+            exit_depths=[self._options.exit] * len(ids) if self._options.exit else [],
+            draft_layers=reader.layers * (reader.length - seen),
+        )
 
     def settle(self, committed: int, verdict: Verdict) -> None:
-        self._draft.rollback(committed)
+        self._reader.model.rollback(committed)
         self._length.learn(verdict.accepted, self._drafted)

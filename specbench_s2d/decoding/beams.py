@@ -1,0 +1,86 @@
+"""Beam search over one cache: the beams of a level run as one batch of positions, and the prefix is never copied.
+
+Beams are the paths of a tree. A level's W beams are W positions after the context, each of which sees the context, its
+own ancestors and itself; to reorder beams is to name other parents. Afterwards the cache keeps one path.
+Shapes: `W` beams, `V` vocabulary, `M` positions run since the context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from specbench_s2d.models.reader import Reader
+
+Choice = Callable[[Tensor, int], Tensor]
+"""(joint log-likelihoods (W, V), how many) to the chosen cells of the flattened table."""
+
+
+@dataclass(frozen=True)
+class Beams:
+    """The beams of a finished search: `ids`, `parents` (places in the level above) and `logprobs` (natural logarithm
+    of the conditional probability at temperature 1), each a list per level. `best`: places in the last level, by
+    falling joint likelihood."""
+
+    ids: list[list[int]]
+    parents: list[list[int]]
+    logprobs: list[list[float]]
+    best: list[int]
+
+    @property
+    def depth(self) -> int:
+        return len(self.ids)
+
+    def path(self, place: int) -> list[int]:
+        """The place at each level, from the first, of the beam that ends at `place` in the last."""
+        places = []
+        for level in reversed(range(self.depth)):
+            places.append(place)
+            place = self.parents[level][place]
+        return places[::-1]
+
+    def rows(self, path: Sequence[int]) -> list[int]:
+        """Which of the positions run since the context hold this path; the last level is never run."""
+        starts = [sum(map(len, self.ids[:level])) for level in range(self.depth)]
+        return [starts[level] + place for level, place in enumerate(path[: self.depth - 1])]
+
+
+def likeliest(joint_WV: Tensor, count: int) -> Tensor:
+    """The `count` cells of the highest joint likelihood."""
+    return joint_WV.flatten().topk(min(count, joint_WV.numel())).indices
+
+
+@torch.inference_mode()
+def beam_search(
+    reader: Reader, unseen_ids: Sequence[int], context: int, depth: int, width: int, choose: Choice = likeliest
+) -> Beams:
+    """The best `width` continuations of `depth` tokens (1 or more) after a context, by joint likelihood.
+
+    `unseen_ids`: the end of the context that `reader` has not run, at least its last token; `context`: its whole
+    length. Exact where `width` is at least V^(depth-1). Runs `depth` passes; leaves the context and the beams of all
+    levels but the last in the cache.
+    """
+    device = reader.model.device
+    logits_WV = reader.next_logits(torch.tensor([list(unseen_ids)], device=device))
+    joint_W1 = torch.zeros(1, 1, device=device)
+    levels: list[tuple[Tensor, Tensor, Tensor]] = []
+    mask_WM = torch.zeros(1, 0, dtype=torch.bool, device=device)
+    while True:
+        logprobs_WV = logits_WV.log_softmax(-1)
+        joint_WV = joint_W1 + logprobs_WV
+        cells_W = choose(joint_WV, width)
+        parents_W = cells_W.div(joint_WV.shape[-1], rounding_mode="floor")
+        ids_W = cells_W - parents_W * joint_WV.shape[-1]
+        joint_W1 = joint_WV.flatten()[cells_W][:, None]
+        levels.append((ids_W, parents_W, logprobs_WV.flatten()[cells_W]))
+        if len(levels) == depth:
+            break
+        own_WW = torch.eye(len(ids_W), dtype=torch.bool, device=device)
+        mask_WM = torch.cat((mask_WM[parents_W], own_WW), dim=1)
+        logits_WV = reader.logits(ids_W[None], mask_WM, torch.full_like(ids_W, context + len(levels) - 1))
+    best = joint_W1[:, 0].argsort(descending=True, stable=True).tolist()
+    ids, parents, logprobs = ([column.tolist() for column in columns] for columns in zip(*levels, strict=True))
+    return Beams(ids, parents, logprobs, best)

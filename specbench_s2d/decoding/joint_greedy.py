@@ -1,0 +1,60 @@
+"""MJGD: multi-token joint greedy decoding (Qin et al. 2024, arXiv 2407.09722, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from specbench_s2d.decoding.beams import beam_search
+from specbench_s2d.decoding.decoder import Decoder
+from specbench_s2d.decoding.loop import Limits, decode
+from specbench_s2d.decoding.sampling import Sampler
+from specbench_s2d.decoding.types import Generation, Step
+from specbench_s2d.decoding.types import Options as BaseOptions
+from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.reader import Reader
+
+
+class JointGreedy(Decoder):
+    """Multi-token joint greedy decoding: k tokens a step, likeliest together under the target: lossy.
+
+    A step is k target passes of a beam search; k = 1 is greedy decoding. Deterministic at any temperature. The last
+    block is as long as what is left; near the context's end the beams are fewer.
+    """
+
+    lossy: ClassVar[bool] = True
+
+    class Options(BaseOptions):
+        """`k`: tokens per step. `beams`: width of the search; at most V^(k-1) of them are of use."""
+
+        k: Annotated[int, Field(ge=1, description="Tokens chosen together per step.")] = 3
+        beams: Annotated[int, Field(ge=1, description="Width of the beam search over the target.")] = 8
+
+    options: JointGreedy.Options
+
+    def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation:
+        greedy = Sampler(0.0, 0, 1.0, 0, self.target.device)
+        return decode(self.target, _Blocks(self.target, self.options), prompt_ids, limits, greedy)
+
+
+class _Blocks:
+    """One step: the block of k tokens that maximises p(x_1..x_k | context)."""
+
+    def __init__(self, target: LanguageModel, options: JointGreedy.Options) -> None:
+        self._reader, self._options = Reader(target), options
+
+    def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
+        """The target has seen the prompt; there is nothing else."""
+
+    def step(self, context: Sequence[int], room: int, left: int) -> Step:
+        started = perf_counter()
+        length = min(self._options.k, left)
+        width = max(1, min(self._options.beams, room // length))
+        beams = beam_search(self._reader, context[self._reader.length :], len(context), length, width)
+        path = beams.path(beams.best[0])
+        self._reader.model.keep(beams.rows(path), len(context))
+        block = [beams.ids[level][place] for level, place in enumerate(path)]
+        return Step([], 0, block, passes=length, verify_s=perf_counter() - started)

@@ -1,0 +1,51 @@
+"""A model read at one depth: its last layer, or an exit. Shapes: see `models/base.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.exits import Layered, check_exits, check_layer_ranges
+
+
+class Reader:
+    """Next-token logits of `model` at the depth `exit`, its last layer by default; `layers` is that depth."""
+
+    def __init__(self, model: LanguageModel, exit: int | None = None) -> None:  # noqa: A002 - the field's term
+        check_exit(model, exit)
+        self.model, self.layers = model, exit or model.depth
+        self._exit = exit
+        # A prompt's logits are of no use to a draft: one that can stop below its head does so.
+        self._prefill_to = exit or (model.depth if model.has_layer_ranges else None)
+
+    @property
+    def length(self) -> int:
+        """Positions that this depth has seen."""
+        return self.model.layer_length(0)
+
+    def prefill(self, prompt_ids: Sequence[int]) -> None:
+        """Begin anew with a prompt."""
+        self.model.reset()
+        self.model.extend(torch.tensor([list(prompt_ids)], device=self.model.device), to_layer=self._prefill_to)
+
+    def next_logits(self, ids_BT: Tensor) -> Tensor:
+        """Logits (1, V) after the last of T new ids."""
+        return self._read(ids_BT, None, None, True)
+
+    def logits(self, ids_BT: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """Logits (T, V) after each of T new ids; `mask` and `positions` as in `LanguageModel.extend`."""
+        return self._read(ids_BT, mask, positions, False)
+
+    def _read(self, ids_BT: Tensor, mask: Tensor | None, positions: Tensor | None, last_only: bool) -> Tensor:
+        top_BTX = self.model.extend(ids_BT, 0, self._exit, mask, positions, last_only)
+        return top_BTX[0] if self._exit is None else self.model.head(top_BTX)[0]
+
+
+def check_exit(draft: Layered, exit: int | None) -> None:  # noqa: A002 - the field's term
+    """Raise `ModelError` for an exit that a draft cannot have."""
+    if exit is not None:
+        check_exits([exit], draft.depth, f"draft {draft.name}")
+        check_layer_ranges(draft)
