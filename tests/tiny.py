@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,9 +79,22 @@ def random_nested(seed: int) -> LanguageModel:
     coin = random.Random(seed)
     layers = coin.randint(3, 6)
     exits = sorted({layers, *coin.sample(range(1, layers), coin.randint(1, 2)), coin.randint(1, layers)})
+    return _lean(f"nested-{seed}", *_random_weights(seed, layers, 23), exits)
+
+
+def random_pair(seed: int, vocabulary: int = 19) -> tuple[LanguageModel, LanguageModel]:
+    """A random target of 2 to 4 layers, and as its draft the same without the last: right now and then."""
+    layers = random.Random(seed).randint(2, 4)
+    config, state = _random_weights(seed, layers, vocabulary)
+    state["lm_head.weight"] *= 3  # sure enough of some tokens that the two now and then disagree by much
+    shorter = LlamaConfig(**{**config.to_dict(), "num_hidden_layers": layers - 1})
+    return _lean(f"target-{seed}", config, state, ()), _lean(f"draft-{seed}", shorter, state, ())
+
+
+def _random_weights(seed: int, layers: int, vocabulary: int) -> tuple[LlamaConfig, dict[str, torch.Tensor]]:
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=23,
+        vocab_size=vocabulary,
         hidden_size=16,
         intermediate_size=24,
         num_hidden_layers=layers,
@@ -88,10 +102,19 @@ def random_nested(seed: int) -> LanguageModel:
         num_key_value_heads=2,
         max_position_embeddings=256,
         initializer_range=0.35,
-        specbench_exits=exits,
     )
-    state = LlamaForCausalLM(config).state_dict()
-    identity = Identity(name=f"nested-{seed}", source="test")
+    return config, LlamaForCausalLM(config).state_dict()
+
+
+def _lean(name: str, config: LlamaConfig, state: dict[str, torch.Tensor], exits: Sequence[int]) -> LanguageModel:
+    config.specbench_exits = list(exits)
     tokenizer: Any = SimpleNamespace(get_vocab=lambda: {str(i): i for i in range(config.vocab_size)})
-    cpu = torch.device("cpu")
-    return LlamaModel(identity, config, lambda name: state[name], tokenizer, frozenset(), cpu, torch.float32)
+    return LlamaModel(
+        Identity(name=name, source="test"),
+        config,
+        lambda tensor: state[tensor],
+        tokenizer,
+        frozenset(),
+        torch.device("cpu"),
+        torch.float32,
+    )

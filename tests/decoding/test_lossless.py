@@ -93,6 +93,31 @@ def test_eos_inside_a_sorted_draft_or_on_a_trees_path_ends_the_answer(decoder: s
     assert generation.stop == ("eos" if expected[-1] == 3 else "length")
 
 
+BEAMS = (
+    "beam+token",
+    "mjsd+token:beams=3,gamma=heuristic",
+    "beam+token:candidates=4",
+    "beam+token:gamma=3,beams=5,candidates=5,exit=2",
+    "beam+token:draft_temperature=1.5,draft_top_k=4,draft_top_p=0.9,candidates=3",
+    "s2d-tree+sd:thresholds=0.4+0.4+0",
+)
+
+
+@pytest.mark.parametrize("decoder", BEAMS)
+@pytest.mark.parametrize("seed", range(4))
+def test_beams_under_the_token_rule_change_nothing(decoder: str, seed: int) -> None:
+    target, draft = FakeModel(seed=seed, context=200), FakeModel(seed=seed + 100, exits=(1, 2, 4), context=200)
+    own = draft.logits_at
+    draft.logits_at = lambda prefix, depth: (  # type: ignore[method-assign]
+        target.logits_after(prefix) if sum(prefix) % 2 else own(prefix, depth)
+    )
+    built = build_decoder(decoder, target, draft)
+    assert not built.lossy
+    generation = built.generate(PROMPT, max_new_tokens=40)
+    assert generation.ids == greedy_by_hand(target, PROMPT, 40)
+    assert sum(step.accepted for step in generation.steps) > 3
+
+
 def sequence_law(
     model: FakeModel, length: int, temperature: float, top_k: int, top_p: float
 ) -> dict[tuple[int, ...], float]:
@@ -133,6 +158,12 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "tree": ("s2d-tree:thresholds=0.4+0.4+0,depth=2,topk=3,tokens=5", {"temperature": 1.0}, 3),
     "tree, top-k": ("s2d-tree:thresholds=0.4+0.4+0,depth=2,topk=2,tokens=5", {"temperature": 0.7, "top_k": 3}, 2),
     "auto": ("s2d-auto:gamma=2", {"temperature": 1.0}, 3),
+    "beams": ("beam+token:gamma=2,beams=3", {"temperature": 1.0}, 3),
+    "drawn beams as a tree": (
+        "beam+token:gamma=2,beams=3,candidates=2,draft_temperature=1",
+        {"temperature": 0.7, "top_k": 3},
+        2,
+    ),
 }
 
 

@@ -51,15 +51,15 @@ def test_a_list_of_names_a_decoder_with_options_and_no_decoder_twice() -> None:
 
 @pytest.mark.parametrize("texts", [[], [""], [","]])
 def test_no_decoder_at_all_is_refused(texts: list[str]) -> None:
-    with refused(UserError, "ar, s2d, s2d-auto, s2d-tree, sd"):
+    with refused(UserError, "ar, mjgd, mjsd, s2d, s2d-auto, s2d-tree, sd"):
         parse_decoders(texts)
 
 
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("spd", ["decoder 'spd'", "Did you mean 'sd'", "ar, s2d, s2d-auto, s2d-tree, sd"]),
-        ("", ["decoder ''", "ar, s2d, s2d-auto, s2d-tree, sd"]),
+        ("spd", ["decoder 'spd'", "Did you mean 'sd'", "ar, mjgd, mjsd, s2d, s2d-auto, s2d-tree, sd"]),
+        ("", ["decoder ''", "ar, mjgd, mjsd, s2d, s2d-auto, s2d-tree, sd"]),
         ("sd:gama=3", ["option of decoder 'sd'", "'gama'", "Did you mean 'gamma'", "sampling"]),
         ("ar:gamma=3", ["option of decoder 'ar'", "'gamma'", "no options"]),
         ("sd:gamma", ["'gamma' is not option=value"]),

@@ -1,0 +1,93 @@
+"""Beam search over one cache equals the beam search of the definition, in which every beam is read from scratch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from specbench_s2d.decoding.beams import Beams, beam_search, likeliest
+from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.reader import Reader
+from tests.fakes import FakeModel, Prefix
+from tests.tiny import random_pair
+
+PROMPT = (1, 0, 2)
+
+
+def log_softmax(logits: list[float]) -> list[float]:
+    highest = max(logits)
+    total = math.log(sum(math.exp(x - highest) for x in logits)) + highest
+    return [x - total for x in logits]
+
+
+def logprobs_from_scratch(model: LanguageModel, prefix: Prefix) -> list[float]:
+    """Log-probabilities of the next token after `prefix`, in plain floats, from one pass without a cache."""
+    model.reset()
+    return log_softmax(model.extend(torch.tensor([list(prefix)]))[0, -1].double().tolist())
+
+
+def beams_by_hand(model: LanguageModel, prompt: Prefix, depth: int, width: int) -> list[tuple[Prefix, float]]:
+    """The `width` best paths by joint log-likelihood, best first."""
+    beams: list[tuple[Prefix, float]] = [((), 0.0)]
+    for _ in range(depth):
+        born = [
+            ((*path, token), joint + logprob)
+            for path, joint in beams
+            for token, logprob in enumerate(logprobs_from_scratch(model, (*prompt, *path)))
+        ]
+        beams = sorted(born, key=lambda beam: -beam[1])[:width]
+    return beams
+
+
+def paths_of(beams: Beams) -> list[tuple[Prefix, float]]:
+    found = []
+    for place in beams.best:
+        path = beams.path(place)
+        ids = tuple(beams.ids[level][p] for level, p in enumerate(path))
+        found.append((ids, sum(beams.logprobs[level][p] for level, p in enumerate(path))))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("depth", "width"), [(1, 1), (1, 3), (2, 4), (4, 8), (5, 3), (3, 400)])
+def test_the_beams_are_those_of_the_definition(seed: int, depth: int, width: int) -> None:
+    for model in (FakeModel(vocabulary=6, seed=seed, context=500), random_pair(seed)[0]):
+        model.reset()
+        model.extend(torch.tensor([PROMPT[:-1]]))
+        width_here = min(width, 12) if not isinstance(model, FakeModel) else width
+        found = paths_of(beam_search(Reader(model), PROMPT[-1:], len(PROMPT), depth, width_here))
+        expected = beams_by_hand(model, PROMPT, depth, width_here)
+        assert [path for path, _ in found] == [path for path, _ in expected]
+        assert [joint for _, joint in found] == pytest.approx([joint for _, joint in expected], abs=1e-4)
+
+
+def test_a_search_as_wide_as_all_beginnings_is_exact() -> None:
+    model = FakeModel(vocabulary=4, seed=3, context=200)
+    model.extend(torch.tensor([PROMPT[:-1]]))
+    best = paths_of(beam_search(Reader(model), PROMPT[-1:], len(PROMPT), 3, 16))[0]
+    joint = {
+        path: sum(logprobs_from_scratch(model, (*PROMPT, *path[:i]))[path[i]] for i in range(3))
+        for path in itertools.product(range(4), repeat=3)
+    }
+    assert best[0] == max(joint, key=lambda path: joint[path])
+
+
+def test_one_pass_runs_all_beams_of_a_level_and_the_prefix_stays() -> None:
+    """`depth` passes; the cache holds the context and the beams of all levels but the last."""
+    model = FakeModel(vocabulary=6, seed=0)
+    model.extend(torch.tensor([PROMPT[:-2]]))
+    model.passes = 0
+    beams = beam_search(Reader(model), PROMPT[-2:], len(PROMPT), 4, 5)
+    assert model.passes == 4
+    assert model.length == len(PROMPT) + 3 * 5
+    path = beams.path(beams.best[0])
+    model.keep(beams.rows(path), len(PROMPT))
+    kept = [beams.ids[level][place] for level, place in enumerate(path)][:-1]
+    assert model._layers[0] == [*PROMPT, *kept]
+
+
+def test_likeliest_takes_no_more_than_there_are() -> None:
+    assert likeliest(torch.tensor([[0.1, 0.3], [0.2, 0.0]]), 9).tolist() == [1, 2, 0, 3]
