@@ -14,7 +14,8 @@ from specbench_s2d.errors import UserError
 def test_without_arguments_a_run_is_the_demo_grid() -> None:
     spec = RunSpec().resolved()
     assert spec.target == ["demo-s", "demo-m", "demo-l"]
-    assert spec.decoder == ["ar", "sd", "s2d", "s2d-tree", "s2d-auto"]
+    assert spec.decoder[:5] == ["ar", "sd", "s2d", "s2d-tree", "s2d-auto"]
+    assert spec.decoder[5:] == ["mjgd", "mjsd", "mjsd:candidates=4", "s2d+joint", "beam+token"]
     assert spec.draft == ["demo-draft-sft", "demo-draft"]
     assert len(spec.suite) == 6
     assert (spec.questions, spec.limit, spec.max_new_tokens) == ("embedded", 2, 48)

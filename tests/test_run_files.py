@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from specbench_s2d import registry
 from specbench_s2d.config import find_run_file, make_spec
 from specbench_s2d.decoding.spec import parse_decoders
 from specbench_s2d.errors import UserError
@@ -15,7 +14,7 @@ from tests.refusals import refused
 
 
 def test_the_papers_and_the_demo_grid_are_there() -> None:
-    assert {"demo/s2d", "papers/s2d"} <= run_files().keys()
+    assert {"demo/s2d", "papers/s2d", "demo/mjsd"} <= run_files().keys()
 
 
 @pytest.mark.parametrize("given", ["demo/s2d", "demo/s2d.toml"])
@@ -52,6 +51,19 @@ def test_the_demo_grid_is_the_one_that_the_paper_ran() -> None:
     assert len(spec.decoder) == 13
 
 
+def test_the_joint_demo_grid_sweeps_k_and_tau_at_the_papers_gamma() -> None:
+    specs = parse_decoders(make_spec(Path("demo/mjsd"), {}).resolved().decoder)
+    options = [{"name": spec.name, **spec.options.model_dump()} for spec in specs]
+    plain = [
+        o
+        for o in options
+        if o["name"] == "mjsd" and (o["candidates"], o["draft_temperature"], o["exit"]) == (1, 0, None)
+    ]
+    assert [o["tau"] for o in plain] == [0.1, 0.3, 0.5, 0.7, 0.9]
+    assert [o["k"] for o in options if o["name"] == "mjgd"] == [1, 2, 3, 4]
+    assert {o["gamma"] for o in options if "gamma" in o} == {4}
+
+
 def test_the_papers_grid_has_the_papers_settings() -> None:
     spec = make_spec(Path("papers/s2d"), {}).resolved()
     assert (spec.questions, spec.max_new_tokens, len(spec.target)) == ("spec-bench", 1024, 3)
@@ -59,7 +71,6 @@ def test_the_papers_grid_has_the_papers_settings() -> None:
     assert len(chains) == 7 and all("gamma=heuristic" in text for text in chains)
 
 
-@pytest.mark.skipif("s2d-auto" not in registry.decoders.names(), reason="the nested draft's decoders are not here yet")
 @pytest.mark.parametrize("name", sorted(run_files()))
 def test_every_decoder_of_a_shipped_file_parses_to_a_label_of_its_own(name: str) -> None:
     given = make_spec(Path(name), {}).resolved().decoder

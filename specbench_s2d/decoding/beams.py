@@ -65,22 +65,33 @@ def beam_search(
     """
     device = reader.model.device
     logits_WV = reader.next_logits(torch.tensor([list(unseen_ids)], device=device))
-    joint_W1 = torch.zeros(1, 1, device=device)
-    levels: list[tuple[Tensor, Tensor, Tensor]] = []
-    mask_WM = torch.zeros(1, 0, dtype=torch.bool, device=device)
+    vocabulary = logits_WV.shape[-1]
+    joint_WV, mask_WM = logits_WV.log_softmax(-1), torch.empty(1, 0, dtype=torch.bool, device=device)
+    chosen: list[tuple[Tensor, Tensor]] = []
     while True:
-        logprobs_WV = logits_WV.log_softmax(-1)
-        joint_WV = joint_W1 + logprobs_WV
         cells_W = choose(joint_WV, width)
-        parents_W = cells_W.div(joint_WV.shape[-1], rounding_mode="floor")
-        ids_W = cells_W - parents_W * joint_WV.shape[-1]
-        joint_W1 = joint_WV.flatten()[cells_W][:, None]
-        levels.append((ids_W, parents_W, logprobs_WV.flatten()[cells_W]))
-        if len(levels) == depth:
-            break
+        joint_W = joint_WV.flatten()[cells_W]
+        chosen.append((cells_W, joint_W))
+        if len(chosen) == depth:
+            return _beams(chosen, vocabulary)
+        ids_W, parents_W = cells_W % vocabulary, cells_W // vocabulary
         own_WW = torch.eye(len(ids_W), dtype=torch.bool, device=device)
         mask_WM = torch.cat((mask_WM[parents_W], own_WW), dim=1)
-        logits_WV = reader.logits(ids_W[None], mask_WM, torch.full_like(ids_W, context + len(levels) - 1))
-    best = joint_W1[:, 0].argsort(descending=True, stable=True).tolist()
-    ids, parents, logprobs = ([column.tolist() for column in columns] for columns in zip(*levels, strict=True))
-    return Beams(ids, parents, logprobs, best)
+        logits_WV = reader.logits(ids_W[None], mask_WM, torch.full_like(ids_W, context + len(chosen) - 1))
+        joint_WV = logits_WV.log_softmax(-1).add_(joint_W[:, None])
+
+
+def _beams(chosen: Sequence[tuple[Tensor, Tensor]], vocabulary: int) -> Beams:
+    """The levels as lists: each cell is its parent's place times V, plus the token; all are fetched at once."""
+    widths = [len(cells_W) for cells_W, _ in chosen]
+    cells: list[int] = torch.cat([cells_W for cells_W, _ in chosen]).tolist()
+    joint: list[float] = torch.cat([joint_W for _, joint_W in chosen]).tolist()
+    ids, parents, logprobs = list[list[int]](), list[list[int]](), list[list[float]]()
+    above, start = [0.0], 0
+    for width in widths:
+        places, own = cells[start : start + width], joint[start : start + width]
+        ids.append([cell % vocabulary for cell in places])
+        parents.append([cell // vocabulary for cell in places])
+        logprobs.append([value - above[parent] for value, parent in zip(own, parents[-1], strict=True)])
+        above, start = own, start + width
+    return Beams(ids, parents, logprobs, sorted(range(len(above)), key=lambda place: -above[place]))
