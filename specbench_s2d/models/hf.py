@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+# Kinds of layers whose keys and values can be cut, and of those the ones whose masks `_masks` can write.
+_CUTTABLE = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
+_MASKABLE = frozenset({"full_attention", "sliding_attention"})
+_LIMITS = ("max_position_embeddings", "max_seq_len", "seq_length")  # of most families; of MPT; of Bloom
+
+
 class TransformersModel(LanguageModel):
-    """A transformers model whose cache can be cut. It runs whole: sub-ranges of layers need the lean forward."""
+    """A transformers model whose cache can be cut. It runs whole: sub-ranges of layers need the lean forward.
+
+    Raises `ModelError` for a model whose state cannot be cut back, such as Mamba.
+    """
 
     def __init__(
         self,
@@ -28,16 +38,22 @@ class TransformersModel(LanguageModel):
         self.identity, self.tokenizer, self.eos_ids = identity, tokenizer, eos_ids
         self._model = model.eval()
         config = model.config.get_text_config()
+        if getattr(model, "_is_stateful", False) or not _layer_kinds(config) <= _CUTTABLE:
+            raise ModelError(
+                f"{identity.name} ({identity.architecture}) keeps a running state that cannot be cut back to an "
+                "earlier token, as every decoder must; give a model whose layers are all attention."
+            )
         self.device, self.dtype = model.device, model.dtype
         self.vocabulary, self.width = config.vocab_size, config.hidden_size
-        self.depth, self.context = config.num_hidden_layers, config.max_position_embeddings
+        self.depth, self.context = config.num_hidden_layers, context_of(config, identity.name)
         self.exits = ()
         self._cache: Any = None
-        self._length = 0
+        self._at_S = torch.empty(0, dtype=torch.long, device=self.device)  # the position of every cached token
+        self._no_masks = _why_no_masks(model, config)
 
     @property
     def length(self) -> int:
-        return self._length
+        return len(self._at_S)
 
     @torch.inference_mode()
     def extend(
@@ -56,18 +72,24 @@ class TransformersModel(LanguageModel):
                 f"{self.name} ({self.identity.architecture}) runs through transformers' own forward, which has no "
                 "layer ranges; nested drafts must be Llama-family checkpoints."
             )
-        new, start = inputs.shape[1], self._length
+        new, start = inputs.shape[1], self.length
         self.check_room(start, new)
+        if self._no_masks and (mask is not None or positions is not None):
+            raise ModelError(
+                f"{self.name} ({self.identity.architecture}) takes no tree masks: {self._no_masks}; decoders without "
+                "trees and beams (ar, sd) run on it."
+            )
         if self._cache is None:
             self._cache = DynamicCache()  # whole layers even under a sliding window: those alone can be cut
         options: dict[str, Any] = {"logits_to_keep": 1} if last_only else {}
+        at_T = torch.arange(start, start + new, device=self.device) if positions is None else positions
+        at_S = torch.cat((self._at_S, at_T))
         if mask is not None:
-            positions = torch.arange(start, start + new, device=self.device) if positions is None else positions
-            options["attention_mask"] = self._masks(mask, positions, start)
-        if positions is not None:
-            options["position_ids"] = positions[None]
+            options["attention_mask"] = self._masks(mask, at_S)
+        if mask is not None or positions is not None:
+            options["position_ids"] = at_T[None]
         out = self._model(input_ids=inputs, past_key_values=self._cache, use_cache=True, **options)
-        self._length = start + new
+        self._at_S = at_S
         logits_BTV: Tensor = out.logits
         return (logits_BTV[:, -1:] if last_only else logits_BTV).float()
 
@@ -77,45 +99,69 @@ class TransformersModel(LanguageModel):
         )
 
     def rollback(self, length: int) -> None:
-        if length < self._length:
+        if length < self.length:
             if length == 0:
                 self._cache = None
             else:
-                self._cache.crop(length - self._length)
-            self._length = length
+                self._cache.crop(length - self.length)
+            self._at_S = self._at_S[:length]
 
     @torch.inference_mode()
     def keep(self, positions: Sequence[int], start: int) -> None:
-        kept_N = torch.tensor(list(positions), device=self.device, dtype=torch.long) + start
+        if list(positions) == list(range(len(positions))):  # in place already
+            self.rollback(start + len(positions))
+            return
+        kept_S = torch.tensor([*range(start), *(start + i for i in positions)], device=self.device)
         for layer in self._cache.layers:
-            for name in ("keys", "values"):
-                cached = getattr(layer, name)
-                kept = cached.index_select(2, kept_N)
-                setattr(layer, name, torch.cat((cached[:, :, :start], kept), dim=2))
-        self._length = start + len(positions)
+            layer.keys, layer.values = (cached.index_select(2, kept_S) for cached in (layer.keys, layer.values))
+        self._at_S = self._at_S[kept_S]
 
     @property
     def parameter_bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self._model.parameters())
 
-    def _masks(self, mask_TM: Tensor, positions_T: Tensor, start: int) -> Tensor | dict[str, Tensor]:
+    def _masks(self, mask_TM: Tensor, at_S: Tensor) -> Tensor | dict[str, Tensor]:
         """What the model's attention takes for `mask`: one mask, or one per kind of layer where kinds are mixed."""
         config = self._model.config.get_text_config()
-        kinds = set(getattr(config, "layer_types", None) or ())
+        kinds = _layer_kinds(config)
         window = getattr(config, "sliding_window", None)
         if len(kinds) > 1:
             windows = {kind: window if kind == "sliding_attention" else None for kind in kinds}
-            return {kind: self._additive(mask_TM, positions_T, start, windows[kind]) for kind in kinds}
+            return {kind: self._additive(mask_TM, at_S, windows[kind]) for kind in kinds}
         windowed = window is not None and kinds != {"full_attention"}
-        return self._additive(mask_TM, positions_T, start, window if windowed else None)
+        return self._additive(mask_TM, at_S, window if windowed else None)
 
-    def _additive(self, mask_TM: Tensor, positions_T: Tensor, start: int, window: int | None) -> Tensor:
-        """(1, 1, T, S + T): 0 where a new position sees, the dtype's lowest where not; a prepared mask replaces the
-        model's own, so a sliding window must be in it."""
-        at_S = torch.cat((torch.arange(start, device=self.device), positions_T))
-        hidden_TS = torch.zeros(len(positions_T), len(at_S), device=self.device, dtype=torch.bool)
-        hidden_TS[:, start + len(positions_T) - mask_TM.shape[1] :] = ~mask_TM
+    def _additive(self, mask_TM: Tensor, at_S: Tensor, window: int | None) -> Tensor:
+        """(1, 1, T, S): 0 where a new position sees, the dtype's lowest where not; `at_S`: where all of them stand, the
+        new ones last. A prepared mask replaces the model's own, so a sliding window must be in it."""
+        at_T = at_S[len(at_S) - len(mask_TM) :]
+        hidden_TS = torch.zeros(len(at_T), len(at_S), device=self.device, dtype=torch.bool)
+        hidden_TS[:, len(at_S) - mask_TM.shape[1] :] = ~mask_TM
         if window is not None:
-            hidden_TS |= positions_T[:, None] - at_S[None] >= window
+            hidden_TS |= at_T[:, None] - at_S[None] >= window
         seen_TS = torch.zeros_like(hidden_TS, dtype=self.dtype).masked_fill_(hidden_TS, torch.finfo(self.dtype).min)
         return seen_TS[None, None]
+
+
+def context_of(config: Any, name: str) -> int:
+    """The longest sequence that a model's config allows; raises `ModelError` where it names none."""
+    found = next((getattr(config, limit) for limit in _LIMITS if getattr(config, limit, None)), None)
+    if found is None:
+        raise ModelError(
+            f"{name}: its config.json names no longest sequence ({', '.join(_LIMITS)}); add max_position_embeddings."
+        )
+    return int(found)
+
+
+def _layer_kinds(config: Any) -> set[str]:
+    """The kinds of layers that a config lists; none where all are alike and nothing is said."""
+    return set(getattr(config, "layer_types", None) or ())
+
+
+def _why_no_masks(model: Any, config: Any) -> str | None:
+    """Why a model cannot be given masks and positions of our own; None where it can."""
+    if "position_ids" not in inspect.signature(model.forward).parameters or getattr(config, "alibi", False):
+        return "it tells positions by their order in the cache"
+    if not _layer_kinds(config) <= _MASKABLE or "local" in (getattr(config, "attention_layers", None) or ()):
+        return "some of its layers look at parts of the sequence alone"
+    return None

@@ -12,7 +12,7 @@ from specbench_s2d.errors import ModelError, UserError, first_line
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.checkpoint import Checkpoint, eos_ids, find_checkpoint, lacks, tensor_reader
 from specbench_s2d.models.exits import config_exits
-from specbench_s2d.models.hf import TransformersModel
+from specbench_s2d.models.hf import TransformersModel, context_of
 from specbench_s2d.models.llama import LlamaModel, why_not_lean
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def read_outline(name: str) -> Outline:
         found.name,
         _read_tokenizer(found, False),
         text.vocab_size,
-        text.max_position_embeddings,
+        context_of(text, found.name),
         text.num_hidden_layers,
         config_exits(found.name, text),
         why_not_lean(config) is None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,10 +30,12 @@ class Hub:
 
     def __init__(self, answer: Path | Exception) -> None:
         self.answer, self.asked = answer, list[tuple[str, str | None]]()
+        self.patterns: list[str] = []
 
     def __call__(self, hub_id: str, revision: str | None = None, **options: Any) -> str:
         assert not any(pattern.endswith((".bin", ".pt", ".py")) for pattern in options["allow_patterns"])
         self.asked.append((hub_id, revision))
+        self.patterns = options["allow_patterns"]
         if isinstance(self.answer, Exception):
             raise self.answer
         return str(self.answer)
@@ -54,6 +57,18 @@ def test_a_hub_id_is_fetched_at_the_revision_asked_for(tiny_models: Path, monkey
     find_checkpoint(HUB_ID, revision="v1")
     find_checkpoint(HUB_ID)
     assert hub.asked == [(HUB_ID, "refs/pr/3"), (HUB_ID, "v1"), (HUB_ID, None)]
+
+
+@pytest.mark.parametrize(
+    "file", ["tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja"]
+)
+def test_whatever_a_tokenizer_is_made_of_is_fetched(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """OPT's and GPT-2's are a vocab.json and a merges.txt, without a tokenizer.json."""
+    hub = install(monkeypatch, tiny_models / "tiny-draft")
+    find_checkpoint(HUB_ID)
+    assert any(fnmatch(file, pattern) for pattern in hub.patterns)
 
 
 def test_a_folder_is_taken_before_the_hub(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,20 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    FalconConfig,
+    FalconForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
+    MambaConfig,
+    MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     OPTConfig,
@@ -42,8 +56,17 @@ _SHAPE: dict[str, Any] = {
     "max_position_embeddings": CONTEXT,
 }
 _LLAMA_LIKE = {**_SHAPE, "intermediate_size": 48, "num_key_value_heads": 2, "initializer_range": 0.2}
-MODELS: dict[str, tuple[type[Any], type[Any], dict[str, Any]]] = {
-    "opt": (OPTConfig, OPTForCausalLM, {**_SHAPE, "ffn_dim": 48, "word_embed_proj_dim": 32, "init_std": 0.2}),
+_OPT = {**_SHAPE, "ffn_dim": 48, "init_std": 0.2}
+_GPT = {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 3, "n_head": 4, "initializer_range": 0.2}
+Family = tuple[type[Any], type[Any], dict[str, Any]]
+MODELS: dict[str, Family] = {
+    "opt": (OPTConfig, OPTForCausalLM, _OPT),
+    "opt, narrow words and norms after, as opt-350m": (
+        OPTConfig,
+        OPTForCausalLM,
+        {**_OPT, "word_embed_proj_dim": 16, "do_layer_norm_before": False},
+    ),
+    "gpt2": (GPT2Config, GPT2LMHeadModel, {**_GPT, "n_positions": CONTEXT}),
     "mistral, every layer through a window": (
         MistralConfig,
         MistralForCausalLM,
@@ -57,6 +80,29 @@ MODELS: dict[str, tuple[type[Any], type[Any], dict[str, Any]]] = {
 }
 
 
+# What tells positions by their order in the cache, or reads parts of the sequence alone: no masks of ours.
+WITHOUT_MASKS: dict[str, Family] = {
+    "bloom": (BloomConfig, BloomForCausalLM, {**_GPT, "hidden_size": 32, "seq_length": CONTEXT}),
+    "falcon, alibi": (FalconConfig, FalconForCausalLM, {**_SHAPE, "alibi": True, "initializer_range": 0.2}),
+    "gpt neo, local layers": (
+        GPTNeoConfig,
+        GPTNeoForCausalLM,
+        {**_SHAPE, "attention_types": [[["global", "local", "global"], 1]], "window_size": WINDOW},
+    ),
+    "llama 4, chunks": (
+        Llama4TextConfig,
+        Llama4ForCausalLM,
+        {**_LLAMA_LIKE, "head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 48, "attention_chunk_size": 8},
+    ),
+}
+
+
+def wrapped(reference: PreTrainedModel) -> TransformersModel:
+    nobody: Any = None
+    identity = Identity("random", "test", architecture=str(reference.config.model_type))
+    return TransformersModel(identity, reference, nobody, frozenset())
+
+
 @pytest.fixture(scope="module", params=MODELS)
 def reference(request: pytest.FixtureRequest) -> PreTrainedModel:
     config_class, model_class, changes = MODELS[request.param]
@@ -65,9 +111,7 @@ def reference(request: pytest.FixtureRequest) -> PreTrainedModel:
 
 @pytest.fixture
 def model(reference: PreTrainedModel) -> TransformersModel:
-    nobody: Any = None
-    identity = Identity("random", "test", architecture=str(reference.config.model_type))
-    return TransformersModel(identity, reference, nobody, frozenset())
+    return wrapped(reference)
 
 
 def test_a_window_hides_what_lies_far_back() -> None:
@@ -141,6 +185,61 @@ def test_kept_positions_are_a_sequence_of_their_own(model: TransformersModel, re
     more_BT = random_ids(4, seed=6)
     expected = recomputed(reference, torch.cat((context_BT, tree_BT[:, path], more_BT), dim=1))
     assert_close(model.extend(more_BT), expected[:, -4:])
+
+
+def test_levels_of_a_tree_in_passes_of_their_own(model: TransformersModel, reference: PreTrainedModel) -> None:
+    """As a beam search runs them: later levels see some of the earlier ones in the cache, by position and not by order,
+    which under a window is more than the order says."""
+    nodes, start = 9, 25
+    context_BT, tree_BT, parents = random_ids(start), random_ids(nodes, seed=5), random_tree(nodes)
+    mask_TT, positions_T = tree_mask(parents), tree_positions(parents, start)
+    levels = [int((positions_T == level).sum()) for level in positions_T.unique()]
+    assert len(levels) > 2
+    model.extend(context_BT)
+    done, logits = 0, []
+    for width in levels:
+        new = slice(done, done + width)
+        logits.append(model.extend(tree_BT[:, new], mask=mask_TT[new, : new.stop], positions=positions_T[new]))
+        done = new.stop
+    logits_BTV = torch.cat(logits, dim=1)
+    for leaf in set(range(nodes)) - set(parents):
+        path = path_to(leaf, parents)
+        expected = recomputed(reference, torch.cat((context_BT, tree_BT[:, path]), dim=1))
+        assert_close(logits_BTV[:, path], expected[:, start:])
+
+
+@pytest.mark.parametrize("name", WITHOUT_MASKS)
+def test_a_model_that_cannot_take_masks_says_so_and_decodes_without(name: str) -> None:
+    config_class, model_class, changes = WITHOUT_MASKS[name]
+    reference = random_model(config_class, model_class, **changes)
+    model, ids_BT = wrapped(reference), random_ids(24)
+    logits_BTV = torch.cat([model.extend(part) for part in ids_BT.split([20, 4], dim=1)], dim=1)
+    assert_close(logits_BTV, recomputed(reference, ids_BT))
+    with refused(ModelError, "random", model.identity.architecture, "no tree masks", "(ar, sd)"):
+        model.extend(random_ids(2), mask=torch.ones(2, 2, dtype=torch.bool).tril())
+    assert model.length == 24
+    model.rollback(20)
+    assert_close(model.extend(ids_BT[:, 20:]), logits_BTV[:, 20:])
+
+
+@pytest.mark.parametrize(
+    ("config_class", "model_class", "changes"),
+    [
+        (MambaConfig, MambaForCausalLM, {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2}),
+        (Lfm2Config, Lfm2ForCausalLM, {**_LLAMA_LIKE, "layer_types": ["conv", "full_attention", "conv"]}),
+    ],
+    ids=["mamba", "lfm2, convolutions"],
+)
+def test_a_running_state_that_cannot_be_cut_is_refused(
+    config_class: type[Any], model_class: type[Any], changes: dict[str, Any]
+) -> None:
+    with refused(ModelError, "random", "running state", "all attention"):
+        wrapped(random_model(config_class, model_class, **changes))
+
+
+def test_a_config_without_a_longest_sequence_is_refused() -> None:
+    with refused(ModelError, "random", "no longest sequence", "max_position_embeddings"):
+        wrapped(random_model(BloomConfig, BloomForCausalLM, **{**_GPT, "hidden_size": 32}))
 
 
 def test_layer_ranges_are_refused(model: TransformersModel) -> None:
