@@ -48,12 +48,12 @@ class TransformersModel(LanguageModel):
         self.depth, self.context = config.num_hidden_layers, context_of(config, identity.name)
         self.exits = ()
         self._cache: Any = None
-        self._at_S = torch.empty(0, dtype=torch.long, device=self.device)  # the position of every cached token
+        self._length = 0
         self._no_masks = _why_no_masks(model, config)
 
     @property
     def length(self) -> int:
-        return len(self._at_S)
+        return self._length
 
     @torch.inference_mode()
     def extend(
@@ -72,7 +72,7 @@ class TransformersModel(LanguageModel):
                 f"{self.name} ({self.identity.architecture}) runs through transformers' own forward, which has no "
                 "layer ranges; nested drafts must be Llama-family checkpoints."
             )
-        new, start = inputs.shape[1], self.length
+        new, start = inputs.shape[1], self._length
         self.check_room(start, new)
         if self._no_masks and (mask is not None or positions is not None):
             raise ModelError(
@@ -82,14 +82,13 @@ class TransformersModel(LanguageModel):
         if self._cache is None:
             self._cache = DynamicCache()  # whole layers even under a sliding window: those alone can be cut
         options: dict[str, Any] = {"logits_to_keep": 1} if last_only else {}
-        at_T = torch.arange(start, start + new, device=self.device) if positions is None else positions
-        at_S = torch.cat((self._at_S, at_T))
         if mask is not None:
-            options["attention_mask"] = self._masks(mask, at_S)
-        if mask is not None or positions is not None:
-            options["position_ids"] = at_T[None]
+            positions = torch.arange(start, start + new, device=self.device) if positions is None else positions
+            options["attention_mask"] = self._masks(mask, positions, start)
+        if positions is not None:
+            options["position_ids"] = positions[None]
         out = self._model(input_ids=inputs, past_key_values=self._cache, use_cache=True, **options)
-        self._at_S = at_S
+        self._length = start + new
         logits_BTV: Tensor = out.logits
         return (logits_BTV[:, -1:] if last_only else logits_BTV).float()
 
@@ -99,12 +98,12 @@ class TransformersModel(LanguageModel):
         )
 
     def rollback(self, length: int) -> None:
-        if length < self.length:
+        if length < self._length:
             if length == 0:
                 self._cache = None
             else:
-                self._cache.crop(length - self.length)
-            self._at_S = self._at_S[:length]
+                self._cache.crop(length - self._length)
+            self._length = length
 
     @torch.inference_mode()
     def keep(self, positions: Sequence[int], start: int) -> None:
@@ -114,31 +113,31 @@ class TransformersModel(LanguageModel):
         kept_S = torch.tensor([*range(start), *(start + i for i in positions)], device=self.device)
         for layer in self._cache.layers:
             layer.keys, layer.values = (cached.index_select(2, kept_S) for cached in (layer.keys, layer.values))
-        self._at_S = self._at_S[kept_S]
+        self._length = len(kept_S)
 
     @property
     def parameter_bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self._model.parameters())
 
-    def _masks(self, mask_TM: Tensor, at_S: Tensor) -> Tensor | dict[str, Tensor]:
+    def _masks(self, mask_TM: Tensor, positions_T: Tensor, start: int) -> Tensor | dict[str, Tensor]:
         """What the model's attention takes for `mask`: one mask, or one per kind of layer where kinds are mixed."""
         config = self._model.config.get_text_config()
         kinds = _layer_kinds(config)
         window = getattr(config, "sliding_window", None)
         if len(kinds) > 1:
             windows = {kind: window if kind == "sliding_attention" else None for kind in kinds}
-            return {kind: self._additive(mask_TM, at_S, windows[kind]) for kind in kinds}
+            return {kind: self._additive(mask_TM, positions_T, start, windows[kind]) for kind in kinds}
         windowed = window is not None and kinds != {"full_attention"}
-        return self._additive(mask_TM, at_S, window if windowed else None)
+        return self._additive(mask_TM, positions_T, start, window if windowed else None)
 
-    def _additive(self, mask_TM: Tensor, at_S: Tensor, window: int | None) -> Tensor:
-        """(1, 1, T, S): 0 where a new position sees, the dtype's lowest where not; `at_S`: where all of them stand, the
-        new ones last. A prepared mask replaces the model's own, so a sliding window must be in it."""
-        at_T = at_S[len(at_S) - len(mask_TM) :]
-        hidden_TS = torch.zeros(len(at_T), len(at_S), device=self.device, dtype=torch.bool)
-        hidden_TS[:, len(at_S) - mask_TM.shape[1] :] = ~mask_TM
+    def _additive(self, mask_TM: Tensor, positions_T: Tensor, start: int, window: int | None) -> Tensor:
+        """(1, 1, T, S + T): 0 where a new position sees, the dtype's lowest where not; a prepared mask replaces the
+        model's own, so a sliding window must be in it."""
+        at_S = torch.cat((torch.arange(start, device=self.device), positions_T))
+        hidden_TS = torch.zeros(len(positions_T), len(at_S), device=self.device, dtype=torch.bool)
+        hidden_TS[:, start + len(positions_T) - mask_TM.shape[1] :] = ~mask_TM
         if window is not None:
-            hidden_TS |= at_T[:, None] - at_S[None] >= window
+            hidden_TS |= positions_T[:, None] - at_S[None] >= window
         seen_TS = torch.zeros_like(hidden_TS, dtype=self.dtype).masked_fill_(hidden_TS, torch.finfo(self.dtype).min)
         return seen_TS[None, None]
 

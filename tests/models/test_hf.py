@@ -188,8 +188,7 @@ def test_kept_positions_are_a_sequence_of_their_own(model: TransformersModel, re
 
 
 def test_levels_of_a_tree_in_passes_of_their_own(model: TransformersModel, reference: PreTrainedModel) -> None:
-    """As a beam search runs them: later levels see some of the earlier ones in the cache, by position and not by order,
-    which under a window is more than the order says."""
+    """As a beam search runs them: later levels see some of the earlier ones in the cache."""
     nodes, start = 9, 25
     context_BT, tree_BT, parents = random_ids(start), random_ids(nodes, seed=5), random_tree(nodes)
     mask_TT, positions_T = tree_mask(parents), tree_positions(parents, start)
