@@ -33,3 +33,11 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import write_tiny_family  # here, for it imports torch and transformers
 
     return write_tiny_family(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def tiny_opt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny-opt and its draft tiny-opt-draft."""
+    from tests.tiny import write_tiny_opt  # here, for it imports torch and transformers
+
+    return write_tiny_opt(tmp_path_factory.mktemp("opt"))

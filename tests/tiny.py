@@ -9,7 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.llama import LlamaModel
@@ -38,6 +45,32 @@ def write_tiny_family(folder: Path) -> Path:
     draft.config.specbench_exits = [1, 2, 3]
     _save(draft, tokenizer, folder / "tiny-nested")
     _save(_random_llama(other_tokenizer, layers=1, seed=1), other_tokenizer, folder / "tiny-other")
+    return folder
+
+
+def write_tiny_opt(folder: Path) -> Path:
+    """`tiny-opt` and `tiny-opt-draft` (its first layers): another family with a tokenizer of its own, which carries no
+    chat template, as base models do not."""
+    tokenizer = _tokenizer(_SENTENCES[1:], 300)
+    tokenizer.chat_template = None
+    torch.manual_seed(3)
+    config = OPTConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        word_embed_proj_dim=16,
+        ffn_dim=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        init_std=0.3,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    target = OPTForCausalLM(config)
+    draft = OPTForCausalLM(OPTConfig(**{**config.to_dict(), "num_hidden_layers": 2}))
+    draft.load_state_dict(target.state_dict(), strict=False)
+    _save(target, tokenizer, folder / "tiny-opt")
+    _save(draft, tokenizer, folder / "tiny-opt-draft")
     return folder
 
 

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from specbench_s2d.bench.plan import Plan
-from specbench_s2d.models.load import DTYPES
+from specbench_s2d.bench.session import prompts_for
+from specbench_s2d.models.hf import context_of
+from specbench_s2d.models.load import DTYPES, read_config
 
 _PROBE_BYTES = 2**28
 
 
 def forecast(plan: Plan) -> dict[str, Any]:
-    """Per target: cells, bytes of weights and cache (drafts included), and seconds at the memory bound.
+    """Per target: drafts, template, cells, bytes of weights and cache, and seconds at the memory bound.
 
     The time is AR's: every new token reads the target's weights once. Prefill, scoring and Python come on top;
-    speculation takes off.
+    speculation takes off. Raises `UserError` for a pair of models, an exit or a template that does not fit.
     """
     spec = plan.spec
     size = DTYPES[spec.dtype or "float32"].itemsize
     rate = read_rate(spec.device or "cpu")
     cells = plan.cells // len(spec.target)
-    drafts = sum(_weight_bytes(plan, name, size) for name in {lane.draft for lane in plan.lanes if lane.draft})
     rows = []
     for target in spec.target:
         weights = _weight_bytes(plan, target, size)
+        drafts = sum(_weight_bytes(plan, name, size) for name in plan.drafts(target))
         tokens = cells * (spec.max_new_tokens or 1)
         rows.append(
             {
                 "target": target,
+                "drafts": [plan.checkpoints[name].name for name in plan.drafts(target)],
+                "template": prompts_for(plan, target).template.name,
                 "cells": cells,
                 "memory_bytes": weights + drafts + _cache_bytes(plan, target, size),
                 "expected_s": tokens * weights / rate,
@@ -42,7 +44,7 @@ def forecast(plan: Plan) -> dict[str, Any]:
         "cells": plan.cells,
         "device": spec.device,
         "dtype": spec.dtype,
-        "decoders": [lane.label for lane in plan.lanes],
+        "decoders": plan.labels,
         "questions": len(plan.questions),
         "max_new_tokens": spec.max_new_tokens,
         "read_rate_bytes_per_s": rate,
@@ -67,19 +69,13 @@ def _weight_bytes(plan: Plan, name: str, size: int) -> int:
     """Bytes of a checkpoint's weights in the run's number format: its files hold `dtype` of their own."""
     found = plan.checkpoints[name]
     stored = sum(file.stat().st_size for file in found.weight_files)
-    config = _config(found.folder)
-    own = DTYPES.get(str(config.get("dtype") or config.get("torch_dtype")), torch.float16).itemsize
-    return stored * size // own
+    stated = read_config(found).dtype
+    return stored * size // (stated or torch.float16).itemsize
 
 
 def _cache_bytes(plan: Plan, name: str, size: int) -> int:
     """Bytes of a full context of keys and values."""
-    config = _config(plan.checkpoints[name].folder)
-    heads = config.get("num_key_value_heads") or config["num_attention_heads"]
-    width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    return int(2 * config["num_hidden_layers"] * heads * width * config["max_position_embeddings"] * size)
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return config
+    config = read_config(plan.checkpoints[name]).get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * width * context_of(config, name) * size)

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from specbench_s2d.bench.drafts import draft_for, split_pair
 from specbench_s2d.bench.records import BASELINE
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.checkpoint import Checkpoint, find_checkpoint
-from specbench_s2d.models.exits import CONFIG_KEY
 from specbench_s2d.models.load import check_device, default_device, default_dtype
 from specbench_s2d.suites import Question, QuestionSet, load_questions
 
@@ -49,28 +49,38 @@ class Cell:
 class Plan:
     """Everything a run will do, in order: targets, then repeats, then questions, then decoders in a drawn order.
 
-    `checkpoints` and `weights` (their hashes) are keyed by what the person called each model.
+    `lanes`, `checkpoints` and `weights` (hashes) are keyed by what the person called each model. Every target has the
+    same decoders in the same order; their drafts may differ.
     """
 
     spec: RunSpec
-    lanes: tuple[Lane, ...]
+    lanes: dict[str, tuple[Lane, ...]]
     questions: QuestionSet
     checkpoints: dict[str, Checkpoint]
     weights: dict[str, str]
     settings: dict[str, Any]
 
     @property
+    def labels(self) -> list[str]:
+        """The decoders' labels, in order; the same for every target."""
+        return [lane.label for lane in self.lanes[self.spec.target[0]]]
+
+    @property
     def cells(self) -> int:
         turns = sum(len(question.turns) for question in self.questions)
-        return len(self.spec.target) * len(self.lanes) * turns * self.spec.repeats
+        return sum(map(len, self.lanes.values())) * turns * self.spec.repeats
+
+    def drafts(self, target: str) -> list[str]:
+        """What the person called the drafts of a target's lanes, each once."""
+        return list(dict.fromkeys(lane.draft for lane in self.lanes[target] if lane.draft))
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for two commands to be the same run."""
         return {
             "settings": self.settings,
             "targets": [self.checkpoints[target].name for target in self.spec.target],
-            "decoders": [lane.label for lane in self.lanes],
-            "drafts": [self._draft_name(lane) for lane in self.lanes],
+            "decoders": self.labels,
+            "drafts": self._draft_names(),
             "repeats": self.spec.repeats,
             "questions": self.questions.hashes,
             "weights": {found.name: self.weights[given] for given, found in self.checkpoints.items()},
@@ -84,7 +94,7 @@ class Plan:
         """
         for repeat in range(self.spec.repeats):
             for question in self.questions:
-                order = list(self.lanes)
+                order = list(self.lanes[target])
                 random.Random(f"{self.spec.seed}/{target}/{repeat}/{question.id}").shuffle(order)
                 if self.spec.replay_turns == "ar":
                     order.sort(key=lambda lane: lane.label != BASELINE)
@@ -109,6 +119,14 @@ class Plan:
         name = self.checkpoints[target].name
         return Cell(name, self._draft_name(lane), lane, question, turn, repeat, key, int(key[:8], 16))
 
+    def _draft_names(self) -> list[str | None] | dict[str, list[str | None]]:
+        """The draft of each lane; by target where targets have drafts of their own."""
+        names = {
+            self.checkpoints[t].name: [self._draft_name(lane) for lane in lanes] for t, lanes in self.lanes.items()
+        }
+        first, *others = names.values()
+        return first if all(other == first for other in others) else names
+
     def _draft_name(self, lane: Lane) -> str | None:
         return self.checkpoints[lane.draft].name if lane.draft else None
 
@@ -122,14 +140,17 @@ def make_plan(spec: RunSpec) -> Plan:
     if len(set(spec.target)) < len(spec.target):
         raise UserError(f"--target {' '.join(spec.target)}: a target is given twice; give each once.")
     checkpoints = {name: find_checkpoint(name) for name in spec.target}
+    for entry in spec.draft:
+        split_pair(entry, spec.target)
     decoders = parse_decoders(spec.decoder)
-    lanes = tuple(Lane(decoder, _draft_for(decoder, spec)) for decoder in decoders)
-    if spec.replay_turns == BASELINE and BASELINE not in [lane.label for lane in lanes]:
+    lanes = {t: tuple(Lane(decoder, draft_for(decoder, t, spec)) for decoder in decoders) for t in spec.target}
+    if spec.replay_turns == BASELINE and BASELINE not in [decoder.label for decoder in decoders]:
         raise UserError(
             "--replay-turns ar: the run has no decoder 'ar' whose turns could be replayed; add --decoder ar."
         )
     questions = load_questions(spec.questions or "embedded", spec.suite, spec.limit)
-    checkpoints |= {lane.draft: find_checkpoint(lane.draft) for lane in lanes if lane.draft}
+    drafts = [lane.draft for of_target in lanes.values() for lane in of_target if lane.draft]
+    checkpoints |= {name: find_checkpoint(name) for name in drafts}
     _refuse_namesakes(checkpoints)
     weights = {given: found.sha256() for given, found in checkpoints.items()}
     return Plan(spec, lanes, questions, checkpoints, weights, _settings(spec))
@@ -149,33 +170,6 @@ def _refuse_namesakes(checkpoints: dict[str, Checkpoint]) -> None:
 def _on_device(spec: RunSpec) -> RunSpec:
     place = check_device(spec.device or default_device())
     return spec.model_copy(update={"device": str(place), "dtype": spec.dtype or default_dtype(place.type)})
-
-
-def _draft_for(decoder: DecoderSpec, spec: RunSpec) -> str | None:
-    """The draft that a decoder names, else the run's first suitable one; None for a decoder that needs none.
-
-    A plain decoder takes a plain draft first, a nested one read at its full depth otherwise; one read at an exit takes
-    a nested draft first.
-    """
-    if decoder.kind.draft_kind == "none":
-        return None
-    if decoder.draft:
-        return decoder.draft
-    wanted = decoder.kind.draft_kind
-    nested_first = wanted == "nested" or getattr(decoder.options, "exit", None) is not None
-    ranked = sorted(spec.draft, key=lambda name: _is_nested(name) != nested_first)
-    if ranked and (wanted == "plain" or _is_nested(ranked[0])):
-        return ranked[0]
-    given = f"only {', '.join(spec.draft)}" if spec.draft else "none"
-    raise UserError(
-        f"decoder {decoder.label!r} needs a {wanted} draft, and the run has {given}; "
-        f"give --draft NAME or {decoder.name}:draft=NAME."
-    )
-
-
-def _is_nested(name: str) -> bool:
-    config = json.loads((find_checkpoint(name).folder / "config.json").read_text(encoding="utf-8"))
-    return bool(config.get(CONFIG_KEY))
 
 
 def _settings(spec: RunSpec) -> dict[str, Any]:

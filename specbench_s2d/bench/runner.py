@@ -120,7 +120,7 @@ class _Run:
         rounds = [r for r in self._plan.rounds(target) if self._left(target, *r)]
         if not rounds:
             return
-        self.say(f"{target}: loading and warming up")
+        self.say(f"{target}: loading and warming up; prompts by the template {self._prompts[target].template.name!r}")
         session = Session(self._plan, target, self._run_id, self._prompts[target])
         self.targets[session.target.name] = {
             "forward": session.target.identity.forward,

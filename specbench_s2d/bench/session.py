@@ -17,7 +17,7 @@ from specbench_s2d.decoding.types import Generation
 from specbench_s2d.measure.divergence import classify
 from specbench_s2d.measure.scoring import Scored, logit_noise, score
 from specbench_s2d.models import LanguageModel, load_model
-from specbench_s2d.models.chat import ChatTemplate
+from specbench_s2d.models.chat import ChatTemplate, default_template
 from specbench_s2d.models.load import check_pair, read_outline
 
 _WARM_UP_TOKENS = 16
@@ -32,13 +32,13 @@ def prompts_for(plan: Plan, target: str) -> Prompts:
     """
     spec = plan.spec
     outline = read_outline(target)
-    drafts = {name: read_outline(name) for name in {lane.draft for lane in plan.lanes} if name}
-    for lane in plan.lanes:
+    drafts = {name: read_outline(name) for name in plan.drafts(target)}
+    for lane in plan.lanes[target]:
         if lane.draft:
             check_pair(outline, drafts[lane.draft])
             lane.decoder.kind.check_draft(lane.decoder.options, drafts[lane.draft])
     shared = min([outline.context, *(draft.context for draft in drafts.values())])
-    template = ChatTemplate.choose(outline.tokenizer, spec.template)
+    template = ChatTemplate.choose(outline.tokenizer, spec.template, default_template(outline.name))
     return Prompts(template, shared, spec.max_new_tokens or 1, spec.long_prompts)
 
 
@@ -48,10 +48,10 @@ class Session:
     def __init__(self, plan: Plan, target: str, run_id: str, prompts: Prompts) -> None:
         self._spec, self._run_id, self.prompts = plan.spec, run_id, prompts
         self.target = self._load(target)
-        drafts = {name: self._load(name) for name in {lane.draft for lane in plan.lanes} if name}
+        drafts = {name: self._load(name) for name in plan.drafts(target)}
         self._decoders: dict[str, Decoder] = {
             lane.label: lane.decoder.build(self.target, drafts[lane.draft] if lane.draft else None)
-            for lane in plan.lanes
+            for lane in plan.lanes[target]
         }
         self._scored: dict[tuple[str, tuple[int, ...]], Scored] = {}
         first = self._first_prompt(plan)

@@ -54,7 +54,7 @@ class Live:
     def _table(self) -> Table:
         """Suite x decoder for the target at work: speed-up so far."""
         target = self._records[-1].target if self._records else self._plan.spec.target[0]
-        labels = [lane.label for lane in self._plan.lanes if lane.label != BASELINE]
+        labels = [label for label in self._plan.labels if label != BASELINE]
         table = Table(title=f"{target}, speed-up over {BASELINE} so far", title_justify="left", min_width=48)
         table.add_column("suite")
         for label in labels:
@@ -82,16 +82,17 @@ def _duration(seconds: float) -> str:
 def forecast_table(expected: dict[str, Any]) -> Table:
     """The dry run's figures as a table."""
     table = Table(title=f"{expected['cells']} cells on {expected['device']} in {expected['dtype']}")
-    for name in ("target", "decoders", "questions", "cells", "weights + cache GiB", "at least"):
-        table.add_column(name)
+    for name in ("target", "drafts", "template", "cells", "weights + cache GiB", "at least"):
+        table.add_column(name, overflow="fold")
     for row in expected["targets"]:
         table.add_row(
             row["target"],
-            ", ".join(expected["decoders"]),
-            str(expected["questions"]),
+            "\n".join(row["drafts"]) or "none",
+            row["template"],
             str(row["cells"]),
             f"{row['memory_bytes'] / 2**30:.2f}",
             _duration(row["expected_s"]),
         )
-    table.caption = expected["note"]
+    decoders = ", ".join(expected["decoders"])
+    table.caption = f"{expected['questions']} questions; decoders: {decoders}\n{expected['note']}"
     return table

@@ -52,10 +52,11 @@ def run(
     Exit code: 0 when every cell is ok, 1 when a cell failed or a lossless decoder mismatched, 2 for bad input,
     130 after Ctrl-C.
     """
+    from specbench_s2d.bench.drafts import narrowed
     from specbench_s2d.bench.plan import make_plan
 
     flags = {n: v for n, v in context.params.items() if n in RunSpec.model_fields and v not in (None, [], ())}
-    plan = make_plan(make_spec(spec, flags))
+    plan = make_plan(make_spec(spec, narrowed(spec, flags)))
     if dry_run:
         return _dry_run(plan, as_json)
     return _execute(plan, out or _new_folder(), retry_failed, as_json)

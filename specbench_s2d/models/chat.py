@@ -1,8 +1,8 @@
 """Chat templates: how a conversation becomes text, the same way for benchmarks and for training.
 
-A prompt is rendered by the tokenizer's own template where it has one, else by Vicuna's (Spec-Bench's
-targets carry none), else by what the person named. Training renders the same text in segments, so that
-the ids of an answer are exactly those that decoding would have to produce.
+A prompt is rendered by what the person named, else by the tokenizer's own template, else by Vicuna's for a Vicuna
+(Spec-Bench's targets carry none) and without any roles for other models, which are base models. Training renders the
+same text in segments, so that the ids of an answer are exactly those that decoding would have to produce.
 """
 
 from __future__ import annotations
@@ -62,6 +62,11 @@ TEMPLATES: dict[str, str] = {
 }
 
 
+def default_template(model: str) -> str:
+    """The template of a model whose tokenizer carries none: Vicuna's by the model's name, else `plain`."""
+    return "vicuna" if "vicuna" in model.lower() else "plain"
+
+
 @dataclass(frozen=True)
 class ChatTemplate:
     """A Jinja chat template bound to a tokenizer.
@@ -74,13 +79,15 @@ class ChatTemplate:
     tokenizer: PreTrainedTokenizerBase
 
     @classmethod
-    def choose(cls, tokenizer: PreTrainedTokenizerBase, name: str | None = None) -> ChatTemplate:
-        """Pick a template: `name` if given, else the tokenizer's own, else Vicuna's.
+    def choose(
+        cls, tokenizer: PreTrainedTokenizerBase, name: str | None = None, default: str = "vicuna"
+    ) -> ChatTemplate:
+        """Pick a template: `name` if given, else the tokenizer's own, else `default`.
 
         Raises `UserError` when `name` is neither a known template nor a readable Jinja file.
         """
         if name is None:
-            name = "tokenizer" if tokenizer.chat_template else "vicuna"
+            name = "tokenizer" if tokenizer.chat_template else default
         if name == "tokenizer":
             if not tokenizer.chat_template:
                 raise UserError(

@@ -62,7 +62,7 @@ def load_model(
     if chosen not in DTYPES:
         raise UserError(f"--dtype {chosen}: give one of {', '.join(DTYPES)}.")
     found = find_checkpoint(name, revision)
-    config, tokenizer = _read_config(found, trust_remote_code), _read_tokenizer(found, trust_remote_code)
+    config, tokenizer = read_config(found, trust_remote_code), _read_tokenizer(found, trust_remote_code)
     reason = why_not_lean(config) if lean else "as asked"
     identity = Identity(
         name=found.name,
@@ -108,7 +108,7 @@ class Outline:
 def read_outline(name: str) -> Outline:
     """The outline of a model; raises `ModelError` when its config or tokenizer cannot be read."""
     found = find_checkpoint(name)
-    config = _read_config(found, False)
+    config = read_config(found)
     text = config.get_text_config()
     return Outline(
         found.name,
@@ -121,7 +121,8 @@ def read_outline(name: str) -> Outline:
     )
 
 
-def _read_config(found: Checkpoint, trust: bool) -> Any:
+def read_config(found: Checkpoint, trust: bool = False) -> Any:
+    """transformers' config of a checkpoint; raises `ModelError` when it cannot be read."""
     from transformers import AutoConfig
 
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ def plan_of(spec: dict[str, Any], **changes: Any) -> Plan:
     return make_plan(RunSpec(**{**spec, **changes}))
 
 
+def drafts_of(plan: Plan) -> list[str | None]:
+    """The draft of each lane of the run's first target."""
+    return [lane.draft for lane in plan.lanes[plan.spec.target[0]]]
+
+
 def keys(plan: Plan) -> list[str]:
     found = []
     for target in plan.spec.target:
@@ -45,6 +51,16 @@ def test_every_cell_occurs_once_and_has_its_own_key(spec: dict[str, Any]) -> Non
     plan = plan_of(spec)
     # 3 lanes x 2 repeats x (3 qa questions of 1 turn + 3 mt_bench questions of 2 turns)
     assert plan.cells == 3 * 2 * (3 + 6) == len(set(keys(plan))) == len(keys(plan))
+
+
+def test_the_committed_baseline_is_still_the_same_run() -> None:
+    """Else nobody could go on with an older folder, nor pair its records with new ones."""
+    folder = Path(__file__).parents[2] / "results" / "baselines" / "demo"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    plan = make_plan(RunSpec(**manifest["spec"]))
+    assert json.loads(json.dumps(plan.identity())) == manifest["identity"]
+    records = (folder / "records.jsonl").read_text().splitlines()
+    assert set(keys(plan)) == {json.loads(line)["key"] for line in records}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +104,7 @@ def test_a_decoder_takes_its_own_draft_or_the_runs_first_plain_one(spec: dict[st
     plan = plan_of(
         spec, decoder=["sd", f"sd:draft={tiny_models / 'tiny-target'}"], target=[str(tiny_models / "tiny-other")]
     )
-    assert [lane.draft for lane in plan.lanes] == [str(tiny_models / "tiny-draft"), str(tiny_models / "tiny-target")]
+    assert drafts_of(plan) == [str(tiny_models / "tiny-draft"), str(tiny_models / "tiny-target")]
 
 
 def test_a_decoder_takes_the_runs_first_draft_of_its_kind(spec: dict[str, Any], tiny_models: Path) -> None:
@@ -96,13 +112,13 @@ def test_a_decoder_takes_the_runs_first_draft_of_its_kind(spec: dict[str, Any], 
     decoders = ["sd", "s2d", "s2d-tree", "s2d-auto", "sd:exit=2"]
     for drafts in ([plain, nested], [nested, plain]):
         plan = plan_of(spec, draft=drafts, decoder=decoders)
-        assert [lane.draft for lane in plan.lanes] == [plain, nested, nested, nested, nested]
+        assert drafts_of(plan) == [plain, nested, nested, nested, nested]
 
 
 def test_where_there_is_but_one_draft_plain_decoders_take_it_as_it_is(spec: dict[str, Any], tiny_models: Path) -> None:
     plain, nested = (str(tiny_models / name) for name in ("tiny-draft", "tiny-nested"))
-    assert [lane.draft for lane in plan_of(spec, draft=[nested], decoder=["sd", "s2d"]).lanes] == [nested, nested]
-    assert [lane.draft for lane in plan_of(spec, draft=[plain], decoder=["sd:exit=2"]).lanes] == [plain]
+    assert drafts_of(plan_of(spec, draft=[nested], decoder=["sd", "s2d"])) == [nested, nested]
+    assert drafts_of(plan_of(spec, draft=[plain], decoder=["sd:exit=2"])) == [plain]
 
 
 BAD = {

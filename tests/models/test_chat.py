@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from specbench_s2d.errors import UnknownNameError, UserError
-from specbench_s2d.models.chat import TEMPLATES, ChatTemplate, Message
+from specbench_s2d.models.chat import TEMPLATES, ChatTemplate, Message, default_template
 from tests.refusals import refused
 
 TWO_TURNS: list[Message] = [
@@ -52,6 +52,23 @@ def test_a_tokenizer_without_one_gets_vicunas(tokenizer: PreTrainedTokenizerFast
     assert ChatTemplate.choose(tokenizer).name == "vicuna"
     with refused(UserError, "--template tokenizer", "vicuna"):
         ChatTemplate.choose(tokenizer, "tokenizer")
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("lmsys/vicuna-7b-v1.5", "vicuna"),
+        ("Vicuna-33B-mine", "vicuna"),
+        ("facebook/opt-13b", "plain"),
+        ("meta-llama/Llama-2-13b-hf", "plain"),
+    ],
+)
+def test_without_a_template_a_vicuna_gets_vicunas_and_a_base_model_none(
+    tokenizer: PreTrainedTokenizerFast, own: PreTrainedTokenizerBase, model: str, expected: str
+) -> None:
+    assert ChatTemplate.choose(tokenizer, None, default_template(model)).name == expected
+    assert ChatTemplate.choose(tokenizer, "llama-2", default_template(model)).name == "llama-2"
+    assert ChatTemplate.choose(own, None, default_template(model)).name == "tokenizer"
 
 
 def test_a_named_template_goes_before_the_own(own: PreTrainedTokenizerBase) -> None:

@@ -1,0 +1,80 @@
+"""Which draft serves which target. An entry of `draft` is a name, or `TARGET=DRAFT` for one target of the run alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from specbench_s2d.config import RunSpec, make_spec
+from specbench_s2d.decoding.spec import DecoderSpec
+from specbench_s2d.errors import UserError, near_names
+from specbench_s2d.models.checkpoint import find_checkpoint
+from specbench_s2d.models.exits import CONFIG_KEY
+
+
+def drafts_of(target: str, spec: RunSpec) -> list[str]:
+    """The drafts that may serve a target, in order of preference: its own pairs, then the entries for all targets.
+
+    Raises `UserError` for a pair whose target the run does not have, and for one that names no draft.
+    """
+    pairs = [split_pair(entry, spec.target) for entry in spec.draft]
+    return [draft for owner, draft in pairs if owner == target] + [draft for owner, draft in pairs if owner is None]
+
+
+def split_pair(entry: str, targets: Sequence[str]) -> tuple[str | None, str]:
+    """An entry as (target, draft), or (None, draft) where it names no target.
+
+    It is a pair where what stands before an equals sign is one of `targets`; a folder's name may hold such a sign too.
+    Raises `UserError` for any other text with an equals sign, and for a pair that names no draft.
+    """
+    for place in (i for i, sign in enumerate(entry) if sign == "="):
+        if entry[:place] in targets:
+            if not entry[place + 1 :]:
+                raise UserError(f"--draft {entry}: no draft after the equals sign; write {entry}NAME.")
+            return entry[:place], entry[place + 1 :]
+    left, equals, _ = entry.partition("=")
+    if equals and not Path(entry).is_dir():
+        raise UserError(
+            f"--draft {entry}: {left!r} is no target of this run.{near_names(left, targets)} Its targets: "
+            f"{', '.join(targets)}; write TARGET=DRAFT with one of them as given, or a draft alone."
+        )
+    return None, entry
+
+
+def narrowed(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags, and where their targets replace a run file's, the file's drafts less the pairs of targets left out."""
+    if file is None or "target" not in flags or "draft" in flags:
+        return flags
+    of_file = make_spec(file, {})
+    left_out = tuple(f"{target}=" for target in of_file.target if target not in flags["target"])
+    return {**flags, "draft": [entry for entry in of_file.draft if not entry.startswith(left_out)]}
+
+
+def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec) -> str | None:
+    """The draft that a decoder names, else the target's first suitable one; None for a decoder that needs none.
+
+    A plain decoder takes a plain draft first, a nested one read at its full depth otherwise; one read at an exit takes
+    a nested draft first. Raises `UserError` where there is none.
+    """
+    if decoder.kind.draft_kind == "none":
+        return None
+    if decoder.draft:
+        return decoder.draft
+    wanted, drafts = decoder.kind.draft_kind, drafts_of(target, spec)
+    nested_first = wanted == "nested" or getattr(decoder.options, "exit", None) is not None
+    ranked = sorted(drafts, key=lambda name: _is_nested(name) != nested_first)
+    if ranked and (wanted == "plain" or _is_nested(ranked[0])):
+        return ranked[0]
+    given = f"only {', '.join(drafts)}" if drafts else "none"
+    of_which, pair = (f" for {target}", f"{target}=") if len(spec.target) > 1 else ("", "")
+    raise UserError(
+        f"decoder {decoder.label!r} needs a {wanted} draft, and the run has {given}{of_which}; "
+        f"give --draft {pair}NAME or {decoder.name}:draft=NAME."
+    )
+
+
+def _is_nested(name: str) -> bool:
+    config = json.loads((find_checkpoint(name).folder / "config.json").read_text(encoding="utf-8"))
+    return bool(config.get(CONFIG_KEY))

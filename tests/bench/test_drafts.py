@@ -1,0 +1,117 @@
+"""Which draft serves which target: names for all, `TARGET=DRAFT` for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specbench_s2d.bench.drafts import drafts_of, narrowed, split_pair
+from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.config import RunSpec
+from specbench_s2d.errors import UserError
+from tests.refusals import refused
+
+OPT, LLAMA = "facebook/opt-13b", "meta-llama/Llama-2-13b-hf"
+
+
+@pytest.fixture
+def families(tiny_models: Path, tiny_opt: Path) -> dict[str, Any]:
+    """Two targets that share no vocabulary, each with a draft of its own."""
+    llama, opt = str(tiny_models / "tiny-target"), str(tiny_opt / "tiny-opt")
+    return {
+        "target": [llama, opt],
+        "draft": [f"{llama}={tiny_models / 'tiny-draft'}", f"{opt}={tiny_opt / 'tiny-opt-draft'}"],
+        "decoder": ["ar", "sd"],
+        "suite": ["qa"],
+        "questions": "embedded",
+        "limit": 1,
+        "device": "cpu",
+    }
+
+
+def plan_of(spec: dict[str, Any], **changes: Any) -> Plan:
+    return make_plan(RunSpec(**{**spec, **changes}))
+
+
+def names(plan: Plan) -> dict[str, list[str | None]]:
+    return {Path(t).name: [lane.draft and Path(lane.draft).name for lane in lanes] for t, lanes in plan.lanes.items()}
+
+
+@pytest.mark.parametrize(
+    ("entry", "targets", "expected"),
+    [
+        (f"{OPT}=facebook/opt-125m", [OPT, LLAMA], (OPT, "facebook/opt-125m")),
+        ("facebook/opt-125m", [OPT], (None, "facebook/opt-125m")),
+        ("runs/a=b=draft", ["runs/a=b"], ("runs/a=b", "draft")),
+        ("t=lr=3e-5", ["t"], ("t", "lr=3e-5")),
+    ],
+    ids=["a pair", "for all", "a target with a sign in its name", "a draft with one"],
+)
+def test_an_entry_is_a_pair_where_a_target_stands_before_the_sign(
+    entry: str, targets: list[str], expected: tuple[str | None, str]
+) -> None:
+    assert split_pair(entry, targets) == expected
+
+
+def test_a_folder_whose_name_holds_the_sign_is_a_draft_for_all(tmp_path: Path) -> None:
+    (tmp_path / "lr=3e-5").mkdir()
+    assert split_pair(str(tmp_path / "lr=3e-5"), [OPT]) == (None, str(tmp_path / "lr=3e-5"))
+
+
+def test_a_targets_own_pair_goes_before_what_serves_all() -> None:
+    spec = RunSpec(target=[OPT, LLAMA], draft=["general", f"{OPT}=own"])
+    assert drafts_of(OPT, spec) == ["own", "general"]
+    assert drafts_of(LLAMA, spec) == ["general"]
+
+
+def test_each_target_gets_the_draft_of_its_pair(families: dict[str, Any]) -> None:
+    plan = plan_of(families)
+    assert names(plan) == {"tiny-target": [None, "tiny-draft"], "tiny-opt": [None, "tiny-opt-draft"]}
+    assert plan.labels == ["ar", "sd"]
+    assert plan.identity()["drafts"] == names(plan)
+    cells = [plan.cell(t, lane, plan.questions.questions[0], 0, 0) for t in plan.spec.target for lane in plan.lanes[t]]
+    assert [cell.draft for cell in cells] == [None, "tiny-draft", None, "tiny-opt-draft"]
+    assert len({cell.key for cell in cells}) == 4
+
+
+def test_a_decoders_own_draft_serves_every_target(families: dict[str, Any], tiny_models: Path) -> None:
+    own = tiny_models / "tiny-draft"
+    assert names(plan_of(families, decoder=[f"sd:draft={own}"])) == {"tiny-target": [own.name], "tiny-opt": [own.name]}
+
+
+def test_a_pair_that_says_what_a_name_says_is_the_same_run(families: dict[str, Any], tiny_models: Path) -> None:
+    target, draft = families["target"][0], str(tiny_models / "tiny-draft")
+    paired = plan_of(families, target=[target], draft=[f"{target}={draft}"])
+    plain = plan_of(families, target=[target], draft=[draft])
+    assert paired.identity() == plain.identity()
+    question = plain.questions.questions[0]
+    lanes = [(plan, lane) for plan in (paired, plain) for lane in plan.lanes[target]]
+    assert len({plan.cell(target, lane, question, 0, 0).key for plan, lane in lanes}) == 2
+
+
+def test_a_target_without_a_draft_is_named(families: dict[str, Any]) -> None:
+    opt = families["target"][1]
+    with refused(UserError, "decoder 'sd' needs a plain draft", f"none for {opt};", f"--draft {opt}=NAME"):
+        plan_of(families, draft=families["draft"][:1])
+
+
+@pytest.mark.parametrize("decoder", ["ar", "sd"])
+def test_a_pair_for_another_target_is_one_line_whoever_needs_it(families: dict[str, Any], decoder: str) -> None:
+    entry = f"{OPT}=facebook/opt-125m"
+    with refused(UserError, f"--draft {entry}: '{OPT}' is no target of this run", families["target"][1]):
+        plan_of(families, decoder=[decoder], draft=[*families["draft"], entry])
+    with refused(UserError, "Did you mean 'demo-s'?"):
+        split_pair("demos=demo-draft", ["demo-s", "facebook/opt-13b"])
+    with refused(UserError, f"--draft {OPT}=: no draft"):
+        split_pair(f"{OPT}=", [OPT])
+
+
+def test_a_run_files_pairs_go_with_its_targets(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(f'target = ["{OPT}", "{LLAMA}"]\ndraft = ["{OPT}=a", "{LLAMA}=b", "c"]\n')
+    assert narrowed(file, {"target": [LLAMA]}) == {"target": [LLAMA], "draft": [f"{LLAMA}=b", "c"]}
+    for flags in ({}, {"limit": 3}, {"target": [OPT], "draft": ["d"]}):
+        assert narrowed(file, flags) == flags
+    assert narrowed(None, {"target": [OPT]}) == {"target": [OPT]}

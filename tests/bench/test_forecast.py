@@ -1,0 +1,58 @@
+"""The dry run's figures: per target, with the drafts and the template that it would get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from specbench_s2d.bench import forecast as module
+from specbench_s2d.bench.forecast import forecast
+from specbench_s2d.bench.plan import make_plan
+from specbench_s2d.cli.live import forecast_table
+from specbench_s2d.config import RunSpec
+from specbench_s2d.errors import ModelError
+from tests.refusals import refused
+
+
+@pytest.fixture
+def spec(tiny_models: Path, tiny_opt: Path, monkeypatch: pytest.MonkeyPatch) -> RunSpec:
+    monkeypatch.setattr(module, "read_rate", lambda device: 1e9)
+    llama, opt = str(tiny_models / "tiny-target"), str(tiny_opt / "tiny-opt")
+    return RunSpec(
+        target=[llama, opt],
+        draft=[f"{llama}={tiny_models / 'tiny-draft'}", f"{opt}={tiny_opt / 'tiny-opt-draft'}"],
+        decoder=["ar,sd"],
+        suite=["qa"],
+        questions="embedded",
+        limit=2,
+        max_new_tokens=8,
+        device="cpu",
+    )
+
+
+def test_each_target_stands_with_its_draft_and_template(spec: RunSpec) -> None:
+    expected = forecast(make_plan(spec))
+    rows = {Path(row["target"]).name: row for row in expected["targets"]}
+    assert rows["tiny-target"]["drafts"] == ["tiny-draft"]
+    assert rows["tiny-opt"]["drafts"] == ["tiny-opt-draft"]
+    assert (rows["tiny-target"]["template"], rows["tiny-opt"]["template"]) == ("tokenizer", "plain")
+    assert expected["cells"] == sum(row["cells"] for row in rows.values()) == 8
+    console = Console(width=200, record=True)
+    console.print(forecast_table(expected))
+    text = console.export_text()
+    assert all(name in text for name in ("tiny-draft", "tiny-opt-draft", "plain", "decoders: ar, sd"))
+
+
+def test_memory_is_weights_of_target_and_draft_and_a_full_cache(spec: RunSpec, tiny_opt: Path) -> None:
+    row = forecast(make_plan(spec))["targets"][1]
+    weights = sum((tiny_opt / name / "model.safetensors").stat().st_size for name in ("tiny-opt", "tiny-opt-draft"))
+    cache = 2 * 3 * 32 * 512 * 4  # keys and values, 3 layers, width 32, 512 positions, float32
+    assert row["memory_bytes"] == weights + cache
+
+
+def test_a_pair_that_does_not_fit_is_said_before_anything_is_loaded(spec: RunSpec, tiny_models: Path) -> None:
+    wrong = [f"{target}={tiny_models / 'tiny-draft'}" for target in spec.target]
+    with refused(ModelError, "tiny-opt", "tiny-draft", "token ids must mean the same"):
+        forecast(make_plan(spec.model_copy(update={"draft": wrong})))
