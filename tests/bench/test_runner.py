@@ -317,3 +317,21 @@ def test_a_cached_model_is_as_good_as_a_fresh_one(spec: dict[str, Any], tmp_path
         add_special_tokens=False,
     )
     assert build_decoder("ar", fresh).generate(ids, max_new_tokens=12).ids == last.output_ids
+
+
+def test_targets_of_two_families_run_each_with_its_own_draft(
+    spec: dict[str, Any], tiny_models: Path, tiny_opt: Path, tmp_path: Path
+) -> None:
+    llama, opt = spec["target"][0], str(tiny_opt / "tiny-opt")
+    drafts = [f"{opt}={tiny_opt / 'tiny-opt-draft'}", f"{llama}={tiny_models / 'tiny-draft'}"]
+    plan = plan_of(spec, target=[llama, opt], draft=drafts, suite=["qa"], limit=1)
+    said: list[str] = []
+    outcome = execute(plan, tmp_path / "run", lambda event: said.append(event.text or ""))
+    assert (outcome.failed, outcome.mismatched, len(outcome.records)) == (0, 0, plan.cells)
+    drafted = {(r.target, r.draft) for r in outcome.records if r.label != "ar"}
+    assert drafted == {("tiny-target", "tiny-draft"), ("tiny-opt", "tiny-opt-draft")}
+    assert f"{opt}: loading and warming up; prompts by the template 'plain'" in said
+    manifest = read_manifest(tmp_path / "run")
+    assert manifest["targets"]["tiny-opt"]["template"] == "plain"
+    assert manifest["identity"]["drafts"]["tiny-opt"] == [None, "tiny-opt-draft"]
+    assert execute(plan, tmp_path / "run").records == outcome.records
