@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from specbench_s2d.bench.drafts import drafts_of, narrowed
 from specbench_s2d.config import find_run_file, make_spec
 from specbench_s2d.decoding.spec import parse_decoders
 from specbench_s2d.errors import UserError
@@ -14,7 +15,7 @@ from tests.refusals import refused
 
 
 def test_the_papers_and_the_demo_grid_are_there() -> None:
-    assert {"demo/s2d", "papers/s2d", "demo/mjsd"} <= run_files().keys()
+    assert {"demo/s2d", "papers/s2d", "demo/mjsd", "papers/mjsd"} <= run_files().keys()
 
 
 @pytest.mark.parametrize("given", ["demo/s2d", "demo/s2d.toml"])
@@ -69,6 +70,29 @@ def test_the_papers_grid_has_the_papers_settings() -> None:
     assert (spec.questions, spec.max_new_tokens, len(spec.target)) == ("spec-bench", 1024, 3)
     chains = [text for text in spec.decoder if text.startswith(("sd:", "s2d:"))]
     assert len(chains) == 7 and all("gamma=heuristic" in text for text in chains)
+
+
+def test_the_joint_papers_grid_has_its_pairs_its_settings_and_its_sweeps() -> None:
+    spec = make_spec(Path("papers/mjsd"), {}).resolved()
+    drafts = {target: drafts_of(target, spec) for target in spec.target}
+    assert drafts == {
+        "facebook/opt-13b": ["facebook/opt-125m"],
+        "meta-llama/Llama-2-13b-hf": ["JackFram/llama-68m"],
+        "meta-llama/Llama-3.1-8B": ["meta-llama/Llama-3.2-1B"],
+        "meta-llama/Llama-3.1-8B-Instruct": ["meta-llama/Llama-3.2-1B-Instruct"],
+    }
+    assert (spec.questions, spec.max_new_tokens, spec.long_prompts) == ("spec-bench", 128, "truncate")
+    options = [{"name": s.name, **s.options.model_dump()} for s in parse_decoders(spec.decoder)]
+    assert [o["tau"] for o in options if o["name"] == "mjsd" and o["candidates"] == 1] == [0.1, 0.3, 0.5, 0.7, 0.9]
+    assert [o["k"] for o in options if o["name"] == "mjgd"] == [1, 2, 3, 4]
+    assert {o["gamma"] for o in options if "gamma" in o} == {4}
+
+
+@pytest.mark.parametrize("target", make_spec(Path("papers/mjsd"), {}).target)
+def test_one_target_of_the_joint_papers_grid_at_a_time(target: str) -> None:
+    file = Path("papers/mjsd")
+    spec = make_spec(file, narrowed(file, {"target": [target]}))
+    assert len(spec.draft) == len(drafts_of(target, spec)) == 1
 
 
 @pytest.mark.parametrize("name", sorted(run_files()))
