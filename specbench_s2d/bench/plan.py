@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from specbench_s2d.bench.grading import Grader
 from specbench_s2d.bench.records import BASELINE
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
@@ -49,7 +50,8 @@ class Cell:
 class Plan:
     """Everything a run will do, in order: targets, then repeats, then questions, then decoders in a drawn order.
 
-    `checkpoints` and `weights` (their hashes) are keyed by what the person called each model.
+    `checkpoints` and `weights` (their hashes) are keyed by what the person called each model. `grader` knows how each
+    suite's answers are scored.
     """
 
     spec: RunSpec
@@ -58,6 +60,7 @@ class Plan:
     checkpoints: dict[str, Checkpoint]
     weights: dict[str, str]
     settings: dict[str, Any]
+    grader: Grader
 
     @property
     def cells(self) -> int:
@@ -132,7 +135,7 @@ def make_plan(spec: RunSpec) -> Plan:
     checkpoints |= {lane.draft: find_checkpoint(lane.draft) for lane in lanes if lane.draft}
     _refuse_namesakes(checkpoints)
     weights = {given: found.sha256() for given, found in checkpoints.items()}
-    return Plan(spec, lanes, questions, checkpoints, weights, _settings(spec))
+    return Plan(spec, lanes, questions, checkpoints, weights, _settings(spec), Grader(questions.by_suite))
 
 
 def _refuse_namesakes(checkpoints: dict[str, Checkpoint]) -> None:
