@@ -66,14 +66,15 @@ class Look:
 def decoder_looks(rows: pd.DataFrame, by_method: bool = False) -> dict[str, Look]:
     """One look per decoder, in the table's order.
 
-    A colour each; where there are more decoders than colours, or `by_method`, a colour per family and a line each
-    within it.
+    A colour each; where there are more decoders than colours, or lossy ones among them, a colour per family and a
+    line each within it. `by_method`: a colour per method, however few they are.
     """
     first = rows.drop_duplicates("label")
     lossy = [bool(value) for value in first["lossy"]]
     families = _methods(first) if by_method else family_titles(first)
     palette = family_colours(families)
-    grouped = by_method or (len(first) > len(COLOURS) and 1 < len(palette) <= len(COLOURS))
+    many = len(first) > len(COLOURS) or any(lossy)
+    grouped = by_method or (many and 1 < len(palette) <= len(COLOURS))
     markers, colours = cycle(MARKERS), cycle(COLOURS)
     looks = {}
     for place, (label, family) in enumerate(families.items()):
@@ -85,13 +86,15 @@ def decoder_looks(rows: pd.DataFrame, by_method: bool = False) -> dict[str, Look
 
 
 def family_titles(rows: pd.DataFrame) -> dict[str, str]:
-    """Each decoder's family: its name and its draft, whatever the options; only its method where those are more than
-    there are colours."""
-    fine = {
+    """Each decoder's family, whatever its options: its method, or, where one decoder was run with several drafts, its
+    name and its draft."""
+    drafts = rows.groupby("decoder")["draft"].nunique()
+    with_draft = {
         row["label"]: f"{row['decoder']} with {row['draft']}" if isinstance(row["draft"], str) else str(row["decoder"])
         for row in rows.to_dict("records")
     }
-    return fine if len(set(fine.values())) <= len(COLOURS) else _methods(rows)
+    told_apart = (drafts > 1).any() and len(set(with_draft.values())) <= len(COLOURS)
+    return with_draft if told_apart else _methods(rows)
 
 
 def _methods(rows: pd.DataFrame) -> dict[str, str]:
@@ -124,8 +127,9 @@ def panels(
 
 
 def legend_columns(titles: Sequence[str], width: float) -> int:
-    """How many legend entries fit beside each other: about 12 letters an inch, 6 for the marker."""
-    return max(1, min(len(titles), int(width * 12 // (max(map(len, titles)) + 6))))
+    """How many legend entries fit beside each other, rows being alike: about 12 letters an inch, 6 for the marker."""
+    most = max(1, min(len(titles), int(width * 12 // (max(map(len, titles)) + 6))))
+    return -(-len(titles) // -(-len(titles) // most))
 
 
 def handles(looks: dict[str, Look], lines: bool = False) -> list[Line2D]:
@@ -146,6 +150,14 @@ def legend_of(figure: Figure, shown: Sequence[Artist], length: float = 2) -> Non
     """The legend of these handles above the panels, as many beside each other as fit."""
     columns = legend_columns([str(handle.get_label()) for handle in shown], figure.get_figwidth())
     figure.legend(handles=shown, loc="outside upper left", ncols=columns, frameon=False, handlelength=length)
+
+
+def bar(axes: Axes, place: int, value: float, colour: str, lossy: bool) -> None:
+    """One horizontal bar; a lossy decoder's is hatched."""
+    if lossy:
+        axes.barh(place, value, height=0.72, facecolor="white", edgecolor=colour, hatch="////", linewidth=1)
+    else:
+        axes.barh(place, value, height=0.72, color=colour, alpha=0.85)
 
 
 def footnote(figure: Figure, text: str, rows: pd.DataFrame) -> None:

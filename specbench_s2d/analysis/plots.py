@@ -19,6 +19,7 @@ from specbench_s2d.analysis import plots_joint, plots_methods, plots_targets
 from specbench_s2d.analysis.drawing import GREY, STYLE, WIDTH, Look, decoder_looks, footnote, legend, panels
 from specbench_s2d.analysis.figure_tables import FigureTables
 from specbench_s2d.analysis.names import suite_title
+from specbench_s2d.analysis.plots_targets import MOST_SHAPES
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL
 from specbench_s2d.bench.records import BASELINE
 
@@ -112,13 +113,15 @@ def acceptance(positions: pd.DataFrame) -> Figure | None:
     if shown.empty:
         return None
     targets = list(dict.fromkeys(shown["target"]))
-    columns = min(3, len(targets))
-    figure, axes_of = panels(targets, [k.title for k in looks.values()], columns, width=WIDTH if columns > 1 else 4.4, height=2.4)
+    crowded = len(looks) > MOST_SHAPES
+    columns = 1 if crowded else min(3, len(targets))
+    width = WIDTH if crowded or columns > 1 else 4.4
+    figure, axes_of = panels(targets, [look.title for look in looks.values()], columns, width, height=2.4)
     for target, axes in zip(targets, axes_of, strict=True):
         for label, look in looks.items():
             _draw_positions(axes, shown[(shown["target"] == target) & (shown["label"] == label)], look)
         axes.set_title(target, loc="left")
-        axes.set(xlabel="Draft position", ylim=(0, 1.02))
+        axes.set(xlabel="Draft position" if axes in axes_of[-columns:] else None, ylim=(0, 1.02))
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         axes.set_xticks(range(1, int(shown["position"].max()) + 1))
     figure.supylabel("Acceptance rate", fontsize=9)
@@ -156,7 +159,7 @@ def _by_suite(shown: pd.DataFrame, column: str, axis: str, reference: str) -> Fi
     suites = [*seen, OVERALL] if len(seen) > 1 else seen
     crowded = len(looks) > 6
     width = min(WIDTH, 3.2 + 0.9 * len(suites))
-    figure, axes_of = panels(targets, [k.title for k in looks.values()], 1, width=width, height=2.3 if crowded else 1.8)
+    figure, axes_of = panels(targets, [look.title for look in looks.values()], 1, width, height=2.3 if crowded else 1.8)
     for target, axes in zip(targets, axes_of, strict=True):
         axes.axhline(1, color=GREY, linewidth=1, linestyle="--", zorder=1)
         axes.annotate(reference, (1, 1), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",

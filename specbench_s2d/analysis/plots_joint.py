@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -40,15 +41,25 @@ _INTERVALS = "Bars and bands: 95 % intervals over questions."
 
 @dataclass(frozen=True)
 class _Curve:
-    """One column of some rows: points against `value`, or, where the rows have none, a level per target."""
+    """One column of some rows: points against `value`, or, where the rows have none, a level per target.
+
+    A broad level is seen under another that it coincides with.
+    """
 
     look: Look
     rows: pd.DataFrame
     column: str
+    broad: bool = False
 
     @property
     def is_level(self) -> bool:
         return "value" not in self.rows
+
+    @property
+    def stroke(self) -> dict[str, Any]:
+        """Colour, width and kind of the line."""
+        width, alpha = (3, 0.4) if self.broad else (0.9 if self.is_level else 1.4, 1)
+        return {"color": self.look.colour, "linestyle": self.look.line, "linewidth": width, "alpha": alpha}
 
 
 def ppl_k(table: pd.DataFrame, sweep: pd.DataFrame) -> Figure | None:
@@ -128,9 +139,9 @@ def _chains(table: pd.DataFrame, equal_gamma: pd.DataFrame, rows: pd.DataFrame, 
     chains = equal_gamma[(equal_gamma["decoder"] == CHAIN) & equal_gamma["gamma"].isin(rows["gamma"])]
     plainest = [min(of_gamma, key=len) for _, of_gamma in chains.groupby("gamma")["label"]]
     curves = []
-    for label, line in zip(plainest or [CHAIN], ("-.", ":"), strict=False):
+    for label, line in zip(plainest or [CHAIN], LINES, strict=False):
         look = Look(label, METHOD_COLOURS[CHAIN], "", line, lossy=False)
-        curves.append(_Curve(look, _labelled(table, label), column))
+        curves.append(_Curve(look, _labelled(table, label), column, broad=True))
     return curves
 
 
@@ -166,8 +177,8 @@ def _draw_points(axes: Axes, rows: pd.DataFrame, curve: _Curve, nudge: float) ->
     low, high = f"{curve.column}_low", f"{curve.column}_high"
     if low in rows:
         axes.vlines(x, rows[low], rows[high], color=look.colour, linewidth=1.2, zorder=3)
-    axes.plot(x, rows[curve.column], color=look.colour, linestyle=look.line, linewidth=1.2, marker=look.marker,
-              markersize=5, markerfacecolor=look.face, zorder=4)  # fmt: skip
+    axes.plot(x, rows[curve.column], marker=look.marker, markersize=5, markerfacecolor=look.face, zorder=4,
+              **curve.stroke)  # fmt: skip
 
 
 def _draw_level(axes: Axes, rows: pd.DataFrame, curve: _Curve) -> None:
@@ -175,13 +186,12 @@ def _draw_level(axes: Axes, rows: pd.DataFrame, curve: _Curve) -> None:
     for row in rows[rows[curve.column].notna()].to_dict("records"):
         if low in row and pd.notna(row[low]) and row[low] < row[high]:
             axes.axhspan(row[low], row[high], color=curve.look.colour, alpha=0.1, linewidth=0, zorder=1)
-        axes.axhline(row[curve.column], color=curve.look.colour, linestyle=curve.look.line, linewidth=1, zorder=2)
+        axes.axhline(row[curve.column], **curve.stroke, zorder=1.5 if curve.broad else 2)
 
 
 def _handle(curve: _Curve) -> Line2D:
     look = curve.look
-    return Line2D([], [], color=look.colour, linestyle=look.line, marker=look.marker, markerfacecolor=look.face,
-                  linewidth=1 if curve.is_level else 1.2, label=look.title)  # fmt: skip
+    return Line2D([], [], **curve.stroke, marker=look.marker, markerfacecolor=look.face, label=look.title)
 
 
 def _noted(figure: Figure | None, text: str, rows: pd.DataFrame) -> Figure | None:
@@ -193,8 +203,8 @@ def _noted(figure: Figure | None, text: str, rows: pd.DataFrame) -> Figure | Non
 def _settings(rows: pd.DataFrame) -> str:
     """Draft length and beam width of each variant, where it has them."""
     parts = []
-    for variant, row in ((row["variant"], row) for row in rows.drop_duplicates("variant").to_dict("records")):
-        known = [f"{name} {row[column]:g}" for column, name in (("gamma", f"{option_symbol('gamma')} ="), ("beams", "beam width"))
-                 if pd.notna(row[column])]  # fmt: skip
-        parts.append(f"{variant}: {', '.join(known)}" if known else "")
-    return "; ".join(filter(None, parts)) + "."
+    names = {"gamma": f"{option_symbol('gamma')} =", "beams": "beam width"}
+    for row in rows.drop_duplicates("variant").to_dict("records"):
+        known = [f"{name} {row[column]:g}" for column, name in names.items() if pd.notna(row[column])]
+        parts += [f"{row['variant']}: {', '.join(known)}"] if known else []
+    return "; ".join(parts) + "." if parts else ""

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,6 +17,7 @@ from specbench_s2d.analysis.drawing import (
     GREY,
     WIDTH,
     Look,
+    bar,
     decoder_looks,
     footnote,
     handles,
@@ -53,7 +55,9 @@ def mat_gamma(equal_gamma: pd.DataFrame) -> Figure | None:
         axes.margins(x=0.06)
     for tick in panel_of[next(iter(panel_of))].get_yticklabels():
         tick.set_fontweight("bold" if tick.get_text() not in {k.title for k in looks.values()} else "normal")
-    text = "Mean accepted tokens: emitted per step, the target's own included, all suites together; bars: 95 % intervals."
+    text = (
+        "Mean accepted tokens: emitted per step, the target's own included, all suites together; bars: 95 % intervals."
+    )
     footnote(figure, f"{text}\n{option_symbol('gamma')}: tokens drafted per step. Dashed: {BASELINE} = 1.", rows)
     return figure
 
@@ -75,16 +79,9 @@ def energy(table: pd.DataFrame) -> Figure | None:
             if row["label"] == BASELINE:
                 axes.axvline(row["energy_j_per_token"], color=GREY, linewidth=1, linestyle="--")
         axes.set_xlabel("Energy (J/token)")
+        axes.grid(False, axis="y")
     footnote(figure, f"Joules per new token, all suites together. Dashed: {BASELINE}. Hatched: lossy.", rows)
     return figure
-
-
-def bar(axes: Axes, place: int, value: float, colour: str, lossy: bool) -> None:
-    """One horizontal bar; a lossy decoder's is hatched."""
-    if lossy:
-        axes.barh(place, value, height=0.72, facecolor="white", edgecolor=colour, hatch="////", linewidth=1)
-    else:
-        axes.barh(place, value, height=0.72, color=colour, alpha=0.85)
 
 
 def _single_targets(table: pd.DataFrame) -> pd.DataFrame:
@@ -106,9 +103,8 @@ def _lines(rows: pd.DataFrame, names: Sequence[str]) -> tuple[Figure, dict[str, 
 
 
 def _draw_across(axes: Axes, row: dict[Hashable, Any], column: str, place: int, look: Look) -> None:
-    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
-    if pd.notna(low):
-        axes.hlines(place, low, high, color=look.colour, linewidth=1.6, zorder=2)
+    if pd.notna(row[f"{column}_low"]):
+        axes.hlines(place, row[f"{column}_low"], row[f"{column}_high"], color=look.colour, linewidth=1.6, zorder=2)
     axes.plot(row[column], place, color=look.colour, marker=look.marker, markersize=5.5, markerfacecolor=look.face,
               zorder=3)  # fmt: skip
 
@@ -135,19 +131,24 @@ def speed_ppl(table: pd.DataFrame, sweeps: Mapping[str, pd.DataFrame]) -> Figure
         for option, part in swept.items():
             for variant, line in _single_targets(part[part["target"] == target]).groupby("variant", sort=False):
                 _join(axes, line, looks[str(variant)], option_symbol(option))
+        axes.margins(x=0.08)
         _frame_plane(axes, of_target)
         axes.set_title(target, loc="left")
     made[-1].set_xlabel(f"Speed-up (× {BASELINE})")
     figure.supylabel("Perplexity", fontsize=9)
     legend_of(figure, handles(looks))
-    note = "Decode tokens/s and perplexity of the output under the target, all suites together; crosses: 95 % intervals."
-    footnote(figure, f"{note}\nDashed: {BASELINE}'s perplexity and speed. Thin lines join one decoder's settings.", rows)
+    note = (
+        "Decode tokens/s and perplexity of the output under the target, all suites together; crosses: 95 % intervals."
+    )
+    footnote(
+        figure, f"{note}\nDashed: {BASELINE}'s perplexity and speed. Thin lines join one decoder's settings.", rows
+    )
     return figure
 
 
 def _draw_cross(axes: Axes, row: dict[Hashable, Any], look: Look) -> None:
     x, y = row["speedup"], row["perplexity"]
-    faint: dict[str, Any] = {"color": look.colour, "linewidth": 0.9, "alpha": 0.45, "zorder": 2}
+    faint: dict[str, Any] = {"color": look.colour, "linewidth": 0.9, "alpha": 0.55, "zorder": 2}
     if pd.notna(row.get("speedup_low")):
         axes.hlines(y, row["speedup_low"], row["speedup_high"], **faint)
     if pd.notna(row.get("perplexity_low")):
@@ -156,11 +157,18 @@ def _draw_cross(axes: Axes, row: dict[Hashable, Any], look: Look) -> None:
 
 
 def _join(axes: Axes, line: pd.DataFrame, look: Look, symbol: str) -> None:
-    """A thin line through one decoder's settings in the order of the option, the first and the last by name."""
+    """A thin line through one decoder's settings in the order of the option, the first and the last by name, on the
+    outer side of the line."""
     axes.plot(line["speedup"], line["perplexity"], color=look.colour, linewidth=0.9, zorder=3)
-    for row in (line.iloc[0], line.iloc[-1]):
-        axes.annotate(f"{symbol}={row['value']:g}", (row["speedup"], row["perplexity"]), xytext=(4, 4),
-                      textcoords="offset points", fontsize=7.5, color=look.colour, zorder=5)  # fmt: skip
+    first, last = line.iloc[0], line.iloc[-1]
+    for end, other in ((first, last), (last, first)):
+        right, above = (end[column] >= other[column] for column in ("speedup", "perplexity"))
+        axes.annotate(
+            f"{symbol} = {end['value']:g}", (end["speedup"], end["perplexity"]),
+            xytext=(5 if right else -5, 4 if above else -4), textcoords="offset points",
+            ha="left" if right else "right", va="bottom" if above else "top", fontsize=8, color=look.colour,
+            path_effects=[patheffects.withStroke(linewidth=2, foreground="white")], zorder=5,
+        )  # fmt: skip
 
 
 def _frame_plane(axes: Axes, rows: pd.DataFrame) -> None:

@@ -6,7 +6,7 @@ As in `grid`, figures are drawn from a seeded generator around what such a run m
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
