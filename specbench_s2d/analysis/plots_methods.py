@@ -111,13 +111,13 @@ def _draw_across(axes: Axes, row: dict[Hashable, Any], column: str, place: int, 
 
 def speed_ppl(table: pd.DataFrame, sweeps: Mapping[str, pd.DataFrame]) -> Figure | None:
     """The speed-perplexity plane, a panel per target: a point per decoder with both 95 % intervals, and AR's perplexity
-    as the line that lossless ones lie on. None where no decoder has both figures.
+    as the line that lossless ones lie on. None where no lossy decoder has both figures: the plane would be that line.
 
     `sweeps`: by option, tables of `sweeps.sweep`; their decoders are joined in the order of the option.
     """
     rows = _single_targets(table)
     rows = rows[rows["speedup"].notna() & rows["perplexity"].notna()]
-    if rows[rows["label"] != BASELINE].empty:
+    if not rows["lossy"].any():
         return None
     swept = {option: rows_of[rows_of["label"].isin(rows["label"])] for option, rows_of in sweeps.items()}
     names = {row["label"]: row["variant"] for part in swept.values() for row in part.to_dict("records")}
