@@ -86,14 +86,14 @@ def decoder_looks(rows: pd.DataFrame, by_method: bool = False) -> dict[str, Look
 
 
 def family_titles(rows: pd.DataFrame) -> dict[str, str]:
-    """Each decoder's family, whatever its options: its method, or, where one decoder was run with several drafts, its
-    name and its draft."""
+    """Each decoder's family, whatever its options: its method, or, where one decoder was run with several drafts and
+    none is lossy, its name and its draft."""
     drafts = rows.groupby("decoder")["draft"].nunique()
     with_draft = {
         row["label"]: f"{row['decoder']} with {row['draft']}" if isinstance(row["draft"], str) else str(row["decoder"])
         for row in rows.to_dict("records")
     }
-    told_apart = (drafts > 1).any() and len(set(with_draft.values())) <= len(COLOURS)
+    told_apart = (drafts > 1).any() and not rows["lossy"].any() and len(set(with_draft.values())) <= len(COLOURS)
     return with_draft if told_apart else _methods(rows)
 
 

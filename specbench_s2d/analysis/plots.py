@@ -88,12 +88,14 @@ def speedup(table: pd.DataFrame) -> Figure | None:
 
 
 def mean_accepted_tokens(table: pd.DataFrame) -> Figure | None:
-    """Mean accepted tokens by suite, a panel per target; None where no decoder but AR finished."""
+    """Mean accepted tokens by suite, a panel per target, with 95 % intervals; None where no decoder but AR finished."""
     shown = _single_targets(table)
     shown = shown[shown["mat"].notna()]
     figure = _by_suite(shown, "mat", "Tokens per step", f"{BASELINE} = 1")
     if figure:
-        footnote(figure, "Mean accepted tokens: emitted per step, the target's own included.", shown)
+        footnote(
+            figure, "Mean accepted tokens: emitted per step, the target's own included; bars: 95 % intervals.", shown
+        )
     return figure
 
 

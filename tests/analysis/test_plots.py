@@ -130,10 +130,12 @@ def test_lossy_decoders_bring_colours_by_method_however_few() -> None:
 
 
 def test_families_name_the_draft_only_where_one_decoder_has_several() -> None:
-    rows = pd.DataFrame({"label": ["sd", "s2d-tree", "a+b"], "decoder": ["sd", "s2d-tree", "a+b"], "draft": "x"})
+    labels = ["sd", "s2d-tree", "a+b"]
+    rows = pd.DataFrame({"label": labels, "decoder": labels, "draft": "x", "lossy": False})
     assert list(drawing.family_titles(rows).values()) == ["sd", "s2d", "other pairs"]
-    other = pd.DataFrame({"label": ["sd:draft=y"], "decoder": ["sd"], "draft": ["y"]})
-    assert drawing.family_titles(pd.concat([rows, other]))["sd:draft=y"] == "sd with y"
+    both = pd.concat([rows, rows.iloc[:1].assign(label="sd:draft=y", draft="y")])
+    assert drawing.family_titles(both)["sd:draft=y"] == "sd with y"
+    assert drawing.family_titles(both.assign(lossy=True))["sd:draft=y"] == "sd"
 
 
 def test_legend_rows_are_alike() -> None:
