@@ -65,7 +65,10 @@ def test_perplexity_by_k_beside_ar_with_intervals_and_the_beam_width() -> None:
 
 
 def test_rouge_by_k_has_three_curves_of_summaries_beside_ar_s() -> None:
-    figure = drawn(plots_joint.rouge_k(TABLE, TABLES.by_k))
+    elsewhere = {
+        column: TABLES.by_k[column].where(TABLES.by_k["suite"] == "summarization", 0.9) for column in plots_joint.ROUGE
+    }
+    figure = drawn(plots_joint.rouge_k(TABLE, TABLES.by_k.assign(**elsewhere)))
     rows = of(TABLES.by_k, "demo-s", "summarization")
     alone = of(TABLE[TABLE["label"] == "ar"], "demo-s", "summarization")
     for column, marker in zip(plots_joint.ROUGE, "os^", strict=True):

@@ -70,6 +70,8 @@ def test_several_variants_stand_side_by_side() -> None:
 def test_an_option_that_is_no_number_is_no_value() -> None:
     run = [drafted("sd", [5], gamma=5), drafted("sd:gamma=heuristic", [5], gamma="heuristic")]
     assert swept(run, "gamma").empty
+    run = [drafted(f"x:deep={deep}", [5], deep=deep) for deep in (True, False)]
+    assert swept(run, "deep").empty
 
 
 def test_equal_gamma_groups_the_decoders_that_share_a_constant_length() -> None:
