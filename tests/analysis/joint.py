@@ -80,7 +80,8 @@ def _round(rng: random.Random, target: str, suite: str, question: int) -> list[R
 
 
 def _cell(rng: random.Random, lane: Lane, question: int, ease: float, nll: float, where: dict[str, Any]) -> Record:
-    steps, left = [], 47
+    steps: list[tuple[int, int, int]] = []
+    left = 47
     while left:
         length = lane.lengths[len(steps) % len(lane.lengths)] if lane.lengths else lane.options["gamma"]
         accepted = next((i for i in range(length) if rng.random() > ease), length)
@@ -103,6 +104,7 @@ def _rouge(rng: random.Random, factor: float) -> dict[str, float | None]:
 
 def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     """The table with an interval of 5 % on either side of every figure that pictures draw with one."""
-    columns = ["mat", "perplexity", *(c for c in table.columns if c.startswith(tidy.QUALITY) and c[-4:] != "_low")]
+    quality = [c for c in table.columns if c.startswith(tidy.QUALITY) and not c.endswith(("_low", "_high"))]
+    columns = ["mat", "perplexity", *quality]
     ends = {f"{c}{end}": table[c] * by for c in columns for end, by in (("_low", 0.95), ("_high", 1.05))}
     return table.assign(**ends)
