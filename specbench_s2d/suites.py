@@ -67,7 +67,7 @@ class Question:
         else:
             item = given[turn] if turn < len(given) else ()
             alternatives = (item,) if isinstance(item, str) else item
-        return tuple(answer for answer in alternatives if answer)
+        return tuple(answer for answer in alternatives if answer.strip())
 
 
 class Quality(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 LOSSY_MARK = "†"
 LOSSY_NOTE = f"{LOSSY_MARK} lossy: may change the output; read beside perplexity and quality."
+PAIRS = "other pairs"
 
 # suite: (full name, short name for narrow columns)
 _SUITES = {
@@ -15,6 +16,7 @@ _SUITES = {
     "rag": ("RAG", "RAG"),
     "overall": ("Overall", "All"),
 }
+_SYMBOLS = {"tau": "τ", "gamma": "γ"}
 
 
 def suite_title(suite: str, short: bool = False) -> str:
@@ -25,3 +27,20 @@ def suite_title(suite: str, short: bool = False) -> str:
 def decoder_title(label: str, lossy: bool) -> str:
     """The label, with the mark of a lossy decoder."""
     return f"{label} {LOSSY_MARK}" if lossy else label
+
+
+def option_symbol(option: str) -> str:
+    """An option as the papers write it."""
+    return _SYMBOLS.get(option, option)
+
+
+def method_family(decoder: str) -> str:
+    """The method that a decoder belongs to: `s2d` for s2d-tree too; `PAIRS` for a drafter+verifier without a name."""
+    return PAIRS if "+" in decoder else decoder.partition("-")[0]
+
+
+def without_option(label: str, option: str) -> str:
+    """The label less one option: what the decoders of a sweep over that option have in common."""
+    name, _, options = label.partition(":")
+    rest = ",".join(part for part in options.split(",") if part and not part.startswith(f"{option}="))
+    return f"{name}:{rest}" if rest else name

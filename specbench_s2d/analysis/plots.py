@@ -1,7 +1,7 @@
 """Pictures of the tidy tables, as PNG and SVG. Nothing is computed here: every point drawn stands in a table.
 
-The same table gives the same SVG, byte for byte, with the same matplotlib. Pictures of several targets at once are in
-`plots_targets`.
+The same table gives the same SVG, byte for byte, with the same matplotlib. Other pictures are in
+`plots_targets` (several targets at once), `plots_joint` and `plots_methods`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from specbench_s2d.analysis import plots_targets
+from specbench_s2d.analysis import plots_joint, plots_methods, plots_targets
 from specbench_s2d.analysis.drawing import GREY, STYLE, WIDTH, Look, decoder_looks, footnote, legend, panels
+from specbench_s2d.analysis.figure_tables import FigureTables
 from specbench_s2d.analysis.names import suite_title
+from specbench_s2d.analysis.plots_targets import MOST_SHAPES
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL
 from specbench_s2d.bench.records import BASELINE
 
@@ -25,28 +27,38 @@ FORMATS = ("png", "svg")
 FEWEST_REACHED = 20  # proposals that a drawn acceptance rate stands on
 
 
-def draw_all(
-    table: pd.DataFrame, positions: pd.DataFrame, exits: pd.DataFrame, ablation: pd.DataFrame, folder: Path
-) -> list[Path]:
+def draw_all(tables: FigureTables, folder: Path) -> list[Path]:
     """Write every picture that has anything to show into `folder`; returns the paths.
 
-    `speedup`, `mat`, `acceptance`; `radar`, `mean_speedup`, `exit_depths`, `thresholds`.
+    `speedup`, `mat`, `acceptance`; of several targets `radar`, `mean_speedup`, `exit_depths`, `thresholds`
+    (`plots_targets`); of joint decoding `ppl_k`, `rouge_k`, `ppl_tau`, `speed_tau`, `mat_tau` (`plots_joint`); of all
+    methods `mat_gamma`, `speed_ppl`, `energy` (`plots_methods`).
     """
     written: list[Path] = []
     folder.mkdir(parents=True, exist_ok=True)
     with _style():
-        pictures = {
-            "speedup": speedup(table),
-            "mat": mean_accepted_tokens(table),
-            "acceptance": acceptance(positions),
-            "radar": plots_targets.radar(table),
-            "mean_speedup": plots_targets.mean_speedup(table),
-            "exit_depths": plots_targets.exit_depths(exits),
-            "thresholds": plots_targets.thresholds(ablation),
-        }
-        for name, figure in pictures.items():
+        for name, figure in _pictures(tables):
             written += _save(figure, folder / name) if figure else []
     return written
+
+
+def _pictures(tables: FigureTables) -> Iterator[tuple[str, Figure | None]]:
+    table, k, tau, gamma = tables.summary, tables.by_k, tables.by_tau, tables.equal_gamma
+    yield "speedup", speedup(table)
+    yield "mat", mean_accepted_tokens(table)
+    yield "acceptance", acceptance(tables.positions)
+    yield "radar", plots_targets.radar(table)
+    yield "mean_speedup", plots_targets.mean_speedup(table)
+    yield "exit_depths", plots_targets.exit_depths(tables.exits)
+    yield "thresholds", plots_targets.thresholds(tables.thresholds)
+    yield "ppl_k", plots_joint.ppl_k(table, k)
+    yield "rouge_k", plots_joint.rouge_k(table, k)
+    yield "ppl_tau", plots_joint.ppl_tau(table, tau, gamma)
+    yield "speed_tau", plots_joint.speed_tau(table, tau, gamma)
+    yield "mat_tau", plots_joint.mat_tau(table, tau, gamma)
+    yield "mat_gamma", plots_methods.mat_gamma(gamma)
+    yield "speed_ppl", plots_methods.speed_ppl(table, {"k": k, "tau": tau})
+    yield "energy", plots_methods.energy(table)
 
 
 @contextmanager
@@ -76,12 +88,14 @@ def speedup(table: pd.DataFrame) -> Figure | None:
 
 
 def mean_accepted_tokens(table: pd.DataFrame) -> Figure | None:
-    """Mean accepted tokens by suite, a panel per target; None where no decoder but AR finished."""
+    """Mean accepted tokens by suite, a panel per target, with 95 % intervals; None where no decoder but AR finished."""
     shown = _single_targets(table)
     shown = shown[shown["mat"].notna()]
     figure = _by_suite(shown, "mat", "Tokens per step", f"{BASELINE} = 1")
     if figure:
-        footnote(figure, "Mean accepted tokens: emitted per step, the target's own included.", shown)
+        footnote(
+            figure, "Mean accepted tokens: emitted per step, the target's own included; bars: 95 % intervals.", shown
+        )
     return figure
 
 
@@ -101,13 +115,15 @@ def acceptance(positions: pd.DataFrame) -> Figure | None:
     if shown.empty:
         return None
     targets = list(dict.fromkeys(shown["target"]))
-    columns = min(3, len(targets))
-    figure, axes_of = panels(targets, looks, columns, width=WIDTH if columns > 1 else 4.4, height=2.4)
+    crowded = len(looks) > MOST_SHAPES
+    columns = 1 if crowded else min(3, len(targets))
+    width = WIDTH if crowded or columns > 1 else 4.4
+    figure, axes_of = panels(targets, [look.title for look in looks.values()], columns, width, height=2.4)
     for target, axes in zip(targets, axes_of, strict=True):
         for label, look in looks.items():
             _draw_positions(axes, shown[(shown["target"] == target) & (shown["label"] == label)], look)
         axes.set_title(target, loc="left")
-        axes.set(xlabel="Draft position", ylim=(0, 1.02))
+        axes.set(xlabel="Draft position" if axes in axes_of[-columns:] else None, ylim=(0, 1.02))
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         axes.set_xticks(range(1, int(shown["position"].max()) + 1))
     figure.supylabel("Acceptance rate", fontsize=9)
@@ -145,7 +161,7 @@ def _by_suite(shown: pd.DataFrame, column: str, axis: str, reference: str) -> Fi
     suites = [*seen, OVERALL] if len(seen) > 1 else seen
     crowded = len(looks) > 6
     width = min(WIDTH, 3.2 + 0.9 * len(suites))
-    figure, axes_of = panels(targets, looks, 1, width=width, height=2.3 if crowded else 1.8)
+    figure, axes_of = panels(targets, [look.title for look in looks.values()], 1, width, height=2.3 if crowded else 1.8)
     for target, axes in zip(targets, axes_of, strict=True):
         axes.axhline(1, color=GREY, linewidth=1, linestyle="--", zorder=1)
         axes.annotate(reference, (1, 1), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",

@@ -23,6 +23,7 @@ from specbench_s2d.analysis.drawing import (
     MARKERS,
     WIDTH,
     Look,
+    bar,
     decoder_looks,
     family_colours,
     family_titles,
@@ -31,23 +32,31 @@ from specbench_s2d.analysis.drawing import (
     legend,
     legend_columns,
 )  # fmt: skip
-from specbench_s2d.analysis.names import LOSSY_MARK, suite_title
+from specbench_s2d.analysis.names import decoder_title, suite_title
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL
 from specbench_s2d.bench.records import BASELINE
 
 Shade = tuple[float, float, float, float]
 _LEAST_SUITES = 3  # two points make no shape
+MOST_SHAPES = 12  # more lines than these cannot be told apart in a small panel
 _SHOWN_SHARE = 0.1  # below this a segment is too narrow for its figure
 
 
 def radar(table: pd.DataFrame) -> Figure | None:
-    """Speed-up by suite as a shape, a panel per target, a line per decoder; None below three suites."""
+    """Speed-up by suite as a shape, a panel per target, a line per decoder; None below three suites.
+
+    Of more decoders than can be told apart, those with options of their own are left out.
+    """
     shown = table[(table["label"] != BASELINE) & (table["target"] != MEAN_TARGET) & (table["suite"] != OVERALL)]
     shown = shown[shown["speedup"].notna()]
     suites, targets = (list(dict.fromkeys(shown[column])) for column in ("suite", "target"))
     if len(suites) < _LEAST_SUITES:
         return None
     looks = decoder_looks(shown)
+    crowded = len(looks) > MOST_SHAPES
+    if crowded:
+        shown = shown[shown["label"] == shown["decoder"]]
+        looks = {label: look for label, look in looks.items() if label in set(shown["label"])}
     figure, grid = _round_panels(len(targets), looks)
     for target, axes in zip(targets, grid, strict=True):
         _draw_radar(axes, shown[shown["target"] == target], suites, looks)
@@ -56,7 +65,7 @@ def radar(table: pd.DataFrame) -> Figure | None:
         f"Speed-up in decode tokens/s; dark circle: {BASELINE} = 1. Each panel has a scale of its own, not from zero.\n"
         "Intervals: see the chart of speed-ups by suite."
     )
-    footnote(figure, note, shown)
+    footnote(figure, note + (" Decoders with options are left out: see there." if crowded else ""), shown)
     return figure
 
 
@@ -97,16 +106,17 @@ def _draw_radar(axes: PolarAxes, rows: pd.DataFrame, suites: Sequence[str], look
         across = math.sin(angle)
         name.set_horizontalalignment("center" if abs(across) < 0.1 else "left" if across > 0 else "right")
     axes.tick_params(axis="x", pad=2)
-    axes.tick_params(axis="y", labelsize=7, labelcolor=GREY)
+    axes.tick_params(axis="y", labelsize=7.5, labelcolor=GREY)
     axes.spines["polar"].set_color("#BBBBBB")
     axes.grid(True, axis="both")
 
 
 def mean_speedup(table: pd.DataFrame) -> Figure | None:
-    """The mean over targets of each lossless decoder's speed-up, highest on top, with 95 % intervals; a colour per
-    family. None where a run has one target."""
+    """The mean over targets of each decoder's speed-up with 95 % intervals, a colour per family: the lossless ones,
+    highest on top, and below a line the lossy ones, hatched. None where a run has one target."""
     rows = table[(table["target"] == MEAN_TARGET) & (table["suite"] == OVERALL) & table["speedup"].notna()]
-    shown = rows[~rows["lossy"] & (rows["label"] != BASELINE)].sort_values("speedup", kind="stable")
+    shown = rows[rows["label"] != BASELINE].sort_values("speedup", kind="stable")
+    shown = shown.sort_values("lossy", ascending=False, kind="stable")
     if shown.empty:
         return None
     families = family_titles(rows[rows["label"].isin(shown["label"])])
@@ -115,24 +125,33 @@ def mean_speedup(table: pd.DataFrame) -> Figure | None:
     figure = Figure(figsize=(WIDTH, 0.24 * len(shown) + 0.2 * -(-len(colours) // columns) + 0.9), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(shown.to_dict("records")):
-        axes.barh(place, row["speedup"], height=0.72, color=colours[families[row["label"]]], alpha=0.85)
+        bar(axes, place, row["speedup"], colours[families[row["label"]]], row["lossy"])
         axes.hlines(place, row["speedup_low"], row["speedup_high"], color="black", linewidth=1.2)
         axes.annotate(_with_interval(row), (1, place), xycoords=("axes fraction", "data"), xytext=(4, 0),
                       textcoords="offset points", va="center", fontsize=8)  # fmt: skip
+    _frame_bars(axes, shown)
+    patches = [Patch(color=colour, alpha=0.85, label=family) for family, colour in colours.items()]
+    figure.legend(handles=patches, loc="outside upper left", ncols=columns, frameon=False)
+    hatched = " Hatched: lossy." if shown["lossy"].any() else ""
+    note = f"All suites together; lines: 95 % intervals over questions, drawn for all targets alike.{hatched}"
+    footnote(figure, note, shown)
+    return figure
+
+
+def _frame_bars(axes: Axes, shown: pd.DataFrame) -> None:
+    """The decoders' names, AR's line, and a line between the lossy below and the lossless above."""
+    lossy = int(shown["lossy"].sum())
+    if 0 < lossy < len(shown):
+        axes.axhline(lossy - 0.5, color="#BBBBBB", linewidth=0.8)
     axes.axvline(1, color=GREY, linewidth=1, linestyle="--")
-    axes.set_yticks(range(len(shown)), list(shown["label"]))
+    names = [decoder_title(row["label"], row["lossy"]) for row in shown.to_dict("records")]
+    axes.set_yticks(range(len(shown)), names)
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
     axes.grid(False, axis="y")
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlim(0, 1.03 * max(1.0, shown["speedup"].max(), shown["speedup_high"].fillna(1).max()))
     axes.set_xlabel(f"Speed-up (× {BASELINE}), mean over targets")
-    patches = [Patch(color=colour, alpha=0.85, label=family) for family, colour in colours.items()]
-    figure.legend(handles=patches, loc="outside upper left", ncols=columns, frameon=False)
-    left_out = " Lossy decoders are left out." if rows["lossy"].any() else ""
-    note = f"All suites together; lines: 95 % intervals over questions, drawn for all targets alike.{left_out}"
-    footnote(figure, note, shown)
-    return figure
 
 
 def _with_interval(row: dict[Hashable, Any]) -> str:
@@ -165,7 +184,7 @@ def exit_depths(exits: pd.DataFrame) -> Figure | None:
             _draw_shares(axes, place, of_target[of_target["label"] == label], shades)
         axes.set_title(target, loc="left")
         axes.set(xlim=(0, 1), ylim=(len(lossy) - 0.5, -0.5))
-        axes.set_yticks(range(len(lossy)), [f"{label} {LOSSY_MARK}" if lossy[label] else label for label in lossy])
+        axes.set_yticks(range(len(lossy)), [decoder_title(label, mark) for label, mark in lossy.items()])
         axes.set_xticks([0.25, 0.5, 0.75], ["25 %", "50 %", "75 %"])
         axes.tick_params(axis="y", length=0)
         axes.grid(False)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from specbench_s2d.analysis import plots, tables, tidy
+from specbench_s2d.analysis.figure_tables import FigureTables
 from specbench_s2d.bench.records import Record
 from specbench_s2d.bench.store import RECORDS, read_records
 from specbench_s2d.errors import RunFolderError
@@ -32,8 +33,7 @@ def write_summary(records: Sequence[Record], folder: Path) -> pd.DataFrame:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tables.write_tables(table, folder)
-        positions, exits = tidy.acceptance_by_position(records), tidy.exit_depths(records)
-        plots.draw_all(table, positions, exits, tidy.threshold_ablation(records, table), folder / "plots")
+        plots.draw_all(FigureTables.of(records, table), folder / "plots")
     except OSError as error:
         raise RunFolderError(
             f"{folder}: the summary cannot be written ({error.strerror or error}); the records are untouched. "

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from specbench_s2d.bench.drafts import draft_for, split_pair
+from specbench_s2d.bench.grading import Grader
 from specbench_s2d.bench.records import BASELINE
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
@@ -50,7 +51,7 @@ class Plan:
     """Everything a run will do, in order: targets, then repeats, then questions, then decoders in a drawn order.
 
     `lanes`, `checkpoints` and `weights` (hashes) are keyed by what the person called each model. Every target has the
-    same decoders in the same order; their drafts may differ.
+    same decoders in the same order; their drafts may differ. `grader` knows how each suite's answers are scored.
     """
 
     spec: RunSpec
@@ -59,6 +60,7 @@ class Plan:
     checkpoints: dict[str, Checkpoint]
     weights: dict[str, str]
     settings: dict[str, Any]
+    grader: Grader
 
     @property
     def labels(self) -> list[str]:
@@ -153,7 +155,7 @@ def make_plan(spec: RunSpec) -> Plan:
     checkpoints |= {name: find_checkpoint(name) for name in drafts}
     _refuse_namesakes(checkpoints)
     weights = {given: found.sha256() for given, found in checkpoints.items()}
-    return Plan(spec, lanes, questions, checkpoints, weights, _settings(spec))
+    return Plan(spec, lanes, questions, checkpoints, weights, _settings(spec), Grader(questions.by_suite))
 
 
 def _refuse_namesakes(checkpoints: dict[str, Checkpoint]) -> None:

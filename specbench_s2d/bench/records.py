@@ -18,7 +18,8 @@ class Record(BaseModel):
     """One turn, decoded once. Fields that nothing measured are None; `reasons` says why, by field name.
 
     `levels_per_step`: how deep each proposal was, which for a chain is its tokens and for a tree its levels.
-    `exit_depths`: one per drafted token. `draft_layers`: layers x tokens that the draft ran after its prefill.
+    `quality`: each metric of the suite for this one answer; `quality_counts`: what metrics of whole corpora sum over
+    answers. `exit_depths`: one per drafted token. `draft_layers`: layers x tokens that the draft ran after its prefill.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -72,6 +73,7 @@ class Record(BaseModel):
     nll_sum: float | None = None
     perplexity: float | None = None
     quality: dict[str, float | None] | None = None
+    quality_counts: dict[str, list[int]] | None = None
     divergence: Divergence | None = None
     energy_j: float | None = None
     reasons: dict[str, str] = {}

@@ -88,6 +88,7 @@ def new_manifest(plan: Plan, run_id: str) -> dict[str, Any]:
         "spec": plan.spec.model_dump(),
         "questions": plan.questions.source,
         "cells": plan.cells,
+        "quality_metrics": plan.grader.signatures(),
         "environment": environment(plan.spec.device or "cpu"),
         "read_rate_bytes_per_s": None,
         "idle_power_w": None,
@@ -154,7 +155,7 @@ class _Run:
         of_ar = cells.get(BASELINE, [])
         fresh = [made for lane in order for made in self._converse(session, cells[lane.label], of_ar)]
         baseline = {cell.turn: self._held[cell.key] for cell in of_ar if cell.key in self._held}
-        scored = [session.score(r, p, baseline.get(r.turn)) if p else r for r, p in fresh]
+        scored = [session.score(r, p, question, baseline.get(r.turn)) if p else r for r, p in fresh]
         session.forget_scores()
         self._store.append(scored)
         self._held.update({record.key: record for record in scored})

@@ -19,6 +19,7 @@ from specbench_s2d.measure.scoring import Scored, logit_noise, score
 from specbench_s2d.models import LanguageModel, load_model
 from specbench_s2d.models.chat import ChatTemplate, default_template
 from specbench_s2d.models.load import check_pair, read_outline
+from specbench_s2d.suites import Question
 
 _WARM_UP_TOKENS = 16
 _WARM_UP_RUNS = 2
@@ -53,6 +54,7 @@ class Session:
             lane.label: lane.decoder.build(self.target, drafts[lane.draft] if lane.draft else None)
             for lane in plan.lanes[target]
         }
+        self._grader = plan.grader
         self._scored: dict[tuple[str, tuple[int, ...]], Scored] = {}
         first = self._first_prompt(plan)
         self.noise = logit_noise(self.target, first)
@@ -73,15 +75,19 @@ class Session:
         record = blank_record(cell, self._run_id, self._spec, status="ok")
         return record.model_copy(update=self._measured(prompt, generation)), prompt
 
-    def score(self, record: Record, prompt: Prompt, baseline: Record | None) -> Record:
-        """The record with nll, perplexity and divergence from `baseline` (AR's record of the same turn and repeat)."""
-        assert record.output_ids
+    def score(self, record: Record, prompt: Prompt, question: Question, baseline: Record | None) -> Record:
+        """The record with nll, perplexity, quality, and divergence from `baseline` (AR's record of the same turn and
+        repeat)."""
+        assert record.output_ids and record.output_text is not None
         scored = self._score(prompt, record.output_ids)
+        grade = self._grader.grade(question, record.turn, record.output_text)
         filled: dict[str, Any] = {
             "nll_sum": scored.nll_sum,
             "perplexity": math.exp(scored.nll_sum / len(record.output_ids)),
+            "quality": grade.values,
+            "quality_counts": grade.counts,
         }
-        reasons = dict(record.reasons)
+        reasons = {**record.reasons, **grade.reasons}
         if record.lossy:
             reasons["divergence"] = "a lossy method is not meant to equal AR"
         elif self._spec.temperature > 0:
@@ -176,7 +182,7 @@ def blank_record(cell: Cell, run_id: str, spec: RunSpec, status: str, error: str
             "repeat": cell.repeat,
             "seed": cell.seed,
             "replay_turns": spec.replay_turns,
-            "reasons": {"energy_j": "energy is not metered by this release", "quality": "not scored by this release"},
+            "reasons": {"energy_j": "energy is not metered by this release"},
         }
     )
 

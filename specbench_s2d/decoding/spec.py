@@ -128,7 +128,10 @@ def _names(given: str, model: LanguageModel) -> bool:
 
 
 def _text(value: Any) -> str:
-    return "+".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)
+    """As a person writes it: 1 for 1.0, 0.5+0.5+0 for several."""
+    if isinstance(value, tuple):
+        return "+".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def describe_decoders() -> list[dict[str, Any]]:

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 
 from specbench_s2d.analysis import drawing, plots, tidy
+from specbench_s2d.analysis.figure_tables import FigureTables
 from specbench_s2d.bench.records import Record
 from tests.analysis.factory import decoded, make_record, paper_run
 from tests.analysis.grid import grid_run
+from tests.analysis.joint import joint_run, with_intervals
 
 RUN = [*paper_run(), *(r.model_copy(update={"target": "u"}) for r in paper_run())]
 TABLE, POSITIONS = tidy.tidy(RUN), tidy.acceptance_by_position(RUN)
@@ -23,9 +26,7 @@ def every_position(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def draw(records: list[Record], folder: Path) -> list[Path]:
-    table = tidy.tidy(records)
-    exits, ablation = tidy.exit_depths(records), tidy.threshold_ablation(records, table)
-    return plots.draw_all(table, tidy.acceptance_by_position(records), exits, ablation, folder)
+    return plots.draw_all(FigureTables.of(records, tidy.tidy(records)), folder)
 
 
 def test_pictures_in_two_formats_the_same_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,3 +106,49 @@ def test_few_decoders_have_a_colour_each_whatever_their_family() -> None:
     looks = drawing.decoder_looks(rows)
     assert len({look.colour for look in looks.values()}) == 3
     assert {look.line for look in looks.values()} == {"-"}
+
+
+def test_a_run_of_joint_decoding_draws_every_picture_the_same_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots, "FORMATS", ("svg",))
+    run = joint_run(1, targets=("demo-s",))
+    tables = FigureTables.of(run, with_intervals(tidy.tidy(run, resamples=20)))
+    written = plots.draw_all(tables, tmp_path / "a")
+    joint = {"ppl_k", "rouge_k", "ppl_tau", "speed_tau", "mat_tau", "mat_gamma", "speed_ppl"}
+    assert {path.stem for path in written} == {"speedup", "mat", "acceptance", "radar"} | joint
+    for path in plots.draw_all(tables, tmp_path / "b"):
+        assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
+
+
+def test_lossy_decoders_bring_colours_by_method_however_few() -> None:
+    rows = pd.DataFrame({"label": ["s2d", "s2d-auto", "mjsd"], "decoder": ["s2d", "s2d-auto", "mjsd"]})
+    looks = drawing.decoder_looks(rows.assign(draft="x", lossy=[False, False, True]))
+    assert looks["s2d"].colour == looks["s2d-auto"].colour == drawing.METHOD_COLOURS["s2d"]
+    assert looks["mjsd"].colour == drawing.METHOD_COLOURS["mjsd"]
+    assert looks["s2d"].line != looks["s2d-auto"].line
+
+
+def test_families_name_the_draft_only_where_one_decoder_has_several() -> None:
+    labels = ["sd", "s2d-tree", "a+b"]
+    rows = pd.DataFrame({"label": labels, "decoder": labels, "draft": "x", "lossy": False})
+    assert list(drawing.family_titles(rows).values()) == ["sd", "s2d", "other pairs"]
+    both = pd.concat([rows, rows.iloc[:1].assign(label="sd:draft=y", draft="y")])
+    assert drawing.family_titles(both)["sd:draft=y"] == "sd with y"
+    assert drawing.family_titles(both.assign(lossy=True))["sd:draft=y"] == "sd"
+
+
+def test_legend_rows_are_alike() -> None:
+    assert [drawing.legend_columns(["x" * 12] * n, 7.2) for n in (1, 4, 5, 6)] == [1, 4, 3, 3]
+
+
+def test_more_lines_than_fit_a_small_panel_get_the_whole_width() -> None:
+    few = drawing_of(joint_run(2, targets=("demo-s", "demo-l")), {"ar", "sd", "mjsd"})
+    many = drawing_of(joint_run(2, targets=("demo-s", "demo-l")), None)
+    assert [axes.get_subplotspec().get_gridspec().ncols for axes in (few, many)] == [2, 1]
+
+
+def drawing_of(records: list[Record], labels: set[str] | None) -> Axes:
+    figure = plots.acceptance(tidy.acceptance_by_position(r for r in records if labels is None or r.label in labels))
+    assert figure is not None
+    return figure.axes[0]

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from specbench_s2d.analysis import plots, plots_targets, tidy
+from specbench_s2d.analysis.figure_tables import FigureTables
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL
 from specbench_s2d.config import SUITES
 from tests.analysis.factory import paper_run
@@ -26,8 +27,8 @@ def drawn(figure: Figure | None) -> Figure:
 
 def test_a_run_of_the_grid_draws_every_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "FORMATS", ("svg",))
-    written = plots.draw_all(TABLE, tidy.acceptance_by_position(RUN), EXITS, ABLATION, tmp_path)
-    stems = {"speedup", "mat", "acceptance", "radar", "mean_speedup", "exit_depths", "thresholds"}
+    written = plots.draw_all(FigureTables.of(RUN, TABLE), tmp_path)
+    stems = {"speedup", "mat", "acceptance", "radar", "mean_speedup", "exit_depths", "thresholds", "mat_gamma"}
     assert {path.stem for path in written} == stems
 
 
@@ -57,11 +58,20 @@ def test_the_bars_are_the_means_over_targets_highest_on_top_a_colour_per_family(
     assert ends == list(zip(expected["speedup_low"], expected["speedup_high"], strict=True))
 
 
-def test_lossy_decoders_are_no_bars_and_that_is_said() -> None:
-    lossy = TABLE.assign(lossy=TABLE["lossy"] | (TABLE["label"] == "s2d-tree"))
-    figure = drawn(plots_targets.mean_speedup(lossy))
-    assert "s2d-tree" not in [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
-    assert "Lossy decoders are left out" in figure.get_supxlabel()
+def test_lossy_bars_are_hatched_marked_and_below_the_lossless_however_fast() -> None:
+    names = ("s2d-tree", "s2d")
+    figure = drawn(plots_targets.mean_speedup(TABLE.assign(lossy=TABLE["label"].isin(names))))
+    axes = figure.axes[0]
+    assert {tick.get_text() for tick in axes.get_yticklabels()[:2]} == {f"{name} †" for name in names}
+    assert [bool(bar.get_hatch()) for bar in axes.patches] == [True, True, *[False] * (len(LANES) - 2)]
+    assert "Hatched: lossy" in figure.get_supxlabel()
+
+
+def test_a_radar_of_too_many_decoders_keeps_those_without_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots_targets, "MOST_SHAPES", 11)
+    figure = drawn(plots_targets.radar(TABLE))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["s2d", "s2d-auto", "s2d-tree", "sd"]
+    assert "Decoders with options are left out" in figure.get_supxlabel()
 
 
 def test_one_target_has_no_mean_and_no_bars() -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from specbench_s2d.cli.suites import suites
 from specbench_s2d.config import SUITES
 from specbench_s2d.errors import QuestionFileError, UnknownNameError
+from specbench_s2d.suites import load_suite
 
 app = typer.Typer()
 app.command()(suites)
@@ -33,7 +34,7 @@ def file(tmp_path: Path) -> str:
 
 def test_the_list_shows_every_suite_with_its_counts_metric_source_and_licence() -> None:
     shown = run()
-    assert all(f"{name} v1" in shown for name in SUITES)
+    assert all(f"{name} v{load_suite(name).definition.version}" in shown for name in SUITES)
     assert shown.count("8 embedded") == shown.count("80 Spec-Bench") == len(SUITES)
     assert all(word in shown for word in ("chrf, bleu", "final_number", "GSM8K", "MIT", "Mathematical reasoning"))
 

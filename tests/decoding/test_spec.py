@@ -23,6 +23,7 @@ from tests.refusals import refused
         ("sd", "sd"),
         (" sd ", "sd"),
         ("sd:gamma=5", "sd"),  # a default is not part of the label
+        ("mjsd:draft_temperature=1.0,tau=0.50", "mjsd:draft_temperature=1"),
         ("sd:gamma=3", "sd:gamma=3"),
         ("sd:gamma=heuristic", "sd:gamma=heuristic"),
         ("sd:sampling=greedy,gamma=3", "sd:gamma=3,sampling=greedy"),  # the class's order, not the text's

@@ -1,0 +1,58 @@
+"""Which metrics an answer is scored by, against which references, or why it is not scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from specbench_s2d.errors import UnknownNameError
+from specbench_s2d.measure.quality import METRICS, score_answer, signatures
+from specbench_s2d.suites import Question, load_suite
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A record's `quality` and `quality_counts`, None where `reasons` (by field name) says why."""
+
+    values: dict[str, float | None] | None = None
+    counts: dict[str, list[int]] | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+class Grader:
+    """Scores answers as their suites' definitions say; raises `UnknownNameError` for a metric that there is not."""
+
+    def __init__(self, suites: Iterable[str]) -> None:
+        self._quality = {name: load_suite(name).definition.quality for name in suites}
+        for suite, quality in self._quality.items():
+            for metric in quality.metrics:
+                if metric not in METRICS:
+                    raise UnknownNameError.of("metric", metric, METRICS, f"In the definition of suite {suite!r}.")
+        self._known: dict[tuple[int | str, int, str], Grade] = {}
+
+    def signatures(self) -> dict[str, str]:
+        """Library, version and settings of every metric in use, for the manifest."""
+        return signatures(dict.fromkeys(metric for quality in self._quality.values() for metric in quality.metrics))
+
+    def grade(self, question: Question, turn: int, text: str) -> Grade:
+        """The scores of one answer; the same answer of several decoders is scored once."""
+        key = (question.id, turn, text)
+        if key not in self._known:
+            self._known[key] = self._grade(question, turn, text)
+        return self._known[key]
+
+    def _grade(self, question: Question, turn: int, text: str) -> Grade:
+        quality, references = self._quality[question.suite], question.answers(turn)
+        if not quality.metrics:
+            return Grade(reasons={"quality": f"suite {question.suite} is not scored: {_lower(quality.note)}"})
+        if not references:
+            what = "no reference answer" if question.reference is None else "an empty reference"
+            return Grade(reasons={"quality": f"the question file gives {what}"})
+        scored = score_answer(quality.metrics, text, references)
+        missing = [metric for metric, value in scored.values.items() if value is None]
+        why = f"the reference gives nothing to score by: {', '.join(missing)}"
+        return Grade(scored.values, scored.counts or None, {"quality": why} if missing else {})
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:].rstrip(".")
