@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from specbench_s2d.analysis import stats, tidy
+from specbench_s2d.analysis import beside_means, stats, tidy
 from specbench_s2d.analysis.compare import Block, Comparison, of, require_baseline
 from specbench_s2d.analysis.methods import methods_of, parts
 from specbench_s2d.analysis.names import decoder_title, suite_title
@@ -27,6 +27,10 @@ from specbench_s2d.errors import UserError
 # the paper's metric: our column, and what a block of it is called
 _METRICS = {"speedup": ("speedup", "speed-up"), "mean_accepted_tokens": ("mat", "mean accepted tokens")}
 _KEY = ["label", "method", "suite", "metric"]
+COLUMNS = (
+    "target", "paper_target", "device", "label", "lossy", "against", "method", "suite", "metric",
+    "ours", "ours_low", "ours_high", "ours_specbench", "reason", "published", "source",
+)  # fmt: skip
 
 
 def compare_published(
@@ -34,8 +38,10 @@ def compare_published(
 ) -> Comparison:
     """A run of the given temperature beside a paper's figures.
 
-    Columns: target, paper_target, device (the paper's), label, lossy, method, suite, metric, ours with its 95 %
-    interval, ours_specbench (the speed-up by Spec-Bench's formula, which the papers used), published, source.
+    Columns: target, paper_target, device (the paper's), label, lossy, against (what ours is a figure over), method,
+    suite, metric, ours with its 95 % interval, ours_specbench (the speed-up by Spec-Bench's formula, which the papers
+    used), reason (why ours is missing), published, source. Figures that a paper gives as a mean over its targets stand
+    beside our mean over targets, or our only one.
     Raises `UserError` for an unknown paper, a temperature that it has no figures at, a run without AR, and where the
     two share nothing.
     """
@@ -43,27 +49,34 @@ def compare_published(
     kept = tidy.latest(records)
     require_baseline(name, kept)
     figures = _at_temperature(figures[figures["suite"].isin([*SUITES, OVERALL])], paper, temperature)
-    methods = {label: methods_of(paper, part) for label, part in parts(kept).items() if label != BASELINE}
+    found = parts(kept)
+    methods = {label: methods_of(paper, part) for label, part in found.items() if label != BASELINE}
     known = set(figures["method"])
-    usable = figures[figures["method"].isin([m for found in methods.values() for m in found])]
-    beside = match_targets(kept, list(dict.fromkeys(usable["target"])))
+    usable = figures[figures["method"].isin([m for listed in methods.values() for m in listed])]
+    of_means = usable["target"] == MEAN_TARGET
+    beside = match_targets(kept, list(dict.fromkeys(usable[~of_means]["target"])))
     table = tidy.tidy(kept, resamples)
     rows = [row for target, other in beside.items() for row in _rows(table, usable, methods, kept, target, other)]
-    if not rows:
+    means = beside_means.rows(usable[of_means], methods, found, kept, resamples)
+    if not rows and not means:
         raise UserError(
             f"nothing in common: {name} has {', '.join(methods) or 'only ' + BASELINE}; published:{paper} has "
             f"{'; '.join(sorted(known))}: no decoder of the run stands for one of these."
         )
-    joined = pd.DataFrame(rows)
-    joined = pd.concat([joined, _means(joined, table)], ignore_index=True)
-    notes = _notes(paper, beside, methods, known, of_run=list(dict.fromkeys(r.target for r in kept)))
-    keys = ["target", "paper_target", "device"]
+    by_target = pd.DataFrame(rows, columns=list(COLUMNS))
+    by_target = pd.DataFrame([*rows, *_means(by_target, table)], columns=list(COLUMNS))
     blocks = [
         block
-        for place, part in joined.groupby(keys, sort=False, dropna=False)
+        for place, part in by_target.groupby(["target", "paper_target", "device"], sort=False, dropna=False)
         for block in _blocks([None if absent(p) else str(p) for p in place], part)
     ]
-    return Comparison(f"{name} beside published:{paper}", joined, blocks, notes)
+    joined = pd.DataFrame([*by_target.to_dict("records"), *means], columns=list(COLUMNS))
+    notes = [
+        *(_target_notes(beside, list(dict.fromkeys(r.target for r in kept))) if rows else []),
+        *beside_means.notes(means, found),
+        *_method_notes(paper, methods, known),
+    ]
+    return Comparison(f"{name} beside published:{paper}", joined, [*blocks, *beside_means.blocks(means)], notes)
 
 
 def _at_temperature(figures: pd.DataFrame, paper: str, temperature: float) -> pd.DataFrame:
@@ -130,7 +143,8 @@ def _cell(row: Mapping[Any, Any], figure: Mapping[Any, Any]) -> dict[str, Any]:
     column = _METRICS[str(figure["metric"])][0]
     fast = column == "speedup"
     return {
-        "device": figure["device"], "label": row["label"], "lossy": row["lossy"], "method": figure["method"],
+        "device": figure["device"], "label": row["label"], "lossy": row["lossy"],
+        "against": BASELINE if fast else None, "method": figure["method"],
         "suite": row["suite"], "metric": figure["metric"], "ours": row[column],
         "ours_low": row["speedup_low"] if fast else None, "ours_high": row["speedup_high"] if fast else None,
         "ours_specbench": row["speedup_specbench"] if fast else None,
@@ -138,7 +152,7 @@ def _cell(row: Mapping[Any, Any], figure: Mapping[Any, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _means(joined: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+def _means(joined: pd.DataFrame, table: pd.DataFrame) -> list[dict[str, Any]]:
     """The mean over targets of both sides, where every matched target has the figure; none for a single target."""
     ours = {(r["label"], r["suite"]): r for r in table[table["target"] == MEAN_TARGET].to_dict("records")}
     targets = list(dict.fromkeys(joined["target"]))
@@ -151,7 +165,7 @@ def _means(joined: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
             figure = {**part.iloc[0].to_dict(), "value": value, "source": "mean of the rows above"}
             theirs = f"mean of {', '.join(part['paper_target'])}"
             rows.append({"target": MEAN_TARGET, "paper_target": theirs, **_cell(row, figure)})
-    return pd.DataFrame(rows, columns=list(joined.columns))
+    return rows
 
 
 def _blocks(place: Sequence[str | None], rows: pd.DataFrame) -> list[Block]:
@@ -178,20 +192,23 @@ def _line(rows: pd.DataFrame, suites: Iterable[str]) -> list[str]:
     return cells
 
 
-def _notes(
-    paper: str, beside: Mapping[str, str], methods: Mapping[str, list[str]], known: set[str], of_run: Sequence[str]
-) -> list[str]:
+def _target_notes(beside: Mapping[str, str], of_run: Sequence[str]) -> list[str]:
     how = "by name" if any(_plain(o).startswith(_plain(t)) for o, t in beside.items()) else "by size, smallest first"
-    lone = [label for label, found in methods.items() if not known & set(found)]
     left = [target for target in of_run if target not in beside]
-    missing = sorted(known - {m for found in methods.values() for m in found})
     return [
         "Each cell: ours above, the paper's below. Other models and other hardware: the order of the rows can be "
         "compared, the figures cannot.",
         f"Targets stand beside the paper's {how}: {', '.join(f'{o} – {t}' for o, t in beside.items())}.",
         f"Speed-ups are over {BASELINE} in decode tokens/s; by Spec-Bench's formula ours are in the column "
         "ours_specbench of --json and --out.",
-        *([f"Without a row in published:{paper}: {', '.join(lone)}."] if lone else []),
         *([f"Targets without a counterpart: {', '.join(left)}."] if left else []),
+    ]
+
+
+def _method_notes(paper: str, methods: Mapping[str, list[str]], known: set[str]) -> list[str]:
+    lone = [label for label, found in methods.items() if not known & set(found)]
+    missing = sorted(known - {m for found in methods.values() for m in found})
+    return [
+        *([f"Without a row in published:{paper}: {', '.join(lone)}."] if lone else []),
         *([f"Rows of published:{paper} that the run has no decoder for: {'; '.join(missing)}."] if missing else []),
     ]

@@ -18,11 +18,13 @@ Exits go by their place: ours, in rising order, stand for the paper's 6, 9 and 1
 | `s2d` at other thresholds | S2D SoFT 6,9,12 thresholds …, where the paper tried them |
 
 Paper `sd2`: `s2d-tree` with depth 4, top 10, 60 tokens. Paper `spec-bench`: `sd` with gamma=heuristic is SpS.
+Papers `mjsd` and `mtad` (its later name): `mjsd` with one candidate and no exit, at any tau, gamma and number of beams;
+where their row says "vs vanilla SD", over the run's `sd` of the same draft and gamma, else over its nearest (`sd_for`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,6 +35,7 @@ PAPER_EXITS = (6, 9, 12)
 _DEFAULT_THRESHOLDS = "0.5,0.5,0"
 _S2D = "S2D SoFT 6,9,12"
 _TREE = "S2D adaptive tree depth 4, top-k 10, 60 tokens"
+_OVER_SD = "vs vanilla SD"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,24 @@ def methods_of(paper: str, part: Part) -> list[str]:
     """The names, in that paper, of the rows that a decoder stands beside; none where it has no counterpart."""
     find = _METHODS.get(paper)
     return find(part) if find else []
+
+
+def sd_for(label: str, found: Mapping[str, Part]) -> str | None:
+    """The label of the run's plain `sd` that `label` is best compared with: of the same draft, then of the same gamma,
+    then the first; None where the run has none at full depth."""
+    own = found[label].options
+    others = [other for other, part in found.items() if part.decoder == "sd" and part.options.get("exit") is None]
+
+    def differs(other: str) -> tuple[bool, bool]:
+        options = found[other].options
+        return options.get("draft") != own.get("draft"), options.get("gamma") != own.get("gamma")
+
+    return min(others, key=differs, default=None)
+
+
+def is_over_sd(method: str) -> bool:
+    """Whether a paper's row is a figure over vanilla speculative decoding, and not over AR."""
+    return method.endswith(_OVER_SD)
 
 
 def _draft_part(draft: str | None, records: Sequence[Record]) -> DraftPart:
@@ -112,4 +133,23 @@ def _spec_bench(part: Part) -> list[str]:
     return ["SpS"] if part.decoder == "sd" and part.exit is None and part.options.get("gamma") == "heuristic" else []
 
 
-_METHODS: dict[str, Callable[[Part], list[str]]] = {"s2d": _s2d, "sd2": _sd2, "spec-bench": _spec_bench}
+def _is_mjsd(part: Part) -> bool:
+    single = part.options.get("candidates", 1) == 1
+    return part.decoder == "mjsd" and single and part.options.get("exit") is None
+
+
+def _mjsd(part: Part) -> list[str]:
+    return ["MJSD vs greedy autoregressive", f"MJSD {_OVER_SD}"] if _is_mjsd(part) else []
+
+
+def _mtad(part: Part) -> list[str]:
+    return ["MTAD vs single-token sampling", f"MTAD {_OVER_SD}"] if _is_mjsd(part) else []
+
+
+_METHODS: dict[str, Callable[[Part], list[str]]] = {
+    "s2d": _s2d,
+    "sd2": _sd2,
+    "spec-bench": _spec_bench,
+    "mjsd": _mjsd,
+    "mtad": _mtad,
+}

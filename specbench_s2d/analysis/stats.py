@@ -308,7 +308,7 @@ def bootstrap(
     if n < 2:
         return Interval(None, None, f"no interval from {n} question{'' if n == 1 else 's'}")
     columns_N = np.moveaxis(sums_GN4, 1, 0).reshape(n, -1)
-    sums_G4R = _resampled(columns_N, resamples, seed).reshape(len(groups), 4, -1)
+    sums_G4R = resampled(columns_N, resamples, seed).reshape(len(groups), 4, -1)
     tokens_GR, seconds_GR, base_tokens_GR, base_seconds_GR = np.moveaxis(sums_G4R, 1, 0)
     defined_R = ((seconds_GR > 0) & (base_seconds_GR > 0) & (base_tokens_GR > 0)).all(axis=0)
     if not defined_R.any():
@@ -338,7 +338,7 @@ def _question_sums(pairs: Sequence[Pair]) -> dict[Question, Floats]:
     return dict(sums)
 
 
-def _resampled(sums_NC: Floats, resamples: int, seed: int) -> Floats:
+def resampled(sums_NC: Floats, resamples: int, seed: int) -> Floats:
     """Column sums of `resamples` draws of N rows with replacement, in blocks. Shape (C, R)."""
     rng = np.random.default_rng(seed)
     n = len(sums_NC)

@@ -129,7 +129,8 @@ class _Group:
     def __init__(self, target: str, label: str, suite: str, records: Sequence[Record]) -> None:
         self.target, self.label, self.suite, self.records = target, label, suite, records
         self.lossy = any(r.lossy for r in records)
-        self.names = (target, label, records[0].decoder, records[0].draft)
+        self.draft = ", ".join(dict.fromkeys(r.draft for r in records if r.draft)) or None  # targets may differ in it
+        self.names = (target, label, records[0].decoder, self.draft)
 
 
 def _groups(records: Sequence[Record]) -> list[_Group]:
@@ -201,7 +202,7 @@ def _filled(group: _Group, figures: Mapping[str, Measure]) -> dict[str, Any]:
     records = group.records
     notes = [f"{column}: {figure.note}" for column, figure in figures.items() if figure.note]
     return {
-        "target": group.target, "label": group.label, "decoder": records[0].decoder, "draft": records[0].draft,
+        "target": group.target, "label": group.label, "decoder": records[0].decoder, "draft": group.draft,
         "lossy": group.lossy, "suite": group.suite,
         **_counts(records),
         **{column: figure.value for column, figure in figures.items()},

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from specbench_s2d.analysis.methods import methods_of, parts
+from specbench_s2d.analysis.methods import is_over_sd, methods_of, parts, sd_for
 from specbench_s2d.analysis.published import published
 from specbench_s2d.bench.records import Record
 from tests.analysis.factory import ar, decoded
@@ -75,3 +75,37 @@ def test_other_papers() -> None:
     sps = lane("sd:gamma=heuristic", "double7/vicuna-68m", gamma="heuristic")
     assert methods_of("spec-bench", parts([sps])["sd:gamma=heuristic"]) == ["SpS"]
     assert methods_of("mjsd", parts([sps])["sd:gamma=heuristic"]) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "stands"),
+    [
+        ({"tau": 0.1, "gamma": 4, "candidates": 1, "exit": None}, True),
+        ({"tau": 0.9, "gamma": 7, "beams": 2}, True),
+        ({"tau": 0.5, "gamma": 4, "candidates": 4}, False),
+        ({"tau": 0.5, "gamma": 4, "candidates": 1, "exit": 2}, False),
+    ],
+    ids=["tau", "gamma and beams", "candidates", "an exit"],
+)
+def test_mjsd_at_any_tau_stands_for_the_papers(options: dict[str, Any], stands: bool) -> None:
+    part = parts([lane("mjsd", "d", **options)])["mjsd"]
+    for paper in ("mjsd", "mtad"):
+        assert set(methods_of(paper, part)) == (set(published(paper)["method"]) if stands else set())
+    assert methods_of("s2d", part) == []
+
+
+def test_mjsd_is_set_over_sd_of_its_draft_and_gamma() -> None:
+    records = [
+        lane("sd", "a", gamma=5, exit=None, draft=None),
+        lane("sd:exit=2", "n", gamma=4, exit=2, draft=None),
+        lane("sd:draft=b,gamma=4", "b", gamma=4, exit=None, draft="b"),
+        lane("mjsd", "a", gamma=4, exit=None, draft=None),
+        lane("mjsd:draft=b", "b", gamma=4, exit=None, draft="b"),
+    ]
+    found = parts(records)
+    assert sd_for("mjsd:draft=b", found) == "sd:draft=b,gamma=4"
+    assert sd_for("mjsd", found) == "sd"
+    four = {**found, **parts([lane("sd:gamma=4", "a", gamma=4, exit=None, draft=None)])}
+    assert sd_for("mjsd", four) == "sd:gamma=4"
+    assert sd_for("mjsd", {"mjsd": found["mjsd"], "sd:exit=2": found["sd:exit=2"]}) is None
+    assert [is_over_sd(name) for name in ("MJSD vs vanilla SD", "MJSD vs greedy autoregressive")] == [True, False]

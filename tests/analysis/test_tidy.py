@@ -175,6 +175,13 @@ def test_the_mean_has_no_figure_that_a_target_lacks_nor_rates_of_single_targets(
         assert f"{column}: " in mean["notes"]
 
 
+def test_the_mean_over_targets_names_the_drafts_of_all() -> None:
+    drafts = {"a": "x", "b": "y", "c": "x"}
+    steps = [decoded("sd", 1, [(5, 1, 2)], decode_s=2, target=target, draft=draft) for target, draft in drafts.items()]
+    overall = tidy.tidy(steps, resamples=10).query("suite == 'overall'")
+    assert dict(zip(overall["target"], overall["draft"], strict=True)) == {**drafts, tidy.MEAN_TARGET: "x, y"}
+
+
 def test_numbers_in_labels_go_by_value_decimals_too() -> None:
     labels = ["s2d:thresholds=0.9+0.85+0", "s2d:thresholds=0.75+0.7+0"]
     table = tidy.tidy([decoded(label, 1, [(1, 1, 2)], decode_s=1) for label in labels])
