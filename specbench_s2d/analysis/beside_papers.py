@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd
 
 from specbench_s2d.analysis import beside_means, stats, tidy
+from specbench_s2d.analysis.bootstrap import RESAMPLES
 from specbench_s2d.analysis.compare import Block, Comparison, of, require_baseline
 from specbench_s2d.analysis.methods import methods_of, parts
 from specbench_s2d.analysis.names import decoder_title, suite_title
 from specbench_s2d.analysis.published import published
-from specbench_s2d.analysis.stats import RESAMPLES
 from specbench_s2d.analysis.tables import absent, number
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL
 from specbench_s2d.bench.records import BASELINE, Record

@@ -9,10 +9,14 @@ from typing import Any
 import pandas as pd
 
 from specbench_s2d.analysis import stats, tidy
+from specbench_s2d.analysis.bootstrap import RESAMPLES
+from specbench_s2d.analysis.definitions import Interval, Measure
+from specbench_s2d.analysis.grades import is_pooled, title
 from specbench_s2d.analysis.names import decoder_title, suite_title
-from specbench_s2d.analysis.stats import RESAMPLES, Pair
-from specbench_s2d.analysis.tables import absent, number
-from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL
+from specbench_s2d.analysis.quotients import MAT, PERPLEXITY, mean_quality
+from specbench_s2d.analysis.stats import Pair
+from specbench_s2d.analysis.tables import absent, number, quality_columns
+from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL, QUALITY
 from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.errors import UnknownNameError, UserError
 
@@ -45,10 +49,13 @@ def with_interval(value: Any, low: Any, high: Any) -> str:
 
 
 def compare_decoders(records: Sequence[Record], against: str, resamples: int = RESAMPLES) -> Comparison:
-    """Every decoder's speed over that of the label `against`, per target, suite and mean over targets.
+    """Every decoder beside the label `against`: speed, accepted length and text, per target, suite and mean over
+    targets.
 
-    Columns: target, label, lossy, suite, against, relative_speed with its 95 % interval, pairs, speedup (over AR), mat.
-    Raises `UnknownNameError` for a label that the run does not have, `UserError` where there is no other.
+    Columns: target, label, lossy, suite, against, relative_speed, pairs, speedup (over AR), mat, mat_ratio,
+    perplexity_ratio (of single targets), quality_*_difference; ratios and differences with their 95 % intervals, on the
+    cells that both finished. Corpus scores (BLEU, chrF) have no difference here. Raises `UnknownNameError` for a label
+    that the run does not have, `UserError` where there is no other.
     """
     kept = tidy.latest(records)
     labels = list(dict.fromkeys(r.label for r in kept))
@@ -64,21 +71,63 @@ def compare_decoders(records: Sequence[Record], against: str, resamples: int = R
         mine = [r for r in kept if r.label == row["label"] and row["suite"] in (r.suite, OVERALL)]
         theirs = others[against, row["suite"]]
         groups = [stats.pair(of(mine, target), theirs) for target in targets_of(row["target"], kept)]
-        value, interval = stats.mean_speedup(groups), stats.mean_speedup_interval(groups, resamples)
+        speed = stats.mean_speedup(groups), stats.mean_speedup_interval(groups, resamples)
         rows.append(
             {
                 **{name: row[name] for name in ("target", "label", "lossy", "suite")}, "against": against,
-                "relative_speed": value.value, "relative_speed_low": interval.low, "relative_speed_high": interval.high,
+                **_ends("relative_speed", *speed),
                 "pairs": sum(map(len, groups)), "speedup": row["speedup"], "mat": row["mat"],
+                **_beside(groups, row, resamples),
             }
         )  # fmt: skip
     table = pd.DataFrame(rows)
     notes = [
         f"Decode tokens/s over those of {against} on the same target and questions; All: every suite, with the 95 % "
-        "interval (paired bootstrap over questions, drawn for all targets alike)."
+        "interval (paired bootstrap over questions, drawn for all targets alike).",
+        f"MAT and PPL: mean accepted tokens and perplexity over those of {against}; task quality: the difference. All "
+        "suites together, with 95 % intervals likewise.",
     ]
-    blocks = [_relative_block(str(target), part) for target, part in table.groupby("target", sort=False)]
-    return Comparison(f"Speed relative to {against}", table, blocks, notes)
+    blocks = []
+    for target, part in table.groupby("target", sort=False):
+        blocks += [_relative_block(str(target), part), _text_block(str(target), part)]
+    return Comparison(f"Relative to {against}", table, blocks, notes)
+
+
+def _beside(groups: Sequence[Sequence[Pair]], row: Mapping[Any, Any], resamples: int) -> dict[str, Any]:
+    """The ratios of accepted length and perplexity, and the differences of task quality, of one row."""
+    found = _ends("mat_ratio", *MAT.beside(groups, "ratio", resamples))
+    one_target = row["target"] != MEAN_TARGET
+    nothing = Measure(None), Interval(None, None)
+    found |= _ends("perplexity_ratio", *(PERPLEXITY.beside(groups, "ratio", resamples) if one_target else nothing))
+    for column in quality_columns(row):
+        metric = column.removeprefix(QUALITY)
+        if not is_pooled(metric) and not absent(row[column]):
+            difference = mean_quality(metric).beside(groups, "difference", resamples)
+            found |= _ends(f"{column}_difference", *difference)
+    return found
+
+
+def _ends(column: str, value: Measure, interval: Interval) -> dict[str, Any]:
+    return {column: value.value, f"{column}_low": interval.low, f"{column}_high": interval.high}
+
+
+def _text_block(target: str, rows: pd.DataFrame) -> Block:
+    """Accepted length, perplexity and task quality, all suites together; a line per decoder."""
+    overall = rows[rows["suite"] == OVERALL]
+    differences = [c for c in overall.columns if c.endswith("_difference") and overall[c].notna().any()]
+    titles = [f"{title(c.removeprefix(QUALITY).removesuffix('_difference'))} −" for c in differences]
+    lines = []
+    for row in overall.to_dict("records"):
+        figures = [_figure(row, column) for column in ("mat_ratio", "perplexity_ratio", *differences)]
+        lines.append([decoder_title(row["label"], row["lossy"]), *figures])
+    return Block(f"{target}: accepted length and text", ["Decoder", "MAT ×", "PPL ×", *titles], lines)
+
+
+def _figure(row: Mapping[Any, Any], column: str) -> str:
+    """A figure above its interval."""
+    if absent(row[column]) or absent(row[f"{column}_low"]):
+        return number(row[column])
+    return f"{row[column]:.2f}\n{row[f'{column}_low']:.2f}–{row[f'{column}_high']:.2f}"
 
 
 def _relative_block(target: str, rows: pd.DataFrame) -> Block:

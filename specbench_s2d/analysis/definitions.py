@@ -30,6 +30,10 @@ DEFINITIONS: dict[str, str] = {
         "target alike"
     ),
     "speedup_high": "upper end of the 95 % interval of `speedup`, likewise",
+    "mat_low": "lower end of the 95 % interval of `mat`: bootstrap over questions",
+    "mat_high": "upper end of the 95 % interval of `mat`, likewise",
+    "perplexity_low": "lower end of the 95 % interval of `perplexity`: bootstrap over questions",
+    "perplexity_high": "upper end of the 95 % interval of `perplexity`, likewise",
     "speedup_predicted": "the speed-up that the measured acceptances and pass costs predict",
     "pairs": "cells that AR finished too, on the same target, question, turn and repeat: what the speed-ups stand on",
     "unpaired": "cells of this row outside the speed-ups, because they or AR's failed, were skipped or carry no times",
@@ -42,7 +46,10 @@ DEFINITIONS: dict[str, str] = {
     "failed": "cells that failed",
     "skipped": "cells skipped, their prompt being too long",
     "truncated": "cells whose prompt was cut to fit the context",
-    "quality_*": "task quality by the suite's metric, the mean over the cells that were scored",
+    "quality_*": (
+        "task quality by the suite's metric over the cells that were scored: their mean, but BLEU and chrF those of "
+        "all answers as one corpus; `_low` and `_high`: 95 % interval, bootstrap over questions"
+    ),
     "position": "draft position, from 1",
     "reached": "proposals in which a token stood at this position and all before it were accepted",
     "accepted": "of those, the proposals whose token at this position was accepted",
@@ -50,7 +57,7 @@ DEFINITIONS: dict[str, str] = {
     "exit_depth": "layers of the draft that a drafted token went through before it was picked",
     "tokens": "drafted tokens that left at this depth",
     "share": "those tokens as a share of all that the decoder drafted",
-    "variant": "the label without its thresholds",
+    "variant": "the label without the option that was varied",
     "thresholds": "the confidence at each exit above which a token leaves there",
     "notes": "why a figure of this row is missing or partial",
 }

@@ -1,6 +1,6 @@
-"""How far a decoder's perplexity lies below another's, with its interval. Pure functions of pairs of records.
+"""How far a decoder's perplexity lies below another's, in percent, with its interval; pure functions of pairs.
 
-Shape suffixes: G groups of pairs (one per target), N questions, R resamples.
+Shape suffixes: G groups of pairs (one per target), R resamples.
 """
 
 from __future__ import annotations
@@ -9,52 +9,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from specbench_s2d.analysis import bootstrap
+from specbench_s2d.analysis.bootstrap import RESAMPLES, Floats
 from specbench_s2d.analysis.definitions import Interval, Measure
-from specbench_s2d.analysis.stats import LEVEL, RESAMPLES, Floats, Pair, question_of, resampled
+from specbench_s2d.analysis.stats import Pair, question_of
 
 
-def perplexity_reduction(groups: Sequence[Sequence[Pair]]) -> Measure:
-    """Percent by which a decoder's perplexity lies below its partner's, each pooled over the new tokens of the paired
-    cells under the target; of several targets, the arithmetic mean of theirs. None unless every target has one."""
-    sums_G4 = _sums(groups).sum(axis=1)
-    if not len(sums_G4) or (sums_G4[:, [1, 3]] == 0).any():
-        return Measure(None, "no perplexity: some target has no cells that both decoders finished with it")
-    return Measure(float(_percent(sums_G4.T).mean()))
-
-
-def perplexity_reduction_interval(
-    groups: Sequence[Sequence[Pair]], resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
-) -> Interval:
-    """Percentile interval of `perplexity_reduction` from a paired bootstrap over questions: each resample draws them
-    once, for both decoders and all targets. None below two questions."""
-    sums_GN4 = _sums(groups)
-    n = sums_GN4.shape[1]
-    if n < 2:
-        return Interval(None, None, f"no interval from {n} question{'' if n == 1 else 's'}")
-    columns_N = np.moveaxis(sums_GN4, 1, 0).reshape(n, -1)
-    sums_4GR = np.moveaxis(resampled(columns_N, resamples, seed).reshape(len(groups), 4, -1), 1, 0)
-    defined_R = ((sums_4GR[1] > 0) & (sums_4GR[3] > 0)).all(axis=0)
-    if not defined_R.any():
-        return Interval(None, None, "no interval: some target has no cells that both decoders finished")
-    percents_R = _percent(sums_4GR[:, :, defined_R]).mean(axis=0)
-    low, high = np.quantile(percents_R, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
-
-
-def _percent(sums_4: Floats) -> Floats:
-    """From our nll and tokens, then the partner's, along the first axis."""
-    nll, tokens, other_nll, other_tokens = sums_4
-    percents: Floats = 100 * (1 - np.exp(nll / tokens - other_nll / other_tokens))
-    return percents
-
-
-def _sums(groups: Sequence[Sequence[Pair]]) -> Floats:
-    """Per target and question: our nll and new tokens, then the partner's; zeros where there is none. (G, N, 4)."""
+def perplexity_reduction(
+    groups: Sequence[Sequence[Pair]], resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[Measure, Interval]:
+    """Percent by which a decoder's perplexity lies below its partner's, each pooled over the new tokens of the cells
+    that both have; of several targets, the arithmetic mean of their percents, and none unless every target has one."""
     kept = [[p for p in pairs if p.ours.nll_sum is not None and p.baseline.nll_sum is not None] for pairs in groups]
-    places = {q: i for i, q in enumerate(dict.fromkeys(question_of(p.ours) for pairs in kept for p in pairs))}
-    sums_GN4 = np.zeros((len(groups), len(places), 4))
-    for group, pairs in enumerate(kept):
-        for p in pairs:
-            row = (p.ours.nll_sum, p.ours.new_tokens, p.baseline.nll_sum, p.baseline.new_tokens)
-            sums_GN4[group, places[question_of(p.ours)]] += np.array(row, dtype=np.float64)
-    return sums_GN4
+    if not kept or not all(kept):
+        why = f"{sum(not pairs for pairs in kept)} of {len(kept)} targets have no cell that both have"
+        return Measure(None, why), Interval(None, None, why)
+    sums = [bootstrap.question_sums(pairs, lambda p: question_of(p.ours), _nats_and_tokens) for pairs in kept]
+    totals_G41 = np.array([sum(rows.values(), np.zeros(4)) for rows in sums])[:, :, None]
+    return Measure(float(_percents(totals_G41)[0])), bootstrap.interval(sums, _percents, resamples, seed=seed)
+
+
+def _nats_and_tokens(pair: Pair) -> tuple[float | None, ...]:
+    return pair.ours.nll_sum, pair.ours.new_tokens, pair.baseline.nll_sum, pair.baseline.new_tokens
+
+
+def _percents(sums_G4R: Floats) -> Floats:
+    """The mean over groups of their percents, (R,)."""
+    nats_GR, tokens_GR, other_nats_GR, other_tokens_GR = np.moveaxis(sums_G4R, 1, 0)
+    percents_GR = 100 * (1 - np.exp(nats_GR / tokens_GR - other_nats_GR / other_tokens_GR))
+    percents_R: Floats = percents_GR.mean(axis=0)
+    return percents_R

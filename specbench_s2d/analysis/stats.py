@@ -4,27 +4,23 @@ A function takes the records of one table row (any status: only those with statu
 `Measure`, whose value is None, with the reason, where nothing can be said. Its docstring's first paragraph *is*
 the definition: `definitions.DEFINITIONS` collects them by column for the README and the reports.
 
-Shape suffixes: G groups of pairs (one per target, or one per run), N questions, R resamples.
+Shape suffixes: G groups (one per target, or one per run), C summed columns, R resamples.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from specbench_s2d.analysis import bootstrap
+from specbench_s2d.analysis.bootstrap import LEVEL, RESAMPLES, Floats, Sums
 from specbench_s2d.analysis.definitions import Interval, Measure, defines
 from specbench_s2d.bench.records import Record
 
-RESAMPLES = 10_000
-LEVEL = 0.95
-_BLOCK_DRAWS = 2_000_000  # draws of the bootstrap held in memory at once
-
-Floats = NDArray[np.float64]
 Question = tuple[str, int | str]
 
 
@@ -157,6 +153,14 @@ def _levels(record: Record) -> list[int]:
     return (record.drafted_per_step if record.levels_per_step is None else record.levels_per_step) or []
 
 
+@defines("tokens_per_pass")
+def tokens_per_pass(records: Iterable[Record]) -> Measure:
+    """Tokens that the Steps emitted over the target passes that they took (AR: exactly 1; joint greedy decoding, k
+    passes for k tokens, at most 1; a speculative decoder, one pass a Step: MAT)."""
+    kept, note = carrying(records, "emitted_per_step", "target_passes")
+    return _ratio(total(kept, "emitted_per_step"), total(kept, "target_passes"), "no target pass after prefill", note)
+
+
 @defines("acceptance_rate")
 def acceptance_rate(records: Sequence[Record]) -> Measure:
     """Of the drafted tokens that verification reached, the share accepted: the rate by position, pooled over
@@ -202,8 +206,8 @@ def _quotient_of_rates(ours: tuple[float, float], baseline: tuple[float, float],
 def speedup(pairs: Sequence[Pair]) -> Measure:
     """Decode tokens/s over AR's on the same target, questions and device, over the paired cells: each side's rate
     is its summed new tokens after the first over its summed decode seconds."""
-    sums = _aligned_sums([pairs])[0].sum(axis=0)
-    return _quotient_of_rates((sums[0], sums[1]), (sums[2], sums[3]), "decode rate")
+    tokens, seconds, base_tokens, base_seconds = sum(_speed_sums(pairs).values(), np.zeros(4)).tolist()
+    return _quotient_of_rates((tokens, seconds), (base_tokens, base_seconds), "decode rate")
 
 
 @defines("speedup_e2e")
@@ -251,7 +255,7 @@ def speedup_interval(
     A resample draws as many questions as there are, with replacement, and takes both decoders' cells of each
     (all turns and repeats), so that a hard question weighs on both sides alike. None below two questions.
     """
-    return bootstrap([pairs], lambda speedups_GR: speedups_GR[0], resamples, level, seed)
+    return mean_speedup_interval([pairs], resamples, level, seed)
 
 
 def mean_speedup(groups: Sequence[Sequence[Pair]]) -> Measure:
@@ -268,7 +272,8 @@ def mean_speedup_interval(
 ) -> Interval:
     """Percentile interval of `mean_speedup`: each resample draws questions once and applies the draw to every target
     alike, for the same questions are asked of all."""
-    return bootstrap(groups, lambda speedups_GR: speedups_GR.mean(axis=0), resamples, level, seed)
+    sums = [_speed_sums(pairs) for pairs in groups]
+    return bootstrap.interval(sums, lambda sums_GCR: _speedups(sums_GCR).mean(axis=0), resamples, level, seed)
 
 
 def speedup_ratio(ours: Sequence[Sequence[Pair]], theirs: Sequence[Sequence[Pair]]) -> Measure:
@@ -288,64 +293,25 @@ def speedup_ratio_interval(
 ) -> Interval:
     """Percentile interval of `speedup_ratio`: each resample draws questions once, for both sides and all targets."""
 
-    def quotient(speedups_GR: Floats) -> Floats:
+    def quotient(sums_GCR: Floats) -> Floats:
+        speedups_GR = _speedups(sums_GCR)
         quotients: Floats = speedups_GR[: len(ours)].mean(axis=0) / speedups_GR[len(ours) :].mean(axis=0)
         return quotients
 
-    return bootstrap([*ours, *theirs], quotient, resamples, level, seed)
+    return bootstrap.interval([_speed_sums(pairs) for pairs in (*ours, *theirs)], quotient, resamples, level, seed)
 
 
-def bootstrap(
-    groups: Sequence[Sequence[Pair]], combine: Callable[[Floats], Floats], resamples: int, level: float, seed: int
-) -> Interval:
-    """Percentile interval of what `combine` makes of the groups' speed-ups, (G, R) to (R,).
-
-    A resample draws questions of all groups together, once; a question that a group lacks adds nothing there.
-    Resamples that leave a group without a rate count for nothing. None below two questions.
-    """
-    sums_GN4 = _aligned_sums(groups)
-    n = sums_GN4.shape[1]
-    if n < 2:
-        return Interval(None, None, f"no interval from {n} question{'' if n == 1 else 's'}")
-    columns_N = np.moveaxis(sums_GN4, 1, 0).reshape(n, -1)
-    sums_G4R = resampled(columns_N, resamples, seed).reshape(len(groups), 4, -1)
-    tokens_GR, seconds_GR, base_tokens_GR, base_seconds_GR = np.moveaxis(sums_G4R, 1, 0)
-    defined_R = ((seconds_GR > 0) & (base_seconds_GR > 0) & (base_tokens_GR > 0)).all(axis=0)
-    if not defined_R.any():
-        return Interval(None, None, "no interval: no cell that both finished took time")
-    ours_GR = tokens_GR[:, defined_R] / seconds_GR[:, defined_R]
-    theirs_GR = base_tokens_GR[:, defined_R] / base_seconds_GR[:, defined_R]
-    low, high = np.quantile(combine(ours_GR / theirs_GR), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+def _speedups(sums_GCR: Floats) -> Floats:
+    """Speed-ups (G, R) from `_speed_sums`; not finite where either side has no rate."""
+    tokens_GR, seconds_GR, base_tokens_GR, base_seconds_GR = np.moveaxis(sums_GCR, 1, 0)
+    speedups_GR: Floats = (tokens_GR / seconds_GR) / (base_tokens_GR / base_seconds_GR)
+    return speedups_GR
 
 
-def _aligned_sums(groups: Sequence[Sequence[Pair]]) -> Floats:
-    """Each group's `_question_sums` over the questions of all groups, zeros where a group lacks one. (G, N, 4)."""
-    questions = list(dict.fromkeys(question_of(p.ours) for pairs in groups for p in pairs))
-    nothing = np.zeros(4)
-    sums = [_question_sums(pairs) for pairs in groups]
-    rows = [[by_question.get(question, nothing) for question in questions] for by_question in sums]
-    return np.array(rows, dtype=np.float64).reshape(len(groups), len(questions), 4)
-
-
-def _question_sums(pairs: Sequence[Pair]) -> dict[Question, Floats]:
-    """Per question: decode tokens, decode seconds, the baseline's decode tokens, its decode seconds. Each (4,)."""
-    sums: dict[Question, Floats] = defaultdict(lambda: np.zeros(4))
-    for p in pairs:
-        ours, base = p.ours, p.baseline
-        row = [decode_tokens(ours), ours.decode_s, decode_tokens(base), base.decode_s]
-        sums[question_of(ours)] += np.array(row, dtype=np.float64)
-    return dict(sums)
-
-
-def resampled(sums_NC: Floats, resamples: int, seed: int) -> Floats:
-    """Column sums of `resamples` draws of N rows with replacement, in blocks. Shape (C, R)."""
-    rng = np.random.default_rng(seed)
-    n = len(sums_NC)
-    columns = [np.ascontiguousarray(column) for column in sums_NC.T]
-    size = max(1, _BLOCK_DRAWS // n)
-    blocks = []
-    for start in range(0, resamples, size):
-        rows_RN = rng.integers(n, size=(min(size, resamples - start), n))
-        blocks.append(np.stack([column[rows_RN].sum(axis=1) for column in columns]))
-    return np.concatenate(blocks, axis=1)
+def _speed_sums(pairs: Sequence[Pair]) -> Sums:
+    """Per question: decode tokens, decode seconds, the baseline's decode tokens, its decode seconds."""
+    return bootstrap.question_sums(
+        pairs,
+        lambda p: question_of(p.ours),
+        lambda p: (decode_tokens(p.ours), p.ours.decode_s, decode_tokens(p.baseline), p.baseline.decode_s),
+    )

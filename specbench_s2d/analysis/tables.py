@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from specbench_s2d.analysis import grades
 from specbench_s2d.analysis.definitions import DEFINITIONS
 from specbench_s2d.analysis.names import LOSSY_NOTE, decoder_title, suite_title
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL, QUALITY
 from specbench_s2d.bench.records import BASELINE
+from specbench_s2d.measure.quality import METRICS
 
 NOTHING = "–"
 Row = dict[str, Any]
@@ -27,11 +30,13 @@ _MARKDOWN = (
     ("speedup", "speed-up [95 %]", ".2f"),
     ("speedup_e2e", "with prefill", ".2f"),
     ("speedup_specbench", "Spec-Bench's", ".2f"),
-    ("mat", "MAT", ".2f"),
+    ("mat", "MAT [95 %]", ".2f"),
     ("acceptance_rate", "acceptance", ".2f"),
     ("draft_layers_per_token", "draft layers/token", ".2f"),
-    ("perplexity", "perplexity", ".2f"),
+    ("tokens_per_pass", "tokens/pass", ".2f"),
+    ("perplexity", "perplexity [95 %]", ".2f"),
 )
+_WITH_INTERVALS = ("speedup", "mat", "perplexity")
 _COUNTS = ("mismatches", "near_ties", "failed", "skipped", "truncated")
 
 
@@ -55,21 +60,34 @@ def number(value: Any, form: str = ".2f") -> str:
     return NOTHING if absent(value) else f"{value:{form}}"
 
 
-def interval(row: Row) -> str:
-    """The 95 % interval of a row's speed-up."""
-    if absent(row["speedup_low"]):
+def interval(row: Row, column: str = "speedup") -> str:
+    """The 95 % interval of one of a row's figures, of its speed-up by default."""
+    if absent(row[f"{column}_low"]):
         return NOTHING
-    return f"{row['speedup_low']:.2f}–{row['speedup_high']:.2f}"
+    return f"{row[f'{column}_low']:.2f}–{row[f'{column}_high']:.2f}"
+
+
+def quality_columns(columns: Iterable[Any]) -> list[str]:
+    """Those of task quality, without those of their intervals."""
+    names = map(str, columns)
+    return [name for name in names if name.startswith(QUALITY) and not name.endswith(("_low", "_high"))]
 
 
 def render(table: pd.DataFrame) -> RenderableType:
     """The terminal's table: a block per target, a row per decoder, a column per suite."""
-    parts: list[RenderableType] = [_block(title, rows) for title, rows in blocks(table)]
+    quality = quality_columns(table)
+    parts: list[RenderableType] = []
+    for title, rows in blocks(table):
+        parts.append(_block(title, rows))
+        scored = [column for column in quality if not all(absent(row[column]) for row in rows)]
+        parts += [_quality_block(title, rows, scored)] if scored else []
     legend = (
         f"Each cell: speed-up over {BASELINE} (decode tokens/s), below it the mean accepted tokens. "
         "95 %: the interval of the speed-up over all suites. PPL: perplexity under the target. "
         "F/S/T: turns failed, skipped, truncated."
     )
+    if quality:
+        legend += f" Task quality: {', '.join(_metric_text(column) for column in quality)}."
     lines = [legend, *([LOSSY_NOTE] if table["lossy"].any() else [])]
     parts += [Text(line, style="dim") for line in lines]
     parts += [Text(line, style="bold red") for line in alarms(table)]
@@ -96,6 +114,30 @@ def _block(title: str, rows: list[Row]) -> Table:
     return block
 
 
+def _quality_block(title: str, rows: list[Row], columns: list[str]) -> Table:
+    """A row per decoder, a column per metric, over all suites that are scored by it."""
+    block = Table(title=f"{title}: task quality", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    block.pad_edge, block.collapse_padding = False, True
+    block.add_column("Decoder", overflow="fold", min_width=9)
+    for column in columns:
+        block.add_column(grades.title(column.removeprefix(QUALITY)), justify="right", no_wrap=True)
+    for row in rows:
+        if row["suite"] == OVERALL:
+            figures = [number(row[column], _digits(column)) for column in columns]
+            block.add_row(decoder_title(row["label"], row["lossy"]), *figures)
+    return block
+
+
+def _digits(column: str) -> str:
+    """Scores of 0 to 100 with one digit after the point, those of 0 to 1 with two."""
+    return ".1f" if grades.is_pooled(column.removeprefix(QUALITY)) else ".2f"
+
+
+def _metric_text(column: str) -> str:
+    metric = column.removeprefix(QUALITY)
+    return f"{grades.title(metric)} {'0–100' if grades.is_pooled(metric) else '0–1'}"
+
+
 def _two(row: Row | None, above: str, below: str, upper: str = ".2f") -> str:
     """Two figures of a row, one under the other."""
     return NOTHING if row is None else f"{number(row[above], upper)}\n{number(row[below])}"
@@ -117,7 +159,7 @@ def alarms(table: pd.DataFrame) -> list[str]:
 
 def markdown(table: pd.DataFrame) -> str:
     """The whole tidy table as Markdown: a section per target, the notes, and what each column means."""
-    quality = [column for column in table.columns if column.startswith(QUALITY)]
+    quality = quality_columns(table)
     parts = ["# Summary", *(f"**{line}**" for line in alarms(table))]
     for title, rows in blocks(table):
         parts += [f"## {title}", _markdown_rows(rows, quality)]
@@ -129,14 +171,14 @@ def markdown(table: pd.DataFrame) -> str:
 
 def _markdown_rows(rows: list[Row], quality: list[str]) -> str:
     counts = [column.replace("_", " ") for column in _COUNTS]
-    names = [column.removeprefix(QUALITY) for column in quality]
+    names = [grades.title(column.removeprefix(QUALITY)) for column in quality]
     headings = ["suite", "decoder", *(heading for _, heading, _ in _MARKDOWN), *names, *counts]
     lines = [_line(headings), _line(["---", "---", *["---:"] * (len(headings) - 2)])]
     suites = list(dict.fromkeys(row["suite"] for row in rows if row["suite"] != OVERALL))
     for suite in [*suites, OVERALL]:
         for row in (row for row in rows if row["suite"] == suite):
             figures = [_figure(row, column, form) for column, _, form in _MARKDOWN]
-            figures += [number(row[column]) for column in quality]
+            figures += [_figure(row, column, ".2f") for column in quality]
             figures += [number(row[column], "d") for column in _COUNTS]
             lines.append(_line([suite, decoder_title(row["label"], row["lossy"]), *figures]))
     return "\n".join(lines)
@@ -144,8 +186,10 @@ def _markdown_rows(rows: list[Row], quality: list[str]) -> str:
 
 def _figure(row: Row, column: str, form: str) -> str:
     text = number(row[column], form)
-    low = interval(row)
-    return f"{text} [{low}]" if column == "speedup" and low != NOTHING else text
+    if column not in _WITH_INTERVALS and not column.startswith(QUALITY):
+        return text
+    ends = interval(row, column)
+    return f"{text} [{ends}]" if ends != NOTHING else text
 
 
 def _line(cells: list[str]) -> str:
@@ -164,8 +208,9 @@ def _notes(table: pd.DataFrame) -> str:
 
 
 def definitions() -> str:
-    """The columns' definitions as a Markdown list."""
-    return "\n".join(f"- `{column}`: {text}." for column, text in DEFINITIONS.items())
+    """The columns' definitions as a Markdown list, each metric of task quality its own."""
+    metrics = {f"{QUALITY}{name}": metric.what for name, metric in METRICS.items()}
+    return "\n".join(f"- `{column}`: {text}." for column, text in {**DEFINITIONS, **metrics}.items())
 
 
 def write_tables(table: pd.DataFrame, folder: Path) -> None:

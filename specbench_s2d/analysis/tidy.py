@@ -10,9 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from specbench_s2d.analysis import drafts, stats
+from specbench_s2d.analysis import drafts, grades, stats
+from specbench_s2d.analysis.bootstrap import RESAMPLES
 from specbench_s2d.analysis.definitions import Interval, Measure
-from specbench_s2d.analysis.stats import RESAMPLES, Pair
+from specbench_s2d.analysis.names import without_option
+from specbench_s2d.analysis.quotients import MAT, PERPLEXITY
+from specbench_s2d.analysis.stats import Pair
 from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.config import SUITES
 
@@ -32,9 +35,9 @@ COLUMNS = (
     "tokens_per_s", "percent_of_bound",
     "speedup", "speedup_low", "speedup_high", "speedup_e2e", "speedup_specbench", "speedup_predicted",
     "pairs", "unpaired",
-    "mat", "mean_mat_per_question", "accepted_per_pass", "acceptance_rate",
+    "mat", "mat_low", "mat_high", "mean_mat_per_question", "tokens_per_pass", "accepted_per_pass", "acceptance_rate",
     "draft_layers_per_token", "mean_exit_depth",
-    "draft_s", "verify_s", "other_s", "perplexity", "energy_j_per_token",
+    "draft_s", "verify_s", "other_s", "perplexity", "perplexity_low", "perplexity_high", "energy_j_per_token",
     "mismatches", "near_ties", "failed", "skipped", "truncated",
 )  # fmt: skip
 POSITION_COLUMNS = (
@@ -48,8 +51,8 @@ _UNMEASURED = "not measured in this run"
 _OF_ONE_TARGET = Measure(None, "a figure of single targets")
 # Of several targets these are averaged; counts and seconds are summed, and rates of single targets left out.
 _AVERAGED = (
-    "speedup_e2e", "speedup_specbench", "mat", "mean_mat_per_question", "accepted_per_pass", "acceptance_rate",
-    "draft_layers_per_token", "mean_exit_depth",
+    "speedup_e2e", "speedup_specbench", "mat", "mean_mat_per_question", "tokens_per_pass", "accepted_per_pass",
+    "acceptance_rate", "draft_layers_per_token", "mean_exit_depth",
 )  # fmt: skip
 
 
@@ -62,10 +65,10 @@ def tidy(records: Iterable[Record], resamples: int = RESAMPLES, seed: int = 0) -
     All records must be of one run on one device: that is what makes them comparable.
     """
     kept = latest(records)
-    metrics = sorted({name for r in kept for name in r.quality or {}})
+    metrics = grades.metrics_of(kept)
     rows = [_row(group, kept, metrics, resamples, seed) for group in _groups(kept)]
     rows += _mean_rows(rows, kept, metrics, resamples, seed)
-    columns = [*COLUMNS, *(QUALITY + name for name in metrics), "notes"]
+    columns = [*COLUMNS, *(QUALITY + name + end for name in metrics for end in ("", "_low", "_high")), "notes"]
     return _typed(pd.DataFrame(rows, columns=columns))
 
 
@@ -97,7 +100,7 @@ def threshold_ablation(records: Iterable[Record], table: pd.DataFrame) -> pd.Dat
     `ABLATION_COLUMNS`, where `variant` is the label without its thresholds.
     """
     thresholds = {r.label: tuple(r.decoder_options["thresholds"]) for r in records if _has_thresholds(r)}
-    variants = {label: _without_thresholds(label) for label in thresholds}
+    variants = {label: without_option(label, "thresholds") for label in thresholds}
     several = {variant for variant, n in Counter(variants.values()).items() if n > 1}
     labels = sorted((label for label in thresholds if variants[label] in several), key=lambda label: thresholds[label])
     rows = table[(table["suite"] == OVERALL) & table["label"].isin(labels)]
@@ -110,12 +113,6 @@ def threshold_ablation(records: Iterable[Record], table: pd.DataFrame) -> pd.Dat
 
 def _has_thresholds(record: Record) -> bool:
     return record.decoder_options.get("thresholds") is not None
-
-
-def _without_thresholds(label: str) -> str:
-    name, _, options = label.partition(":")
-    rest = ",".join(option for option in options.split(",") if not option.startswith("thresholds="))
-    return f"{name}:{rest}" if rest else name
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
@@ -169,8 +166,26 @@ def _row(
     figures = {**_figures(group.records), **_speedups(pairs, resamples, seed)}
     figures["speedup_e2e"] = stats.speedup_e2e(pairs[0])
     figures["speedup_specbench"] = stats.speedup_specbench(pairs[0])
-    figures.update({QUALITY + name: _quality(group.records, name) for name in metrics})
+    figures |= _ends("mat", MAT.interval([group.records], resamples, seed))
+    figures |= _ends("perplexity", PERPLEXITY.interval([group.records], resamples, seed))
+    for name in metrics:
+        figures[QUALITY + name] = value = grades.quality(group.records, name)
+        figures |= _quality_ends(name, value, [group.records], resamples, seed)
     return _filled(group, figures)
+
+
+def _quality_ends(
+    name: str, value: Measure, groups: Sequence[Sequence[Record]], resamples: int, seed: int
+) -> dict[str, Measure]:
+    """The interval of a metric; none, for the same reason, where there is no value."""
+    if value.value is None:
+        return _ends(QUALITY + name, Interval(None, None))
+    return _ends(QUALITY + name, grades.quality_interval(groups, name, resamples, seed))
+
+
+def _ends(column: str, interval: Interval) -> dict[str, Measure]:
+    """Both ends as figures; the reason for missing ones is said once."""
+    return {f"{column}_low": Measure(interval.low, interval.note), f"{column}_high": Measure(interval.high)}
 
 
 def _mean_rows(
@@ -185,6 +200,10 @@ def _mean_rows(
         figures = {**_figures(group.records), **_speedups(_pairs(group, records, targets), resamples, seed)}
         figures |= {"tokens_per_s": _OF_ONE_TARGET, "perplexity": _OF_ONE_TARGET}
         figures |= {column: _mean(parts, column) for column in (*_AVERAGED, *(QUALITY + name for name in metrics))}
+        by_target = [[r for r in group.records if r.target == target] for target in targets]
+        figures |= _ends("mat", MAT.interval(by_target, resamples, seed)) | _ends("perplexity", Interval(None, None))
+        for name in metrics:
+            figures |= _quality_ends(name, figures[QUALITY + name], by_target, resamples, seed)
         made.append(_filled(group, figures))
     return made
 
@@ -234,6 +253,7 @@ def _figures(records: Sequence[Record]) -> dict[str, Measure]:
         "draft_layers_per_token": drafts.draft_layers_per_token(records),
         "mean_exit_depth": drafts.mean_exit_depth(records),
         "mean_mat_per_question": stats.mean_mat_per_question(records),
+        "tokens_per_pass": stats.tokens_per_pass(records),
         "accepted_per_pass": stats.accepted_per_pass(records),
         "acceptance_rate": stats.acceptance_rate(records),
         **{field: stats.full_sum(records, field) for field in ("draft_s", "verify_s", "other_s")},
@@ -271,13 +291,6 @@ def _verdicts(records: Sequence[Record], verdict: str) -> Measure:
     """How many audited outputs got this verdict; None where none was audited."""
     audited: list[str] = [r.divergence.verdict for r in records if r.status == "ok" and r.divergence is not None]
     return Measure(audited.count(verdict)) if audited else Measure(None, "no output was audited against AR's")
-
-
-def _quality(records: Sequence[Record], metric: str) -> Measure:
-    """The mean of one metric over the finished records that were scored by it."""
-    scores = [(r.quality or {}).get(metric) for r in records if r.status == "ok"]
-    known = [score for score in scores if score is not None]
-    return Measure(sum(known) / len(known)) if known else Measure(None, "no cell was scored by it")
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def test_mjsd_over_sd_is_what_compare_against_sd_says() -> None:
 def test_perplexity_stands_in_percent_below_ars() -> None:
     found = figure(beside("mtad", run()).table, label="mjsd", metric="perplexity_reduction_percent")
     groups = [pair(of("mjsd", part), of("ar", part)) for part in ([r for r in run() if r.target == t] for t in TARGETS)]
-    assert found["ours"] == perplexity_reduction(groups).value == pytest.approx(100 * (1 - 2.718281828 ** (-3 / 27)))
+    assert found["ours"] == perplexity_reduction(groups)[0].value == pytest.approx(100 * (1 - 2.718281828 ** (-3 / 27)))
     assert found["ours_low"] <= found["ours"] <= found["ours_high"]
     assert (found["published"], found["against"]) == (21.2, "ar")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -51,7 +52,26 @@ def test_the_mean_over_targets_is_the_mean_of_the_relative_speeds() -> None:
     found = line(compare_decoders(both, "x"), target="mean over targets", label="sd")
     assert found["relative_speed"] == pytest.approx((9 / 4 + 9 / 2) / 2)
     assert found["relative_speed_high"] == pytest.approx((4 + 8) / 2)
-    assert [b.title for b in compare_decoders(both, "x").blocks] == ["t", "u", "mean over targets"]
+    titles = [b.title for b in compare_decoders(both, "x").blocks]
+    assert titles[::2] == ["t", "u", "mean over targets"]
+    assert titles[1::2] == [f"{title}: accepted length and text" for title in titles[::2]]
+
+
+def test_accepted_length_perplexity_and_quality_stand_beside_the_others() -> None:
+    """sd beside ar: 2.4 tokens a step to 1; exp(14/14) to exp(7/14); F1 up by a half."""
+    run = [r.model_copy(update={"quality": {"f1": 0.75 if r.label == "sd" else 0.25}}) for r in paper_run()]
+    comparison = compare_decoders([*run, *on("u", run)], "ar")
+    found = line(comparison, target="t", label="sd")
+    assert found["mat_ratio"] == pytest.approx(2.4)
+    assert (found["mat_ratio_low"], found["mat_ratio_high"]) == (pytest.approx(4 / 3), pytest.approx(4))
+    assert found["perplexity_ratio"] == pytest.approx(math.exp(0.5))
+    assert found["quality_f1_difference"] == pytest.approx(0.5)
+    mean = line(comparison, target="mean over targets", label="sd")
+    assert mean["mat_ratio"] == pytest.approx(2.4)
+    assert math.isnan(mean["perplexity_ratio"])
+    block = next(b for b in comparison.blocks if b.title == "t: accepted length and text")
+    assert block.headings == ["Decoder", "MAT ×", "PPL ×", "F1 −"]
+    assert block.rows == [["sd", "2.40\n1.33–4.00", "1.65\n1.22–1.95", "0.50\n0.50–0.50"]]
 
 
 def test_two_runs_have_the_ratio_of_their_speedups_whatever_the_machine() -> None:

@@ -78,11 +78,25 @@ def test_several_runs_have_blocks_of_their_own() -> None:
 
 def test_markdown_has_one_line_per_row_the_notes_and_the_definitions() -> None:
     text = tables.markdown(TABLE)
-    assert "| qa | sd | 2 | 3.0 | 5.00 [2.00–8.00] | 3.29 | 3.01 | 2.40 | 0.69 | – | 2.72 |" in text
+    assert (
+        "| qa | sd | 2 | 3.0 | 5.00 [2.00–8.00] | 3.29 | 3.01 | 2.40 [1.33–4.00] | 0.69 | – | 2.40 | 2.72 [2.23–3.04] |"
+        in text
+    )
     assert "- energy_j_per_token: not measured in this run (every row)" in text
     assert "- `mat`: Mean accepted tokens" in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("| ")}
     assert len(widths) == 1
+
+
+def test_task_quality_has_a_table_of_its_own_where_anything_is_scored() -> None:
+    assert "task quality" not in printed(TABLE)
+    scored = [r.model_copy(update={"quality": {"f1": 0.25 * i}}) for i, r in enumerate(paper_run())]
+    table = tidy.tidy(scored)
+    text = printed(table)
+    assert "t: task quality" in text and "F1" in text and "Task quality: F1 0–1." in text
+    assert "0.38" in text  # sd: 0.25 and 0.5
+    assert "| F1 |" in tables.markdown(table) and "0.38 [0.25–0.50]" in tables.markdown(table)
+    assert "f1_low" not in tables.markdown(table)
 
 
 def test_csv_keeps_every_digit(tmp_path: Path) -> None:

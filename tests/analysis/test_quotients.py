@@ -1,0 +1,81 @@
+"""Intervals of perplexity, accepted length and quality, and two decoders beside each other: on paper."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from specbench_s2d.analysis import stats
+from specbench_s2d.analysis.quotients import MAT, PERPLEXITY, mean_quality
+from specbench_s2d.bench.records import Record
+from tests.analysis.factory import decoded, make_record, of, paper_run
+
+RUN = paper_run()
+AR, SD = of("ar", RUN), of("sd", RUN)
+PAIRS = stats.pair(SD, AR)
+
+
+def test_perplexity_spans_its_questions_own() -> None:
+    """Question 1: exp(4/5), question 2: exp(10/9); drawn once each, the pooled value."""
+    found = PERPLEXITY.interval([SD])
+    assert (found.low, found.high) == (pytest.approx(math.exp(4 / 5)), pytest.approx(math.exp(10 / 9)))
+    assert found.low < (stats.perplexity(SD).value or 0) < found.high  # type: ignore[operator]
+
+
+def test_mat_spans_its_questions_own() -> None:
+    found = MAT.interval([SD])
+    assert (found.low, found.high) == (pytest.approx(4 / 3), pytest.approx(8 / 2))
+
+
+@pytest.mark.parametrize(("quotient", "value"), [(MAT, stats.mat), (PERPLEXITY, stats.perplexity)])
+def test_where_all_questions_are_alike_the_interval_is_the_value(quotient: object, value: object) -> None:
+    alike = [decoded("sd", i, [(5, 2, 3), (5, 0, 1)], decode_s=1, nll_sum=7) for i in range(4)]
+    found = quotient.interval([alike])  # type: ignore[attr-defined]
+    assert found.low == pytest.approx(found.high) == pytest.approx(value(alike).value)  # type: ignore[operator]
+
+
+def test_several_targets_are_averaged_each_weighing_alike() -> None:
+    long = [r.model_copy(update={"emitted_per_step": [3] * 50}) for r in SD]
+    found = MAT.interval([SD, long])
+    assert (found.low, found.high) == (pytest.approx((4 / 3 + 3) / 2), pytest.approx((8 / 2 + 3) / 2))
+
+
+def test_perplexity_beside_ars() -> None:
+    """14 nats on 14 tokens beside 7 on 14; question 1 alone 4/5 to 3/5, question 2 alone 10/9 to 4/9."""
+    value, interval = PERPLEXITY.beside([PAIRS], "ratio")
+    assert value.value == pytest.approx(math.exp(14 / 14 - 7 / 14))
+    assert (interval.low, interval.high) == (
+        pytest.approx(math.exp(4 / 5 - 3 / 5)),
+        pytest.approx(math.exp(10 / 9 - 4 / 9)),
+    )
+
+
+def scored(label: str, *values: float | None) -> list[Record]:
+    return [
+        decoded(label, i, [(0, 0, 1)], decode_s=1, quality=None if value is None else {"f1": value})
+        for i, value in enumerate(values)
+    ]
+
+
+def test_a_difference_of_quality_takes_only_answers_that_both_have() -> None:
+    pairs = stats.pair(scored("sd", 0.5, 1.0, 1.0), scored("ar", 0.25, 0.25, None))
+    value, interval = mean_quality("f1").beside([pairs], "difference")
+    assert value.value == pytest.approx(0.5)
+    assert (interval.low, interval.high) == (pytest.approx(0.25), pytest.approx(0.75))
+
+
+def test_nothing_in_common_has_a_reason() -> None:
+    value, interval = mean_quality("f1").beside([stats.pair(scored("sd", None), scored("ar", 1.0))], "difference")
+    assert (value.value, value.note, interval.low) == (None, "no cell that both have", None)
+
+
+def test_unfinished_and_unscored_records_count_for_nothing() -> None:
+    more = [*SD, make_record("sd", 3, status="failed"), make_record("sd", 4, nll_sum=None, new_tokens=3)]
+    assert PERPLEXITY.interval([more]) == PERPLEXITY.interval([SD])
+
+
+def test_a_figure_that_is_nought_gives_no_ratio() -> None:
+    pairs = stats.pair(scored("sd", 1.0, 1.0), scored("ar", 0.0, 0.0))
+    value, _ = mean_quality("f1").beside([pairs], "ratio")
+    assert value.value is None and value.note
