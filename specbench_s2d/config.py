@@ -33,7 +33,10 @@ class RunSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     target: list[str] = Field(default=[], description="Models to speed up: demo name, folder or hub id; repeatable.")
-    draft: list[str] = Field(default=[], description="Draft models, in order of preference; repeatable.")
+    draft: list[str] = Field(
+        default=[],
+        description="Draft models, in order of preference, or TARGET=DRAFT for one target alone; repeatable.",
+    )
     decoder: list[str] = Field(
         default=[], description="Decoders: NAME, NAME,NAME or NAME:option=value,option=value; repeatable."
     )
@@ -57,7 +60,8 @@ class RunSpec(BaseModel):
     engine: Literal["eager"] = Field("eager", description="How passes are run.")
     template: str | None = Field(
         None,
-        description="Chat template: tokenizer, vicuna, llama-2, plain, or a Jinja file; default: the first there is.",
+        description="Chat template: tokenizer, vicuna, llama-2, plain, or a Jinja file; default: the tokenizer's own, else "
+        "vicuna for a Vicuna, else plain.",
     )
     long_prompts: Literal["fail", "skip", "truncate"] = Field(
         "fail", description="What to do with a prompt that does not fit the context."

@@ -107,13 +107,14 @@ class TransformersModel(LanguageModel):
 
     @torch.inference_mode()
     def keep(self, positions: Sequence[int], start: int) -> None:
-        if list(positions) == list(range(len(positions))):  # in place already
-            self.rollback(start + len(positions))
-            return
-        kept_S = torch.tensor([*range(start), *(start + i for i in positions)], device=self.device)
-        for layer in self._cache.layers:
-            layer.keys, layer.values = (cached.index_select(2, kept_S) for cached in (layer.keys, layer.values))
-        self._length = len(kept_S)
+        end = start + len(positions)
+        placed = next((i for i, position in enumerate(positions) if position != i), len(positions))
+        if placed < len(positions):  # the prefix, and what is in place already, is not copied
+            moved_N = torch.tensor(positions[placed:], device=self.device) + start
+            for layer in self._cache.layers:
+                for cached in (layer.keys, layer.values):
+                    cached[:, :, start + placed : end] = cached.index_select(2, moved_N)
+        self.rollback(end)
 
     @property
     def parameter_bytes(self) -> int:

@@ -29,7 +29,8 @@ class Reader:
     def prefill(self, prompt_ids: Sequence[int]) -> None:
         """Begin anew with a prompt."""
         self.model.reset()
-        self.model.extend(torch.tensor([list(prompt_ids)], device=self.model.device), to_layer=self._prefill_to)
+        ids_BT = torch.tensor([list(prompt_ids)], device=self.model.device)
+        self.model.extend(ids_BT, to_layer=self._prefill_to, last_only=True)
 
     def next_logits(self, ids_BT: Tensor) -> Tensor:
         """Logits (1, V) after the last of T new ids."""

@@ -59,7 +59,7 @@ def test_markdown_holds_every_block_and_note(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "table.md"
     assert main(["compare", str(run), "--against", "ar", "--out", str(out)]) == 0
     text = out.read_text()
-    assert text.startswith("# Speed relative to ar\n\n## t\n\n| Decoder | QA | All [95 %] | × ar | MAT |\n")
+    assert text.startswith("# Relative to ar\n\n## t\n\n| Decoder | QA | All [95 %] | × ar | MAT |\n")
     assert "| sd | 5.00 | 5.00 [2.00–8.00] | 5.00 | 2.40 |" in text
     assert "- Decode tokens/s over those of ar" in text
 
