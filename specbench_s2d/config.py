@@ -60,8 +60,8 @@ class RunSpec(BaseModel):
     engine: Literal["eager"] = Field("eager", description="How passes are run.")
     template: str | None = Field(
         None,
-        description="Chat template: tokenizer, vicuna, llama-2, plain, or a Jinja file; default: the tokenizer's own, else "
-        "vicuna for a Vicuna, else plain.",
+        description="Chat template: tokenizer, vicuna, llama-2, plain, or a Jinja file; default: the tokenizer's own, "
+        "else vicuna for a Vicuna, else plain.",
     )
     long_prompts: Literal["fail", "skip", "truncate"] = Field(
         "fail", description="What to do with a prompt that does not fit the context."

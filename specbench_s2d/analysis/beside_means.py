@@ -12,7 +12,7 @@ from specbench_s2d.analysis.compare import Block, of, with_interval
 from specbench_s2d.analysis.definitions import Interval, Measure
 from specbench_s2d.analysis.methods import Part, is_over_sd, sd_for
 from specbench_s2d.analysis.names import decoder_title, option_symbol
-from specbench_s2d.analysis.reductions import perplexity_reduction
+from specbench_s2d.analysis.quotients import PERPLEXITY
 from specbench_s2d.analysis.tables import absent, number
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL
 from specbench_s2d.bench.records import BASELINE, Record
@@ -77,7 +77,7 @@ def _ours(
     groups = [stats.pair(of(mine, target), theirs) for target in dict.fromkeys(r.target for r in records)]
     if metric == "speedup":
         return stats.mean_speedup(groups), stats.mean_speedup_interval(groups, resamples)
-    return perplexity_reduction(groups, resamples)
+    return PERPLEXITY.beside(groups, "reduction_percent", resamples)
 
 
 def blocks(made: Sequence[Row]) -> list[Block]:

@@ -18,6 +18,14 @@ from specbench_s2d.analysis.stats import Pair, question_of
 from specbench_s2d.bench.records import Record
 
 Part = Callable[[Record], tuple[float, float] | None]
+How = Literal["ratio", "difference", "reduction_percent"]
+# What becomes of both sides' figures, (G, R) each: ratio and difference of their means over groups; the mean over
+# groups of the percents by which ours lie below theirs.
+_HOW: dict[How, Callable[[Floats, Floats], Floats]] = {
+    "ratio": lambda ours_GR, theirs_GR: ours_GR.mean(axis=0) / theirs_GR.mean(axis=0),
+    "difference": lambda ours_GR, theirs_GR: ours_GR.mean(axis=0) - theirs_GR.mean(axis=0),
+    "reduction_percent": lambda ours_GR, theirs_GR: (100 * (1 - ours_GR / theirs_GR)).mean(axis=0),
+}
 
 
 @dataclass(frozen=True)
@@ -39,19 +47,15 @@ class Quotient:
     def beside(
         self,
         groups: Sequence[Sequence[Pair]],
-        how: Literal["ratio", "difference"],
+        how: How,
         resamples: int = RESAMPLES,
         seed: int = 0,
     ) -> tuple[Measure, Interval]:
-        """Ours over theirs, or ours minus theirs, on the cells that both have; of several groups, of their means.
-
-        Each resample draws questions once for both sides and all groups.
-        """
+        """Ours beside theirs on the cells that both have, as `how` says; each resample draws questions once for both
+        sides and all groups. None unless every group has such a cell."""
 
         def statistic(sums_GCR: Floats) -> Floats:
-            ours_R, theirs_R = (self._figures(side).mean(axis=0) for side in (sums_GCR[:, :2], sums_GCR[:, 2:]))
-            values_R: Floats = ours_R / theirs_R if how == "ratio" else ours_R - theirs_R
-            return values_R
+            return _HOW[how](self._figures(sums_GCR[:, :2]), self._figures(sums_GCR[:, 2:]))
 
         kept = [[p for p in pairs if self._has(p.ours) and self._has(p.baseline)] for pairs in groups]
         if not kept or not all(kept):

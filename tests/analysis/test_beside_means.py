@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from specbench_s2d.analysis.quotients import PERPLEXITY
 
 from specbench_s2d.analysis.beside_papers import COLUMNS, compare_published
 from specbench_s2d.analysis.compare import Comparison, compare_decoders
-from specbench_s2d.analysis.reductions import perplexity_reduction
 from specbench_s2d.analysis.stats import pair
 from specbench_s2d.analysis.tidy import MEAN_TARGET
 from specbench_s2d.bench.records import Record
