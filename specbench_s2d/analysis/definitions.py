@@ -19,6 +19,7 @@ DEFINITIONS: dict[str, str] = {
     "decoder": "the decoder's name",
     "label": "the decoder's name with the options that differ from its defaults",
     "draft": "the draft model, where the decoder has one",
+    "options": "every option that the decoder ran with, defaults included",
     "lossy": "whether the decoder may change the target's output; read its speed-up beside perplexity and quality",
     "suite": "the suite of questions; `overall` pools all of a target's suites",
     "records": "cells of this row: questions x turns x repeats, whatever became of them",

@@ -165,7 +165,7 @@ def markdown(table: pd.DataFrame) -> str:
         parts += [f"## {title}", _markdown_rows(rows, quality)]
     if table["lossy"].any():
         parts.append(LOSSY_NOTE)
-    parts += ["## Notes", _notes(table), "## What the columns mean", definitions()]
+    parts += ["## Decoders", _decoders(table), "## Notes", _notes(table), "## What the columns mean", definitions()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -194,6 +194,17 @@ def _figure(row: Row, column: str, form: str) -> str:
 
 def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _decoders(table: pd.DataFrame) -> str:
+    """What each label stands for: the decoder's drafts and every option."""
+    lines = []
+    for label, rows in table.groupby("label", sort=False):
+        drafts = ", ".join(dict.fromkeys(rows["draft"].dropna()))
+        parts = [f"draft {drafts}"] if drafts else []
+        parts += [options] if (options := str(rows["options"].iloc[0])) else []
+        lines.append(f"- `{label}`: {'; '.join(parts) or 'no options'}.")
+    return "\n".join(lines)
 
 
 def _notes(table: pd.DataFrame) -> str:

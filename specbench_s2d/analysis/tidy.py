@@ -24,13 +24,13 @@ MEAN_TARGET = "mean over targets"
 """What stands as `target` in rows that average a run's targets; no checkpoint's name holds spaces like these."""
 QUALITY = "quality_"
 
-_TEXT = ("target", "label", "decoder", "draft", "suite", "notes")
+_TEXT = ("target", "label", "decoder", "draft", "options", "suite", "notes")
 _COUNTS = (
     "records", "questions", "new_tokens", "steps", "pairs", "unpaired",
     "mismatches", "near_ties", "failed", "skipped", "truncated",
 )  # fmt: skip
 COLUMNS = (
-    "target", "label", "decoder", "draft", "lossy", "suite",
+    "target", "label", "decoder", "draft", "options", "lossy", "suite",
     "records", "questions", "new_tokens", "steps",
     "tokens_per_s", "percent_of_bound",
     "speedup", "speedup_low", "speedup_high", "speedup_e2e", "speedup_specbench", "speedup_predicted",
@@ -222,12 +222,23 @@ def _filled(group: _Group, figures: Mapping[str, Measure]) -> dict[str, Any]:
     notes = [f"{column}: {figure.note}" for column, figure in figures.items() if figure.note]
     return {
         "target": group.target, "label": group.label, "decoder": records[0].decoder, "draft": group.draft,
-        "lossy": group.lossy, "suite": group.suite,
+        "options": options_text(records[0].decoder_options), "lossy": group.lossy, "suite": group.suite,
         **_counts(records),
         **{column: figure.value for column, figure in figures.items()},
         "unpaired": len(records) - int(figures["pairs"].value or 0),
         "notes": "; ".join(notes) or None,
     }  # fmt: skip
+
+
+def options_text(options: Mapping[str, Any]) -> str:
+    """Every option that a decoder ran with, defaults included, but for those that are not set."""
+    return ", ".join(f"{name}={_option(value)}" for name, value in options.items() if value is not None)
+
+
+def _option(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "+".join(map(_option, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _counts(records: Sequence[Record]) -> dict[str, int]:

@@ -84,6 +84,7 @@ def test_markdown_has_one_line_per_row_the_notes_and_the_definitions() -> None:
     )
     assert "- energy_j_per_token: not measured in this run (every row)" in text
     assert "- `mat`: Mean accepted tokens" in text
+    assert "## Decoders\n\n- `ar`: no options.\n- `sd`: no options." in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("| ")}
     assert len(widths) == 1
 

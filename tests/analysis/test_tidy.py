@@ -7,7 +7,7 @@ import random
 import pandas as pd
 import pytest
 
-from specbench_s2d.analysis import tidy
+from specbench_s2d.analysis import tables, tidy
 from specbench_s2d.analysis.definitions import DEFINITIONS
 from specbench_s2d.bench.records import Record
 from tests.analysis.factory import ar, decoded, make_record, paper_run
@@ -59,6 +59,14 @@ def test_the_paper_run_gives_the_paper_numbers() -> None:
         "speedup_e2e": 23 / 7, "speedup_specbench": 235 / 78, "failed": 0, "skipped": 0, "truncated": 0,
     }  # fmt: skip
     assert {column: sd[column] for column in expected} == pytest.approx(expected)
+
+
+def test_a_row_says_every_option_that_its_decoder_ran_with() -> None:
+    options = {"draft": None, "gamma": 4, "tau": 0.5, "thresholds": [0.5, 0.0], "exit": None}
+    assert tidy.options_text(options) == "gamma=4, tau=0.5, thresholds=0.5+0"
+    table = tidy.tidy([r.model_copy(update={"decoder_options": options, "draft": "d"}) for r in paper_run()])
+    assert set(table["options"]) == {"gamma=4, tau=0.5, thresholds=0.5+0"}
+    assert "- `sd`: draft d; gamma=4, tau=0.5, thresholds=0.5+0." in tables.markdown(table)
 
 
 def test_every_designed_column_is_there_and_every_column_is_defined() -> None:
