@@ -20,17 +20,18 @@ def drafts_of(target: str, spec: RunSpec) -> list[str]:
     Raises `UserError` for a pair whose target the run does not have, and for one that names no draft.
     """
     pairs = [split_pair(entry, spec.target) for entry in spec.draft]
-    return [draft for owner, draft in pairs if owner == target] + [draft for owner, draft in pairs if owner is None]
+    own = [draft for owner, draft in pairs if owner in (target, _without_revision(target))]
+    return own + [draft for owner, draft in pairs if owner is None]
 
 
 def split_pair(entry: str, targets: Sequence[str]) -> tuple[str | None, str]:
     """An entry as (target, draft), or (None, draft) where it names no target.
 
-    It is a pair where what stands before an equals sign is one of `targets`; a folder's name may hold such a sign too.
-    Raises `UserError` for any other text with an equals sign, and for a pair that names no draft.
+    It is a pair where what stands before an equals sign is one of `targets`, with or without its `@revision`; a folder's
+    name may hold such a sign too. Raises `UserError` for any other text with an equals sign, and for a pair that names no draft.
     """
     for place in (i for i, sign in enumerate(entry) if sign == "="):
-        if entry[:place] in targets:
+        if entry[:place] in (*targets, *map(_without_revision, targets)):
             if not entry[place + 1 :]:
                 raise UserError(f"--draft {entry}: no draft after the equals sign; write {entry}NAME.")
             return entry[:place], entry[place + 1 :]
@@ -47,9 +48,14 @@ def narrowed(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     """The flags, and where their targets replace a run file's, the file's drafts less the pairs of targets left out."""
     if file is None or "target" not in flags or "draft" in flags:
         return flags
-    of_file = make_spec(file, {})
-    left_out = tuple(f"{target}=" for target in of_file.target if target not in flags["target"])
+    of_file, asked = make_spec(file, {}), flags["target"]
+    left_out = tuple(f"{t}=" for t in of_file.target if t not in (*asked, *map(_without_revision, asked)))
     return {**flags, "draft": [entry for entry in of_file.draft if not entry.startswith(left_out)]}
+
+
+def _without_revision(target: str) -> str:
+    """`owner/name` of `owner/name@revision`."""
+    return target.partition("@")[0]
 
 
 def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec) -> str | None:

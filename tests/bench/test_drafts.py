@@ -46,8 +46,9 @@ def names(plan: Plan) -> dict[str, list[str | None]]:
         ("facebook/opt-125m", [OPT], (None, "facebook/opt-125m")),
         ("runs/a=b=draft", ["runs/a=b"], ("runs/a=b", "draft")),
         ("t=lr=3e-5", ["t"], ("t", "lr=3e-5")),
+        (f"{OPT}=facebook/opt-125m", [f"{OPT}@refs/pr/7"], (OPT, "facebook/opt-125m")),
     ],
-    ids=["a pair", "for all", "a target with a sign in its name", "a draft with one"],
+    ids=["a pair", "for all", "a target with a sign in its name", "a draft with one", "a target at a revision"],
 )
 def test_an_entry_is_a_pair_where_a_target_stands_before_the_sign(
     entry: str, targets: list[str], expected: tuple[str | None, str]
@@ -64,6 +65,13 @@ def test_a_targets_own_pair_goes_before_what_serves_all() -> None:
     spec = RunSpec(target=[OPT, LLAMA], draft=["general", f"{OPT}=own"])
     assert drafts_of(OPT, spec) == ["own", "general"]
     assert drafts_of(LLAMA, spec) == ["general"]
+
+
+def test_a_pair_serves_its_target_at_any_revision() -> None:
+    spec = RunSpec(target=[f"{OPT}@refs/pr/7"], draft=[f"{OPT}=own"])
+    assert drafts_of(f"{OPT}@refs/pr/7", spec) == ["own"]
+    flags = narrowed(Path("papers/mjsd"), {"target": [f"{OPT}@refs/pr/7"]})
+    assert flags["draft"] == [f"{OPT}=facebook/opt-125m"]
 
 
 def test_each_target_gets_the_draft_of_its_pair(families: dict[str, Any]) -> None:
