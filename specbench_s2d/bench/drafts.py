@@ -27,8 +27,9 @@ def drafts_of(target: str, spec: RunSpec) -> list[str]:
 def split_pair(entry: str, targets: Sequence[str]) -> tuple[str | None, str]:
     """An entry as (target, draft), or (None, draft) where it names no target.
 
-    It is a pair where what stands before an equals sign is one of `targets`, with or without its `@revision`; a folder's
-    name may hold such a sign too. Raises `UserError` for any other text with an equals sign, and for a pair that names no draft.
+    It is a pair where what stands before an equals sign is one of `targets`, with or without its `@revision`; a
+    folder's name may hold such a sign too. Raises `UserError` for any other text with an equals sign, and for a pair
+    that names no draft.
     """
     for place in (i for i, sign in enumerate(entry) if sign == "="):
         if entry[:place] in (*targets, *map(_without_revision, targets)):
