@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from specbench_s2d.analysis import bootstrap
 from specbench_s2d.analysis.bootstrap import Floats
 from specbench_s2d.analysis.definitions import Interval, Measure
 from specbench_s2d.analysis.quotients import mean_quality
-from specbench_s2d.analysis.stats import question_of
+from specbench_s2d.analysis.stats import Pair, question_of
 from specbench_s2d.bench.records import Record
 from specbench_s2d.measure.quality import METRICS, pooled
 
@@ -51,13 +52,49 @@ def quality_interval(groups: Sequence[Sequence[Record]], metric: str, resamples:
     if not is_pooled(metric):
         return mean_quality(metric).interval(groups, resamples, seed)
     sums = [bootstrap.question_sums(_counts(g, metric), lambda c: question_of(c[0]), lambda c: c[1]) for g in groups]
+    resamples = min(resamples, _POOLED_RESAMPLES)
+    return bootstrap.interval(sums, lambda sums_GCR: _corpus(metric, sums_GCR), resamples, seed=seed)
 
-    def corpus(sums_GCR: Floats) -> Floats:
-        values = [[pooled(metric, [counts.astype(int).tolist()]) for counts in sums_CR.T] for sums_CR in sums_GCR]
-        means_R: Floats = np.array(values, dtype=np.float64).mean(axis=0)
-        return means_R
 
-    return bootstrap.interval(sums, corpus, min(resamples, _POOLED_RESAMPLES), seed=seed)
+def difference(
+    groups: Sequence[Sequence[Pair]], metric: str, resamples: int, seed: int = 0
+) -> tuple[Measure, Interval]:
+    """Ours minus theirs, with its 95 % interval, over the cells where both answers were scored; of several targets,
+    of the means over them. None unless every target has such a cell.
+
+    Pooled metrics take 1,000 resamples at most.
+    """
+    if not is_pooled(metric):
+        return mean_quality(metric).beside(groups, "difference", resamples, seed)
+
+    def statistic(sums_GCR: Floats) -> Floats:
+        ours_GCR, theirs_GCR = np.split(sums_GCR, 2, axis=1)
+        return _corpus(metric, ours_GCR) - _corpus(metric, theirs_GCR)
+
+    rows = [[(p, both) for p in pairs if (both := _both_counts(p, metric))] for pairs in groups]
+    if not rows or not all(rows):
+        return Measure(None, "no cell that both have"), Interval(None, None, "no cell that both have")
+    sums = [bootstrap.question_sums(group, lambda c: question_of(c[0].ours), lambda c: c[1]) for group in rows]
+    totals_GC1 = np.array([np.sum(list(of_questions.values()), axis=0) for of_questions in sums])[:, :, None]
+    interval = bootstrap.interval(sums, statistic, min(resamples, _POOLED_RESAMPLES), seed=seed)
+    return Measure(float(statistic(totals_GC1)[0])), interval
+
+
+def _corpus(metric: str, sums_GCR: Floats) -> Floats:
+    """Mean over groups of each group's corpus score, (R,); NaN where a group has no answer, whose counts are never
+    all 0, for its reference's words count too."""
+    values_GR = [
+        [pooled(metric, [counts_C.astype(int).tolist()]) if counts_C.any() else math.nan for counts_C in sums_CR.T]
+        for sums_CR in sums_GCR
+    ]
+    means_R: Floats = np.array(values_GR, dtype=np.float64).mean(axis=0)
+    return means_R
+
+
+def _both_counts(pair: Pair, metric: str) -> list[int]:
+    """Our answer's counts and theirs, one after the other; empty where either was not scored."""
+    ours, theirs = ((record.quality_counts or {}).get(metric) for record in (pair.ours, pair.baseline))
+    return [*ours, *theirs] if ours and theirs else []
 
 
 def _counts(records: Iterable[Record], metric: str) -> list[tuple[Record, list[int]]]:

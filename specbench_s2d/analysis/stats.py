@@ -304,7 +304,8 @@ def speedup_ratio_interval(
 def _speedups(sums_GCR: Floats) -> Floats:
     """Speed-ups (G, R) from `_speed_sums`; not finite where either side has no rate."""
     tokens_GR, seconds_GR, base_tokens_GR, base_seconds_GR = np.moveaxis(sums_GCR, 1, 0)
-    speedups_GR: Floats = (tokens_GR / seconds_GR) / (base_tokens_GR / base_seconds_GR)
+    timed_GR = np.where(base_seconds_GR > 0, base_seconds_GR, math.nan)
+    speedups_GR: Floats = (tokens_GR / seconds_GR) / (base_tokens_GR / timed_GR)
     return speedups_GR
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sacrebleu
 
-from specbench_s2d.analysis import grades, tidy
+from specbench_s2d.analysis import grades, stats, tidy
 from specbench_s2d.bench.records import Record
 from specbench_s2d.measure.quality import score_answer
 from tests.analysis.factory import make_record
@@ -47,6 +47,46 @@ def test_the_interval_of_a_corpus_score_resamples_its_questions() -> None:
     found = grades.quality_interval([two], "chrf", 10_000)
     alone = sorted(sacrebleu.corpus_chrf([a], [[r]]).score for a, r in zip(ANSWERS[:2], REFERENCES[:2], strict=True))
     assert [found.low, found.high] == pytest.approx(alone)
+
+
+def test_a_draw_that_leaves_a_target_without_answers_counts_for_nothing_not_as_a_score_of_0() -> None:
+    """The second target lacks question 1, so draws of it alone say nothing of the mean."""
+    two, one = translated()[:2], translated(target="u")[:1]
+    first, second = (sacrebleu.corpus_chrf([a], [[r]]).score for a, r in zip(ANSWERS[:2], REFERENCES[:2], strict=True))
+    found = grades.quality_interval([two, one], "chrf", 1_000)
+    assert found.low == pytest.approx((sacrebleu.corpus_chrf(ANSWERS[:2], [REFERENCES[:2]]).score + first) / 2)
+    assert found.low is not None and found.low > second > 0
+    assert found.high == pytest.approx(first)
+
+
+def beside_ar(answers: list[str], others: list[str]) -> list[stats.Pair]:
+    """Both sides' translations of the same questions, paired as they are for speed."""
+    return [
+        stats.Pair(*both) for both in zip(translated("sd", "t", answers), translated("ar", "t", others), strict=True)
+    ]
+
+
+def test_a_difference_of_corpus_scores_is_that_of_both_sides_corpora_on_the_same_draw() -> None:
+    """Two questions, so the ends are the differences on either alone; nothing moves beside oneself."""
+    others = [ANSWERS[1], ANSWERS[0], ANSWERS[2]]
+    value, _ = grades.difference([beside_ar(ANSWERS, others)], "bleu", 10)
+    apart = [sacrebleu.corpus_bleu(a, [REFERENCES]).score for a in (ANSWERS, others)]
+    assert value.value == pytest.approx(apart[0] - apart[1])
+    _, interval = grades.difference([beside_ar(ANSWERS, others)[:2]], "chrf", 1_000)
+    alone = [[sacrebleu.corpus_chrf([a[i]], [[REFERENCES[i]]]).score for a in (ANSWERS, others)] for i in (0, 1)]
+    assert [interval.low, interval.high] == pytest.approx(sorted(ours - theirs for ours, theirs in alone))
+    same, still = grades.difference([beside_ar(ANSWERS, ANSWERS)], "chrf", 100)
+    assert (same.value, still.low, still.high) == (0, 0, 0)
+
+
+def test_a_difference_takes_only_cells_that_both_have_and_says_where_there_are_none() -> None:
+    pairs = beside_ar(ANSWERS, REFERENCES)
+    lost = stats.Pair(pairs[2].ours, make_record("ar", 2, suite="translation"))
+    assert grades.difference([[*pairs[:2], lost]], "chrf", 50) == grades.difference([pairs[:2]], "chrf", 50)
+    assert grades.difference([pairs[:1]], "chrf", 50)[1].note == "no interval from 1 question"
+    for groups in ([], [[lost]], [pairs, [lost]]):
+        value, interval = grades.difference(groups, "chrf", 50)
+        assert (value.value, value.note, interval.low) == (None, "no cell that both have", None)
 
 
 def test_other_metrics_are_means_of_scored_answers() -> None:

@@ -50,8 +50,17 @@ def test_accepted_per_pass_leaves_the_bonus_out_and_counts_before_the_cut() -> N
     assert stats.accepted_per_pass(AR).value == 0.0
 
 
+def test_tokens_per_pass_are_mat_where_a_step_is_one_pass() -> None:
+    assert stats.tokens_per_pass(SD) == stats.mat(SD)
+    assert stats.tokens_per_pass(AR).value == 1.0
+    cut = decoded("mjgd", 1, [(0, 0, 3), (0, 0, 1)], decode_s=1, target_passes=6)  # EOS: three passes, one token kept
+    assert stats.tokens_per_pass([cut]).value == pytest.approx(4 / 6)
+    assert stats.tokens_per_pass([ar(1, 1, decode_s=0)]) == definitions.Measure(None, "no target pass after prefill")
+
+
 def test_passes_may_outnumber_steps() -> None:
     block = decoded("mjgd", 1, [(0, 0, 3), (0, 0, 3)], decode_s=1, target_passes=6)
+    assert stats.tokens_per_pass([block]).value == 1.0
     assert stats.mat([block]).value == 3.0
     assert stats.accepted_per_pass([block]).value == 0.0
 
@@ -111,6 +120,14 @@ def test_a_question_that_one_target_lacks_adds_nothing_there() -> None:
     interval = stats.mean_speedup_interval([PAIRS, PAIRS[:1]])
     # draws without question 1 leave the second target without a rate: 2 and (5 + 2) / 2 remain
     assert (interval.low, interval.high) == (pytest.approx(2), pytest.approx(3.5))
+
+
+def test_a_draw_whose_baseline_took_no_time_counts_for_nothing() -> None:
+    """Question 3 has tokens but no seconds on AR's side: draws of it alone have no speed-up, not one of 0."""
+    timeless = stats.pair([decoded("sd", 3, [(3, 3, 4)], decode_s=1)], [ar(3, 5, decode_s=0)])
+    interval = stats.speedup_interval([*PAIRS[:1], *timeless])
+    # left: question 1 alone, 4 tokens in 2 s beside 4 in 4 s; and both, 8 in 3 s beside 8 in 4 s
+    assert (interval.low, interval.high) == (pytest.approx((8 / 3) / (8 / 4)), pytest.approx((4 / 2) / (4 / 4)))
 
 
 def test_the_ratio_of_two_speedups_draws_questions_once_for_both() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pandas as pd
@@ -55,6 +56,8 @@ def test_the_paper_run_gives_the_paper_numbers() -> None:
     expected = {
         "questions": 2, "records": 2, "new_tokens": 14, "steps": 5, "pairs": 2, "unpaired": 0,
         "tokens_per_s": 3, "mat": 2.4, "mean_mat_per_question": 8 / 3, "accepted_per_pass": 1.8,
+        "mat_low": 4 / 3, "mat_high": 4, "tokens_per_pass": 2.4,
+        "perplexity_low": math.exp(4 / 5), "perplexity_high": math.exp(10 / 9),
         "acceptance_rate": 9 / 13, "perplexity": 2.718281828, "speedup": 5, "speedup_low": 2, "speedup_high": 8,
         "speedup_e2e": 23 / 7, "speedup_specbench": 235 / 78, "failed": 0, "skipped": 0, "truncated": 0,
     }  # fmt: skip
@@ -74,6 +77,22 @@ def test_every_designed_column_is_there_and_every_column_is_defined() -> None:
     assert set(DESIGNED) <= set(table.columns)
     others = {*tidy.POSITION_COLUMNS, *tidy.EXIT_COLUMNS, *tidy.ABLATION_COLUMNS}
     assert set(table.columns) | others <= set(DEFINITIONS)
+
+
+def test_one_question_has_figures_and_no_interval_and_says_why() -> None:
+    sd = row(tidy.tidy([r for r in paper_run() if r.question_id == 1]), "sd")
+    assert (sd["mat"], sd["perplexity"]) == (pytest.approx(4 / 3), pytest.approx(math.exp(4 / 5)))
+    for column in ("speedup", "mat", "perplexity"):
+        assert pd.isna(sd[f"{column}_low"]) and pd.isna(sd[f"{column}_high"])
+        assert f"{column}_low: no interval from 1 question" in sd["notes"]
+
+
+def test_without_likelihoods_there_is_no_perplexity_nor_its_interval() -> None:
+    lost = {"nll_sum": None, "reasons": {"nll_sum": "no memory for the pass"}}
+    sd = row(tidy.tidy([r.model_copy(update=lost) for r in paper_run()]), "sd")
+    assert all(pd.isna(sd[column]) for column in ("perplexity", "perplexity_low", "perplexity_high"))
+    assert "perplexity: 2 of 2 cells carry no nll_sum or new_tokens (no memory for the pass)" in sd["notes"]
+    assert sd["mat_low"] == pytest.approx(4 / 3)
 
 
 def test_ar_is_exactly_one_against_itself() -> None:
@@ -169,7 +188,7 @@ def test_several_targets_bring_rows_of_their_mean_at_the_end() -> None:
     mean = row(table, "sd", target=tidy.MEAN_TARGET)
     assert mean["speedup"] == pytest.approx((5 + 1) / 2)
     assert (mean["speedup_low"], mean["speedup_high"]) == (pytest.approx((2 + 0.4) / 2), pytest.approx((8 + 1.6) / 2))
-    assert mean["mat"] == pytest.approx(2.4)
+    assert (mean["mat"], mean["mat_low"], mean["mat_high"]) == pytest.approx((2.4, 4 / 3, 4))
     assert (mean["records"], mean["questions"], mean["pairs"]) == (4, 2, 4)
     assert row(table, "ar", "qa", tidy.MEAN_TARGET)["speedup"] == 1
     assert tidy.MEAN_TARGET not in set(tidy.tidy(paper_run())["target"])
