@@ -11,15 +11,18 @@ import pandas as pd
 from specbench_s2d.analysis import stats, tidy
 from specbench_s2d.analysis.bootstrap import RESAMPLES
 from specbench_s2d.analysis.definitions import Interval, Measure
-from specbench_s2d.analysis.grades import is_pooled, title
+from specbench_s2d.analysis.grades import difference, is_pooled, title
 from specbench_s2d.analysis.names import decoder_title, suite_title
-from specbench_s2d.analysis.quotients import MAT, PERPLEXITY, mean_quality
+from specbench_s2d.analysis.quotients import MAT, PERPLEXITY
 from specbench_s2d.analysis.stats import Pair
 from specbench_s2d.analysis.tables import absent, number, quality_columns
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL, QUALITY
 from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.errors import UnknownNameError, UserError
 
+_RATIOS = ("mat_ratio", "perplexity_ratio")
+_DIFFERENCE = "_difference"
+_METRICS_ABREAST = 5  # as many as fit a terminal of 100 columns, and all of translation and summarization
 _NAMED = 3  # how many of what has no partner are named, the rest being counted
 Key = tuple[str, str, str]  # target, label, suite
 
@@ -54,8 +57,8 @@ def compare_decoders(records: Sequence[Record], against: str, resamples: int = R
 
     Columns: target, label, lossy, suite, against, relative_speed, pairs, speedup (over AR), mat, mat_ratio,
     perplexity_ratio (of single targets), quality_*_difference; ratios and differences with their 95 % intervals, on the
-    cells that both finished. Corpus scores (BLEU, chrF) have no difference here. Raises `UnknownNameError` for a label
-    that the run does not have, `UserError` where there is no other.
+    cells that both finished. Raises `UnknownNameError` for a label that the run does not have, `UserError` where there
+    is no other.
     """
     kept = tidy.latest(records)
     labels = list(dict.fromkeys(r.label for r in kept))
@@ -84,12 +87,12 @@ def compare_decoders(records: Sequence[Record], against: str, resamples: int = R
     notes = [
         f"Decode tokens/s over those of {against} on the same target and questions; All: every suite, with the 95 % "
         "interval (paired bootstrap over questions, drawn for all targets alike).",
-        f"MAT and PPL: mean accepted tokens and perplexity over those of {against}; task quality: the difference. All "
-        "suites together, with 95 % intervals likewise.",
+        f"MAT × and PPL ×: mean accepted tokens and perplexity over those of {against} (PPL × below 1: likelier text); "
+        f"task quality: the decoder's less that of {against}. All suites together, with 95 % intervals likewise.",
     ]
     blocks = []
     for target, part in table.groupby("target", sort=False):
-        blocks += [_relative_block(str(target), part), _text_block(str(target), part)]
+        blocks += [_relative_block(str(target), part), *_text_blocks(str(target), part)]
     return Comparison(f"Relative to {against}", table, blocks, notes)
 
 
@@ -101,9 +104,8 @@ def _beside(groups: Sequence[Sequence[Pair]], row: Mapping[Any, Any], resamples:
     found |= _ends("perplexity_ratio", *(PERPLEXITY.beside(groups, "ratio", resamples) if one_target else nothing))
     for column in quality_columns(row):
         metric = column.removeprefix(QUALITY)
-        if not is_pooled(metric) and not absent(row[column]):
-            difference = mean_quality(metric).beside(groups, "difference", resamples)
-            found |= _ends(f"{column}_difference", *difference)
+        if not absent(row[column]):
+            found |= _ends(f"{column}{_DIFFERENCE}", *difference(groups, metric, resamples))
     return found
 
 
@@ -111,23 +113,35 @@ def _ends(column: str, value: Measure, interval: Interval) -> dict[str, Any]:
     return {column: value.value, f"{column}_low": interval.low, f"{column}_high": interval.high}
 
 
-def _text_block(target: str, rows: pd.DataFrame) -> Block:
-    """Accepted length, perplexity and task quality, all suites together; a line per decoder."""
+def _text_blocks(target: str, rows: pd.DataFrame) -> list[Block]:
+    """Accepted length and perplexity, then task quality, all suites together; a line per decoder."""
     overall = rows[rows["suite"] == OVERALL]
-    differences = [c for c in overall.columns if c.endswith("_difference") and overall[c].notna().any()]
-    titles = [f"{title(c.removeprefix(QUALITY).removesuffix('_difference'))} −" for c in differences]
-    lines = []
-    for row in overall.to_dict("records"):
-        figures = [_figure(row, column) for column in ("mat_ratio", "perplexity_ratio", *differences)]
-        lines.append([decoder_title(row["label"], row["lossy"]), *figures])
-    return Block(f"{target}: accepted length and text", ["Decoder", "MAT ×", "PPL ×", *titles], lines)
+    lines = overall.to_dict("records")
+    names = [decoder_title(row["label"], row["lossy"]) for row in lines]
+    ratios = [
+        [with_interval(*(row[f"{column}{end}"] for end in ("", "_low", "_high"))) for column in _RATIOS]
+        for row in lines
+    ]
+    headings = ["Decoder", "MAT × [95 %]", "PPL × [95 %]"]
+    blocks = [Block(f"{target}: accepted length and perplexity", headings, _lines(names, ratios))]
+    scored = [c for c in overall.columns if c.endswith(_DIFFERENCE) and overall[c].notna().any()]
+    for start in range(0, len(scored), _METRICS_ABREAST):
+        metrics = [c.removeprefix(QUALITY).removesuffix(_DIFFERENCE) for c in scored[start : start + _METRICS_ABREAST]]
+        differences = [[_difference(row, metric) for metric in metrics] for row in lines]
+        headings = ["Decoder", *map(title, metrics)]
+        blocks.append(Block(f"{target}: task quality, difference", headings, _lines(names, differences)))
+    return blocks
 
 
-def _figure(row: Mapping[Any, Any], column: str) -> str:
-    """A figure above its interval."""
-    if absent(row[column]) or absent(row[f"{column}_low"]):
-        return number(row[column])
-    return f"{row[column]:.2f}\n{row[f'{column}_low']:.2f}–{row[f'{column}_high']:.2f}"
+def _lines(names: Sequence[str], figures: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[name, *cells] for name, cells in zip(names, figures, strict=True)]
+
+
+def _difference(row: Mapping[Any, Any], metric: str) -> str:
+    """A difference above its interval, whose ends may be negative."""
+    value, low, high = (row[f"{QUALITY}{metric}{_DIFFERENCE}{end}"] for end in ("", "_low", "_high"))
+    form = "z.1f" if is_pooled(metric) else "z.2f"
+    return number(value, form) if absent(low) else f"{value:{form}}\n{low:{form}} to {high:{form}}"
 
 
 def _relative_block(target: str, rows: pd.DataFrame) -> Block:

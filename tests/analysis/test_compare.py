@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import math
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from specbench_s2d.analysis.compare import Comparison, compare_decoders, compare_runs
+from specbench_s2d.analysis.comparisons import render
+from specbench_s2d.analysis.tables import absent
 from specbench_s2d.bench.records import Record
 from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.measure.quality import pooled, score_answer
 from tests.analysis.factory import ar, decoded, paper_run
 from tests.refusals import refused
 
@@ -54,7 +59,7 @@ def test_the_mean_over_targets_is_the_mean_of_the_relative_speeds() -> None:
     assert found["relative_speed_high"] == pytest.approx((4 + 8) / 2)
     titles = [b.title for b in compare_decoders(both, "x").blocks]
     assert titles[::2] == ["t", "u", "mean over targets"]
-    assert titles[1::2] == [f"{title}: accepted length and text" for title in titles[::2]]
+    assert titles[1::2] == [f"{title}: accepted length and perplexity" for title in titles[::2]]
 
 
 def test_accepted_length_perplexity_and_quality_stand_beside_the_others() -> None:
@@ -69,9 +74,58 @@ def test_accepted_length_perplexity_and_quality_stand_beside_the_others() -> Non
     mean = line(comparison, target="mean over targets", label="sd")
     assert mean["mat_ratio"] == pytest.approx(2.4)
     assert math.isnan(mean["perplexity_ratio"])
-    block = next(b for b in comparison.blocks if b.title == "t: accepted length and text")
-    assert block.headings == ["Decoder", "MAT ×", "PPL ×", "F1 −"]
-    assert block.rows == [["sd", "2.40\n1.33–4.00", "1.65\n1.22–1.95", "0.50\n0.50–0.50"]]
+    blocks = {b.title: b for b in comparison.blocks}
+    assert blocks["t: accepted length and perplexity"].rows == [["sd", "2.40 [1.33–4.00]", "1.65 [1.22–1.95]"]]
+    assert blocks["mean over targets: accepted length and perplexity"].rows[0][1:] == ["2.40 [1.33–4.00]", "–"]
+    assert blocks["t: task quality, difference"].headings == ["Decoder", "F1"]
+    assert blocks["t: task quality, difference"].rows == [["sd", "0.50\n0.50 to 0.50"]]
+
+
+def test_a_lower_perplexity_is_a_ratio_below_1_on_the_cells_where_both_are_known() -> None:
+    """nll of sd: 1 and 2 on 5 and 9 tokens; AR's 3 and 4. Question 2 of AR unknown: question 1 alone, no interval."""
+    better = [r.model_copy(update={"nll_sum": {1: 1, 2: 2}[int(r.question_id)]}) if r.label == "sd" else r
+              for r in paper_run()]  # fmt: skip
+    found = line(compare_decoders(better, "ar"), target="t", label="sd")
+    assert found["perplexity_ratio"] == pytest.approx(math.exp(3 / 14 - 7 / 14))
+    assert found["perplexity_ratio_high"] == pytest.approx(math.exp((2 - 4) / 9))
+    half = [r.model_copy(update={"nll_sum": None}) if (r.label, r.question_id) == ("ar", 2) else r for r in better]
+    comparison = compare_decoders(half, "ar")
+    found = line(comparison, target="t", label="sd")
+    assert found["perplexity_ratio"] == pytest.approx(math.exp((1 - 3) / 5))
+    assert absent(found["perplexity_ratio_low"])
+    assert comparison.blocks[1].rows == [["sd", "2.40 [1.33–4.00]", "0.67"]]
+
+
+def test_every_metric_has_its_difference_and_no_figure_breaks_at_a_hundred_columns() -> None:
+    means = {"rouge_1": 0.3, "rouge_2": 0.2, "rouge_l": 0.3, "exact_match": 0.0, "f1": 0.4, "final_number": 1.0}
+    run = []
+    for i, answer in enumerate(("it rains in the north again", "it runs", "a dog sat there"), start=1):
+        for label, text in (("ar", "it rains in the north"), ("mjsd:candidates=4,tau=0.1", answer)):
+            scored = score_answer(["chrf", "bleu"], text, ["it rains again in the north"])
+            values = {name: value if label == "ar" else value - 0.5 + i / 10 for name, value in means.items()}
+            quality = {"quality": {**scored.values, **values}, "quality_counts": scored.counts}
+            run.append(decoded(label, i, [(4, 3, 4)], decode_s=i, nll_sum=i, **quality))
+    comparison = compare_decoders(run, "ar", resamples=2_000)
+    found = line(comparison, target="t", label="mjsd:candidates=4,tau=0.1")
+    ours, theirs = [r for r in run if r.label != "ar"], [r for r in run if r.label == "ar"]
+    for metric in ("chrf", "bleu"):
+        apart = [pooled(metric, [(r.quality_counts or {})[metric] for r in side]) for side in (ours, theirs)]
+        assert found[f"quality_{metric}_difference"] == pytest.approx(apart[0] - apart[1])
+    quality = [b for b in comparison.blocks if b.title == "t: task quality, difference"]
+    assert [b.headings[1:] for b in quality] == [["chrF", "BLEU", "R-1", "R-2", "R-L"], ["EM", "F1", "acc"]]
+    assert quality[1].rows[0][2] == "-0.30\n-0.40 to -0.20"
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(render(comparison))
+    text = console.export_text()
+    assert all(
+        half in text for b in comparison.blocks for row in b.rows for cell in row[1:] for half in cell.split("\n")
+    )
+
+
+def test_a_difference_of_nought_has_no_sign() -> None:
+    run = [r.model_copy(update={"quality": {"f1": 0.25 - 0.001 * (r.label == "sd")}}) for r in paper_run()]
+    blocks = {b.title: b for b in compare_decoders(run, "ar").blocks}
+    assert blocks["t: task quality, difference"].rows == [["sd", "0.00\n0.00 to 0.00"]]
 
 
 def test_two_runs_have_the_ratio_of_their_speedups_whatever_the_machine() -> None:
