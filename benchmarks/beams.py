@@ -4,8 +4,8 @@
         [--beams 8] [--threads 1 --threads 2] [--out FILE]
 
 Each proposal follows a target pass over gamma + 1 positions, as in a generation: what the target leaves of the draft in
-the caches is part of the price. Chain and beams take turns. Milliseconds per proposal (medians), and the ratio of the
-medians with its quartiles over rounds. On a CPU, where nothing is left running when a call returns.
+the caches is part of the price. Chain and beams take turns. Milliseconds per proposal (medians), and the
+ratio of beams to chain: median and quartiles over rounds. On a CPU, where nothing is left running when a call returns.
 """
 
 from __future__ import annotations

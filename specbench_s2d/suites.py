@@ -281,7 +281,10 @@ def _parse_question(line: bytes, where: str, owners: Mapping[str, str]) -> Quest
         raise QuestionFileError(f"{where}: {UnknownNameError.of('category', category, owners)}")
     if not (_is_texts(turns) and turns and all(turn.strip() for turn in turns)):
         raise _unexpected(where, "turns", "a list of one or more texts, none of them empty", turns)
-    return Question(question_id, owners[category], category, tuple(turns), _reference(row.get("reference"), where))
+    reference = _reference(row.get("reference"), where)
+    if reference and not isinstance(reference[0], str) and len(reference) > len(turns):
+        raise _unexpected(where, "reference", f"one list of answers per turn ({len(turns)})", row["reference"])
+    return Question(question_id, owners[category], category, tuple(turns), reference)
 
 
 def _parse_object(line: bytes, where: str) -> dict[str, Any]:

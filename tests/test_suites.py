@@ -204,7 +204,7 @@ def test_without_suites_every_suite_is_listed_even_with_no_questions(tmp_path: P
 def test_a_question_keeps_what_the_file_gives(tmp_path: Path) -> None:
     rows = [
         {**GOOD, "turns": [" Wer?\r\n", "Ä\u2028B"], "reference": None, "model": "x"},
-        {**GOOD, "question_id": 2, "reference": [["a", "b"], ["c"]]},
+        {**GOOD, "question_id": 2, "turns": ["One?", "Two?"], "reference": [["a", "b"], ["c"]]},
     ]
     first, second = load_questions(write(tmp_path / "q.jsonl", *rows), ["qa"])
     assert first == Question(1, "qa", "qa", (" Wer?\r\n", "Ä\u2028B"), None)
@@ -317,6 +317,7 @@ def test_a_broken_line_is_named(tmp_path: Path, line: bytes, said: str) -> None:
         ({"turns": {"0": "Who?"}}, "'turns' must be a list of one or more texts"),
         ({"reference": "Ada"}, "'reference' must be a list of texts, or a list of such lists, got '\"Ada\"'."),
         ({"reference": ["Ada", 4]}, "'reference' must be a list of texts"),
+        ({"reference": [["Ada"], ["Eve"]]}, "'reference' must be one list of answers per turn (1)"),
         ({"reference": ["Ada", ["Eve"]]}, "'reference' must be a list of texts"),
         ({"reference": [[["Ada"]]]}, "'reference' must be a list of texts"),
         ({"question_id": "x" * 99, "turns": ["y" * 999, None]}, "'turns' must be a list of one or more texts"),

@@ -13,14 +13,14 @@ from specbench_s2d.analysis.bootstrap import RESAMPLES
 from specbench_s2d.analysis.definitions import Interval, Measure
 from specbench_s2d.analysis.grades import difference, is_pooled, title
 from specbench_s2d.analysis.names import decoder_title, suite_title
-from specbench_s2d.analysis.quotients import MAT, PERPLEXITY
+from specbench_s2d.analysis.quotients import LENGTH, MAT, PERPLEXITY
 from specbench_s2d.analysis.stats import Pair
 from specbench_s2d.analysis.tables import absent, number, quality_columns
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL, QUALITY
 from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.errors import UnknownNameError, UserError
 
-_RATIOS = ("mat_ratio", "perplexity_ratio")
+_QUOTIENTS = {"mat_ratio": MAT, "perplexity_ratio": PERPLEXITY, "length_ratio": LENGTH}
 _DIFFERENCE = "_difference"
 _METRICS_ABREAST = 5  # as many as fit a terminal of 100 columns, and all of translation and summarization
 _NAMED = 3  # how many of what has no partner are named, the rest being counted
@@ -56,7 +56,7 @@ def compare_decoders(records: Sequence[Record], against: str, resamples: int = R
     targets.
 
     Columns: target, label, lossy, suite, against, relative_speed, pairs, speedup (over AR), mat, mat_ratio,
-    perplexity_ratio (of single targets), quality_*_difference; ratios and differences with their 95 % intervals, on the
+    perplexity_ratio, length_ratio, quality_*_difference; ratios and differences with their 95 % intervals, on the
     cells that both finished. Raises `UnknownNameError` for a label that the run does not have, `UserError` where there
     is no other.
     """
@@ -87,8 +87,10 @@ def compare_decoders(records: Sequence[Record], against: str, resamples: int = R
     notes = [
         f"Decode tokens/s over those of {against} on the same target and questions; All: every suite, with the 95 % "
         "interval (paired bootstrap over questions, drawn for all targets alike).",
-        f"MAT × and PPL ×: mean accepted tokens and perplexity over those of {against} (PPL × below 1: likelier text); "
-        f"task quality: the decoder's less that of {against}. All suites together, with 95 % intervals likewise.",
+        f"MAT ×, PPL ×, Length ×: mean accepted tokens, perplexity and tokens per answer over those of {against} (PPL "
+        "× below 1: likelier text, of as many tokens where Length × is 1; MAT of mjgd is its block, which it does not "
+        f"accept but choose); task quality: the decoder's less that of {against}. All suites together, with 95 % "
+        "intervals likewise. Over several targets: the mean of their ratios or differences.",
     ]
     blocks = []
     for target, part in table.groupby("target", sort=False):
@@ -98,10 +100,9 @@ def compare_decoders(records: Sequence[Record], against: str, resamples: int = R
 
 def _beside(groups: Sequence[Sequence[Pair]], row: Mapping[Any, Any], resamples: int) -> dict[str, Any]:
     """The ratios of accepted length and perplexity, and the differences of task quality, of one row."""
-    found = _ends("mat_ratio", *MAT.beside(groups, "ratio", resamples))
-    one_target = row["target"] != MEAN_TARGET
-    nothing = Measure(None), Interval(None, None)
-    found |= _ends("perplexity_ratio", *(PERPLEXITY.beside(groups, "ratio", resamples) if one_target else nothing))
+    found: dict[str, Any] = {}
+    for column, quotient in _QUOTIENTS.items():
+        found |= _ends(column, *quotient.beside(groups, "ratio", resamples))
     for column in quality_columns(row):
         metric = column.removeprefix(QUALITY)
         if not absent(row[column]):
@@ -119,11 +120,11 @@ def _text_blocks(target: str, rows: pd.DataFrame) -> list[Block]:
     lines = overall.to_dict("records")
     names = [decoder_title(row["label"], row["lossy"]) for row in lines]
     ratios = [
-        [with_interval(*(row[f"{column}{end}"] for end in ("", "_low", "_high"))) for column in _RATIOS]
+        [with_interval(*(row[f"{column}{end}"] for end in ("", "_low", "_high"))) for column in _QUOTIENTS]
         for row in lines
     ]
-    headings = ["Decoder", "MAT × [95 %]", "PPL × [95 %]"]
-    blocks = [Block(f"{target}: accepted length and perplexity", headings, _lines(names, ratios))]
+    headings = ["Decoder", "MAT × [95 %]", "PPL × [95 %]", "Length × [95 %]"]
+    blocks = [Block(f"{target}: accepted length, perplexity, answer length", headings, _lines(names, ratios))]
     scored = [c for c in overall.columns if c.endswith(_DIFFERENCE) and overall[c].notna().any()]
     for start in range(0, len(scored), _METRICS_ABREAST):
         metrics = [c.removeprefix(QUALITY).removesuffix(_DIFFERENCE) for c in scored[start : start + _METRICS_ABREAST]]

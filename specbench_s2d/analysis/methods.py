@@ -50,6 +50,7 @@ class Part:
     exit: int | None
     placed: bool
     options: dict[str, Any]
+    draft_name: str | None = None
 
 
 def parts(records: Sequence[Record]) -> dict[str, Part]:
@@ -60,7 +61,9 @@ def parts(records: Sequence[Record]) -> dict[str, Part]:
     for label, r in first.items():
         depth = r.decoder_options.get("exit")
         draft = _draft_part(r.draft, list(first.values()))
-        found[label] = Part(r.decoder, draft, places.get(depth), depth is None or depth in places, r.decoder_options)
+        found[label] = Part(
+            r.decoder, draft, places.get(depth), depth is None or depth in places, r.decoder_options, r.draft
+        )
     return found
 
 
@@ -73,12 +76,12 @@ def methods_of(paper: str, part: Part) -> list[str]:
 def sd_for(label: str, found: Mapping[str, Part]) -> str | None:
     """The label of the run's plain `sd` that `label` is best compared with: of the same draft, then of the same gamma,
     then the first; None where the run has none at full depth."""
-    own = found[label].options
+    own = found[label]
     others = [other for other, part in found.items() if part.decoder == "sd" and part.options.get("exit") is None]
 
     def differs(other: str) -> tuple[bool, bool]:
-        options = found[other].options
-        return options.get("draft") != own.get("draft"), options.get("gamma") != own.get("gamma")
+        its = found[other]
+        return its.draft_name != own.draft_name, its.options.get("gamma") != own.options.get("gamma")
 
     return min(others, key=differs, default=None)
 

@@ -36,7 +36,7 @@ ROUGE_SUITE = "summarization"
 CHAIN = "sd"
 _K_AXIS = "k, tokens chosen together"
 _TAU_AXIS = f"{option_symbol('tau')}, threshold of acceptance"
-_INTERVALS = "Bars and bands: 95 % intervals over questions."
+_INTERVALS = "Bars and bands: each decoder's own 95 % interval; differences: compare --against."
 
 
 @dataclass(frozen=True)

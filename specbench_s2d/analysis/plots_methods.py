@@ -58,7 +58,11 @@ def mat_gamma(equal_gamma: pd.DataFrame) -> Figure | None:
     text = (
         "Mean accepted tokens: emitted per step, the target's own included, all suites together; bars: 95 % intervals."
     )
-    footnote(figure, f"{text}\n{option_symbol('gamma')}: tokens drafted per step. Dashed: {BASELINE} = 1.", rows)
+    footnote(
+        figure,
+        f"{text}\n{option_symbol('gamma')}: how deep a proposal is (a tree has more tokens). Dashed: {BASELINE} = 1.",
+        rows,
+    )
     return figure
 
 
@@ -138,7 +142,8 @@ def speed_ppl(table: pd.DataFrame, sweeps: Mapping[str, pd.DataFrame]) -> Figure
     figure.supylabel("Perplexity", fontsize=9)
     legend_of(figure, handles(looks))
     note = (
-        "Decode tokens/s and perplexity of the output under the target, all suites together; crosses: 95 % intervals."
+        "Decode tokens/s and perplexity of the output under the target, all suites together; crosses: each decoder's\n"
+        "own 95 % intervals (differences: compare --against)."
     )
     footnote(
         figure, f"{note}\nDashed: {BASELINE}'s perplexity and speed. Thin lines join one decoder's settings.", rows

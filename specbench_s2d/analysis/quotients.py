@@ -19,11 +19,11 @@ from specbench_s2d.bench.records import Record
 
 Part = Callable[[Record], tuple[float, float] | None]
 How = Literal["ratio", "difference", "reduction_percent"]
-# What becomes of both sides' figures, (G, R) each: ratio and difference of their means over groups; the mean over
-# groups of the percents by which ours lie below theirs.
+# What becomes of both sides' figures, (G, R) each: the mean over groups of their ratios, of their differences, of the
+# percents by which ours lie below theirs.
 _HOW: dict[How, Callable[[Floats, Floats], Floats]] = {
-    "ratio": lambda ours_GR, theirs_GR: ours_GR.mean(axis=0) / theirs_GR.mean(axis=0),
-    "difference": lambda ours_GR, theirs_GR: ours_GR.mean(axis=0) - theirs_GR.mean(axis=0),
+    "ratio": lambda ours_GR, theirs_GR: (ours_GR / theirs_GR).mean(axis=0),
+    "difference": lambda ours_GR, theirs_GR: (ours_GR - theirs_GR).mean(axis=0),
     "reduction_percent": lambda ours_GR, theirs_GR: (100 * (1 - ours_GR / theirs_GR)).mean(axis=0),
 }
 
@@ -88,7 +88,12 @@ def _likelihood(record: Record) -> tuple[float, float] | None:
     return record.nll_sum, float(record.new_tokens)
 
 
+def _length(record: Record) -> tuple[float, float] | None:
+    return None if record.new_tokens is None else (float(record.new_tokens), 1.0)
+
+
 MAT = Quotient(_steps)
+LENGTH = Quotient(_length)
 PERPLEXITY = Quotient(_likelihood, np.exp)
 
 

@@ -90,6 +90,14 @@ def new_tokens(records: Iterable[Record]) -> Measure:
     return full_sum(records, "new_tokens")
 
 
+@defines("tokens_per_answer")
+def tokens_per_answer(records: Iterable[Record]) -> Measure:
+    """New tokens per answer, the mean over the row's cells. Perplexities of texts of different lengths weigh different
+    tokens: read them beside this, or run with --ignore-eos."""
+    kept, note = carrying(records, "new_tokens")
+    return _ratio(total(kept, "new_tokens"), len(kept), "no answer", note)
+
+
 def decode_tokens(record: Record) -> int:
     """New tokens that the Steps made: all but the first, which the prefill gives."""
     return max((record.new_tokens or 0) - 1, 0)
@@ -109,7 +117,8 @@ def tokens_per_s(records: Iterable[Record]) -> Measure:
 @defines("mat")
 def mat(records: Iterable[Record]) -> Measure:
     """Mean accepted tokens: emitted tokens per Step, the bonus token included, pooled over all Steps as in
-    Spec-Bench (AR: exactly 1)."""
+    Spec-Bench (AR: exactly 1). A method whose Step takes several target passes (joint greedy decoding) accepts nothing:
+    there it is the length of its block, and tokens per pass say more."""
     kept, note = carrying(records, "emitted_per_step")
     steps = sum(len(r.emitted_per_step or []) for r in kept)
     return _ratio(total(kept, "emitted_per_step"), steps, "no Step: every answer is one token", note)
@@ -126,7 +135,8 @@ def mean_mat_per_question(records: Iterable[Record]) -> Measure:
 
 @defines("accepted_per_pass")
 def accepted_per_pass(records: Iterable[Record]) -> Measure:
-    """Drafted tokens accepted per target pass of the Steps, the bonus token left out (AR: 0)."""
+    """Drafted tokens accepted per target pass of the Steps, the bonus token left out (AR: 0): the verdicts' counts,
+    before any cut at EOS or at the limit."""
     kept, note = carrying(records, "accepted_per_step", "target_passes")
     return _ratio(total(kept, "accepted_per_step"), total(kept, "target_passes"), "no target pass after prefill", note)
 

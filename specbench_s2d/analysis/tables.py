@@ -26,6 +26,7 @@ Row = dict[str, Any]
 # (column of the tidy table, heading in Markdown, format); `speedup` brings its interval along.
 _MARKDOWN = (
     ("questions", "questions", "d"),
+    ("tokens_per_answer", "tokens/answer", ".1f"),
     ("tokens_per_s", "tokens/s", ".1f"),
     ("speedup", "speed-up [95 %]", ".2f"),
     ("speedup_e2e", "with prefill", ".2f"),
@@ -86,6 +87,8 @@ def render(table: pd.DataFrame) -> RenderableType:
         "95 %: the interval of the speed-up over all suites. PPL: perplexity under the target. "
         "F/S/T: turns failed, skipped, truncated."
     )
+    if (table["tokens_per_pass"] < table["mat"]).any():
+        legend += " Where a step takes several target passes (mjgd), that is its block's length: nothing is accepted."
     if quality:
         legend += f" Task quality: {', '.join(_metric_text(column) for column in quality)}."
     lines = [legend, *([LOSSY_NOTE] if table["lossy"].any() else [])]

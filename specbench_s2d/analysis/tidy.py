@@ -31,7 +31,7 @@ _COUNTS = (
 )  # fmt: skip
 COLUMNS = (
     "target", "label", "decoder", "draft", "options", "lossy", "suite",
-    "records", "questions", "new_tokens", "steps",
+    "records", "questions", "new_tokens", "tokens_per_answer", "steps",
     "tokens_per_s", "percent_of_bound",
     "speedup", "speedup_low", "speedup_high", "speedup_e2e", "speedup_specbench", "speedup_predicted",
     "pairs", "unpaired",
@@ -51,8 +51,8 @@ _UNMEASURED = "not measured in this run"
 _OF_ONE_TARGET = Measure(None, "a figure of single targets")
 # Of several targets these are averaged; counts and seconds are summed, and rates of single targets left out.
 _AVERAGED = (
-    "speedup_e2e", "speedup_specbench", "mat", "mean_mat_per_question", "tokens_per_pass", "accepted_per_pass",
-    "acceptance_rate", "draft_layers_per_token", "mean_exit_depth",
+    "tokens_per_answer", "speedup_e2e", "speedup_specbench", "mat", "mean_mat_per_question", "tokens_per_pass",
+    "accepted_per_pass", "acceptance_rate", "draft_layers_per_token", "mean_exit_depth",
 )  # fmt: skip
 
 
@@ -256,6 +256,7 @@ def _figures(records: Sequence[Record]) -> dict[str, Measure]:
     """Every figure that the row's own records give."""
     return {
         "new_tokens": stats.new_tokens(records),
+        "tokens_per_answer": stats.tokens_per_answer(records),
         "steps": _steps(records),
         "tokens_per_s": stats.tokens_per_s(records),
         "percent_of_bound": Measure(None, _UNMEASURED),

@@ -50,7 +50,8 @@ def narrowed(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     if file is None or "target" not in flags or "draft" in flags:
         return flags
     of_file, asked = make_spec(file, {}), flags["target"]
-    left_out = tuple(f"{t}=" for t in of_file.target if t not in (*asked, *map(_without_revision, asked)))
+    known = {name for t in of_file.target for name in (t, _without_revision(t))}
+    left_out = tuple(f"{name}=" for name in known - {*asked, *map(_without_revision, asked)})
     return {**flags, "draft": [entry for entry in of_file.draft if not entry.startswith(left_out)]}
 
 

@@ -46,12 +46,20 @@ class Grader:
         if not quality.metrics:
             return Grade(reasons={"quality": f"suite {question.suite} is not scored: {_lower(quality.note)}"})
         if not references:
-            what = "no reference answer" if question.reference is None else "an empty reference"
-            return Grade(reasons={"quality": f"the question file gives {what}"})
+            return Grade(reasons={"quality": f"the question file gives {_nothing(question, turn)}"})
         scored = score_answer(quality.metrics, text, references)
         missing = [metric for metric, value in scored.values.items() if value is None]
         why = f"the reference gives nothing to score by: {', '.join(missing)}"
         return Grade(scored.values, scored.counts or None, {"quality": why} if missing else {})
+
+
+def _nothing(question: Question, turn: int) -> str:
+    """What there is in place of a reference."""
+    if question.reference is None:
+        return "no reference answer"
+    if len(question.turns) > 1 and turn >= len(question.reference):
+        return "no reference answer for this turn"
+    return "an empty reference"
 
 
 def _lower(sentence: str) -> str:

@@ -132,7 +132,8 @@ class _Run:
             "parameter_bytes": session.target.parameter_bytes,
             "logit_noise": session.noise,
         }
-        self._store.write_manifest({**self._store.manifest, "targets": self.targets})
+        metrics = {"quality_metrics": self._plan.grader.signatures()}  # a folder of an older release has none yet
+        self._store.write_manifest({**metrics, **self._store.manifest, "targets": self.targets})
         try:
             for repeat, question, order in rounds:
                 self._round(session, target, repeat, question, order)

@@ -16,7 +16,7 @@ from torch import Tensor
 from specbench_s2d.models.reader import Reader
 
 Choice = Callable[[Tensor, int], Tensor]
-"""(joint log-likelihoods (W, V), how many) to the chosen cells of the flattened table."""
+"""(joint log-likelihoods (W, V), of one row up to a constant; how many) to the chosen cells of the flattened table."""
 
 
 @dataclass(frozen=True)
@@ -49,27 +49,43 @@ class Beams:
 
 
 def likeliest(joint_WV: Tensor, count: int) -> Tensor:
-    """The `count` cells of the highest joint likelihood."""
-    return joint_WV.flatten().topk(min(count, joint_WV.numel())).indices
+    """The `count` cells of the highest joint likelihood, best first; of equals, the first where one is asked for.
+
+    Row by row, then among the rows' best: one search over all W x V cells would want memory that a system gives anew
+    each time.
+    """
+    if count == 1:
+        return joint_WV.flatten().argmax(0, keepdim=True)
+    vocabulary = joint_WV.shape[-1]
+    best_WK, ids_WK = joint_WV.topk(min(count, vocabulary), dim=-1)
+    places = best_WK.flatten().topk(min(count, best_WK.numel())).indices
+    return ids_WK.flatten()[places] + places // best_WK.shape[-1] * vocabulary
 
 
 @torch.inference_mode()
 def beam_search(
-    reader: Reader, unseen_ids: Sequence[int], context: int, depth: int, width: int, choose: Choice = likeliest
+    reader: Reader,
+    unseen_ids: Sequence[int],
+    context: int,
+    depth: int,
+    width: int,
+    finished: int,
+    choose: Choice = likeliest,
 ) -> Beams:
-    """The best `width` continuations of `depth` tokens (1 or more) after a context, by joint likelihood.
+    """The best `finished` continuations of `depth` tokens (1 or more) after a context, by joint likelihood.
 
     `unseen_ids`: the end of the context that `reader` has not run, at least its last token; `context`: its whole
-    length. Exact where `width` is at least V^(depth-1). Runs `depth` passes; leaves the context and the beams of all
-    levels but the last in the cache.
+    length; `width`: beams that are carried on from level to level. Exact for one finished beam where `width` is at
+    least V^(depth-1). Runs `depth` passes; leaves the context and the beams of all levels but the last in the cache.
     """
     device = reader.model.device
     logits_WV = reader.next_logits(torch.tensor([list(unseen_ids)], device=device))
     vocabulary = logits_WV.shape[-1]
     joint_WV, mask_WM = logits_WV.log_softmax(-1), torch.empty(1, 0, dtype=torch.bool, device=device)
     chosen: list[tuple[Tensor, Tensor]] = []
+    ranked_WV = logits_WV  # of one row alone logits say the same, and tell apart what their logarithms round together
     while True:
-        cells_W = choose(joint_WV, width)
+        cells_W = choose(ranked_WV, width if len(chosen) + 1 < depth else finished)
         joint_W = joint_WV.flatten()[cells_W]
         chosen.append((cells_W, joint_W))
         if len(chosen) == depth:
@@ -78,7 +94,7 @@ def beam_search(
         own_WW = torch.eye(len(ids_W), dtype=torch.bool, device=device)
         mask_WM = torch.cat((mask_WM[parents_W], own_WW), dim=1)
         logits_WV = reader.logits(ids_W[None], mask_WM, torch.full_like(ids_W, context + len(chosen) - 1))
-        joint_WV = logits_WV.log_softmax(-1).add_(joint_W[:, None])
+        ranked_WV = joint_WV = logits_WV.log_softmax(-1).add_(joint_W[:, None])
 
 
 def _beams(chosen: Sequence[tuple[Tensor, Tensor]], vocabulary: int) -> Beams:

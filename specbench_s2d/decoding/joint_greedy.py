@@ -53,7 +53,7 @@ class _Blocks:
         started = perf_counter()
         length = min(self._options.k, left)
         width = max(1, min(self._options.beams, room // length))
-        beams = beam_search(self._reader, context[self._reader.length :], len(context), length, width)
+        beams = beam_search(self._reader, context[self._reader.length :], len(context), length, width, 1)
         path = beams.path(beams.best[0])
         self._reader.model.keep(beams.rows(path), len(context))
         block = [beams.ids[level][place] for level, place in enumerate(path)]

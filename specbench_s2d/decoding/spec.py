@@ -131,7 +131,7 @@ def _text(value: Any) -> str:
     """As a person writes it: 1 for 1.0, 0.5+0.5+0 for several."""
     if isinstance(value, tuple):
         return "+".join(map(_text, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def describe_decoders() -> list[dict[str, Any]]:

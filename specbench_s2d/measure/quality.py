@@ -86,13 +86,14 @@ def _chrf() -> Any:
 
 
 @cache
-def _rouge() -> Any:
+def _rouge(kind: str) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    return RougeScorer([kind], use_stemmer=True)
 
 
 def _sentence_bleu(answer: str, references: Sequence[str]) -> float:
+    """One answer's own BLEU, with effective order; the corpus's goes without."""
     return float(_bleu(True).sentence_score(answer, list(references)).score)
 
 
@@ -106,7 +107,7 @@ def _sacrebleu_signature(metric: Callable[[], Any]) -> str:
 
 
 def _rouge_f(kind: str, answer: str, references: Sequence[str]) -> float:
-    return max(float(_rouge().score(reference, answer)[kind].fmeasure) for reference in references)
+    return max(float(_rouge(kind).score(reference, answer)[kind].fmeasure) for reference in references)
 
 
 def _rouge_signature() -> str:
@@ -123,29 +124,37 @@ def squad_words(text: str) -> list[str]:
 
 
 def exact_match(answer: str, references: Sequence[str]) -> float:
-    """1 where the answer's words are those of a reference, else 0."""
-    return float(any(squad_words(answer) == squad_words(reference) for reference in references))
+    """1 where the answer's words are those of a reference, else 0; an empty answer is never right."""
+    return float(bool(answer.strip()) and any(squad_words(answer) == squad_words(ref) for ref in references))
 
 
 def f1(answer: str, references: Sequence[str]) -> float:
     """Harmonic mean of precision and recall of the words that answer and reference share; the best reference counts."""
+    if not answer.strip():
+        return 0.0
     return max(_f1(squad_words(answer), squad_words(reference)) for reference in references)
 
 
 def _f1(answer: Sequence[str], reference: Sequence[str]) -> float:
-    if not answer or not reference:  # SQuAD's rule: nothing beside nothing is right
+    if not answer or not reference:  # only articles and punctuation: "A" beside "A" is right, as in SQuAD 2.0's rules
         return float(answer == reference)
     shared = (Counter(answer) & Counter(reference)).total()
     return 2 * shared / (len(answer) + len(reference))
 
 
-_NUMBER = re.compile(r"(?:(?<![\w)])-)?\$?(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?|(?<![\d,])\.\d+")
+# After a word or a bracket a minus subtracts and is no sign; a comma parts thousands, or ends a clause or an item.
+_SIGN = r"(?:(?<![\w)])[-−])?\$?"
+_NUMBER = re.compile(_SIGN + r"(?:(?:\d{1,3}(?:,\d{3})+(?!,?\d)|\d+)(?:\.\d+)?|(?<![\d,])\.\d+)")
+_READ = str.maketrans("−", "-", ",$")
 
 
 def last_number(text: str) -> Decimal | None:
-    """The last number of a text, thousands separators read; None where there is none."""
+    """The last number of a text, thousands separators read; None where there is none.
+
+    GSM8K (Cobbe et al. 2021) ends its references with `#### 1000`, so the last number is the answer there too.
+    """
     found = _NUMBER.findall(text)
-    return Decimal(found[-1].replace(",", "").replace("$", "")) if found else None
+    return Decimal(found[-1].translate(_READ)) if found else None
 
 
 def final_number(answer: str, references: Sequence[str]) -> float | None:

@@ -59,7 +59,7 @@ def test_the_mean_over_targets_is_the_mean_of_the_relative_speeds() -> None:
     assert found["relative_speed_high"] == pytest.approx((4 + 8) / 2)
     titles = [b.title for b in compare_decoders(both, "x").blocks]
     assert titles[::2] == ["t", "u", "mean over targets"]
-    assert titles[1::2] == [f"{title}: accepted length and perplexity" for title in titles[::2]]
+    assert titles[1::2] == [f"{title}: accepted length, perplexity, answer length" for title in titles[::2]]
 
 
 def test_accepted_length_perplexity_and_quality_stand_beside_the_others() -> None:
@@ -73,10 +73,15 @@ def test_accepted_length_perplexity_and_quality_stand_beside_the_others() -> Non
     assert found["quality_f1_difference"] == pytest.approx(0.5)
     mean = line(comparison, target="mean over targets", label="sd")
     assert mean["mat_ratio"] == pytest.approx(2.4)
-    assert math.isnan(mean["perplexity_ratio"])
+    assert mean["perplexity_ratio"] == pytest.approx(math.exp(0.5))
     blocks = {b.title: b for b in comparison.blocks}
-    assert blocks["t: accepted length and perplexity"].rows == [["sd", "2.40 [1.33–4.00]", "1.65 [1.22–1.95]"]]
-    assert blocks["mean over targets: accepted length and perplexity"].rows[0][1:] == ["2.40 [1.33–4.00]", "–"]
+    assert blocks["t: accepted length, perplexity, answer length"].rows == [
+        ["sd", "2.40 [1.33–4.00]", "1.65 [1.22–1.95]", "1.00 [1.00–1.00]"]
+    ]
+    assert blocks["mean over targets: accepted length, perplexity, answer length"].rows[0][1:3] == [
+        "2.40 [1.33–4.00]",
+        "1.65 [1.22–1.95]",
+    ]
     assert blocks["t: task quality, difference"].headings == ["Decoder", "F1"]
     assert blocks["t: task quality, difference"].rows == [["sd", "0.50\n0.50 to 0.50"]]
 
@@ -93,7 +98,7 @@ def test_a_lower_perplexity_is_a_ratio_below_1_on_the_cells_where_both_are_known
     found = line(comparison, target="t", label="sd")
     assert found["perplexity_ratio"] == pytest.approx(math.exp((1 - 3) / 5))
     assert absent(found["perplexity_ratio_low"])
-    assert comparison.blocks[1].rows == [["sd", "2.40 [1.33–4.00]", "0.67"]]
+    assert comparison.blocks[1].rows == [["sd", "2.40 [1.33–4.00]", "0.67", "1.00 [1.00–1.00]"]]
 
 
 def test_every_metric_has_its_difference_and_no_figure_breaks_at_a_hundred_columns() -> None:

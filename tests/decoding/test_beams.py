@@ -58,7 +58,7 @@ def test_the_beams_are_those_of_the_definition(seed: int, depth: int, width: int
         model.reset()
         model.extend(torch.tensor([PROMPT[:-1]]))
         width_here = min(width, 12) if not isinstance(model, FakeModel) else width
-        found = paths_of(beam_search(Reader(model), PROMPT[-1:], len(PROMPT), depth, width_here))
+        found = paths_of(beam_search(Reader(model), PROMPT[-1:], len(PROMPT), depth, width_here, width_here))
         expected = beams_by_hand(model, PROMPT, depth, width_here)
         assert [path for path, _ in found] == [path for path, _ in expected]
         assert [joint for _, joint in found] == pytest.approx([joint for _, joint in expected], abs=1e-4)
@@ -67,7 +67,7 @@ def test_the_beams_are_those_of_the_definition(seed: int, depth: int, width: int
 def test_a_search_as_wide_as_all_beginnings_is_exact() -> None:
     model = FakeModel(vocabulary=4, seed=3, context=200)
     model.extend(torch.tensor([PROMPT[:-1]]))
-    best = paths_of(beam_search(Reader(model), PROMPT[-1:], len(PROMPT), 3, 16))[0]
+    best = paths_of(beam_search(Reader(model), PROMPT[-1:], len(PROMPT), 3, 16, 1))[0]
     joint = {
         path: sum(logprobs_from_scratch(model, (*PROMPT, *path[:i]))[path[i]] for i in range(3))
         for path in itertools.product(range(4), repeat=3)
@@ -80,13 +80,30 @@ def test_one_pass_runs_all_beams_of_a_level_and_the_prefix_stays() -> None:
     model = FakeModel(vocabulary=6, seed=0)
     model.extend(torch.tensor([PROMPT[:-2]]))
     model.passes = 0
-    beams = beam_search(Reader(model), PROMPT[-2:], len(PROMPT), 4, 5)
+    beams = beam_search(Reader(model), PROMPT[-2:], len(PROMPT), 4, 5, 2)
     assert model.passes == 4
     assert model.length == len(PROMPT) + 3 * 5
     path = beams.path(beams.best[0])
     model.keep(beams.rows(path), len(PROMPT))
     kept = [beams.ids[level][place] for level, place in enumerate(path)][:-1]
     assert model._layers[0] == [*PROMPT, *kept]
+
+
+def test_of_one_level_the_logits_decide_though_their_logarithms_round_together() -> None:
+    """Greedy AR takes the argmax of the logits: so must a block of one token, next-door floats and ties included."""
+    logits_V = torch.full((6,), 1.0)
+    logits_V[4] = torch.nextafter(logits_V[4], torch.tensor(2.0))
+    for rows, best in ((logits_V, 4), (torch.tensor([0.0, 3.0, 3.0, 1.0, 3.0, 0.0]), 1)):
+        model = FakeModel(vocabulary=6)
+        model.logits_after = lambda prefix, rows=rows: rows  # type: ignore[method-assign,misc]
+        model.extend(torch.tensor([PROMPT[:-1]]))
+        assert beam_search(Reader(model), PROMPT[-1:], len(PROMPT), 1, 8, 1).ids == [[best]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 40])
+def test_the_best_of_all_rows_are_among_each_rows_best(count: int) -> None:
+    joint_WV = torch.randn(5, 8, generator=torch.Generator().manual_seed(count))
+    assert likeliest(joint_WV, count).tolist() == joint_WV.flatten().topk(count).indices.tolist()
 
 
 def test_likeliest_takes_no_more_than_there_are() -> None:

@@ -53,6 +53,8 @@ def test_rouge_is_the_librarys_f_measure_of_the_best_reference() -> None:
         ("It is Mercury", ["Venus", "Mercury"], 0.0, 0.5),  # 1 of 3 words, 1 of 1: 2·1/(3+1)
         ("a dog and a cat", ["dog and dog"], 0.0, 2 / 3),  # dog, and, cat beside dog, and, dog share two
         ("", ["Mercury"], 0.0, 0.0),
+        (" \n", ["A", "The"], 0.0, 0.0),  # no answer is not the answer "A"
+        ("A.", ["A"], 1.0, 1.0),
         ("the", ["an"], 1.0, 1.0),  # SQuAD's rule: nothing is left of either
         ("five", ["5"], 0.0, 0.0),
         ("1,000", ["1000"], 1.0, 1.0),  # punctuation goes
@@ -73,6 +75,13 @@ def test_squads_rules(answer: str, references: list[str], exact: float, overlap:
         ("5-3", "3"),
         ("x=-7.", "-7"),
         ("about .5", "0.5"),
+        ("a loss of -.5", "-0.5"),
+        ("-$1,000", "-1000"),
+        ("x = −3", "-3"),  # the minus sign of mathematics
+        ("$1,000, in total", "1000"),
+        ("2,500, 3,500, and 4,500, respectively", "4500"),
+        ("1,234,5", "5"),  # a list, not thousands
+        ("1,000,000.", "1000000"),
         ("40%", "40"),
         ("12 apples", "12"),
         ("no number", None),

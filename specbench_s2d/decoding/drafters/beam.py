@@ -36,8 +36,8 @@ class BeamDrafter:
     class Options(BaseOptions):
         """`beams`: width of the search. `candidates`: how many of the beams are verified, in one pass.
 
-        `draft_temperature`, `draft_top_k`, `draft_top_p`: draw each beam's next token so; temperature 0 takes the
-        likeliest beams.
+        `draft_temperature`, `draft_top_k`, `draft_top_p`: draw each beam's next token so. Temperature 0 takes the
+        likeliest beams; it is no limit of low ones, at which every beam keeps its own likeliest token alone.
         """
 
         gamma: Annotated[Gamma, Field(description="Draft length: a number, or heuristic (Spec-Bench's schedule).")] = 4
@@ -77,7 +77,9 @@ class BeamDrafter:
         reader, seen, self._context = self._reader, self._reader.length, len(context)
         depth = min(self._length.next(), room)
         width = max(1, min(self._options.beams, room // depth))
-        beams = beam_search(reader, context[seen:], len(context), depth, width, self._choose)
+        # Of drawn beams the best is known only when all are finished.
+        finished = width if self._options.draft_temperature else min(width, self._options.candidates)
+        beams = beam_search(reader, context[seen:], len(context), depth, width, finished, self._choose)
         self._beams, self._nodes = beams, _tree(beams, self._options.candidates)
         ids = [beams.ids[level][place] for level, place in self._nodes]
         return Proposal(
@@ -106,9 +108,9 @@ class BeamDrafter:
             total_W1 = joint_WV.logsumexp(-1, keepdim=True)  # the beam's own likelihood: its tokens' sum to it
             weights_WV = probabilities(joint_WV, o.draft_temperature, o.draft_top_k, o.draft_top_p).log() + total_W1
             uniform_N = sampler.uniforms(weights_WV.numel(), weights_WV.device)
-            noisy_N = weights_WV.flatten() - (-uniform_N.clamp_min(1e-20).log()).log()
-            cells_W = likeliest(noisy_N, count)
-            return cells_W[noisy_N[cells_W] > float("-inf")]
+            noisy_WV = weights_WV - (-uniform_N.clamp_min(1e-20).log()).log().view_as(weights_WV)
+            cells_W = likeliest(noisy_WV, count)
+            return cells_W[noisy_WV.flatten()[cells_W] > float("-inf")]
 
         return draw
 
