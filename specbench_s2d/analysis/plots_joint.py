@@ -196,7 +196,7 @@ def _handle(curve: _Curve) -> Line2D:
 
 def _noted(figure: Figure | None, text: str, rows: pd.DataFrame) -> Figure | None:
     if figure:
-        footnote(figure, f"{text} {_INTERVALS}\n{_settings(rows)}", rows)
+        footnote(figure, f"{text}\n{_INTERVALS} {_settings(rows)}", rows)
     return figure
 
 

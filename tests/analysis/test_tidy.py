@@ -194,6 +194,15 @@ def test_several_targets_bring_rows_of_their_mean_at_the_end() -> None:
     assert tidy.MEAN_TARGET not in set(tidy.tidy(paper_run())["target"])
 
 
+def test_the_mean_of_accepted_lengths_weighs_targets_alike_however_many_steps_they_took() -> None:
+    """u takes 50 steps of 3 a question: the mean of both targets' MAT, not that of their steps pooled."""
+    long = {"emitted_per_step": [3] * 50, "target_passes": 50}
+    slow = [r.model_copy(update={"target": "u"} | (long if r.label == "sd" else {})) for r in paper_run()]
+    mean = row(tidy.tidy([*paper_run(), *slow]), "sd", target=tidy.MEAN_TARGET)
+    assert mean["mat"] == mean["tokens_per_pass"] == pytest.approx((2.4 + 3) / 2)
+    assert (mean["mat_low"], mean["mat_high"]) == pytest.approx(((4 / 3 + 3) / 2, (4 + 3) / 2))
+
+
 def test_the_mean_has_no_figure_that_a_target_lacks_nor_rates_of_single_targets() -> None:
     table = tidy.tidy([r for r in two_targets() if (r.target, r.label) != ("u", "sd")])
     mean = row(table, "sd", target=tidy.MEAN_TARGET)
