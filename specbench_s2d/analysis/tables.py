@@ -88,7 +88,7 @@ def render(table: pd.DataFrame) -> RenderableType:
         "F/S/T: turns failed, skipped, truncated."
     )
     if (table["tokens_per_pass"] < table["mat"]).any():
-        legend += " A method whose steps take several target passes (mjgd) accepts none: its block's length stands there."
+        legend += " Where a step takes several target passes (mjgd), its block's length stands there: none is accepted."
     if quality:
         legend += f" Task quality: {', '.join(_metric_text(column) for column in quality)}."
     lines = [legend, *([LOSSY_NOTE] if table["lossy"].any() else [])]

@@ -51,6 +51,14 @@ def test_greedy_ids_equal_token_by_token_argmax(gamma: int | str, seed: int) -> 
     assert build_decoder("sd", target, draft, gamma=gamma).generate(PROMPT, max_new_tokens=40).ids == expected
 
 
+def right_half_the_time(draft: FakeModel, target: FakeModel) -> None:
+    """Every exit of `draft` says what `target` says after every other prefix."""
+    own = draft.logits_at
+    draft.logits_at = lambda prefix, depth: (  # type: ignore[method-assign]
+        target.logits_after(prefix) if sum(prefix) % 2 else own(prefix, depth)
+    )
+
+
 SORTED = (
     "s2d:thresholds=0.5+0.45+0",
     "s2d:thresholds=0.3+0.3+0,gamma=heuristic",
@@ -68,10 +76,7 @@ def test_greedy_ids_of_sorted_drafts_equal_token_by_token_argmax(decoder: str, s
     """Three generations in a row, since what a decoder learnt in one it uses in the next."""
     target = FakeModel(seed=seed, clock=clock, layer_s=1.0)
     draft = FakeModel(seed=seed + 100, exits=(1, 2, 4), clock=clock, layer_s=0.01)
-    own = draft.logits_at
-    draft.logits_at = lambda prefix, depth: (  # type: ignore[method-assign]
-        target.logits_after(prefix) if sum(prefix) % 2 else own(prefix, depth)
-    )
+    right_half_the_time(draft, target)
     expected = greedy_by_hand(target, PROMPT, 40)
     built = build_decoder(decoder, target, draft)
     for _ in range(3):
@@ -107,10 +112,7 @@ BEAMS = (
 @pytest.mark.parametrize("seed", range(4))
 def test_beams_under_the_token_rule_change_nothing(decoder: str, seed: int) -> None:
     target, draft = FakeModel(seed=seed, context=200), FakeModel(seed=seed + 100, exits=(1, 2, 4), context=200)
-    own = draft.logits_at
-    draft.logits_at = lambda prefix, depth: (  # type: ignore[method-assign]
-        target.logits_after(prefix) if sum(prefix) % 2 else own(prefix, depth)
-    )
+    right_half_the_time(draft, target)
     built = build_decoder(decoder, target, draft)
     assert not built.lossy
     generation = built.generate(PROMPT, max_new_tokens=40)
