@@ -92,8 +92,14 @@ def make_spec(name: str, options: dict[str, Any]) -> DecoderSpec:
     except ValidationError as error:
         problem = error.errors()[0]
         key = str(problem["loc"][0])
-        reasons = " or ".join(e["msg"][0].lower() + e["msg"][1:] for e in error.errors() if e["loc"][0] == key)
+        reasons = " or ".join(_reason(e["msg"]) for e in error.errors() if e["loc"][0] == key)
         raise UserError(f"decoder {name!r}: {key}={problem['input']}: {reasons}.") from error
+
+
+def _reason(message: str) -> str:
+    """pydantic's message as the end of a line of ours."""
+    plain = message.removeprefix("Value error, ")
+    return plain[0].lower() + plain[1:]
 
 
 def parse_decoders(texts: Iterable[str]) -> list[DecoderSpec]:
