@@ -72,6 +72,7 @@ def test_a_step_is_k_passes_and_k_tokens_without_a_draft() -> None:
     generation = decoder.generate(PROMPT, max_new_tokens=9)
     assert [(step.passes, len(step.emitted)) for step in generation.steps] == [(3, 3), (3, 3), (2, 2)]
     assert model.passes == 1 + 8
+    assert model.length == len(PROMPT) + 9 - 1  # what was chosen stays, all but the last token, which never ran
     assert all(not step.drafted and not step.accepted and step.verify_s <= step.seconds for step in generation.steps)
 
 
