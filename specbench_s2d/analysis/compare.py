@@ -55,10 +55,10 @@ def compare_decoders(records: Sequence[Record], against: str, resamples: int = R
     """Every decoder beside the label `against`: speed, accepted length and text, per target, suite and mean over
     targets.
 
-    Columns: target, label, lossy, suite, against, relative_speed, pairs, speedup (over AR), mat, mat_ratio,
-    perplexity_ratio, length_ratio, quality_*_difference; ratios and differences with their 95 % intervals, on the
-    cells that both finished. Raises `UnknownNameError` for a label that the run does not have, `UserError` where there
-    is no other.
+    Columns: target, label, lossy, suite, against, pairs, speedup (over AR), mat, relative_speed, mat_ratio,
+    perplexity_ratio, length_ratio, quality_*_difference, notes (why a figure is missing); ratios and differences with
+    their 95 % intervals, on the cells that both finished. Raises `UnknownNameError` for a label that the run does not
+    have, `UserError` where there is no other.
     """
     kept = tidy.latest(records)
     labels = list(dict.fromkeys(r.label for r in kept))
@@ -75,12 +75,14 @@ def compare_decoders(records: Sequence[Record], against: str, resamples: int = R
         theirs = others[against, row["suite"]]
         groups = [stats.pair(of(mine, target), theirs) for target in targets_of(row["target"], kept)]
         speed = stats.mean_speedup(groups), stats.mean_speedup_interval(groups, resamples)
+        figures = {"relative_speed": speed, **_beside(groups, row, resamples)}
         rows.append(
             {
                 **{name: row[name] for name in ("target", "label", "lossy", "suite")}, "against": against,
-                **_ends("relative_speed", *speed),
                 "pairs": sum(map(len, groups)), "speedup": row["speedup"], "mat": row["mat"],
-                **_beside(groups, row, resamples),
+                **{name: value for column, figure in figures.items() for name, value in _ends(column, *figure).items()},
+                "notes": "; ".join(f"{column}: {why}" for column, figure in figures.items() if (why := _why(*figure)))
+                or None,
             }
         )  # fmt: skip
     table = pd.DataFrame(rows)
@@ -98,16 +100,21 @@ def compare_decoders(records: Sequence[Record], against: str, resamples: int = R
     return Comparison(f"Relative to {against}", table, blocks, notes)
 
 
-def _beside(groups: Sequence[Sequence[Pair]], row: Mapping[Any, Any], resamples: int) -> dict[str, Any]:
+def _beside(
+    groups: Sequence[Sequence[Pair]], row: Mapping[Any, Any], resamples: int
+) -> dict[str, tuple[Measure, Interval]]:
     """The ratios of accepted length and perplexity, and the differences of task quality, of one row."""
-    found: dict[str, Any] = {}
-    for column, quotient in _QUOTIENTS.items():
-        found |= _ends(column, *quotient.beside(groups, "ratio", resamples))
+    found = {column: quotient.beside(groups, "ratio", resamples) for column, quotient in _QUOTIENTS.items()}
     for column in quality_columns(row):
         metric = column.removeprefix(QUALITY)
         if not absent(row[column]):
-            found |= _ends(f"{column}{_DIFFERENCE}", *difference(groups, metric, resamples))
+            found[f"{column}{_DIFFERENCE}"] = difference(groups, metric, resamples)
     return found
+
+
+def _why(value: Measure, interval: Interval) -> str | None:
+    """Why a figure or its interval is missing; the reason for both is said once."""
+    return value.note or interval.note
 
 
 def _ends(column: str, value: Measure, interval: Interval) -> dict[str, Any]:

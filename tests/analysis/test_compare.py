@@ -176,3 +176,15 @@ def test_what_cannot_be_compared_is_one_line() -> None:
         compare_runs(paper_run(), alone, ("a", "b"))
     with refused(UserError, "nothing in common: a has t with ar, sd; b has u with ar, sd"):
         compare_runs(paper_run(), on("u", paper_run()), ("a", "b"))
+
+
+def test_a_missing_figure_says_why() -> None:
+    run = [r.model_copy(update={"nll_sum": None}) for r in paper_run()]
+    found = line(compare_decoders(run, "ar"), target="t", label="sd")
+    assert math.isnan(float(found["perplexity_ratio"] or math.nan))
+    assert found["notes"] == "perplexity_ratio: no cell that both have"
+    one = [r for r in paper_run() if r.question_id == 1]
+    assert (
+        "relative_speed: no interval from 1 question"
+        in line(compare_decoders(one, "ar"), target="t", label="sd")["notes"]
+    )
