@@ -18,6 +18,7 @@ from specbench_s2d.analysis.quotients import MAT, PERPLEXITY
 from specbench_s2d.analysis.stats import Pair
 from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.config import SUITES
+from specbench_s2d.labels import value_text
 
 OVERALL = "overall"
 MEAN_TARGET = "mean over targets"
@@ -104,7 +105,7 @@ def threshold_ablation(records: Iterable[Record], table: pd.DataFrame) -> pd.Dat
     several = {variant for variant, n in Counter(variants.values()).items() if n > 1}
     labels = sorted((label for label in thresholds if variants[label] in several), key=lambda label: thresholds[label])
     rows = table[(table["suite"] == OVERALL) & table["label"].isin(labels)]
-    texts = {label: "+".join(f"{t:g}" for t in thresholds[label]) for label in labels}
+    texts = {label: value_text(thresholds[label]) for label in labels}
     rows = rows.assign(
         variant=rows["label"].map(variants), thresholds=rows["label"].map(texts), order=rows["label"].map(labels.index)
     )
@@ -232,13 +233,7 @@ def _filled(group: _Group, figures: Mapping[str, Measure]) -> dict[str, Any]:
 
 def options_text(options: Mapping[str, Any]) -> str:
     """Every option that a decoder ran with, defaults included, but for those that are not set."""
-    return ", ".join(f"{name}={_option(value)}" for name, value in options.items() if value is not None)
-
-
-def _option(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "+".join(map(_option, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return ", ".join(f"{name}={value_text(value)}" for name, value in options.items() if value is not None)
 
 
 def _counts(records: Sequence[Record]) -> dict[str, int]:

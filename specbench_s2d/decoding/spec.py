@@ -12,6 +12,7 @@ from specbench_s2d import registry
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.types import Options
 from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.labels import value_text
 from specbench_s2d.models.base import LanguageModel
 
 
@@ -28,7 +29,7 @@ class DecoderSpec:
         """The name, with the options that differ from the defaults in the order the class declares them."""
         fields = type(self.options).model_fields
         changed = [n for n in fields if getattr(self.options, n) != fields[n].default]
-        shown = ",".join(f"{n}={_text(getattr(self.options, n))}" for n in changed)
+        shown = ",".join(f"{n}={value_text(getattr(self.options, n))}" for n in changed)
         return f"{self.name}:{shown}" if shown else self.name
 
     @property
@@ -133,13 +134,6 @@ def _names(given: str, model: LanguageModel) -> bool:
     return model.name in (given, given.partition("@")[0], given.rstrip("/").rpartition("/")[2])
 
 
-def _text(value: Any) -> str:
-    """As a person writes it: 1 for 1.0, 0.5+0.5+0 for several."""
-    if isinstance(value, tuple):
-        return "+".join(map(_text, value))
-    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
-
-
 def describe_decoders() -> list[dict[str, Any]]:
     """One row per registered decoder, drafter and verifier: what it is, its options with defaults, if lossy."""
     rows = []
@@ -166,7 +160,7 @@ def describe_decoders() -> list[dict[str, Any]]:
 
 
 def _options_text(options: type[Options]) -> str:
-    return ", ".join(f"{name}={_text(field.default)}" for name, field in options.model_fields.items()) or "none"
+    return ", ".join(f"{name}={value_text(field.default)}" for name, field in options.model_fields.items()) or "none"
 
 
 def _summary(kind: type) -> str:

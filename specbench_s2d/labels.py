@@ -1,0 +1,12 @@
+"""How the value of a decoder's option is written: in labels, which records are keyed by, and in tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def value_text(value: Any) -> str:
+    """As a person writes it, to the last digit: 1 for 1.0, 0.5+0.5+0 for several."""
+    if isinstance(value, list | tuple):
+        return "+".join(map(value_text, value))
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
