@@ -75,9 +75,8 @@ def difference(
     if not rows or not all(rows):
         return Measure(None, "no cell that both have"), Interval(None, None, "no cell that both have")
     sums = [bootstrap.question_sums(group, lambda c: question_of(c[0].ours), lambda c: c[1]) for group in rows]
-    totals_GC1 = np.array([np.sum(list(of_questions.values()), axis=0) for of_questions in sums])[:, :, None]
-    interval = bootstrap.interval(sums, statistic, min(resamples, _POOLED_RESAMPLES), seed=seed)
-    return Measure(float(statistic(totals_GC1)[0])), interval
+    value, interval = bootstrap.estimate(sums, statistic, min(resamples, _POOLED_RESAMPLES), seed)
+    return Measure(value), interval
 
 
 def _corpus(metric: str, sums_GCR: Floats) -> Floats:

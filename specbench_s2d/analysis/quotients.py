@@ -61,11 +61,9 @@ class Quotient:
         if not kept or not all(kept):
             return Measure(None, "no cell that both have"), Interval(None, None, "no cell that both have")
         sums = [bootstrap.question_sums(pairs, lambda p: question_of(p.ours), self._both) for pairs in kept]
-        totals_GC1 = np.array([sum(rows.values(), np.zeros(4)) for rows in sums])[:, :, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            value = float(statistic(totals_GC1)[0])
+        value, interval = bootstrap.estimate(sums, statistic, resamples, seed)
         measure = Measure(value) if np.isfinite(value) else Measure(None, "the other's figure is 0 or has no ground")
-        return measure, bootstrap.interval(sums, statistic, resamples, seed=seed)
+        return measure, interval
 
     def _figures(self, sums_GCR: Floats) -> Floats:
         return self.shape(sums_GCR[:, 0] / sums_GCR[:, 1])
