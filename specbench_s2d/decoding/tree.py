@@ -39,3 +39,12 @@ def children(parents: Sequence[int]) -> dict[int, list[int]]:
     for node, parent in enumerate(parents):
         found.setdefault(parent, []).append(node)
     return found
+
+
+def path_to(node: int, parents: Sequence[int]) -> list[int]:
+    """The nodes from the root to `node`, itself included; none for the context (-1)."""
+    path: list[int] = []
+    while node >= 0:
+        path.append(node)
+        node = parents[node]
+    return path[::-1]

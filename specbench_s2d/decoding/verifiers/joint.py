@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.tree import tree_levels
+from specbench_s2d.decoding.tree import path_to, tree_levels
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 
@@ -43,7 +43,7 @@ class JointVerifier:
         levels = tree_levels(above)
         passing = [i for i in range(len(above)) if min(0.0, log_p[i] - log_q[i]) > self._log_tau]
         last = max(passing, key=lambda i: (levels[i], log_p[i]), default=-1)
-        path = _path_to(last, above)
+        path = path_to(last, above)
         return Verdict(len(path), sampler.pick(logits_TV[last + 1]), None if parents is None else path)
 
 
@@ -63,12 +63,3 @@ def _joint(logprobs: Sequence[float], parents: Sequence[int]) -> list[float]:
     for logprob, parent in zip(logprobs, parents, strict=True):
         sums.append(logprob + (sums[parent] if parent >= 0 else 0.0))
     return sums
-
-
-def _path_to(node: int, parents: Sequence[int]) -> list[int]:
-    """The indices from the root to `node`; none for -1."""
-    path: list[int] = []
-    while node >= 0:
-        path.append(node)
-        node = parents[node]
-    return path[::-1]

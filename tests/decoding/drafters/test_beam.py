@@ -12,6 +12,7 @@ from specbench_s2d.decoding.drafters.beam import BeamDrafter
 from specbench_s2d.decoding.sampling import Sampler, probabilities
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.models.base import LanguageModel
 from tests.decoding.drafters.test_tree import paths as beginnings
 from tests.decoding.test_beams import beams_by_hand, logprobs_from_scratch
 from tests.fakes import FakeModel, Prefix
@@ -49,17 +50,9 @@ def test_several_candidates_are_the_best_beams_with_shared_beginnings_once(seed:
     assert len(proposal.ids_G) == len({path[:i] for path in best for i in range(1, 5)})
     assert proposal.levels == 4
     for token, logprob, path in zip(
-        proposal.ids_G.tolist(), proposal.logprobs or [], _all_paths(proposal), strict=True
+        proposal.ids_G.tolist(), proposal.logprobs or [], beginnings(proposal), strict=True
     ):
         assert logprob == pytest.approx(logprobs_from_scratch(draft, (*CONTEXT, *path[:-1]))[token], abs=1e-5)
-
-
-def _all_paths(proposal: Proposal) -> list[Prefix]:
-    assert proposal.parents is not None
-    found: list[Prefix] = []
-    for token, parent in zip(proposal.ids_G.tolist(), proposal.parents, strict=True):
-        found.append((*(found[parent] if parent >= 0 else ()), token))
-    return found
 
 
 def test_beams_of_an_exit_are_those_of_the_sub_model() -> None:
@@ -147,6 +140,6 @@ def test_a_nested_draft_serves_at_its_full_depth() -> None:
     assert torch.equal(torch.tensor(generation.ids[:1]), torch.tensor([int(_argmax(target, [1, 2, 3]))]))
 
 
-def _argmax(model: object, prompt: list[int]) -> int:
-    model.reset()  # type: ignore[attr-defined]
-    return int(model.extend(torch.tensor([prompt]))[0, -1].argmax())  # type: ignore[attr-defined]
+def _argmax(model: LanguageModel, prompt: list[int]) -> int:
+    model.reset()
+    return int(model.extend(torch.tensor([prompt]))[0, -1].argmax())
