@@ -149,7 +149,7 @@ def acceptance_by_position(records: Iterable[Record]) -> list[PositionAcceptance
     limit.
     """
     kept, _ = carrying(records, "drafted_per_step", "accepted_per_step")
-    steps = [step for r in kept for step in zip(_levels(r), r.accepted_per_step or [], strict=True) if step[0]]
+    steps = [step for r in kept for step in zip(draft_levels(r), r.accepted_per_step or [], strict=True) if step[0]]
     if not steps:
         return []
     levels, accepted = np.array(steps).T
@@ -158,8 +158,9 @@ def acceptance_by_position(records: Iterable[Record]) -> list[PositionAcceptance
     return [PositionAcceptance(*count) for count in counts if count[1]]
 
 
-def _levels(record: Record) -> list[int]:
-    """How deep each proposal was; records from before trees say only how many tokens."""
+def draft_levels(record: Record) -> list[int]:
+    """How deep each proposal was, which is how many draft passes it took; records from before trees say only how many
+    tokens."""
     return (record.drafted_per_step if record.levels_per_step is None else record.levels_per_step) or []
 
 
