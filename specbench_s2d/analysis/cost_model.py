@@ -1,7 +1,7 @@
 """The cost model: what a draft pass costs beside a target pass, and the speed-up that follows from the acceptances.
 
-Everything is taken from the timed loop itself, on the cells that AR finished too, so that a ratio compares passes of the
-same questions, interleaved on the same machine. Pure functions of `stats.Pair`s, one list per target (or run).
+Everything is taken from the timed loop itself, on the cells that AR finished too, so that a ratio compares passes of
+the same questions, interleaved on the same machine. Pure functions of `stats.Pair`s, one list per target (or run).
 Source of the prediction: Leviathan et al. 2023 (arXiv 2211.17192), theorem 3.8, with the measured acceptances.
 
 Shape suffixes: G groups (one per target), R resamples.

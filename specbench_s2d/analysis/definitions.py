@@ -25,7 +25,6 @@ DEFINITIONS: dict[str, str] = {
     "records": "cells of this row: questions x turns x repeats, whatever became of them",
     "questions": "questions with at least one cell that finished",
     "steps": "commits after the prefill, all cells together",
-    "percent_of_bound": "tokens/s as a share of what the device's measured read rate allows",
     "speedup_low": (
         "lower end of the 95 % interval of `speedup`: paired bootstrap over questions, each draw applied to every "
         "target alike"
@@ -35,7 +34,8 @@ DEFINITIONS: dict[str, str] = {
     "mat_high": "upper end of the 95 % interval of `mat`, likewise",
     "perplexity_low": "lower end of the 95 % interval of `perplexity`: bootstrap over questions",
     "perplexity_high": "upper end of the 95 % interval of `perplexity`, likewise",
-    "speedup_predicted": "the speed-up that the measured acceptances and pass costs predict",
+    "cost_ratio_low": "lower end of the 95 % interval of `cost_ratio`: paired bootstrap over questions",
+    "cost_ratio_high": "upper end of the 95 % interval of `cost_ratio`, likewise",
     "pairs": "cells that AR finished too, on the same target, question, turn and repeat: what the speed-ups stand on",
     "unpaired": "cells of this row outside the speed-ups, because they or AR's failed, were skipped or carry no times",
     "draft_s": "seconds spent drafting, summed over the row",

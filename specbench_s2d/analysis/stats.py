@@ -114,6 +114,16 @@ def tokens_per_s(records: Iterable[Record]) -> Measure:
     return _ratio(_decode_tokens(kept), total(kept, "decode_s"), "no decode time: every answer is one token", note)
 
 
+@defines("percent_of_bound")
+def percent_of_bound(records: Iterable[Record]) -> Measure:
+    """Tokens/s as a share of the bound: the seconds in which the Steps' passes could have read their weights and caches
+    at the device's measured read rate, over the decode seconds, in per cent. Above 100 the weights came from a cache
+    nearer than memory."""
+    kept, note = carrying(records, "bound_s", "decode_s")
+    share = _ratio(total(kept, "bound_s"), total(kept, "decode_s"), "no decode time: every answer is one token", note)
+    return share if share.value is None else Measure(100 * share.value, share.note)
+
+
 @defines("mat")
 def mat(records: Iterable[Record]) -> Measure:
     """Mean accepted tokens: emitted tokens per Step, the bonus token included, pooled over all Steps as in

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from specbench_s2d.analysis import drafts, grades, stats
+from specbench_s2d.analysis import cost_model, drafts, grades, stats
 from specbench_s2d.analysis.bootstrap import RESAMPLES
 from specbench_s2d.analysis.definitions import Interval, Measure
 from specbench_s2d.analysis.names import without_option
@@ -35,6 +35,7 @@ COLUMNS = (
     "records", "questions", "new_tokens", "tokens_per_answer", "steps",
     "tokens_per_s", "percent_of_bound",
     "speedup", "speedup_low", "speedup_high", "speedup_e2e", "speedup_specbench", "speedup_predicted",
+    "cost_ratio", "cost_ratio_low", "cost_ratio_high", "verify_ratio",
     "pairs", "unpaired",
     "mat", "mat_low", "mat_high", "mean_mat_per_question", "tokens_per_pass", "accepted_per_pass", "acceptance_rate",
     "draft_layers_per_token", "mean_exit_depth",
@@ -199,7 +200,7 @@ def _mean_rows(
     for group in _groups_of(MEAN_TARGET, records) if len(targets) > 1 else []:
         parts = [of_target.get((target, group.label, group.suite), {}) for target in targets]
         figures = {**_figures(group.records), **_speedups(_pairs(group, records, targets), resamples, seed)}
-        figures |= {"tokens_per_s": _OF_ONE_TARGET, "perplexity": _OF_ONE_TARGET}
+        figures |= dict.fromkeys(("tokens_per_s", "percent_of_bound", "perplexity"), _OF_ONE_TARGET)
         figures |= {column: _mean(parts, column) for column in (*_AVERAGED, *(QUALITY + name for name in metrics))}
         by_target = [[r for r in group.records if r.target == target] for target in targets]
         figures |= _ends("mat", MAT.interval(by_target, resamples, seed)) | _ends("perplexity", Interval(None, None))
@@ -254,8 +255,7 @@ def _figures(records: Sequence[Record]) -> dict[str, Measure]:
         "tokens_per_answer": stats.tokens_per_answer(records),
         "steps": _steps(records),
         "tokens_per_s": stats.tokens_per_s(records),
-        "percent_of_bound": Measure(None, _UNMEASURED),
-        "speedup_predicted": Measure(None, _UNMEASURED),
+        "percent_of_bound": stats.percent_of_bound(records),
         "mat": stats.mat(records),
         "draft_layers_per_token": drafts.draft_layers_per_token(records),
         "mean_exit_depth": drafts.mean_exit_depth(records),
@@ -278,14 +278,20 @@ def _pairs(group: _Group, everything: Sequence[Record], targets: Sequence[str]) 
 
 
 def _speedups(pairs: Sequence[Sequence[Pair]], resamples: int, seed: int) -> dict[str, Measure]:
-    """The speed-up over AR, of one target or the mean of several, with its interval."""
+    """The speed-up over AR and what the cost model says of it, of one target or the mean of several."""
     cells = sum(map(len, pairs))
     interval = stats.mean_speedup_interval(pairs, resamples, seed=seed) if cells else Interval(None, None)
+    cost = cost_model.cost_ratio(pairs)
+    of_cost = cost_model.cost_ratio_interval(pairs, resamples, seed) if cost.value is not None else Interval(None, None)
     return {
         "pairs": Measure(cells),
         "speedup": stats.speedup(pairs[0]) if len(pairs) == 1 else stats.mean_speedup(pairs),
         "speedup_low": Measure(interval.low, interval.note),
         "speedup_high": Measure(interval.high, interval.note),
+        "speedup_predicted": cost_model.speedup_predicted(pairs),
+        "cost_ratio": cost,
+        **_ends("cost_ratio", of_cost),
+        "verify_ratio": cost_model.verify_ratio(pairs),
     }
 
 

@@ -18,6 +18,8 @@ class Record(BaseModel):
     """One turn, decoded once. Fields that nothing measured are None; `reasons` says why, by field name.
 
     `levels_per_step`: how deep each proposal was, which for a chain is its tokens and for a tree its levels.
+    `bound_s`: seconds that the Steps' passes need to read their weights and caches at the device's measured read rate.
+    `tie_positions`: new tokens, from 0, where the target's two best logits lie within the measured noise.
     `quality`: each metric of the suite for this one answer; `quality_counts`: what metrics of whole corpora sum over
     answers. `exit_depths`: one per drafted token. `draft_layers`: layers x tokens that the draft ran after its prefill.
     """
@@ -59,6 +61,7 @@ class Record(BaseModel):
     draft_s: float | None = None
     verify_s: float | None = None
     other_s: float | None = None
+    bound_s: float | None = None
 
     target_passes: int | None = None
     drafted: int | None = None
@@ -75,12 +78,15 @@ class Record(BaseModel):
     quality: dict[str, float | None] | None = None
     quality_counts: dict[str, list[int]] | None = None
     divergence: Divergence | None = None
+    tie_positions: list[int] | None = None
     energy_j: float | None = None
     reasons: dict[str, str] = {}
 
 
 # The fields that differ between two runs of the same cell on the same machine.
-TIMING_FIELDS = frozenset({"run_id", "prefill_s", "decode_s", "total_s", "draft_s", "verify_s", "other_s", "energy_j"})
+TIMING_FIELDS = frozenset(
+    {"run_id", "prefill_s", "decode_s", "total_s", "draft_s", "verify_s", "other_s", "bound_s", "energy_j"}
+)
 
 
 def parse_record(row: dict[str, Any], where: str) -> Record:

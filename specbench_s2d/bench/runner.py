@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from specbench_s2d.bench.account import Account
+from specbench_s2d.bench.forecast import read_rate
 from specbench_s2d.bench.plan import Cell, Lane, Plan
 from specbench_s2d.bench.prompts import Prompt, Prompts
 from specbench_s2d.bench.records import BASELINE, SCHEMA_VERSION, Record
@@ -65,7 +67,7 @@ def execute(plan: Plan, folder: Path, watch: Watcher = lambda event: None, retry
             run.say(f"repaired {folder}: a torn last line of {store.repaired} bytes was cut off; its cell runs again.")
         for target in plan.spec.target:
             run.run_target(target)
-        finished = {**store.manifest, "ended": _now(), "targets": run.targets}
+        finished = {**store.manifest, "ended": _now(), "targets": run.targets, "harness": run.account.facts()}
         store.write_manifest(finished)
         return Outcome(folder, store.records())
 
@@ -90,10 +92,9 @@ def new_manifest(plan: Plan, run_id: str) -> dict[str, Any]:
         "cells": plan.cells,
         "quality_metrics": plan.grader.signatures(),
         "environment": environment(plan.spec.device or "cpu"),
-        "read_rate_bytes_per_s": None,
+        "read_rate_bytes_per_s": read_rate(plan.spec.device or "cpu"),
         "idle_power_w": None,
         "reasons": {
-            "read_rate_bytes_per_s": "not measured by this release",
             "idle_power_w": "energy is not metered by this release",
         },
         "started": _now(),
@@ -111,6 +112,7 @@ class _Run:
         kept = store.records()
         self._held = {r.key: r for r in kept if not (retry_failed and _failed(r))}
         self._already, self._started = len(self._held), time.monotonic()
+        self.account = Account()
         self.targets: dict[str, Any] = dict(store.manifest.get("targets", {}))
 
     def say(self, text: str) -> None:
@@ -122,7 +124,8 @@ class _Run:
         if not rounds:
             return
         self.say(f"{target}: loading and warming up; prompts by the template {self._prompts[target].template.name!r}")
-        session = Session(self._plan, target, self._run_id, self._prompts[target])
+        rate = float(self._store.manifest["read_rate_bytes_per_s"])
+        session = Session(self._plan, target, self._run_id, self._prompts[target], rate, self.account)
         self.targets[session.target.name] = {
             "forward": session.target.identity.forward,
             "revision": session.target.identity.revision,
@@ -131,6 +134,7 @@ class _Run:
             "context": session.prompts.context,
             "parameter_bytes": session.target.parameter_bytes,
             "logit_noise": session.noise,
+            "warm_up": {label: done.facts() for label, done in session.warm_up.items()},
         }
         metrics = {"quality_metrics": self._plan.grader.signatures()}  # a folder of an older release has none yet
         self._store.write_manifest({**metrics, **self._store.manifest, "targets": self.targets})
@@ -156,7 +160,9 @@ class _Run:
         of_ar = cells.get(BASELINE, [])
         fresh = [made for lane in order for made in self._converse(session, cells[lane.label], of_ar)]
         baseline = {cell.turn: self._held[cell.key] for cell in of_ar if cell.key in self._held}
-        scored = [session.score(r, p, question, baseline.get(r.turn)) if p else r for r, p in fresh]
+        with self.account.spending("scoring"):
+            scored = [session.score(r, p, question, baseline.get(r.turn)) if p else r for r, p in fresh]
+        self.account.add("decoding", sum(record.total_s or 0.0 for record in scored))
         session.forget_scores()
         self._store.append(scored)
         self._held.update({record.key: record for record in scored})

@@ -8,21 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from specbench_s2d.bench.account import Account
 from specbench_s2d.bench.plan import Cell, Plan
 from specbench_s2d.bench.prompts import Prompt, Prompts
 from specbench_s2d.bench.records import BASELINE, Record
+from specbench_s2d.bench.warm_up import WarmUp, warm_up
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.decoding.types import Generation
 from specbench_s2d.measure.divergence import classify
-from specbench_s2d.measure.scoring import Scored, logit_noise, score
+from specbench_s2d.measure.scored import Scored
+from specbench_s2d.measure.scoring import logit_noise, score
 from specbench_s2d.models import LanguageModel, load_model
 from specbench_s2d.models.chat import ChatTemplate, default_template
 from specbench_s2d.models.load import check_pair, read_outline
 from specbench_s2d.suites import Question
 
 _WARM_UP_TOKENS = 16
-_WARM_UP_RUNS = 2
 
 
 def prompts_for(plan: Plan, target: str) -> Prompts:
@@ -46,21 +48,27 @@ def prompts_for(plan: Plan, target: str) -> Prompts:
 class Session:
     """A target, its drafts and its decoders on the run's device. Loading and warming up happen here, untimed."""
 
-    def __init__(self, plan: Plan, target: str, run_id: str, prompts: Prompts) -> None:
+    def __init__(
+        self, plan: Plan, target: str, run_id: str, prompts: Prompts, read_rate_bytes_per_s: float, account: Account
+    ) -> None:
         self._spec, self._run_id, self.prompts = plan.spec, run_id, prompts
-        self.target = self._load(target)
-        drafts = {name: self._load(name) for name in plan.drafts(target)}
-        self._decoders: dict[str, Decoder] = {
-            lane.label: lane.decoder.build(self.target, drafts[lane.draft] if lane.draft else None)
-            for lane in plan.lanes[target]
-        }
+        self._read_rate_bytes_per_s = read_rate_bytes_per_s
+        with account.spending("loading"):
+            self.target = self._load(target)
+            drafts = {name: self._load(name) for name in plan.drafts(target)}
+            self._decoders: dict[str, Decoder] = {
+                lane.label: lane.decoder.build(self.target, drafts[lane.draft] if lane.draft else None)
+                for lane in plan.lanes[target]
+            }
         self._grader = plan.grader
         self._scored: dict[tuple[str, tuple[int, ...]], Scored] = {}
-        first = self._first_prompt(plan)
-        self.noise = logit_noise(self.target, first)
-        for decoder in self._decoders.values():
-            for _ in range(_WARM_UP_RUNS):
-                self._generate(decoder, first, 0, _WARM_UP_TOKENS)
+        shortest, longest = self._outer_prompts(plan)
+        with account.spending("probing"):
+            self.noise = logit_noise(self.target, shortest)
+        with account.spending("warm_up"):
+            self.warm_up = {
+                label: self._warm_up(decoder, shortest, longest) for label, decoder in self._decoders.items()
+            }
 
     def decode(self, cell: Cell, answers: list[str]) -> tuple[Record, Prompt]:
         """Decode one turn, timed; raises `PromptTooLongError` when its prompt does not fit.
@@ -86,6 +94,7 @@ class Session:
             "perplexity": math.exp(scored.nll_sum / len(record.output_ids)),
             "quality": grade.values,
             "quality_counts": grade.counts,
+            "tie_positions": scored.ties(self.noise),
         }
         reasons = {**record.reasons, **grade.reasons}
         if record.lossy:
@@ -97,8 +106,7 @@ class Session:
         elif baseline.prompt_hash != record.prompt_hash:
             reasons["divergence"] = "the prompt differs from AR's: an earlier turn parted from it"
         else:
-            margins = self._score(prompt, baseline.output_ids).margins
-            filled["divergence"] = classify(record.output_ids, baseline.output_ids, margins, self.noise)
+            filled["divergence"] = classify(record.output_ids, baseline.output_ids, scored, self.noise)
         return record.model_copy(update={**filled, "reasons": reasons})
 
     def facts(self) -> dict[str, dict[str, Any]]:
@@ -113,10 +121,18 @@ class Session:
     def _load(self, name: str) -> LanguageModel:
         return load_model(name, device=self._spec.device, dtype=self._spec.dtype)
 
-    def _first_prompt(self, plan: Plan) -> list[int]:
-        shortest = min((question.turns[0] for question in plan.questions), key=len)
-        ids = self.prompts.template.encode([{"role": "user", "content": shortest}])
-        return ids[: max(1, self.prompts.context - _WARM_UP_TOKENS)]
+    def _outer_prompts(self, plan: Plan) -> tuple[list[int], list[int]]:
+        """The shortest first turn of the run and the longest, cut to what leaves room for a warm-up."""
+        turns = sorted((question.turns[0] for question in plan.questions), key=len)
+        room = max(1, self.prompts.context - _WARM_UP_TOKENS)
+        encode = self.prompts.template.encode
+        shortest, longest = (encode([{"role": "user", "content": turn}])[:room] for turn in (turns[0], turns[-1]))
+        return shortest, longest
+
+    def _warm_up(self, decoder: Decoder, shortest: list[int], longest: list[int]) -> WarmUp:
+        """One long prompt, at which caches grow to their size; then a short one until its time is steady."""
+        self._generate(decoder, longest, 0, _WARM_UP_TOKENS)
+        return warm_up(lambda: self._generate(decoder, shortest, 0, _WARM_UP_TOKENS).total_s)
 
     def _generate(self, decoder: Decoder, prompt_ids: list[int], seed: int, max_new_tokens: int) -> Generation:
         s = self._spec
@@ -149,6 +165,7 @@ class Session:
             "draft_s": draft_s,
             "verify_s": verify_s,
             "other_s": generation.decode_s - draft_s - verify_s,
+            "bound_s": generation.decode_bytes / self._read_rate_bytes_per_s,
             "target_passes": sum(step.passes for step in steps),
             "drafted": sum(len(step.drafted) for step in steps),
             "accepted": sum(step.accepted for step in steps),

@@ -115,7 +115,7 @@ class PairDecoder(Decoder):
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation:
         if isinstance(self.drafter, MeasuringDrafter):
             self.drafter.prepare(self.target, prompt_ids)
-        return decode(self.target, self._method, prompt_ids, limits, sampler)
+        return decode(self.target, self.draft, self._method, prompt_ids, limits, sampler)
 
     def facts(self) -> dict[str, Any]:
         return self.drafter.facts() if isinstance(self.drafter, MeasuringDrafter) else {}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import perf_counter
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from specbench_s2d.decoding.beams import beam_search
+from specbench_s2d.decoding.clock import Clock
 from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.decoding.loop import Limits, decode
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.types import Generation, Step
+from specbench_s2d.decoding.types import Generation, Marks, Step
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.reader import Reader
@@ -37,7 +37,7 @@ class JointGreedy(Decoder):
 
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation:
         greedy = Sampler(0.0, 0, 1.0, 0, self.target.device)
-        return decode(self.target, _Blocks(self.target, self.options), prompt_ids, limits, greedy)
+        return decode(self.target, None, _Blocks(self.target, self.options), prompt_ids, limits, greedy)
 
 
 class _Blocks:
@@ -46,15 +46,15 @@ class _Blocks:
     def __init__(self, target: LanguageModel, options: JointGreedy.Options) -> None:
         self._reader, self._options = Reader(target), options
 
-    def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
-        """The target has seen the prompt; there is nothing else."""
+    def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
+        self._clock = clock
 
     def step(self, context: Sequence[int], room: int, left: int) -> Step:
-        started = perf_counter()
+        began = self._clock.mark()
         length = min(self._options.k, left)
         width = max(1, min(self._options.beams, room // length))
         beams = beam_search(self._reader, context[self._reader.length :], len(context), length, width, 1)
         path = beams.path(beams.best[0])
         self._reader.model.keep(beams.rows(path), len(context))
         block = [beams.ids[level][place] for level, place in enumerate(path)]
-        return Step([], 0, block, passes=length, verify_s=perf_counter() - started)
+        return Step([], 0, block, passes=length, marks=Marks(began, began, self._clock.mark()))

@@ -19,9 +19,10 @@ from typing import Literal
 
 import torch
 
+from specbench_s2d.decoding.clock import Clock, Mark, clock_for
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import tree_levels, tree_mask
-from specbench_s2d.decoding.types import Drafter, Generation, Method, Proposal, Step, Verifier
+from specbench_s2d.decoding.types import Drafter, Generation, Marks, Method, Proposal, Step, Verifier
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel
 
@@ -57,27 +58,50 @@ class Limits:
 
 
 def decode(
-    target: LanguageModel, method: Method, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler
+    target: LanguageModel,
+    draft: LanguageModel | None,
+    method: Method,
+    prompt_ids: Sequence[int],
+    limits: Limits,
+    sampler: Sampler,
 ) -> Generation:
     """Generate after `prompt_ids`; raises `PromptTooLongError` when it cannot fit."""
     limits.check(len(prompt_ids))
+    clock = clock_for(target.device)
+    clock.wait()
     started = perf_counter()
     target.reset()
     logits_BTV = target.extend(torch.tensor([list(prompt_ids)], device=target.device), last_only=True)
-    method.start(prompt_ids, sampler)
+    method.start(prompt_ids, sampler, clock)
     first = sampler.pick(logits_BTV[0, -1])
-    prefilled = perf_counter()
+    clock.wait()
+    prefilled, read_bytes = perf_counter(), _read_bytes(target, draft)
     ids, stop = limits.cut([first], 0)
-    context, steps = [*prompt_ids, *ids], list[Step]()
+    context, steps, ends = [*prompt_ids, *ids], list[Step](), list[Mark]()
     while stop is None:
-        began = perf_counter()
         step = method.step(context, limits.context - len(context), limits.max_new_tokens - len(ids))
         step.emitted, stop = limits.cut(step.emitted, len(ids))
-        step.seconds = perf_counter() - began
         context += step.emitted
         ids += step.emitted
         steps.append(step)
-    return Generation(ids, steps, stop, prefilled - started, perf_counter() - prefilled)
+        ends.append(clock.mark())
+    clock.wait()
+    decode_s = perf_counter() - prefilled
+    for step, ended in zip(steps, ends, strict=True):
+        _time(step, ended, clock)
+    return Generation(ids, steps, stop, prefilled - started, decode_s, _read_bytes(target, draft) - read_bytes)
+
+
+def _time(step: Step, ended: Mark, clock: Clock) -> None:
+    """Seconds of a step's parts from its marks."""
+    assert step.marks is not None, "a method marks its steps"
+    step.seconds = clock.seconds(step.marks.began, ended)
+    step.draft_s = clock.seconds(step.marks.began, step.marks.drafted)
+    step.verify_s = clock.seconds(step.marks.drafted, step.marks.verified)
+
+
+def _read_bytes(target: LanguageModel, draft: LanguageModel | None) -> int:
+    return target.read_bytes + (draft.read_bytes if draft else 0)
 
 
 class DraftAndVerify:
@@ -86,17 +110,17 @@ class DraftAndVerify:
     def __init__(self, target: LanguageModel, drafter: Drafter, verifier: Verifier) -> None:
         self._target, self._drafter, self._verifier = target, drafter, verifier
 
-    def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
-        self._sampler = sampler
+    def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
+        self._sampler, self._clock = sampler, clock
         self._drafter.start(prompt_ids, sampler)
 
     def step(self, context: Sequence[int], room: int, left: int) -> Step:
-        target, started = self._target, perf_counter()
+        target, began = self._target, self._clock.mark()
         proposal = self._drafter.propose(context, room)
         drafted = [int(i) for i in proposal.ids_G.tolist()]
-        drafted_at = perf_counter()
+        drafted_at = self._clock.mark()
         verdict = self._verifier.judge(proposal, _target_logits(target, context, proposal), self._sampler)
-        verified_at = perf_counter()
+        verified_at = self._clock.mark()
         path = range(verdict.accepted) if verdict.path is None else verdict.path
         if proposal.parents is None:
             target.rollback(len(context) + verdict.accepted)
@@ -112,8 +136,7 @@ class DraftAndVerify:
             exit_depths=proposal.exit_depths,
             draft_logprobs=proposal.logprobs,
             draft_layers=proposal.draft_layers,
-            draft_s=drafted_at - started,
-            verify_s=verified_at - drafted_at,
+            marks=Marks(began, drafted_at, verified_at),
         )
 
 

@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from specbench_s2d.decoding.clock import Clock, Mark
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import tree_levels
 
@@ -68,11 +69,21 @@ class Verdict:
     path: list[int] | None = None
 
 
+@dataclass(frozen=True)
+class Marks:
+    """Where a step's parts ended, on the loop's clock: when it `began`, had `drafted`, had `verified`."""
+
+    began: Mark
+    drafted: Mark
+    verified: Mark
+
+
 @dataclass
 class Step:
     """One commit after the first token; `seconds` is its wall time, of which `draft_s` and `verify_s`.
 
-    `passes`: target passes. A method without a draft has nothing `drafted` and nothing `accepted`.
+    `passes`: target passes. A method without a draft has nothing `drafted` and nothing `accepted`. `marks`: set by the
+    method; the loop makes seconds of them when the generation is over.
     """
 
     drafted: list[int]
@@ -84,6 +95,7 @@ class Step:
     exit_depths: list[int] = field(default_factory=list)
     draft_logprobs: list[float] | None = None
     draft_layers: int = 0
+    marks: Marks | None = None
     seconds: float = 0.0
     draft_s: float = 0.0
     verify_s: float = 0.0
@@ -91,13 +103,17 @@ class Step:
 
 @dataclass
 class Generation:
-    """New tokens and how they came about; `ids = [first] + the emitted of every step`."""
+    """New tokens and how they came about; `ids = [first] + the emitted of every step`.
+
+    `decode_bytes`: what the steps' passes, of target and draft, had to read at least (`LanguageModel.read_bytes`).
+    """
 
     ids: list[int]
     steps: list[Step]
     stop: Literal["eos", "length"]
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    decode_bytes: int = 0
 
     @property
     def total_s(self) -> float:
@@ -136,8 +152,8 @@ class MeasuringDrafter(Protocol):
 class Method(Protocol):
     """How a decoder takes its steps; the loop does the rest."""
 
-    def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
-        """Begin a generation: the target has just seen the prompt."""
+    def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
+        """Begin a generation, whose steps set their marks on `clock`: the target has just seen the prompt."""
         ...
 
     def step(self, context: Sequence[int], room: int, left: int) -> Step:

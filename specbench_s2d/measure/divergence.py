@@ -7,11 +7,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from specbench_s2d.measure.scored import Scored
+
 
 class Divergence(BaseModel):
-    """How a lossless greedy output compares with AR's.
+    """How a lossless greedy output compares with AR's, and with what its target computes in one pass.
 
-    `position`: the new token, from 0, where the two first part; `margin`: the gap of AR's two best logits there.
+    `position`: the new token, from 0, that decided the verdict. There: `best_logit` and `second_logit` of the
+    teacher-forced pass, their gap `margin`, and `noise`, the measured bound of what rounding moves a gap by.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -19,21 +22,41 @@ class Divergence(BaseModel):
     verdict: Literal["identical", "near_tie", "mismatch"]
     position: int | None = None
     margin: float | None = None
+    best_logit: float | None = None
+    second_logit: float | None = None
+    noise: float | None = None
 
 
-def classify(
-    output_ids: Sequence[int], baseline_ids: Sequence[int], margins: Sequence[float], noise: float
-) -> Divergence:
-    """Class an output against AR's; `margins`: AR's gap of the two best logits at each of its tokens.
+def classify(output_ids: Sequence[int], baseline_ids: Sequence[int], scored: Scored, noise: float) -> Divergence:
+    """Class an output against AR's; `scored`: the output in one teacher-forced pass, `noise`: the bound of
+    `measure.scoring.logit_noise`.
 
-    Near-tie: the gap where they part is below `noise`, the bound of `measure.scoring.logit_noise`. Of two outputs of
-    which one begins with the other, the longer parts at the shorter's end, without a margin: a mismatch.
+    Every token must be its target's best or lie within the noise below it: a cache that is wrong for all decoders
+    alike shows here, AR itself included. Near-tie: so it is, and where the output first parts from AR's the two best
+    logits lie within the noise. Of two outputs of which one begins with the other, the longer parts at the shorter's
+    end, without a margin: a mismatch.
     """
-    if list(output_ids) == list(baseline_ids):
+    wrong = next((i for i in range(len(output_ids)) if scored.shortfall(i) > noise), None)
+    parted = _first_difference(output_ids, baseline_ids)
+    if wrong is None and parted is None:
         return Divergence(verdict="identical")
-    shorter = min(len(output_ids), len(baseline_ids))
-    position = next((i for i in range(shorter) if output_ids[i] != baseline_ids[i]), shorter)
-    # Where one is the other's beginning, no tie made them part: equal tokens end alike.
-    margin = margins[position] if position < shorter else None
-    near = margin is not None and margin < noise
-    return Divergence(verdict="near_tie" if near else "mismatch", position=position, margin=margin)
+    position = min(i for i in (wrong, parted) if i is not None)
+    if position == min(len(output_ids), len(baseline_ids)):  # no tie made them part: equal tokens end alike
+        return Divergence(verdict="mismatch", position=position, noise=noise)
+    margin = scored.margin(position)
+    return Divergence(
+        verdict="near_tie" if wrong is None and margin < noise else "mismatch",
+        position=position,
+        margin=margin,
+        best_logit=scored.best[position],
+        second_logit=scored.second[position],
+        noise=noise,
+    )
+
+
+def _first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
+    """Where two outputs first part, which may be the end of the shorter; None where they are equal."""
+    if list(ours) == list(theirs):
+        return None
+    shorter = min(len(ours), len(theirs))
+    return next((i for i in range(shorter) if ours[i] != theirs[i]), shorter)

@@ -7,10 +7,10 @@ Shapes: `T` new tokens, `V` vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
+from specbench_s2d.measure.scored import Scored
 from specbench_s2d.models.base import LanguageModel
 
 # A margin is a difference of two logits, each of which may move by the measured noise; the sample that measures it
@@ -18,26 +18,20 @@ from specbench_s2d.models.base import LanguageModel
 _NOISE_FACTOR = 4.0
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Negative log-likelihood of an output, in nats at temperature 1, and the gap of the two best logits per token."""
-
-    nll_sum: float
-    margins: list[float]
-
-
 @torch.inference_mode()
 def score(target: LanguageModel, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Scored:
     """Score `output_ids` after `prompt_ids` under `target`: its cache is overwritten."""
     target.reset()
-    target.extend(torch.tensor([list(prompt_ids)], device=target.device), last_only=True)
-    target.rollback(len(prompt_ids) - 1)
-    seen = [prompt_ids[-1], *output_ids[:-1]]
+    *unscored, last = prompt_ids
+    if unscored:  # in a pass of their own, for their logits are not needed
+        target.extend(torch.tensor([unscored], device=target.device), last_only=True)
+    seen = [last, *output_ids[:-1]]
     logits_TV = target.extend(torch.tensor([seen], device=target.device))[0].float()
-    chosen_T1 = torch.tensor(list(output_ids), device=target.device)[:, None]
-    nll_T = -torch.log_softmax(logits_TV, -1).gather(1, chosen_T1)[:, 0]
+    ids_T1 = torch.tensor(list(output_ids), device=target.device)[:, None]
+    nll_T = -torch.log_softmax(logits_TV, -1).gather(1, ids_T1)[:, 0]
     best_T2 = logits_TV.topk(2, dim=-1).values
-    return Scored(float(nll_T.double().sum()), (best_T2[:, 0] - best_T2[:, 1]).tolist())
+    chosen_T = logits_TV.gather(1, ids_T1)[:, 0]
+    return Scored(float(nll_T.double().sum()), best_T2[:, 0].tolist(), best_T2[:, 1].tolist(), chosen_T.tolist())
 
 
 @torch.inference_mode()

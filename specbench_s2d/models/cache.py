@@ -28,6 +28,12 @@ class KVCache:
         self.lengths = [0] * layers
 
     @property
+    def position_bytes(self) -> int:
+        """Bytes of one position's keys and values in one layer."""
+        kv_heads, _, head_width = self._empty.shape
+        return 2 * kv_heads * head_width * self._empty.element_size()
+
+    @property
     def capacity(self) -> int:
         """Positions there is room for."""
         return self.layers[0][0].shape[1]

@@ -50,6 +50,7 @@ class TransformersModel(LanguageModel):
         self._cache: Any = None
         self._length = 0
         self._no_masks = _why_no_masks(model, config)
+        self._pass_bytes = self.parameter_bytes - _looked_up_bytes(model)
 
     @property
     def length(self) -> int:
@@ -89,6 +90,7 @@ class TransformersModel(LanguageModel):
             options["position_ids"] = positions[None]
         out = self._model(input_ids=inputs, past_key_values=self._cache, use_cache=True, **options)
         self._length = start + new
+        self.read_bytes += self._pass_bytes + self._cache_bytes()
         logits_BTV: Tensor = out.logits
         return (logits_BTV[:, -1:] if last_only else logits_BTV).float()
 
@@ -120,6 +122,10 @@ class TransformersModel(LanguageModel):
     def parameter_bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self._model.parameters())
 
+    def _cache_bytes(self) -> int:
+        """Bytes of all keys and values held."""
+        return sum(cached.nbytes for layer in self._cache.layers for cached in (layer.keys, layer.values))
+
     def _masks(self, mask_TM: Tensor, positions_T: Tensor, start: int) -> Tensor | dict[str, Tensor]:
         """What the model's attention takes for `mask`: one mask, or one per kind of layer where kinds are mixed."""
         config = self._model.config.get_text_config()
@@ -141,6 +147,16 @@ class TransformersModel(LanguageModel):
             hidden_TS |= positions_T[:, None] - at_S[None] >= window
         seen_TS = torch.zeros_like(hidden_TS, dtype=self.dtype).masked_fill_(hidden_TS, torch.finfo(self.dtype).min)
         return seen_TS[None, None]
+
+
+def _looked_up_bytes(model: Any) -> int:
+    """Bytes of an input embedding that is not the head as well: a pass reads single rows of it.
+
+    A mixture of experts counts whole, though a pass may read some of it.
+    """
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()
+    tied = head is not None and head.weight.data_ptr() == embedding.data_ptr()
+    return 0 if tied else int(embedding.nbytes)
 
 
 def context_of(config: Any, name: str) -> int:

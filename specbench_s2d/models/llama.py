@@ -7,7 +7,7 @@ Logits equal transformers' to 1e-4 in float32 (tests/models/test_llama.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -117,6 +117,8 @@ class LlamaModel(LanguageModel):
         self._layers = [_load_layer(weights, i, config.model_type, self._eps) for i in range(self.depth)]
         self._cos_SC, self._sin_SC = _rotary_tables(config, self.context, device, dtype)
         self._cache = KVCache(self.depth, self._kv_heads, self._head_width, self.context, device, dtype)
+        self._layer_bytes = _bytes(part for part in vars(self._layers[0]).values())
+        self._head_bytes = _bytes([self._head_DV, self._norm])
 
     @property
     def length(self) -> int:
@@ -149,6 +151,7 @@ class LlamaModel(LanguageModel):
             hidden_TD = self._attend(index, hidden_TD, start, cos_T1C, sin_T1C, seen_TS)
             hidden_TD = self._feed_forward(self._layers[index], hidden_TD)
             self._cache.lengths[index] = start + new
+        self.read_bytes += (end_layer - from_layer) * (self._layer_bytes + (start + new) * self._cache.position_bytes)
         if last_only:
             hidden_TD = hidden_TD[-1:]
         hidden_BTD = hidden_TD[None]
@@ -156,6 +159,7 @@ class LlamaModel(LanguageModel):
 
     @torch.inference_mode()
     def head(self, hidden_BTD: Tensor) -> Tensor:
+        self.read_bytes += self._head_bytes
         normed_TD = self._norm(hidden_BTD[0])
         return torch.mm(normed_TD, self._head_DV)[None].float()
 
@@ -168,11 +172,9 @@ class LlamaModel(LanguageModel):
 
     @property
     def parameter_bytes(self) -> int:
-        parts = [self._norm, *(part for layer in self._layers for part in vars(layer).values())]
-        tensors = [self._embedding_VD, *(part.weight_D if isinstance(part, _Norm) else part for part in parts)]
-        if self._head_DV.data_ptr() != self._embedding_VD.data_ptr():
-            tensors.append(self._head_DV)
-        return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+        tied = self._head_DV.data_ptr() == self._embedding_VD.data_ptr()
+        embedding = 0 if tied else _bytes([self._embedding_VD])
+        return embedding + self._head_bytes + self.depth * self._layer_bytes
 
     def _visibility(self, start: int, new: int, mask: Tensor | None) -> Tensor | None:
         """Additive mask (T, S + T): 0 where a new position sees, -inf where not; None for all or plain causal."""
@@ -231,6 +233,12 @@ class LlamaModel(LanguageModel):
         normed_TD = layer.mlp_norm(hidden_TD)
         gate_TF, up_TF = torch.mm(normed_TD, layer.gate_up_DF).chunk(2, dim=-1)
         return torch.addmm(hidden_TD, F.silu(gate_TF).mul_(up_TF), layer.down_FD)
+
+
+def _bytes(parts: Iterable[Tensor | _Norm | None]) -> int:
+    """Bytes of the weights among `parts`."""
+    tensors = [part.weight_D if isinstance(part, _Norm) else part for part in parts if part is not None]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _checked_shapes(weights: Weights, name: str, config: Any, head_width: int) -> Weights:

@@ -36,6 +36,12 @@ def test_tokens_are_counted_with_the_first_and_timed_without_it() -> None:
     assert stats.tokens_per_s(AR).value == pytest.approx((4 + 8) / (4 + 16))
 
 
+def test_the_share_of_the_bound_pools_seconds() -> None:
+    records = [r.model_copy(update={"bound_s": bound_s}) for r, bound_s in zip(SD, (0.5, 1.5), strict=True)]
+    assert stats.percent_of_bound(records).value == pytest.approx(100 * 2 / 4)
+    assert stats.percent_of_bound(SD).note == "2 of 2 cells carry no bound_s or decode_s"
+
+
 def test_mat_pools_steps_and_the_mean_per_question_does_not() -> None:
     assert stats.mat(SD).value == pytest.approx((2 + 1 + 1 + 6 + 2) / 5)
     assert stats.mean_mat_per_question(SD).value == pytest.approx((4 / 3 + 8 / 2) / 2)

@@ -238,6 +238,27 @@ def test_seconds_add_up() -> None:
     assert sum(step.seconds for step in generation.steps) <= generation.decode_s
 
 
+def test_the_steps_bytes_are_those_of_their_passes(tiny_models: Path) -> None:
+    """The prefill's are left out: AR's seven steps read the target's layers, its head and a cache that grows."""
+    target = load_model(str(tiny_models / "tiny-target"), device="cpu")
+    generation = build_decoder("ar", target).generate([5, 6, 7], 8, ignore_eos=True)
+    target.reset()
+    target.extend(torch.tensor([[5, 6, 7]]), last_only=True)
+    prefilled = target.read_bytes
+    for token in generation.ids[:-1]:
+        target.extend(torch.tensor([[token]]))
+    assert generation.decode_bytes == target.read_bytes - prefilled > 0
+
+
+def test_a_drafts_bytes_count_too(tiny_models: Path) -> None:
+    target, draft = (load_model(str(tiny_models / n), device="cpu") for n in ("tiny-target", "tiny-draft"))
+    before = draft.read_bytes
+    with_draft = build_decoder("sd", target, draft).generate([5, 6], 12, ignore_eos=True)
+    passes = len(with_draft.steps)
+    assert draft.read_bytes - before > 0
+    assert with_draft.decode_bytes > passes * (target.parameter_bytes // 2)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("temperature", [0.0, 0.8])

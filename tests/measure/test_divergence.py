@@ -9,38 +9,75 @@ import pytest
 
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.measure.divergence import Divergence, classify
+from specbench_s2d.measure.scored import Scored
 from specbench_s2d.measure.scoring import logit_noise, score
 from specbench_s2d.models import LanguageModel, load_model
 
 NOISE = 0.01
 AR = [5, 6, 7, 8]
-MARGINS = [2.0, 0.001, 0.5, 0.001]
+SECOND = {0: 8.0, 1: 9.999, 2: 9.5, 3: 9.999}
+"""Of each position, the second-best logit; the best is 10."""
+
+
+def scored(output: Sequence[int], shortfall: dict[int, float] | None = None) -> Scored:
+    """A teacher-forced pass that finds each token the best, or `shortfall` (by position) below it."""
+    size = range(len(output))
+    chosen = [10 - (shortfall or {}).get(i, 0.0) for i in size]
+    return Scored(0.0, [10.0] * len(output), [SECOND.get(i, 9.0) for i in size], chosen)
+
+
+def at(verdict: str, position: int) -> Divergence:
+    second = SECOND[position]
+    return Divergence.model_validate(
+        {
+            "verdict": verdict, "position": position, "margin": 10.0 - second,
+            "best_logit": 10.0, "second_logit": second, "noise": NOISE,
+        }
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("output", "expected"),
     [
         ([5, 6, 7, 8], Divergence(verdict="identical")),
-        ([5, 9, 1, 1], Divergence(verdict="near_tie", position=1, margin=0.001)),
-        ([5, 9, 7, 8], Divergence(verdict="near_tie", position=1, margin=0.001)),
-        ([5, 6, 9, 8], Divergence(verdict="mismatch", position=2, margin=0.5)),
-        ([9, 9, 9, 9], Divergence(verdict="mismatch", position=0, margin=2.0)),
-        ([5, 9], Divergence(verdict="near_tie", position=1, margin=0.001)),  # after a tie, ends may differ
+        ([5, 9, 1, 1], at("near_tie", 1)),
+        ([5, 9, 7, 8], at("near_tie", 1)),
+        ([5, 6, 9, 8], at("mismatch", 2)),
+        ([9, 9, 9, 9], at("mismatch", 0)),
+        ([5, 9], at("near_tie", 1)),  # after a tie, ends may differ
     ],
 )
 def test_where_outputs_part_the_margin_decides(output: Sequence[int], expected: Divergence) -> None:
-    assert classify(output, AR, MARGINS, NOISE) == expected
+    assert classify(output, AR, scored(output), NOISE) == expected
+
+
+def test_after_a_near_tie_every_token_must_still_be_the_targets_own() -> None:
+    """A bug that shows behind an honest tie is a bug."""
+    output = [5, 9, 1, 1]
+    assert classify(output, AR, scored(output, {2: 0.3}), NOISE).verdict == "mismatch"
+    assert classify(output, AR, scored(output, {2: 0.009}), NOISE).verdict == "near_tie"
+
+
+def test_at_a_near_tie_only_the_two_that_tie_will_do() -> None:
+    output = [5, 9, 1, 1]
+    assert classify(output, AR, scored(output, {1: 4.0}), NOISE) == at("mismatch", 1)
+
+
+def test_a_cache_that_is_wrong_for_all_decoders_alike_fails_ar_itself() -> None:
+    assert classify(AR, AR, scored(AR, {2: 0.3}), NOISE) == at("mismatch", 2)
 
 
 @pytest.mark.parametrize(("output", "position"), [([5, 6, 7], 3), ([5, 6, 7, 8, 9], 4), ([], 0)])
 def test_an_output_that_only_ends_elsewhere_is_a_mismatch(output: Sequence[int], position: int) -> None:
-    """No tie explains it: the same tokens end at the same place. (At position 3 AR's margin is a near-tie's.)"""
-    assert classify(output, AR, MARGINS, NOISE) == Divergence(verdict="mismatch", position=position, margin=None)
+    """No tie explains it: the same tokens end at the same place. (At position 3 the margin is a near-tie's.)"""
+    expected = Divergence(verdict="mismatch", position=position, noise=NOISE)
+    assert classify(output, AR, scored(output), NOISE) == expected
 
 
 def test_a_margin_at_the_bound_is_not_near() -> None:
-    assert classify([4], [3], [NOISE], NOISE).verdict == "mismatch"
-    assert classify([4], [3], [0.0], 0.0).verdict == "mismatch"
+    tied = Scored(0.0, [10.0], [9.5], [10.0])
+    assert classify([4], [3], tied, 0.5).verdict == "mismatch"
+    assert classify([4], [3], Scored(0.0, [10.0], [10.0], [10.0]), 0.0).verdict == "mismatch"
 
 
 @pytest.fixture
@@ -52,7 +89,7 @@ def pair(tiny_models: Path) -> tuple[LanguageModel, LanguageModel]:
 def audit(target: LanguageModel, draft: LanguageModel, prompt: list[int], ar_ids: list[int]) -> Divergence:
     noise = logit_noise(target, prompt)
     ids = build_decoder("sd", target, draft).generate(prompt, max_new_tokens=40).ids
-    return classify(ids, ar_ids, score(target, prompt, ar_ids).margins, noise)
+    return classify(ids, ar_ids, score(target, prompt, ids), noise)
 
 
 PROMPTS = [
@@ -79,8 +116,10 @@ def test_a_cache_that_is_cut_one_position_off_comes_out_as_a_mismatch(
     target, draft = pair
     prompt = target.tokenizer.encode(text)
     ar_ids = build_decoder("ar", target).generate(prompt, max_new_tokens=40).ids
-    margins, noise = score(target, prompt, ar_ids).margins, logit_noise(target, prompt)
+    noise = logit_noise(target, prompt)
     right = target.rollback
-    monkeypatch.setattr(target, "rollback", lambda length: right(length + 1 if length else 0))
-    ids = build_decoder("sd", target, draft).generate(prompt, max_new_tokens=40).ids
-    assert classify(ids, ar_ids, margins, noise).verdict == "mismatch"
+    with monkeypatch.context() as patch:
+        patch.setattr(target, "rollback", lambda length: right(length + 1 if length else 0))
+        ids = build_decoder("sd", target, draft).generate(prompt, max_new_tokens=40).ids
+        assert classify(ids, ar_ids, score(target, prompt, ids), noise).verdict == "mismatch"  # scored under the bug
+    assert classify(ids, ar_ids, score(target, prompt, ids), noise).verdict == "mismatch"

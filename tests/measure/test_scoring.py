@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from specbench_s2d.measure.scored import Scored
 from specbench_s2d.measure.scoring import logit_noise, score
 from specbench_s2d.models import LanguageModel, load_model
 from tests.fakes import FakeModel
@@ -20,15 +21,15 @@ def tiny(tiny_models: Path) -> LanguageModel:
     return load_model(str(tiny_models / "tiny-target"), device="cpu", dtype="float32")
 
 
-def plain_scores(model: FakeModel, prompt: list[int], output: list[int]) -> tuple[float, list[float]]:
-    """(nll in nats, margins), in Python floats, one position at a time."""
-    nll, margins = 0.0, []
+def plain_scores(model: FakeModel, prompt: list[int], output: list[int]) -> tuple[float, list[list[float]]]:
+    """(nll in nats, [best, second, chosen] per token), in Python floats, one position at a time."""
+    nll, logits_of = 0.0, []
     for i, token in enumerate(output):
         logits = model.logits_after((*prompt, *output[:i])).double().tolist()
         nll -= logits[token] - math.log(sum(math.exp(x) for x in logits))
         second, best = sorted(logits)[-2:]
-        margins.append(best - second)
-    return nll, margins
+        logits_of.append([best, second, logits[token]])
+    return nll, logits_of
 
 
 @pytest.mark.parametrize("prompt", [PROMPT, [2]], ids=["a prompt", "one token"])
@@ -36,9 +37,18 @@ def plain_scores(model: FakeModel, prompt: list[int], output: list[int]) -> tupl
 def test_scores_equal_plain_log_softmax(prompt: list[int], output: list[int]) -> None:
     model = FakeModel(sharpness=2.0)
     scored = score(model, prompt, output)
-    nll, margins = plain_scores(model, prompt, output)
+    nll, logits_of = plain_scores(model, prompt, output)
     assert scored.nll_sum == pytest.approx(nll, abs=1e-5)
-    assert scored.margins == pytest.approx(margins, abs=1e-5)
+    for i, (best, second, chosen) in enumerate(logits_of):
+        assert (scored.best[i], scored.second[i], scored.chosen[i]) == pytest.approx((best, second, chosen), abs=1e-5)
+        assert scored.margin(i) == pytest.approx(best - second, abs=1e-5)
+        assert scored.shortfall(i) == pytest.approx(best - chosen, abs=1e-5)
+
+
+def test_ties_are_where_the_two_best_lie_within_the_noise() -> None:
+    scored = Scored(0.0, [3.0, 3.0, 3.0], [2.0, 2.9, 3.0], [3.0, 3.0, 3.0])
+    assert scored.ties(0.2) == [1, 2]
+    assert scored.ties(0.0) == []
 
 
 def test_scores_do_not_depend_on_what_the_cache_held(tiny: LanguageModel) -> None:
@@ -54,7 +64,7 @@ def test_a_greedy_outputs_scores_are_those_of_the_best_tokens(tiny: LanguageMode
         ids.append(int(tiny.extend(torch.tensor([ids]))[0, -1].argmax()))
     scored = score(tiny, PROMPT, ids[3:])
     assert 0 < scored.nll_sum < score(tiny, PROMPT, [5, 5, 5, 5, 5, 5]).nll_sum
-    assert all(margin >= 0 for margin in scored.margins)
+    assert all(scored.shortfall(i) == 0 < scored.margin(i) for i in range(6))
 
 
 def test_a_model_of_exact_logits_makes_no_noise() -> None:

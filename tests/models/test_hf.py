@@ -261,3 +261,17 @@ def test_facts_come_from_the_config(model: TransformersModel, reference: PreTrai
     assert (model.vocabulary, model.depth, model.context, model.width) == (VOCABULARY, 3, CONTEXT, 32)
     assert model.exits == ()
     assert model.parameter_bytes == 4 * sum(p.numel() for p in reference.parameters())
+
+
+def test_a_pass_reads_all_weights_but_a_looked_up_embedding_and_the_whole_cache(
+    model: TransformersModel, reference: PreTrainedModel
+) -> None:
+    embedding, head = reference.get_input_embeddings().weight, reference.get_output_embeddings().weight
+    looked_up = 0 if head.data_ptr() == embedding.data_ptr() else embedding.nbytes
+    weights = sum(p.nbytes for p in reference.parameters()) - looked_up
+    model.extend(random_ids(4))
+    first = model.read_bytes
+    assert first > weights
+    cache = first - weights  # of four positions
+    model.extend(random_ids(4))
+    assert model.read_bytes - first == weights + 2 * cache

@@ -206,6 +206,27 @@ def test_parameter_bytes_count_a_tied_head_once() -> None:
         assert lean_twin(model).parameter_bytes == 4 * sum(p.numel() for p in model.parameters())
 
 
+def test_a_pass_reads_its_layers_the_cache_they_see_and_the_head() -> None:
+    for name in ("llama", "llama, tied"):
+        model = family_model(name)
+        lean = lean_twin(model)
+        size, position = bytes_of(model), 2 * 4 * model.config.num_key_value_heads * lean._head_width
+        lean.extend(random_ids(5))
+        assert lean.read_bytes == size("layers", "model.norm", "lm_head") + lean.depth * 5 * position
+        before = lean.read_bytes
+        lean.extend(random_ids(2), to_layer=1)  # an exit that nobody looks at
+        assert lean.read_bytes - before == size("layers.0.") + 7 * position
+        before = lean.read_bytes
+        lean.head(torch.zeros(1, 3, lean.width))
+        assert lean.read_bytes - before == size("model.norm", "lm_head")
+
+
+def bytes_of(model: PreTrainedModel) -> Any:
+    """Bytes in float32 of the weights whose names hold any of the given words; a tied head's are the embedding's."""
+    weights = model.state_dict()
+    return lambda *words: sum(4 * w.numel() for name, w in weights.items() if any(word in name for word in words))
+
+
 @pytest.mark.parametrize(
     ("family", "change", "reason"),
     [

@@ -1,0 +1,38 @@
+"""Where a run's time went."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from specbench_s2d.bench.account import Account
+
+
+def test_what_no_part_claims_is_the_harness() -> None:
+    account = Account()
+    with account.spending("scoring"):
+        time.sleep(0.02)
+    account.add("decoding", 0.001)
+    facts = account.facts()
+    assert facts["scoring_s"] >= 0.02 and facts["decoding_s"] == 0.001 and facts["loading_s"] == 0.0
+    parts = [seconds for name, seconds in facts.items() if name not in ("loop_s", "other_s")]
+    assert facts["loop_s"] == pytest.approx(sum(parts) + facts["other_s"])
+
+
+def test_a_part_that_breaks_off_is_still_its_own() -> None:
+    account = Account()
+
+    def break_off() -> None:
+        with account.spending("loading"):
+            time.sleep(0.01)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        break_off()
+    assert account.facts()["loading_s"] >= 0.01
+
+
+def test_an_unknown_part_is_a_bug() -> None:
+    with pytest.raises(KeyError):
+        Account().add("lunch", 1.0)
