@@ -28,16 +28,22 @@ _MARKDOWN = (
     ("questions", "questions", "d"),
     ("tokens_per_answer", "tokens/answer", ".1f"),
     ("tokens_per_s", "tokens/s", ".1f"),
+    ("percent_of_bound", "% of bound", ".1f"),
     ("speedup", "speed-up [95 %]", ".2f"),
     ("speedup_e2e", "with prefill", ".2f"),
     ("speedup_specbench", "Spec-Bench's", ".2f"),
+    ("speedup_predicted", "predicted", ".2f"),
+    ("cost_ratio", "cost ratio [95 %]", ".3f"),
+    ("verify_ratio", "target pass", ".2f"),
     ("mat", "MAT [95 %]", ".2f"),
     ("acceptance_rate", "acceptance", ".2f"),
     ("draft_layers_per_token", "draft layers/token", ".2f"),
     ("tokens_per_pass", "tokens/pass", ".2f"),
     ("perplexity", "perplexity [95 %]", ".2f"),
 )
-_WITH_INTERVALS = ("speedup", "mat", "perplexity")
+_WITH_INTERVALS = ("speedup", "mat", "perplexity", "cost_ratio")
+SLOW_BASELINE_PERCENT = 40.0
+"""Below this share of the bound, AR is called slow."""
 _COUNTS = ("mismatches", "near_ties", "failed", "skipped", "truncated")
 
 
@@ -61,11 +67,11 @@ def number(value: Any, form: str = ".2f") -> str:
     return NOTHING if absent(value) else f"{value:{form}}"
 
 
-def interval(row: Row, column: str = "speedup") -> str:
+def interval(row: Row, column: str = "speedup", form: str = ".2f") -> str:
     """The 95 % interval of one of a row's figures, of its speed-up by default."""
     if absent(row[f"{column}_low"]):
         return NOTHING
-    return f"{row[f'{column}_low']:.2f}–{row[f'{column}_high']:.2f}"
+    return f"{row[f'{column}_low']:{form}}–{row[f'{column}_high']:{form}}"
 
 
 def quality_columns(columns: Iterable[Any]) -> list[str]:
@@ -85,7 +91,7 @@ def render(table: pd.DataFrame) -> RenderableType:
     legend = (
         f"Each cell: speed-up over {BASELINE} (decode tokens/s), below it the mean accepted tokens. "
         "95 %: the interval of the speed-up over all suites. PPL: perplexity under the target. "
-        "F/S/T: turns failed, skipped, truncated."
+        "bound: tokens/s as a share of what memory allows. F/S/T: turns failed, skipped, truncated."
     )
     if (table["tokens_per_pass"] < table["mat"]).any():
         legend += " Where a step takes several target passes (mjgd), its block's length stands there: none is accepted."
@@ -93,6 +99,7 @@ def render(table: pd.DataFrame) -> RenderableType:
         legend += f" Task quality: {', '.join(_metric_text(column) for column in quality)}."
     lines = [legend, *([LOSSY_NOTE] if table["lossy"].any() else [])]
     parts += [Text(line, style="dim") for line in lines]
+    parts += [Text(line, style="yellow") for line in cautions(table)]
     parts += [Text(line, style="bold red") for line in alarms(table)]
     return Group(*parts)
 
@@ -105,15 +112,17 @@ def _block(title: str, rows: list[Row]) -> Table:
     block.add_column("Decoder", overflow="fold", min_width=9)
     for suite in shown:
         block.add_column(suite_title(suite, short=True), justify="right", no_wrap=True)
-    for heading in ("95 %", "tok/s\nPPL", "F/S/T"):
+    for heading in ("95 %\nPPL", "tok/s\nbound", "F/S/T"):
         block.add_column(heading, justify="right", no_wrap=True)
     for label in dict.fromkeys(row["label"] for row in rows):
         by_suite = {row["suite"]: row for row in rows if row["label"] == label}
         overall = by_suite[OVERALL]
         cells = [_two(by_suite.get(suite), "speedup", "mat") for suite in shown]
         lost = f"{overall['failed']}/{overall['skipped']}/{overall['truncated']}"
-        rates = _two(overall, "tokens_per_s", "perplexity", upper=".1f")
-        block.add_row(decoder_title(label, overall["lossy"]), *cells, interval(overall), rates, lost)
+        certain = f"{interval(overall)}\n{number(overall['perplexity'])}"
+        bound = NOTHING if absent(overall["percent_of_bound"]) else f"{overall['percent_of_bound']:.0f} %"
+        rates = f"{number(overall['tokens_per_s'], '.1f')}\n{bound}"
+        block.add_row(decoder_title(label, overall["lossy"]), *cells, certain, rates, lost)
     return block
 
 
@@ -141,9 +150,21 @@ def _metric_text(column: str) -> str:
     return f"{grades.title(metric)} {'0–100' if grades.is_pooled(metric) else '0–1'}"
 
 
-def _two(row: Row | None, above: str, below: str, upper: str = ".2f") -> str:
+def _two(row: Row | None, above: str, below: str) -> str:
     """Two figures of a row, one under the other."""
-    return NOTHING if row is None else f"{number(row[above], upper)}\n{number(row[below])}"
+    return NOTHING if row is None else f"{number(row[above])}\n{number(row[below])}"
+
+
+def cautions(table: pd.DataFrame) -> list[str]:
+    """One line where AR is slow on some target: every speed-up over a slow baseline is flattered."""
+    rows = table[(table["label"] == BASELINE) & (table["suite"] == OVERALL)].to_dict("records")
+    slow = [r for r in rows if not absent(r["percent_of_bound"]) and r["percent_of_bound"] < SLOW_BASELINE_PERCENT]
+    if not slow:
+        return []
+    shares = ", ".join(f"{row['target']} {row['percent_of_bound']:.0f} %" for row in slow)
+    return [
+        f"{BASELINE} is slow beside what memory allows ({shares} of the bound): a slow baseline flatters every method."
+    ]
 
 
 def alarms(table: pd.DataFrame) -> list[str]:
@@ -163,7 +184,7 @@ def alarms(table: pd.DataFrame) -> list[str]:
 def markdown(table: pd.DataFrame) -> str:
     """The whole tidy table as Markdown: a section per target, the notes, and what each column means."""
     quality = quality_columns(table)
-    parts = ["# Summary", *(f"**{line}**" for line in alarms(table))]
+    parts = ["# Summary", *(f"**{line}**" for line in (*alarms(table), *cautions(table)))]
     for title, rows in blocks(table):
         parts += [f"## {title}", _markdown_rows(rows, quality)]
     if table["lossy"].any():
@@ -191,7 +212,7 @@ def _figure(row: Row, column: str, form: str) -> str:
     text = number(row[column], form)
     if column not in _WITH_INTERVALS and not column.startswith(QUALITY):
         return text
-    ends = interval(row, column)
+    ends = interval(row, column, form)
     return f"{text} [{ends}]" if ends != NOTHING else text
 
 

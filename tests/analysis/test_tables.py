@@ -78,7 +78,7 @@ def test_several_runs_have_blocks_of_their_own() -> None:
 
 def test_markdown_has_one_line_per_row_the_notes_and_the_definitions() -> None:
     text = tables.markdown(TABLE)
-    assert "| qa | sd | 2 | 7.0 | 3.0 | 5.00 [2.00–8.00] | 3.29 | 3.01 | 2.40 [1.33–4.00] | 0.69 | – | 2.40 |" in text
+    assert "| qa | sd | 2 | 7.0 | 3.0 | – | 5.00 [2.00–8.00] | 3.29 | 3.01 | – | – | – | 2.40 [1.33–4.00] | 0.69 |" in text
     assert "| 2.40 | 2.72 [2.23–3.04] |" in text
     assert "- energy_j_per_token: not measured in this run (every row)" in text
     assert "- `mat`: Mean accepted tokens" in text
@@ -104,3 +104,13 @@ def test_csv_keeps_every_digit(tmp_path: Path) -> None:
     assert list(read.columns) == list(TABLE.columns)
     assert list(read["speedup_e2e"]) == list(TABLE["speedup_e2e"])
     assert read["percent_of_bound"].isna().all()
+
+
+def test_a_slow_baseline_is_named_in_the_table_and_in_the_summary() -> None:
+    """AR takes 20 s where memory allows 2: 10 % of the bound."""
+    slow = tidy.tidy([r.model_copy(update={"bound_s": (r.decode_s or 0) / 10}) for r in paper_run()])
+    line = "ar is slow beside what memory allows (t 10 % of the bound): a slow baseline flatters every method."
+    assert tables.cautions(slow) == [line]
+    assert f"**{line}**" in tables.markdown(slow)
+    fast = tidy.tidy([r.model_copy(update={"bound_s": (r.decode_s or 0) * 0.4}) for r in paper_run()])
+    assert tables.cautions(fast) == tables.cautions(TABLE) == []
