@@ -1,0 +1,144 @@
+"""Does the gate hold its word? Unchanged runs must pass, planted regressions must not.
+
+    python benchmarks/gate.py [--unchanged 10] [--decoder … as for run] [--target …] [--folder DIR] [--out FILE]
+
+One run of the demo grid is the baseline. Then come unchanged runs, and three with something planted in this process:
+every draft pass made 30 % longer by waiting; a verifier that accepts one token less than it should (outputs stay right,
+acceptance falls); one that accepts one more (outputs change). Each is judged by `specbench-s2d check`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import mkdtemp
+from time import perf_counter
+from typing import Annotated, Any
+
+import typer
+
+from specbench_s2d.bench import session
+from specbench_s2d.bench.plan import make_plan
+from specbench_s2d.bench.runner import execute
+from specbench_s2d.cli.main import main as specbench
+from specbench_s2d.config import RunSpec
+from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.decoding.verifiers.token import TokenVerifier
+from specbench_s2d.measure.environment import environment
+from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.load import hide_progress_bars
+
+SLOWER = 0.3
+Judge = Callable[..., Verdict]
+
+
+@contextlib.contextmanager
+def slow_drafts() -> Iterator[None]:
+    """Every pass of a draft takes 30 % longer."""
+    load = session.load_model
+
+    def slowed(name: str, **where: Any) -> LanguageModel:
+        model = load(name, **where)
+        if "draft" in model.name:
+            wrapped: Any = model
+            wrapped.extend, wrapped.head = _longer(model.extend), _longer(model.head)
+        return model
+
+    with _replaced(session, "load_model", slowed):
+        yield
+
+
+def _longer(run: Callable[..., Any]) -> Callable[..., Any]:
+    def longer(*arguments: Any, **options: Any) -> Any:
+        began = perf_counter()
+        result = run(*arguments, **options)
+        until = perf_counter() + SLOWER * (perf_counter() - began)
+        while perf_counter() < until:
+            pass
+        return result
+
+    return longer
+
+
+@contextlib.contextmanager
+def one_token_less() -> Iterator[None]:
+    """The verifier rejects the last token that it should accept; what follows is that very token."""
+    with _judged(lambda verdict, ids: _cut(verdict, ids) if verdict.accepted else verdict):
+        yield
+
+
+def _cut(verdict: Verdict, ids: list[int]) -> Verdict:
+    path = list(range(verdict.accepted)) if verdict.path is None else verdict.path
+    shorter = None if verdict.path is None else path[:-1]
+    return replace(verdict, accepted=verdict.accepted - 1, next_id=ids[path[-1]], path=shorter)
+
+
+@contextlib.contextmanager
+def one_token_more() -> Iterator[None]:
+    """The verifier accepts a drafted token that the target would not have chosen."""
+    with _judged(
+        lambda verdict, ids: (
+            replace(verdict, accepted=verdict.accepted + 1)
+            if verdict.path is None and verdict.accepted < len(ids)
+            else verdict
+        )
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _judged(change: Callable[[Verdict, list[int]], Verdict]) -> Iterator[None]:
+    judge: Judge = TokenVerifier.judge
+
+    def changed(self: TokenVerifier, proposal: Proposal, *rest: Any) -> Verdict:
+        return change(judge(self, proposal, *rest), proposal.ids_G.tolist())
+
+    with _replaced(TokenVerifier, "judge", changed):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+PLANTED = {"slow_draft": slow_drafts, "one_token_less": one_token_less, "one_token_more": one_token_more}
+
+
+def main(
+    unchanged: Annotated[int, typer.Option(min=1, help="Unchanged runs.")] = 10,
+    target: Annotated[list[str] | None, typer.Option(help="Targets; the demo grid's by default.")] = None,
+    decoder: Annotated[list[str] | None, typer.Option(help="Decoders; the demo grid's by default.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where the runs go; a new temporary folder by default.")] = None,
+    out: Annotated[Path, typer.Option(help="Write the verdicts as JSON.")] = Path("results/benchmarks/gate.json"),
+) -> None:
+    """Run, plant, check; print and write every verdict."""
+    hide_progress_bars()
+    place = folder or Path(mkdtemp())
+    spec = RunSpec(target=target or [], decoder=decoder or [], device="cpu")
+    execute(make_plan(spec), place / "baseline")
+    jobs = [(f"unchanged-{number}", contextlib.nullcontext) for number in range(1, unchanged + 1)]
+    rows = []
+    for name, plant in [*jobs, *PLANTED.items()]:
+        began = perf_counter()
+        with plant():
+            execute(make_plan(spec), place / name)
+        exit_code = specbench(["check", str(place / name), "--baseline", str(place / "baseline")])
+        rows.append({"run": name, "exit_code": exit_code, "run_s": round(perf_counter() - began, 1)})
+        typer.echo(f"{name}: exit {exit_code}")
+    passed = sum(row["exit_code"] == 0 for row in rows[:unchanged])
+    typer.echo(f"unchanged: {passed} of {unchanged} passed; planted: {[row['exit_code'] for row in rows[unchanged:]]}")
+    facts = {"what": "exit codes of `specbench-s2d check`; see benchmarks/gate.py", "environment": environment("cpu")}
+    out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
