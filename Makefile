@@ -12,11 +12,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: run test check format bench readme install clean help
+.PHONY: run test check gate format bench readme install clean help
 
 help:
 	@echo 'make run     the demo grid; ARGS="--suite qa --limit 1" passes flags to specbench-s2d run'
 	@echo 'make test    the tests; ARGS="-k wheel" passes flags to pytest, JOBS=1 keeps to one process'
+	@echo 'make gate    the demo grid into a new folder under results/runs, held to results/baselines/demo'
 	@echo 'make check   ruff (lint and format) and mypy'
 	@echo 'make bench   speed beside transformers generate; ARGS passes flags to benchmarks/peers.py'
 	@echo 'make readme  the generated tables of README.md; make install, make format, make clean'
@@ -26,6 +27,12 @@ run: $(INSTALLED)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+# Exit code 0: as good as the baseline; 1: regressed; 3: not comparable. ARGS="--junit FILE" passes flags to `check`.
+GATE_RUN ?= results/runs/gate-$(shell date -u +%Y%m%d-%H%M%S)
+gate: $(INSTALLED)
+	$(BIN)/specbench-s2d run --out $(GATE_RUN)
+	$(BIN)/specbench-s2d check $(GATE_RUN) --baseline results/baselines/demo $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

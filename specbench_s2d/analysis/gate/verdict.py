@@ -1,0 +1,80 @@
+"""What the gate says: one `Check` per rule and row, and the exit code that follows from all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+Verdict = Literal["holds", "improved", "not judged", "incomplete", "incomparable", "regressed"]
+HOLDS, REGRESSED, INCOMPARABLE = 0, 1, 3
+"""Exit codes; 2 is the shell's usage error."""
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """What the gate allows; shares unless said otherwise.
+
+    `speed` and `cost`: how far a speed-up may fall and a cost ratio rise (and their intervals must exclude no change,
+    too, before that counts). `mat`: mean accepted tokens, where they need not be equal. `perplexity`: where ids are
+    equal; `moved_perplexity`: where ids differ in cells that are allowed to. `moved_cells`: cells of a lossy decoder
+    whose ids may differ.
+    """
+
+    speed: float = 0.10
+    cost: float = 0.15
+    mat: float = 0.01
+    perplexity: float = 1e-4
+    moved_perplexity: float = 0.02
+    moved_cells: float = 0.02
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule on one target and label (empty where a rule is on the whole run): what was compared, and how it went."""
+
+    rule: str
+    verdict: Verdict
+    target: str = ""
+    label: str = ""
+    ours: str = ""
+    baseline: str = ""
+    why: str = ""
+
+    @property
+    def where(self) -> str:
+        return f"{self.target}, {self.label}" if self.label else self.target
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All checks of a run against a baseline, and what to know beside them."""
+
+    run: str
+    baseline: str
+    checks: list[Check]
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, *verdicts: Verdict) -> list[Check]:
+        """The checks that went so."""
+        return [check for check in self.checks if check.verdict in verdicts]
+
+    @property
+    def exit_code(self) -> int:
+        """1 where anything regressed; else 3 where anything is incomparable or incomplete, or nothing was judged."""
+        if self.of("regressed"):
+            return REGRESSED
+        judged = self.of("holds", "improved")
+        return INCOMPARABLE if self.of("incomparable", "incomplete") or not judged else HOLDS
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one line."""
+        word = {HOLDS: "holds", REGRESSED: "regressed", INCOMPARABLE: "cannot be judged"}[self.exit_code]
+        counts = _counts(check.verdict for check in self.checks)
+        return f"{self.run} against {self.baseline}: {word} ({counts})."
+
+
+def _counts(verdicts: Iterable[str]) -> str:
+    listed = list(verdicts)
+    return ", ".join(f"{listed.count(verdict)} {verdict}" for verdict in dict.fromkeys(sorted(listed)))

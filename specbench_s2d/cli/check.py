@@ -1,0 +1,66 @@
+"""`specbench-s2d check RUN --baseline RUN`: a verdict for CI."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from specbench_s2d.analysis.gate.verdict import Tolerances
+from specbench_s2d.errors import UserError
+
+_DEFAULT = Tolerances()
+
+
+def check(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `run` wrote.", show_default=False)],
+    baseline: Annotated[Path, typer.Option(help="The run to hold it to: its folder, or its manifest.json.")],
+    speed: Annotated[
+        Literal["auto", "judge", "skip"],
+        typer.Option(help="Times: auto judges them on the baseline's machine alone, judge anywhere, skip nowhere."),
+    ] = "auto",
+    speed_margin: Annotated[
+        float, typer.Option(min=0, help="How far a speed-up may fall, as a share.")
+    ] = _DEFAULT.speed,
+    cost_margin: Annotated[
+        float, typer.Option(min=0, help="How far the cost ratio of a draft pass may rise, as a share.")
+    ] = _DEFAULT.cost,
+    mat_tolerance: Annotated[
+        float, typer.Option(min=0, help="How far mean accepted tokens may fall, as a share.")
+    ] = _DEFAULT.mat,
+    perplexity_tolerance: Annotated[
+        float, typer.Option(min=0, help="How far the perplexity of equal outputs may lie off, as a share.")
+    ] = _DEFAULT.perplexity,
+    markdown: Annotated[Path | None, typer.Option(help="Write a summary for a job's page.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML, a test case per check.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every check as JSON on stdout.")] = False,
+) -> int:
+    """Judge a run against a baseline, for CI.
+
+    Exit code: 0 the run holds, 1 it regressed, 2 bad input, 3 the runs cannot be compared or the run is incomplete.
+    Outputs, acceptance, perplexity and task quality are compared exactly or within tolerances; at near-ties greedy
+    outputs may part. Speed-ups and cost ratios count where they lie beyond their margin and their paired 95 % interval
+    excludes no change. Under GitHub Actions the summary goes to the job's page as well.
+    """
+    from specbench_s2d.analysis.gate import text
+    from specbench_s2d.analysis.gate.judge import check_run
+
+    for path in (markdown, junit):
+        if path and not path.parent.is_dir():
+            raise UserError(f"{path}: there is no folder {path.parent}; make it, or give another.")
+    tolerances = Tolerances(speed_margin, cost_margin, mat_tolerance, perplexity_tolerance)
+    judgement = check_run(run, baseline, tolerances, speed)
+    if as_json:
+        typer.echo(text.as_json(judgement))
+    else:
+        Console().print(text.render(judgement))
+    for path, content in ((markdown, text.markdown(judgement)), (junit, text.junit(judgement))):
+        if path:
+            path.write_text(content, encoding="utf-8")
+    if page := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(page).open("a", encoding="utf-8") as file:
+            file.write(text.markdown(judgement))
+    return judgement.exit_code

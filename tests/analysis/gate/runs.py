@@ -1,0 +1,61 @@
+"""A slice of the committed demo run, and copies of it with something changed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from specbench_s2d.analysis.gate.judge import Side, Speed, judge
+from specbench_s2d.analysis.gate.verdict import Check, Judgement, Tolerances, Verdict
+from specbench_s2d.bench.records import Record
+from specbench_s2d.bench.store import read_manifest, read_records
+from tests.readme import DEMO_RUN
+
+TARGET = "demo-s"
+LABELS = ("ar", "sd", "s2d-auto", "mjgd", "mjsd")
+
+
+@cache
+def _demo() -> tuple[list[Record], dict[str, Any]]:
+    records = [r for r in read_records(DEMO_RUN) if r.target == TARGET and r.label in LABELS]
+    return records, read_manifest(DEMO_RUN)
+
+
+def baseline() -> Side:
+    """AR, a lossless decoder, one that decides by measured times, and two lossy ones on one target."""
+    records, manifest = _demo()
+    return "baseline", records, copy.deepcopy(manifest)
+
+
+def changed(
+    change: Callable[[Record], dict[str, Any] | None], label: str = "", manifest: dict[str, Any] | None = None
+) -> Side:
+    """The baseline run with `change` (fields to set; None drops the record) on the records of `label`, or on all."""
+    _, records, facts = baseline()
+    kept: list[Record] = []
+    for record in records:
+        fields = change(record) if label in ("", record.label) else {}
+        if fields is not None:
+            kept.append(record.model_copy(update=fields))
+    return "run", kept, {**facts, **(manifest or {})}
+
+
+def unchanged(record: Record) -> dict[str, Any]:
+    return {}
+
+
+def judged(run: Side, times: Speed = "auto", **tolerances: float) -> Judgement:
+    """The run against the baseline; tolerances as in `Tolerances`."""
+    return judge(run, baseline(), Tolerances(**tolerances), times)
+
+
+def only(judgement: Judgement, *verdicts: Verdict) -> list[tuple[str, str]]:
+    """(rule, label) of the checks that went so."""
+    return [(check.rule, check.label) for check in judgement.of(*verdicts)]
+
+
+def found(judgement: Judgement, rule: str, label: str) -> Check:
+    [check] = [c for c in judgement.checks if (c.rule, c.label) == (rule, label)]
+    return check

@@ -1,0 +1,74 @@
+"""`specbench-s2d check`: exit codes, and what it writes for CI."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from specbench_s2d.bench.store import MANIFEST, RECORDS
+from specbench_s2d.cli.main import main
+from tests.readme import DEMO_RUN
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A copy of the demo run, to change."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in (MANIFEST, RECORDS):
+        shutil.copy(DEMO_RUN / name, folder / name)
+    return folder
+
+
+def test_an_unchanged_run_holds(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(run), "--baseline", str(DEMO_RUN)]) == 0
+    assert "run against demo: holds" in capsys.readouterr().out
+
+
+def test_a_wrong_token_is_a_regression_in_every_form(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = (run / RECORDS).read_text().splitlines(keepends=True)
+    place = next(i for i, line in enumerate(lines) if json.loads(line)["label"] == "sd")
+    record = json.loads(lines[place])
+    record["output_ids"][0] += 1
+    lines[place] = json.dumps(record) + "\n"
+    (run / RECORDS).write_text("".join(lines))
+    page, junit, summary = tmp_path / "page.md", tmp_path / "junit.xml", tmp_path / "summary.md"
+    summary.write_text("# Job\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    flags = ["--markdown", str(page), "--junit", str(junit), "--json", "--speed", "skip"]
+    assert main(["check", str(run), "--baseline", str(DEMO_RUN / MANIFEST), *flags]) == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert [c["rule"] for c in facts["checks"] if c["verdict"] == "regressed"] == ["output ids"]
+    assert "1 of 14 differ" in page.read_text() and "<failure" in junit.read_text()
+    assert summary.read_text() == "# Job\n" + page.read_text()
+
+
+def test_other_questions_cannot_be_compared(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = json.loads((run / MANIFEST).read_text())
+    manifest["identity"]["questions"]["qa"] = "0" * 64
+    (run / MANIFEST).write_text(json.dumps(manifest))
+    assert main(["check", str(run), "--baseline", str(DEMO_RUN)]) == 3
+    assert "cannot be judged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "nowhere", "--baseline", str(DEMO_RUN)], "nowhere: no such folder"),
+        (["check", str(DEMO_RUN), "--baseline", "nowhere"], "nowhere: no such folder"),
+        (["check", str(DEMO_RUN)], "--baseline"),
+        (["check", str(DEMO_RUN), "--baseline", str(DEMO_RUN), "--speed", "fast"], "'fast'"),
+        (["check", str(DEMO_RUN), "--baseline", str(DEMO_RUN), "--speed-margin", "-1"], "--speed-margin"),
+        (["check", str(DEMO_RUN), "--baseline", str(DEMO_RUN), "--junit", "no/such/place.xml"], "no folder no/such"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
