@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import psutil
 import torch
 
 from specbench_s2d.decoding.clock import clock_for
+from specbench_s2d.measure.machine import available_bytes
 
 # Well above any cache: a last-level cache of 256 MiB holds a quarter of the CPU's buffer at most.
 CPU_BUFFER_BYTES = 2**30
@@ -49,7 +49,7 @@ def read_rate(device: str, buffer_bytes: int | None = None) -> float:
 
 def free_bytes(device: torch.device) -> int:
     """Bytes that can be allocated on `device` now."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else int(psutil.virtual_memory().available)
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_bytes()
 
 
 def _measured(
