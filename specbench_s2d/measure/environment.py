@@ -34,7 +34,7 @@ def environment(device: str) -> dict[str, Any]:
         "host": host_facts(),
         **now,
         "cpu": {**cpu, **now["cpu"]},
-        "gpu": {**gpu, **now["gpu"]},
+        "gpu": {**gpu, **now["gpu"], "name": gpu["name"]},
     }
 
 

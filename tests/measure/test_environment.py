@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
-import pynvml
 import pytest
 import torch
 
 from specbench_s2d import __version__
 from specbench_s2d.measure import environment as module
-from specbench_s2d.measure.environment import environment, gpu
+from specbench_s2d.measure.environment import environment
+from tests.measure.nvml import replay_nvml
 
 
 def test_code_libraries_and_machine_are_named() -> None:
@@ -21,12 +21,20 @@ def test_code_libraries_and_machine_are_named() -> None:
     assert facts["libraries"]["torch"] == torch.__version__
     assert all(facts["libraries"].values())
     assert facts["cpu"]["threads"] == torch.get_num_threads()
-    assert facts["cpu"]["cores"] >= 1
+    assert facts["cpu"]["cores"] >= facts["cpu"]["usable_cores"] >= 1
+    assert facts["cpu"]["other_load_cores"] >= 0
+    assert 0 < facts["memory"]["available_bytes"] < facts["memory"]["total_bytes"]
+    assert facts["gpu"] == {"name": None, "reason": "the run used cpu"}
     assert json.loads(json.dumps(facts)) == facts
 
 
-def test_without_a_gpu_there_is_a_reason() -> None:
-    assert gpu("cpu") == {"name": None, "reason": "the run used cpu"}
+def test_a_gpus_load_is_read_before_its_clocks_are_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = replay_nvml(monkeypatch, nvmlDeviceGetUtilizationRates=lambda handle: SimpleNamespace(gpu=len(woken)))
+    woken: list[str] = []
+    monkeypatch.setattr("specbench_s2d.measure.gpu._wake", lambda device: woken.append(str(device)))
+    facts = environment("cuda:0")["gpu"]
+    assert len(asked) == 2 and woken == ["cuda:0"]
+    assert (facts["utilization_percent"], facts["sm_clock_mhz"], facts["name"]) == (0, 1755, "NVIDIA H100")
 
 
 def test_a_library_that_is_not_installed_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
