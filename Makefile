@@ -29,7 +29,9 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # Exit code 0: as good as the baseline; 1: regressed; 3: not comparable. ARGS="--junit FILE" passes flags to `check`.
-GATE_RUN ?= results/runs/gate-$(shell date -u +%Y%m%d-%H%M%S)
+ifndef GATE_RUN
+GATE_RUN := results/runs/gate-$(shell date -u +%Y%m%d-%H%M%S)
+endif
 gate: $(INSTALLED)
 	$(BIN)/specbench-s2d run --out $(GATE_RUN)
 	$(BIN)/specbench-s2d check $(GATE_RUN) --baseline results/baselines/demo $(ARGS)

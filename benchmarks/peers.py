@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from specbench_s2d import build_decoder, load_model
-from specbench_s2d.measure.environment import cpu_model
+from specbench_s2d.measure.machine import cpu_model
 from specbench_s2d.models import LanguageModel
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.checkpoint import find_checkpoint

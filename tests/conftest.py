@@ -8,6 +8,15 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run looks at the machine for a moment, not a second: what it finds there is no part of these tests."""
+    from specbench_s2d.measure import bandwidth, conditions  # here, for it imports torch
+
+    monkeypatch.setattr(bandwidth, "CPU_BUFFER_BYTES", 2**24)
+    monkeypatch.setattr(conditions, "WINDOW_S", 0.01)
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of development data: SPECBENCH_DATA, else `../shared/data` beside the checkout; skips without one."""

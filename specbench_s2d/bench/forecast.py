@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
 
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.session import prompts_for
+from specbench_s2d.measure.bandwidth import read_rate
 from specbench_s2d.models.hf import context_of
 from specbench_s2d.models.load import DTYPES, read_config
 
-_PROBE_BYTES = 2**28
+_PROBE_BYTES = 2**28  # a glance: the run itself measures over a larger buffer
 
 
 def forecast(plan: Plan) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def forecast(plan: Plan) -> dict[str, Any]:
     """
     spec = plan.spec
     size = DTYPES[spec.dtype or "float32"].itemsize
-    rate = read_rate(spec.device or "cpu")
+    rate = read_rate(spec.device or "cpu", _PROBE_BYTES)
     cells = plan.cells // len(spec.target)
     rows = []
     for target in spec.target:
@@ -52,17 +52,6 @@ def forecast(plan: Plan) -> dict[str, Any]:
         "expected_s": sum(row["expected_s"] for row in rows),
         "note": f"time: each token reads the weights once, at {rate / 1e9:.1f} GB/s (now); expect 1 to 3 times it",
     }
-
-
-def read_rate(device: str) -> float:
-    """Bytes per second of a streaming read on the device, the best of five over 256 MiB."""
-    buffer = torch.zeros(_PROBE_BYTES // 4, device=device)
-    best = float("inf")
-    for _ in range(5):
-        started = time.perf_counter()
-        buffer.sum().item()
-        best = min(best, time.perf_counter() - started)
-    return _PROBE_BYTES / best
 
 
 def _weight_bytes(plan: Plan, name: str, size: int) -> int:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from specbench_s2d.bench.account import Account
-from specbench_s2d.bench.forecast import read_rate
+from specbench_s2d.bench.conditions import Conditions
 from specbench_s2d.bench.plan import Cell, Lane, Plan
 from specbench_s2d.bench.prompts import Prompt, Prompts
 from specbench_s2d.bench.records import BASELINE, SCHEMA_VERSION, Record
 from specbench_s2d.bench.session import Session, blank_record, prompts_for
 from specbench_s2d.bench.store import RunStore
 from specbench_s2d.errors import PromptTooLongError, UserError
+from specbench_s2d.measure.bandwidth import rates
 from specbench_s2d.measure.environment import environment
 from specbench_s2d.suites import Question
 
@@ -61,14 +62,16 @@ def execute(plan: Plan, folder: Path, watch: Watcher = lambda event: None, retry
     Raises `UserError` before anything is timed when a prompt cannot fit or the folder holds another run.
     """
     prompts = {target: checked_prompts(plan, target) for target in plan.spec.target}
-    with RunStore(folder, new_manifest(plan, folder.name)) as store:
-        run = _Run(plan, prompts, store, watch, retry_failed)
+    facts = environment(_device(plan))
+    with RunStore(folder, new_manifest(plan, folder.name, facts)) as store:
+        conditions = Conditions(_device(plan), facts, store.manifest.get("conditions", ()))
+        run = _Run(plan, prompts, store, watch, retry_failed, conditions)
         if store.repaired:
             run.say(f"repaired {folder}: a torn last line of {store.repaired} bytes was cut off; its cell runs again.")
         for target in plan.spec.target:
             run.run_target(target)
-        finished = {**store.manifest, "ended": _now(), "targets": run.targets, "harness": run.account.facts()}
-        store.write_manifest(finished)
+        run.look("end")
+        store.write_manifest({**store.manifest, "ended": _now(), "harness": run.account.facts()})
         return Outcome(folder, store.records())
 
 
@@ -81,8 +84,9 @@ def checked_prompts(plan: Plan, target: str) -> Prompts:
     return prompts
 
 
-def new_manifest(plan: Plan, run_id: str) -> dict[str, Any]:
-    """What a run is and what it runs on; `identity` decides whether a folder holds the same run."""
+def new_manifest(plan: Plan, run_id: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """What a run is and what it runs on (`facts`: its `environment`); `identity` decides whether a folder holds the
+    same run."""
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,
@@ -91,8 +95,10 @@ def new_manifest(plan: Plan, run_id: str) -> dict[str, Any]:
         "questions": plan.questions.source,
         "cells": plan.cells,
         "quality_metrics": plan.grader.signatures(),
-        "environment": environment(plan.spec.device or "cpu"),
-        "read_rate_bytes_per_s": read_rate(plan.spec.device or "cpu"),
+        "environment": facts,
+        "conditions": [],
+        "read_rate_bytes_per_s": None,
+        "copy_rate_bytes_per_s": None,
         "idle_power_w": None,
         "reasons": {
             "idle_power_w": "energy is not metered by this release",
@@ -105,18 +111,49 @@ def new_manifest(plan: Plan, run_id: str) -> dict[str, Any]:
 
 class _Run:
     def __init__(
-        self, plan: Plan, prompts: dict[str, Prompts], store: RunStore, watch: Watcher, retry_failed: bool
+        self,
+        plan: Plan,
+        prompts: dict[str, Prompts],
+        store: RunStore,
+        watch: Watcher,
+        retry_failed: bool,
+        conditions: Conditions,
     ) -> None:
         self._plan, self._prompts, self._store, self._watch = plan, prompts, store, watch
+        self._conditions = conditions
         self._run_id = str(store.manifest["run_id"])
         kept = store.records()
         self._held = {r.key: r for r in kept if not (retry_failed and _failed(r))}
         self._already, self._started = len(self._held), time.monotonic()
         self.account = Account()
         self.targets: dict[str, Any] = dict(store.manifest.get("targets", {}))
+        for line in conditions.lines():
+            self.say(line)
 
     def say(self, text: str) -> None:
         self._watch(Event(text, len(self._held), self._plan.cells))
+
+    def look(self, at: str) -> None:
+        """Look for what spoils the measuring; what is new is said, and in the manifest."""
+        with self.account.spending("probing"):
+            for line in self._conditions.look(at):
+                self.say(line)
+        self._store.write_manifest({**self._store.manifest, "conditions": self._conditions.found})
+
+    def _read_rate(self) -> float:
+        """The device's read rate: measured once in the life of a run's folder, when first needed."""
+        if self._store.manifest.get("read_rate_bytes_per_s") is None:
+            with self.account.spending("probing"):
+                measured = rates(_device(self._plan))
+            found = {
+                "read_rate_bytes_per_s": measured.read_bytes_per_s,
+                "copy_rate_bytes_per_s": measured.copy_bytes_per_s,
+                "rate_buffer_bytes": measured.buffer_bytes,
+            }
+            reasons = {"rate_buffer_bytes": measured.reason} if measured.reason else {}
+            manifest = self._store.manifest
+            self._store.write_manifest({**manifest, **found, "reasons": {**manifest.get("reasons", {}), **reasons}})
+        return float(self._store.manifest["read_rate_bytes_per_s"])
 
     def run_target(self, target: str) -> None:
         """All rounds of one target; the model is loaded only if a cell is left."""
@@ -124,7 +161,7 @@ class _Run:
         if not rounds:
             return
         self.say(f"{target}: loading and warming up; prompts by the template {self._prompts[target].template.name!r}")
-        rate = float(self._store.manifest["read_rate_bytes_per_s"])
+        rate = self._read_rate()
         session = Session(self._plan, target, self._run_id, self._prompts[target], rate, self.account)
         self.targets[session.target.name] = {
             "forward": session.target.identity.forward,
@@ -144,6 +181,7 @@ class _Run:
         finally:  # of this sitting: a run that goes on later learns anew
             self.targets[session.target.name]["decoders"] = session.facts()
             self._store.write_manifest({**self._store.manifest, "targets": self.targets})
+        self.look(session.target.name)
 
     def _left(self, target: str, repeat: int, question: Question, order: list[Lane]) -> bool:
         turns = range(len(question.turns))
@@ -210,6 +248,10 @@ class _Run:
         done = len(self._held) - self._already
         elapsed = time.monotonic() - self._started
         return elapsed / done * (self._plan.cells - len(self._held)) if done else None
+
+
+def _device(plan: Plan) -> str:
+    return plan.spec.device or "cpu"
 
 
 def _failed(record: Record) -> bool:

@@ -1,4 +1,4 @@
-"""`specbench-s2d models | decoders | env`: what there is to run, and on what."""
+"""`specbench-s2d models | decoders`: what there is to run."""
 
 from __future__ import annotations
 
@@ -24,25 +24,6 @@ def decoders(as_json: AsJson = False) -> None:
     from specbench_s2d.decoding.spec import describe_decoders
 
     _show("Decoders (any DRAFTER+VERIFIER pair is one, too)", describe_decoders(), as_json)
-
-
-def env(
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")] = "", as_json: AsJson = False
-) -> None:
-    """Show what a run's manifest records of this machine."""
-    from specbench_s2d.measure.environment import environment
-    from specbench_s2d.models.load import check_device, default_device
-
-    facts = environment(str(check_device(device or default_device())))
-    rows = [
-        {"what": f"{part} {name}" if name else part, "value": value}
-        for part, content in facts.items()
-        for name, value in (content.items() if isinstance(content, dict) else [("", content)])
-    ]
-    if as_json:
-        typer.echo(json.dumps(facts, indent=1))
-    else:
-        _show("Environment", rows, False)
 
 
 def _show(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
-from specbench_s2d.cli import check, compare, lists, report, run, suites, train
+from specbench_s2d.cli import check, compare, env, lists, report, run, suites, train
 from specbench_s2d.errors import UserError, first_line
 
 app = typer.Typer(
@@ -28,7 +28,7 @@ for command in (
     suites.suites,
     lists.models,
     lists.decoders,
-    lists.env,
+    env.env,
 ):
     app.command()(command)
 app.add_typer(train.app, name="train")

@@ -28,7 +28,7 @@ class Clock(Protocol):
         ...
 
     def seconds(self, first: Mark, last: Mark) -> float:
-        """Seconds from one mark to a later one; both have passed (`wait`)."""
+        """Seconds from one mark to a later one; waits for the later where it has not passed."""
         ...
 
 
@@ -60,8 +60,8 @@ class CudaClock:
         torch.cuda.synchronize(self._device)
 
     def seconds(self, first: torch.cuda.Event, last: torch.cuda.Event) -> float:
-        milliseconds: float = first.elapsed_time(last)
-        return milliseconds / 1000
+        last.synchronize()
+        return float(first.elapsed_time(last)) / 1000  # CUDA tells milliseconds
 
 
 def clock_for(device: torch.device) -> Clock:

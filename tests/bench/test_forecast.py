@@ -18,7 +18,7 @@ from tests.refusals import refused
 
 @pytest.fixture
 def spec(tiny_models: Path, tiny_opt: Path, monkeypatch: pytest.MonkeyPatch) -> RunSpec:
-    monkeypatch.setattr(module, "read_rate", lambda device: 1e9)
+    monkeypatch.setattr(module, "read_rate", lambda device, buffer_bytes: 1e9)
     llama, opt = str(tiny_models / "tiny-target"), str(tiny_opt / "tiny-opt")
     return RunSpec(
         target=[llama, opt],

@@ -148,7 +148,7 @@ def test_records_carry_their_answers_scores_or_the_reason(tiny_models: Path, tmp
         assert (r.quality is None) == ("quality" in r.reasons) == (r.suite != "translation")
     signatures = store.read_manifest(tmp_path / "run")["quality_metrics"]
     assert set(signatures) == {"exact_match", "f1", "chrf", "bleu"}
-    assert runner.new_manifest(plan_of(tmp_path / "run", tiny_models), "run")["quality_metrics"] == signatures
+    assert runner.new_manifest(plan_of(tmp_path / "run", tiny_models), "run", {})["quality_metrics"] == signatures
 
 
 def test_a_turns_answer_is_scored_by_that_turns_reference(tiny_models: Path, tmp_path: Path) -> None:

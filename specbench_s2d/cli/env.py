@@ -1,0 +1,87 @@
+"""`specbench-s2d env`: the machine as a run's manifest records it, and what is wrong with it for benchmarking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from specbench_s2d.measure.conditions import Finding
+
+# The end of a fact's name is its unit.
+_UNITS = {
+    "_bytes": lambda value: f"{value / 2**30:,.1f} GiB",
+    "_mhz": lambda value: f"{value:,.0f} MHz",
+    "_w": lambda value: f"{value:,.0f} W",
+    "_c": lambda value: f"{value} °C",
+    "_percent": lambda value: f"{value} %",
+    "_unix_s": lambda value: datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+    "_s": lambda value: f"{value:,.1f} s",
+}
+
+
+def env(
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Show what a run's manifest records of this machine, what is wrong with it for benchmarking, and what to do."""
+    from specbench_s2d.measure.conditions import findings
+    from specbench_s2d.measure.environment import environment
+    from specbench_s2d.models.load import check_device, default_device
+
+    place = str(check_device(device or default_device()))
+    facts = environment(place)
+    wrong = findings(place, facts)
+    if as_json:
+        typer.echo(json.dumps({**facts, "findings": [asdict(finding) for finding in wrong]}, indent=1))
+        return
+    console = Console()
+    console.print(_facts_table(facts))
+    console.print(_findings_table(wrong) if wrong else f"Nothing found that is wrong for benchmarking on {place}.")
+
+
+def _facts_table(facts: dict[str, Any]) -> Table:
+    table = Table("part", "what", title="Environment")
+    table.add_column("value", overflow="fold")
+    for part, content in facts.items():
+        rows = list(_rows(content)) if isinstance(content, dict) else [("", _row(part, content)[1])]
+        for i, (what, value) in enumerate(rows):
+            table.add_row("" if i else _row(part, None)[0], what, value, end_section=i == len(rows) - 1)
+    return table
+
+
+def _rows(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in section.items():
+        if not name.endswith("_reason"):  # it stands with what it explains
+            yield _row(name, value, section.get(f"{name}_reason"))
+
+
+def _row(name: str, value: Any, reason: str | None = None) -> tuple[str, str]:
+    """A fact's name in words and its value with its unit; for one that is not known, why."""
+    unit = next((unit for unit in _UNITS if name.endswith(unit)), "")
+    words = name if name.isupper() else name.removesuffix(unit).replace("_", " ")
+    return words, _text(value, unit, reason)
+
+
+def _text(value: Any, unit: str, reason: str | None) -> str:
+    if value is None:
+        return f"– ({reason})" if reason else "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return _UNITS[unit](value) if unit else str(value)
+
+
+def _findings_table(wrong: list[Finding]) -> Table:
+    table = Table("about", "what is wrong", "what to do", title="Wrong for benchmarking")
+    for finding in wrong:
+        table.add_row(finding.about, finding.what, finding.advice)
+    return table

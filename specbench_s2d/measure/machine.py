@@ -1,0 +1,200 @@
+"""The host: its processor, memory, Python and torch, and how busy others keep it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import sysconfig
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from specbench_s2d.measure.cgroup import memory_limit_bytes, quota_cores
+
+CPU_FOLDER = Path("/sys/devices/system/cpu")
+_CONTAINER_MARKS = {"/.dockerenv": "docker", "/run/.containerenv": "podman"}
+_SPIN_S = 0.02
+_SETTINGS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OMP_PROC_BIND",
+    "KMP_AFFINITY",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_LAUNCH_BLOCKING",
+    "PYTORCH_NO_CUDA_MEMORY_CACHING",
+)
+
+
+def cpu_model() -> str | None:
+    """The processor's name as the system gives it."""
+    names = _cpuinfo("model name")
+    return names[0] if names else platform.processor() or None
+
+
+def cpu_facts() -> dict[str, Any]:
+    """The processor, the cores of it that this process may use, and torch's threads on them."""
+    quota = quota_cores()
+    return {
+        "model": cpu_model(),
+        "cores": os.cpu_count(),
+        "physical_cores": psutil.cpu_count(logical=False),
+        "usable_cores": len(usable_cores()),
+        "quota_cores": quota,
+        **({} if quota else {"quota_cores_reason": "no cgroup limits this process's CPU time"}),
+        "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        **governor(usable_cores()),
+    }
+
+
+def usable_cores() -> list[int]:
+    """Numbers of the logical cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))  # macOS binds no process to a core
+
+
+def governor(cores: Iterable[int], folder: Path = CPU_FOLDER) -> dict[str, Any]:
+    """What decides the clocks of `cores`: `performance`, `powersave` …, several of them by comma."""
+    files = [folder / f"cpu{core}" / "cpufreq" / "scaling_governor" for core in cores]
+    names = sorted({file.read_text(encoding="utf-8").strip() for file in files if file.is_file()})
+    if names:
+        return {"governor": ", ".join(names)}
+    return {"governor": None, "governor_reason": "the system shows no governor, as in most virtual machines"}
+
+
+def available_bytes() -> int:
+    """Bytes of memory that this process can still take without swapping."""
+    available, limit = int(psutil.virtual_memory().available), memory_limit_bytes()
+    return min(available, max(0, limit - int(psutil.Process().memory_info().rss))) if limit else available
+
+
+def memory_state() -> dict[str, Any]:
+    """Memory in all, what a container leaves of it, what is free of it, and what was swapped out, now."""
+    limit = memory_limit_bytes()
+    return {
+        "total_bytes": psutil.virtual_memory().total,
+        "limit_bytes": limit,
+        **({} if limit else {"limit_bytes_reason": "no cgroup limits this process's memory"}),
+        "available_bytes": available_bytes(),
+        "swap_used_bytes": psutil.swap_memory().used,
+    }
+
+
+def python_facts() -> dict[str, Any]:
+    """How the interpreter was built and started, as far as it makes Python slow."""
+    return {
+        "implementation": platform.python_implementation(),
+        "debug_build": hasattr(sys, "gettotalrefcount"),
+        "dev_mode": sys.flags.dev_mode,
+        "traced": sys.gettrace() is not None or sys.getprofile() is not None,
+        "sanitizers": sanitizers(str(sysconfig.get_config_var("CONFIG_ARGS")), os.environ.get("LD_PRELOAD", "")),
+    }
+
+
+def sanitizers(configured: str, preloaded: str) -> list[str]:
+    """Sanitizers that Python was configured with, or that are loaded before every library."""
+    kinds = {"address": "asan", "thread": "tsan", "memory": "msan", "undefined-behavior": "ubsan"}
+    return [
+        kind
+        for kind, library in kinds.items()
+        if f"--with-{kind}-sanitizer" in configured or f"lib{library}" in preloaded
+    ]
+
+
+def torch_facts() -> dict[str, Any]:
+    """How torch was built, and its switches between speed and exactness."""
+    return {
+        "version": str(torch.__version__),
+        "git": torch.version.git_version,
+        "debug_build": torch.version.debug,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "mkl": torch.backends.mkl.is_available(),
+        "onednn": torch.backends.mkldnn.is_available(),
+        "openmp": torch.backends.openmp.is_available(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def settings() -> dict[str, str | None]:
+    """The variables of the process's environment that decide threads and launches; None where not set."""
+    return {name: os.environ.get(name) for name in _SETTINGS}
+
+
+def host_facts() -> dict[str, Any]:
+    """Whether this is a container or a virtual machine, as far as the system shows it."""
+    marks = [name for path, name in _CONTAINER_MARKS.items() if Path(path).exists()]
+    flags = _cpuinfo("flags")
+    return {
+        "container": marks[0] if marks else os.environ.get("container"),  # noqa: SIM112 (systemd's name)
+        "virtual_machine": "hypervisor" in flags[0].split() if flags else None,
+    }
+
+
+class CpuWatch:
+    """How busy other processes keep the cores that this one may use, from its making to `state`."""
+
+    def __init__(self) -> None:
+        self._cores, self._began = usable_cores(), time.monotonic()
+        self._busy_s, self._stolen_s = _busy_and_stolen_s(self._cores)
+        self._own_s = time.process_time()
+
+    def state(self) -> dict[str, Any]:
+        """Cores' worth of work that others did meanwhile, or that the hypervisor took; clock and load average now."""
+        elapsed_s = max(time.monotonic() - self._began, 1e-6)
+        busy_s, stolen_s = _busy_and_stolen_s(self._cores)
+        others_s = busy_s - self._busy_s - (time.process_time() - self._own_s)
+        return {
+            "usable_cores": len(self._cores),
+            "other_load_cores": round(max(0.0, others_s / elapsed_s), 3),
+            "stolen_cores": round((stolen_s - self._stolen_s) / elapsed_s, 3),
+            "load_average_1_min": round(os.getloadavg()[0], 2),
+            **clocks(self._cores),
+        }
+
+
+def clocks(cores: list[int]) -> dict[str, Any]:
+    """MHz of the fastest of `cores` while this process keeps one busy, and the most it is made for."""
+    until = time.monotonic() + _SPIN_S
+    while time.monotonic() < until:
+        pass  # an idle core's clock says nothing of the one it works at
+    try:
+        each = psutil.cpu_freq(percpu=True)
+    except (OSError, NotImplementedError, psutil.Error) as error:
+        each, reason = [], str(error)
+    else:
+        reason = "the system shows no clock"
+    # One entry for all cores where the system does not tell them apart.
+    chosen = [each[core] for core in cores if core < len(each)] or each
+    known = {
+        "clock_mhz": max((clock.current for clock in chosen), default=None),
+        "max_clock_mhz": max((clock.max for clock in chosen), default=None) or None,
+    }
+    return known | {f"{name}_reason": reason for name, value in known.items() if value is None}
+
+
+def _busy_and_stolen_s(cores: list[int]) -> tuple[float, float]:
+    """Seconds since the start that `cores` worked, and that they waited for the hypervisor."""
+    times = psutil.cpu_times(percpu=True)
+    chosen = [times[core] for core in cores if core < len(times)]
+    busy_s = sum(t.user + t.nice + t.system + getattr(t, "irq", 0) + getattr(t, "softirq", 0) for t in chosen)
+    return busy_s, sum(getattr(t, "steal", 0.0) for t in chosen)
+
+
+def _cpuinfo(field: str) -> list[str]:
+    """Values of a field of /proc/cpuinfo, one per core; none where the system has no such file."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return [line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field]

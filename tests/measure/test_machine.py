@@ -1,0 +1,126 @@
+"""The host's facts, and how busy others keep it: from made-up clocks where the real ones would not hold still."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from specbench_s2d.measure import machine as module
+from specbench_s2d.measure.machine import (
+    CpuWatch,
+    available_bytes,
+    clocks,
+    cpu_facts,
+    governor,
+    python_facts,
+    sanitizers,
+)
+
+
+def test_threads_and_cores_are_this_processs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "usable_cores", lambda: [3, 5])
+    monkeypatch.setattr(module, "quota_cores", lambda: 1.5)
+    facts = cpu_facts()
+    assert (facts["usable_cores"], facts["quota_cores"]) == (2, 1.5)
+    assert "quota_cores_reason" not in facts
+    assert (facts["threads"], facts["interop_threads"]) == (torch.get_num_threads(), torch.get_num_interop_threads())
+
+
+def test_the_governor_is_that_of_the_cores_asked_for(tmp_path: Path) -> None:
+    for core, name in enumerate(["performance", "powersave", "schedutil"]):
+        (tmp_path / f"cpu{core}" / "cpufreq").mkdir(parents=True)
+        (tmp_path / f"cpu{core}" / "cpufreq" / "scaling_governor").write_text(name + "\n")
+    assert governor([0], tmp_path) == {"governor": "performance"}
+    assert governor([0, 1], tmp_path) == {"governor": "performance, powersave"}
+    hidden = governor([7], tmp_path)
+    assert hidden["governor"] is None and hidden["governor_reason"]
+
+
+def test_available_memory_is_what_a_container_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda process: SimpleNamespace(rss=100))
+    for limit, left in ((None, 1000), (600, 500), (5000, 1000), (50, 0)):
+        monkeypatch.setattr(module, "memory_limit_bytes", lambda limit=limit: limit)
+        assert available_bytes() == left
+
+
+def test_a_tracer_is_seen() -> None:
+    before = sys.gettrace(), sys.getprofile()
+    try:
+        sys.settrace(None)
+        sys.setprofile(None)
+        assert python_facts()["traced"] is False
+        sys.setprofile(lambda *event: None)
+        assert python_facts()["traced"] is True
+    finally:
+        sys.settrace(before[0])
+        sys.setprofile(before[1])
+
+
+def test_sanitizers_are_seen_in_the_build_and_before_the_libraries() -> None:
+    assert sanitizers("'--with-address-sanitizer' '--with-pydebug'", "") == ["address"]
+    assert sanitizers("", "libtsan.so.2 other.so") == ["thread"]
+    assert sanitizers("'--enable-shared'", "libjemalloc.so") == []
+
+
+def cpu_times(user: float, steal: float) -> SimpleNamespace:
+    return SimpleNamespace(user=user, nice=0.25, system=0.25, idle=100.0, irq=0.0, softirq=0.5, steal=steal)
+
+
+@pytest.fixture
+def replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds on cores 0 and 1 of three: 3 s of work, of which 0.5 s this process's; 1 s stolen on core 1."""
+    readings: dict[tuple[Any, str], Callable[[], Any]] = {
+        (psutil, "cpu_times"): iter(
+            [
+                [cpu_times(10, 0), cpu_times(20, 5), cpu_times(0, 0)],
+                [cpu_times(12, 0), cpu_times(21, 6), cpu_times(90, 90)],
+            ]
+        ).__next__,
+        (module.time, "process_time"): iter([1.0, 1.5]).__next__,
+        (module.time, "monotonic"): iter([100.0, 102.0]).__next__,
+    }
+    for (place, name), read in readings.items():
+        monkeypatch.setattr(place, name, lambda read=read, **options: read())
+    monkeypatch.setattr(module, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(module, "clocks", lambda cores: {"clock_mhz": 2000.0})
+
+
+@pytest.mark.usefixtures("replayed")
+def test_others_load_leaves_out_this_process_and_cores_it_may_not_use() -> None:
+    state = CpuWatch().state()
+    assert (state["other_load_cores"], state["stolen_cores"]) == ((3 - 0.5) / 2, 0.5)
+    assert (state["usable_cores"], state["clock_mhz"]) == (2, 2000.0)
+
+
+def frequencies(*pairs: tuple[float, float]) -> Callable[..., list[SimpleNamespace]]:
+    return lambda percpu: [SimpleNamespace(current=current, max=most) for current, most in pairs]
+
+
+def test_the_clock_is_that_of_the_fastest_usable_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "cpu_freq", frequencies((800, 3000), (2900, 3000), (3500, 4000)))
+    assert clocks([0, 1]) == {"clock_mhz": 2900, "max_clock_mhz": 3000}
+
+
+def test_a_clock_that_the_system_does_not_show_is_none_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "cpu_freq", frequencies((2900, 0.0)))
+    assert clocks([4]) == {
+        "clock_mhz": 2900,
+        "max_clock_mhz": None,
+        "max_clock_mhz_reason": "the system shows no clock",
+    }
+    monkeypatch.setattr(psutil, "cpu_freq", frequencies())
+    assert clocks([0])["clock_mhz"] is None
+
+    def refuse(percpu: bool) -> Any:
+        raise NotImplementedError("no clock here")
+
+    monkeypatch.setattr(psutil, "cpu_freq", refuse)
+    assert clocks([0])["clock_mhz_reason"] == "no clock here"
