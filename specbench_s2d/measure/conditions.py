@@ -43,13 +43,11 @@ def observe(device: str) -> dict[str, Any]:
 
 def findings(device: str, facts: dict[str, Any]) -> list[Finding]:
     """What is wrong for a run on `device`, by `environment`'s facts or `observe`'s; an unknown fact says nothing."""
-    on_gpu = device.startswith("cuda")
-    gpu = _known(facts, "gpu") if on_gpu else {}
+    parts = ("cpu", "memory", "python_build", "torch", "settings", "gpu")
+    sections = {part: _known(facts, part) for part in parts}
+    if not device.startswith("cuda"):
+        sections["gpu"] = {}
     rules = (_gpu_load, _gpu_limits, _cpu_load, _cpu_threads, _memory, _builds, _switches)
-    sections = {
-        **{part: _known(facts, part) for part in ("cpu", "memory", "python_build", "torch", "settings")},
-        "gpu": gpu,
-    }
     return [finding for rule in rules for finding in rule(sections)]
 
 

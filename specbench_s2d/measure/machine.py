@@ -146,20 +146,27 @@ class CpuWatch:
 
     def __init__(self) -> None:
         self._cores, self._began = usable_cores(), time.monotonic()
-        self._busy_s, self._stolen_s = _busy_and_stolen_s(self._cores)
-        self._own_s = time.process_time()
+        self._before, self._own_s = _busy_and_stolen_s(self._cores), time.process_time()
 
     def state(self) -> dict[str, Any]:
         """Cores' worth of work that others did meanwhile, or that the hypervisor took; clock and load average now."""
-        elapsed_s = max(time.monotonic() - self._began, 1e-6)
-        busy_s, stolen_s = _busy_and_stolen_s(self._cores)
-        others_s = busy_s - self._busy_s - (time.process_time() - self._own_s)
         return {
             "usable_cores": len(self._cores),
-            "other_load_cores": round(max(0.0, others_s / elapsed_s), 3),
-            "stolen_cores": round((stolen_s - self._stolen_s) / elapsed_s, 3),
+            **self._load(),
             "load_average_1_min": round(os.getloadavg()[0], 2),
             **clocks(self._cores),
+        }
+
+    def _load(self) -> dict[str, Any]:
+        elapsed_s = max(time.monotonic() - self._began, 1e-6)
+        after, own_s = _busy_and_stolen_s(self._cores), time.process_time() - self._own_s
+        if self._before is None or after is None:
+            names, reason = ("other_load_cores", "stolen_cores"), "the system does not tell the cores' times"
+            return {**dict.fromkeys(names), **{f"{name}_reason": reason for name in names}}
+        busy_s, stolen_s = (now - then for now, then in zip(after, self._before, strict=True))
+        return {
+            "other_load_cores": round(max(0.0, (busy_s - own_s) / elapsed_s), 3),
+            "stolen_cores": round(stolen_s / elapsed_s, 3),
         }
 
 
@@ -183,9 +190,12 @@ def clocks(cores: list[int]) -> dict[str, Any]:
     return known | {f"{name}_reason": reason for name, value in known.items() if value is None}
 
 
-def _busy_and_stolen_s(cores: list[int]) -> tuple[float, float]:
-    """Seconds since the start that `cores` worked, and that they waited for the hypervisor."""
-    times = psutil.cpu_times(percpu=True)
+def _busy_and_stolen_s(cores: list[int]) -> tuple[float, float] | None:
+    """Seconds since the start that `cores` worked, and that they waited for the hypervisor; None if not told."""
+    try:
+        times = psutil.cpu_times(percpu=True)
+    except (OSError, psutil.Error):  # a sandbox may hide them
+        return None
     chosen = [times[core] for core in cores if core < len(times)]
     busy_s = sum(t.user + t.nice + t.system + getattr(t, "irq", 0) + getattr(t, "softirq", 0) for t in chosen)
     return busy_s, sum(getattr(t, "steal", 0.0) for t in chosen)

@@ -100,6 +100,16 @@ def test_others_load_leaves_out_this_process_and_cores_it_may_not_use() -> None:
     assert (state["usable_cores"], state["clock_mhz"]) == (2, 2000.0)
 
 
+def test_a_load_that_the_system_hides_is_none_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hide(percpu: bool) -> Any:
+        raise PermissionError("/proc/stat")
+
+    monkeypatch.setattr(psutil, "cpu_times", hide)
+    state = CpuWatch().state()
+    assert state["other_load_cores"] is state["stolen_cores"] is None
+    assert state["other_load_cores_reason"] and state["stolen_cores_reason"]
+
+
 def frequencies(*pairs: tuple[float, float]) -> Callable[..., list[SimpleNamespace]]:
     return lambda percpu: [SimpleNamespace(current=current, max=most) for current, most in pairs]
 
