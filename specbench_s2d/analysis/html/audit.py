@@ -18,7 +18,7 @@ def audit_counts(records: Sequence[Record]) -> Grid:
     """How many outputs of each target and decoder got which verdict; why the others got none."""
     body = []
     for (target, label, lossy), mine in _by_decoder(records).items():
-        counts = Counter(r.divergence.verdict for r in mine if r.divergence)
+        counts: Counter[str] = Counter(r.divergence.verdict for r in mine if r.divergence)
         unaudited = [r for r in mine if r.divergence is None]
         why = Counter(r.error or r.reasons.get("divergence") or "no reason was recorded" for r in unaudited)
         body.append(

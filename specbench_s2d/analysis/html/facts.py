@@ -31,6 +31,18 @@ def device(manifest: Manifest) -> str:
     return str(gpu or cpu.get("model") or "a device of unknown name")
 
 
+def summary(manifest: Manifest) -> list[str]:
+    """The settings that say most, and when the run started, in a few words each."""
+    spec, started = manifest.get("spec", {}), str(manifest.get("started") or "")
+    parts = [
+        spec.get("dtype"),
+        f"temperature {spec['temperature']:g}" if "temperature" in spec else None,
+        f"{spec['max_new_tokens']:,} new tokens" if spec.get("max_new_tokens") else None,
+        f"{started[:16].replace('T', ' ')} UTC" if started else None,
+    ]
+    return [part for part in parts if part]
+
+
 def conditions(manifest: Manifest) -> list[dict[str, str]]:
     """What was wrong with the machine for benchmarking: when, about what, and what to do."""
     return list(manifest.get("conditions") or [])
@@ -39,7 +51,9 @@ def conditions(manifest: Manifest) -> list[dict[str, str]]:
 def groups(manifest: Manifest) -> list[tuple[str, list[Fact]]]:
     """Facts under headings: the run, the machine, libraries, settings, and what was measured of the machine."""
     environment = dict(manifest.get("environment", {}))
-    code, libraries = environment.pop("code", {}), environment.pop("libraries", {})
+    python = environment.pop("python", None)
+    code, libraries = dict(environment.pop("code", {})), environment.pop("libraries", {})
+    code["commit"] = str(code["commit"])[:_SHORT] if code.get("commit") else None
     reasons = manifest.get("reasons", {})
     run = {name: manifest.get(name) for name in ("run_id", "started", "ended", "cells")}
     settings = {name: value for name, value in manifest.get("spec", {}).items() if name not in _LISTS}
@@ -47,9 +61,9 @@ def groups(manifest: Manifest) -> list[tuple[str, list[Fact]]]:
     return [
         ("Run", list(_flat({**run, "code": code}, reasons))),
         ("Machine", list(_flat(environment, reasons))),
-        ("Settings", list(_flat(settings, {name: "not set" for name in settings}))),
+        ("Settings", list(_flat(settings, dict.fromkeys(settings, "not set")))),
         ("Measured", list(_flat(measured, reasons))),
-        ("Libraries", list(_flat({"python": environment.get("python"), **libraries}, {}))),
+        ("Libraries", list(_flat({"python": python, **libraries}, {}))),
     ]
 
 

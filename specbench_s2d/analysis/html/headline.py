@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -95,8 +95,8 @@ def _by_suite(rows: Sequence[Row], overall: Sequence[Row], effects: Sequence[Fig
         for row in overall
     ]
     note = (
-        f"Speed-up over {BASELINE} in decode tokens/s, below it the 95 % interval. Shaded where the whole interval lies "
-        "above 1 (blue) or below 1 (orange). MAT, perplexity and energy over all suites."
+        f"Speed-up over {BASELINE} in decode tokens/s, below it the 95 % interval. Shaded where the whole interval "
+        "lies above 1 (blue) or below 1 (orange). MAT, perplexity and energy over all suites."
     )
     return Grid("Speed-up by suite", columns, body, note)
 
@@ -128,7 +128,7 @@ class Scale:
 
     @property
     def text(self) -> str:
-        return f"{self.low:.2g}× – {self.high:.2g}×"
+        return f"95 % interval, {self.low:.2g}–{self.high:.2g}×"
 
     def percent(self, value: float) -> str:
         """Where a value stands, from the left."""
@@ -154,5 +154,12 @@ def _full(rows: Sequence[Row], columns: Sequence[FigureColumn]) -> Grid:
     body = []
     for row in rows:
         name, output = _names(row)
-        body.append([name, word(suite_title(row["suite"])), output, *(column.cell(row) for column in columns)])
+        body.append(
+            [
+                replace(name, small=""),
+                word(suite_title(row["suite"])),
+                output,
+                *(column.cell(row) for column in columns),
+            ]
+        )
     return Grid("Every suite and figure", head, body, filtered=True)

@@ -76,13 +76,13 @@ def _asset(name: str) -> Markup:
 def _run(run: Run, key: str) -> dict[str, Any]:
     manifest = run.manifest or {}
     targets = headline.targets(run.table)
-    found = outputs.examples(run.records)
+    records = _in_order(run)
+    found = outputs.examples(records)
     return {
         "key": key,
         "name": run.name,
         "device": facts.device(manifest),
-        "started": str(manifest.get("started", "")),
-        "records": len(run.records),
+        "summary": [*facts.summary(manifest), f"{len(records):,} turns", f"{run.table['label'].nunique()} decoders"],
         "conditions": facts.conditions(manifest),
         "alarms": [*tables.alarms(run.table), *_warnings(targets), *([] if run.manifest else [NO_MANIFEST])],
         "facts": facts.groups(manifest),
@@ -92,14 +92,21 @@ def _run(run: Run, key: str) -> dict[str, Any]:
         "targets": targets,
         "lossy_note": LOSSY_NOTE if run.table["lossy"].any() else "",
         "pictures": pictures.pictures(run.figures, key),
-        "verdicts": audit.audit_counts(run.records),
-        "events": audit.audit_events(run.records),
-        "lost": audit.lost_turns(run.records),
+        "verdicts": audit.audit_counts(records),
+        "events": audit.audit_events(records),
+        "lost": audit.lost_turns(records),
         "notes": tables.missing_figures(run.table),
         "outputs": {target: [e for e in found if e.target == target] for target in dict.fromkeys(_targets(found))},
         "run_file": facts.run_file(manifest),
         "code": manifest.get("environment", {}).get("code", {}),
     }
+
+
+def _in_order(run: Run) -> list[Record]:
+    """The records as the tidy table stands: by target, decoder and suite; those of one row as they were written."""
+    rows = zip(run.table["target"], run.table["label"], run.table["suite"], strict=True)
+    places = {row: place for place, row in enumerate(rows)}
+    return sorted(run.records, key=lambda r: places[r.target, r.label, r.suite])
 
 
 def _warnings(targets: Iterable[headline.Target]) -> list[str]:
