@@ -56,7 +56,7 @@ def _target(title: str, rows: Sequence[Row], table: pd.DataFrame) -> Target:
 def slow_baseline(rows: Sequence[Row]) -> list[str]:
     """The warning where AR reads memory far below the measured rate; none where the bound is not known."""
     return [
-        f"A slow baseline flatters every method: {BASELINE} on {row['target']} reaches {row['percent_of_bound']:.0f} % "
+        f"A slow baseline flatters every method: {BASELINE} on {row['target']} reaches {row['percent_of_bound']:.1f} % "
         f"of what the device's measured read rate allows (below {SLOW_PERCENT} %)."
         for row in rows
         if row["label"] == BASELINE and row["suite"] == OVERALL

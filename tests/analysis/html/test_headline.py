@@ -66,7 +66,7 @@ def test_every_suite_and_figure_stands_in_the_full_table() -> None:
 def test_a_slow_baseline_is_warned_of(percent: float | None, warned: bool) -> None:
     rows = table().assign(percent_of_bound=percent)
     (target,) = headline.targets(rows)
-    assert [w.startswith("A slow baseline flatters every method: ar on t reaches 40 %") for w in target.warnings] == (
+    assert [w.startswith("A slow baseline flatters every method: ar on t reaches 39.9 %") for w in target.warnings] == (
         [True] if warned else []
     )
 
