@@ -43,9 +43,9 @@ _COUNTS = ("mismatches", "near_ties", "failed", "skipped", "truncated")
 _COSTS = ("cost_ratio", "verify_ratio")
 SPEEDS = (
     "tokens_per_s", "percent_of_bound", "speedup", "speedup_predicted", "speedup_e2e", "speedup_specbench", *_COSTS,
-    "acceptance_rate", "tokens_per_pass", "draft_layers_per_token",
+    "acceptance_rate", "tokens_per_pass", "draft_layers_per_token", "energy_net_j_per_token",
 )  # fmt: skip
-EFFECTS = ("mat", "perplexity", "energy_j_per_token", "energy_net_j_per_token")
+EFFECTS = ("mat", "perplexity", "energy_j_per_token")
 
 
 @dataclass(frozen=True)

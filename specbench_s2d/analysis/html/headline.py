@@ -128,7 +128,7 @@ class Scale:
 
     @property
     def text(self) -> str:
-        return f"95 % interval, {self.low:.2g}–{self.high:.2g}×"
+        return f"interval, {self.low:.2g}–{self.high:.2g}×"
 
     def percent(self, value: float) -> str:
         """Where a value stands, from the left."""
