@@ -221,31 +221,39 @@ def _line(cells: list[str]) -> str:
 
 
 def _decoders(table: pd.DataFrame) -> str:
+    return "\n".join(f"- `{label}`: {text}." for label, text in decoder_facts(table).items())
+
+
+def decoder_facts(table: pd.DataFrame) -> dict[str, str]:
     """What each label stands for: the decoder's drafts and every option."""
-    lines = []
+    found = {}
     for label, rows in table.groupby("label", sort=False):
         drafts = ", ".join(dict.fromkeys(rows["draft"].dropna()))
         parts = [f"draft {drafts}"] if drafts else []
         parts += [options] if (options := str(rows["options"].iloc[0])) else []
-        lines.append(f"- `{label}`: {'; '.join(parts) or 'no options'}.")
-    return "\n".join(lines)
+        found[str(label)] = "; ".join(parts) or "no options"
+    return found
 
 
 def _notes(table: pd.DataFrame) -> str:
+    return "\n".join(f"- {note}" for note in missing_figures(table)) or "Every figure is there."
+
+
+def missing_figures(table: pd.DataFrame) -> list[str]:
     """Why figures are missing, each reason once, with the number of rows it holds for."""
     reasons = Counter(reason for notes in table["notes"].dropna() for reason in str(notes).split("; "))
-    if not reasons:
-        return "Every figure is there."
     rows = len(table)
-    return "\n".join(
-        f"- {reason} ({'every row' if n == rows else f'{n} of {rows} rows'})" for reason, n in reasons.items()
-    )
+    return [f"{reason} ({'every row' if n == rows else f'{n} of {rows} rows'})" for reason, n in reasons.items()]
 
 
 def definitions() -> str:
-    """The columns' definitions as a Markdown list, each metric of task quality its own."""
-    metrics = {f"{QUALITY}{name}": metric.what for name, metric in METRICS.items()}
-    return "\n".join(f"- `{column}`: {text}." for column, text in {**DEFINITIONS, **metrics}.items())
+    """The columns' definitions as a Markdown list."""
+    return "\n".join(f"- `{column}`: {text}." for column, text in all_definitions().items())
+
+
+def all_definitions() -> dict[str, str]:
+    """What each column means, each metric of task quality its own."""
+    return {**DEFINITIONS, **{f"{QUALITY}{name}": metric.what for name, metric in METRICS.items()}}
 
 
 def write_tables(table: pd.DataFrame, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""`specbench-s2d report RUN…`: tables and plots from the records of runs."""
+"""`specbench-s2d report RUN…`: tables, plots and an HTML page from the records of runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from rich.console import Console
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders that `run` wrote.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="One page that holds all RUNs.")] = None,
 ) -> None:
-    """Write summary.csv, summary.md and plots/ into each RUN, and print the table."""
-    from specbench_s2d.analysis.report import report_runs
+    """Write summary.csv, summary.md, report.html and plots/ into each RUN, and print the table."""
+    from specbench_s2d.analysis.report import WRITTEN, report_runs
     from specbench_s2d.analysis.tables import render
 
-    Console().print(render(report_runs(runs)))
-    for folder in runs:
-        Console(stderr=True).print(f"wrote {folder}/summary.csv, summary.md and plots/", soft_wrap=True, markup=False)
+    Console().print(render(report_runs(runs, out)))
+    for wrote in (*(f"{folder}/{WRITTEN}" for folder in runs), *([out] if out else [])):
+        Console(stderr=True).print(f"wrote {wrote}", soft_wrap=True, markup=False)

@@ -81,7 +81,7 @@ def _dry_run(plan: Any, as_json: bool) -> int:
 
 
 def _execute(plan: Any, folder: Path, retry_failed: bool, as_json: bool) -> int:
-    from specbench_s2d.analysis.report import write_summary
+    from specbench_s2d.analysis.report import WRITTEN, write_summary
     from specbench_s2d.analysis.tables import alarms, render
     from specbench_s2d.bench.runner import execute
     from specbench_s2d.cli.live import Live
@@ -100,7 +100,7 @@ def _execute(plan: Any, folder: Path, retry_failed: bool, as_json: bool) -> int:
         Console().print(render(table))
     for alarm in alarms(table):
         _tell(console, alarm)
-    _tell(console, f"wrote {folder}/records.jsonl, manifest.json, summary.csv, summary.md and plots/")
+    _tell(console, f"wrote {folder}/records.jsonl, manifest.json, {WRITTEN}")
     return 1 if outcome.failed or outcome.mismatched else 0
 
 

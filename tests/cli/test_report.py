@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ def test_a_run_gets_tables_and_plots_and_the_table_is_printed(
     assert "2.00–8.00" in out
     assert pd.read_csv(run / "summary.csv").query("label == 'sd' and suite == 'qa'")["speedup"].item() == 5
     assert (run / "summary.md").is_file()
+    assert "2.00–8.00" in (run / "report.html").read_text(encoding="utf-8")
     assert {path.stem for path in (run / "plots").iterdir()} == {"speedup", "mat"}  # too few tokens for acceptance
 
 
@@ -47,6 +49,27 @@ def test_several_runs_are_measured_each_against_its_own_ar(tmp_path: Path, capsy
     assert out.count("one: t") == out.count("two: t") == 1
     assert out.count("2.00–8.00") == 2
     assert "run" not in pd.read_csv(runs[0] / "summary.csv").columns
+
+
+def test_one_page_for_all_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [write_run(tmp_path / name, paper_run()) for name in ("one", "two")]
+    page = tmp_path / "new" / "both.html"
+    assert main(["report", *map(str, runs), "--out", str(page)]) == 0
+    assert re.findall("<h1>(.*)</h1>", page.read_text(encoding="utf-8")) == ["one", "two"]
+    assert re.findall("<h1>(.*)</h1>", (runs[1] / "report.html").read_text(encoding="utf-8")) == ["two"]
+    assert f"wrote {page}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["page.txt", "folder.html", "file/page.html"])
+def test_a_page_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    run = write_run(tmp_path / "run", paper_run())
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "file").write_text("")
+    assert main(["report", str(run), "--out", str(tmp_path / out)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --out {tmp_path / out}: ") and error.count("\n") == 1
 
 
 def test_failed_turns_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,85 @@
+"""What became of every turn: the divergence audit, and what failed, was skipped or was cut."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from specbench_s2d.analysis.html.grid import Cell, Column, Grid, figure, word, words
+from specbench_s2d.analysis.names import decoder_title, suite_title
+from specbench_s2d.bench.records import Record
+
+VERDICTS = {"identical": "identical", "near_tie": "near-tie", "mismatch": "mismatch"}
+_UNKNOWN = "not recorded by the release that wrote the run"
+
+
+def audit_counts(records: Sequence[Record]) -> Grid:
+    """How many outputs of each target and decoder got which verdict; why the others got none."""
+    body = []
+    for (target, label, lossy), mine in _by_decoder(records).items():
+        counts: Counter[str] = Counter(r.divergence.verdict for r in mine if r.divergence)
+        unaudited = [r for r in mine if r.divergence is None]
+        why = Counter(r.error or r.reasons.get("divergence") or "no reason was recorded" for r in unaudited)
+        body.append(
+            [
+                word(target), word(decoder_title(label, lossy), "name"),
+                *(_count(counts[verdict], verdict) for verdict in VERDICTS), _count(len(unaudited)),
+                Cell("; ".join(f"{reason} ({n})" for reason, n in why.items()), tone="prose"),
+            ]
+        )  # fmt: skip
+    columns = [*words(["target", "decoder"]), *map(Column, VERDICTS.values()), Column("not audited")]
+    return Grid("Verdicts", [*columns, Column("why not", numeric=False)], body)
+
+
+def audit_events(records: Iterable[Record]) -> Grid:
+    """Every output that is not AR's: where the two part, and how close the two best logits stood there."""
+    columns = words(["target", "decoder", "suite", "question", "verdict"])
+    headings = ("turn", "repeat", "position", "best logit", "second logit", "margin", "noise bound")
+    body = []
+    for r in records:
+        if r.divergence is None or r.divergence.verdict == "identical":
+            continue
+        facts: dict[str, Any] = r.divergence.model_dump()
+        measured = [
+            figure(facts.get(name), form, _UNKNOWN)
+            for name, form in (
+                ("position", "d"), ("best_logit", ".5f"), ("second_logit", ".5f"), ("margin", ".2e"), ("noise", ".2e")
+            )
+        ]  # fmt: skip
+        places = [word(r.target), word(decoder_title(r.label, r.lossy), "name"), word(suite_title(r.suite))]
+        verdict = word(VERDICTS[r.divergence.verdict], "bad" if r.divergence.verdict == "mismatch" else "")
+        turn = [figure(r.turn + 1, "d"), figure(r.repeat + 1, "d")]
+        body.append([*places, word(r.question_id), verdict, *turn, *measured])
+    return Grid("Outputs that leave AR’s", [*columns, *map(Column, headings)], body, filtered=True)
+
+
+def lost_turns(records: Iterable[Record]) -> Grid:
+    """Turns that failed, were skipped, or whose prompt was cut, with the reason; alike ones on one line."""
+    found: Counter[tuple[str, str, str, str, str]] = Counter()
+    for r in records:
+        where = (r.target, decoder_title(r.label, r.lossy), suite_title(r.suite))
+        if r.status != "ok":
+            found[(*where, r.status, r.error or "no reason was recorded")] += 1
+        elif r.prompt_truncated:
+            found[(*where, "truncated", "the prompt was cut to fit the context")] += 1
+    body = [
+        [
+            *(word(text) for text in where), word(status, "bad" if status == "failed" else ""), figure(n, "d"),
+            Cell(error, error, tone="prose"),
+        ]
+        for (*where, status, error), n in found.items()
+    ]  # fmt: skip
+    columns = [*words(["target", "decoder", "suite", "what"]), Column("turns"), Column("reason", numeric=False)]
+    return Grid("Turns that were lost", columns, body, filtered=len(body) > 8)
+
+
+def _count(n: int, verdict: str = "") -> Cell:
+    return figure(n, "d", tone="bad" if n and verdict == "mismatch" else "zero" if not n else "")
+
+
+def _by_decoder(records: Iterable[Record]) -> dict[tuple[str, str, bool], list[Record]]:
+    found: dict[tuple[str, str, bool], list[Record]] = {}
+    for r in records:
+        found.setdefault((r.target, r.label, r.lossy), []).append(r)
+    return found
