@@ -92,7 +92,7 @@ def everything(table: pd.DataFrame) -> list[FigureColumn]:
 
 def ends(row: Row, name: str) -> str:
     """The 95 % interval of a figure as text; empty where it has none."""
-    text = interval(row, name) if f"{name}_low" in row else NOTHING
+    text = interval(row, name, FigureColumn(name).form) if f"{name}_low" in row else NOTHING
     return "" if text == NOTHING else text
 
 

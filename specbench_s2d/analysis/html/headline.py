@@ -25,16 +25,12 @@ from specbench_s2d.analysis.tables import Row, absent
 from specbench_s2d.analysis.tidy import OVERALL
 from specbench_s2d.bench.records import BASELINE
 
-SLOW_PERCENT = 40
-"""AR below this share of what the device can read is called slow: every method looks better beside it."""
-
 
 @dataclass(frozen=True)
 class Target:
     """One target's tables; `grids` are read first, `full` is every figure."""
 
     title: str
-    warnings: list[str]
     grids: list[Grid]
     full: Grid
 
@@ -50,18 +46,7 @@ def _target(title: str, rows: Sequence[Row], table: pd.DataFrame) -> Target:
     grids.append(_overall("Throughput, prediction and cost", overall, shown(table, SPEEDS)))
     scored = [column for column in scores(table) if not all(absent(row[column.name]) for row in overall)]
     grids += [_overall("Task quality", overall, scored)] if scored else []
-    return Target(title, slow_baseline(rows), grids, _full(rows, everything(table)))
-
-
-def slow_baseline(rows: Sequence[Row]) -> list[str]:
-    """The warning where AR reads memory far below the measured rate; none where the bound is not known."""
-    return [
-        f"A slow baseline flatters every method: {BASELINE} on {row['target']} reaches {row['percent_of_bound']:.1f} % "
-        f"of what the device's measured read rate allows (below {SLOW_PERCENT} %)."
-        for row in rows
-        if row["label"] == BASELINE and row["suite"] == OVERALL
-        if not absent(row["percent_of_bound"]) and row["percent_of_bound"] < SLOW_PERCENT
-    ]
+    return Target(title, grids, _full(rows, everything(table)))
 
 
 def _names(row: Row) -> list[Cell]:

@@ -75,7 +75,6 @@ def _asset(name: str) -> Markup:
 
 def _run(run: Run, key: str) -> dict[str, Any]:
     manifest = run.manifest or {}
-    targets = headline.targets(run.table)
     records = _in_order(run)
     found = outputs.examples(records)
     return {
@@ -84,12 +83,12 @@ def _run(run: Run, key: str) -> dict[str, Any]:
         "device": facts.device(manifest),
         "summary": [*facts.summary(manifest), f"{len(records):,} turns", f"{run.table['label'].nunique()} decoders"],
         "conditions": facts.conditions(manifest),
-        "alarms": [*tables.alarms(run.table), *_warnings(targets), *([] if run.manifest else [NO_MANIFEST])],
+        "alarms": [*tables.alarms(run.table), *tables.cautions(run.table), *([] if run.manifest else [NO_MANIFEST])],
         "facts": facts.groups(manifest),
         "models": facts.models(manifest),
         "suites": facts.suites(manifest),
         "decoders": tables.decoder_facts(run.table),
-        "targets": targets,
+        "targets": headline.targets(run.table),
         "lossy_note": LOSSY_NOTE if run.table["lossy"].any() else "",
         "pictures": pictures.pictures(run.figures, key),
         "verdicts": audit.audit_counts(records),
@@ -107,10 +106,6 @@ def _in_order(run: Run) -> list[Record]:
     rows = zip(run.table["target"], run.table["label"], run.table["suite"], strict=True)
     places = {row: place for place, row in enumerate(rows)}
     return sorted(run.records, key=lambda r: places[r.target, r.label, r.suite])
-
-
-def _warnings(targets: Iterable[headline.Target]) -> list[str]:
-    return [warning for target in targets for warning in target.warnings]
 
 
 def _targets(found: Iterable[outputs.Examples]) -> list[str]:

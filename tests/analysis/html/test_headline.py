@@ -62,15 +62,6 @@ def test_every_suite_and_figure_stands_in_the_full_table() -> None:
     assert [r[failed].value for r in target.full.rows if r[0].value == "s2d"] == [0, 1, 1]
 
 
-@pytest.mark.parametrize(("percent", "warned"), [(39.9, True), (40.0, False), (None, False)])
-def test_a_slow_baseline_is_warned_of(percent: float | None, warned: bool) -> None:
-    rows = table().assign(percent_of_bound=percent)
-    (target,) = headline.targets(rows)
-    assert [w.startswith("A slow baseline flatters every method: ar on t reaches 39.9 %") for w in target.warnings] == (
-        [True] if warned else []
-    )
-
-
 def test_intervals_stand_on_a_logarithmic_scale_that_holds_one() -> None:
     scale = headline.Scale(0.25, 4)
     assert [scale.percent(x) for x in (0.25, 0.5, 1, 4)] == ["0.0%", "25.0%", "50.0%", "100.0%"]

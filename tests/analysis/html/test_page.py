@@ -19,6 +19,13 @@ def test_trouble_stands_at_the_top() -> None:
     assert text.index("busy: 80 %") < text.index("out of memory") < text.index("What each column means")
 
 
+def test_a_slow_baseline_stands_at_the_top() -> None:
+    slow = run()
+    slow.table["percent_of_bound"] = 39.0
+    (shown,) = page.context([slow])["runs"]
+    assert "a slow baseline flatters every method" in shown["alarms"][-1]
+
+
 def test_records_stand_in_the_order_of_the_table() -> None:
     backwards = run(records=list(reversed(run().records)))
     (shown,) = page.context([backwards])["runs"]
