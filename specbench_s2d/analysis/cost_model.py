@@ -105,7 +105,12 @@ def _predicted(sums_GCR: Floats) -> Floats:
 def _sums(pairs: Pairs) -> bootstrap.Sums:
     """Per question: draft seconds and passes, verify seconds and target passes, Steps and what they emitted; AR's
     decode seconds and target passes."""
-    timed = [p for p in pairs if p.ours.draft_s is not None and p.ours.target_passes and p.baseline.target_passes]
+    timed = [
+        p
+        for p in pairs
+        if p.ours.draft_s is not None and p.baseline.decode_s is not None
+        if p.ours.target_passes and p.baseline.target_passes
+    ]
     return bootstrap.question_sums(timed, lambda p: question_of(p.ours), _row)
 
 

@@ -204,9 +204,10 @@ def perplexity(records: Iterable[Record]) -> Measure:
 def pair(records: Iterable[Record], baseline: Iterable[Record]) -> list[Pair]:
     """Match a decoder's records with the baseline's by target, question, turn and repeat, in the decoder's order.
 
-    A record that failed, was skipped or carries no times has no pair, and neither has its partner.
+    A record that failed, was skipped or carries no total time has no pair, and neither has its partner. Decode times
+    may be missing (imported runs): figures that want them leave such pairs out.
     """
-    fields = ("new_tokens", "decode_s", "total_s")
+    fields = ("new_tokens", "total_s")
     partners = {_cell(r): r for r in carrying(baseline, *fields)[0]}
     return [Pair(r, partners[_cell(r)]) for r in carrying(records, *fields)[0] if _cell(r) in partners]
 
@@ -219,7 +220,7 @@ def _quotient_of_rates(ours: tuple[float, float], baseline: tuple[float, float],
     """(tokens, seconds) over (tokens, seconds), both as rates."""
     (tokens, seconds), (base_tokens, base_seconds) = ours, baseline
     if min(seconds, base_seconds, base_tokens) <= 0:
-        return Measure(None, f"no {what} to compare: AR finished none of these cells, or they took no time")
+        return Measure(None, f"no {what} to compare: AR finished none of these cells, or they carry no such time")
     return Measure((tokens / seconds) / (base_tokens / base_seconds))
 
 
@@ -333,7 +334,7 @@ def _speedups(sums_GCR: Floats) -> Floats:
 def _speed_sums(pairs: Sequence[Pair]) -> Sums:
     """Per question: decode tokens, decode seconds, the baseline's decode tokens, its decode seconds."""
     return bootstrap.question_sums(
-        pairs,
+        [p for p in pairs if p.ours.decode_s is not None and p.baseline.decode_s is not None],
         lambda p: question_of(p.ours),
         lambda p: (decode_tokens(p.ours), p.ours.decode_s, decode_tokens(p.baseline), p.baseline.decode_s),
     )
