@@ -68,6 +68,12 @@ class RunSpec(BaseModel):
     )
     replay_turns: Literal["own", "ar"] = Field("own", description="Whose turn 1 a second turn continues from.")
 
+    energy: Literal["auto", "nvml", "rapl", "off"] | None = Field(
+        None,
+        description="Meter of the energy pass, blocks of 5 s or more after the timing: nvml, rapl, auto for the one "
+        "that the device has, or off; default: auto, but off where all targets are demo models.",
+    )
+
     def resolved(self) -> RunSpec:
         """The same run with every default filled in."""
         targets = self.target or list(DEMO_TARGETS)
@@ -81,6 +87,7 @@ class RunSpec(BaseModel):
                 "suite": self.suite or list(SUITES),
                 "questions": self.questions or ("embedded" if demo else "spec-bench"),
                 "limit": self.limit or (DEMO_LIMIT if demo and embedded else None),
+                "energy": self.energy or ("off" if demo else "auto"),
                 "max_new_tokens": self.max_new_tokens or (DEMO_MAX_NEW_TOKENS if demo else SPEC_BENCH_MAX_NEW_TOKENS),
             }
         )

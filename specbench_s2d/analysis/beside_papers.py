@@ -15,7 +15,7 @@ import pandas as pd
 from specbench_s2d.analysis import beside_means, stats, tidy
 from specbench_s2d.analysis.bootstrap import RESAMPLES
 from specbench_s2d.analysis.compare import Block, Comparison, of, require_baseline
-from specbench_s2d.analysis.methods import methods_of, parts
+from specbench_s2d.analysis.methods import methods_of, parts, wanted
 from specbench_s2d.analysis.names import decoder_title, suite_title
 from specbench_s2d.analysis.published import published
 from specbench_s2d.analysis.tables import absent, number
@@ -61,7 +61,8 @@ def compare_published(
     if not rows and not means:
         raise UserError(
             f"nothing in common: {name} has {', '.join(methods) or 'only ' + BASELINE}; published:{paper} has "
-            f"{'; '.join(sorted(known))}: no decoder of the run stands for one of these."
+            f"{'; '.join(sorted(known))}: no decoder of the run stands for one of these"
+            f"{f', as {wanted(paper)} would' if wanted(paper) else ''}."
         )
     by_target = pd.DataFrame(rows, columns=list(COLUMNS))
     by_target = pd.DataFrame([*rows, *_means(by_target, table)], columns=list(COLUMNS))

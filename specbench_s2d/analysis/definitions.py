@@ -41,7 +41,6 @@ DEFINITIONS: dict[str, str] = {
     "draft_s": "seconds spent drafting, summed over the row",
     "verify_s": "seconds spent in target passes that verify, summed over the row",
     "other_s": "seconds of decoding outside drafting and verifying, summed over the row",
-    "energy_j_per_token": "energy in joules per new token",
     "mismatches": "audited outputs that differ from AR's by more than rounding explains",
     "near_ties": "audited outputs that leave AR's where the two best logits differ by less than the noise bound",
     "failed": "cells that failed",

@@ -67,6 +67,11 @@ def parts(records: Sequence[Record]) -> dict[str, Part]:
     return found
 
 
+def wanted(paper: str) -> str:
+    """The decoders that a run needs to stand beside a paper's rows."""
+    return _WANTED.get(paper, "")
+
+
 def methods_of(paper: str, part: Part) -> list[str]:
     """The names, in that paper, of the rows that a decoder stands beside; none where it has no counterpart."""
     find = _METHODS.get(paper)
@@ -155,4 +160,11 @@ _METHODS: dict[str, Callable[[Part], list[str]]] = {
     "spec-bench": _spec_bench,
     "mjsd": _mjsd,
     "mtad": _mtad,
+}
+_WANTED = {
+    "s2d": "sd and s2d",
+    "sd2": "s2d-tree",
+    "spec-bench": "sd:gamma=heuristic",
+    "mjsd": "mjsd",
+    "mtad": "mjsd",
 }

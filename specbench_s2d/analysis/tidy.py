@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from specbench_s2d.analysis import cost_model, drafts, grades, stats
+from specbench_s2d.analysis import cost_model, drafts, energy, grades, stats
 from specbench_s2d.analysis.bootstrap import RESAMPLES
 from specbench_s2d.analysis.definitions import Interval, Measure
 from specbench_s2d.analysis.names import without_option
@@ -39,7 +39,8 @@ COLUMNS = (
     "pairs", "unpaired",
     "mat", "mat_low", "mat_high", "mean_mat_per_question", "tokens_per_pass", "accepted_per_pass", "acceptance_rate",
     "draft_layers_per_token", "mean_exit_depth",
-    "draft_s", "verify_s", "other_s", "perplexity", "perplexity_low", "perplexity_high", "energy_j_per_token",
+    "draft_s", "verify_s", "other_s", "perplexity", "perplexity_low", "perplexity_high",
+    "energy_j_per_token", "energy_net_j_per_token",
     "mismatches", "near_ties", "failed", "skipped", "truncated",
 )  # fmt: skip
 POSITION_COLUMNS = (
@@ -55,6 +56,7 @@ _OF_ONE_TARGET = Measure(None, "a figure of single targets")
 _AVERAGED = (
     "tokens_per_answer", "speedup_e2e", "speedup_specbench", "mat", "mean_mat_per_question", "tokens_per_pass",
     "accepted_per_pass", "acceptance_rate", "draft_layers_per_token", "mean_exit_depth",
+    "energy_j_per_token", "energy_net_j_per_token",
 )  # fmt: skip
 
 
@@ -265,7 +267,8 @@ def _figures(records: Sequence[Record]) -> dict[str, Measure]:
         "acceptance_rate": stats.acceptance_rate(records),
         **{field: stats.full_sum(records, field) for field in ("draft_s", "verify_s", "other_s")},
         "perplexity": stats.perplexity(records),
-        "energy_j_per_token": Measure(None, _UNMEASURED),
+        "energy_j_per_token": energy.energy_j_per_token(records),
+        "energy_net_j_per_token": energy.energy_net_j_per_token(records),
         "mismatches": _verdicts(records, "mismatch"),
         "near_ties": _verdicts(records, "near_tie"),
     }

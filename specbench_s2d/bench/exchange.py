@@ -1,7 +1,7 @@
 """Spec-Bench's answer files: what its own scripts write and read, from our records and back.
 
-One JSON line per question: question_id, category, answer_id, model_id, choices, tstamp. A choice has index, and per
-turn turns (texts), decoding_steps, new_tokens, wall_time (seconds, prefill included), and accept_lengths over all turns.
+One JSON line per question: question_id, category, answer_id, model_id, choices, tstamp. A choice has index; per turn
+turns (texts), decoding_steps, new_tokens, wall_time (seconds, prefill included); and accept_lengths over all turns.
 Ours to theirs: wall_time is total_s; decoding_steps the Steps; accept_lengths what each Step emitted, the bonus token
 included, so that their mean is MAT; new_tokens counts the prefill's token, which stands in no step. (Spec-Bench's own
 baseline lists that token, too.) Source of the format: hemingkx/Spec-Bench, evaluation/eval.py and speed.py.

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 
+from specbench_s2d.bench.energy import pass_forecast
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.session import prompts_for
 from specbench_s2d.measure.bandwidth import read_rate
+from specbench_s2d.measure.energy.choose import choose_meter
 from specbench_s2d.models.hf import context_of
 from specbench_s2d.models.load import DTYPES, read_config
 
@@ -50,8 +52,18 @@ def forecast(plan: Plan) -> dict[str, Any]:
         "read_rate_bytes_per_s": rate,
         "targets": rows,
         "expected_s": sum(row["expected_s"] for row in rows),
+        "energy": _energy(plan),
         "note": f"time: each token reads the weights once, at {rate / 1e9:.1f} GB/s (now); expect 1 to 3 times it",
     }
+
+
+def _energy(plan: Plan) -> dict[str, str | float | None]:
+    """The energy pass on top of it; raises `UserError` for a meter asked for that cannot be read."""
+    choice = choose_meter(plan.spec.energy or "off", plan.spec.device or "cpu")
+    expected = pass_forecast(plan, choice)
+    if choice.meter:
+        choice.meter.close()
+    return expected
 
 
 def _weight_bytes(plan: Plan, name: str, size: int) -> int:

@@ -80,12 +80,24 @@ class Record(BaseModel):
     divergence: Divergence | None = None
     tie_positions: list[int] | None = None
     energy_j: float | None = None
+    energy_net_j: float | None = None
     reasons: dict[str, str] = {}
 
 
 # The fields that differ between two runs of the same cell on the same machine.
 TIMING_FIELDS = frozenset(
-    {"run_id", "prefill_s", "decode_s", "total_s", "draft_s", "verify_s", "other_s", "bound_s", "energy_j"}
+    {
+        "run_id",
+        "prefill_s",
+        "decode_s",
+        "total_s",
+        "draft_s",
+        "verify_s",
+        "other_s",
+        "bound_s",
+        "energy_j",
+        "energy_net_j",
+    }
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from specbench_s2d.bench.account import Account
 from specbench_s2d.bench.conditions import Conditions
+from specbench_s2d.bench.energy import EnergyPass
 from specbench_s2d.bench.plan import Cell, Lane, Plan
 from specbench_s2d.bench.prompts import Prompt, Prompts
 from specbench_s2d.bench.records import BASELINE, SCHEMA_VERSION, Record
@@ -18,6 +19,9 @@ from specbench_s2d.bench.session import Session, blank_record, prompts_for
 from specbench_s2d.bench.store import RunStore
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.measure.bandwidth import rates
+from specbench_s2d.measure.energy.block import MIN_BLOCK_S
+from specbench_s2d.measure.energy.choose import Choice, choose_meter
+from specbench_s2d.measure.energy.meter import EnergyMeter
 from specbench_s2d.measure.environment import environment
 from specbench_s2d.suites import Question
 
@@ -56,16 +60,24 @@ class Outcome:
         return sum(record.divergence is not None and record.divergence.verdict == "mismatch" for record in self.records)
 
 
-def execute(plan: Plan, folder: Path, watch: Watcher = lambda event: None, retry_failed: bool = False) -> Outcome:
-    """Run every cell that `folder` does not hold yet, and return all records.
+def execute(
+    plan: Plan,
+    folder: Path,
+    watch: Watcher = lambda event: None,
+    retry_failed: bool = False,
+    meter: EnergyMeter | None = None,
+) -> Outcome:
+    """Run every cell that `folder` does not hold yet, then what is left of the energy pass, and return all records.
 
-    Raises `UserError` before anything is timed when a prompt cannot fit or the folder holds another run.
+    `meter`: one to use in place of what the spec's `energy` asks for. Raises `UserError` before anything is timed when
+    a prompt cannot fit, the folder holds another run, or the meter asked for cannot be read.
     """
     prompts = {target: checked_prompts(plan, target) for target in plan.spec.target}
+    choice = Choice(meter) if meter else choose_meter(plan.spec.energy or "off", _device(plan))
     facts = environment(_device(plan))
-    with RunStore(folder, new_manifest(plan, folder.name, facts)) as store:
+    with RunStore(folder, new_manifest(plan, folder.name, facts)) as store, EnergyPass(plan, store, choice) as energy:
         conditions = Conditions(_device(plan), facts, store.manifest.get("conditions", ()))
-        run = _Run(plan, prompts, store, watch, retry_failed, conditions)
+        run = _Run(plan, prompts, store, watch, retry_failed, conditions, energy)
         if store.repaired:
             run.say(f"repaired {folder}: a torn last line of {store.repaired} bytes was cut off; its cell runs again.")
         for target in plan.spec.target:
@@ -99,10 +111,7 @@ def new_manifest(plan: Plan, run_id: str, facts: dict[str, Any]) -> dict[str, An
         "conditions": [],
         "read_rate_bytes_per_s": None,
         "copy_rate_bytes_per_s": None,
-        "idle_power_w": None,
-        "reasons": {
-            "idle_power_w": "energy is not metered by this release",
-        },
+        "reasons": {},
         "started": _now(),
         "ended": None,
         "targets": {},
@@ -118,7 +127,9 @@ class _Run:
         watch: Watcher,
         retry_failed: bool,
         conditions: Conditions,
+        energy: EnergyPass,
     ) -> None:
+        self._energy = energy
         self._plan, self._prompts, self._store, self._watch = plan, prompts, store, watch
         self._conditions = conditions
         self._run_id = str(store.manifest["run_id"])
@@ -156,13 +167,32 @@ class _Run:
         return float(self._store.manifest["read_rate_bytes_per_s"])
 
     def run_target(self, target: str) -> None:
-        """All rounds of one target; the model is loaded only if a cell is left."""
+        """All rounds of one target, then its energy pass; the model is loaded only if any of it is left."""
         rounds = [r for r in self._plan.rounds(target) if self._left(target, *r)]
-        if not rounds:
-            return
+        if rounds or self._energy.left(target, self._held):
+            session = self._loaded(target)
+            if rounds:
+                self._time(target, session, rounds)
+            self._meter(target, session)
+        shares = self._energy.share(self._held.values())
+        if shares:
+            self._store.append(shares)
+        self._held.update({record.key: record for record in shares})
+
+    def _loaded(self, target: str) -> Session:
         self.say(f"{target}: loading and warming up; prompts by the template {self._prompts[target].template.name!r}")
         rate = self._read_rate()
-        session = Session(self._plan, target, self._run_id, self._prompts[target], rate, self.account)
+        return Session(self._plan, target, self._run_id, self._prompts[target], rate, self.account)
+
+    def _meter(self, target: str, session: Session) -> None:
+        blocks = len(self._energy.left(target, self._held))
+        if blocks:
+            self.say(f"{target}: metering energy, {blocks} blocks of at least {MIN_BLOCK_S:g} s")
+        with self.account.spending("energy"):
+            self._energy.run(target, session, self._held)
+
+    def _time(self, target: str, session: Session, rounds: list[tuple[int, Question, list[Lane]]]) -> None:
+        """Decode and score the rounds that are left, and say in the manifest with what."""
         self.targets[session.target.name] = {
             "forward": session.target.identity.forward,
             "revision": session.target.identity.revision,
@@ -201,6 +231,7 @@ class _Run:
         with self.account.spending("scoring"):
             scored = [session.score(r, p, question, baseline.get(r.turn)) if p else r for r, p in fresh]
         self.account.add("decoding", sum(record.total_s or 0.0 for record in scored))
+        scored = [self._energy.explained(record) for record in scored]
         session.forget_scores()
         self._store.append(scored)
         self._held.update({record.key: record for record in scored})

@@ -83,6 +83,13 @@ class Session:
         record = blank_record(cell, self._run_id, self._spec, status="ok")
         return record.model_copy(update=self._measured(prompt, generation)), prompt
 
+    def decode_again(self, cell: Cell, prompt: Prompt) -> int:
+        """The new tokens of a cell whose prompt is laid out already; leaves no record."""
+        generation = self._generate(
+            self._decoders[cell.lane.label], prompt.ids, cell.seed, self._spec.max_new_tokens or 1
+        )
+        return len(generation.ids)
+
     def score(self, record: Record, prompt: Prompt, question: Question, baseline: Record | None) -> Record:
         """The record with nll, perplexity, quality, and divergence from `baseline` (AR's record of the same turn and
         repeat)."""
@@ -199,7 +206,6 @@ def blank_record(cell: Cell, run_id: str, spec: RunSpec, status: str, error: str
             "repeat": cell.repeat,
             "seed": cell.seed,
             "replay_turns": spec.replay_turns,
-            "reasons": {"energy_j": "energy is not metered by this release"},
         }
     )
 

@@ -1,6 +1,6 @@
-"""A run's folder on disk: one manifest, and records that only ever grow by whole lines.
+"""A run's folder on disk: one manifest, and records and metered blocks that only ever grow by whole lines.
 
-Records are appended in one write and fsynced. After a kill the last line may be torn: it is cut off on the next
+Lines are appended in one write and fsynced. After a kill the last line may be torn: it is cut off on the next
 start, said so, and its cell runs again; nothing else is lost. One process writes to a folder at a time.
 """
 
@@ -14,12 +14,14 @@ from types import TracebackType
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from specbench_s2d.bench.blocks import EnergyBlock
 from specbench_s2d.bench.records import SCHEMA_VERSION, Record, parse_record
 from specbench_s2d.errors import RecordSchemaError, RunFolderError, first_line
 
 RECORDS = "records.jsonl"
+ENERGY = "energy.jsonl"
 MANIFEST = "manifest.json"
 _LOCK = ".lock"
 
@@ -46,6 +48,22 @@ def read_records(folder: Path) -> list[Record]:
     return list(found.values())
 
 
+def read_blocks(folder: Path) -> list[EnergyBlock]:
+    """The metered blocks of a run, none where nothing was metered; of a block measured again, the last one.
+
+    Raises `RunFolderError` for a line that is no block; a torn last line is left out.
+    """
+    path = folder / ENERGY
+    found: dict[tuple[str, str, str, int], EnergyBlock] = {}
+    for number, line in enumerate(_whole_lines(path) if path.is_file() else [], start=1):
+        try:
+            block = EnergyBlock.model_validate_json(line)
+        except ValidationError as error:
+            raise RunFolderError(f"{path}:{number}: not a metered block ({_first(error)}).") from error
+        found[block.key] = block
+    return list(found.values())
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a run; raises `RunFolderError` when there is none that can be read."""
     try:
@@ -65,7 +83,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 class RunStore:
     """The one writer of a run's folder. Use as a context manager: it holds the folder's lock.
 
-    `repaired`: bytes of a torn last line that were cut off when the folder was opened.
+    `repaired`: bytes of a torn last record that were cut off when the folder was opened. A torn block is cut off too.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
@@ -80,6 +98,7 @@ class RunStore:
             self._lock.acquire()
             self.manifest = self._join()
             self.repaired = _cut_torn_line(self.folder / RECORDS)
+            _cut_torn_line(self.folder / ENERGY)
         except Timeout:
             raise RunFolderError(
                 f"{self.folder}: another process is writing to this run; wait for it, or give another --out."
@@ -102,8 +121,15 @@ class RunStore:
 
     def append(self, records: Iterable[Record]) -> None:
         """Write records as whole lines, on disk when this returns; raises `RunFolderError` when the disk refuses."""
-        lines = "".join(record.model_dump_json() + "\n" for record in records).encode()
-        path = self.folder / RECORDS
+        self._append(RECORDS, records)
+
+    def append_block(self, block: EnergyBlock) -> None:
+        """Write a metered block, likewise."""
+        self._append(ENERGY, [block])
+
+    def _append(self, name: str, rows: Iterable[BaseModel]) -> None:
+        lines = "".join(row.model_dump_json() + "\n" for row in rows).encode()
+        path = self.folder / name
         try:
             with path.open("ab", buffering=0) as file:
                 before = file.tell()
@@ -115,7 +141,7 @@ class RunStore:
                     raise
         except OSError as error:
             raise RunFolderError(
-                f"{path}: cannot be written ({error.strerror}); the records before this question are whole. "
+                f"{path}: cannot be written ({error.strerror}); the lines before are whole. "
                 f"Make room, then go on with the same command and --out {self.folder}."
             ) from error
 

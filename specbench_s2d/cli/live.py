@@ -94,5 +94,12 @@ def forecast_table(expected: dict[str, Any]) -> Table:
             _duration(row["expected_s"]),
         )
     decoders = ", ".join(expected["decoders"])
-    table.caption = f"{expected['questions']} questions; decoders: {decoders}\n{expected['note']}"
+    questions = f"{expected['questions']} questions; decoders: {decoders}"
+    table.caption = "\n".join([questions, expected["note"], _energy_line(expected["energy"])])
     return table
+
+
+def _energy_line(energy: dict[str, Any]) -> str:
+    if energy["meter"] is None:
+        return f"energy: {energy['reason']}"
+    return f"energy: {energy['meter']}, {energy['blocks']} blocks, at least {_duration(energy['least_s'])} on top"

@@ -39,6 +39,7 @@ def run(
     template: Annotated[str | None, typer.Option(help=_help("template"))] = None,
     long_prompts: Annotated[str | None, typer.Option(help=_help("long_prompts"))] = None,
     replay_turns: Annotated[str | None, typer.Option(help=_help("replay_turns"))] = None,
+    energy: Annotated[str | None, typer.Option(help=_help("energy"))] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; the same command goes on there.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print cells, memory and expected time; run nothing.")

@@ -42,6 +42,7 @@ def spec(tiny_models: Path) -> dict[str, Any]:
         "limit": 2,
         "max_new_tokens": 12,
         "device": "cpu",
+        "energy": "off",
     }
 
 

@@ -1,0 +1,34 @@
+"""Energy per token: the one home of its definitions, as pure functions of records.
+
+A record's joules are its share, by new tokens, of the metered block that it belongs to (`bench/energy.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from specbench_s2d.analysis import stats
+from specbench_s2d.analysis.definitions import Measure, defines
+from specbench_s2d.bench.records import Record
+
+
+@defines("energy_j_per_token")
+def energy_j_per_token(records: Iterable[Record]) -> Measure:
+    """joules per new token, gross: the counter's difference over the metered blocks of the row, each block's joules per
+    token weighted by the new tokens timed; null unless every cell has it; of several targets, the mean."""
+    return _per_token(records, "energy_j")
+
+
+@defines("energy_net_j_per_token")
+def energy_net_j_per_token(records: Iterable[Record]) -> Measure:
+    """joules per new token, idle-subtracted: likewise, each block less the idle power measured before the run times the
+    block's seconds."""
+    return _per_token(records, "energy_net_j")
+
+
+def _per_token(records: Iterable[Record], field: str) -> Measure:
+    kept, note = stats.carrying(records, field, "new_tokens")
+    tokens = stats.total(kept, "new_tokens")
+    if note or not tokens:
+        return Measure(None, note or "no new token")
+    return Measure(stats.total(kept, field) / tokens)

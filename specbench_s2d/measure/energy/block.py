@@ -1,0 +1,148 @@
+"""One metered block: work repeated until it is long enough to be weighed, and what the meter says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from specbench_s2d.measure.energy.meter import EnergyMeter, Reading, Sample
+from specbench_s2d.measure.energy.trace import integrate_j
+
+MIN_BLOCK_S = 5.0
+"""Counters are renewed ten times a second or more often: over five seconds that is an error of 2 % at most."""
+MOST_ROUNDS = 2000
+"""What a block may take to become long enough: rounds of less than 2.5 ms are too short to weigh."""
+IDLE_S = 3.0
+SETTLE_S = 2.0
+
+
+class Metered(BaseModel):
+    """The figures of one block. `energy_j` is the counter's, None with a `reason`; `trace_j` that of the power sampled
+    beside it, None with a `trace_reason`.
+
+    `disagreement`: trace over counter, less one. `energy_net_j`: less what the idle device would have drawn meanwhile.
+    `clocks_mhz`: lowest and highest by clock. `throttled`: what slowed the device at any sample.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    meter: str
+    covers: list[str]
+    rounds: int
+    new_tokens: int
+    block_s: float
+    energy_j: float | None = None
+    trace_j: float | None = None
+    disagreement: float | None = None
+    idle_power_w: float | None = None
+    energy_net_j: float | None = None
+    energy_j_per_token: float | None = None
+    energy_net_j_per_token: float | None = None
+    power_limit_w: float | None = None
+    clocks_mhz: dict[str, tuple[float, float]] = {}
+    temperature_max_c: float | None = None
+    throttled: list[str] = []
+    reason: str | None = None
+    trace_reason: str | None = None
+
+    @classmethod
+    def failed(cls, meter: EnergyMeter, reason: str) -> Metered:
+        """A block whose work failed."""
+        return Metered(
+            meter=meter.name,
+            covers=list(meter.covers),
+            rounds=0,
+            new_tokens=0,
+            block_s=0.0,
+            reason=reason,
+            trace_reason=reason,
+        )
+
+
+def measure_block(
+    meter: EnergyMeter,
+    work: Callable[[], int],
+    synchronize: Callable[[], None],
+    idle_power_w: float | None = None,
+    min_s: float = MIN_BLOCK_S,
+    most_rounds: int = MOST_ROUNDS,
+) -> Metered:
+    """Meter rounds of `work`, each of which returns its new tokens, until `min_s` are over or `most_rounds` are done.
+
+    The device is synchronised at both ends. A block that stays too short, or whose meter fails, has no energy and the
+    reason. Raises only what `work` raises; the meter is stopped even so.
+    """
+    synchronize()
+    meter.start()
+    began_s = meter.clock()
+    rounds = new_tokens = 0
+    try:
+        while rounds < most_rounds and (rounds == 0 or meter.clock() - began_s < min_s):
+            new_tokens += work()
+            rounds += 1
+            synchronize()
+    finally:
+        reading = meter.stop()
+    return _metered(meter, reading, rounds, new_tokens, idle_power_w, min_s)
+
+
+def idle_power_w(
+    meter: EnergyMeter, seconds: float = IDLE_S, settle_s: float = SETTLE_S
+) -> tuple[float | None, str | None]:
+    """Watts of the devices with nothing to do, after `settle_s` of rest; or None and why."""
+    meter.sleep(settle_s)
+    meter.start()
+    meter.sleep(seconds)
+    reading = meter.stop()
+    if reading.counter_j is None:
+        return None, reading.reason
+    return reading.counter_j / reading.seconds, None
+
+
+def _metered(
+    meter: EnergyMeter, reading: Reading, rounds: int, new_tokens: int, idle_power_w: float | None, min_s: float
+) -> Metered:
+    reason = reading.reason or _unusable(reading, rounds, new_tokens, min_s)
+    energy_j = None if reason else reading.counter_j
+    trace_j = None if reading.trace_reason else integrate_j(reading.samples)
+    net_j = None if energy_j is None or idle_power_w is None else energy_j - idle_power_w * reading.seconds
+    return Metered(
+        meter=meter.name,
+        covers=list(meter.covers),
+        rounds=rounds,
+        new_tokens=new_tokens,
+        block_s=reading.seconds,
+        energy_j=energy_j,
+        trace_j=trace_j,
+        disagreement=trace_j / energy_j - 1 if energy_j and trace_j is not None else None,
+        idle_power_w=idle_power_w,
+        energy_net_j=net_j,
+        energy_j_per_token=None if energy_j is None else energy_j / new_tokens,
+        energy_net_j_per_token=None if net_j is None else net_j / new_tokens,
+        power_limit_w=meter.power_limit_w,
+        clocks_mhz=_extremes(reading.samples),
+        temperature_max_c=max((s.temperature_c for s in reading.samples if s.temperature_c is not None), default=None),
+        throttled=sorted(frozenset().union(*(s.throttled for s in reading.samples))),
+        reason=reason,
+        trace_reason=reading.trace_reason or (None if trace_j is not None else "fewer than two samples of power"),
+    )
+
+
+def _unusable(reading: Reading, rounds: int, new_tokens: int, min_s: float) -> str | None:
+    """Why a counter's difference says nothing about a token."""
+    if reading.seconds < min_s:
+        return f"{rounds} rounds took {reading.seconds:.2f} s; a block is measured from {min_s:g} s on"
+    if not new_tokens:
+        return "the block made no token"
+    if not reading.counter_j:
+        return f"the energy counter did not move in {reading.seconds:.1f} s"
+    return None
+
+
+def _extremes(samples: Sequence[Sample]) -> dict[str, tuple[float, float]]:
+    seen: dict[str, list[float]] = {}
+    for sample in samples:
+        for name, values in sample.clocks_mhz.items():
+            seen.setdefault(name, []).extend(values)
+    return {name: (min(values), max(values)) for name, values in seen.items() if values}

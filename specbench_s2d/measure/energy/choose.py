@@ -1,0 +1,49 @@
+"""Which meter a run gets: the one asked for, or the one that its device has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from specbench_s2d.errors import UserError
+from specbench_s2d.measure.energy.meter import EnergyMeter, MeterError
+from specbench_s2d.measure.energy.nvml import NvmlMeter, cuda_uuid
+from specbench_s2d.measure.energy.rapl import RaplMeter
+
+Kind = Literal["auto", "nvml", "rapl", "off"]
+OFF = "not metered: --energy off, the default for demo models; --energy auto meters where the machine can"
+Openers = Mapping[str, Callable[[str], EnergyMeter]]
+OPENERS: Openers = {"nvml": lambda device: NvmlMeter([cuda_uuid(device)]), "rapl": lambda device: RaplMeter()}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A meter, or None with the reason."""
+
+    meter: EnergyMeter | None
+    reason: str | None = None
+
+    def facts(self) -> dict[str, str | None]:
+        """For the manifest: the meter's name, or why there is none."""
+        return {"meter": self.meter.name if self.meter else None, "reason": self.reason}
+
+
+def choose_meter(kind: Kind, device: str, openers: Openers = OPENERS) -> Choice:
+    """`auto`: NVML on a GPU, RAPL on a CPU, none with the reason where they cannot be read; `off`: none.
+
+    Raises `UserError` for a meter asked for by name that does not meter `device`, or cannot be read.
+    """
+    if kind == "off":
+        return Choice(None, OFF)
+    fitting = "nvml" if device.startswith("cuda") else "rapl"
+    if kind not in ("auto", fitting):
+        raise UserError(
+            f"--energy {kind}: the run is on {device}, which is metered by {fitting}; give {fitting} or auto."
+        )
+    try:
+        return Choice(openers[fitting](device))
+    except MeterError as error:
+        if kind == "auto":
+            return Choice(None, f"no meter: {error}")
+        raise UserError(f"--energy {kind}: {error}. Give auto to run on without, or off.") from error

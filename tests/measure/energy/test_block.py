@@ -1,0 +1,117 @@
+"""Blocks on a virtual clock: how long they are, and what a recorded trace of known joules makes of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from specbench_s2d.measure.energy.block import Metered, idle_power_w, measure_block
+from specbench_s2d.measure.energy.meter import Sample
+from specbench_s2d.measure.energy.replay import Recording, ReplayMeter, VirtualClock
+from specbench_s2d.measure.energy.trace import integrate_j
+
+HIGH_W, LOW_W, PERIOD_S = 300.0, 100.0, 1.7
+
+
+def square_wave(seconds: float, power_w: tuple[float, float] = (HIGH_W, LOW_W)) -> Recording:
+    """Power high for the first half of each period and low for the second, its counter exact."""
+    times, watts, joules = [0.0], [power_w[0]], [0.0]
+    for edge in range(int(2 * seconds / PERIOD_S)):
+        before, after = power_w[edge % 2], power_w[(edge + 1) % 2]
+        times += [(edge + 1) * PERIOD_S / 2] * 2
+        watts += [before, after]
+        joules += [joules[-1] + before * PERIOD_S / 2] * 2
+    return Recording(times, watts, joules)
+
+
+def constant(watts: float, seconds: float = 1000.0) -> Recording:
+    return Recording([0, seconds], [watts, watts], [0, watts * seconds])
+
+
+def block_of(meter: ReplayMeter, round_s: float = 1.3, tokens: int = 20, idle_w: float | None = None) -> Metered:
+    def work() -> int:
+        meter.sleep(round_s)
+        return tokens
+
+    return measure_block(meter, work, lambda: None, idle_w)
+
+
+def test_a_square_wave_integrates_to_its_known_joules() -> None:
+    block = block_of(ReplayMeter(square_wave(100), VirtualClock()), round_s=10 * PERIOD_S)
+    known_j = 10 * PERIOD_S * (HIGH_W + LOW_W) / 2
+    assert block.energy_j == pytest.approx(known_j)
+    assert block.trace_j == pytest.approx(known_j, rel=0.01)
+    assert block.disagreement is not None and abs(block.disagreement) < 0.01
+
+
+def test_the_trapezoid_rule_on_three_samples() -> None:
+    samples = [Sample(0, 100), Sample(2, 200), Sample(3, 0)]
+    assert integrate_j(samples) == 2 * 150 + 1 * 100
+    assert integrate_j(samples[:1]) is None
+
+
+def test_work_is_repeated_until_the_block_is_five_seconds_long() -> None:
+    block = block_of(ReplayMeter(constant(100), VirtualClock()), round_s=1.3)
+    assert (block.rounds, block.new_tokens) == (4, 80)  # 3.9 s are too short
+    assert block.block_s == pytest.approx(5.2)
+    assert block.energy_j_per_token == pytest.approx(520 / 80)
+
+
+def test_work_that_is_long_enough_runs_once() -> None:
+    block = block_of(ReplayMeter(constant(100), VirtualClock()), round_s=60)
+    assert (block.rounds, block.block_s) == (1, 60)
+
+
+def test_work_that_never_gets_long_enough_is_null() -> None:
+    meter = ReplayMeter(constant(100), VirtualClock())
+    block = measure_block(meter, lambda: 1, lambda: None, most_rounds=7)
+    assert (block.rounds, block.energy_j, block.energy_j_per_token) == (7, None, None)
+    assert block.reason == "7 rounds took 0.00 s; a block is measured from 5 s on"
+
+
+def test_the_idle_power_is_taken_off() -> None:
+    meter = ReplayMeter(constant(100), VirtualClock())
+    idle_w, reason = idle_power_w(meter)
+    assert idle_w == pytest.approx(100) and reason is None
+    block = block_of(meter, round_s=5, tokens=10, idle_w=40.0)
+    assert block.energy_net_j == pytest.approx(5 * (100 - 40))
+    assert block.energy_net_j_per_token == pytest.approx(30)
+    assert block_of(meter, idle_w=None).energy_net_j is None
+
+
+def test_the_device_is_waited_for_at_both_ends() -> None:
+    """Work that a device still has to do before the block is not in it; work that it was asked for is."""
+    meter = ReplayMeter(constant(100), VirtualClock())
+    waiting = [3.0]
+
+    def synchronize() -> None:
+        meter.sleep(sum(waiting))
+        waiting.clear()
+
+    def work() -> int:
+        waiting.append(5.0)
+        return 1
+
+    block = measure_block(meter, work, synchronize)
+    assert (block.rounds, block.block_s, block.energy_j) == (1, 5.0, pytest.approx(500))
+
+
+def test_a_driver_lost_in_mid_block_is_null_and_the_next_one_too() -> None:
+    meter = ReplayMeter(constant(100), VirtualClock(), lost_at_s=8)
+    first, second, third = (block_of(meter) for _ in range(3))
+    assert first.energy_j == pytest.approx(520)
+    for block in (second, third):
+        assert (block.energy_j, block.trace_j, block.energy_net_j, block.energy_j_per_token) == (None,) * 4
+        assert block.reason == "the recorded driver was lost at 8 s"
+    assert idle_power_w(meter) == (None, "the recorded driver was lost at 8 s")
+
+
+def test_a_counter_that_goes_backwards_is_null() -> None:
+    recording = Recording([0, 3, 3, 100], [100] * 4, [900, 1200, 0, 9700])
+    block = block_of(ReplayMeter(recording, VirtualClock()))
+    assert block.energy_j is None and block.reason == "the recorded counter went backwards"
+
+
+@pytest.mark.parametrize(("tokens", "watts", "said"), [(0, 100, "made no token"), (5, 0, "did not move in 5.2 s")])
+def test_what_says_nothing_about_a_token_is_null(tokens: int, watts: float, said: str) -> None:
+    block = block_of(ReplayMeter(constant(watts), VirtualClock()), tokens=tokens)
+    assert block.energy_j is None and block.reason and said in block.reason

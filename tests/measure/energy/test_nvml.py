@@ -1,0 +1,200 @@
+"""NVIDIA GPUs by a fake driver: what is counted, what is sampled, and what makes a null with its reason."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pynvml
+import pytest
+import torch
+
+from specbench_s2d.measure.energy.block import Metered, measure_block
+from specbench_s2d.measure.energy.choose import choose_meter
+from specbench_s2d.measure.energy.meter import MeterError
+from specbench_s2d.measure.energy.nvml import NvmlMeter
+from tests.measure.energy.fake_nvml import FakeNvml, instant, refuse
+
+
+def steady(mj_per_s: float) -> Callable[[str], int]:
+    """A counter that runs with real time."""
+    return lambda uuid: int(time.perf_counter() * mj_per_s)
+
+
+def block_of(nvml: FakeNvml, uuids: tuple[str, ...] = ("GPU-a",), work_s: float = 0.1) -> Metered:
+    def work() -> int:
+        time.sleep(work_s)
+        return 10
+
+    meter = NvmlMeter(uuids, nvml, every_s=0.01)
+    return measure_block(meter, work, lambda: None, idle_power_w=50.0, min_s=0.05)
+
+
+def test_a_block_has_the_counters_joules_and_the_sampled_ones_beside_them() -> None:
+    block = block_of(FakeNvml(energy_mj=steady(200_000)))  # 200 W by both
+    assert block.energy_j == pytest.approx(200 * block.block_s, rel=0.05)
+    assert block.trace_j == pytest.approx(200 * block.block_s, rel=0.05)
+    assert block.energy_j and block.trace_j and block.disagreement == pytest.approx(block.trace_j / block.energy_j - 1)
+    assert block.energy_net_j == pytest.approx(block.energy_j - 50 * block.block_s)
+    assert block.energy_j_per_token == block.energy_j / 10
+    assert (block.meter, block.covers, block.power_limit_w) == ("nvml", ["GPU-a"], 700.0)
+    assert (block.temperature_max_c, block.throttled) == (41, [])
+    assert block.clocks_mhz == {"sm": (1980, 1980), "memory": (2619, 2619)}
+    assert block.reason is None and block.trace_reason is None
+
+
+def test_only_the_gpus_that_the_run_used_are_summed() -> None:
+    rates = {"GPU-a": 100_000, "GPU-b": 300_000, "GPU-idle": 70_000}
+    nvml = FakeNvml(lambda uuid: rates[uuid] / 1000, lambda uuid: int(time.perf_counter() * rates[uuid]))
+    block = block_of(nvml, ("GPU-a", "GPU-b"))
+    assert block.energy_j == pytest.approx(400 * block.block_s, rel=0.05)
+    assert block.trace_j == pytest.approx(400 * block.block_s, rel=0.05)
+    assert block.power_limit_w == 1400
+
+
+def test_throttling_and_moving_clocks_are_kept_of_any_sample() -> None:
+    clocks = iter([1980, 1200])
+    bits = iter([pynvml.nvmlClocksEventReasonGpuIdle, pynvml.nvmlClocksEventReasonSwPowerCap])
+    nvml = FakeNvml(
+        energy_mj=steady(1000),
+        nvmlDeviceGetClockInfo=lambda handle, kind: next(clocks, 1500) if kind == pynvml.NVML_CLOCK_SM else 2619,
+        nvmlDeviceGetCurrentClocksEventReasons=lambda handle: next(bits, 0),
+    )
+    block = block_of(nvml)
+    assert block.clocks_mhz["sm"] == (1200, 1980)
+    assert block.throttled == ["power limit"]
+
+
+def test_an_older_driver_gives_its_averaged_power() -> None:
+    for answer in (
+        lambda handle, fields: [instant(0, pynvml.NVML_ERROR_NOT_SUPPORTED)],
+        refuse(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND),
+    ):
+        nvml = FakeNvml(lambda uuid: 320.0, steady(320_000), nvmlDeviceGetFieldValues=answer)
+        assert NvmlMeter(["GPU-a"], nvml).sample().power_w == 320
+
+
+def test_a_counter_that_goes_backwards_is_null() -> None:
+    readings = iter([9_000, 9_000, 4_000])  # opening the meter, start, stop
+    block = block_of(FakeNvml(energy_mj=lambda uuid: next(readings)))
+    assert block.energy_j is None and block.energy_j_per_token is None and block.energy_net_j is None
+    assert block.reason and "GPU-a went backwards, from 9.000 to 4.000 J" in block.reason
+
+
+def test_one_gpu_of_two_going_backwards_is_not_hidden_by_the_other() -> None:
+    readings = {"GPU-a": iter([9_000, 9_000, 4_000]), "GPU-b": iter([0, 0, 90_000])}
+    block = block_of(FakeNvml(energy_mj=lambda uuid: next(readings[uuid])), ("GPU-a", "GPU-b"))
+    assert block.energy_j is None and block.reason and "GPU-a went backwards" in block.reason
+
+
+def test_a_driver_lost_in_a_block_is_null_and_raises_nothing() -> None:
+    lost = pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+    alive = [True]
+
+    def work() -> int:
+        alive[0] = False
+        time.sleep(0.06)
+        return 10
+
+    def or_lost(value: Any) -> Callable[..., Any]:
+        def read(*arguments: Any) -> Any:
+            if alive[0]:
+                return value
+            raise lost
+
+        return read
+
+    nvml = FakeNvml(
+        energy_mj=or_lost(5_000),
+        nvmlDeviceGetFieldValues=or_lost([instant(200)]),
+        nvmlDeviceGetPowerUsage=or_lost(200_000),
+    )
+    meter = NvmlMeter(["GPU-a"], nvml, every_s=0.01)
+    block = measure_block(meter, work, lambda: None, min_s=0.05)
+    assert (block.energy_j, block.trace_j, block.disagreement) == (None, None, None)
+    assert block.reason == "NVML, energy counter: GPU is lost"
+    assert block.trace_reason == "NVML, power: GPU is lost"
+    after = measure_block(meter, work, lambda: None, min_s=0.05)
+    assert after.reason == block.reason and after.energy_j is None
+
+
+def test_power_without_a_sensor_leaves_the_counter_alone() -> None:
+    no_power = refuse(pynvml.NVML_ERROR_NOT_SUPPORTED)
+    nvml = FakeNvml(energy_mj=steady(200_000), nvmlDeviceGetFieldValues=no_power, nvmlDeviceGetPowerUsage=no_power)
+    block = block_of(nvml)
+    assert block.energy_j and block.trace_j is None and block.disagreement is None
+    assert block.reason is None and block.trace_reason == "NVML, power: Not Supported"
+
+
+def test_what_explains_a_figure_may_be_missing() -> None:
+    silent = refuse(pynvml.NVML_ERROR_NOT_SUPPORTED)
+    nvml = FakeNvml(
+        energy_mj=steady(200_000),
+        nvmlDeviceGetTemperature=silent,
+        nvmlDeviceGetClockInfo=silent,
+        nvmlDeviceGetCurrentClocksEventReasons=silent,
+        nvmlDeviceGetEnforcedPowerLimit=silent,
+    )
+    block = block_of(nvml)
+    assert block.energy_j and block.trace_j
+    assert (block.temperature_max_c, block.clocks_mhz, block.throttled, block.power_limit_w) == (None, {}, [], None)
+
+
+@pytest.mark.parametrize(
+    ("uuid", "changes", "said"),
+    [
+        ("MIG-1", {}, "MIG is on"),
+        ("GPU-a", {"nvmlDeviceGetMigMode": lambda handle: [1, 1]}, "MIG is on"),
+        ("GPU-a", {"energy_mj": refuse(pynvml.NVML_ERROR_NO_PERMISSION)}, "energy counter: Insufficient Permissions"),
+        ("GPU-a", {"energy_mj": refuse(pynvml.NVML_ERROR_NOT_SUPPORTED)}, "energy counter: Not Supported"),
+        ("GPU-a", {"nvmlInit": refuse(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)}, "NVML: Driver Not Loaded"),
+        ("GPU-a", {"nvmlDeviceGetHandleByUUID": refuse(pynvml.NVML_ERROR_NOT_FOUND)}, "GPU-a: Not Found"),
+    ],
+)
+def test_a_gpu_that_cannot_be_metered_says_why(uuid: str, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(MeterError, match=said):
+        NvmlMeter([uuid], FakeNvml(**changes))
+
+
+def test_a_gpu_that_can_do_mig_and_does_not_is_metered() -> None:
+    NvmlMeter(["GPU-a"], FakeNvml(nvmlDeviceGetMigMode=lambda handle: [0, 1]))
+
+
+def test_a_meter_refused_lets_go_of_the_driver() -> None:
+    shut: list[bool] = []
+    with pytest.raises(MeterError):
+        NvmlMeter(["MIG-1"], FakeNvml(nvmlShutdown=lambda: shut.append(True)))
+    assert shut == [True]
+
+
+def test_no_sampling_thread_outlives_its_block() -> None:
+    before = threading.active_count()
+
+    def fails() -> int:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        measure_block(NvmlMeter(["GPU-a"], FakeNvml()), fails, lambda: None)
+    assert threading.active_count() == before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_counter_and_trace_agree_on_a_real_gpu() -> None:
+    meter = choose_meter("auto", "cuda").meter
+    if meter is None:
+        pytest.skip(str(choose_meter("auto", "cuda").reason))
+    matrix = torch.randn(4096, 4096, device="cuda")
+
+    def work() -> int:
+        for _ in range(50):
+            torch.mm(matrix, matrix)
+        return 1
+
+    measure_block(meter, work, torch.cuda.synchronize, min_s=1.0)  # clocks and power rise first
+    block = measure_block(meter, work, torch.cuda.synchronize)
+    assert block.reason is None and block.energy_j and block.disagreement is not None
+    assert abs(block.disagreement) < 0.1
+    assert 20 < block.energy_j / block.block_s < 1500
