@@ -22,7 +22,7 @@ from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
 from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.suites import category_owners
 
-ABSENT = "Spec-Bench's files do not carry it"
+ABSENT = "not in Spec-Bench's files"
 _NOT_CARRIED = (
     "prompt_hash", "prompt_tokens", "stop", "output_ids", "prefill_s", "decode_s", "draft_s", "verify_s", "other_s",
     "bound_s", "target_passes", "drafted", "accepted", "drafted_per_step", "accepted_per_step", "levels_per_step",

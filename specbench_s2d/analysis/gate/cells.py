@@ -39,6 +39,13 @@ class Row:
         return any(r.lossy for r in self.base)
 
     @property
+    def drafts_nothing(self) -> bool:
+        """Whether no step of the baseline drafted; imported runs do not say, and then it is not known."""
+        return all(
+            r.drafted_per_step is not None and not any(r.drafted_per_step) for r in self.base if r.status == "ok"
+        )
+
+    @property
     def common(self) -> list[Both]:
         """The cells to compare: finished in both and asked the same prompt. An earlier turn may have parted."""
         theirs = {_cell(r): r for r in self.base if r.status == "ok"}
@@ -84,9 +91,10 @@ def outputs(row: Row, tolerances: Tolerances, temperature: float) -> Check:
     """Greedy ids are the baseline's; a lossless output may part at a near-tie, a few lossy ones anywhere."""
     if temperature > 0:
         return Check("output ids", "not judged", row.target, row.label, why="sampled outputs are not compared")
-    both = row.common
+    both = [b for b in row.common if b.ours.output_ids is not None and b.base.output_ids is not None]
     if not both:
-        return Check("output ids", "not judged", row.target, row.label, why="no cell of one prompt finished in both")
+        why = "no cell of one prompt that finished in both and carries its ids"
+        return Check("output ids", "not judged", row.target, row.label, why=why)
     moved = [b for b in both if not b.same_ids]
     wrong = [_cell(b.ours) for b in moved if row.lossy or not parts_at_a_tie(b.ours, b.base)]
     if wrong and not (row.lossy and len(wrong) <= tolerances.moved_cells * len(both)):
@@ -110,9 +118,9 @@ def parts_at_a_tie(ours: Record, base: Record) -> bool:
 def acceptance(row: Row, exact: bool) -> Check | None:
     """On one machine: where the ids are equal, every step accepted and emitted what it did. None for what drafts
     nothing."""
-    if not any(sum(r.drafted_per_step or []) for r in row.base):
+    if row.drafts_nothing:
         return None
-    both = [b for b in row.common if b.same_ids]
+    both = [b for b in row.common if b.same_ids and b.base.accepted_per_step is not None]
     if not exact or not both:
         why = "another machine's drafts may part at ties of their own: see MAT" if both else "no cell of equal ids"
         return Check("acceptance", "not judged", row.target, row.label, why=why)

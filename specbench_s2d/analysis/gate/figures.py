@@ -15,7 +15,7 @@ _SAME_TEXT_QUALITY = 1e-9
 
 def accepted_length(row: Row, tolerances: Tolerances) -> Check | None:
     """Pooled MAT over the common cells has not fallen by more than the tolerance. None for what drafts nothing."""
-    if not any(sum(r.drafted_per_step or []) for r in row.base):
+    if row.drafts_nothing:
         return None
     ours, base = (stats.mat(side) for side in _sides(row.common))
     return _relative(row, "MAT", ours, base, tolerances.mat, worse=-1)
