@@ -29,18 +29,22 @@ def check(
         float, typer.Option(min=0, help="How far the cost ratio of a draft pass may rise, as a share.")
     ] = _DEFAULT.cost,
     mat_tolerance: Annotated[
-        float, typer.Option(min=0, help="How far mean accepted tokens may fall, as a share.")
+        float, typer.Option(min=0, help="How far mean accepted tokens and the acceptance rate may fall, as a share.")
     ] = _DEFAULT.mat,
     perplexity_tolerance: Annotated[
         float, typer.Option(min=0, help="How far the perplexity of equal outputs may lie off, as a share.")
     ] = _DEFAULT.perplexity,
+    moved_cells: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of a lossy decoder's outputs that may differ.")
+    ] = _DEFAULT.moved_cells,
     markdown: Annotated[Path | None, typer.Option(help="Write a summary for a job's page.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML, a test case per check.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every check as JSON on stdout.")] = False,
 ) -> int:
     """Judge a run against a baseline, for CI.
 
-    Exit code: 0 the run holds, 1 it regressed, 2 bad input, 3 the runs cannot be compared or the run is incomplete.
+    Exit code: 0 the run holds, 1 it regressed, 2 bad input, 3 the runs cannot be compared or the run is incomplete
+    (it lacks cells or figures that the baseline has, or nothing of a decoder could be compared).
     Outputs, acceptance, perplexity and task quality are compared exactly or within tolerances; at near-ties greedy
     outputs may part. Speed-ups and cost ratios count where they lie beyond their margin and their paired 95 % interval
     excludes no change. Under GitHub Actions the summary goes to the job's page as well.
@@ -51,7 +55,7 @@ def check(
     for path in (markdown, junit):
         if path and not path.parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.parent}; make it, or give another.")
-    tolerances = Tolerances(speed_margin, cost_margin, mat_tolerance, perplexity_tolerance)
+    tolerances = Tolerances(speed_margin, cost_margin, mat_tolerance, perplexity_tolerance, moved_cells=moved_cells)
     judgement = check_run(run, baseline, tolerances, speed)
     if as_json:
         typer.echo(text.as_json(judgement))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from specbench_s2d.analysis import stats
 from specbench_s2d.analysis.gate.verdict import Check, Tolerances, Verdict
-from specbench_s2d.bench.records import Record
+from specbench_s2d.bench.records import BASELINE, Record
 
 _NAMED = 3  # cells named in a line; the rest is counted
 Cell = tuple[str, int | str, int, int]
@@ -21,8 +22,19 @@ class Both:
     base: Record
 
     @property
+    def with_ids(self) -> bool:
+        """Whether there are ids to compare on both sides."""
+        return self.ours.output_ids is not None and self.base.output_ids is not None
+
+    @property
     def same_ids(self) -> bool:
-        return self.ours.output_ids == self.base.output_ids
+        return self.with_ids and self.ours.output_ids == self.base.output_ids
+
+    @property
+    def same_prompt(self) -> bool:
+        """Unless hashes say otherwise: the runs have the same questions."""
+        hashes = {self.ours.prompt_hash, self.base.prompt_hash}
+        return None in hashes or len(hashes) == 1
 
 
 @dataclass(frozen=True)
@@ -39,26 +51,43 @@ class Row:
         return any(r.lossy for r in self.base)
 
     @property
-    def drafts_nothing(self) -> bool:
-        """Whether no step of the baseline drafted; imported runs do not say, and then it is not known."""
-        return all(
-            r.drafted_per_step is not None and not any(r.drafted_per_step) for r in self.base if r.status == "ok"
-        )
+    def drafts(self) -> bool:
+        """Whether the baseline drafted, or did not record what it drafted; AR never does."""
+        drafted = [r.drafted_per_step for r in self.base if r.status == "ok"]
+        return self.label != BASELINE and any(steps is None or sum(steps) for steps in drafted)
+
+    @cached_property
+    def finished(self) -> list[Both]:
+        """The cells that both runs finished."""
+        theirs = {_cell(r): r for r in self.base if r.status == "ok"}
+        return [Both(r, theirs[_cell(r)]) for r in self.ours if r.status == "ok" and _cell(r) in theirs]
 
     @property
     def common(self) -> list[Both]:
         """The cells to compare: finished in both and asked the same prompt. An earlier turn may have parted."""
-        theirs = {_cell(r): r for r in self.base if r.status == "ok"}
-        found = [Both(r, theirs[_cell(r)]) for r in self.ours if r.status == "ok" and _cell(r) in theirs]
-        return [both for both in found if both.ours.prompt_hash == both.base.prompt_hash]
+        return [both for both in self.finished if both.same_prompt]
 
 
-def rows(ours: Sequence[Record], base: Sequence[Record]) -> list[Row]:
-    """The baseline's rows with what this run has of each, its repeats beyond the baseline's or ours left out."""
-    repeats = min(max((r.repeat for r in records), default=0) for records in (ours, base))
-    kept, wanted = ([r for r in records if r.repeat <= repeats] for records in (ours, base))
+def rows(ours: Sequence[Record], base: Sequence[Record], repeats: int) -> list[Row]:
+    """The baseline's rows, the first `repeats` of its repeats, with all that this run has of each."""
+    wanted = [r for r in base if r.repeat < repeats]
     names = dict.fromkeys((r.target, r.label) for r in wanted)
-    return [Row(t, n, _of(kept, t, n), _of(wanted, t, n)) for t, n in names]
+    return [Row(t, n, _of(ours, t, n), _of(wanted, t, n)) for t, n in names]
+
+
+def whole(row: Row, source: Row) -> Iterator[Check]:
+    """Whether a row did what the baseline's did, and its own run's audit found nothing wrong."""
+    asked = prompts(row, source)
+    yield completeness(row)
+    yield from [asked] if asked else []
+    yield audit(row)
+
+
+def evidence(row: Row, judged: Iterable[Check]) -> Iterator[Check]:
+    """That there was a figure to judge the row by: else it is incomplete, for nothing held is nothing shown."""
+    finished = any(r.status == "ok" for r in row.base)
+    if finished and all(check.verdict == "not judged" for check in judged):
+        yield Check("evidence", "incomplete", row.target, row.label, why="no figure of it could be compared")
 
 
 def completeness(row: Row) -> Check:
@@ -68,6 +97,8 @@ def completeness(row: Row) -> Check:
     wanted = [_cell(r) for r in row.base if r.status == "ok"]
     failed = [cell for cell in wanted if mine.get(cell) == "failed"]
     absent = [cell for cell in wanted if mine.get(cell) not in ("ok", "failed")]
+    if not wanted:
+        return Check("cells", "not judged", row.target, row.label, why="the baseline finished none")
     if failed:
         return _check(row, "cells", "regressed", failed, "failed", len(wanted))
     if absent:
@@ -75,52 +106,77 @@ def completeness(row: Row) -> Check:
     return Check("cells", "holds", row.target, row.label, f"{len(wanted)} finished", f"{len(wanted)} finished")
 
 
+def prompts(row: Row, source: Row) -> Check | None:
+    """A prompt differs only after an answer that does; `source`: the row whose answers are carried into later turns.
+
+    Anything else is another template or tokenizer, and the runs did not do the same. None where all are the same.
+    """
+    moved = [both for both in row.finished if not both.same_prompt]
+    parted = {_cell(b.ours) for b in source.finished if not b.same_ids}
+    alone = [_cell(b.ours) for b in moved if not parted & set(_turns_before(b.ours))]
+    if alone:
+        return _check(row, "prompts", "incomparable", alone, "differ though no earlier answer does", len(row.finished))
+    counted = f"{len(moved)} of {len(row.finished)} differ"
+    why = "an earlier answer parted: these cells are not compared"
+    return Check("prompts", "holds", row.target, row.label, counted, why=why) if moved else None
+
+
 def audit(row: Row) -> Check:
-    """No output that its own run's audit calls a mismatch."""
+    """No output that its own run's audit calls a mismatch, in any repeat."""
     audited = [r for r in row.ours if r.divergence is not None]
     wrong = [_cell(r) for r in audited if r.divergence is not None and r.divergence.verdict == "mismatch"]
     ties = sum(r.divergence is not None and r.divergence.verdict == "near_tie" for r in audited)
     if wrong:
         return _check(row, "audit", "regressed", wrong, "mismatched", len(audited))
     if not audited:
-        return Check("audit", "not judged", row.target, row.label, why="lossy, sampled, or not audited")
+        reasons = dict.fromkeys(r.reasons["divergence"] for r in row.ours if "divergence" in r.reasons)
+        why = "; ".join(reasons) or "not audited"
+        return Check("audit", "not judged", row.target, row.label, why=why)
     return Check("audit", "holds", row.target, row.label, f"{len(audited)} audited, {ties} near-ties")
 
 
-def outputs(row: Row, tolerances: Tolerances, temperature: float) -> Check:
-    """Greedy ids are the baseline's; a lossless output may part at a near-tie, a few lossy ones anywhere."""
-    if temperature > 0:
-        return Check("output ids", "not judged", row.target, row.label, why="sampled outputs are not compared")
-    both = [b for b in row.common if b.ours.output_ids is not None and b.base.output_ids is not None]
-    if not both:
-        why = "no cell of one prompt that finished in both and carries its ids"
-        return Check("output ids", "not judged", row.target, row.label, why=why)
+def outputs(row: Row, tolerances: Tolerances, greedy: bool) -> Check:
+    """Greedy ids are the baseline's; an output may part at a near-tie, and a few lossy ones anywhere."""
+    if not greedy:
+        return Check("output ids", "not judged", row.target, row.label, why="only greedy outputs are compared")
+    both = [b for b in row.common if b.with_ids]
     moved = [b for b in both if not b.same_ids]
-    wrong = [_cell(b.ours) for b in moved if row.lossy or not parts_at_a_tie(b.ours, b.base)]
+    wrong = [b for b in moved if not _parts_at_a_tie(b)]
     if wrong and not (row.lossy and len(wrong) <= tolerances.moved_cells * len(both)):
-        return _check(row, "output ids", "regressed", wrong, "differ", len(both))
-    why = (
-        f"{len(moved)} of {len(both)} differ, {'within the share allowed' if wrong else 'at near-ties'}"
-        if moved
-        else ""
-    )
+        where = f"first at token {parting(wrong[0])}: "
+        return _check(row, "output ids", "regressed", [_cell(b.ours) for b in wrong], "differ", len(both), where)
+    lost = [_cell(b.ours) for b in row.common if b.ours.output_ids is None and b.base.output_ids is not None]
+    if lost:
+        return _check(row, "output ids", "incomplete", lost, "carry no ids", len(row.common))
+    if not both or len(both) < len(row.common):
+        why = f"{len(both)} of {len(row.common)} cells of the same prompt carry ids in the baseline"
+        return Check("output ids", "not judged", row.target, row.label, why=why)
+    allowed = f"{len(moved) - len(wrong)} at near-ties" + (f", {len(wrong)} within the share allowed" if wrong else "")
+    why = f"{len(moved)} of {len(both)} differ: {allowed}" if moved else ""
     return Check("output ids", "holds", row.target, row.label, f"{len(both) - len(moved)} equal", f"{len(both)}", why)
 
 
-def parts_at_a_tie(ours: Record, base: Record) -> bool:
-    """Whether two outputs first part where either run found the two best logits within the noise."""
-    mine, theirs = ours.output_ids or [], base.output_ids or []
+def parting(both: Both) -> int:
+    """The first position, from 0, at which two outputs differ, which may be the end of the shorter."""
+    mine, theirs = both.ours.output_ids or [], both.base.output_ids or []
     shorter = min(len(mine), len(theirs))
-    parted = next((i for i in range(shorter) if mine[i] != theirs[i]), None)
-    return parted is not None and any(parted in (record.tie_positions or ()) for record in (ours, base))
+    return next((i for i in range(shorter) if mine[i] != theirs[i]), shorter)
+
+
+def _parts_at_a_tie(both: Both) -> bool:
+    """Whether two outputs first part where either run found the two best logits within the noise. An output that
+    breaks off has no tie to excuse it."""
+    place = parting(both)
+    goes_on = all(place < len(record.output_ids or []) for record in (both.ours, both.base))
+    return goes_on and any(place in (record.tie_positions or ()) for record in (both.ours, both.base))
 
 
 def acceptance(row: Row, exact: bool) -> Check | None:
     """On one machine: where the ids are equal, every step accepted and emitted what it did. None for what drafts
     nothing."""
-    if row.drafts_nothing:
+    if not row.drafts:
         return None
-    both = [b for b in row.common if b.same_ids and b.base.accepted_per_step is not None]
+    both = [b for b in row.common if b.same_ids and None not in (*_steps(b.ours), *_steps(b.base))]
     if not exact or not both:
         why = "another machine's drafts may part at ties of their own: see MAT" if both else "no cell of equal ids"
         return Check("acceptance", "not judged", row.target, row.label, why=why)
@@ -128,6 +184,10 @@ def acceptance(row: Row, exact: bool) -> Check | None:
     if moved:
         return _check(row, "acceptance", "regressed", moved, "accept otherwise", len(both))
     return Check("acceptance", "holds", row.target, row.label, f"{len(both)} equal", f"{len(both)}")
+
+
+def _turns_before(record: Record) -> list[Cell]:
+    return [(*stats.question_of(record), turn, record.repeat) for turn in range(record.turn)]
 
 
 def _steps(record: Record) -> tuple[list[int] | None, ...]:
@@ -142,9 +202,11 @@ def _of(records: Iterable[Record], target: str, label: str) -> list[Record]:
     return [r for r in records if (r.target, r.label) == (target, label)]
 
 
-def _check(row: Row, rule: str, verdict: Verdict, cells: Sequence[Cell], what: str, total: int) -> Check:
+def _check(
+    row: Row, rule: str, verdict: Verdict, cells: Sequence[Cell], what: str, total: int, before: str = ""
+) -> Check:
     named = "; ".join(
         f"{suite} {question} turn {turn} repeat {repeat}" for suite, question, turn, repeat in cells[:_NAMED]
     )
     more = f"; {len(cells) - _NAMED} more" if len(cells) > _NAMED else ""
-    return Check(rule, verdict, row.target, row.label, f"{len(cells)} of {total} {what}", why=named + more)
+    return Check(rule, verdict, row.target, row.label, f"{len(cells)} of {total} {what}", why=before + named + more)

@@ -15,7 +15,7 @@ Manifest = Mapping[str, Any]
 
 def comparability(ours: Manifest, base: Manifest, records: Sequence[Record], others: Sequence[Record]) -> list[Check]:
     """One check per kind of thing that must be equal; `incomparable` says which and how."""
-    one, other = ours["identity"], base["identity"]
+    one, other = identity(ours), identity(base)
     return [
         _equal("settings", _settings(one), _settings(other)),
         _equal("questions", one["questions"], other["questions"], needed=other["questions"]),
@@ -25,11 +25,20 @@ def comparability(ours: Manifest, base: Manifest, records: Sequence[Record], oth
     ]
 
 
-def same_machine(ours: Manifest, base: Manifest) -> str | None:
-    """Why times of the two runs cannot be compared: the first fact of the machine that differs; None for the same."""
+def identity(manifest: Manifest) -> dict[str, Any]:
+    """What a manifest says the run is; what an imported one does not say is empty."""
+    found: Mapping[str, Any] = manifest.get("identity", {})
+    return {"settings": {}, "questions": {}, "weights": {}, "repeats": None, **found}
+
+
+def other_machine(ours: Manifest, base: Manifest) -> str | None:
+    """Why times of the two runs cannot be compared: the first fact of the machine that differs or that one of the runs
+    does not record; None for the same machine."""
     for name, (mine, theirs) in _machine(ours, base).items():
         if mine != theirs:
             return f"other {name} ({mine}; the baseline had {theirs})"
+        if mine is None and name != "GPU":  # that a run on a CPU has no GPU is known
+            return f"neither run records its {name}"
     return None
 
 
@@ -44,12 +53,12 @@ def measured_at_run_time(*manifests: Manifest) -> set[tuple[str, str]]:
     }
 
 
-def _settings(identity: Mapping[str, Any]) -> dict[str, Any]:
-    settings = identity["settings"]
+def _settings(of_run: Mapping[str, Any]) -> dict[str, Any]:
+    settings = of_run["settings"]
     kept = {name: value for name, value in settings.items() if name not in _FREE}
-    exact_anywhere = settings["dtype"] == "float32"  # elsewhere rounding is the device's own
-    kept |= {} if exact_anywhere else {"device": str(settings["device"]).partition(":")[0]}
-    return kept | ({"seed": settings["seed"]} if settings["temperature"] else {})
+    exact_anywhere = settings.get("dtype") == "float32"  # elsewhere rounding is the device's own
+    kept |= {} if exact_anywhere else {"device": str(settings.get("device")).partition(":")[0]}
+    return kept | ({"seed": settings.get("seed")} if settings.get("temperature") else {})
 
 
 def _decoders(records: Sequence[Record]) -> dict[str, Any]:
@@ -90,7 +99,7 @@ def _machine(ours: Manifest, base: Manifest) -> dict[str, tuple[Any, Any]]:
         return _at(ours, path), _at(base, path)
 
     return {
-        "device": (ours["identity"]["settings"]["device"], base["identity"]["settings"]["device"]),
+        "device": both("identity", "settings", "device"),
         "processor": both("environment", "cpu", "model"),
         "thread count": both("environment", "cpu", "threads"),
         "GPU": both("environment", "gpu", "name"),

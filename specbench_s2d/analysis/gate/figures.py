@@ -13,12 +13,13 @@ from specbench_s2d.bench.records import BASELINE, Record
 _SAME_TEXT_QUALITY = 1e-9
 
 
-def accepted_length(row: Row, tolerances: Tolerances) -> Check | None:
-    """Pooled MAT over the common cells has not fallen by more than the tolerance. None for what drafts nothing."""
-    if row.drafts_nothing:
-        return None
-    ours, base = (stats.mat(side) for side in _sides(row.common))
-    return _relative(row, "MAT", ours, base, tolerances.mat, worse=-1)
+def accepted(row: Row, tolerances: Tolerances) -> Iterator[Check]:
+    """Pooled MAT and acceptance rate over the common cells have not fallen by more than the tolerance. Nothing for what
+    drafts nothing."""
+    if row.drafts:
+        for rule, figure in (("MAT", stats.mat), ("acceptance rate", stats.acceptance_rate)):
+            ours, base = (figure(side) for side in _sides(row.common))
+            yield _relative(row, rule, ours, base, tolerances.mat, worse=-1)
 
 
 def perplexity(row: Row, tolerances: Tolerances) -> Check:
@@ -36,61 +37,82 @@ def quality(row: Row, tolerances: Tolerances) -> Iterator[Check]:
     same = all(both.same_ids for both in row.common)
     for metric in grades.metrics_of(theirs):
         ours, base = (grades.quality(side, metric) for side in (mine, theirs))
+        here, there = _scored(mine, metric), _scored(theirs, metric)
+        if here != there:
+            ours, base = (Measure(m.value, f"{n} of {len(mine)} scored") for m, n in ((ours, here), (base, there)))
         allowed = _SAME_TEXT_QUALITY if same else tolerances.moved_perplexity
         yield _relative(row, grades.title(metric), ours, base, allowed, worse=0 if same else -1)
 
 
+def _scored(records: Sequence[Record], metric: str) -> int:
+    return sum((r.quality or {}).get(metric) is not None for r in records)
+
+
 def speed(row: Row, ours: Sequence[Record], base: Sequence[Record], margin: float) -> Check:
     """The speed-up over AR, beside the baseline's over its AR, paired by question."""
-    mine, theirs = _beside_ar(row, row.ours, ours), _beside_ar(row, row.base, base)
+    mine, theirs = _beside_ar(row, ours, base)
     ratio, interval = stats.speedup_ratio([mine], [theirs]), Interval(None, None)
     if ratio.value is not None:
         interval = stats.speedup_ratio_interval([mine], [theirs])
-    return _judged(row, "speed-up", (stats.speedup(mine), stats.speedup(theirs)), ratio, interval, -margin)
+    return _judged(row, "speed-up", (stats.speedup(mine), stats.speedup(theirs)), ratio, interval, margin, worse=-1)
 
 
 def cost(row: Row, ours: Sequence[Record], base: Sequence[Record], margin: float) -> Check | None:
     """A draft pass over an AR step, beside the baseline's. None for what drafts nothing."""
-    mine, theirs = _beside_ar(row, row.ours, ours), _beside_ar(row, row.base, base)
-    values = cost_model.cost_ratio([mine]), cost_model.cost_ratio([theirs])
-    if values[1].value is None and theirs:
+    if not row.drafts:
         return None
-    return _judged(row, "cost ratio", values, *cost_model.cost_ratio_ratio([mine], [theirs]), margin)
+    mine, theirs = _beside_ar(row, ours, base)
+    values = cost_model.cost_ratio([mine]), cost_model.cost_ratio([theirs])
+    missing = next((value.note for value in values if value.value is None), None)
+    if missing:
+        ratio, interval = Measure(None, missing), Interval(None, None)
+    else:
+        ratio, interval = cost_model.cost_ratio_ratio([mine], [theirs])
+    return _judged(row, "cost ratio", values, ratio, interval, margin, worse=1)
 
 
-def _beside_ar(row: Row, mine: Sequence[Record], everything: Sequence[Record]) -> list[stats.Pair]:
-    return stats.pair(mine, [r for r in everything if (r.target, r.label) == (row.target, BASELINE)])
+def _beside_ar(row: Row, ours: Sequence[Record], base: Sequence[Record]) -> tuple[list[stats.Pair], list[stats.Pair]]:
+    """The cells that both runs finished, each beside its own run's AR: ours, then the baseline's."""
+    mine, theirs = _sides(row.common)
+    ar, other_ar = ([r for r in side if (r.target, r.label) == (row.target, BASELINE)] for side in (ours, base))
+    return stats.pair(mine, ar), stats.pair(theirs, other_ar)
 
 
 def _sides(common: Sequence[Both]) -> tuple[list[Record], list[Record]]:
     return [both.ours for both in common], [both.base for both in common]
 
 
-def _judged(row: Row, rule: str, values: Sequence[Measure], ratio: Measure, interval: Interval, margin: float) -> Check:
-    """A ratio of two runs: regressed where it lies beyond 1 + `margin` and its interval excludes 1 on that side."""
+def _judged(
+    row: Row, rule: str, values: Sequence[Measure], ratio: Measure, interval: Interval, margin: float, worse: int
+) -> Check:
+    """A ratio of two runs: where it lies further than `margin` from 1 and its interval excludes 1 on that side, it
+    regressed (on the `worse` side, -1 or 1) or improved."""
     here, there = map(_text, values)
     if ratio.value is None or interval.low is None or interval.high is None:
         why = ratio.note or interval.note or "no interval"
         return Check(rule, "not judged", row.target, row.label, here, there, why)
-    beyond, above, below = ratio.value - 1, interval.low > 1, interval.high < 1
-    worse, better = (above, below) if margin > 0 else (below, above)
+    beyond = ratio.value - 1
+    excludes = interval.low > 1 if beyond > 0 else interval.high < 1
     verdict: Verdict = "holds"
-    if abs(beyond) > abs(margin) and (worse or better):
-        verdict = "regressed" if worse else "improved"
-    why = f"{ratio.value:.3f} [{interval.low:.3f}–{interval.high:.3f}] of the baseline's; allowed {1 + margin:.2f}"
+    if abs(beyond) > margin and excludes:
+        verdict = "regressed" if beyond * worse > 0 else "improved"
+    allowed = 1 + worse * margin
+    why = f"{ratio.value:.3f} [{interval.low:.3f}–{interval.high:.3f}] of the baseline's; allowed {allowed:.2f}"
     return Check(rule, verdict, row.target, row.label, here, there, why)
 
 
 def _relative(row: Row, rule: str, ours: Measure, base: Measure, tolerance: float, worse: int) -> Check:
     """Two figures within a relative tolerance; beyond it, a change to the `worse` side (-1, 1, or 0 for both) is a
-    regression, one to the other an improvement."""
-    if ours.value is None or base.value is None:
+    regression, one to the other an improvement. A figure of the baseline that not all our cells carry is missing."""
+    if ours.value is None or base.value is None or ours.note != base.note:  # a note: some cells carry nothing
+        lost = base.value is not None and ours.note is not None
         why = ours.note or base.note or "no figure"
-        return Check(rule, "not judged", row.target, row.label, _text(ours), _text(base), why)
+        missing: Verdict = "incomplete" if lost else "not judged"
+        return Check(rule, missing, row.target, row.label, _text(ours), _text(base), why)
     change = ours.value - base.value
     share = abs(change) / abs(base.value) if base.value else float(bool(change))
     verdict: Verdict = "holds"
-    if share > tolerance:
+    if not share <= tolerance:  # what is not a number is within nothing
         verdict = "improved" if worse and change * worse < 0 else "regressed"
     why = f"off by {100 * share:.3g} %; allowed {100 * tolerance:.3g} %" if verdict != "holds" else ""
     return Check(rule, verdict, row.target, row.label, _text(ours), _text(base), why)

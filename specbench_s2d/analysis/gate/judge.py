@@ -16,7 +16,7 @@ from specbench_s2d.analysis.gate.verdict import Check, Judgement, Tolerances
 from specbench_s2d.analysis.report import read_run
 from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.bench.store import MANIFEST, RECORDS, read_manifest
-from specbench_s2d.errors import RunFolderError
+from specbench_s2d.errors import RecordSchemaError, RunFolderError
 
 Speed = Literal["auto", "judge", "skip"]
 
@@ -24,12 +24,12 @@ Speed = Literal["auto", "judge", "skip"]
 def check_run(run: Path, baseline: Path, tolerances: Tolerances | None = None, speed: Speed = "auto") -> Judgement:
     """Judge a run's folder against a baseline's (or a file in it); raises `RunFolderError` for what is no run."""
     one, other = (run_folder(path) for path in (run, baseline))
-    return judge(
-        (one.name, read_run(one), read_manifest(one)),
-        (other.name, read_run(other), read_manifest(other)),
-        tolerances or Tolerances(),
-        speed,
-    )
+    tolerances = tolerances or Tolerances()
+    try:
+        ours, theirs = ((folder.name, read_run(folder), read_manifest(folder)) for folder in (one, other))
+    except RecordSchemaError as error:
+        return Judgement(one.name, other.name, [Check("schema", "incomparable", why=str(error))])
+    return judge(ours, theirs, tolerances, speed)
 
 
 def run_folder(path: Path) -> Path:
@@ -51,29 +51,49 @@ def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed) -> Ju
     ours, base = tidy.latest(ours), tidy.latest(base)
     found = comparable.comparability(manifest, theirs, ours, base)
     if any(check.verdict == "incomparable" for check in found):
-        return Judgement(name, other, found, _notes(manifest, ours, base))
-    elsewhere = comparable.same_machine(manifest, theirs)
+        return Judgement(name, other, found, _notes(manifest, theirs, ours, base))
+    elsewhere = comparable.other_machine(manifest, theirs)
     untimed = _why_untimed(speed, elsewhere)
     free = comparable.measured_at_run_time(manifest, theirs)
-    temperature = float(theirs["identity"]["settings"]["temperature"])
-    for row in cells.rows(ours, base):
-        found += _row(row, tolerances, temperature, elsewhere is None, (row.target, row.label) in free)
-        found += _times(row, ours, base, tolerances, untimed)
-    return Judgement(name, other, found, _notes(manifest, ours, base))
+    settings = comparable.identity(theirs)["settings"]
+    rows = cells.rows(ours, base, _repeats(manifest, theirs, ours, base))
+    by_name = {(row.target, row.label): row for row in rows}
+    for row in rows:
+        source = by_name.get((row.target, BASELINE), row) if settings.get("replay_turns") == BASELINE else row
+        seen = [*cells.whole(row, source)]
+        judged = [*_outputs(row, tolerances, settings.get("temperature") == 0)]
+        judged += _steps(row, tolerances, elsewhere is None, (row.target, row.label) in free)
+        judged += _times(row, ours, base, tolerances, untimed)
+        found += [*seen, *judged, *cells.evidence(row, judged)]
+    if not any(record.status == "ok" for record in base):
+        found.append(Check("evidence", "incomplete", why="the baseline finished no cell"))
+    return Judgement(name, other, found, _notes(manifest, theirs, ours, base))
 
 
-def _row(row: cells.Row, tolerances: Tolerances, temperature: float, same_machine: bool, free: bool) -> Iterator[Check]:
-    """What a row put out and accepted; `free`: its steps depend on clocks, its ids do not."""
-    yield cells.completeness(row)
-    yield cells.audit(row)
-    yield cells.outputs(row, tolerances, temperature)
-    drafted = [] if free else [cells.acceptance(row, same_machine), figures.accepted_length(row, tolerances)]
+def _repeats(
+    manifest: Mapping[str, Any], theirs: Mapping[str, Any], ours: Sequence[Record], base: Sequence[Record]
+) -> int:
+    """How many repeats both runs were to make, which one that was stopped may lack; of imported runs, what is there."""
+    sides = ((manifest, ours), (theirs, base))
+    return min(comparable.identity(m)["repeats"] or 1 + max(r.repeat for r in records) for m, records in sides)
+
+
+def _outputs(row: cells.Row, tolerances: Tolerances, greedy: bool) -> Iterator[Check]:
+    """What a row put out, and how good that is."""
+    yield cells.outputs(row, tolerances, greedy)
+    yield figures.perplexity(row, tolerances)
+    yield from figures.quality(row, tolerances)
+
+
+def _steps(row: cells.Row, tolerances: Tolerances, same_machine: bool, free: bool) -> Iterator[Check]:
+    """What a row accepted; `free`: its steps depend on clocks."""
     if free:
         why = "it decides by measured times: its steps differ from run to run"
         yield Check("acceptance", "not judged", row.target, row.label, why=why)
-    yield from (check for check in drafted if check)
-    yield figures.perplexity(row, tolerances)
-    yield from figures.quality(row, tolerances)
+        return
+    exactly = cells.acceptance(row, same_machine)
+    yield from [exactly] if exactly else []
+    yield from figures.accepted(row, tolerances)
 
 
 def _times(
@@ -98,12 +118,18 @@ def _why_untimed(speed: Speed, elsewhere: str | None) -> str | None:
     return elsewhere if speed == "auto" else None
 
 
-def _notes(manifest: Mapping[str, Any], ours: Sequence[Record], base: Sequence[Record]) -> list[str]:
-    """What a reader should know beside the checks: a restless machine, rows that nobody asked for."""
+def _notes(
+    manifest: Mapping[str, Any], theirs: Mapping[str, Any], ours: Sequence[Record], base: Sequence[Record]
+) -> list[str]:
+    """What a reader should know beside the checks: restless machines, rows that nobody asked for."""
     known = {(r.target, r.label) for r in base}
     extra = dict.fromkeys(f"{r.target}, {r.label}" for r in ours if (r.target, r.label) not in known)
-    conditions = dict.fromkeys(f"{c['about']}: {c['what']}" for c in manifest.get("conditions", []))
     return [
-        *(f"The machine was not at rest: {condition}." for condition in conditions),
+        *(f"The machine was not at rest: {condition}." for condition in _conditions(manifest)),
+        *(f"The baseline's machine was not at rest: {condition}." for condition in _conditions(theirs)),
         *([f"Not in the baseline, not judged: {'; '.join(extra)}."] if extra else []),
     ]
+
+
+def _conditions(manifest: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(f"{c['about']}: {c['what']}" for c in manifest.get("conditions", [])))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
+
+from specbench_s2d.errors import UserError
 
 Verdict = Literal["holds", "improved", "not judged", "incomplete", "incomparable", "regressed"]
 HOLDS, REGRESSED, INCOMPARABLE = 0, 1, 3
@@ -18,7 +21,7 @@ class Tolerances:
     `speed` and `cost`: how far a speed-up may fall and a cost ratio rise (and their intervals must exclude no change,
     too, before that counts). `mat`: mean accepted tokens, where they need not be equal. `perplexity`: where ids are
     equal; `moved_perplexity`: where ids differ in cells that are allowed to. `moved_cells`: cells of a lossy decoder
-    whose ids may differ.
+    whose ids may differ. Raises `UserError` for what is no share: beyond "not a number" lies nothing.
     """
 
     speed: float = 0.10
@@ -27,6 +30,11 @@ class Tolerances:
     perplexity: float = 1e-4
     moved_perplexity: float = 0.02
     moved_cells: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name, share in asdict(self).items():
+            if not (math.isfinite(share) and share >= 0):
+                raise UserError(f"{name} tolerance {share}: give a share of 0 or more, such as 0.1 for 10 %.")
 
 
 @dataclass(frozen=True)

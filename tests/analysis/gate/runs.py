@@ -14,6 +14,7 @@ from specbench_s2d.bench.store import read_manifest, read_records
 from tests.readme import DEMO_RUN
 
 TARGET = "demo-s"
+Run = tuple[str, list[Record], dict[str, Any]]
 LABELS = ("ar", "sd", "s2d-auto", "mjgd", "mjsd")
 
 
@@ -23,7 +24,7 @@ def _demo() -> tuple[list[Record], dict[str, Any]]:
     return records, read_manifest(DEMO_RUN)
 
 
-def baseline() -> Side:
+def baseline() -> Run:
     """AR, a lossless decoder, one that decides by measured times, and two lossy ones on one target."""
     records, manifest = _demo()
     return "baseline", records, copy.deepcopy(manifest)
@@ -31,7 +32,7 @@ def baseline() -> Side:
 
 def changed(
     change: Callable[[Record], dict[str, Any] | None], label: str = "", manifest: dict[str, Any] | None = None
-) -> Side:
+) -> Run:
     """The baseline run with `change` (fields to set; None drops the record) on the records of `label`, or on all."""
     _, records, facts = baseline()
     kept: list[Record] = []

@@ -51,7 +51,7 @@ def test_at_a_near_tie_an_output_may_part() -> None:
     tied = changed(lambda r: {**wrong_token(r), "tie_positions": [2]}, "sd")
     judgement = judged(tied)
     assert judgement.exit_code == 0
-    assert found(judgement, "output ids", "sd").why == "1 of 14 differ, at near-ties"
+    assert found(judgement, "output ids", "sd").why == "1 of 14 differ: 1 at near-ties"
     elsewhere = changed(lambda r: {**wrong_token(r), "tie_positions": [1, 3]}, "sd")
     assert judged(elsewhere).exit_code == 1
 
