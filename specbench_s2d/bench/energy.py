@@ -106,8 +106,7 @@ class EnergyPass:
         reasons = {name: text for name, text in manifest.get("reasons", {}).items() if name != "idle_power_w"}
         if self._idle_w is None and reason:
             reasons["idle_power_w"] = reason
-        facts = {"energy": self._choice.facts(), "idle_power_w": self._idle_w, "reasons": reasons}
-        self._store.write_manifest({**manifest, **facts})
+        self._store.note(energy=self._choice.facts(), idle_power_w=self._idle_w, reasons=reasons)
 
 
 def blocks_in_order(plan: Plan, target: str) -> Iterator[tuple[Lane, str, int]]:

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from specbench_s2d.bench.account import Account
-from specbench_s2d.bench.conditions import Conditions
 from specbench_s2d.bench.energy import EnergyPass
+from specbench_s2d.bench.machine import Machine
 from specbench_s2d.bench.plan import Cell, Lane, Plan
 from specbench_s2d.bench.prompts import Prompt, Prompts
 from specbench_s2d.bench.records import BASELINE, SCHEMA_VERSION, Record
 from specbench_s2d.bench.session import Session, blank_record, prompts_for
 from specbench_s2d.bench.store import RunStore
 from specbench_s2d.errors import PromptTooLongError, UserError
-from specbench_s2d.measure.bandwidth import rates
 from specbench_s2d.measure.energy.block import MIN_BLOCK_S
 from specbench_s2d.measure.energy.choose import Choice, choose_meter
 from specbench_s2d.measure.energy.meter import EnergyMeter
@@ -76,14 +75,15 @@ def execute(
     choice = Choice(meter) if meter else choose_meter(plan.spec.energy or "off", _device(plan))
     facts = environment(_device(plan))
     with RunStore(folder, new_manifest(plan, folder.name, facts)) as store, EnergyPass(plan, store, choice) as energy:
-        conditions = Conditions(_device(plan), facts, store.manifest.get("conditions", ()))
-        run = _Run(plan, prompts, store, watch, retry_failed, conditions, energy)
+        account = Account()
+        machine = Machine(_device(plan), facts, store, account)
+        run = _Run(plan, prompts, store, watch, retry_failed, machine, energy, account)
         if store.repaired:
             run.say(f"repaired {folder}: a torn last line of {store.repaired} bytes was cut off; its cell runs again.")
         for target in plan.spec.target:
             run.run_target(target)
         run.look("end")
-        store.write_manifest({**store.manifest, "ended": _now(), "harness": run.account.facts()})
+        store.note(ended=_now(), harness=account.facts())
         return Outcome(folder, store.records())
 
 
@@ -126,45 +126,27 @@ class _Run:
         store: RunStore,
         watch: Watcher,
         retry_failed: bool,
-        conditions: Conditions,
+        machine: Machine,
         energy: EnergyPass,
+        account: Account,
     ) -> None:
-        self._energy = energy
         self._plan, self._prompts, self._store, self._watch = plan, prompts, store, watch
-        self._conditions = conditions
+        self._machine, self._energy, self._account = machine, energy, account
         self._run_id = str(store.manifest["run_id"])
         kept = store.records()
         self._held = {r.key: r for r in kept if not (retry_failed and _failed(r))}
         self._already, self._started = len(self._held), time.monotonic()
-        self.account = Account()
         self.targets: dict[str, Any] = dict(store.manifest.get("targets", {}))
-        for line in conditions.lines():
+        for line in machine.lines():
             self.say(line)
 
     def say(self, text: str) -> None:
         self._watch(Event(text, len(self._held), self._plan.cells))
 
     def look(self, at: str) -> None:
-        """Look for what spoils the measuring; what is new is said, and in the manifest."""
-        with self.account.spending("probing"):
-            for line in self._conditions.look(at):
-                self.say(line)
-        self._store.write_manifest({**self._store.manifest, "conditions": self._conditions.found})
-
-    def _read_rate(self) -> float:
-        """The device's read rate: measured once in the life of a run's folder, when first needed."""
-        if self._store.manifest.get("read_rate_bytes_per_s") is None:
-            with self.account.spending("probing"):
-                measured = rates(_device(self._plan))
-            found = {
-                "read_rate_bytes_per_s": measured.read_bytes_per_s,
-                "copy_rate_bytes_per_s": measured.copy_bytes_per_s,
-                "rate_buffer_bytes": measured.buffer_bytes,
-            }
-            reasons = {"rate_buffer_bytes": measured.reason} if measured.reason else {}
-            manifest = self._store.manifest
-            self._store.write_manifest({**manifest, **found, "reasons": {**manifest.get("reasons", {}), **reasons}})
-        return float(self._store.manifest["read_rate_bytes_per_s"])
+        """Look for what spoils the measuring, and say what is new."""
+        for line in self._machine.look(at):
+            self.say(line)
 
     def run_target(self, target: str) -> None:
         """All rounds of one target, then its energy pass; the model is loaded only if any of it is left."""
@@ -181,14 +163,14 @@ class _Run:
 
     def _loaded(self, target: str) -> Session:
         self.say(f"{target}: loading and warming up; prompts by the template {self._prompts[target].template.name!r}")
-        rate = self._read_rate()
-        return Session(self._plan, target, self._run_id, self._prompts[target], rate, self.account)
+        rate = self._machine.read_rate_bytes_per_s()
+        return Session(self._plan, target, self._run_id, self._prompts[target], rate, self._account)
 
     def _meter(self, target: str, session: Session) -> None:
         blocks = len(self._energy.left(target, self._held))
         if blocks:
             self.say(f"{target}: metering energy, {blocks} blocks of at least {MIN_BLOCK_S:g} s")
-        with self.account.spending("energy"):
+        with self._account.spending("energy"):
             self._energy.run(target, session, self._held)
 
     def _time(self, target: str, session: Session, rounds: list[tuple[int, Question, list[Lane]]]) -> None:
@@ -210,7 +192,7 @@ class _Run:
                 self._round(session, target, repeat, question, order)
         finally:  # of this sitting: a run that goes on later learns anew
             self.targets[session.target.name]["decoders"] = session.facts()
-            self._store.write_manifest({**self._store.manifest, "targets": self.targets})
+            self._store.note(targets=self.targets)
         self.look(session.target.name)
 
     def _left(self, target: str, repeat: int, question: Question, order: list[Lane]) -> bool:
@@ -228,9 +210,9 @@ class _Run:
         of_ar = cells.get(BASELINE, [])
         fresh = [made for lane in order for made in self._converse(session, cells[lane.label], of_ar)]
         baseline = {cell.turn: self._held[cell.key] for cell in of_ar if cell.key in self._held}
-        with self.account.spending("scoring"):
+        with self._account.spending("scoring"):
             scored = [session.score(r, p, question, baseline.get(r.turn)) if p else r for r, p in fresh]
-        self.account.add("decoding", sum(record.total_s or 0.0 for record in scored))
+        self._account.add("decoding", sum(record.total_s or 0.0 for record in scored))
         scored = [self._energy.explained(record) for record in scored]
         session.forget_scores()
         self._store.append(scored)

@@ -145,6 +145,10 @@ class RunStore:
                 f"Make room, then go on with the same command and --out {self.folder}."
             ) from error
 
+    def note(self, **facts: Any) -> None:
+        """Put facts into the manifest, in place of those of the same names."""
+        self.write_manifest({**self.manifest, **facts})
+
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace the manifest at once."""
         self.manifest = manifest

@@ -1,0 +1,62 @@
+"""The machine as a run finds it: how fast it reads memory, and what spoils the measuring while the run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from specbench_s2d.bench.account import Account
+from specbench_s2d.bench.store import RunStore
+from specbench_s2d.measure.bandwidth import rates
+from specbench_s2d.measure.conditions import Finding, findings, moved, observe
+
+
+class Machine:
+    """Looks at the device at the run's start, after each target and at its end; the manifest keeps what it finds.
+
+    `found`: dicts of at (`start`, `end`, or the target that had just been run), about, what and advice; what was found
+    once is not found again. `facts`: the environment, as it was before the run worked on the device.
+    """
+
+    def __init__(self, device: str, facts: Mapping[str, Any], store: RunStore, account: Account) -> None:
+        self._device, self._facts, self._store, self._account = device, dict(facts), store, account
+        self.found: list[dict[str, str]] = list(store.manifest.get("conditions", ()))
+        self._add("start", findings(device, self._facts))
+
+    def lines(self) -> list[str]:
+        """Everything found so far, a line each."""
+        return [_line(entry) for entry in self.found]
+
+    def look(self, at: str) -> list[str]:
+        """Observe the machine now, and return what is newly wrong, a line each."""
+        with self._account.spending("probing"):
+            now = observe(self._device)
+            return self._add(at, [*findings(self._device, now), *moved(self._facts, now)])
+
+    def read_rate_bytes_per_s(self) -> float:
+        """The device's read rate: measured once in the life of a run's folder, when first needed."""
+        manifest = self._store.manifest
+        if manifest.get("read_rate_bytes_per_s") is None:
+            with self._account.spending("probing"):
+                measured = rates(self._device)
+            reasons = {"rate_buffer_bytes": measured.reason} if measured.reason else {}
+            self._store.note(
+                read_rate_bytes_per_s=measured.read_bytes_per_s,
+                copy_rate_bytes_per_s=measured.copy_bytes_per_s,
+                rate_buffer_bytes=measured.buffer_bytes,
+                reasons={**manifest.get("reasons", {}), **reasons},
+            )
+        return float(self._store.manifest["read_rate_bytes_per_s"])
+
+    def _add(self, at: str, found: Iterable[Finding]) -> list[str]:
+        known = {(entry["about"], entry["what"]) for entry in self.found}
+        new = [{"at": at, **asdict(finding)} for finding in found if (finding.about, finding.what) not in known]
+        self.found += new
+        if new:
+            self._store.note(conditions=self.found)
+        return [_line(entry) for entry in new]
+
+
+def _line(entry: Mapping[str, str]) -> str:
+    return f"{entry['about']} {entry['what']}: {entry['advice']}."
