@@ -10,9 +10,9 @@ config      RunSpec: what a run is
 suites      Question: what is asked
 models      LanguageModel: a checkpoint with a cache that can be cut
 decoding    the loop, the drafters and the verifiers
-measure     scoring and environment
+measure     scoring, the audit, quality, energy, the machine and its conditions
 bench       plan, runner, records, store
-analysis    tidy tables, statistics, plots
+analysis    tidy tables, statistics, plots, the report, the gate
 training    the commands that made the demo family
 """
 

@@ -40,6 +40,7 @@ _MARKDOWN = (
     ("draft_layers_per_token", "draft layers/token", ".2f"),
     ("tokens_per_pass", "tokens/pass", ".2f"),
     ("perplexity", "perplexity [95 %]", ".2f"),
+    ("energy_j_per_token", "J/token", ".3f"),
 )
 _WITH_INTERVALS = ("speedup", "mat", "perplexity", "cost_ratio")
 SLOW_BASELINE_PERCENT = 40.0

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
-from specbench_s2d.cli import check, compare, env, exchange, lists, report, run, suites, train
+from specbench_s2d.cli import check, compare, env, lists, report, run, suites, train
 from specbench_s2d.errors import UserError, first_line
 
 app = typer.Typer(
@@ -25,14 +25,12 @@ for command in (
     report.report,
     compare.compare,
     check.check,
-    exchange.export,
     suites.suites,
     lists.models,
     lists.decoders,
     env.env,
 ):
     app.command()(command)
-app.command("import")(exchange.import_)
 app.add_typer(train.app, name="train")
 
 

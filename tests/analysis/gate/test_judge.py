@@ -166,6 +166,14 @@ def test_without_times_speed_is_not_judged_and_never_passes_in_silence() -> None
     assert {label for rule, label in only(judgement, "not judged") if rule == "speed-up"} == set(LABELS) - {"ar"}
 
 
+def test_without_ids_outputs_are_not_judged() -> None:
+    imported = {"output_ids": None, "drafted_per_step": None, "accepted_per_step": None}
+    run = changed(lambda r: imported)
+    judgement = judge(run, run, Tolerances(), "skip")
+    assert not [check for check in judgement.of("holds") if check.rule in ("output ids", "acceptance")]
+    assert ("MAT", "sd") in only(judgement, "holds")
+
+
 def test_a_perplexity_that_moved_for_equal_ids_is_a_regression_either_way() -> None:
     for factor in (1.001, 0.999):
         judgement = judged(changed(lambda r, f=factor: {"nll_sum": (r.nll_sum or 0) * f}, "ar"))
