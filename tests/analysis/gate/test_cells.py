@@ -59,6 +59,15 @@ def test_a_later_turn_that_follows_another_answer_is_counted_and_not_compared() 
     assert found(judgement, "output ids", "sd").why == "1 of 13 differ: 1 at near-ties"
 
 
+def test_another_questions_parted_answer_excuses_no_prompt() -> None:
+    def elsewhere(record: Record) -> dict[str, Any]:
+        if record.turn == 0 and record.question_id != CHAT.question_id:
+            return {"output_ids": [(record.output_ids or [0])[0] + 1, 5], "tie_positions": [0]}
+        return {"prompt_hash": "another"} if of_chat(record, 1) else {}
+
+    assert only(judged(changed(elsewhere, "sd")), "incomparable") == [("prompts", "sd")]
+
+
 def test_where_turns_replay_ars_answers_only_ars_answers_excuse_other_prompts() -> None:
     def parted(record: Record) -> dict[str, Any]:
         tied = {"output_ids": [(record.output_ids or [0])[0] + 1], "tie_positions": [0]}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from specbench_s2d.analysis.gate.comparable import other_machine
 from specbench_s2d.analysis.gate.judge import check_run, judge
@@ -22,6 +24,20 @@ def test_times_of_machines_that_nobody_recorded_are_not_judged() -> None:
     assert judgement.exit_code == 0
     assert found(judgement, "speed-up", "sd").why == "neither run records its processor"
     assert other_machine(manifest, manifest) is None
+
+
+def test_outside_float32_rounding_is_the_devices_own() -> None:
+    """The same device by another number will do; another kind of device will not."""
+
+    def on(device: str) -> dict[str, Any]:
+        manifest = copy.deepcopy(baseline()[2])
+        manifest["identity"]["settings"] |= {"dtype": "bfloat16", "device": device}
+        return manifest
+
+    records = baseline()[1]
+    for device, exit_code in (("cuda:0", 0), ("cpu", 3)):
+        ours, base = ("run", records, on(device)), ("baseline", records, on("cuda:1"))
+        assert judge(ours, base, Tolerances(), "skip").exit_code == exit_code
 
 
 def test_an_imported_run_cannot_be_held_to_a_baseline_that_says_more() -> None:
