@@ -15,13 +15,13 @@ from specbench_s2d.measure.conditions import Finding, findings, moved, observe
 class Machine:
     """Looks at the device at the run's start, after each target and at its end; the manifest keeps what it finds.
 
-    `found`: dicts of at (`start`, `end`, or the target that had just been run), about, what and advice; what was found
-    once is not found again. `facts`: the environment, as it was before the run worked on the device.
+    `found`: dicts of at (`start`, `end`, or the target that had just been run), about, what, advice and passing; what
+    was found once is not found again. `facts`: the environment, as it was before the run worked on the device.
     """
 
     def __init__(self, device: str, facts: Mapping[str, Any], store: RunStore, account: Account) -> None:
         self._device, self._facts, self._store, self._account = device, dict(facts), store, account
-        self.found: list[dict[str, str]] = list(store.manifest.get("conditions", ()))
+        self.found: list[dict[str, Any]] = list(store.manifest.get("conditions", ()))
         self._add("start", findings(device, self._facts))
 
     def lines(self) -> list[str]:

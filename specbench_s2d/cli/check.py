@@ -20,7 +20,9 @@ def check(
     baseline: Annotated[Path, typer.Option(help="The run to hold it to: its folder, or its manifest.json.")],
     speed: Annotated[
         Literal["auto", "judge", "skip"],
-        typer.Option(help="Times: auto judges them on the baseline's machine alone, judge anywhere, skip nowhere."),
+        typer.Option(
+            help="Times: auto judges them on the baseline's machine and at rest alone, judge always, skip never."
+        ),
     ] = "auto",
     speed_margin: Annotated[
         float, typer.Option(min=0, help="How far a speed-up may fall, as a share.")

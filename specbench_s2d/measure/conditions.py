@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from specbench_s2d.measure.gpu import gpu_state
@@ -26,11 +26,16 @@ FREE_MEMORY_SHARE = 0.10
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that makes figures less trustworthy: what it is about, what was seen, what to do."""
+    """Something that makes figures less trustworthy: what it is about, what was seen, what to do.
+
+    `passing`: it comes and goes (other work, heat, clocks), so that two runs on one machine may differ by it; what is
+    not is how the machine is set up.
+    """
 
     about: str
     what: str
     advice: str
+    passing: bool = False
 
 
 def observe(device: str) -> dict[str, Any]:
@@ -54,11 +59,12 @@ def findings(device: str, facts: dict[str, Any]) -> list[Finding]:
 def moved(before: dict[str, Any], after: dict[str, Any]) -> list[Finding]:
     """What changed between two `observe`s (or `environment`s) that a fair comparison wants unchanged."""
     elapsed_s = after.get("observed_unix_s", 0.0) - before.get("observed_unix_s", 0.0)
-    return [
+    found = [
         *_clocks_moved(before, after),
         *_gpu_warmed(_known(before, "gpu"), _known(after, "gpu")),
         *_throttled(_known(before, "gpu"), _known(after, "gpu"), elapsed_s),
     ]
+    return [replace(finding, passing=True) for finding in found]
 
 
 def _known(facts: dict[str, Any], part: str) -> dict[str, Any]:
@@ -71,13 +77,22 @@ def _gpu_load(facts: dict[str, Any]) -> Iterator[Finding]:
     if "reason" in gpu:
         yield Finding("GPU", f"its state cannot be read ({gpu['reason']})", "check that nvidia-smi works here")
     if gpu.get("utilization_percent", 0) > UTILIZATION_PERCENT:
-        yield Finding("GPU", f"busy: {gpu['utilization_percent']} % before the run", "stop what else runs on it")
+        yield Finding(
+            "GPU", f"busy: {gpu['utilization_percent']} % before the run", "stop what else runs on it", passing=True
+        )
     if others := gpu.get("other_processes", 0):
-        yield Finding("GPU", f"shared: {others} other compute process(es)", "stop them, or take another GPU (--device)")
+        yield Finding(
+            "GPU",
+            f"shared: {others} other compute process(es)",
+            "stop them, or take another GPU (--device)",
+            passing=True,
+        )
     if reasons := gpu.get("throttle_reasons"):
-        yield Finding("GPU", f"clocks held down: {', '.join(reasons)}", "let it cool, or raise the power limit")
+        yield Finding(
+            "GPU", f"clocks held down: {', '.join(reasons)}", "let it cool, or raise the power limit", passing=True
+        )
     if gpu.get("temperature_c", 0) >= HOT_C:
-        yield Finding("GPU", f"hot: {gpu['temperature_c']} °C", "let it cool, and check its fans and air")
+        yield Finding("GPU", f"hot: {gpu['temperature_c']} °C", "let it cool, and check its fans and air", passing=True)
 
 
 def _gpu_limits(facts: dict[str, Any]) -> Iterator[Finding]:
@@ -106,10 +121,14 @@ def _cpu_load(facts: dict[str, Any]) -> Iterator[Finding]:
             "CPU",
             f"busy: other processes use {other:.1f} of the {cores} cores this one may use",
             "stop them, or bind the run to free cores (taskset -c)",
+            passing=True,
         )
     if stolen > STOLEN_SHARE * cores:
         yield Finding(
-            "CPU", f"the hypervisor withholds {stolen:.1f} of {cores} cores", "take a machine with cores of its own"
+            "CPU",
+            f"the hypervisor withholds {stolen:.1f} of {cores} cores",
+            "take a machine with cores of its own",
+            passing=True,
         )
     if (governor := cpu.get("governor", "performance")) != "performance":
         yield Finding("CPU", f"governor {governor}: clocks follow the load", "cpupower frequency-set -g performance")

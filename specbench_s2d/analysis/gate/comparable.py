@@ -42,6 +42,16 @@ def other_machine(ours: Manifest, base: Manifest) -> str | None:
     return None
 
 
+def unrest(ours: Manifest, base: Manifest) -> str | None:
+    """Why times of the two runs say nothing though the machine was one: what came over it during either; None where
+    nothing did."""
+    for whose, manifest in (("the machine was not at rest", ours), ("the baseline's machine was not at rest", base)):
+        for condition in manifest.get("conditions", []):
+            if condition.get("passing"):
+                return f"{whose} ({condition['about']} {condition['what']})"
+    return None
+
+
 def measured_at_run_time(*manifests: Manifest) -> set[tuple[str, str]]:
     """(target, label) of decoders that decide by what they measure, whose steps may differ from run to run: those that
     left such measurements in a manifest."""

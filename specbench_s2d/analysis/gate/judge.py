@@ -1,7 +1,7 @@
 """The gate: a run against a baseline, rule by rule.
 
 In float32 greedy outputs move between machines only where two logits tie, and only that is allowed for. Times are
-compared on one machine alone, as ratios to AR, with paired intervals and a margin.
+compared on one machine alone, while it was at rest, as ratios to AR, with paired intervals and a margin.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed) -> Ju
     if any(check.verdict == "incomparable" for check in found):
         return Judgement(name, other, found, _notes(manifest, theirs, ours, base))
     elsewhere = comparable.other_machine(manifest, theirs)
-    untimed = _why_untimed(speed, elsewhere)
+    untimed = _why_untimed(speed, elsewhere or comparable.unrest(manifest, theirs))
     free = comparable.measured_at_run_time(manifest, theirs)
     settings = comparable.identity(theirs)["settings"]
     rows = cells.rows(ours, base, _repeats(manifest, theirs, ours, base))
@@ -111,11 +111,11 @@ def _times(
         yield cost
 
 
-def _why_untimed(speed: Speed, elsewhere: str | None) -> str | None:
+def _why_untimed(speed: Speed, doubt: str | None) -> str | None:
     """Why times are not judged; None where they are."""
     if speed == "skip":
         return "--speed skip"
-    return elsewhere if speed == "auto" else None
+    return doubt if speed == "auto" else None
 
 
 def _notes(

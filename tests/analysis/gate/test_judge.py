@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from specbench_s2d.analysis.gate.judge import check_run, judge
+from specbench_s2d.analysis.gate.judge import Side, check_run, judge
 from specbench_s2d.analysis.gate.verdict import Tolerances
 from specbench_s2d.bench.records import Record
 from specbench_s2d.errors import RunFolderError
@@ -276,3 +276,24 @@ def test_a_run_is_found_by_its_folder_or_a_file_in_it(tmp_path: Path) -> None:
     (tmp_path / "summary.csv").write_text("target\n")
     with refused(RunFolderError, "summary.csv", "not a run", "manifest.json"):
         check_run(DEMO_RUN, tmp_path / "summary.csv")
+
+
+@pytest.mark.parametrize("whose", ["run", "baseline"])
+def test_times_taken_while_something_else_worked_are_not_judged(whose: str) -> None:
+    busy = {"at": "start", "about": "CPU", "what": "busy", "advice": "stop it", "passing": True}
+    name, records, facts = baseline()
+    noisy: Side = (name, records, {**facts, "conditions": [busy]})
+    slow = changed(slower(2.0), "sd")
+    if whose == "run":
+        slow, against = ("run", slow[1], noisy[2]), baseline()
+    else:
+        against = noisy
+    judgement = judge(slow, against, Tolerances(), "auto")
+    assert judgement.exit_code == 0
+    assert "not at rest (CPU busy)" in found(judgement, "speed-up", "sd").why
+    assert judge(slow, against, Tolerances(), "judge").exit_code == 1
+
+
+def test_how_a_machine_is_set_up_does_not_keep_its_times_from_being_judged() -> None:
+    lasting = {"at": "start", "about": "CPU", "what": "governor powersave", "advice": "change it", "passing": False}
+    assert judged(changed(slower(2.0), "sd", {"conditions": [lasting]})).exit_code == 1
