@@ -107,6 +107,30 @@ def test_a_run_on_a_cpu_does_not_ask_what_the_gpu_does(rule: str) -> None:
     assert len(findings("cpu", with_facts(**changes))) == (0 if of_the_gpu else 1)
 
 
+@pytest.mark.parametrize(
+    ("changes", "passing"),
+    [
+        ({"cpu__other_load_cores": 2.0}, True),
+        ({"cpu__stolen_cores": 2.0}, True),
+        ({"gpu__utilization_percent": 50}, True),
+        ({"gpu__temperature_c": 90}, True),
+        ({"cpu__governor": "powersave"}, False),
+        ({"cpu__threads": 16}, False),
+        ({"gpu__power_limit_w": 300.0}, False),
+        ({"torch__debug_build": True}, False),
+    ],
+)
+def test_what_comes_and_goes_is_told_from_how_the_machine_is_set_up(changes: dict[str, Any], passing: bool) -> None:
+    """Times are compared between runs on one machine, set up as it is; not where other work came over one of them."""
+    (finding,) = findings("cuda:0", with_facts(**changes))
+    assert finding.passing is passing
+
+
+def test_what_moved_is_passing() -> None:
+    after = with_facts(gpu__sm_clock_mhz=1500)
+    assert all(finding.passing for finding in moved(CLEAN, after)) and moved(CLEAN, after)
+
+
 def test_memory_is_little_against_a_containers_limit() -> None:
     facts = with_facts(memory__limit_bytes=4 * GIB, memory__available_bytes=GIB // 4)
     assert said(findings("cpu", facts)) == "memory: 0.2 of 4.0 GiB are free"
