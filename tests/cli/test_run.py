@@ -80,7 +80,7 @@ def test_the_same_fields_come_from_a_run_file(grid: list[str], tiny_models: Path
     file = tmp_path / "run.toml"
     file.write_text(
         f'target = ["{tiny_models / "tiny-target"}"]\ndraft = ["{tiny_models / "tiny-draft"}"]\ndevice = "cpu"\n'
-        'questions = "embedded"\nsuite = "qa"\nlimit = 2\nmax_new_tokens = 8\n'
+        'energy = "off"\nquestions = "embedded"\nsuite = "qa"\nlimit = 2\nmax_new_tokens = 8\n'
     )
     assert main([*grid, "--out", str(tmp_path / "flags")]) == 0
     assert main(["run", str(file), "--out", str(tmp_path / "file")]) == 0
