@@ -28,8 +28,8 @@ IDLE_W, BUSY_W = 40.0, 100.0
 
 
 def a_meter(lost_at_s: float = float("inf"), idle_w: float = IDLE_W) -> ReplayMeter:
-    """A board that draws `idle_w` for the run's first nine seconds, its idle ones, and 100 W ever after; its clock goes on
-    by two seconds at each look, so that a block takes a few rounds."""
+    """A board that draws `idle_w` for the run's first nine seconds, its idle ones, and 100 W ever after; its clock goes
+    on by two seconds at each look, so that a block takes a few rounds."""
     idle_j = 9 * idle_w
     recording = Recording([0, 9, 9, 1e5], [idle_w] * 2 + [BUSY_W] * 2, [0, idle_j, idle_j, idle_j + BUSY_W * (1e5 - 9)])
     return ReplayMeter(recording, VirtualClock(tick_s=2.0), lost_at_s=lost_at_s)
@@ -87,7 +87,8 @@ def test_records_get_their_share_by_tokens(run: Path) -> None:
     assert len(records) == plan_of().cells
     for record in records:
         block = blocks[block_of(record)]
-        assert record.new_tokens and record.energy_j == pytest.approx(block.energy_j_per_token * record.new_tokens)
+        assert record.new_tokens and block.energy_j_per_token and block.energy_net_j_per_token
+        assert record.energy_j == pytest.approx(block.energy_j_per_token * record.new_tokens)
         assert record.energy_net_j == pytest.approx(block.energy_net_j_per_token * record.new_tokens)
         assert not {"energy_j", "energy_net_j"} & record.reasons.keys()
 
