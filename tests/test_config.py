@@ -31,6 +31,12 @@ def test_other_targets_take_spec_benchs_settings() -> None:
     assert (spec.questions, spec.limit, spec.max_new_tokens, spec.draft) == ("spec-bench", None, 1024, [])
 
 
+def test_energy_is_metered_where_it_can_be_but_for_the_demo_family_only_when_asked_for() -> None:
+    assert RunSpec().resolved().energy == RunSpec(target=["demo-m"]).resolved().energy == "off"
+    assert RunSpec(target=["demo-m", "lmsys/vicuna-7b-v1.3"]).resolved().energy == "auto"
+    assert RunSpec(energy="auto").resolved().energy == "auto"
+
+
 def test_a_question_file_is_asked_whole_unless_limited() -> None:
     assert RunSpec(questions="q.jsonl").resolved().limit is None
     assert RunSpec(questions="q.jsonl", limit=20).resolved().limit == 20

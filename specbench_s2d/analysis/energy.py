@@ -14,15 +14,15 @@ from specbench_s2d.bench.records import Record
 
 @defines("energy_j_per_token")
 def energy_j_per_token(records: Iterable[Record]) -> Measure:
-    """joules per new token, gross: the counter's difference over the metered blocks of the row, each block's joules per
-    token weighted by the new tokens timed; null unless every cell has it; of several targets, the mean."""
+    """energy in joules per new token, gross: counter over tokens of the row's metered blocks, weighted by the tokens
+    that were timed; a pass of its own, after the timing"""
     return _per_token(records, "energy_j")
 
 
 @defines("energy_net_j_per_token")
 def energy_net_j_per_token(records: Iterable[Record]) -> Measure:
-    """joules per new token, idle-subtracted: likewise, each block less the idle power measured before the run times the
-    block's seconds."""
+    """energy in joules per new token, idle-subtracted: likewise, each block less its seconds times the idle power that
+    was measured before the run"""
     return _per_token(records, "energy_net_j")
 
 

@@ -62,7 +62,10 @@ class EnergyPass:
 
     def explained(self, record: Record) -> Record:
         """A fresh record with the reason why it has no energy (yet)."""
-        return record.model_copy(update={"reasons": {**record.reasons, "energy_j": self._choice.reason or NOT_YET}})
+        reason = self._choice.reason or NOT_YET
+        return record.model_copy(
+            update={"reasons": {**record.reasons, "energy_j": reason, "energy_net_j": reason}},
+        )
 
     def run(self, target: str, session: Session, held: Held) -> None:
         """Measure the blocks that are `left`; each is on disk before the next one begins."""

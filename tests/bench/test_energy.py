@@ -27,10 +27,11 @@ from tests.refusals import refused
 IDLE_W, BUSY_W = 40.0, 100.0
 
 
-def a_meter(lost_at_s: float = float("inf")) -> ReplayMeter:
-    """A board that draws 40 W for the run's first nine seconds, its idle ones, and 100 W ever after; its clock goes on
-    by two seconds at each look, so that a block takes a few rounds."""
-    recording = Recording([0, 9, 9, 1e5], [IDLE_W] * 2 + [BUSY_W] * 2, [0, 360, 360, 360 + BUSY_W * (1e5 - 9)])
+def a_meter(lost_at_s: float = float("inf"), idle_w: float = IDLE_W) -> ReplayMeter:
+    """A board that draws `idle_w` for the run's first nine seconds, its idle ones, and 100 W ever after; its clock goes
+    on by two seconds at each look, so that a block takes a few rounds."""
+    idle_j = 9 * idle_w
+    recording = Recording([0, 9, 9, 1e5], [idle_w] * 2 + [BUSY_W] * 2, [0, idle_j, idle_j, idle_j + BUSY_W * (1e5 - 9)])
     return ReplayMeter(recording, VirtualClock(tick_s=2.0), lost_at_s=lost_at_s)
 
 
@@ -86,7 +87,8 @@ def test_records_get_their_share_by_tokens(run: Path) -> None:
     assert len(records) == plan_of().cells
     for record in records:
         block = blocks[block_of(record)]
-        assert record.new_tokens and record.energy_j == pytest.approx(block.energy_j_per_token * record.new_tokens)
+        assert record.new_tokens and block.energy_j_per_token and block.energy_net_j_per_token
+        assert record.energy_j == pytest.approx(block.energy_j_per_token * record.new_tokens)
         assert record.energy_net_j == pytest.approx(block.energy_net_j_per_token * record.new_tokens)
         assert not {"energy_j", "energy_net_j"} & record.reasons.keys()
 
@@ -171,7 +173,7 @@ def test_a_run_that_goes_on_measures_only_the_blocks_that_are_missing(
     again = Counted(monkeypatch)
     monkeypatch.setattr(Session, "decode", lambda *a: pytest.fail("every cell was timed already"))
     idle_w = read_manifest(folder)["idle_power_w"]
-    records = execute(plan_of(), folder, meter=a_meter()).records
+    records = execute(plan_of(), folder, meter=a_meter(idle_w=70)).records
     assert len(again.blocks) == 4 - len(done)
     assert not {(b.label, b.suite, b.repeat) for b in done} & set(again.blocks)
     assert read_blocks(folder)[: len(done)] == done and len(read_blocks(folder)) == 4
@@ -247,14 +249,17 @@ def test_cells_that_failed_are_not_metered(tmp_path: Path, monkeypatch: pytest.M
     real = Session.decode
 
     def decode(session: Session, cell: Cell, answers: list[str]) -> tuple[Record, Prompt]:
-        if cell.lane.label == "ar":
+        if cell.lane.label == "ar" or cell.question.id == failing:
             raise RuntimeError("out of memory")
         return real(session, cell, answers)
 
     monkeypatch.setattr(Session, "decode", decode)
     again = Counted(monkeypatch)
-    records = execute(plan_of(suite=["qa"]), tmp_path / "run", meter=a_meter()).records
-    assert again.blocks == [("sd:gamma=3", "qa", 0)]
+    plan = plan_of(suite=["qa"], limit=2)
+    failing = plan.questions.by_suite["qa"][0].id
+    records = execute(plan, tmp_path / "run", meter=a_meter()).records
+    assert [block.key for block in read_blocks(tmp_path / "run")] == [("demo-s", "sd:gamma=3", "qa", 0)]
+    assert {c.key for c, _ in again.cells} == {r.key for r in records if r.status == "ok"} != set()
     assert {r.status: r.energy_j is None for r in records} == {"failed": True, "ok": False}
 
 

@@ -12,7 +12,9 @@ from specbench_s2d.bench.forecast import forecast
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.cli.live import forecast_table
 from specbench_s2d.config import RunSpec
-from specbench_s2d.errors import ModelError
+from specbench_s2d.errors import ModelError, UserError
+from specbench_s2d.measure.energy.choose import OFF, Choice
+from specbench_s2d.measure.energy.replay import Recording, ReplayMeter, VirtualClock
 from tests.refusals import refused
 
 
@@ -29,6 +31,7 @@ def spec(tiny_models: Path, tiny_opt: Path, monkeypatch: pytest.MonkeyPatch) -> 
         limit=2,
         max_new_tokens=8,
         device="cpu",
+        energy="off",
     )
 
 
@@ -56,3 +59,22 @@ def test_a_pair_that_does_not_fit_is_said_before_anything_is_loaded(spec: RunSpe
     wrong = [f"{target}={tiny_models / 'tiny-draft'}" for target in spec.target]
     with refused(ModelError, "tiny-opt", "tiny-draft", "token ids must mean the same"):
         forecast(make_plan(spec.model_copy(update={"draft": wrong})))
+
+
+def test_the_energy_pass_is_named_with_its_meter_and_its_least_time(
+    spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = ReplayMeter(Recording([0, 1], [0, 0], [0, 0]), VirtualClock())
+    monkeypatch.setattr(module, "choose_meter", lambda kind, device: Choice(meter))
+    expected = forecast(make_plan(spec.model_copy(update={"repeats": 3})))
+    blocks = 2 * 2 * 1 * 3  # targets, labels, suites, repeats
+    assert expected["energy"] == {"meter": "replay", "reason": None, "blocks": blocks, "least_s": blocks * 5}
+    console = Console(width=200, record=True)
+    console.print(forecast_table(expected))
+    assert "energy: replay, 12 blocks, at least 60 s on top" in console.export_text()
+
+
+def test_a_run_without_a_meter_has_no_pass_and_the_reason_is_shown(spec: RunSpec) -> None:
+    assert forecast(make_plan(spec))["energy"] == {"meter": None, "reason": OFF, "blocks": 0, "least_s": 0}
+    with refused(UserError, "--energy nvml"):
+        forecast(make_plan(spec.model_copy(update={"energy": "nvml"})))

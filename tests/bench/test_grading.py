@@ -128,7 +128,7 @@ def plan_of(folder: Path, models: Path, qa_reference: list[str] | None = None) -
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     spec = RunSpec(
         target=[str(models / "tiny-target")], draft=[str(models / "tiny-draft")], decoder=["ar", "sd:gamma=3"],
-        suite=["qa", "translation", "mt_bench"], questions=str(file), max_new_tokens=12, device="cpu",
+        suite=["qa", "translation", "mt_bench"], questions=str(file), max_new_tokens=12, device="cpu", energy="off",
     )  # fmt: skip
     return make_plan(spec)
 

@@ -22,6 +22,8 @@ def grid(tiny_models: Path) -> list[str]:
         str(tiny_models / "tiny-draft"),
         "--device",
         "cpu",
+        "--energy",
+        "off",
     ]
     return ["run", *given, "--questions", "embedded", "--suite", "qa", "--limit", "2", "--max-new-tokens", "8"]
 
@@ -61,7 +63,8 @@ def test_a_dry_run_prints_cells_memory_and_time_and_writes_nothing(
     assert expected["targets"][0]["memory_bytes"] > 0
     assert expected["expected_s"] > 0
     assert main([*grid, "--dry-run"]) == 0
-    assert "4 cells" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "4 cells" in shown and "energy: not metered: --energy off" in shown
     assert os.listdir(tmp_path) == []
 
 
@@ -77,7 +80,7 @@ def test_the_same_fields_come_from_a_run_file(grid: list[str], tiny_models: Path
     file = tmp_path / "run.toml"
     file.write_text(
         f'target = ["{tiny_models / "tiny-target"}"]\ndraft = ["{tiny_models / "tiny-draft"}"]\ndevice = "cpu"\n'
-        'questions = "embedded"\nsuite = "qa"\nlimit = 2\nmax_new_tokens = 8\n'
+        'energy = "off"\nquestions = "embedded"\nsuite = "qa"\nlimit = 2\nmax_new_tokens = 8\n'
     )
     assert main([*grid, "--out", str(tmp_path / "flags")]) == 0
     assert main(["run", str(file), "--out", str(tmp_path / "file")]) == 0
