@@ -18,12 +18,13 @@ from specbench_s2d.analysis.stats import Pair, question_of
 from specbench_s2d.bench.records import Record
 
 Part = Callable[[Record], tuple[float, float] | None]
-How = Literal["ratio", "difference", "reduction_percent"]
+How = Literal["ratio", "difference", "reduction_percent", "times_less"]
 # What becomes of both sides' figures, (G, R) each: the mean over groups of their ratios, of their differences, of the
-# percents by which ours lie below theirs.
+# percents by which ours lie below theirs, of how many times theirs are ours.
 _HOW: dict[How, Callable[[Floats, Floats], Floats]] = {
     "ratio": lambda ours_GR, theirs_GR: (ours_GR / theirs_GR).mean(axis=0),
     "difference": lambda ours_GR, theirs_GR: (ours_GR - theirs_GR).mean(axis=0),
+    "times_less": lambda ours_GR, theirs_GR: (theirs_GR / ours_GR).mean(axis=0),
     "reduction_percent": lambda ours_GR, theirs_GR: (100 * (1 - ours_GR / theirs_GR)).mean(axis=0),
 }
 
@@ -86,12 +87,20 @@ def _likelihood(record: Record) -> tuple[float, float] | None:
     return record.nll_sum, float(record.new_tokens)
 
 
+def _energy(record: Record) -> tuple[float, float] | None:
+    if record.energy_j is None or record.new_tokens is None:
+        return None
+    return record.energy_j, float(record.new_tokens)
+
+
 def _length(record: Record) -> tuple[float, float] | None:
     return None if record.new_tokens is None else (float(record.new_tokens), 1.0)
 
 
 MAT = Quotient(_steps)
 LENGTH = Quotient(_length)
+ENERGY = Quotient(_energy)
+"""Joules per new token. Blocks of a suite are metered, not questions: an interval over questions would say too much."""
 PERPLEXITY = Quotient(_likelihood, np.exp)
 
 

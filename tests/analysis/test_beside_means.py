@@ -92,6 +92,14 @@ def test_energy_is_missing_with_the_records_reason() -> None:
     assert any("the paper's 1.62; no ours: no meter here." in note for note in beside("mjsd", run()).notes)
 
 
+def test_metered_energy_stands_as_times_less_a_token_and_without_an_interval() -> None:
+    """SD takes 2 J a token on every target, MJSD 1.25: 1.6 times less. Blocks are metered, not questions."""
+    joules = {"ar": 4.0, "sd:gamma=4": 2.0, "mjsd": 1.25}
+    metered = [r.model_copy(update={"energy_j": joules.get(r.label, 3.0) * (r.new_tokens or 0)}) for r in run()]
+    found = figure(beside("mjsd", metered).table, label="mjsd", method="MJSD vs vanilla SD", metric="energy_ratio")
+    assert found["ours"] == pytest.approx(1.6) and pd.isna(found["ours_low"]) and pd.isna(found["reason"])
+
+
 def test_it_is_said_which_decoder_stands_there_and_over_what() -> None:
     comparison = beside("mjsd", run())
     assert set(comparison.table["label"]) == {"mjsd", "mjsd:tau=0.1"}
