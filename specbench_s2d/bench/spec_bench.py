@@ -90,6 +90,12 @@ class Answer(BaseModel):
     choices: list[Choice] = Field(min_length=1)
     tstamp: float | None = None
 
+    @model_validator(mode="after")
+    def _choices_apart(self) -> Answer:
+        if len({choice.index for choice in self.choices}) < len(self.choices):
+            raise ValueError("two choices of one index")
+        return self
+
 
 @dataclass(frozen=True)
 class AnswerFile:
@@ -145,6 +151,7 @@ def _missing(found: dict[int, Record], asked: set[int]) -> str | None:
     if set(found) != asked:
         return "without one of its turns"
     lacking = [field for field in _NEEDED for r in found.values() if getattr(r, field) is None]
+    lacking += ["total_s" for r in found.values() if not r.total_s]
     return f"without {lacking[0]}" if lacking else None
 
 
@@ -177,17 +184,16 @@ def read_answers(path: Path) -> list[Answer]:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give an answer file of Spec-Bench.") from error
-    if lines[-1].strip():
-        raise UserError(f"{path}:{len(lines)}: the last line does not end; the file was cut off: fetch it again.")
     answers: list[Answer] = []
     line_of: dict[int | str, int] = {}
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            answers.append(answer := _parse(line, f"{path}:{number}"))
+            torn = number == len(lines)  # every whole line ends in a newline, after which nothing is left
+            answers.append(answer := _parse(line, f"{path}:{number}", torn))
             first = line_of.setdefault(answer.question_id, number)
             if first != number:
                 raise UserError(
-                    f"{path}:{number}: question_id {answer.question_id!r} is already answered in line {first}; keep one."
+                    f"{path}:{number}: question_id {answer.question_id!r} is answered in line {first} already; keep one."
                 )
     if not answers:
         raise UserError(f"{path}: empty; expected an answer of Spec-Bench per line.")
@@ -197,11 +203,13 @@ def read_answers(path: Path) -> list[Answer]:
     return answers
 
 
-def _parse(line: bytes, where: str) -> Answer:
+def _parse(line: bytes, where: str, torn: bool) -> Answer:
     try:
         return Answer.model_validate_json(line)
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"] if part not in ("int", "str"))
         message = problem["msg"].removeprefix("Value error, ")
-        raise UserError(f"{where}: not an answer of Spec-Bench ({field + ': ' if field else ''}{message}).") from error
+        what = f"{field}: {message}" if field else message
+        advice = " The file may have been cut off: fetch it again." if torn else ""
+        raise UserError(f"{where}: not an answer of Spec-Bench ({what}).{advice}") from error
