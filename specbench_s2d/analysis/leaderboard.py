@@ -75,13 +75,12 @@ def boards(table: pd.DataFrame, manifest: Mapping[str, Any]) -> list[Board]:
 
 
 def _best(by_label: Mapping[str, Mapping[str, Mapping[str, Any]]], suite: str, column: str) -> str | None:
-    """The lossless decoder with the highest figure; None where there is no choice."""
+    """The lossless decoder, AR among them, with the highest figure; None where none has one."""
     figures = {
         label: of_label[suite][column]
         for label, of_label in by_label.items()
-        if suite in of_label and not of_label[OVERALL]["lossy"] and label != BASELINE
-        and not absent(of_label[suite][column])
-    }  # fmt: skip
+        if suite in of_label and not of_label[OVERALL]["lossy"] and not absent(of_label[suite][column])
+    }
     return max(figures, key=lambda label: float(figures[label]), default=None)
 
 
@@ -132,7 +131,7 @@ def _table(board: Board) -> str:
     return "\n".join(
         [
             r"\begin{table*}",
-            r"\centering",
+            r"\centering\small",
             rf"\caption{{{escape(board.caption)}}}",
             rf"\begin{{tabular}}{{l{'r' * len(board.headings)}}}",
             r"\toprule",

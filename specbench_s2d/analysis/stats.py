@@ -193,9 +193,9 @@ def perplexity(records: Iterable[Record]) -> Measure:
 def pair(records: Iterable[Record], baseline: Iterable[Record]) -> list[Pair]:
     """Match a decoder's records with the baseline's by target, question, turn and repeat, in the decoder's order.
 
-    A record that failed, was skipped or carries no times has no pair, and neither has its partner.
+    A record that failed, was skipped or carries no total time has no pair, and neither has its partner.
     """
-    fields = ("new_tokens", "decode_s", "total_s")
+    fields = ("new_tokens", "total_s")
     partners = {_cell(r): r for r in carrying(baseline, *fields)[0]}
     return [Pair(r, partners[_cell(r)]) for r in carrying(records, *fields)[0] if _cell(r) in partners]
 
@@ -217,7 +217,15 @@ def speedup(pairs: Sequence[Pair]) -> Measure:
     """Decode tokens/s over AR's on the same target, questions and device, over the paired cells: each side's rate
     is its summed new tokens after the first over its summed decode seconds."""
     tokens, seconds, base_tokens, base_seconds = sum(_speed_sums(pairs).values(), np.zeros(4)).tolist()
+    _, untimed = carrying([record for p in pairs for record in (p.ours, p.baseline)], "decode_s")
+    if pairs and untimed and not _decode_timed(pairs):
+        return Measure(None, untimed)
     return _quotient_of_rates((tokens, seconds), (base_tokens, base_seconds), "decode rate")
+
+
+def _decode_timed(pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs whose decode seconds are known on both sides: imported ones have but their total."""
+    return [p for p in pairs if p.ours.decode_s is not None and p.baseline.decode_s is not None]
 
 
 @defines("speedup_e2e")
@@ -322,7 +330,7 @@ def _speedups(sums_GCR: Floats) -> Floats:
 def _speed_sums(pairs: Sequence[Pair]) -> Sums:
     """Per question: decode tokens, decode seconds, the baseline's decode tokens, its decode seconds."""
     return bootstrap.question_sums(
-        pairs,
+        _decode_timed(pairs),
         lambda p: question_of(p.ours),
         lambda p: (decode_tokens(p.ours), p.ours.decode_s, decode_tokens(p.baseline), p.baseline.decode_s),
     )

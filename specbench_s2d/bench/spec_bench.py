@@ -192,9 +192,8 @@ def read_answers(path: Path) -> list[Answer]:
             answers.append(answer := _parse(line, f"{path}:{number}", torn))
             first = line_of.setdefault(answer.question_id, number)
             if first != number:
-                raise UserError(
-                    f"{path}:{number}: question_id {answer.question_id!r} is answered in line {first} already; keep one."
-                )
+                given = f"question_id {answer.question_id!r} is answered in line {first} already"
+                raise UserError(f"{path}:{number}: {given}; keep one of them.")
     if not answers:
         raise UserError(f"{path}: empty; expected an answer of Spec-Bench per line.")
     names = list(dict.fromkeys(answer.model_id for answer in answers))

@@ -59,7 +59,7 @@ def import_run(
 
 
 def _labels(baselines: list[str], given: list[str]) -> dict[str, str]:
-    """model_id to label; a model_id may hold `=` itself, a name on the left of the first that is none of ours."""
+    """model_id to label: the first `=` parts them, for labels hold such marks too."""
     found = dict.fromkeys(baselines, "ar")
     for text in given:
         model_id, equals, label = text.partition("=")

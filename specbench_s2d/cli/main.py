@@ -23,8 +23,8 @@ app = typer.Typer(
 for command in (run.run, report.report, compare.compare, export.export):
     app.command()(command)
 app.command(name="import")(importing.import_run)
-for command in (suites.suites, lists.models, lists.decoders, lists.env):
-    app.command()(command)
+for listing in (suites.suites, lists.models, lists.decoders, lists.env):
+    app.command()(listing)
 app.add_typer(train.app, name="train")
 
 
