@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from specbench_s2d.analysis.names import LOSSY_MARK, LOSSY_NOTE, decoder_title, suite_title
-from specbench_s2d.analysis.tables import absent, blocks, number
+from specbench_s2d.analysis.tables import absent, blocks, number, speed_column
 from specbench_s2d.analysis.tidy import OVERALL
 from specbench_s2d.bench.records import BASELINE
 from specbench_s2d.config import SUITES
@@ -48,8 +48,8 @@ class Board:
 
 def boards(table: pd.DataFrame, manifest: Mapping[str, Any]) -> list[Board]:
     """A board per target of the tidy table (their mean too), with the speed-up that the run has: in decode tokens/s,
-    or by Spec-Bench's formula where no decode time is known."""
-    speed = "speedup" if table["speedup"].notna().any() else "speedup_specbench"
+    or by Spec-Bench's formula where no decode time is known. `manifest` may be empty."""
+    speed = speed_column(table)
     suites = [*SUITES, *(s for s in dict.fromkeys(table["suite"]) if s not in (*SUITES, OVERALL))]
     columns = [*((suite, speed) for suite in suites), (OVERALL, "mat"), (OVERALL, speed)]
     headings = [*map(suite_title, suites), "#Mean Accepted Tokens", "Overall"]

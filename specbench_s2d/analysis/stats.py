@@ -236,6 +236,13 @@ def speedup_e2e(pairs: Sequence[Pair]) -> Measure:
     return _quotient_of_rates(_end_to_end(ours), _end_to_end(baseline), "end-to-end rate")
 
 
+def rate_e2e(records: Iterable[Record]) -> Measure:
+    """New tokens over total seconds, the prefill's included, each summed."""
+    kept, note = carrying(records, "new_tokens", "total_s")
+    tokens, seconds = _end_to_end(kept)
+    return _ratio(tokens, seconds, "no time", note)
+
+
 def _end_to_end(records: Sequence[Record]) -> tuple[float, float]:
     return total(records, "new_tokens"), total(records, "total_s")
 

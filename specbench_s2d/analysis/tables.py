@@ -68,6 +68,12 @@ def interval(row: Row, column: str = "speedup") -> str:
     return f"{row[f'{column}_low']:.2f}–{row[f'{column}_high']:.2f}"
 
 
+def speed_column(table: pd.DataFrame) -> str:
+    """The speed-up to show: over AR in decode tokens/s, or Spec-Bench's where no decode time is known (an imported
+    run)."""
+    return "speedup" if table["speedup"].notna().any() else "speedup_specbench"
+
+
 def quality_columns(columns: Iterable[Any]) -> list[str]:
     """Those of task quality, without those of their intervals."""
     names = map(str, columns)
@@ -79,11 +85,12 @@ def render(table: pd.DataFrame) -> RenderableType:
     quality = quality_columns(table)
     parts: list[RenderableType] = []
     for title, rows in blocks(table):
-        parts.append(_block(title, rows))
+        parts.append(_block(title, rows, speed_column(table)))
         scored = [column for column in quality if not all(absent(row[column]) for row in rows)]
         parts += [_quality_block(title, rows, scored)] if scored else []
+    how = "decode tokens/s" if speed_column(table) == "speedup" else "Spec-Bench's formula: no decode times are known"
     legend = (
-        f"Each cell: speed-up over {BASELINE} (decode tokens/s), below it the mean accepted tokens. "
+        f"Each cell: speed-up over {BASELINE} ({how}), below it the mean accepted tokens. "
         "95 %: the interval of the speed-up over all suites. PPL: perplexity under the target. "
         "F/S/T: turns failed, skipped, truncated."
     )
@@ -97,7 +104,7 @@ def render(table: pd.DataFrame) -> RenderableType:
     return Group(*parts)
 
 
-def _block(title: str, rows: list[Row]) -> Table:
+def _block(title: str, rows: list[Row], speed: str) -> Table:
     suites = list(dict.fromkeys(row["suite"] for row in rows if row["suite"] != OVERALL))
     shown = [*suites, OVERALL] if len(suites) > 1 else suites
     block = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True)
@@ -110,7 +117,7 @@ def _block(title: str, rows: list[Row]) -> Table:
     for label in dict.fromkeys(row["label"] for row in rows):
         by_suite = {row["suite"]: row for row in rows if row["label"] == label}
         overall = by_suite[OVERALL]
-        cells = [_two(by_suite.get(suite), "speedup", "mat") for suite in shown]
+        cells = [_two(by_suite.get(suite), speed, "mat") for suite in shown]
         lost = f"{overall['failed']}/{overall['skipped']}/{overall['truncated']}"
         rates = _two(overall, "tokens_per_s", "perplexity", upper=".1f")
         block.add_row(decoder_title(label, overall["lossy"]), *cells, interval(overall), rates, lost)
