@@ -69,8 +69,8 @@ def boards(table: pd.DataFrame, manifest: Mapping[str, Any]) -> list[Board]:
             )
             for label, of_label in by_label.items()
         ]
-        lossy = any(of_label[OVERALL]["lossy"] for of_label in by_label.values())
-        found.append(Board(target, headings, lines, _caption(target, speed, manifest, lossy)))
+        notes = [_caption(target, speed, manifest), *_notes([of_label[OVERALL] for of_label in by_label.values()])]
+        found.append(Board(target, headings, lines, " ".join(notes)))
     return found
 
 
@@ -89,7 +89,14 @@ def _figure(value: Any, column: str) -> str:
     return text if column == "mat" or absent(value) else f"{text}×"
 
 
-def _caption(target: str, speed: str, manifest: Mapping[str, Any], lossy: bool) -> str:
+def _notes(rows: list[Mapping[str, Any]]) -> list[str]:
+    """How to read the marks of a board, where it has any."""
+    blocks_of = [row["label"] for row in rows if row["tokens_per_pass"] < row["mat"]]
+    text = f"Accepted by {', '.join(blocks_of)}: nothing; the figure is the length of a step of several target passes."
+    return [*([LOSSY_NOTE] if any(row["lossy"] for row in rows) else []), *([text] if blocks_of else [])]
+
+
+def _caption(target: str, speed: str, manifest: Mapping[str, Any]) -> str:
     settings = manifest.get("identity", {}).get("settings", {})
     environment = manifest.get("environment") or {}
     device = (environment.get("gpu") or {}).get("name") or (environment.get("cpu") or {}).get("model")
@@ -99,8 +106,7 @@ def _caption(target: str, speed: str, manifest: Mapping[str, Any], lossy: bool) 
         f"dtype {settings.get('dtype') or 'not known'}",
         f"temperature {'not known' if temperature is None else format(temperature, 'g')}",
     ]
-    text = f"{target}: speed-up, {_SPEEDS[speed].format(BASELINE)}; {', '.join(facts)}. Best lossless decoder in bold."
-    return f"{text} {LOSSY_NOTE}" if lossy else text
+    return f"{target}: speed-up, {_SPEEDS[speed].format(BASELINE)}; {', '.join(facts)}. Best lossless decoder in bold."
 
 
 def markdown(found: list[Board]) -> str:

@@ -52,6 +52,12 @@ def test_the_caption_says_on_what_and_how() -> None:
     assert "device not known, dtype not known, temperature not known" in bare
 
 
+def test_a_step_of_several_passes_is_said_to_accept_nothing() -> None:
+    block = decoded("mjgd", 1, [(0, 0, 3)], decode_s=1, target_passes=3)
+    assert "Accepted by mjgd: nothing; the figure is the length of a step" in table([*RUN, block])
+    assert "Accepted by" not in table()
+
+
 def test_a_run_without_decode_times_shows_spec_benchs_own_figure() -> None:
     """(5/3 + 9/4) / (4/5 + 9/18), worked in test_export."""
     text = table([r.model_copy(update={"decode_s": None}) for r in paper_run()])

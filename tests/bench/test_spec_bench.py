@@ -89,7 +89,7 @@ CUTS = {
     "our own: no entry for the first token": ([2, 1], [4, 5], [2, 1, 4], [[2, 1], [4]]),
     "a turn of one token has no step": ([0, 2], [1, 4], [2, 1], [[], [2, 1]]),
     "their baseline: an entry per token": ([3, 2], [3, 2], [1, 1, 1, 1, 1], [[1, 1, 1], [1, 1]]),
-    "steps that count from 0": ([1, 0], [5, 4], [2, 3, 4], [[2, 3], [4]]),
+    "steps that count from 0": ([1, 0], [9, 9], [2, 3, 4], [[2, 3], [4]]),
     "no telling steps, but whole tokens": ([9, 9], [5, 4], [2, 3, 4], [[2, 3], [4]]),
     "nothing tells": ([9, 9], [6, 4], [2, 3, 4], None),
     "one turn needs no telling": ([9], [6], [2, 3], [[2, 3]]),
