@@ -15,7 +15,7 @@ import pandas as pd
 from specbench_s2d.analysis import beside_means, stats, tidy
 from specbench_s2d.analysis.bootstrap import RESAMPLES
 from specbench_s2d.analysis.compare import Block, Comparison, of, require_baseline
-from specbench_s2d.analysis.methods import methods_of, parts, wanted
+from specbench_s2d.analysis.methods import SPS, Part, is_sps_schedule, methods_of, parts, wanted
 from specbench_s2d.analysis.names import decoder_title, suite_title
 from specbench_s2d.analysis.published import published
 from specbench_s2d.analysis.tables import absent, number
@@ -73,9 +73,9 @@ def compare_published(
     ]
     joined = pd.DataFrame([*by_target.to_dict("records"), *means], columns=list(COLUMNS))
     notes = [
-        *(_target_notes(beside, list(dict.fromkeys(r.target for r in kept))) if rows else []),
+        *(_target_notes(beside, list(dict.fromkeys(r.target for r in kept)), by_target) if rows else []),
         *beside_means.notes(means, found),
-        *_method_notes(paper, methods, known),
+        *_method_notes(paper, methods, known, found),
     ]
     return Comparison(f"{name} beside published:{paper}", joined, [*blocks, *beside_means.blocks(means)], notes)
 
@@ -97,7 +97,7 @@ def match_targets(records: Sequence[Record], theirs: Sequence[str]) -> dict[str,
     by_name = {o: t for o in ours for t in sorted(theirs, key=len) if _plain(o).startswith(_plain(t))}
     if by_name or not theirs:
         return by_name
-    rates = {o: stats.tokens_per_s([r for r in of(records, o) if r.label == BASELINE]).value or 0.0 for o in ours}
+    rates = {o: stats.rate_e2e([r for r in of(records, o) if r.label == BASELINE]).value or 0.0 for o in ours}
     small_first = sorted(ours, key=lambda target: -rates[target])
     sizes = sorted(theirs, key=_billions)
     last = min(len(ours), len(sizes)) - 1
@@ -189,11 +189,13 @@ def _line(rows: pd.DataFrame, suites: Iterable[str]) -> list[str]:
     cells = [f"{decoder_title(first['label'], first['lossy'])}\n{first['method']}"]
     for suite in suites:
         row = by_suite.get(suite, {})
-        cells.append(f"{number(row.get('ours'))}\n{number(row.get('published'))}")
+        ours = row.get("ours") if not absent(row.get("ours")) else row.get("ours_specbench")
+        cells.append(f"{number(ours)}\n{number(row.get('published'))}")
     return cells
 
 
-def _target_notes(beside: Mapping[str, str], of_run: Sequence[str]) -> list[str]:
+def _target_notes(beside: Mapping[str, str], of_run: Sequence[str], rows: pd.DataFrame) -> list[str]:
+    untimed = list(dict.fromkeys(rows[rows["ours"].isna() & rows["ours_specbench"].notna()]["label"]))
     how = "by name" if any(_plain(o).startswith(_plain(t)) for o, t in beside.items()) else "by size, smallest first"
     left = [target for target in of_run if target not in beside]
     return [
@@ -202,14 +204,19 @@ def _target_notes(beside: Mapping[str, str], of_run: Sequence[str]) -> list[str]
         f"Targets stand beside the paper's {how}: {', '.join(f'{o} – {t}' for o, t in beside.items())}.",
         f"Speed-ups are over {BASELINE} in decode tokens/s; by Spec-Bench's formula ours are in the column "
         "ours_specbench of --json and --out.",
+        *([f"Without decode times, ours is shown by Spec-Bench's formula: {', '.join(untimed)}."] if untimed else []),
         *([f"Targets without a counterpart: {', '.join(left)}."] if left else []),
     ]
 
 
-def _method_notes(paper: str, methods: Mapping[str, list[str]], known: set[str]) -> list[str]:
+def _method_notes(
+    paper: str, methods: Mapping[str, list[str]], known: set[str], found: Mapping[str, Part]
+) -> list[str]:
     lone = [label for label, found in methods.items() if not known & set(found)]
     missing = sorted(known - {m for found in methods.values() for m in found})
+    constant = [label for label, part in found.items() if SPS in methods.get(label, ()) and not is_sps_schedule(part)]
     return [
+        *([f"{SPS} drafts by the schedule gamma=heuristic; not so {', '.join(constant)}."] if constant else []),
         *([f"Without a row in published:{paper}: {', '.join(lone)}."] if lone else []),
         *([f"Rows of published:{paper} that the run has no decoder for: {'; '.join(missing)}."] if missing else []),
     ]

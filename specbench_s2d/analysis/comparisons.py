@@ -35,12 +35,20 @@ def compare(run: Path, other: str | None, against: str | None) -> Comparison:
     if against is not None:
         return compare_decoders(records, against)
     if other is not None and other.startswith(PUBLISHED):
-        temperature = float(read_manifest(run)["identity"]["settings"]["temperature"])
-        return compare_published(records, run.name, other.removeprefix(PUBLISHED), temperature)
+        return compare_published(records, run.name, other.removeprefix(PUBLISHED), _temperature(run))
     second = Path(str(other))
     names = (run.name, second.name) if run.name != second.name else (str(run), str(second))
     comparison = compare_runs(records, read_run(second), names)
     return replace(comparison, notes=[*comparison.notes, *_differences(run, second)])
+
+
+def _temperature(run: Path) -> float:
+    temperature = read_manifest(run)["identity"]["settings"]["temperature"]
+    if temperature is None:
+        raise UserError(
+            f"{run}: was imported without saying at what temperature; import it again with --temperature T."
+        )
+    return float(temperature)
 
 
 def _differences(first: Path, second: Path) -> list[str]:

@@ -17,7 +17,8 @@ Exits go by their place: ours, in rising order, stand for the paper's 6, 9 and 1
 | `s2d` at 0.5, 0.5, 0 | S2D SoFT 6,9,12, and its row in the ablation of thresholds |
 | `s2d` at other thresholds | S2D SoFT 6,9,12 thresholds …, where the paper tried them |
 
-Paper `sd2`: `s2d-tree` with depth 4, top 10, 60 tokens. Paper `spec-bench`: `sd` with gamma=heuristic is SpS.
+Paper `sd2`: `s2d-tree` with depth 4, top 10, 60 tokens. Paper `spec-bench`: `sd` at full depth is SpS, whose own
+schedule is gamma=heuristic; an imported run's label that is a method's name, as EAGLE2, is that method.
 Papers `mjsd` and `mtad` (its later name): `mjsd` with one candidate and no exit, at any tau, gamma and number of beams;
 where their row says "vs vanilla SD", over the run's `sd` of the same draft and gamma, else over its nearest (`sd_for`).
 """
@@ -26,8 +27,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
+from specbench_s2d.analysis.published import published
 from specbench_s2d.bench.records import Record
 
 DraftPart = Literal["none", "sorted", "plain", "other"]
@@ -35,6 +38,7 @@ PAPER_EXITS = (6, 9, 12)
 _DEFAULT_THRESHOLDS = "0.5,0.5,0"
 _S2D = "S2D SoFT 6,9,12"
 _TREE = "S2D adaptive tree depth 4, top-k 10, 60 tokens"
+SPS = "SpS"
 _OVER_SD = "vs vanilla SD"
 
 
@@ -137,8 +141,20 @@ def _sd2(part: Part) -> list[str]:
     return [_TREE] if part.decoder == "s2d-tree" and size == (4, 10, 60) else []
 
 
+def is_sps_schedule(part: Part) -> bool:
+    """Whether an `sd` drafts as many tokens as Spec-Bench's SpS would."""
+    return part.options.get("gamma") == "heuristic"
+
+
 def _spec_bench(part: Part) -> list[str]:
-    return ["SpS"] if part.decoder == "sd" and part.exit is None and part.options.get("gamma") == "heuristic" else []
+    if part.decoder == "sd":
+        return [SPS] if part.options.get("exit") is None else []
+    return [name for name in _leaderboard() if name.lower() == part.decoder.lower()]
+
+
+@cache
+def _leaderboard() -> tuple[str, ...]:
+    return tuple(dict.fromkeys(published("spec-bench")["method"]))
 
 
 def _is_mjsd(part: Part) -> bool:

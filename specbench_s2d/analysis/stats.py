@@ -229,7 +229,15 @@ def speedup(pairs: Sequence[Pair]) -> Measure:
     """Decode tokens/s over AR's on the same target, questions and device, over the paired cells: each side's rate
     is its summed new tokens after the first over its summed decode seconds."""
     tokens, seconds, base_tokens, base_seconds = sum(_speed_sums(pairs).values(), np.zeros(4)).tolist()
+    _, untimed = carrying([record for p in pairs for record in (p.ours, p.baseline)], "decode_s")
+    if pairs and untimed and not _decode_timed(pairs):
+        return Measure(None, untimed)
     return _quotient_of_rates((tokens, seconds), (base_tokens, base_seconds), "decode rate")
+
+
+def _decode_timed(pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs whose decode seconds are known on both sides: imported ones have but their total."""
+    return [p for p in pairs if p.ours.decode_s is not None and p.baseline.decode_s is not None]
 
 
 @defines("speedup_e2e")
@@ -238,6 +246,13 @@ def speedup_e2e(pairs: Sequence[Pair]) -> Measure:
     the paired cells."""
     ours, baseline = [p.ours for p in pairs], [p.baseline for p in pairs]
     return _quotient_of_rates(_end_to_end(ours), _end_to_end(baseline), "end-to-end rate")
+
+
+def rate_e2e(records: Iterable[Record]) -> Measure:
+    """New tokens over total seconds, the prefill's included, each summed."""
+    kept, note = carrying(records, "new_tokens", "total_s")
+    tokens, seconds = _end_to_end(kept)
+    return _ratio(tokens, seconds, "no time", note)
 
 
 def _end_to_end(records: Sequence[Record]) -> tuple[float, float]:
@@ -334,7 +349,7 @@ def _speedups(sums_GCR: Floats) -> Floats:
 def _speed_sums(pairs: Sequence[Pair]) -> Sums:
     """Per question: decode tokens, decode seconds, the baseline's decode tokens, its decode seconds."""
     return bootstrap.question_sums(
-        [p for p in pairs if p.ours.decode_s is not None and p.baseline.decode_s is not None],
+        _decode_timed(pairs),
         lambda p: question_of(p.ours),
         lambda p: (decode_tokens(p.ours), p.ours.decode_s, decode_tokens(p.baseline), p.baseline.decode_s),
     )

@@ -75,6 +75,12 @@ def interval(row: Row, column: str = "speedup", form: str = ".2f") -> str:
     return f"{row[f'{column}_low']:{form}}–{row[f'{column}_high']:{form}}"
 
 
+def speed_column(table: pd.DataFrame) -> str:
+    """The speed-up to show: over AR in decode tokens/s, or Spec-Bench's where no decode time is known (an imported
+    run)."""
+    return "speedup" if table["speedup"].notna().any() else "speedup_specbench"
+
+
 def quality_columns(columns: Iterable[Any]) -> list[str]:
     """Those of task quality, without those of their intervals."""
     names = map(str, columns)
@@ -86,11 +92,12 @@ def render(table: pd.DataFrame) -> RenderableType:
     quality = quality_columns(table)
     parts: list[RenderableType] = []
     for title, rows in blocks(table):
-        parts.append(_block(title, rows))
+        parts.append(_block(title, rows, speed_column(table)))
         scored = [column for column in quality if not all(absent(row[column]) for row in rows)]
         parts += [_quality_block(title, rows, scored)] if scored else []
+    how = "decode tokens/s" if speed_column(table) == "speedup" else "Spec-Bench's formula: no decode times are known"
     legend = (
-        f"Each cell: speed-up over {BASELINE} (decode tokens/s), below it the mean accepted tokens. "
+        f"Each cell: speed-up over {BASELINE} ({how}), below it the mean accepted tokens. "
         "95 %: the interval of the speed-up over all suites. PPL: perplexity under the target. "
         "bound: tokens/s as a share of what memory allows. F/S/T: turns failed, skipped, truncated."
     )
@@ -105,7 +112,7 @@ def render(table: pd.DataFrame) -> RenderableType:
     return Group(*parts)
 
 
-def _block(title: str, rows: list[Row]) -> Table:
+def _block(title: str, rows: list[Row], speed: str) -> Table:
     suites = list(dict.fromkeys(row["suite"] for row in rows if row["suite"] != OVERALL))
     shown = [*suites, OVERALL] if len(suites) > 1 else suites
     block = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True)
@@ -118,7 +125,7 @@ def _block(title: str, rows: list[Row]) -> Table:
     for label in dict.fromkeys(row["label"] for row in rows):
         by_suite = {row["suite"]: row for row in rows if row["label"] == label}
         overall = by_suite[OVERALL]
-        cells = [_two(by_suite.get(suite), "speedup", "mat") for suite in shown]
+        cells = [_two(by_suite.get(suite), speed, "mat") for suite in shown]
         lost = f"{overall['failed']}/{overall['skipped']}/{overall['truncated']}"
         certain = f"{interval(overall)}\n{number(overall['perplexity'])}"
         bound = NOTHING if absent(overall["percent_of_bound"]) else f"{overall['percent_of_bound']:.0f} %"

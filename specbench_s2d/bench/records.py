@@ -43,7 +43,7 @@ class Record(BaseModel):
     question_id: int | str
     turn: int
     repeat: int
-    seed: int
+    seed: int | None
     replay_turns: Literal["own", "ar"] = "own"
 
     prompt_hash: str | None = None

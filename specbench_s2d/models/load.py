@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -119,6 +120,16 @@ def read_outline(name: str) -> Outline:
         config_exits(found.name, text),
         why_not_lean(config) is None,
     )
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a demo model, of a folder (weights are not needed) or of a hub id.
+
+    Raises `ModelError` (or `UnknownNameError`) in one line when it cannot be read.
+    """
+    folder = Path(name)
+    found = Checkpoint(folder.name, folder) if (folder / "tokenizer.json").is_file() else find_checkpoint(name)
+    return _read_tokenizer(found, False)
 
 
 def read_config(found: Checkpoint, trust: bool = False) -> Any:

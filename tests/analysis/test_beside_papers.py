@@ -85,6 +85,23 @@ def test_a_run_at_temperature_1_meets_figures_of_the_same_draft_sampling() -> No
     assert values == {"sd": 0.96, "sd:sampling=greedy": 1.02}
 
 
+def test_without_decode_times_ours_is_shown_by_spec_benchs_formula_and_said_so() -> None:
+    """(5/3 + 9/4) / (4/5 + 9/18) = 3.01; Spec-Bench's SpS stands beside sd at any gamma."""
+    run = [r.model_copy(update={"decode_s": None, "suite": "mt_bench"}) for r in paper_run()]
+    comparison = compare_published(run, "r", "spec-bench", 0.0, resamples=10)
+    assert comparison.blocks[0].rows[0][1].startswith("3.01\n")
+    notes = " ".join(comparison.notes)
+    assert "Without decode times, ours is shown by Spec-Bench's formula: sd." in notes
+    assert "SpS drafts by the schedule gamma=heuristic; not so sd." in notes
+    timed = compare_published([r.model_copy(update={"suite": "mt_bench"}) for r in paper_run()], "r", "spec-bench", 0.0)
+    assert timed.blocks[0].rows[0][1].startswith("5.00\n") and "Without decode times" not in " ".join(timed.notes)
+
+
+def test_targets_without_decode_times_go_by_size_too() -> None:
+    untimed = [r.model_copy(update={"decode_s": None}) for r in reversed(alone("a", "b"))]
+    assert match_targets(untimed, PAPER) == {"a": "vicuna-7b", "b": "llama-2-70b-chat"}
+
+
 def test_what_has_no_counterpart_is_one_line() -> None:
     with refused(UnknownNameError, "unknown paper 's2'", "Did you mean", "'s2d'"):
         compare_published(paper_run(), "r", "s2", 0.0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from specbench_s2d.analysis.methods import is_over_sd, methods_of, parts, sd_for
+from specbench_s2d.analysis.methods import is_over_sd, is_sps_schedule, methods_of, parts, sd_for
 from specbench_s2d.analysis.published import published
 from specbench_s2d.bench.records import Record
 from tests.analysis.factory import ar, decoded
@@ -75,6 +75,23 @@ def test_other_papers() -> None:
     sps = lane("sd:gamma=heuristic", "double7/vicuna-68m", gamma="heuristic")
     assert methods_of("spec-bench", parts([sps])["sd:gamma=heuristic"]) == ["SpS"]
     assert methods_of("mjsd", parts([sps])["sd:gamma=heuristic"]) == []
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "methods"),
+    [
+        ("sd", {"gamma": 5, "exit": None}, ["SpS"]),
+        ("sd:exit=2", {"gamma": 5, "exit": 2}, []),
+        ("eagle2", {}, ["EAGLE2"]),
+        ("eagle-float16", {}, []),
+        ("mjsd", {"gamma": 4}, []),
+    ],
+    ids=["at any gamma", "not at an exit", "imported under the method's name", "or not", "another"],
+)
+def test_what_stands_beside_the_leaderboard(label: str, options: dict[str, Any], methods: list[str]) -> None:
+    part = parts([lane(label, "d", **options)])[label]
+    assert methods_of("spec-bench", part) == methods
+    assert is_sps_schedule(part) is False
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,23 @@ def test_partly_missing_fields_are_left_out_and_said_so() -> None:
     assert stats.perplexity([told]).note == "1 of 1 cells carry no nll_sum or new_tokens (no memory for the pass)"
 
 
+def test_without_decode_times_both_speedups_of_whole_calls_remain() -> None:
+    """As of an imported run: `speedup` alone is missing, with the reason, and has no interval."""
+    reason = {"decode_s": "not in the files"}
+    ours, base = ([r.model_copy(update={"decode_s": None, "reasons": reason}) for r in side] for side in (SD, AR))
+    pairs = stats.pair(ours, base)
+    assert stats.speedup_e2e(pairs) == stats.speedup_e2e(PAIRS)
+    assert stats.speedup_specbench(pairs) == stats.speedup_specbench(PAIRS)
+    assert stats.speedup(pairs) == definitions.Measure(None, "4 of 4 cells carry no decode_s (not in the files)")
+    assert stats.speedup_interval(pairs).low is None
+    assert stats.rate_e2e(base).value == pytest.approx((5 + 9) / (5 + 18))
+
+
+def test_a_pair_without_decode_times_adds_nothing_to_the_speedup() -> None:
+    mixed = [r if r.question_id == 1 else r.model_copy(update={"decode_s": None}) for r in SD]
+    assert stats.speedup(stats.pair(mixed, AR)).value == pytest.approx((4 / 2) / (4 / 4))
+
+
 def test_without_retokenized_text_there_is_no_specbench_speedup() -> None:
     base = [r.model_copy(update={"retokenized_tokens": None}) for r in AR]
     assert stats.speedup_specbench(stats.pair(SD, base)).note == "no AR cell carries retokenized_tokens"

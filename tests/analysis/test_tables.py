@@ -26,6 +26,12 @@ def test_terminal_shows_speedup_interval_mat_rate_and_perplexity() -> None:
         assert figure in text
 
 
+def test_without_decode_times_the_terminal_shows_spec_benchs_speedup_and_says_so() -> None:
+    text = printed(tidy.tidy([r.model_copy(update={"decode_s": None}) for r in paper_run()]))
+    assert "3.01" in text and "Spec-Bench's formula: no decode times" in text
+    assert "Spec-Bench's formula" not in printed(TABLE)
+
+
 def test_six_suites_fit_eighty_columns() -> None:
     records = [
         r.model_copy(update={"suite": s, "decode_s": (r.decode_s or 0) / 100}) for s in SUITES for r in paper_run()

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.errors import ModelError, UnknownNameError, UserError
 from specbench_s2d.models import LanguageModel, check_pair, load_model
-from specbench_s2d.models.load import default_device, default_dtype, read_outline
+from specbench_s2d.models.load import default_device, default_dtype, load_tokenizer, read_outline
 from tests.models.reference import assert_close
 from tests.refusals import refused
 
@@ -213,3 +213,12 @@ def test_the_same_ids_for_other_tokens_are_refused(tiny_models: Path, broken: Pa
     assert AutoTokenizer.from_pretrained(str(broken)).convert_tokens_to_ids("A") == vocabulary["A"]
     with refused(ModelError, "tiny-target", "broken", "differently"):
         check_pair(load(tiny_models / "tiny-target"), load(broken))
+
+
+def test_a_tokenizer_needs_no_weights(tiny_models: Path, tmp_path: Path) -> None:
+    for file in (tiny_models / "tiny-target").glob("tokenizer*"):
+        shutil.copy(file, tmp_path)
+    ids = load_tokenizer(str(tmp_path)).encode(PROMPT)
+    assert ids == load(tiny_models / "tiny-target").tokenizer.encode(PROMPT)
+    with refused(UnknownNameError, "unknown model 'demo-x'"):
+        load_tokenizer("demo-x")

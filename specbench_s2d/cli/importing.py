@@ -1,0 +1,71 @@
+"""`specbench-s2d import FILES… --out RUN`: answer files of Spec-Bench become a run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from specbench_s2d.errors import UserError
+
+
+def import_run(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES…", help="Answer files (JSONL), baseline's included.",
+                                   show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder to make.", show_default=False)],
+    target: Annotated[
+        list[str] | None, typer.Option(help="Target that model_ids begin with, where `export` did not write them.")
+    ] = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL_ID", help="Which model_id is the autoregressive one.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL_ID=LABEL", help="Call this one so: a decoder's label, or any text."),
+    ] = None,
+    lossy: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="A label unknown here that may change the output.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="What the answers were sampled at; the files do not say.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="NAME|FOLDER", help="Counts the text's tokens again: Spec-Bench's speed-up.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Read answer files of Spec-Bench, ours or its own, into a run that report, compare and export work on."""
+    from specbench_s2d.bench.importing import Naming, import_files
+
+    count = None
+    if tokenizer is not None:
+        from specbench_s2d.models.load import load_tokenizer
+
+        encode = load_tokenizer(tokenizer).encode
+
+        def count(text: str) -> int:
+            return len(encode(text)) - 1
+
+    naming = Naming(target or (), _labels(baseline or [], label or []), lossy or ())
+    records = import_files(files, out, naming, temperature, count)
+    lanes = len({(r.target, r.label) for r in records})
+    Console(stderr=True).print(
+        f"wrote {out}: {len(records)} turns of {lanes} decoders; next: specbench-s2d report {out}",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _labels(baselines: list[str], given: list[str]) -> dict[str, str]:
+    """model_id to label: the first `=` parts them, for labels hold such marks too."""
+    found = dict.fromkeys(baselines, "ar")
+    for text in given:
+        model_id, equals, label = text.partition("=")
+        if not (model_id and equals and label):
+            raise UserError(f"--label {text}: give MODEL_ID=LABEL.")
+        if model_id in found:
+            raise UserError(f"--label {text}: {model_id} has the label {found[model_id]!r} already; give one.")
+        found[model_id] = label
+    return found

@@ -1,0 +1,88 @@
+"""`specbench-s2d import`: from files to a run that the other commands read; flags for files that are not ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from specbench_s2d.bench.store import read_records
+from specbench_s2d.cli.main import main
+from tests.bench.test_spec_bench import answer, written
+
+VANILLA, EAGLE = "vicuna-7b-v1.3-vanilla-temp-0.0", "vicuna-7b-v1.3-eagle-temp-0.0"
+DEMO = Path(__file__).resolve().parents[2] / "results" / "baselines" / "demo"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Two questions of the baseline, and of a method at twice its rate."""
+    made = []
+    for model_id, seconds in ((VANILLA, 2.0), (EAGLE, 1.0)):
+        lines = [answer(model_id=model_id, question_id=i, wall_time=[seconds], turns=["who is it?"]) for i in (81, 82)]
+        made.append(str(written(tmp_path / f"{model_id}.jsonl", *lines)))
+    return made
+
+
+def test_spec_benchs_own_files_become_a_run_that_is_reported_compared_and_exported(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    flags = ["--target", "vicuna-7b-v1.3", "--baseline", VANILLA, "--label", f"{EAGLE}=eagle", "--lossy", "eagle"]
+    assert main(["import", *files, "--out", out, *flags, "--tokenizer", "demo-s", "--temperature", "0"]) == 0
+    said = capsys.readouterr().err.strip()
+    assert said == f"wrote {out}: 4 turns of 2 decoders; next: specbench-s2d report {out}"
+    records = read_records(tmp_path / "run")
+    assert {(r.target, r.label, r.lossy) for r in records} == {
+        ("vicuna-7b-v1.3", "ar", False),
+        ("vicuna-7b-v1.3", "eagle", True),
+    }
+    assert records[0].retokenized_tokens and records[0].retokenized_tokens > 1
+    assert main(["report", out]) == 0
+    assert "eagle †" in capsys.readouterr().out
+    assert main(["compare", out, "published:spec-bench"]) == 0
+    table = capsys.readouterr().out
+    assert "EAGLE" in table and "2.50" in table
+    assert main(["compare", out, "--against", "ar"]) == 0
+    assert main(["export", out, "--format", "spec-bench", "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "vicuna-7b-v1.3-ar-repeat-0.jsonl").is_file()
+
+
+def test_a_tokenizer_counts_as_the_run_did(tmp_path: Path) -> None:
+    """The demo run's own counts, from its texts alone."""
+    assert main(["export", str(DEMO), "--format", "spec-bench", "--out", str(tmp_path / "out")]) == 0
+    files = [str(tmp_path / "out" / f"demo-s-{label}-repeat-0.jsonl") for label in ("ar", "s2d-tree")]
+    assert main(["import", *files, "--out", str(tmp_path / "run"), "--tokenizer", "demo-s"]) == 0
+    before = {(r.target, r.label, r.question_id, r.turn): r.retokenized_tokens for r in read_records(DEMO)}
+    after = {(r.target, r.label, r.question_id, r.turn): r.retokenized_tokens for r in read_records(tmp_path / "run")}
+    assert len(after) == 28 and after.items() <= before.items()
+
+
+def test_a_paper_asks_for_the_temperature_that_nobody_gave(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    assert main(["import", *files, "--out", out, "--target", "vicuna-7b-v1.3", "--baseline", VANILLA]) == 0
+    capsys.readouterr()
+    assert main(["compare", out, "published:spec-bench"]) == 2
+    assert "import it again with --temperature T" in capsys.readouterr().err
+
+
+MISTAKES = {
+    "no target": ([], "ends with no label of a decoder known here"),
+    "a label that is none": (["--target", "vicuna-7b-v1.3", "--label", "x"], "--label x: give MODEL_ID=LABEL"),
+    "two labels": (["--baseline", VANILLA, "--label", f"{VANILLA}=x"], f"{VANILLA} has the label 'ar' already"),
+    "no such model": (["--target", "vicuna-7b-v1.3", "--tokenizer", "demo-x"], "unknown model 'demo-x'"),
+    "a temperature that is none": (["--temperature", "-1"], "greater than or equal to 0"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    case: str, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, message = MISTAKES[case]
+    assert main(["import", *files, "--out", str(tmp_path / "run"), *words]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
