@@ -26,14 +26,14 @@ class Fact:
 
 def device(manifest: Manifest) -> str:
     """The processor that decoded, by its name."""
-    environment = manifest.get("environment", {})
+    environment = manifest.get("environment") or {}
     gpu, cpu = environment.get("gpu", {}).get("name"), environment.get("cpu", {})
     return str(gpu or cpu.get("model") or "a device of unknown name")
 
 
 def summary(manifest: Manifest) -> list[str]:
     """The settings that say most, and when the run started, in a few words each."""
-    spec, started = manifest.get("spec", {}), str(manifest.get("started") or "")
+    spec, started = (manifest.get("spec") or {}), str(manifest.get("started") or "")
     parts = [
         spec.get("dtype"),
         f"temperature {spec['temperature']:g}" if "temperature" in spec else None,
@@ -50,13 +50,13 @@ def conditions(manifest: Manifest) -> list[dict[str, str]]:
 
 def groups(manifest: Manifest) -> list[tuple[str, list[Fact]]]:
     """Facts under headings: the run, the machine, libraries, settings, and what was measured of the machine."""
-    environment = dict(manifest.get("environment", {}))
+    environment = dict((manifest.get("environment") or {}))
     python = environment.pop("python", None)
     code, libraries = dict(environment.pop("code", {})), environment.pop("libraries", {})
     code["commit"] = str(code["commit"])[:_SHORT] if code.get("commit") else None
     reasons = manifest.get("reasons", {})
     run = {name: manifest.get(name) for name in ("run_id", "started", "ended", "cells")}
-    settings = {name: value for name, value in manifest.get("spec", {}).items() if name not in _LISTS}
+    settings = {name: value for name, value in (manifest.get("spec") or {}).items() if name not in _LISTS}
     measured = {name: manifest[name] for name in _MEASURED if name in manifest}
     return [
         ("Run", list(_flat({**run, "code": code}, reasons))),
@@ -131,7 +131,7 @@ def suites(manifest: Manifest) -> list[Fact]:
 
 def run_file(manifest: Manifest) -> str:
     """The resolved spec as a TOML run file, which `specbench-s2d run` takes; what was left unset is left out."""
-    spec = manifest.get("spec", {})
+    spec = manifest.get("spec") or {}
     return "".join(f"{name} = {_toml(value)}\n" for name, value in spec.items() if value is not None)
 
 

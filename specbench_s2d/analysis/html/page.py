@@ -97,7 +97,7 @@ def _run(run: Run, key: str) -> dict[str, Any]:
         "notes": tables.missing_figures(run.table),
         "outputs": {target: [e for e in found if e.target == target] for target in dict.fromkeys(_targets(found))},
         "run_file": facts.run_file(manifest),
-        "code": {"version": None, "commit": None, **manifest.get("environment", {}).get("code", {})},
+        "code": {"version": None, "commit": None, **(manifest.get("environment") or {}).get("code", {})},
     }
 
 
