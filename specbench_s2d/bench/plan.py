@@ -91,16 +91,19 @@ class Plan:
     def rounds(self, target: str) -> Iterator[tuple[int, Question, list[Lane]]]:
         """(repeat, question, lanes in this round's order): the unit of interleaving.
 
-        The order is drawn anew for each question and repeat from the run's seed, so that drift of the machine falls on
-        all decoders alike. Where turns replay AR's answers, AR comes first.
+        Drift of the machine falls on all decoders alike, and so does the place in a round: in as many rounds as there
+        are decoders each of them stands once at every place (the rows of a Latin square, from an order drawn anew from
+        the run's seed). Where turns replay AR's answers, AR comes first.
         """
-        for repeat in range(self.spec.repeats):
-            for question in self.questions:
-                order = list(self.lanes[target])
-                random.Random(f"{self.spec.seed}/{target}/{repeat}/{question.id}").shuffle(order)
-                if self.spec.replay_turns == "ar":
-                    order.sort(key=lambda lane: lane.label != BASELINE)
-                yield repeat, question, order
+        lanes = self.lanes[target]
+        rounds = ((repeat, question) for repeat in range(self.spec.repeats) for question in self.questions)
+        for number, (repeat, question) in enumerate(rounds):
+            square, row = divmod(number, len(lanes))
+            drawn = random.Random(f"{self.spec.seed}/{target}/{square}").sample(lanes, len(lanes))
+            order = [*drawn[row:], *drawn[:row]]
+            if self.spec.replay_turns == "ar":
+                order.sort(key=lambda lane: lane.label != BASELINE)
+            yield repeat, question, order
 
     def cell(self, target: str, lane: Lane, question: Question, turn: int, repeat: int) -> Cell:
         weights = {

@@ -83,6 +83,15 @@ def test_adding_a_decoder_or_a_repeat_keeps_the_keys_of_the_rest(spec: dict[str,
     assert set(keys(fewer)) < set(keys(plan_of(spec)))
 
 
+def test_every_decoder_stands_once_at_every_place_in_as_many_rounds_as_there_are_decoders(spec: dict[str, Any]) -> None:
+    """What a place in the round costs or gives falls on all alike."""
+    plan = plan_of(spec, decoder=["ar", "sd", "sd:gamma=3"], repeats=6)
+    orders = [[lane.label for lane in lanes] for _, _, lanes in plan.rounds(spec["target"][0])]
+    for start in range(0, len(orders) - len(orders) % 3, 3):
+        for place in range(3):
+            assert len({order[place] for order in orders[start : start + 3]}) == 3
+
+
 def test_the_order_of_decoders_is_drawn_and_repeatable(spec: dict[str, Any]) -> None:
     target = spec["target"][0]
 
