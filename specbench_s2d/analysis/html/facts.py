@@ -50,7 +50,7 @@ def conditions(manifest: Manifest) -> list[dict[str, str]]:
 
 def groups(manifest: Manifest) -> list[tuple[str, list[Fact]]]:
     """Facts under headings: the run, the machine, libraries, settings, and what was measured of the machine."""
-    environment = dict((manifest.get("environment") or {}))
+    environment = dict(manifest.get("environment") or {})
     python = environment.pop("python", None)
     code, libraries = dict(environment.pop("code", {})), environment.pop("libraries", {})
     code["commit"] = str(code["commit"])[:_SHORT] if code.get("commit") else None
