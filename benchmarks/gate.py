@@ -2,15 +2,17 @@
 
     python benchmarks/gate.py [--unchanged 10] [--decoder … as for run] [--target …] [--folder DIR] [--out FILE]
 
-One run of the demo grid is the baseline. Then come unchanged runs, and three with something planted in this process:
-every draft pass made 30 % longer by waiting; a verifier that accepts one token less than it should (outputs stay right,
-acceptance falls); one that accepts one more (outputs change). Each is judged by `specbench-s2d check`.
+One run of the demo grid is the baseline. Then come unchanged runs, and three with something planted: every draft pass
+made 30 % longer by waiting; a verifier that accepts one token less than it should (outputs stay right, acceptance falls);
+one that accepts one more (outputs change). Each is a process of its own, as in CI, and is judged by `specbench-s2d check`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +22,10 @@ from typing import Annotated, Any
 
 import typer
 
+from specbench_s2d.analysis.gate.judge import check_run
 from specbench_s2d.bench import session
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.runner import execute
-from specbench_s2d.cli.main import main as specbench
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
@@ -113,30 +115,56 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 PLANTED = {"slow_draft": slow_drafts, "one_token_less": one_token_less, "one_token_more": one_token_more}
 
 
+def run_here(folder: Path, targets: list[str], decoders: list[str]) -> None:
+    """One run in this process, with whatever its folder's name says planted."""
+    hide_progress_bars()
+    with PLANTED.get(folder.name, contextlib.nullcontext)():
+        execute(make_plan(RunSpec(target=targets, decoder=decoders, device="cpu")), folder)
+
+
+def run_apart(folder: Path, targets: list[str], decoders: list[str]) -> None:
+    """The same in a process of its own."""
+    words = [f"--target={name}" for name in targets] + [f"--decoder={name}" for name in decoders]
+    subprocess.run([sys.executable, __file__, f"--only={folder}", *words], check=True)
+
+
+def judged(run: Path, baseline: Path) -> dict[str, Any]:
+    """What the gate says of a run: its exit code, and the checks that regressed."""
+    found = check_run(run, baseline)
+    return {
+        "run": run.name,
+        "exit_code": found.exit_code,
+        "verdict": found.sentence,
+        "regressed": [f"{check.rule}: {check.where}: {check.why}" for check in found.of("regressed")],
+        "times_judged": len([c for c in found.checks if c.rule == "speed-up" and c.verdict != "not judged"]),
+        "notes": found.notes,
+    }
+
+
 def main(
     unchanged: Annotated[int, typer.Option(min=1, help="Unchanged runs.")] = 10,
     target: Annotated[list[str] | None, typer.Option(help="Targets; the demo grid's by default.")] = None,
     decoder: Annotated[list[str] | None, typer.Option(help="Decoders; the demo grid's by default.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where the runs go; a new temporary folder by default.")] = None,
     out: Annotated[Path, typer.Option(help="Write the verdicts as JSON.")] = Path("results/benchmarks/gate.json"),
+    only: Annotated[Path | None, typer.Option(help="Make this one run and judge nothing.")] = None,
 ) -> None:
     """Run, plant, check; print and write every verdict."""
-    hide_progress_bars()
+    if only:
+        run_here(only, target or [], decoder or [])
+        return
     place = folder or Path(mkdtemp())
-    spec = RunSpec(target=target or [], decoder=decoder or [], device="cpu")
-    execute(make_plan(spec), place / "baseline")
-    jobs = [(f"unchanged-{number}", contextlib.nullcontext) for number in range(1, unchanged + 1)]
+    names = ["baseline", *(f"unchanged-{number}" for number in range(1, unchanged + 1)), *PLANTED]
     rows = []
-    for name, plant in [*jobs, *PLANTED.items()]:
+    for name in names:
         began = perf_counter()
-        with plant():
-            execute(make_plan(spec), place / name)
-        exit_code = specbench(["check", str(place / name), "--baseline", str(place / "baseline")])
-        rows.append({"run": name, "exit_code": exit_code, "run_s": round(perf_counter() - began, 1)})
-        typer.echo(f"{name}: exit {exit_code}")
+        run_apart(place / name, target or [], decoder or [])
+        if name != "baseline":
+            rows.append({**judged(place / name, place / "baseline"), "run_s": round(perf_counter() - began, 1)})
+            typer.echo(f"{rows[-1]['verdict']} {rows[-1]['regressed'][:3]}")
     passed = sum(row["exit_code"] == 0 for row in rows[:unchanged])
     typer.echo(f"unchanged: {passed} of {unchanged} passed; planted: {[row['exit_code'] for row in rows[unchanged:]]}")
-    facts = {"what": "exit codes of `specbench-s2d check`; see benchmarks/gate.py", "environment": environment("cpu")}
+    facts = {"what": "verdicts of `specbench-s2d check`; see benchmarks/gate.py", "environment": environment("cpu")}
     out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
