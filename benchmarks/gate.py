@@ -3,8 +3,9 @@
     python benchmarks/gate.py [--unchanged 10] [--decoder … as for run] [--target …] [--folder DIR] [--out FILE]
 
 One run of the demo grid is the baseline. Then come unchanged runs, and three with something planted: every draft pass
-made 30 % longer by waiting; a verifier that accepts one token less than it should (outputs stay right, acceptance falls);
-one that accepts one more (outputs change). Each is a process of its own, as in CI, and is judged by `specbench-s2d check`.
+made 30 % longer by waiting; a verifier that accepts one token less than it should (outputs stay right, acceptance
+falls); one that accepts one more (outputs change). Each is a process of its own, as in CI, and is judged by
+`specbench-s2d check`.
 """
 
 from __future__ import annotations
