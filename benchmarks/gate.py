@@ -1,11 +1,11 @@
 """Does the gate hold its word? Unchanged runs must pass, planted regressions must not.
 
-    python benchmarks/gate.py [--unchanged 10] [--decoder … as for run] [--target …] [--folder DIR] [--out FILE]
+    python benchmarks/gate.py [--runs 11] [--decoder … as for run] [--target …] [--folder DIR] [--out FILE]
 
-One run of the demo grid is the baseline. Then come unchanged runs, and three with something planted: every draft pass
-made 30 % longer by waiting; a verifier that accepts one token less than it should (outputs stay right, acceptance
-falls); one that accepts one more (outputs change). Each is a process of its own, as in CI, and is judged by
-`specbench-s2d check`.
+Unchanged runs of the demo grid, each held to the three that follow it in a circle. Then three with something planted,
+held to the first three: every draft pass made 30 % longer by waiting; a verifier that accepts one token less than it
+should (outputs stay right, acceptance falls); one that accepts one more (outputs change). Each run is a process of its
+own, as in CI, and is judged by `specbench-s2d check`. With --folder, runs that are there already are not made again.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.load import hide_progress_bars
 
 SLOWER = 0.3
+BASELINES = 3
 Judge = Callable[..., Verdict]
 
 
@@ -129,21 +130,22 @@ def run_apart(folder: Path, targets: list[str], decoders: list[str]) -> None:
     subprocess.run([sys.executable, __file__, f"--only={folder}", *words], check=True)
 
 
-def judged(run: Path, baseline: Path) -> dict[str, Any]:
+def judged(run: Path, baselines: list[Path]) -> dict[str, Any]:
     """What the gate says of a run: its exit code, and the checks that regressed."""
-    found = check_run(run, baseline)
+    found = check_run(run, baselines[0], more=baselines[1:])
     return {
         "run": run.name,
+        "baselines": [folder.name for folder in baselines],
         "exit_code": found.exit_code,
         "verdict": found.sentence,
         "regressed": [f"{check.rule}: {check.where}: {check.why}" for check in found.of("regressed")],
-        "times_judged": len([c for c in found.checks if c.rule == "speed-up" and c.verdict != "not judged"]),
+        "speedups_judged": len([c for c in found.checks if c.rule == "speed-up" and c.verdict != "not judged"]),
         "notes": found.notes,
     }
 
 
 def main(
-    unchanged: Annotated[int, typer.Option(min=1, help="Unchanged runs.")] = 10,
+    runs: Annotated[int, typer.Option(min=4, help="Unchanged runs.")] = 11,
     target: Annotated[list[str] | None, typer.Option(help="Targets; the demo grid's by default.")] = None,
     decoder: Annotated[list[str] | None, typer.Option(help="Decoders; the demo grid's by default.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where the runs go; a new temporary folder by default.")] = None,
@@ -155,16 +157,17 @@ def main(
         run_here(only, target or [], decoder or [])
         return
     place = folder or Path(mkdtemp())
-    names = ["baseline", *(f"unchanged-{number}" for number in range(1, unchanged + 1)), *PLANTED]
-    rows = []
-    for name in names:
-        began = perf_counter()
-        run_apart(place / name, target or [], decoder or [])
-        if name != "baseline":
-            rows.append({**judged(place / name, place / "baseline"), "run_s": round(perf_counter() - began, 1)})
-            typer.echo(f"{rows[-1]['verdict']} {rows[-1]['regressed'][:3]}")
-    passed = sum(row["exit_code"] == 0 for row in rows[:unchanged])
-    typer.echo(f"unchanged: {passed} of {unchanged} passed; planted: {[row['exit_code'] for row in rows[unchanged:]]}")
+    unchanged = [place / f"run-{number}" for number in range(1, runs + 1)]
+    for run in (*unchanged, *(place / name for name in PLANTED)):
+        run_apart(run, target or [], decoder or [])
+        typer.echo(f"made {run}")
+    circle = [*unchanged, *unchanged[:BASELINES]]
+    rows = [judged(run, circle[i + 1 : i + 1 + BASELINES]) for i, run in enumerate(unchanged)]
+    rows += [judged(place / name, unchanged[:BASELINES]) for name in PLANTED]
+    for row in rows:
+        typer.echo(f"{row['verdict']} {row['regressed'][:3]}")
+    passed = sum(row["exit_code"] == 0 for row in rows[:runs])
+    typer.echo(f"unchanged: {passed} of {runs} passed; planted: {[row['exit_code'] for row in rows[runs:]]}")
     facts = {"what": "verdicts of `specbench-s2d check`; see benchmarks/gate.py", "environment": environment("cpu")}
     out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 

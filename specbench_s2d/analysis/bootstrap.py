@@ -39,14 +39,18 @@ def question_sums(
 
 
 def estimate(
-    groups: Sequence[Sums], statistic: Callable[[Floats], Floats], resamples: int = RESAMPLES, seed: int = 0
+    groups: Sequence[Sums],
+    statistic: Callable[[Floats], Floats],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
 ) -> tuple[float, Interval]:
     """What `statistic` makes of the groups' sums over all questions, NaN or infinite where undefined, and its
     `interval`. Every group has a question."""
     totals_GC1 = np.array([np.sum(list(sums.values()), axis=0) for sums in groups])[:, :, None]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         value = float(statistic(totals_GC1)[0])
-    return value, interval(groups, statistic, resamples, seed=seed)
+    return value, interval(groups, statistic, resamples, level, seed)
 
 
 def interval(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from specbench_s2d.analysis import bootstrap
-from specbench_s2d.analysis.bootstrap import RESAMPLES, Floats
+from specbench_s2d.analysis.bootstrap import LEVEL, RESAMPLES, Floats
 from specbench_s2d.analysis.definitions import Interval, Measure, defines
 from specbench_s2d.analysis.stats import Pair, draft_levels, question_of
 
@@ -54,9 +54,9 @@ def cost_ratio_interval(groups: Sequence[Pairs], resamples: int = RESAMPLES, see
 
 
 def cost_ratio_ratio(
-    ours: Sequence[Pairs], theirs: Sequence[Pairs], resamples: int = RESAMPLES, seed: int = 0
+    ours: Sequence[Pairs], theirs: Sequence[Pairs], resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> tuple[Measure, Interval]:
-    """One cost ratio over another (of another run, say), with its 95 % interval: each resample draws questions once
+    """One cost ratio over another (of another run, say), with its interval: each resample draws questions once
     for both sides and all targets. None unless both sides drafted."""
     sides = [_sums(pairs) for pairs in (*ours, *theirs)]
     if not sides or not all(sides):
@@ -67,7 +67,7 @@ def cost_ratio_ratio(
         quotients: Floats = ratios_GR[: len(ours)].mean(axis=0) / ratios_GR[len(ours) :].mean(axis=0)
         return quotients
 
-    value, interval = bootstrap.estimate(sides, quotient, resamples, seed)
+    value, interval = bootstrap.estimate(sides, quotient, resamples, seed, level)
     return Measure(value) if math.isfinite(value) else Measure(None, _NOTHING_DRAFTED), interval
 
 

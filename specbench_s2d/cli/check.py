@@ -17,7 +17,13 @@ _DEFAULT = Tolerances()
 
 def check(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `run` wrote.", show_default=False)],
-    baseline: Annotated[Path, typer.Option(help="The run to hold it to: its folder, or its manifest.json.")],
+    baseline: Annotated[
+        list[Path],
+        typer.Option(
+            help="The run to hold it to: its folder, or its manifest.json. Repeatable: further runs of the same code, "
+            "which say how far times differ from run to run; outputs are held to the first."
+        ),
+    ],
     speed: Annotated[
         Literal["auto", "judge", "skip"],
         typer.Option(
@@ -48,8 +54,9 @@ def check(
     Exit code: 0 the run holds, 1 it regressed, 2 bad input, 3 the runs cannot be compared or the run is incomplete
     (it lacks cells or figures that the baseline has, or nothing of a decoder could be compared).
     Outputs, acceptance, perplexity and task quality are compared exactly or within tolerances; at near-ties greedy
-    outputs may part. Speed-ups and cost ratios count where they lie beyond their margin and their paired 95 % interval
-    excludes no change. Under GitHub Actions the summary goes to the job's page as well.
+    outputs may part. Speed-ups and cost ratios count where, against every baseline, they lie beyond their margin and
+    their paired interval excludes no change (95 % for all comparisons together). Under GitHub Actions the summary goes
+    to the job's page as well.
     """
     from specbench_s2d.analysis.gate import text
     from specbench_s2d.analysis.gate.judge import check_run
@@ -58,7 +65,7 @@ def check(
         if path and not path.parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.parent}; make it, or give another.")
     tolerances = Tolerances(speed_margin, cost_margin, mat_tolerance, perplexity_tolerance, moved_cells=moved_cells)
-    judgement = check_run(run, baseline, tolerances, speed)
+    judgement = check_run(run, baseline[0], tolerances, speed, baseline[1:])
     if as_json:
         typer.echo(text.as_json(judgement))
     else:

@@ -24,7 +24,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_an_unchanged_run_holds(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", str(run), "--baseline", str(DEMO_RUN)]) == 0
+    assert main(["check", str(run), "--baseline", str(DEMO_RUN), "--baseline", str(run)]) == 0
     assert "run against demo: holds" in capsys.readouterr().out
 
 

@@ -1,14 +1,14 @@
-"""Figures of a row beside the baseline's: accepted length, likelihood, task quality, speed, cost of a draft pass."""
+"""Figures of a row beside the baseline's that hold on any machine: accepted length, likelihood, task quality."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from specbench_s2d.analysis import cost_model, grades, stats
-from specbench_s2d.analysis.definitions import Interval, Measure
+from specbench_s2d.analysis import grades, stats
+from specbench_s2d.analysis.definitions import Measure
 from specbench_s2d.analysis.gate.cells import Both, Row
 from specbench_s2d.analysis.gate.verdict import Check, Tolerances, Verdict
-from specbench_s2d.bench.records import BASELINE, Record
+from specbench_s2d.bench.records import Record
 
 _SAME_TEXT_QUALITY = 1e-9
 
@@ -18,14 +18,14 @@ def accepted(row: Row, tolerances: Tolerances) -> Iterator[Check]:
     drafts nothing."""
     if row.drafts:
         for rule, figure in (("MAT", stats.mat), ("acceptance rate", stats.acceptance_rate)):
-            ours, base = (figure(side) for side in _sides(row.common))
+            ours, base = (figure(side) for side in sides(row.common))
             yield _relative(row, rule, ours, base, tolerances.mat, worse=-1)
 
 
 def perplexity(row: Row, tolerances: Tolerances) -> Check:
     """Of equal ids the same; where ids may differ, not above the baseline's by more than the tolerance."""
     same = all(both.same_ids for both in row.common)
-    ours, base = (stats.perplexity(side) for side in _sides(row.common))
+    ours, base = (stats.perplexity(side) for side in sides(row.common))
     if same:
         return _relative(row, "perplexity", ours, base, tolerances.perplexity, worse=0)
     return _relative(row, "perplexity", ours, base, tolerances.moved_perplexity, worse=1)
@@ -33,7 +33,7 @@ def perplexity(row: Row, tolerances: Tolerances) -> Check:
 
 def quality(row: Row, tolerances: Tolerances) -> Iterator[Check]:
     """Each metric of task quality: of equal texts the same, else within the tolerance of perplexity."""
-    mine, theirs = _sides(row.common)
+    mine, theirs = sides(row.common)
     same = all(both.same_ids for both in row.common)
     for metric in grades.metrics_of(theirs):
         ours, base = (grades.quality(side, metric) for side in (mine, theirs))
@@ -48,57 +48,8 @@ def _scored(records: Sequence[Record], metric: str) -> int:
     return sum((r.quality or {}).get(metric) is not None for r in records)
 
 
-def speed(row: Row, ours: Sequence[Record], base: Sequence[Record], margin: float) -> Check:
-    """The speed-up over AR, beside the baseline's over its AR, paired by question."""
-    mine, theirs = _beside_ar(row, ours, base)
-    ratio, interval = stats.speedup_ratio([mine], [theirs]), Interval(None, None)
-    if ratio.value is not None:
-        interval = stats.speedup_ratio_interval([mine], [theirs])
-    return _judged(row, "speed-up", (stats.speedup(mine), stats.speedup(theirs)), ratio, interval, margin, worse=-1)
-
-
-def cost(row: Row, ours: Sequence[Record], base: Sequence[Record], margin: float) -> Check | None:
-    """A draft pass over an AR step, beside the baseline's. None for what drafts nothing."""
-    if not row.drafts:
-        return None
-    mine, theirs = _beside_ar(row, ours, base)
-    values = cost_model.cost_ratio([mine]), cost_model.cost_ratio([theirs])
-    missing = next((value.note for value in values if value.value is None), None)
-    if missing:
-        ratio, interval = Measure(None, missing), Interval(None, None)
-    else:
-        ratio, interval = cost_model.cost_ratio_ratio([mine], [theirs])
-    return _judged(row, "cost ratio", values, ratio, interval, margin, worse=1)
-
-
-def _beside_ar(row: Row, ours: Sequence[Record], base: Sequence[Record]) -> tuple[list[stats.Pair], list[stats.Pair]]:
-    """The cells that both runs finished, each beside its own run's AR: ours, then the baseline's."""
-    mine, theirs = _sides(row.common)
-    ar, other_ar = ([r for r in side if (r.target, r.label) == (row.target, BASELINE)] for side in (ours, base))
-    return stats.pair(mine, ar), stats.pair(theirs, other_ar)
-
-
-def _sides(common: Sequence[Both]) -> tuple[list[Record], list[Record]]:
+def sides(common: Sequence[Both]) -> tuple[list[Record], list[Record]]:
     return [both.ours for both in common], [both.base for both in common]
-
-
-def _judged(
-    row: Row, rule: str, values: Sequence[Measure], ratio: Measure, interval: Interval, margin: float, worse: int
-) -> Check:
-    """A ratio of two runs: where it lies further than `margin` from 1 and its interval excludes 1 on that side, it
-    regressed (on the `worse` side, -1 or 1) or improved."""
-    here, there = map(_text, values)
-    if ratio.value is None or interval.low is None or interval.high is None:
-        why = ratio.note or interval.note or "no interval"
-        return Check(rule, "not judged", row.target, row.label, here, there, why)
-    beyond = ratio.value - 1
-    excludes = interval.low > 1 if beyond > 0 else interval.high < 1
-    verdict: Verdict = "holds"
-    if abs(beyond) > margin and excludes:
-        verdict = "regressed" if beyond * worse > 0 else "improved"
-    allowed = 1 + worse * margin
-    why = f"{ratio.value:.3f} [{interval.low:.3f}–{interval.high:.3f}] of the baseline's; allowed {allowed:.2f}"
-    return Check(rule, verdict, row.target, row.label, here, there, why)
 
 
 def _relative(row: Row, rule: str, ours: Measure, base: Measure, tolerance: float, worse: int) -> Check:
@@ -108,15 +59,15 @@ def _relative(row: Row, rule: str, ours: Measure, base: Measure, tolerance: floa
         lost = base.value is not None and ours.note is not None
         why = ours.note or base.note or "no figure"
         missing: Verdict = "incomplete" if lost else "not judged"
-        return Check(rule, missing, row.target, row.label, _text(ours), _text(base), why)
+        return Check(rule, missing, row.target, row.label, figure_text(ours), figure_text(base), why)
     change = ours.value - base.value
     share = abs(change) / abs(base.value) if base.value else float(bool(change))
     verdict: Verdict = "holds"
     if not share <= tolerance:  # what is not a number is within nothing
         verdict = "improved" if worse and change * worse < 0 else "regressed"
     why = f"off by {100 * share:.3g} %; allowed {100 * tolerance:.3g} %" if verdict != "holds" else ""
-    return Check(rule, verdict, row.target, row.label, _text(ours), _text(base), why)
+    return Check(rule, verdict, row.target, row.label, figure_text(ours), figure_text(base), why)
 
 
-def _text(measure: Measure) -> str:
+def figure_text(measure: Measure) -> str:
     return "–" if measure.value is None else f"{measure.value:.4g}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from specbench_s2d.analysis import tidy
-from specbench_s2d.analysis.gate import cells, comparable, figures
+from specbench_s2d.analysis.gate import cells, comparable, figures, times
 from specbench_s2d.analysis.gate.verdict import Check, Judgement, Tolerances
 from specbench_s2d.analysis.report import read_run
 from specbench_s2d.bench.records import BASELINE, Record
@@ -21,15 +21,26 @@ from specbench_s2d.errors import RecordSchemaError, RunFolderError
 Speed = Literal["auto", "judge", "skip"]
 
 
-def check_run(run: Path, baseline: Path, tolerances: Tolerances | None = None, speed: Speed = "auto") -> Judgement:
-    """Judge a run's folder against a baseline's (or a file in it); raises `RunFolderError` for what is no run."""
-    one, other = (run_folder(path) for path in (run, baseline))
+def check_run(
+    run: Path,
+    baseline: Path,
+    tolerances: Tolerances | None = None,
+    speed: Speed = "auto",
+    more: Sequence[Path] = (),
+) -> Judgement:
+    """Judge a run's folder against a baseline's (or a file in it); raises `RunFolderError` for what is no run.
+
+    `more`: further runs of the baseline's code, which say how far times differ from run to run.
+    """
+    one, other, *further = (run_folder(path) for path in (run, baseline, *more))
     tolerances = tolerances or Tolerances()
     try:
-        ours, theirs = ((folder.name, read_run(folder), read_manifest(folder)) for folder in (one, other))
+        ours, theirs, *others = (
+            (folder.name, read_run(folder), read_manifest(folder)) for folder in (one, other, *further)
+        )
     except RecordSchemaError as error:
         return Judgement(one.name, other.name, [Check("schema", "incomparable", why=str(error))])
-    return judge(ours, theirs, tolerances, speed)
+    return judge(ours, theirs, tolerances, speed, others)
 
 
 def run_folder(path: Path) -> Path:
@@ -45,15 +56,22 @@ Side = tuple[str, Sequence[Record], Mapping[str, Any]]
 """A run: its name, its records, its manifest."""
 
 
-def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed) -> Judgement:
-    """Every check of one run against another; only whether they can be compared, where they cannot."""
+def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed, others: Sequence[Side] = ()) -> Judgement:
+    """Every check of one run against another; only whether they can be compared, where they cannot.
+
+    `others`: more baselines, for times alone.
+    """
     (name, ours, manifest), (other, base, theirs) = run, baseline
     ours, base = tidy.latest(ours), tidy.latest(base)
     found = comparable.comparability(manifest, theirs, ours, base)
+    found += [
+        c for _, more, facts in others for c in comparable.comparability(manifest, facts, ours, tidy.latest(more))
+    ]
     if any(check.verdict == "incomparable" for check in found):
         return Judgement(name, other, found, _notes(manifest, theirs, ours, base))
     elsewhere = comparable.other_machine(manifest, theirs)
-    untimed = _why_untimed(speed, elsewhere or comparable.unrest(manifest, theirs))
+    bases = [(tidy.latest(records), facts) for _, records, facts in (baseline, *others)]
+    clock = _Clock(ours, manifest, bases, tolerances, speed)
     free = comparable.measured_at_run_time(manifest, theirs)
     settings = comparable.identity(theirs)["settings"]
     rows = cells.rows(ours, base, _repeats(manifest, theirs, ours, base))
@@ -63,7 +81,7 @@ def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed) -> Ju
         seen = [*cells.whole(row, source)]
         judged = [*_outputs(row, tolerances, settings.get("temperature") == 0)]
         judged += _steps(row, tolerances, elsewhere is None, (row.target, row.label) in free)
-        judged += _times(row, ours, base, tolerances, untimed)
+        judged += clock.checks(row, (row.target, row.label) in free)
         found += [*seen, *judged, *cells.evidence(row, judged)]
     if not any(record.status == "ok" for record in base):
         found.append(Check("evidence", "incomplete", why="the baseline finished no cell"))
@@ -96,26 +114,38 @@ def _steps(row: cells.Row, tolerances: Tolerances, same_machine: bool, free: boo
     yield from figures.accepted(row, tolerances)
 
 
-def _times(
-    row: cells.Row, ours: Sequence[Record], base: Sequence[Record], tolerances: Tolerances, untimed: str | None
-) -> Iterator[Check]:
-    """How fast a row was beside AR, and what its draft passes cost."""
-    if row.label == BASELINE:
-        return
-    if untimed:
-        yield Check("speed-up", "not judged", row.target, row.label, why=untimed)
-        return
-    yield figures.speed(row, ours, base, tolerances.speed)
-    cost = figures.cost(row, ours, base, tolerances.cost)
-    if cost:
-        yield cost
+class _Clock:
+    """Judges times, against every baseline that can say something of them."""
 
+    def __init__(
+        self,
+        ours: Sequence[Record],
+        manifest: Mapping[str, Any],
+        bases: Sequence[tuple[Sequence[Record], Mapping[str, Any]]],
+        tolerances: Tolerances,
+        speed: Speed,
+    ) -> None:
+        self._ours, self._tolerances = ours, tolerances
+        doubts = [comparable.other_machine(manifest, m) or comparable.unrest(manifest, m) for _, m in bases]
+        kept = [base for base, doubt in zip(bases, doubts, strict=True) if speed == "judge" or not doubt]
+        self._untimed = "--speed skip" if speed == "skip" else None if kept else doubts[0]
+        self._bases = [
+            (base, {(row.target, row.label): row for row in cells.rows(ours, base, _repeats(manifest, m, ours, base))})
+            for base, m in kept
+        ]
+        rows = {(r.target, r.label) for r in ours if r.label != BASELINE}
+        self._level = times.family_level(2 * len(rows))
 
-def _why_untimed(speed: Speed, doubt: str | None) -> str | None:
-    """Why times are not judged; None where they are."""
-    if speed == "skip":
-        return "--speed skip"
-    return doubt if speed == "auto" else None
+    def checks(self, row: cells.Row, free: bool) -> Iterator[Check]:
+        """How fast a row was beside AR, and what its draft passes cost."""
+        if row.label == BASELINE:
+            return
+        if self._untimed:
+            yield Check("speed-up", "not judged", row.target, row.label, why=self._untimed)
+            return
+        name = (row.target, row.label)
+        beside = [times.Timed.of(rows[name], self._ours, base) for base, rows in self._bases if name in rows]
+        yield from times.times(row, beside, self._tolerances, self._level, free)
 
 
 def _notes(

@@ -19,7 +19,8 @@ class Tolerances:
     """What the gate allows; shares unless said otherwise.
 
     `speed` and `cost`: how far a speed-up may fall and a cost ratio rise (and their intervals must exclude no change,
-    too, before that counts). `mat`: mean accepted tokens, where they need not be equal. `perplexity`: where ids are
+    too, before that counts). `free_speed`: that of decoders that decide by measured times, and so differ from run to
+    run. `mat`: mean accepted tokens, where they need not be equal. `perplexity`: where ids are
     equal; `moved_perplexity`: where ids differ in cells that are allowed to. `moved_cells`: cells of a lossy decoder
     whose ids may differ. Raises `UserError` for what is no share: beyond "not a number" lies nothing.
     """
@@ -30,6 +31,7 @@ class Tolerances:
     perplexity: float = 1e-4
     moved_perplexity: float = 0.02
     moved_cells: float = 0.02
+    free_speed: float = 0.25
 
     def __post_init__(self) -> None:
         for name, share in asdict(self).items():

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from specbench_s2d.analysis.gate.judge import Side, check_run, judge
+from specbench_s2d.analysis.gate.times import family_level
 from specbench_s2d.analysis.gate.verdict import Tolerances
 from specbench_s2d.bench.records import Record
 from specbench_s2d.errors import RunFolderError
@@ -297,3 +298,43 @@ def test_times_taken_while_something_else_worked_are_not_judged(whose: str) -> N
 def test_how_a_machine_is_set_up_does_not_keep_its_times_from_being_judged() -> None:
     lasting = {"at": "start", "about": "CPU", "what": "governor powersave", "advice": "change it", "passing": False}
     assert judged(changed(slower(2.0), "sd", {"conditions": [lasting]})).exit_code == 1
+
+
+def test_with_several_baselines_times_regress_only_where_they_do_against_each() -> None:
+    """One baseline was made on a slow day: against it a draft that is 30 % slower is no slower."""
+    slow_day = ("slow day", changed(slower(1.3), "sd")[1], baseline()[2])
+    run = changed(slower(1.3), "sd")
+    assert judge(run, baseline(), Tolerances(), "auto").exit_code == 1
+    judgement = judge(run, baseline(), Tolerances(), "auto", [slow_day])
+    assert judgement.exit_code == 0 and found(judgement, "cost ratio", "sd").verdict == "holds"
+    slower_yet = changed(slower(1.8), "sd")
+    assert judge(slower_yet, baseline(), Tolerances(), "auto", [slow_day]).exit_code == 1
+
+
+def test_outputs_are_held_to_the_first_baseline_and_every_baseline_must_be_comparable() -> None:
+    other = ("other", changed(wrong_token, "sd")[1], baseline()[2])
+    assert judge(changed(unchanged), baseline(), Tolerances(), "auto", [other]).exit_code == 0
+    manifest = copy.deepcopy(baseline()[2])
+    manifest["identity"]["settings"]["max_new_tokens"] = 64
+    strange = ("strange", baseline()[1], manifest)
+    assert judge(changed(unchanged), baseline(), Tolerances(), "auto", [strange]).exit_code == 3
+
+
+def test_a_baseline_of_another_machine_is_left_out_where_another_can_tell() -> None:
+    facts = copy.deepcopy(baseline()[2])
+    facts["environment"]["cpu"]["model"] = "another"
+    elsewhere = ("elsewhere", baseline()[1], facts)
+    judgement = judge(changed(slower(1.3), "sd"), elsewhere, Tolerances(), "auto", [baseline()])
+    assert ("cost ratio", "sd") in only(judgement, "regressed")
+
+
+def test_the_more_is_compared_the_wider_each_interval() -> None:
+    assert family_level(1) == pytest.approx(0.95)
+    assert family_level(50) == pytest.approx(0.999)
+
+
+def test_a_decoder_that_decides_by_measured_times_has_a_wider_margin_and_no_cost_ratio() -> None:
+    judgement = judged(changed(lambda r: {"decode_s": (r.decode_s or 0) * 1.2}, "s2d-auto"))
+    assert judgement.exit_code == 0
+    assert not [c for c in judgement.checks if (c.rule, c.label) == ("cost ratio", "s2d-auto")]
+    assert judged(changed(lambda r: {"decode_s": (r.decode_s or 0) * 1.5}, "s2d-auto")).exit_code == 1
