@@ -47,24 +47,33 @@ def slow_drafts() -> Iterator[None]:
     def slowed(name: str, **where: Any) -> LanguageModel:
         model = load(name, **where)
         if "draft" in model.name:
-            wrapped: Any = model
-            wrapped.extend, wrapped.head = _longer(model.extend), _longer(model.head)
+            _slow(model)
         return model
 
     with _replaced(session, "load_model", slowed):
         yield
 
 
-def _longer(run: Callable[..., Any]) -> Callable[..., Any]:
-    def longer(*arguments: Any, **options: Any) -> Any:
-        began = perf_counter()
-        result = run(*arguments, **options)
-        until = perf_counter() + SLOWER * (perf_counter() - began)
-        while perf_counter() < until:
-            pass
-        return result
+def _slow(model: Any) -> None:
+    """Lengthen each pass and each reading of the head once, though a pass may read the head itself."""
+    inside = False
 
-    return longer
+    def longer(run: Callable[..., Any]) -> Callable[..., Any]:
+        def waiting(*arguments: Any, **options: Any) -> Any:
+            nonlocal inside
+            if inside:
+                return run(*arguments, **options)
+            inside, began = True, perf_counter()
+            result = run(*arguments, **options)
+            until = perf_counter() + SLOWER * (perf_counter() - began)
+            while perf_counter() < until:
+                pass
+            inside = False
+            return result
+
+        return waiting
+
+    model.extend, model.head = longer(model.extend), longer(model.head)
 
 
 @contextlib.contextmanager
