@@ -27,6 +27,7 @@ from specbench_s2d.analysis.gate.judge import check_run
 from specbench_s2d.bench import session
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.runner import execute
+from specbench_s2d.bench.store import MANIFEST, read_manifest
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
@@ -168,8 +169,9 @@ def main(
     place = folder or Path(mkdtemp())
     unchanged = [place / f"run-{number}" for number in range(1, runs + 1)]
     for run in (*unchanged, *(place / name for name in PLANTED)):
-        run_apart(run, target or [], decoder or [])
-        typer.echo(f"made {run}")
+        if not (run / MANIFEST).exists() or read_manifest(run)["ended"] is None:
+            run_apart(run, target or [], decoder or [])
+            typer.echo(f"made {run}")
     circle = [*unchanged, *unchanged[:BASELINES]]
     rows = [judged(run, circle[i + 1 : i + 1 + BASELINES]) for i, run in enumerate(unchanged)]
     rows += [judged(place / name, unchanged[:BASELINES]) for name in PLANTED]
