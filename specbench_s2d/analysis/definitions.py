@@ -30,6 +30,10 @@ DEFINITIONS: dict[str, str] = {
         "target alike"
     ),
     "speedup_high": "upper end of the 95 % interval of `speedup`, likewise",
+    "speedup_e2e_low": "lower end of the 95 % interval of `speedup_e2e`: paired bootstrap over questions",
+    "speedup_e2e_high": "upper end of the 95 % interval of `speedup_e2e`, likewise",
+    "speedup_specbench_low": "lower end of the 95 % interval of `speedup_specbench`: paired bootstrap over questions",
+    "speedup_specbench_high": "upper end of the 95 % interval of `speedup_specbench`, likewise",
     "mat_low": "lower end of the 95 % interval of `mat`: bootstrap over questions",
     "mat_high": "upper end of the 95 % interval of `mat`, likewise",
     "perplexity_low": "lower end of the 95 % interval of `perplexity`: bootstrap over questions",

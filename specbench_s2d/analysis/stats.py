@@ -279,6 +279,32 @@ def speedup_specbench(pairs: Sequence[Pair]) -> Measure:
     return _ratio(math.fsum(ours) / len(ours), math.fsum(baseline) / len(ours), "AR produced no text", note)
 
 
+def speedup_e2e_interval(pairs: Sequence[Pair], resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """95 % percentile interval of `speedup_e2e`: paired bootstrap over questions."""
+    sums = bootstrap.question_sums(
+        pairs,
+        lambda p: question_of(p.ours),
+        lambda p: (p.ours.new_tokens, p.ours.total_s, p.baseline.new_tokens, p.baseline.total_s),
+    )
+    return bootstrap.interval([sums], lambda sums_GCR: _speedups(sums_GCR)[0], resamples, seed=seed)
+
+
+def speedup_specbench_interval(pairs: Sequence[Pair], resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """95 % percentile interval of `speedup_specbench`: paired bootstrap over questions, of each both sides' rates."""
+    groups: dict[tuple[Question, int], list[Pair]] = defaultdict(list)
+    for p in (p for p in pairs if p.baseline.retokenized_tokens is not None):
+        groups[question_of(p.ours), p.ours.repeat].append(p)
+    sums = bootstrap.question_sums(
+        groups.items(),
+        lambda item: item[0][0],
+        lambda item: (
+            _mean_rate([p.ours for p in item[1]], "new_tokens"),
+            _mean_rate([p.baseline for p in item[1]], "retokenized_tokens"),
+        ),
+    )
+    return bootstrap.interval([sums], lambda sums_GCR: sums_GCR[0, 0] / sums_GCR[0, 1], resamples, seed=seed)
+
+
 def _mean_rate(records: Sequence[Record], tokens: str) -> float:
     seconds = total(records, "total_s")
     return total(records, tokens) / seconds if seconds > 0 else 0.0

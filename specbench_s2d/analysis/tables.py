@@ -42,7 +42,7 @@ _MARKDOWN = (
     ("perplexity", "perplexity [95 %]", ".2f"),
     ("energy_j_per_token", "J/token", ".3f"),
 )
-_WITH_INTERVALS = ("speedup", "mat", "perplexity", "cost_ratio")
+_WITH_INTERVALS = ("speedup", "speedup_e2e", "speedup_specbench", "mat", "perplexity", "cost_ratio")
 SLOW_BASELINE_PERCENT = 40.0
 """Below this share of the bound, AR is called slow."""
 _COUNTS = ("mismatches", "near_ties", "failed", "skipped", "truncated")

@@ -34,7 +34,8 @@ COLUMNS = (
     "target", "label", "decoder", "draft", "options", "lossy", "suite",
     "records", "questions", "new_tokens", "tokens_per_answer", "steps",
     "tokens_per_s", "percent_of_bound",
-    "speedup", "speedup_low", "speedup_high", "speedup_e2e", "speedup_specbench", "speedup_predicted",
+    "speedup", "speedup_low", "speedup_high", "speedup_e2e", "speedup_e2e_low", "speedup_e2e_high",
+    "speedup_specbench", "speedup_specbench_low", "speedup_specbench_high", "speedup_predicted",
     "cost_ratio", "cost_ratio_low", "cost_ratio_high", "verify_ratio",
     "pairs", "unpaired",
     "mat", "mat_low", "mat_high", "mean_mat_per_question", "tokens_per_pass", "accepted_per_pass", "acceptance_rate",
@@ -170,6 +171,12 @@ def _row(
     figures = {**_figures(group.records), **_speedups(pairs, resamples, seed)}
     figures["speedup_e2e"] = stats.speedup_e2e(pairs[0])
     figures["speedup_specbench"] = stats.speedup_specbench(pairs[0])
+    for column, interval in (
+        ("speedup_e2e", stats.speedup_e2e_interval),
+        ("speedup_specbench", stats.speedup_specbench_interval),
+    ):
+        known = figures[column].value is not None
+        figures |= _ends(column, interval(pairs[0], resamples, seed) if known else Interval(None, None))
     figures |= _ends("mat", MAT.interval([group.records], resamples, seed))
     figures |= _ends("perplexity", PERPLEXITY.interval([group.records], resamples, seed))
     for name in metrics:
@@ -223,7 +230,8 @@ def _mean(parts: Sequence[Mapping[str, Any]], column: str) -> Measure:
 def _filled(group: _Group, figures: Mapping[str, Measure]) -> dict[str, Any]:
     """A row from its figures: the names and counts in front, the notes of what is missing at the end."""
     records = group.records
-    notes = [f"{column}: {figure.note}" for column, figure in figures.items() if figure.note]
+    # Notes are parted by semicolons: none stands within one.
+    notes = [f"{column}: {figure.note.replace('; ', ', ')}" for column, figure in figures.items() if figure.note]
     return {
         "target": group.target, "label": group.label, "decoder": records[0].decoder, "draft": group.draft,
         "options": options_text(records[0].decoder_options), "lossy": group.lossy, "suite": group.suite,

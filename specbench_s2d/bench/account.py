@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 PARTS = ("loading", "warm_up", "probing", "decoding", "scoring", "energy")
@@ -34,8 +34,10 @@ class Account:
         """Seconds that were measured elsewhere."""
         self._spent[part] += seconds
 
-    def facts(self) -> dict[str, float]:
-        """Seconds by part, in all (`loop_s`), and of the harness itself (`other_s`)."""
+    def facts(self, before: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Seconds by part, in all (`loop_s`), and of the harness itself (`other_s`); those of earlier sittings of the
+        run (`before`) added."""
         loop_s = time.perf_counter() - self._began
         parts = {f"{part}_s": seconds for part, seconds in self._spent.items()}
-        return {**parts, "loop_s": loop_s, "other_s": loop_s - sum(self._spent.values())}
+        own = {**parts, "loop_s": loop_s, "other_s": loop_s - sum(self._spent.values())}
+        return {name: seconds + (before or {}).get(name, 0.0) for name, seconds in own.items()}

@@ -22,11 +22,23 @@ class Machine:
     def __init__(self, device: str, facts: Mapping[str, Any], store: RunStore, account: Account) -> None:
         self._device, self._facts, self._store, self._account = device, dict(facts), store, account
         self.found: list[dict[str, Any]] = list(store.manifest.get("conditions", ()))
-        self._add("start", findings(device, self._facts))
+        self.looked = False
 
-    def lines(self) -> list[str]:
-        """Everything found so far, a line each."""
-        return [_line(entry) for entry in self.found]
+    def begin(self) -> list[str]:
+        """Before the first measurement of this sitting: what is newly wrong, a line each. A run whose cells are all
+        there measures nothing, and nothing is found of it."""
+        if self.looked:
+            return []
+        self.looked = True
+        return self._add("start", [*findings(self._device, self._facts), *self._moved_house()])
+
+    def _moved_house(self) -> list[Finding]:
+        """Whether the run began on another machine, or with other threads: its times are then of both."""
+        then, now = (_identity(facts) for facts in (self._store.manifest.get("environment") or {}, self._facts))
+        changed = [f"{name} {then[name]}, now {now[name]}" for name in now if then.get(name) not in (None, now[name])]
+        what = f"the run began elsewhere: {', '.join(changed)}"
+        advice = "times of both stand in it; run it anew with another --out"
+        return [Finding("machine", what, advice, passing=True)] if changed else []
 
     def look(self, at: str) -> list[str]:
         """Observe the machine now, and return what is newly wrong, a line each."""
@@ -56,6 +68,11 @@ class Machine:
         if new:
             self._store.note(conditions=self.found)
         return [_line(entry) for entry in new]
+
+
+def _identity(facts: Mapping[str, Any]) -> dict[str, Any]:
+    cpu, gpu = facts.get("cpu") or {}, facts.get("gpu") or {}
+    return {"processor": cpu.get("model"), "threads": cpu.get("threads"), "GPU": gpu.get("name")}
 
 
 def _line(entry: Mapping[str, str]) -> str:

@@ -82,8 +82,9 @@ def execute(
             run.say(f"repaired {folder}: a torn last line of {store.repaired} bytes was cut off; its cell runs again.")
         for target in plan.spec.target:
             run.run_target(target)
-        run.look("end")
-        store.note(ended=_now(), harness=account.facts())
+        if machine.looked:
+            run.look("end")
+            store.note(ended=_now(), harness=account.facts(store.manifest.get("harness")))
         return Outcome(folder, store.records())
 
 
@@ -137,8 +138,6 @@ class _Run:
         self._held = {r.key: r for r in kept if not (retry_failed and _failed(r))}
         self._already, self._started = len(self._held), time.monotonic()
         self.targets: dict[str, Any] = dict(store.manifest.get("targets", {}))
-        for line in machine.lines():
-            self.say(line)
 
     def say(self, text: str) -> None:
         self._watch(Event(text, len(self._held), self._plan.cells))
@@ -162,6 +161,8 @@ class _Run:
         self._held.update({record.key: record for record in shares})
 
     def _loaded(self, target: str) -> Session:
+        for line in self._machine.begin():
+            self.say(line)
         self.say(f"{target}: loading and warming up; prompts by the template {self._prompts[target].template.name!r}")
         rate = self._machine.read_rate_bytes_per_s()
         return Session(self._plan, target, self._run_id, self._prompts[target], rate, self._account)

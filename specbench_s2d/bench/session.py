@@ -16,7 +16,8 @@ from specbench_s2d.bench.warm_up import WarmUp, warm_up
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.decoding.types import Generation
-from specbench_s2d.measure.divergence import classify
+from specbench_s2d.errors import first_line
+from specbench_s2d.measure.divergence import Divergence, classify, classify_alone
 from specbench_s2d.measure.scored import Scored
 from specbench_s2d.measure.scoring import logit_noise, score
 from specbench_s2d.models import LanguageModel, load_model
@@ -64,7 +65,7 @@ class Session:
         self._scored: dict[tuple[str, tuple[int, ...]], Scored] = {}
         shortest, longest = self._outer_prompts(plan)
         with account.spending("probing"):
-            self.noise = logit_noise(self.target, shortest)
+            self.noise = max(logit_noise(self.target, prompt) for prompt in (shortest, longest))
         with account.spending("warm_up"):
             self.warm_up = {
                 label: self._warm_up(decoder, shortest, longest) for label, decoder in self._decoders.items()
@@ -92,29 +93,43 @@ class Session:
 
     def score(self, record: Record, prompt: Prompt, question: Question, baseline: Record | None) -> Record:
         """The record with nll, perplexity, quality, and divergence from `baseline` (AR's record of the same turn and
-        repeat)."""
+        repeat). What cannot be scored, for want of memory say, is null with the reason: the answer stands."""
         assert record.output_ids and record.output_text is not None
-        scored = self._score(prompt, record.output_ids)
         grade = self._grader.grade(question, record.turn, record.output_text)
-        filled: dict[str, Any] = {
-            "nll_sum": scored.nll_sum,
-            "perplexity": math.exp(scored.nll_sum / len(record.output_ids)),
-            "quality": grade.values,
-            "quality_counts": grade.counts,
-            "tie_positions": scored.ties(self.noise),
-        }
+        filled: dict[str, Any] = {"quality": grade.values, "quality_counts": grade.counts}
         reasons = {**record.reasons, **grade.reasons}
-        if record.lossy:
-            reasons["divergence"] = "a lossy method is not meant to equal AR"
-        elif self._spec.temperature > 0:
-            reasons["divergence"] = "sampled outputs are not compared token by token"
-        elif baseline is None or baseline.output_ids is None:
-            reasons["divergence"] = f"no {BASELINE} record of this turn"
-        elif baseline.prompt_hash != record.prompt_hash:
-            reasons["divergence"] = "the prompt differs from AR's: an earlier turn parted from it"
+        try:
+            scored = self._score(prompt, record.output_ids)
+        except RuntimeError as error:  # out of memory, a kernel that fails
+            why = f"its teacher-forced pass failed ({type(error).__name__}: {first_line(error)})"
+            reasons |= dict.fromkeys(("nll_sum", "perplexity", "divergence", "tie_positions"), why)
+            return record.model_copy(update={**filled, "reasons": reasons})
+        filled["tie_positions"] = scored.ties(self.noise)
+        if math.isfinite(scored.nll_sum):
+            filled["nll_sum"] = scored.nll_sum
+            filled["perplexity"] = math.exp(scored.nll_sum / len(record.output_ids))
         else:
-            filled["divergence"] = classify(record.output_ids, baseline.output_ids, scored, self.noise)
+            reasons |= dict.fromkeys(("nll_sum", "perplexity"), "the target's logits are not finite numbers")
+        filled["divergence"], why_not = self._audit(record, baseline, scored)
+        if why_not:
+            reasons["divergence"] = why_not
         return record.model_copy(update={**filled, "reasons": reasons})
+
+    def _audit(self, record: Record, baseline: Record | None, scored: Scored) -> tuple[Divergence | None, str | None]:
+        """The verdict on an output, or why there is none. Without AR's output its own tokens are still checked."""
+        ids = record.output_ids or []
+        if record.lossy:
+            return None, "a lossy method is not meant to equal AR"
+        if self._spec.temperature > 0:
+            return None, "sampled outputs are not compared token by token"
+        if baseline is None or baseline.output_ids is None:
+            why = f"no {BASELINE} record of this turn"
+        elif baseline.prompt_hash != record.prompt_hash:
+            why = "the prompt differs from AR's: an earlier turn parted from it"
+        else:
+            return classify(ids, baseline.output_ids, scored, self.noise), None
+        alone = classify_alone(ids, scored, self.noise)
+        return alone, None if alone else why
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """What decoders measured and learnt so far, by label; only of those that do."""

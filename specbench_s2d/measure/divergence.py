@@ -36,7 +36,7 @@ def classify(output_ids: Sequence[int], baseline_ids: Sequence[int], scored: Sco
     logits lie within the noise. Of two outputs of which one begins with the other, the longer parts at the shorter's
     end, without a margin: a mismatch.
     """
-    wrong = next((i for i in range(len(output_ids)) if scored.shortfall(i) > noise), None)
+    wrong = first_wrong(output_ids, scored, noise)
     parted = _first_difference(output_ids, baseline_ids)
     if wrong is None and parted is None:
         return Divergence(verdict="identical")
@@ -52,6 +52,22 @@ def classify(output_ids: Sequence[int], baseline_ids: Sequence[int], scored: Sco
         second_logit=scored.second[position],
         noise=noise,
     )
+
+
+def classify_alone(output_ids: Sequence[int], scored: Scored, noise: float) -> Divergence | None:
+    """The verdict on an output that has no AR output to compare with: a mismatch where a token is not its target's
+    best within the noise; else None, for nothing is known of AR's."""
+    wrong = first_wrong(output_ids, scored, noise)
+    if wrong is None:
+        return None
+    logits = {"best_logit": scored.best[wrong], "second_logit": scored.second[wrong]}
+    return Divergence(verdict="mismatch", position=wrong, margin=scored.margin(wrong), noise=noise, **logits)
+
+
+def first_wrong(output_ids: Sequence[int], scored: Scored, noise: float) -> int | None:
+    """The first token that lies below its target's best by more than the noise; one whose logits are not numbers
+    does."""
+    return next((i for i in range(len(output_ids)) if not scored.shortfall(i) <= noise), None)
 
 
 def _first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:

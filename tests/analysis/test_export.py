@@ -88,8 +88,9 @@ def test_an_answer_carries_the_time_at_which_the_run_started(run: Path, tmp_path
 # Every column of the tidy table that the format can carry, and those of the demo run that it cannot: they need times of
 # the parts, counts of what was drafted, ids, or the target. Nor can it carry task quality: it holds no references.
 CARRIED = (
-    "decoder", "options", "lossy", "records", "questions", "new_tokens", "tokens_per_answer", "steps", "speedup_e2e",
-    "speedup_specbench", "pairs", "unpaired", "mat", "mat_low", "mat_high", "mean_mat_per_question",
+    "decoder", "options", "lossy", "records", "questions", "new_tokens", "tokens_per_answer", "steps",
+    "speedup_e2e", "speedup_e2e_low", "speedup_e2e_high",
+    "speedup_specbench", "speedup_specbench_low", "speedup_specbench_high", "pairs", "unpaired", "mat", "mat_low", "mat_high", "mean_mat_per_question",
     "failed", "skipped", "truncated",
 )  # fmt: skip
 NOT_CARRIED = (

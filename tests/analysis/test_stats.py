@@ -151,6 +151,13 @@ def test_the_three_speedups_differ_and_are_exact() -> None:
     assert stats.speedup_specbench(PAIRS).value == pytest.approx(((5 / 3 + 9 / 4) / 2) / ((4 / 5 + 9 / 18) / 2))
 
 
+def test_all_three_speedups_have_intervals_from_drawing_questions() -> None:
+    """Of two questions the draws are (1, 1), (2, 2) and both: the ends are each question's own figure."""
+    e2e, specbench = stats.speedup_e2e_interval(PAIRS), stats.speedup_specbench_interval(PAIRS)
+    assert (e2e.low, e2e.high) == (pytest.approx((5 / 3) / (5 / 5)), pytest.approx((9 / 4) / (9 / 18)))
+    assert (specbench.low, specbench.high) == (pytest.approx((5 / 3) / (4 / 5)), pytest.approx((9 / 4) / (9 / 18)))
+
+
 def test_specbench_sums_the_turns_of_a_question_first() -> None:
     mine = [decoded("sd", 1, [(3, 3, 4)], decode_s=1, prefill_s=0, turn=t) for t in (1, 2)]
     base = [ar(1, 5, decode_s=9 * t, prefill_s=1, turn=t) for t in (1, 2)]

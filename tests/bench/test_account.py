@@ -36,3 +36,13 @@ def test_a_part_that_breaks_off_is_still_its_own() -> None:
 def test_an_unknown_part_is_a_bug() -> None:
     with pytest.raises(KeyError):
         Account().add("lunch", 1.0)
+
+
+def test_sittings_of_one_run_add_up() -> None:
+    first = Account()
+    first.add("decoding", 2.0)
+    second = Account()
+    second.add("decoding", 3.0)
+    facts = second.facts(first.facts())
+    assert facts["decoding_s"] == 5.0
+    assert facts["other_s"] == pytest.approx(facts["loop_s"] - 5.0)

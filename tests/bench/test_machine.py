@@ -32,25 +32,38 @@ def test_a_machine_at_rest_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_p
     observing(monkeypatch, REST)
     with store_in(tmp_path) as store:
         machine = Machine("cpu", REST, store, Account())
-        assert machine.look("end") == machine.found == machine.lines() == []
+        assert machine.begin() == machine.look("end") == machine.found == []
 
 
 def test_a_finding_says_when_it_was_made_and_is_made_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     observing(monkeypatch, BUSY, SLOWED)
     with store_in(tmp_path) as store:
         machine = Machine("cpu", BUSY, store, Account())
+        assert machine.found == []  # nothing has been measured yet
+        assert len(machine.begin()) == 1 and machine.begin() == []
         assert [(entry["at"], entry["about"]) for entry in machine.found] == [("start", "CPU")]
         assert machine.look("demo-s") == []  # as busy as before
         [line] = machine.look("end")
     assert line.startswith("CPU clocks moved from 3,000 to 2,000 MHz: ")
     assert [entry["at"] for entry in read_manifest(tmp_path)["conditions"]] == ["start", "end"]
-    assert len(machine.lines()) == 2
 
 
 def test_a_run_that_goes_on_keeps_what_was_found(tmp_path: Path) -> None:
     before = {"at": "start", "about": "GPU", "what": "hot", "advice": "wait"}
     with store_in(tmp_path, conditions=[before]) as store:
-        assert Machine("cpu", REST, store, Account()).lines() == ["GPU hot: wait."]
+        machine = Machine("cpu", REST, store, Account())
+        assert machine.begin() == [] and machine.found == [before]
+
+
+def test_a_run_that_goes_on_elsewhere_says_so(tmp_path: Path) -> None:
+    began = {"cpu": {"model": "one", "threads": 16}, "gpu": {"name": None}}
+    now = {"cpu": {"model": "one", "threads": 1}, "gpu": {"name": None}}
+    with store_in(tmp_path, environment=began) as store:
+        [line] = Machine("cpu", now, store, Account()).begin()
+        assert line.startswith("machine the run began elsewhere: threads 16, now 1: ")
+        assert store.manifest["conditions"][0]["passing"] is True
+    with store_in(tmp_path, environment=began) as store:
+        assert Machine("cpu", began, store, Account()).begin() == []
 
 
 def test_the_read_rate_is_measured_once_in_the_life_of_a_folder(

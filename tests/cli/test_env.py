@@ -63,7 +63,9 @@ def test_json_is_the_facts_and_the_findings(capsys: pytest.CaptureFixture[str]) 
     said = json.loads(printed(capsys, "--json"))
     (finding,) = said.pop("findings")
     assert said == FACTS
-    assert finding == {"about": "CPU", "what": "4 threads on 2 usable cores", "advice": "set OMP_NUM_THREADS=2"}
+    assert finding == {
+        "about": "CPU", "what": "4 threads on 2 usable cores", "advice": "set OMP_NUM_THREADS=2", "passing": False
+    }  # fmt: skip
 
 
 def test_a_device_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from specbench_s2d.decoding.spec import build_decoder
-from specbench_s2d.measure.divergence import Divergence, classify
+from specbench_s2d.measure.divergence import Divergence, classify, classify_alone
 from specbench_s2d.measure.scored import Scored
 from specbench_s2d.measure.scoring import logit_noise, score
 from specbench_s2d.models import LanguageModel, load_model
@@ -65,6 +65,18 @@ def test_at_a_near_tie_only_the_two_that_tie_will_do() -> None:
 
 def test_a_cache_that_is_wrong_for_all_decoders_alike_fails_ar_itself() -> None:
     assert classify(AR, AR, scored(AR, {2: 0.3}), NOISE) == at("mismatch", 2)
+
+
+def test_logits_that_are_not_numbers_are_a_mismatch_and_not_identical() -> None:
+    nan = float("nan")
+    broken = Scored(nan, [nan] * 4, [nan] * 4, [nan] * 4)
+    assert classify(AR, AR, broken, NOISE).verdict == "mismatch"
+    assert classify(AR, AR, broken, 0.0).verdict == "mismatch"
+
+
+def test_without_ars_output_a_wrong_token_is_still_a_mismatch_and_a_right_one_says_nothing() -> None:
+    assert classify_alone(AR, scored(AR, {2: 0.3}), NOISE) == at("mismatch", 2)
+    assert classify_alone(AR, scored(AR), NOISE) is None
 
 
 @pytest.mark.parametrize(("output", "position"), [([5, 6, 7], 3), ([5, 6, 7, 8, 9], 4), ([], 0)])

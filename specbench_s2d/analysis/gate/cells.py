@@ -56,6 +56,11 @@ class Row:
         drafted = [r.drafted_per_step for r in self.base if r.status == "ok"]
         return self.label != BASELINE and any(steps is None or sum(steps) for steps in drafted)
 
+    @property
+    def alike(self) -> list[Both]:
+        """The cells whose figures must agree: of equal ids, or of ids that neither run carries."""
+        return [both for both in self.common if both.same_ids or not both.with_ids]
+
     @cached_property
     def finished(self) -> list[Both]:
         """The cells that both runs finished."""
@@ -128,6 +133,9 @@ def audit(row: Row) -> Check:
     ties = sum(r.divergence is not None and r.divergence.verdict == "near_tie" for r in audited)
     if wrong:
         return _check(row, "audit", "regressed", wrong, "mismatched", len(audited))
+    lost = [_cell(b.ours) for b in row.common if b.base.divergence is not None and b.ours.divergence is None]
+    if lost:
+        return _check(row, "audit", "incomplete", lost, "not audited", len(row.common))
     if not audited:
         reasons = dict.fromkeys(r.reasons["divergence"] for r in row.ours if "divergence" in r.reasons)
         why = "; ".join(reasons) or "not audited"

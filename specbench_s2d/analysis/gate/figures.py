@@ -14,18 +14,18 @@ _SAME_TEXT_QUALITY = 1e-9
 
 
 def accepted(row: Row, tolerances: Tolerances) -> Iterator[Check]:
-    """Pooled MAT and acceptance rate over the common cells have not fallen by more than the tolerance. Nothing for what
-    drafts nothing."""
+    """Pooled MAT and acceptance rate over the cells of equal ids have not fallen by more than the tolerance. Nothing
+    for what drafts nothing."""
     if row.drafts:
         for rule, figure in (("MAT", stats.mat), ("acceptance rate", stats.acceptance_rate)):
-            ours, base = (figure(side) for side in sides(row.common))
+            ours, base = (figure(side) for side in sides(row.alike))
             yield _relative(row, rule, ours, base, tolerances.mat, worse=-1)
 
 
 def perplexity(row: Row, tolerances: Tolerances) -> Check:
     """Of equal ids the same; where ids may differ, not above the baseline's by more than the tolerance."""
-    same = all(both.same_ids for both in row.common)
-    ours, base = (stats.perplexity(side) for side in sides(row.common))
+    same = all(both.with_ids for both in row.alike)
+    ours, base = (stats.perplexity(side) for side in sides(row.alike))
     if same:
         return _relative(row, "perplexity", ours, base, tolerances.perplexity, worse=0)
     return _relative(row, "perplexity", ours, base, tolerances.moved_perplexity, worse=1)
@@ -33,8 +33,8 @@ def perplexity(row: Row, tolerances: Tolerances) -> Check:
 
 def quality(row: Row, tolerances: Tolerances) -> Iterator[Check]:
     """Each metric of task quality: of equal texts the same, else within the tolerance of perplexity."""
-    mine, theirs = sides(row.common)
-    same = all(both.same_ids for both in row.common)
+    mine, theirs = sides(row.alike)
+    same = all(both.with_ids for both in row.alike)
     for metric in grades.metrics_of(theirs):
         ours, base = (grades.quality(side, metric) for side in (mine, theirs))
         here, there = _scored(mine, metric), _scored(theirs, metric)
@@ -49,6 +49,7 @@ def _scored(records: Sequence[Record], metric: str) -> int:
 
 
 def sides(common: Sequence[Both]) -> tuple[list[Record], list[Record]]:
+    """Our records of these cells, and the baseline's."""
     return [both.ours for both in common], [both.base for both in common]
 
 
@@ -70,4 +71,5 @@ def _relative(row: Row, rule: str, ours: Measure, base: Measure, tolerance: floa
 
 
 def figure_text(measure: Measure) -> str:
+    """A figure to four digits, or a dash."""
     return "–" if measure.value is None else f"{measure.value:.4g}"

@@ -162,4 +162,5 @@ def _notes(
 
 
 def _conditions(manifest: Mapping[str, Any]) -> list[str]:
-    return list(dict.fromkeys(f"{c['about']}: {c['what']}" for c in manifest.get("conditions", [])))
+    passing = (c for c in manifest.get("conditions", []) if c.get("passing", True))
+    return list(dict.fromkeys(f"{c['about']}: {c['what']}" for c in passing))

@@ -43,6 +43,9 @@ def family_level(comparisons: int) -> float:
 def times(row: Row, beside: Sequence[Timed], tolerances: Tolerances, level: float, free: bool) -> Iterator[Check]:
     """The checks of one row; `beside`: the row with each baseline. `free`: it decides by measured times, so that what
     its draft passes cost is its own choice."""
+    if not beside:
+        yield Check("speed-up", "not judged", row.target, row.label, why="no baseline of this machine at rest has it")
+        return
     margin = max(tolerances.speed, tolerances.free_speed) if free else tolerances.speed
     yield _mildest([_speed(row, timed, margin, level) for timed in beside])
     if row.drafts and not free:
@@ -50,10 +53,11 @@ def times(row: Row, beside: Sequence[Timed], tolerances: Tolerances, level: floa
 
 
 def _mildest(checks: Sequence[Check]) -> Check:
-    """Regressed or improved only where every baseline says so; else what does not."""
-    calm = [check for check in checks if check.verdict not in ("regressed", "improved")]
-    if calm or len({check.verdict for check in checks}) == 1:
-        return (calm or list(checks))[0]
+    """Of the baselines that can say something: regressed or improved only where each of them says so."""
+    telling = [check for check in checks if check.verdict != "not judged"]
+    calm = [check for check in telling if check.verdict == "holds"]
+    if calm or len({check.verdict for check in telling}) < 2:
+        return [*calm, *telling, *checks][0]
     return Check(checks[0].rule, "holds", checks[0].target, checks[0].label, why="the baselines disagree")
 
 

@@ -97,6 +97,8 @@ def idle_power_w(
     reading = meter.stop()
     if reading.counter_j is None:
         return None, reading.reason
+    if not reading.counter_j:
+        return None, f"the energy counter did not move in {reading.seconds:.1f} s"
     return reading.counter_j / reading.seconds, None
 
 

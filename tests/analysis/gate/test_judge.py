@@ -338,3 +338,34 @@ def test_a_decoder_that_decides_by_measured_times_has_a_wider_margin_and_no_cost
     assert judgement.exit_code == 0
     assert not [c for c in judgement.checks if (c.rule, c.label) == ("cost ratio", "s2d-auto")]
     assert judged(changed(lambda r: {"decode_s": (r.decode_s or 0) * 1.5}, "s2d-auto")).exit_code == 1
+
+
+def test_what_parted_at_a_tie_is_left_out_of_the_figures() -> None:
+    """Its text is another, and so are its perplexity, its quality and its steps."""
+
+    def parted(record: Record) -> dict[str, Any]:
+        moved = wrong_token(record)
+        other = {"nll_sum": 99.0, "quality": dict.fromkeys(record.quality or {}, 1.0), "emitted_per_step": [1]}
+        return {**moved, **other, "tie_positions": [2]} if moved else {}
+
+    assert judged(changed(parted, "sd")).exit_code == 0
+
+
+def test_an_audit_that_was_lost_leaves_the_run_incomplete() -> None:
+    lost = judged(changed(lambda r: {"divergence": None}, "sd"))
+    assert (lost.exit_code, only(lost, "incomplete")) == (3, [("audit", "sd")])
+
+
+def test_a_baseline_that_can_say_nothing_of_a_row_hides_no_regression() -> None:
+    silent = ("silent", changed(lambda r: {"decode_s": None}, "sd")[1], baseline()[2])
+    judgement = judge(changed(slower(2.0), "sd"), baseline(), Tolerances(), "auto", [silent])
+    assert ("cost ratio", "sd") in only(judgement, "regressed")
+
+
+def test_where_the_only_baseline_of_this_machine_lacks_a_row_its_times_are_not_judged() -> None:
+    facts = copy.deepcopy(baseline()[2])
+    facts["environment"]["cpu"]["model"] = "another"
+    elsewhere = ("elsewhere", baseline()[1], facts)
+    without = ("without", changed(lambda r: None, "sd")[1], baseline()[2])
+    judgement = judge(changed(unchanged), elsewhere, Tolerances(), "auto", [without])
+    assert found(judgement, "speed-up", "sd").why == "no baseline of this machine at rest has it"
