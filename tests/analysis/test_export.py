@@ -90,7 +90,8 @@ def test_an_answer_carries_the_time_at_which_the_run_started(run: Path, tmp_path
 CARRIED = (
     "decoder", "options", "lossy", "records", "questions", "new_tokens", "tokens_per_answer", "steps",
     "speedup_e2e", "speedup_e2e_low", "speedup_e2e_high",
-    "speedup_specbench", "speedup_specbench_low", "speedup_specbench_high", "pairs", "unpaired", "mat", "mat_low", "mat_high", "mean_mat_per_question",
+    "speedup_specbench", "speedup_specbench_low", "speedup_specbench_high",
+    "pairs", "unpaired", "mat", "mat_low", "mat_high", "mean_mat_per_question",
     "failed", "skipped", "truncated",
 )  # fmt: skip
 NOT_CARRIED = (
