@@ -120,10 +120,11 @@ def blocks_in_order(plan: Plan, target: str) -> Iterator[tuple[Lane, str, int]]:
                 yield lane, suite, repeat
 
 
-def pass_forecast(plan: Plan, choice: Choice) -> dict[str, str | float | None]:
-    """The meter of a run or why it has none, the blocks of its pass, and the seconds that they take at least."""
+def pass_forecast(plan: Plan, choice: Choice, timing_s: float) -> dict[str, str | float | None]:
+    """The meter of a run or why it has none, the blocks of its pass, and the seconds that they take at least: every
+    block decodes its questions once (`timing_s` in all), or until it is long enough."""
     blocks = sum(1 for target in plan.spec.target for _ in blocks_in_order(plan, target)) if choice.meter else 0
-    return {**choice.facts(), "blocks": blocks, "least_s": blocks * MIN_BLOCK_S}
+    return {**choice.facts(), "blocks": blocks, "least_s": max(blocks * MIN_BLOCK_S, timing_s) if blocks else 0.0}
 
 
 def _measure(

@@ -42,6 +42,7 @@ def forecast(plan: Plan) -> dict[str, Any]:
                 "expected_s": tokens * weights / rate,
             }
         )
+    expected_s = float(sum(row["expected_s"] for row in rows))
     return {
         "cells": plan.cells,
         "device": spec.device,
@@ -51,16 +52,16 @@ def forecast(plan: Plan) -> dict[str, Any]:
         "max_new_tokens": spec.max_new_tokens,
         "read_rate_bytes_per_s": rate,
         "targets": rows,
-        "expected_s": sum(row["expected_s"] for row in rows),
-        "energy": _energy(plan),
+        "expected_s": expected_s,
+        "energy": _energy(plan, expected_s),
         "note": f"time: each token reads the weights once, at {rate / 1e9:.1f} GB/s (now); expect 1 to 3 times it",
     }
 
 
-def _energy(plan: Plan) -> dict[str, str | float | None]:
+def _energy(plan: Plan, timing_s: float) -> dict[str, str | float | None]:
     """The energy pass on top of it; raises `UserError` for a meter asked for that cannot be read."""
     choice = choose_meter(plan.spec.energy or "off", plan.spec.device or "cpu")
-    expected = pass_forecast(plan, choice)
+    expected = pass_forecast(plan, choice, timing_s)
     if choice.meter:
         choice.meter.close()
     return expected

@@ -336,3 +336,36 @@ def test_targets_of_two_families_run_each_with_its_own_draft(
     assert manifest["targets"]["tiny-opt"]["template"] == "plain"
     assert manifest["identity"]["drafts"]["tiny-opt"] == [None, "tiny-opt-draft"]
     assert execute(plan, tmp_path / "run").records == outcome.records
+
+
+def test_an_answer_that_cannot_be_scored_stands_and_says_why(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*arguments: Any) -> None:
+        raise torch.OutOfMemoryError("no room for the logits")
+
+    monkeypatch.setattr(session, "score", no_room)
+    outcome = execute(plan_of(spec, suite=["qa"]), tmp_path / "run")
+    assert outcome.failed == 0
+    for record in outcome.records:
+        assert record.output_ids and record.decode_s is not None
+        assert record.nll_sum is None and record.divergence is None and record.perplexity is None
+        assert "no room for the logits" in record.reasons["nll_sum"] and "divergence" in record.reasons
+
+
+def test_a_finished_run_stays_as_it_was_when_its_command_is_given_again(spec: dict[str, Any], tmp_path: Path) -> None:
+    """It measures nothing, so nothing is said of the machine it would have measured on."""
+    execute(plan_of(spec, suite=["qa"]), tmp_path / "run")
+    before = (tmp_path / "run" / "manifest.json").read_bytes()
+    execute(plan_of(spec, suite=["qa"]), tmp_path / "run")
+    assert (tmp_path / "run" / "manifest.json").read_bytes() == before
+
+
+def test_the_manifest_says_where_the_time_went_and_how_warm_up_went(spec: dict[str, Any], tmp_path: Path) -> None:
+    execute(plan_of(spec, suite=["qa"]), tmp_path / "run")
+    manifest = read_manifest(tmp_path / "run")
+    harness = manifest["harness"]
+    assert harness["decoding_s"] > 0 and harness["warm_up_s"] > 0 and harness["scoring_s"] > 0
+    assert harness["loop_s"] == pytest.approx(sum(v for k, v in harness.items() if k != "loop_s"))
+    assert set(manifest["targets"]["tiny-target"]["warm_up"]) == {"ar", "sd:gamma=3"}
+    assert manifest["read_rate_bytes_per_s"] > 0 and manifest["copy_rate_bytes_per_s"] > 0

@@ -12,7 +12,7 @@ from specbench_s2d.analysis.html.grid import Cell, Column, Grid, missing, word
 Manifest = Mapping[str, Any]
 _SHORT = 12  # digits of a hash that tell it apart
 _LISTS = ("target", "draft", "decoder", "suite")
-_MEASURED = ("read_rate_bytes_per_s", "copy_rate_bytes_per_s", "idle_power_w", "energy", "harness")
+_MEASURED = ("read_rate_bytes_per_s", "copy_rate_bytes_per_s", "rate_buffer_bytes", "idle_power_w", "energy", "harness")
 
 
 @dataclass(frozen=True)
