@@ -27,7 +27,7 @@ def forecast(plan: Plan) -> dict[str, Any]:
     size = DTYPES[spec.dtype or "float32"].itemsize
     rate = read_rate(spec.device or "cpu", _PROBE_BYTES)
     cells = plan.cells // len(spec.target)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for target in spec.target:
         weights = _weight_bytes(plan, target, size)
         drafts = sum(_weight_bytes(plan, name, size) for name in plan.drafts(target))
