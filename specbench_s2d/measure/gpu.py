@@ -14,6 +14,12 @@ _WAKE_S = 0.1
 _WAKE_BYTES = 2**26
 
 
+def cuda_uuid(device: str) -> str:
+    """The UUID of a torch device as NVML spells it: indices differ between the two wherever devices are hidden."""
+    uuid = str(torch.cuda.get_device_properties(device).uuid)
+    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+
+
 def gpu_facts(device: str) -> dict[str, Any]:
     """The run's GPU, found by its UUID: name, driver, limits, modes and its load; or why there is none.
 
@@ -38,8 +44,7 @@ def _read(device: str, readings: Callable[[Any], Mapping[str, Callable[[], Any]]
     name = torch.cuda.get_device_name(device)
     try:
         with _nvml():
-            uuid = str(torch.cuda.get_device_properties(device).uuid)
-            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+            handle = pynvml.nvmlDeviceGetHandleByUUID(cuda_uuid(device))
             return {"name": name, **_answers(readings(handle))}
     except pynvml.NVMLError as error:  # no driver, or NVML does not know the device
         return {"name": name, "reason": f"NVML: {error}"}

@@ -23,7 +23,7 @@ def accepted(row: Row, tolerances: Tolerances) -> Iterator[Check]:
 
 
 def perplexity(row: Row, tolerances: Tolerances) -> Check:
-    """Of equal ids the same; where ids may differ, not above the baseline's by more than the tolerance."""
+    """Of equal ids the same; where neither run carries ids, not above the baseline's by more than the tolerance."""
     same = all(both.with_ids for both in row.alike)
     ours, base = (stats.perplexity(side) for side in sides(row.alike))
     if same:
@@ -32,7 +32,7 @@ def perplexity(row: Row, tolerances: Tolerances) -> Check:
 
 
 def quality(row: Row, tolerances: Tolerances) -> Iterator[Check]:
-    """Each metric of task quality: of equal texts the same, else within the tolerance of perplexity."""
+    """Each metric of task quality: of equal ids the same; without ids, within the tolerance of perplexity."""
     mine, theirs = sides(row.alike)
     same = all(both.with_ids for both in row.alike)
     for metric in grades.metrics_of(theirs):

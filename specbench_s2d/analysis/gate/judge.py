@@ -61,16 +61,14 @@ def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed, other
 
     `others`: more baselines, for times alone.
     """
-    (name, ours, manifest), (other, base, theirs) = run, baseline
-    ours, base = tidy.latest(ours), tidy.latest(base)
-    found = comparable.comparability(manifest, theirs, ours, base)
-    found += [
-        c for _, more, facts in others for c in comparable.comparability(manifest, facts, ours, tidy.latest(more))
-    ]
+    (name, ours, manifest), other = run, baseline[0]
+    ours = tidy.latest(ours)
+    bases = [(tidy.latest(records), facts) for _, records, facts in (baseline, *others)]
+    base, theirs = bases[0]
+    found = [check for more, facts in bases for check in comparable.comparability(manifest, facts, ours, more)]
     if any(check.verdict == "incomparable" for check in found):
         return Judgement(name, other, found, _notes(manifest, theirs, ours, base))
     elsewhere = comparable.other_machine(manifest, theirs)
-    bases = [(tidy.latest(records), facts) for _, records, facts in (baseline, *others)]
     clock = _Clock(ours, manifest, bases, tolerances, speed)
     free = comparable.measured_at_run_time(manifest, theirs)
     settings = comparable.identity(theirs)["settings"]

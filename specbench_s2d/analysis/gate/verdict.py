@@ -21,8 +21,8 @@ class Tolerances:
     `speed` and `cost`: how far a speed-up may fall and a cost ratio rise (and their intervals must exclude no change,
     too, before that counts). `free_speed`: that of decoders that decide by measured times, and so differ from run to
     run. `mat`: mean accepted tokens, where they need not be equal. `perplexity`: where ids are
-    equal; `moved_perplexity`: where ids differ in cells that are allowed to. `moved_cells`: cells of a lossy decoder
-    whose ids may differ. Raises `UserError` for what is no share: beyond "not a number" lies nothing.
+    equal; `moved_perplexity`: that and task quality where neither run carries ids. `moved_cells`: cells of a lossy
+    decoder whose ids may differ. Raises `UserError` for what is no share: beyond "not a number" lies nothing.
     """
 
     speed: float = 0.10

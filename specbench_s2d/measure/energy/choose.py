@@ -8,8 +8,9 @@ from typing import Literal
 
 from specbench_s2d.errors import UserError
 from specbench_s2d.measure.energy.meter import EnergyMeter, MeterError
-from specbench_s2d.measure.energy.nvml import NvmlMeter, cuda_uuid
+from specbench_s2d.measure.energy.nvml import NvmlMeter
 from specbench_s2d.measure.energy.rapl import RaplMeter
+from specbench_s2d.measure.gpu import cuda_uuid
 
 Kind = Literal["auto", "nvml", "rapl", "off"]
 OFF = "not metered: --energy off, the default for demo models; --energy auto meters where the machine can"

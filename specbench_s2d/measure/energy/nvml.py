@@ -21,14 +21,6 @@ _THROTTLES = {
 _CLOCKS = {"sm": "NVML_CLOCK_SM", "memory": "NVML_CLOCK_MEM"}
 
 
-def cuda_uuid(device: str) -> str:
-    """The UUID of a torch device as NVML spells it: indices differ between the two wherever devices are hidden."""
-    import torch
-
-    uuid = str(torch.cuda.get_device_properties(device).uuid)
-    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
-
-
 class NvmlMeter(SampledMeter):
     """The GPUs of these UUIDs, summed. Power is the board's, in watts; the counter is in millijoules and is exact.
 
