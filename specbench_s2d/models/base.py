@@ -106,6 +106,14 @@ class LanguageModel(ABC):
         """Forget everything."""
         self.rollback(0)
 
+    def reserve(self, length: int) -> None:  # noqa: B027 - most models grow as they go
+        """Make room for a sequence of `length` positions (at most the context), before anything is timed."""
+
+    @property
+    def engine_facts(self) -> dict[str, Any]:
+        """What the engine chose and made ready, for the manifest."""
+        return {}
+
     def check_room(self, start: int, new: int) -> None:
         if start + new > self.context:
             raise ModelError(

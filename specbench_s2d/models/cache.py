@@ -16,34 +16,33 @@ _GROWTH = 512  # positions; a cache is as long as what has been asked of it, rou
 class KVCache:
     """Keys and values, one pair of (K, S, C) tensors per layer; the batch is 1.
 
-    `lengths[l]` counts layer l's positions: layers above an early exit may lag behind those below it.
+    `lengths[l]` counts layer l's positions: layers above an early exit may lag behind those below it. A subclass may
+    lay positions out otherwise (`_pair`, `_grow`, `_move`).
     """
 
     def __init__(
         self, layers: int, kv_heads: int, head_width: int, limit: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        self._limit = limit
-        self._empty = torch.empty(kv_heads, 0, head_width, device=device, dtype=dtype)
-        self.layers = [(self._empty, self._empty)] * layers
+        self._kv_heads, self._head_width, self._limit = kv_heads, head_width, limit
+        self.device, self.dtype = device, dtype
+        self.capacity = 0
+        """Positions there is room for."""
+        self.layers = [self._pair(0) for _ in range(layers)]
         self.lengths = [0] * layers
 
     @property
     def position_bytes(self) -> int:
         """Bytes of one position's keys and values in one layer."""
-        kv_heads, _, head_width = self._empty.shape
-        return 2 * kv_heads * head_width * self._empty.element_size()
+        return 2 * self._kv_heads * self._head_width * self.dtype.itemsize
 
-    @property
-    def capacity(self) -> int:
-        """Positions there is room for."""
-        return self.layers[0][0].shape[1]
-
-    def reserve(self, length: int) -> None:
-        """Make room for `length` positions; what is cached stays. Does nothing when there is room."""
+    def reserve(self, length: int) -> bool:
+        """Make room for `length` positions, at most the limit; what is cached stays. Whether anything moved."""
+        length = min(length, self._limit)
         if length <= self.capacity:
-            return
-        size = min(self._limit, -(-length // _GROWTH) * _GROWTH)
-        self.layers = [(self._grown(keys, size), self._grown(values, size)) for keys, values in self.layers]
+            return False
+        grown = -(-length // _GROWTH) * _GROWTH
+        self._grow(min(self._limit, grown))
+        return True
 
     def write(self, layer: int, start: int, keys_TKC: Tensor, values_TKC: Tensor) -> tuple[Tensor, Tensor]:
         """Store T positions from `start` on; returns all of the layer's keys and values up to there, (K, S, C) each."""
@@ -63,16 +62,29 @@ class KVCache:
         Each layer keeps those of them that it holds; positions already in place are not copied.
         """
         placed = next((i for i, position in enumerate(positions) if position != i), len(positions))
-        moved_N = torch.tensor(positions[placed:], device=self._empty.device) + start
+        moved = [start + position for position in positions[placed:]]
         first = start + placed
         for layer, length in enumerate(self.lengths):
             held = sum(start + position < length for position in positions)
             if held > placed:
-                for cached_KSC in self.layers[layer]:
-                    cached_KSC[:, first : start + held] = cached_KSC.index_select(1, moved_N[: held - placed])
+                self._move(layer, moved[: held - placed], first)
             self.lengths[layer] = min(length, start + held)
 
-    def _grown(self, old_KSC: Tensor, size: int) -> Tensor:
-        grown_KSC = self._empty.new_zeros(old_KSC.shape[0], size, old_KSC.shape[2])
-        grown_KSC[:, : old_KSC.shape[1]] = old_KSC
-        return grown_KSC
+    def _pair(self, size: int) -> tuple[Tensor, Tensor]:
+        """Room for `size` positions of one layer's keys and of its values."""
+        shape = (self._kv_heads, size, self._head_width)
+        keys_KSC, values_KSC = (torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in range(2))
+        return keys_KSC, values_KSC
+
+    def _grow(self, size: int) -> None:
+        for layer, pair in enumerate(self.layers):
+            self.layers[layer] = grown = self._pair(size)
+            for old_KS, new_KS in zip(pair, grown, strict=True):  # whatever follows S, positions are in order
+                new_KS[:, : old_KS.shape[1]] = old_KS
+        self.capacity = size
+
+    def _move(self, layer: int, positions: Sequence[int], to: int) -> None:
+        """Copy the states at `positions` to those from `to` on, in their order."""
+        moved_N = torch.tensor(positions, device=self.device)
+        for cached_KSC in self.layers[layer]:
+            cached_KSC[:, to : to + len(positions)] = cached_KSC.index_select(1, moved_N)

@@ -1,0 +1,63 @@
+"""What `LlamaModel` asks of an engine. Shapes: see `models/base.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from specbench_s2d.models.cache import KVCache
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One pass over T new positions, which stand at `start` in the cache.
+
+    `inputs`: ids (T,) or hidden states (T, D). `mask`, `positions`: as in `LanguageModel.extend`. `head`: logits are
+    wanted, not hidden states. `last_only`: of the last position alone.
+    """
+
+    inputs: Tensor
+    start: int
+    from_layer: int
+    to_layer: int
+    head: bool
+    mask: Tensor | None = None
+    positions: Tensor | None = None
+    last_only: bool = False
+
+    @property
+    def new(self) -> int:
+        """T."""
+        return self.inputs.shape[0]
+
+    @property
+    def end(self) -> int:
+        """Positions cached after the pass."""
+        return self.start + self.inputs.shape[0]
+
+
+class Passes(Protocol):
+    """An engine with a model's weights and its cache."""
+
+    cache: KVCache
+
+    def run(self, request: Request) -> Tensor:
+        """Hidden states (T, D) after `to_layer`, or float32 logits (T, V), the new keys and values in the cache.
+
+        There is room in the cache; its lengths are the caller's to move.
+        """
+        ...
+
+    def head(self, hidden_TD: Tensor) -> Tensor:
+        """Final norm and LM head: float32 logits (T, V)."""
+        ...
+
+    def reserve(self, length: int) -> None:
+        """Make room for `length` positions."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What the engine chose and made ready, for the manifest."""
+        ...

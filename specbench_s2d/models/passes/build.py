@@ -1,0 +1,91 @@
+"""Compiles the native kernel with the machine's C compiler, once per machine and source, and loads it.
+
+The library lies in the user's cache, under a name made of the source, the compiler and the processor, so that machines
+that share a home do not run each other's code.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from filelock import FileLock
+
+from specbench_s2d.errors import UserError
+
+SOURCE = Path(__file__).with_name("native.c")
+FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
+_WIDE = "-mprefer-vector-width=512"  # gcc and clang on x86 alone
+_COMPILERS = ("cc", "gcc", "clang")
+
+
+class NoCompilerError(UserError):
+    """There is no C compiler, or it cannot build the kernel."""
+
+
+@lru_cache(maxsize=1)
+def native_library() -> ctypes.CDLL:
+    """The kernel, compiled where the cache does not hold it yet; raises `NoCompilerError` in one line."""
+    compiler = find_compiler()
+    path = library_path(compiler)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                _compile(compiler, path)
+    return ctypes.CDLL(str(path))
+
+
+def find_compiler() -> str:
+    """`$CC`, else the first of cc, gcc and clang; raises `NoCompilerError`."""
+    given = os.environ.get("CC")
+    found = shutil.which(given) if given else next(filter(None, map(shutil.which, _COMPILERS)), None)
+    if found is None:
+        tried = f"CC={given}" if given else ", ".join(_COMPILERS)
+        raise NoCompilerError(
+            f"no C compiler ({tried}): the native kernel cannot be built; install one (gcc), or use --engine eager."
+        )
+    return found
+
+
+def library_path(compiler: str) -> Path:
+    """Where the library of this source, compiler and processor lies."""
+    parts = [SOURCE.read_bytes(), compiler.encode(), " ".join(FLAGS).encode(), _processor().encode()]
+    name = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "specbench_s2d" / f"native-{name}.so"
+
+
+def _processor() -> str:
+    """What `-march=native` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    kinds = dict.fromkeys(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))
+    return "\n".join([platform.machine(), platform.processor(), *kinds])
+
+
+def _compile(compiler: str, path: Path) -> None:
+    """Build beside the final place and move there, so that nobody loads half a file.
+
+    A compiler without OpenMP builds a kernel of one thread.
+    """
+    wide = [_WIDE] if platform.machine() in ("x86_64", "AMD64") else []
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        built = Path(folder) / "native.so"
+        for threading in (["-fopenmp"], []):
+            command = [compiler, *FLAGS, *wide, *threading, str(SOURCE), "-o", str(built), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                built.replace(path)
+                return
+    said = next(iter(done.stderr.splitlines()), f"exit {done.returncode}")
+    raise NoCompilerError(f"{compiler} cannot build the native kernel ({said[:200]}); use --engine eager.")

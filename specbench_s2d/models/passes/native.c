@@ -1,0 +1,346 @@
+/* One pass of a Llama-family model on a CPU in float32, as one call: layers, final norm and head.
+ *
+ * Shapes (names as in models/base.py): T new positions, S cached ones, D width, H query heads, K key-value heads,
+ * C head width, F feed-forward width, V vocabulary. All widths are multiples of LANES.
+ *
+ * Matrices are packed as panels of PANEL outputs, (panels, in, PANEL), so that one row of a product streams its weights
+ * in the order they lie in memory, and several rows read them once. Keys are kept as such panels too, (K, S / PANEL, C,
+ * PANEL), and values as they are, (K, S, C padded to PANEL): scores and mixtures are then the same product.
+ *
+ * Every output is summed by one thread, over its inputs in ascending order, whatever T and the number of threads: a
+ * position's logits do not depend on how wide the pass was that computed them.
+ */
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#define LANES 16
+#define STRIPS 4
+#define PANEL (LANES * STRIPS)
+#define ROWS 6 /* most rows of one tile */
+#if defined(__AVX512F__)
+#define TILE_STRIPS 4 /* 6 rows x 4 strips of accumulators fill 24 of 32 registers */
+#else
+#define TILE_STRIPS 1 /* a strip is two registers of 16, or four of 32 */
+#endif
+
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t ilanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+typedef struct {
+  const float *attention_norm, *qkv, *qkv_bias, *q_norm, *k_norm, *out, *mlp_norm, *gate_up, *down;
+  float *keys, *values;
+} Layer;
+
+typedef struct {
+  int64_t width, heads, kv_heads, head_width, inner, vocabulary, capacity;
+  float eps, scale;
+  const float *embedding, *cos, *sin, *norm, *head;
+} Model;
+
+typedef struct {
+  const int64_t *ids;       /* (T,), or NULL where hidden states come in */
+  const float *hidden_in;   /* (T, D) */
+  const int64_t *positions; /* (T,), or NULL: on from `start` */
+  const uint8_t *mask;      /* (T, seen) of the last `seen` positions, or NULL: causal */
+  int64_t rows, start, seen, from_layer, to_layer;
+  float *hidden_out; /* (T, D), or NULL */
+  float *logits;     /* (logit_rows, V) of the last `logit_rows` positions, or NULL */
+  int64_t logit_rows, threads;
+  float *scratch;
+} Pass;
+
+static inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline lanes all(float x) { return (lanes){0} + x; }
+
+static inline float sum_lanes(lanes v) {
+  float total = 0;
+  for (int i = 0; i < LANES; i++) total += v[i];
+  return total;
+}
+
+/* e^x to about 1e-7: 2^n times a polynomial on |r| <= ln(2)/2. */
+static inline lanes exp_lanes(lanes x) {
+  lanes low = all(-87.0f), magic = all(12582912.0f); /* 1.5 * 2^23 rounds to a whole number */
+  ilanes under = x < low;
+  x = (lanes)(((ilanes)low & under) | ((ilanes)x & ~under));
+  lanes whole = x * all(1.44269504f) + magic;
+  lanes n = whole - magic;
+  lanes r = x - n * all(0.693359375f) + n * all(2.12194440e-4f);
+  lanes p = all(1.9875691500e-4f);
+  p = p * r + all(1.3981999507e-3f);
+  p = p * r + all(8.3334519073e-3f);
+  p = p * r + all(4.1665795894e-2f);
+  p = p * r + all(1.6666665459e-1f);
+  p = p * r + all(5.0000001201e-1f);
+  p = p * r * r + r + all(1.0f);
+  ilanes scale = ((ilanes)whole - (ilanes)magic + 127) << 23;
+  return p * (lanes)scale;
+}
+
+/* acc[m][s] = sum over i of x[m][i] * w[i][s], for `m_count` rows and `s_count` strips of one panel. */
+static inline __attribute__((always_inline)) void tile(
+    const int m_count, const int s_count, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
+    int64_t in, lanes acc[ROWS][STRIPS]) {
+  lanes a[ROWS][STRIPS];
+#pragma GCC unroll 6
+  for (int m = 0; m < m_count; m++)
+#pragma GCC unroll 4
+    for (int s = 0; s < s_count; s++) a[m][s] = all(0);
+  for (int64_t i = 0; i < in; i++) {
+    lanes row[STRIPS];
+#pragma GCC unroll 4
+    for (int s = 0; s < s_count; s++) row[s] = ((const lanes *)(w + i * w_stride))[s];
+#pragma GCC unroll 6
+    for (int m = 0; m < m_count; m++) {
+      lanes b = all(x[m * x_stride + i]);
+#pragma GCC unroll 4
+      for (int s = 0; s < s_count; s++) a[m][s] += row[s] * b;
+    }
+  }
+#pragma GCC unroll 6
+  for (int m = 0; m < m_count; m++)
+#pragma GCC unroll 4
+    for (int s = 0; s < s_count; s++) acc[m][s] = a[m][s];
+}
+
+#define TILE(M, S) tile(M, S, x, x_stride, w, w_stride, in, acc)
+
+/* The product of `rows` rows (1 to ROWS) with `strips` strips (1 to STRIPS) of a panel. */
+static void product(int64_t rows, int64_t strips, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
+                    int64_t in, lanes acc[ROWS][STRIPS]) {
+  if (rows == 1 && strips == STRIPS) {
+    TILE(1, STRIPS);
+    return;
+  }
+#if TILE_STRIPS == 4
+  if (strips == STRIPS) {
+    switch (rows) {
+      case 2: TILE(2, 4); return;
+      case 3: TILE(3, 4); return;
+      case 4: TILE(4, 4); return;
+      case 5: TILE(5, 4); return;
+      default: TILE(6, 4); return;
+    }
+  }
+#endif
+  for (int64_t s = 0; s < strips; s++, w += LANES) {
+    lanes one[ROWS][STRIPS];
+    switch (rows) {
+      case 1: tile(1, 1, x, x_stride, w, w_stride, in, one); break;
+      case 2: tile(2, 1, x, x_stride, w, w_stride, in, one); break;
+      case 3: tile(3, 1, x, x_stride, w, w_stride, in, one); break;
+      case 4: tile(4, 1, x, x_stride, w, w_stride, in, one); break;
+      case 5: tile(5, 1, x, x_stride, w, w_stride, in, one); break;
+      default: tile(6, 1, x, x_stride, w, w_stride, in, one); break;
+    }
+    for (int64_t m = 0; m < rows; m++) acc[m][s] = one[m][0];
+  }
+}
+
+/* Rows of one tile: as many tiles as needed, of about one size. */
+static inline int64_t tile_rows(int64_t rows) {
+  int64_t tiles = (rows + ROWS - 1) / ROWS;
+  return tiles ? (rows + tiles - 1) / tiles : 1;
+}
+
+typedef enum { STORE, ADD, GATE } Then;
+
+/* y (T, out) = x (T, in) times packed w: this thread's share of the strips. ADD: added to y. GATE: a panel holds PANEL/2
+ * gates and as many ups, and y (T, out / 2) is silu(gate) * up. */
+static void multiply(const float *x, int64_t rows, int64_t in, const float *w, const float *bias, float *y, int64_t out,
+                     Then then, int64_t thread, int64_t threads) {
+  int64_t unit = then == GATE ? STRIPS : 1, units = up(out, unit * LANES) / (unit * LANES);
+  int64_t first = units * thread / threads * unit, last = units * (thread + 1) / threads * unit;
+  int64_t step = tile_rows(rows), y_stride = then == GATE ? out / 2 : out;
+  for (int64_t strip = first; strip < last;) {
+    int64_t within = strip % STRIPS, strips = least(STRIPS - within, last - strip);
+    const float *panel = w + (strip / STRIPS) * PANEL * in + within * LANES;
+    for (int64_t t = 0; t < rows; t += step) {
+      int64_t count = least(step, rows - t);
+      lanes acc[ROWS][STRIPS];
+      product(count, strips, x + t * in, in, panel, PANEL, in, acc);
+      for (int64_t m = 0; m < count; m++) {
+        float *row = y + (t + m) * y_stride;
+        if (then == GATE) {
+          lanes *at = (lanes *)(row + strip / STRIPS * PANEL / 2);
+          for (int64_t s = 0; s < least(STRIPS / 2, (out / 2 - strip / STRIPS * PANEL / 2) / LANES); s++) {
+            lanes gate = acc[m][s];
+            at[s] = gate / (all(1.0f) + exp_lanes(-gate)) * acc[m][s + STRIPS / 2];
+          }
+          continue;
+        }
+        lanes *at = (lanes *)(row + strip * LANES);
+        for (int64_t s = 0; s < strips; s++) {
+          lanes value = acc[m][s];
+          if (bias) value += ((const lanes *)(bias + strip * LANES))[s];
+          if (then == ADD) value += at[s];
+          at[s] = value;
+        }
+      }
+    }
+    strip += strips;
+  }
+}
+
+/* RMSNorm: x / sqrt(mean(x^2) + eps) * weight, row by row. */
+static void normalise(const float *x, int64_t rows, int64_t stride, int64_t width, const float *weight, float eps,
+                      float *y, int64_t y_stride) {
+  for (int64_t t = 0; t < rows; t++) {
+    const lanes *from = (const lanes *)(x + t * stride), *w = (const lanes *)weight;
+    lanes *to = (lanes *)(y + t * y_stride), squares = all(0);
+    for (int64_t s = 0; s < width / LANES; s++) squares += from[s] * from[s];
+    float factor = 1.0f / sqrtf(sum_lanes(squares) / (float)width + eps);
+    for (int64_t s = 0; s < width / LANES; s++) to[s] = from[s] * factor * w[s];
+  }
+}
+
+/* x * cos + swap of halves(x) * signed sin; what comes out lies `step` floats apart. */
+static void rotate(const float *x, const float *cos, const float *sin, int64_t width, float *y, int64_t step) {
+  int64_t half = width / 2;
+  for (int64_t c = 0; c < half; c++) {
+    y[c * step] = x[c] * cos[c] + x[c + half] * sin[c];
+    y[(c + half) * step] = x[c + half] * cos[c + half] + x[c] * sin[c + half];
+  }
+}
+
+/* Queries of one new position, rotated, to (K, T * H / K, C); its keys and values into the cache. */
+static void place(const Model *model, const Layer *layer, const Pass *pass, int64_t t, float *qkv, float *queries) {
+  int64_t C = model->head_width, H = model->heads, K = model->kv_heads, group = H / K, padded = up(C, PANEL);
+  int64_t slot = pass->start + t, at = pass->positions ? pass->positions[t] : slot;
+  const float *cos = model->cos + at * C, *sin = model->sin + at * C;
+  for (int64_t h = 0; h < H; h++) {
+    float *head = qkv + h * C;
+    if (layer->q_norm) normalise(head, 1, C, C, layer->q_norm, model->eps, head, C);
+    rotate(head, cos, sin, C, queries + ((h / group * pass->rows + t) * group + h % group) * C, 1);
+  }
+  for (int64_t k = 0; k < K; k++) {
+    float *head = qkv + (H + k) * C;
+    if (layer->k_norm) normalise(head, 1, C, C, layer->k_norm, model->eps, head, C);
+    float *panel = layer->keys + (k * model->capacity + slot / PANEL * PANEL) * C;
+    rotate(head, cos, sin, C, panel + slot % PANEL, PANEL);
+    memcpy(layer->values + (k * model->capacity + slot) * padded, qkv + (H + K + k) * C, C * sizeof(float));
+  }
+}
+
+/* Turn a row of scores into weights that are not normalised yet, 0 where it does not see; returns their sum. */
+static float weigh(const Pass *pass, int64_t t, int64_t length, float *scores, int64_t padded, float scale) {
+  int64_t visible = pass->mask ? length : pass->start + t + 1;
+  for (int64_t s = visible; s < padded; s++) scores[s] = -INFINITY;
+  if (pass->mask) {
+    const uint8_t *seen = pass->mask + t * pass->seen;
+    for (int64_t s = 0; s < pass->seen; s++)
+      if (!seen[s]) scores[length - pass->seen + s] = -INFINITY;
+  }
+  float best = -INFINITY;
+  for (int64_t s = 0; s < visible; s++) best = scores[s] > best ? scores[s] : best;
+  lanes *at = (lanes *)scores, total = all(0);
+  for (int64_t s = 0; s < padded / LANES; s++) {
+    ilanes hidden = at[s] == all(-INFINITY);
+    at[s] = (lanes)((ilanes)exp_lanes((at[s] - all(best)) * scale) & ~hidden);
+    total += at[s];
+  }
+  return sum_lanes(total);
+}
+
+/* Attention of up to ROWS queries of one key-value head, (row = position * group + head of the group). */
+static void attend(const Model *model, const Layer *layer, const Pass *pass, int64_t k, int64_t first, int64_t rows,
+                   const float *queries, float *mixed, float *scores) {
+  int64_t C = model->head_width, group = model->heads / model->kv_heads, wide = up(C, PANEL);
+  int64_t length = pass->mask ? pass->start + pass->rows : pass->start + (first + rows - 1) / group + 1;
+  int64_t padded = up(length, PANEL);
+  const float *q = queries + (k * pass->rows * group + first) * C;
+  const float *values = layer->values + k * model->capacity * wide;
+  lanes acc[ROWS][STRIPS];
+  for (int64_t s = 0; s < padded; s += PANEL) {
+    product(rows, STRIPS, q, C, layer->keys + (k * model->capacity + s) * C, PANEL, C, acc);
+    for (int64_t m = 0; m < rows; m++) memcpy(scores + m * padded + s, acc[m], PANEL * sizeof(float));
+  }
+  float total[ROWS];
+  for (int64_t m = 0; m < rows; m++)
+    total[m] = weigh(pass, (first + m) / group, length, scores + m * padded, padded, model->scale);
+  for (int64_t c = 0; c < C; c += PANEL) {
+    product(rows, STRIPS, scores, padded, values + c, wide, length, acc);
+    int64_t strips = least(STRIPS, (C - c) / LANES);
+    for (int64_t m = 0; m < rows; m++) {
+      int64_t t = (first + m) / group, h = k * group + (first + m) % group;
+      lanes *to = (lanes *)(mixed + (t * model->heads + h) * C + c);
+      for (int64_t s = 0; s < strips; s++) to[s] = acc[m][s] / all(total[m]);
+    }
+  }
+}
+
+/* Floats of scratch that a pass of `rows` positions up to `length` wants. */
+int64_t scratch_floats(const Model *model, int64_t rows, int64_t length, int64_t threads) {
+  int64_t heads = model->heads + 2 * model->kv_heads, C = model->head_width;
+  int64_t shared = rows * (model->width + heads * C + 2 * model->heads * C + model->inner);
+  return shared + threads * (rows * model->width + ROWS * up(length, PANEL));
+}
+
+static void run_layer(const Model *model, const Layer *layer, const Pass *pass, float *hidden, float *shared,
+                      float *own, int64_t thread, int64_t threads) {
+  int64_t T = pass->rows, D = model->width, H = model->heads, K = model->kv_heads, C = model->head_width;
+  int64_t A = (H + 2 * K) * C, F = model->inner, group = H / K;
+  float *qkv = shared, *queries = qkv + T * A, *mixed = queries + T * H * C, *gated = mixed + T * H * C;
+  float *scores = own + T * D;
+  normalise(hidden, T, D, D, layer->attention_norm, model->eps, own, D);
+  multiply(own, T, D, layer->qkv, layer->qkv_bias, qkv, A, STORE, thread, threads);
+#pragma omp barrier
+  for (int64_t t = thread; t < T; t += threads) place(model, layer, pass, t, qkv + t * A, queries);
+#pragma omp barrier
+  int64_t rows = T * group, step = tile_rows(rows);
+  if (K * ((rows + step - 1) / step) < threads) step = (rows * K + threads - 1) / threads; /* a share for everyone */
+  int64_t blocks = (rows + step - 1) / step;
+  for (int64_t block = thread; block < K * blocks; block += threads) {
+    int64_t first = block % blocks * step;
+    attend(model, layer, pass, block / blocks, first, least(step, rows - first), queries, mixed, scores);
+  }
+#pragma omp barrier
+  multiply(mixed, T, H * C, layer->out, NULL, hidden, D, ADD, thread, threads);
+#pragma omp barrier
+  normalise(hidden, T, D, D, layer->mlp_norm, model->eps, own, D);
+  multiply(own, T, D, layer->gate_up, NULL, gated, 2 * F, GATE, thread, threads);
+#pragma omp barrier
+  multiply(gated, T, F, layer->down, NULL, hidden, D, ADD, thread, threads);
+#pragma omp barrier
+}
+
+/* Final norm and head over `rows` rows of `hidden`, this thread's share. */
+static void read_out(const Model *model, const float *hidden, int64_t rows, float *logits, float *own, int64_t thread,
+                     int64_t threads) {
+  normalise(hidden, rows, model->width, model->width, model->norm, model->eps, own, model->width);
+  multiply(own, rows, model->width, model->head, NULL, logits, model->vocabulary, STORE, thread, threads);
+}
+
+void run_pass(const Model *model, const Layer *layers, const Pass *pass) {
+  int64_t T = pass->rows, D = model->width, heads = model->heads + 2 * model->kv_heads;
+  float *hidden = pass->scratch, *shared = hidden + T * D;
+  float *owned = shared + T * (heads * model->head_width + 2 * model->heads * model->head_width + model->inner);
+  int64_t own_size = T * D + ROWS * up(pass->start + T, PANEL);
+  if (pass->ids)
+    for (int64_t t = 0; t < T; t++)
+      memcpy(hidden + t * D, model->embedding + pass->ids[t] * D, D * sizeof(float));
+  else
+    memcpy(hidden, pass->hidden_in, T * D * sizeof(float));
+#pragma omp parallel num_threads(pass->threads) if (pass->threads > 1)
+  {
+#ifdef _OPENMP
+    int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
+#else
+    int64_t thread = 0, threads = 1;
+#endif
+    float *own = owned + thread * own_size;
+    for (int64_t l = pass->from_layer; l < pass->to_layer; l++)
+      run_layer(model, layers + l, pass, hidden, shared, own, thread, threads);
+    if (pass->logits) {
+      int64_t rows = pass->logit_rows;
+      read_out(model, hidden + (T - rows) * D, rows, pass->logits, own, thread, threads);
+    }
+  }
+  if (pass->hidden_out) memcpy(pass->hidden_out, hidden, T * D * sizeof(float));
+}

@@ -1,0 +1,235 @@
+"""The native engine: on a CPU in float32, a pass is one call of a C kernel (`native.c`). Shapes: see `models/base.py`.
+
+Matrices are packed into panels of 64 outputs, (panels, in, 64), which both one row and several stream once; the weights
+as they were loaded are let go. A position's logits are the same to the last bit whatever the width of its pass and the
+number of threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from specbench_s2d.models.cache import KVCache
+from specbench_s2d.models.passes.base import Request
+from specbench_s2d.models.passes.build import native_library
+from specbench_s2d.models.weights import LayerWeights, LlamaWeights
+
+PANEL, LANES = 64, 16
+_TRIALS = 7  # timed passes of each number of threads, when one is chosen
+_Pointer, _Long, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        (name, _Pointer)
+        for name in (
+            "attention_norm", "qkv", "qkv_bias", "q_norm", "k_norm", "out", "mlp_norm", "gate_up", "down",
+            "keys", "values",
+        )
+    ]  # fmt: skip
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [
+        *((name, _Long) for name in ("width", "heads", "kv_heads", "head_width", "inner", "vocabulary", "capacity")),
+        *((name, _Float) for name in ("eps", "scale")),
+        *((name, _Pointer) for name in ("embedding", "cos", "sin", "norm", "head")),
+    ]
+
+
+class _Pass(ctypes.Structure):
+    _fields_ = [
+        *((name, _Pointer) for name in ("ids", "hidden_in", "positions", "mask")),
+        *((name, _Long) for name in ("rows", "start", "seen", "from_layer", "to_layer")),
+        *((name, _Pointer) for name in ("hidden_out", "logits")),
+        *((name, _Long) for name in ("logit_rows", "threads")),
+        ("scratch", _Pointer),
+    ]
+
+
+def why_not_native(config: Any, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the kernel cannot run a model; None when it can."""
+    if device.type != "cpu" or dtype != torch.float32:
+        return f"the native kernel computes in float32 on a CPU, not in {dtype} on {device.type}".replace("torch.", "")
+    head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    widths = (config.hidden_size, head_width, config.intermediate_size, config.vocab_size)
+    if any(width % LANES for width in widths):
+        return f"the native kernel takes widths that are multiples of {LANES}, not {', '.join(map(str, widths))}"
+    return None
+
+
+class NativePasses:
+    """Passes as calls of the kernel, on as many threads as are fastest for one token (`facts` says which)."""
+
+    def __init__(self, weights: LlamaWeights, threads: int | None = None) -> None:
+        self._kernel = native_library()
+        self._kernel.scratch_floats.restype = _Long
+        self._width, self._vocabulary = weights.width, weights.vocabulary
+        self._kept = _packed(weights)
+        self.cache = PanelCache(len(weights.layers), weights.kv_heads, weights.head_width, weights.context)
+        self._layers = (_Layer * len(weights.layers))()
+        for i, layer in enumerate(self._kept["layers"]):
+            for name, tensor in layer.items():
+                setattr(self._layers[i], name, _address(tensor))
+        self._model = _Model(
+            weights.width, weights.heads, weights.kv_heads, weights.head_width,
+            weights.layers[0].down_DF.shape[1], weights.vocabulary, 0, weights.eps, weights.scale,
+            *(_address(self._kept[name]) for name in ("embedding", "cos", "sin", "norm", "head")),
+        )  # fmt: skip
+        self._pass = _Pass()
+        self._refs = tuple(map(ctypes.byref, (self._model, self._layers, self._pass)))
+        self._scratch, self._scratch_for = torch.empty(0), (0, 0)
+        self._times_ms: dict[int, float] = {}
+        self._pass.threads = 1
+        self._pass.threads = threads or self._fastest()
+
+    def run(self, request: Request) -> Tensor:
+        rows = 1 if request.last_only else request.new
+        out_TX = torch.empty(rows if request.head else request.new, self._vocabulary if request.head else self._width)
+        self._call(request, out_TX)
+        return out_TX[-1:] if request.last_only else out_TX
+
+    def head(self, hidden_TD: Tensor) -> Tensor:
+        return self.run(Request(hidden_TD, 0, 0, 0, head=True))
+
+    def reserve(self, length: int) -> None:
+        if self.cache.reserve(length):
+            for layer, (keys, values) in zip(self._layers, self.cache.layers, strict=True):
+                layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
+            self._model.capacity = self.cache.capacity
+
+    def facts(self) -> dict[str, Any]:
+        return {"threads": int(self._pass.threads), "pass_ms_by_threads": self._times_ms}
+
+    def _call(self, request: Request, out_TX: Tensor) -> None:
+        inputs, call = request.inputs.contiguous(), self._pass
+        hidden = inputs.dtype == torch.float32
+        call.ids, call.hidden_in = (None, inputs.data_ptr()) if hidden else (inputs.data_ptr(), None)
+        mask, positions = request.mask, request.positions
+        mask = None if mask is None else mask.contiguous()
+        call.mask, call.seen = (None, 0) if mask is None else (mask.data_ptr(), mask.shape[1])
+        call.positions = None if positions is None else positions.data_ptr()
+        call.rows, call.start = request.new, request.start
+        call.from_layer, call.to_layer = request.from_layer, request.to_layer
+        out = out_TX.data_ptr()
+        call.hidden_out, call.logits = (None, out) if request.head else (out, None)
+        call.logit_rows = len(out_TX)
+        self._make_room(request.new, request.end)
+        self._kernel.run_pass(*self._refs)
+
+    def _make_room(self, rows: int, length: int) -> None:
+        """Scratch for a pass of `rows` positions up to `length`; kept from pass to pass."""
+        most_rows, longest = self._scratch_for
+        if rows > most_rows or length > longest:
+            self._scratch_for = most_rows, longest = max(rows, most_rows), max(length, longest, self.cache.capacity)
+            threads = max(int(self._pass.threads), torch.get_num_threads())
+            floats = self._kernel.scratch_floats(self._refs[0], _Long(most_rows), _Long(longest), _Long(threads))
+            self._scratch = torch.empty(floats)
+            self._pass.scratch = self._scratch.data_ptr()
+
+    def _fastest(self) -> int:
+        """The number of threads that runs a pass of one token fastest, of those torch may use and this process has.
+
+        Numbers change nothing but the time: each output is summed by one thread, in one order.
+        """
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        most = min(torch.get_num_threads(), allowed)
+        token_T = torch.zeros(1, dtype=torch.long)
+        self.reserve(1)
+        if most > 1:
+            for threads in _candidates(most):
+                self._pass.threads = threads
+                self._times_ms[threads] = round(1e3 * self._pass_s(token_T), 4)
+        return min(self._times_ms, key=self._times_ms.__getitem__, default=1)
+
+    def _pass_s(self, token_T: Tensor) -> float:
+        seconds = []
+        for _ in range(_TRIALS):
+            started = perf_counter()
+            self.run(Request(token_T, 0, 0, len(self._layers), head=True))
+            seconds.append(perf_counter() - started)
+        return median(seconds)
+
+
+class PanelCache(KVCache):
+    """The cache as the kernel reads it: keys (K, S / 64, C, 64), values (K, S, C padded to 64), float32.
+
+    Its limit is rounded up to whole panels.
+    """
+
+    def __init__(self, layers: int, kv_heads: int, head_width: int, limit: int) -> None:
+        super().__init__(layers, kv_heads, head_width, _up(limit), torch.device("cpu"), torch.float32)
+
+    def _pair(self, size: int) -> tuple[Tensor, Tensor]:
+        heads, width = self._kv_heads, self._head_width
+        return torch.zeros(heads, size // PANEL, width, PANEL), torch.zeros(heads, size, _up(width))
+
+    def _move(self, layer: int, positions: Sequence[int], to: int) -> None:
+        keys, values = self.layers[layer]
+        moved_N, to_N = torch.tensor(positions), torch.arange(to, to + len(positions))
+        keys[:, to_N // PANEL, :, to_N % PANEL] = keys[:, moved_N // PANEL, :, moved_N % PANEL]
+        values[:, to_N] = values[:, moved_N]
+
+
+def _candidates(most: int) -> list[int]:
+    """1, 2, 4 … and `most`."""
+    return sorted({most, *(2**i for i in range(most.bit_length()))})
+
+
+def _up(width: int) -> int:
+    return -(-width // PANEL) * PANEL
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _panels(matrix_OI: Tensor) -> Tensor:
+    """(out, in) to (panels, in, 64), the last panel filled up with zeros."""
+    out, width = matrix_OI.shape
+    padded_OI = torch.zeros(_up(out), width)
+    padded_OI[:out] = matrix_OI
+    return padded_OI.view(-1, PANEL, width).transpose(1, 2).contiguous()
+
+
+def _gate_up_panels(gate_up_FD: Tensor) -> Tensor:
+    """Panels of 32 gates and their 32 ups, so that whoever has a gate has its up."""
+    half = PANEL // 2
+    gate_FD, up_FD = gate_up_FD.chunk(2)
+    fill = -len(gate_FD) % half
+    pairs = [torch.nn.functional.pad(part, (0, 0, 0, fill)).view(-1, half, part.shape[1]) for part in (gate_FD, up_FD)]
+    return _panels(torch.cat(pairs, dim=1).reshape(-1, gate_FD.shape[1]))
+
+
+def _packed(weights: LlamaWeights) -> dict[str, Any]:
+    """Everything the kernel points to; must live as long as it."""
+    return {
+        "embedding": weights.embedding_VD.contiguous(),
+        "cos": weights.cos_SC.contiguous(),
+        "sin": weights.sin_SC.contiguous(),
+        "norm": weights.norm_D.contiguous(),
+        "head": _panels(weights.head_VD),
+        "layers": [_packed_layer(layer) for layer in weights.layers],
+    }
+
+
+def _packed_layer(layer: LayerWeights) -> dict[str, Tensor | None]:
+    return {
+        "attention_norm": layer.attention_norm_D.contiguous(),
+        "qkv": _panels(layer.qkv_AD),
+        "qkv_bias": layer.qkv_bias_A,
+        "q_norm": layer.q_norm_C,
+        "k_norm": layer.k_norm_C,
+        "out": _panels(layer.out_DA),
+        "mlp_norm": layer.mlp_norm_D.contiguous(),
+        "gate_up": _gate_up_panels(layer.gate_up_FD),
+        "down": _panels(layer.down_DF),
+    }

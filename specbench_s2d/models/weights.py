@@ -1,0 +1,149 @@
+"""A Llama-family checkpoint's weights, as the passes take them. Shapes: see `models/base.py`; `F` feed-forward width.
+
+Matrices are (out, in), as `F.linear` and checkpoints have them; query, key and value are one matrix, gate and up another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from specbench_s2d.errors import ModelError
+
+Weights = Callable[[str], Tensor]
+"""A checkpoint's tensor by its name, already on the device and in the dtype."""
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One layer: A = (H + 2 K) * C outputs of query, key and value; biases and head norms where the family has them."""
+
+    attention_norm_D: Tensor
+    qkv_AD: Tensor
+    qkv_bias_A: Tensor | None
+    q_norm_C: Tensor | None
+    k_norm_C: Tensor | None
+    out_DA: Tensor
+    mlp_norm_D: Tensor
+    gate_up_FD: Tensor
+    down_DF: Tensor
+
+
+@dataclass(frozen=True)
+class LlamaWeights:
+    """The whole model: sizes, layers, embedding, head (the embedding itself where they are tied), rotary tables."""
+
+    width: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    vocabulary: int
+    context: int
+    eps: float
+    embedding_VD: Tensor
+    layers: list[LayerWeights]
+    norm_D: Tensor
+    head_VD: Tensor
+    cos_SC: Tensor
+    sin_SC: Tensor
+
+    @property
+    def scale(self) -> float:
+        """What scores are multiplied by before the softmax."""
+        return float(self.head_width**-0.5)
+
+    @property
+    def layer_bytes(self) -> int:
+        return _bytes(vars(self.layers[0]).values())
+
+    @property
+    def head_bytes(self) -> int:
+        """Bytes of final norm and head."""
+        return _bytes((self.norm_D, self.head_VD))
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all weights, a tied embedding once; tables left out."""
+        tied = self.head_VD.data_ptr() == self.embedding_VD.data_ptr()
+        embedding = 0 if tied else self.embedding_VD.nbytes
+        return embedding + self.head_bytes + len(self.layers) * self.layer_bytes
+
+
+def load_weights(weights: Weights, name: str, config: Any, device: torch.device, dtype: torch.dtype) -> LlamaWeights:
+    """All weights of a checkpoint; raises `ModelError` for a matrix that has not the shape its config says."""
+    head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    read = _checked_shapes(weights, name, config, head_width)
+    embedding_VD = read("model.embed_tokens.weight")
+    cos_SC, sin_SC = _rotary_tables(config, config.max_position_embeddings, device, dtype)
+    return LlamaWeights(
+        width=config.hidden_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_width=head_width,
+        vocabulary=config.vocab_size,
+        context=config.max_position_embeddings,
+        eps=config.rms_norm_eps,
+        embedding_VD=embedding_VD,
+        layers=[_load_layer(read, index, config.model_type) for index in range(config.num_hidden_layers)],
+        norm_D=read("model.norm.weight"),
+        head_VD=embedding_VD if config.tie_word_embeddings else read("lm_head.weight"),
+        cos_SC=cos_SC,
+        sin_SC=sin_SC,
+    )
+
+
+def _bytes(parts: Iterable[Tensor | None]) -> int:
+    return sum(part.nbytes for part in parts if part is not None)
+
+
+def _checked_shapes(weights: Weights, name: str, config: Any, head_width: int) -> Weights:
+    """`weights`, refusing with `ModelError` a matrix that has not the shape the config says."""
+    vocabulary, width, inner = config.vocab_size, config.hidden_size, config.intermediate_size
+    query, key = config.num_attention_heads * head_width, config.num_key_value_heads * head_width
+    shapes = {"q_proj": (query, width), "k_proj": (key, width), "v_proj": (key, width), "o_proj": (width, query)}
+    shapes |= {"gate_proj": (inner, width), "up_proj": (inner, width), "down_proj": (width, inner)}
+    shapes |= {"embed_tokens": (vocabulary, width), "lm_head": (vocabulary, width)}
+
+    def read(tensor_name: str) -> Tensor:
+        tensor, said = weights(tensor_name), shapes.get(tensor_name.split(".")[-2])
+        if tensor.dim() == 2 and said is not None and tuple(tensor.shape) != said:
+            raise ModelError(
+                f"{name}: {tensor_name!r} is {tuple(tensor.shape)}, and by the config it is {said}; "
+                "this is not the checkpoint its config describes."
+            )
+        return tensor
+
+    return read
+
+
+def _load_layer(read: Weights, index: int, model_type: str) -> LayerWeights:
+    prefix = f"model.layers.{index}."
+    attention, mlp = prefix + "self_attn.", prefix + "mlp."
+    biased, normed = model_type == "qwen2", model_type == "qwen3"
+    return LayerWeights(
+        attention_norm_D=read(prefix + "input_layernorm.weight"),
+        qkv_AD=torch.cat([read(f"{attention}{part}_proj.weight") for part in "qkv"]),
+        qkv_bias_A=torch.cat([read(f"{attention}{part}_proj.bias") for part in "qkv"]) if biased else None,
+        q_norm_C=read(attention + "q_norm.weight") if normed else None,
+        k_norm_C=read(attention + "k_norm.weight") if normed else None,
+        out_DA=read(attention + "o_proj.weight"),
+        mlp_norm_D=read(prefix + "post_attention_layernorm.weight"),
+        gate_up_FD=torch.cat([read(f"{mlp}{part}_proj.weight") for part in ("gate", "up")]),
+        down_DF=read(mlp + "down_proj.weight"),
+    )
+
+
+def _rotary_tables(config: Any, length: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """cos and signed sin, (S, C) each, from the checkpoint's own frequencies (transformers' rope functions)."""
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    rotary = LlamaRotaryEmbedding(config=config)
+    angles_SF = torch.outer(torch.arange(length, dtype=torch.float32), rotary.inv_freq.float().cpu())
+    scaling = float(rotary.attention_scaling)
+    cos_SF, sin_SF = angles_SF.cos() * scaling, angles_SF.sin() * scaling
+    cos_SC, sin_SC = torch.cat((cos_SF, cos_SF), -1), torch.cat((-sin_SF, sin_SF), -1)
+    return cos_SC.to(device, dtype), sin_SC.to(device, dtype)
