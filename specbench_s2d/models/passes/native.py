@@ -69,8 +69,10 @@ def why_not_native(config: Any, device: torch.device, dtype: torch.dtype) -> str
 class NativePasses:
     """Passes as calls of the kernel, on as many threads as are fastest for one token (`facts` says which)."""
 
-    def __init__(self, weights: LlamaWeights, threads: int | None = None) -> None:
-        self._kernel = native_library()
+    def __init__(
+        self, weights: LlamaWeights, threads: int | None = None, library: ctypes.CDLL | None = None
+    ) -> None:
+        self._kernel = library or native_library()
         self._kernel.scratch_floats.restype = _Long
         self._width, self._vocabulary = weights.width, weights.vocabulary
         self._kept = _packed(weights)
