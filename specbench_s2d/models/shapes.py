@@ -17,7 +17,7 @@ from torch import Tensor
 
 from specbench_s2d.errors import UnknownNameError
 from specbench_s2d.models.exits import CONFIG_KEY
-from specbench_s2d.models.tensors import tensor_shapes
+from specbench_s2d.models.tensors import parameters, tensor_shapes
 
 PREFIX = "shape:"
 TOKENIZER = "demo-s"
@@ -51,10 +51,10 @@ def _llama3(factor: float) -> dict[str, Any]:
     return {"vocab_size": 128_256, "max_position_embeddings": 131_072, "rope_parameters": scaling}
 
 
-def _demo(layers: int, width: int = 192, inner: int = 512, heads: int = 3, **others: Any) -> dict[str, Any]:
+def _demo(layers: int, width: int = 192, inner: int = 512, heads: int = 3) -> dict[str, Any]:
     """The embedded family's: one key-value head of width 64, and a head that is the embedding."""
     family = {"vocab_size": 2048, "num_key_value_heads": 1, "head_dim": 64, "tie_word_embeddings": True}
-    return _llama(width, inner, layers, heads, rms_norm_eps=1e-6, **family, **others)
+    return _llama(width, inner, layers, heads, rms_norm_eps=1e-6, **family)
 
 
 _LLAMA_1 = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6}
@@ -75,20 +75,41 @@ _SHAPES: dict[str, dict[str, Any]] = {
     "vicuna-68m": _llama(768, 3072, 2, 12, **_LLAMA_1),  # double7/vicuna-68m
     "vicuna-160m": _llama(768, 3072, 12, 12, **_LLAMA_1),  # double7/vicuna-160m
     # parsakaveh/SD2-SoFT-Draft: the first layers of a Vicuna 7B (S2D, arXiv 2407.01955, section 4).
-    "s2d-draft": _llama(4096, 11_008, 12, 32, **{CONFIG_KEY: [6, 9, 12]}),
+    "s2d-draft": _llama(4096, 11_008, 12, 32) | {CONFIG_KEY: [6, 9, 12]},
     # specbench_s2d/demo, the embedded family itself.
     "demo-tiny": _demo(2, 128, 352, 2),
     "demo-s": _demo(8),
     "demo-m": _demo(12),
     "demo-l": _demo(20),
     "demo-draft-sft": _demo(4),
-    "demo-draft": _demo(4, **{CONFIG_KEY: [2, 3, 4]}),
+    "demo-draft": _demo(4) | {CONFIG_KEY: [2, 3, 4]},
 }
 
 
 def shape_names() -> list[str]:
     """Every shape as a model name."""
     return [PREFIX + name for name in _SHAPES]
+
+
+def shape_rows() -> list[dict[str, Any]]:
+    """One row per shape for a listing: its sizes, parameters, bytes in bfloat16, and exits."""
+    rows = []
+    for name in shape_names():
+        shape = Shape.find(name)
+        config, size = shape.config(), parameters(shape.config())
+        rows.append(
+            {
+                "name": name,
+                "layers": config.num_hidden_layers,
+                "width": config.hidden_size,
+                "vocabulary": config.vocab_size,
+                "context": config.max_position_embeddings,
+                "parameters": size,
+                "bfloat16_bytes": size * torch.bfloat16.itemsize,
+                "exits": shape.fields.get(CONFIG_KEY),
+            }
+        )
+    return rows
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which tensors a Llama-family checkpoint has, by its config alone: for checking, for making, and for counting bytes."""
+"""Which tensors a Llama-family checkpoint has, by its config alone: to check, to make, to count."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from transformers import AutoTokenizer
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.errors import ModelError, UnknownNameError, UserError
 from specbench_s2d.models import LanguageModel, check_pair, load_model
-from specbench_s2d.models.load import default_device, default_dtype, load_tokenizer, read_outline
+from specbench_s2d.models.devices import default_device, default_dtype
+from specbench_s2d.models.load import load_tokenizer, read_outline
 from tests.models.reference import assert_close
 from tests.refusals import refused
 
