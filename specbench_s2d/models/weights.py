@@ -69,7 +69,7 @@ class LlamaWeights:
     @property
     def total_bytes(self) -> int:
         """Bytes of all weights, a tied embedding once; tables left out."""
-        tied = self.head_VD.data_ptr() == self.embedding_VD.data_ptr()
+        tied = self.head_VD is self.embedding_VD
         embedding = 0 if tied else self.embedding_VD.nbytes
         return embedding + self.head_bytes + len(self.layers) * self.layer_bytes
 
