@@ -37,9 +37,7 @@ def all_devices(device: str) -> list[str]:
 def check_device(device: str) -> torch.device:
     """The torch device by its name, of `auto` the first; raises `UserError` when it is not there."""
     if not re.fullmatch(rf"cpu|{SPREAD}|cuda(:\d+)?", device):
-        raise UserError(
-            f"--device {device}: not a device; give cpu, cuda or cuda:N, or {SPREAD} for all GPUs together."
-        )
+        raise UserError(f"--device {device}: not a device; give cpu, cuda or cuda:N, or {SPREAD} for all GPUs.")
     place = torch.device(first_device(device))
     if place.type == "cuda" and (place.index or 0) >= _gpus():
         raise UserError(f"--device {device}: torch sees {_gpus()} CUDA devices here; use --device cpu.")
