@@ -184,6 +184,7 @@ class _Run:
             "engines": session.engines(),
             "revision": session.target.identity.revision,
             "weights_sha256": session.target.identity.weights_sha256,
+            "random_weights": session.target.identity.random_weights,
             "template": session.prompts.template.name,
             "context": session.prompts.context,
             "parameter_bytes": session.target.parameter_bytes,

@@ -45,6 +45,10 @@ class Checkpoint:
     def weight_files(self) -> list[Path]:
         return [] if self.shape else sorted(self.folder.glob("*.safetensors"))
 
+    @property
+    def random_weights(self) -> bool:
+        return self.shape is not None
+
     def fields(self) -> dict[str, Any]:
         """The fields of the config; raises `ModelError` where it is not JSON."""
         return self.shape.fields if self.shape else _read_json(self, self.folder / "config.json")

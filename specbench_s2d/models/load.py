@@ -66,7 +66,7 @@ def load_model(
         weights_sha256=found.sha256(),
         architecture=str(config.model_type),
         forward="lean" if reason is None else f"transformers ({reason})",
-        random_weights=found.shape is not None,
+        random_weights=found.random_weights,
         facts={"layers": config.get_text_config().num_hidden_layers, "width": config.get_text_config().hidden_size},
     )
     ends = eos_ids(found, tokenizer)
