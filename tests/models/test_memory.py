@@ -82,6 +82,18 @@ def test_a_whole_prompt_with_all_its_logits_stays_within_the_plan(name: str) -> 
     assert planned.total_bytes - planned.weights_bytes < 4 * (peak.bytes - planned.weights_bytes)  # and not far above
 
 
+def test_a_layer_works_in_what_its_rows_are_planned_to_take() -> None:
+    """Logits left out: they are most of a small model's working memory, and would hide the rest."""
+    with Peak() as peak:
+        model = on_meta("llama-2-70b")
+        model.reserve(2048)
+        before = peak.bytes
+        model.extend(torch.zeros(1, 2048, dtype=torch.long, device="meta"), to_layer=2)
+    config = read_config(find_checkpoint("shape:llama-2-70b"))
+    config.vocab_size = 0
+    assert 0.5 < (peak.bytes - before) / (2048 * row_bytes(config, torch.bfloat16)) <= 1
+
+
 def test_working_memory_grows_with_the_positions() -> None:
     few, many = (plan("shape:vicuna-7b", positions=positions).working_bytes for positions in (512, 4096))
     config = read_config(find_checkpoint("shape:vicuna-7b"))
