@@ -4,8 +4,8 @@
 
 Every figure is a ratio of things timed in this one process, in turns. Rows: `step` (an AR step over its matrix products
 alone), `products` (those products in every way at hand), `peers` (over transformers), `verify` (6 tokens over one),
-`model` (measured speed-up over what the cost model predicts), `growth` (the 482nd question against the first), `profile`
-(where a pass's time goes). The GPU's rows are benchmarks/gpu.sh's; they are shown where its figures lie beside.
+`model` (measured speed-up over what the cost model predicts), `growth` (a question asked again after 480 others),
+`profile` (where a pass's time goes). The GPU's rows are benchmarks/gpu.sh's; they are shown where its figures lie beside.
 """
 
 from __future__ import annotations
@@ -72,23 +72,18 @@ def _ids() -> torch.Tensor:
 def step_rows(target: str, rounds: int) -> list[Row]:
     """An AR step (decode time over tokens, loop included) over F.linear with the same weights, per engine."""
     products: Run = linear(matrices(weights_of(target)), 1)
-    contenders: dict[str, Run] = {"products": lambda: [products() for _ in range(TOKENS - 1)]}
-    for engine in ("graphs", "eager"):
-        ar = build_decoder("ar", _load(target, engine))
-        contenders[engine] = _timed_decode(ar)
+    decodes = {engine: _TimedDecode(build_decoder("ar", _load(target, engine))) for engine in ("graphs", "eager")}
+    contenders: dict[str, Run] = {"products": lambda: [products() for _ in range(TOKENS - 1)], **decodes}
     seconds = interleaved(contenders, rounds)
-    decode = {engine: [contenders[engine].decode_s(n) for n in range(rounds)] for engine in ("graphs", "eager")}  # type: ignore[attr-defined]
     rows = []
-    for engine in ("graphs", "eager"):
-        found = ratio(decode[engine], seconds["products"])
-        rows.append(
-            Row("step", f"AR step on {target}, {engine}, over F.linear of its matrices", **found,
-                most=1.35 if engine == "graphs" else None)
-        )  # fmt: skip
+    for engine, decode in decodes.items():
+        found = ratio([decode.decode_s(n) for n in range(rounds)], seconds["products"])
+        asked = 1.35 if engine == "graphs" else None
+        rows.append(Row("step", f"AR step on {target}, {engine}, over F.linear of its matrices", **found, most=asked))
     return rows
 
 
-class _timed_decode:  # noqa: N801 - a callable
+class _TimedDecode:
     """A decoder's generation of TOKENS; remembers the decode seconds of every second call, the timed one."""
 
     def __init__(self, decoder: Any) -> None:
@@ -160,7 +155,7 @@ def model_rows(target: str, rounds: int) -> list[Row]:
 
 
 def growth_rows(target: str, rounds: int) -> list[Row]:
-    """One run over a fixed question, 480 others, and the fixed one again: its time per token, and the process's memory."""
+    """One run over a fixed question, 480 others, and the fixed one again: its time per token, and memory."""
     del rounds
     pool = [q for q in load_questions("embedded") if len(q.turns) == 1]
     fixed, others = pool[0], pool[1:]

@@ -25,7 +25,17 @@ from specbench_s2d.models.passes.choose import Engine
 from specbench_s2d.models.passes.native import NativePasses
 from specbench_s2d.models.weights import LlamaWeights, load_weights
 
-PHASES = ("norms", "qkv", "rotary, cache", "attention", "out", "gate, up", "down", "head", "waiting for the other thread")
+PHASES = (
+    "norms",
+    "qkv",
+    "rotary, cache",
+    "attention",
+    "out",
+    "gate, up",
+    "down",
+    "head",
+    "waiting for the other thread",
+)
 Run = Callable[[], Any]
 
 
@@ -85,11 +95,11 @@ def one_dnn(all_OI: Sequence[Tensor], rows: int) -> Run | None:
     return run
 
 
-def native(passes: NativePasses, vocabulary: int, layers: int, rows: int) -> Run:
+def native(passes: NativePasses, rows: int) -> Run:
     """The native kernel's products, packed as its passes have them."""
     room = torch.randn(rows * 8 * 4096)
-    logits_TV = torch.empty(rows, vocabulary + 64)
-    call = passes._pass
+    logits_TV = torch.empty(rows, int(passes._model.vocabulary))
+    call, layers = passes._pass, len(passes.cache.layers)
 
     def run() -> None:
         call.rows, call.from_layer, call.to_layer = rows, 0, layers
@@ -128,8 +138,7 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
 
 def products_table(name: str, rows: int, rounds: int, rate_of: dict[int, float]) -> list[dict[str, Any]]:
     """One row per way to compute the products: ms, against plain F.linear on as many threads, % of the bound."""
-    weights = weights_of(name)
-    all_OI, most = matrices(weights), torch.get_num_threads()
+    all_OI, most = matrices(weights_of(name)), torch.get_num_threads()
     total_bytes, found = sum(matrix.nbytes for matrix in all_OI), []
     for threads in sorted({1, most}):
         torch.set_num_threads(threads)
@@ -137,7 +146,7 @@ def products_table(name: str, rows: int, rounds: int, rate_of: dict[int, float])
             "F.linear": linear(all_OI, rows),
             "mm, transposed": transposed(all_OI, rows),
             "oneDNN, packed": one_dnn(all_OI, rows),
-            "native kernel": native(native_passes(weights, threads), weights.vocabulary, len(weights.layers), rows),
+            "native kernel": native(native_passes(weights_of(name), threads), rows),
         }
         seconds = interleaved({way: run for way, run in ways.items() if run}, rounds)
         for way, times in seconds.items():

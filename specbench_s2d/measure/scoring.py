@@ -38,12 +38,12 @@ def score(target: LanguageModel, prompt_ids: Sequence[int], output_ids: Sequence
 
 @torch.inference_mode()
 def logit_noise(target: LanguageModel, prompt_ids: Sequence[int], widths: Sequence[int] = (1, 2, 4, 6)) -> float:
-    """The noise bound: how far a difference of logits may move between passes that compute the same positions otherwise.
+    """The noise bound: how far a difference of logits may move between passes that compute the same positions.
 
-    The last (up to 96) positions of the prompt are computed in one pass, again in passes of each of `widths`, and, where
-    the model takes masks, as branches of a tree, whose states stand elsewhere in the cache until they are kept; the
-    largest difference seen is multiplied by 4. A greedy method that verifies several tokens at once may differ from AR
-    where two logits lie closer than this, and only there.
+    The last (up to 96) positions of the prompt are computed in one pass, again in passes of each of `widths`, and,
+    where the model takes masks, as branches of a tree, whose states stand elsewhere in the cache until they are kept;
+    the largest difference seen is multiplied by 4. A greedy method that verifies several tokens at once may differ
+    from AR where two logits lie closer than this, and only there.
     """
     ids_BT = torch.tensor([list(prompt_ids)], device=target.device)
     total = ids_BT.shape[1]
