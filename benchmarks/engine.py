@@ -5,7 +5,7 @@
 Every figure is a ratio of things timed in this one process, in turns. Rows: `step` (an AR step over its matrix products
 alone), `products` (those products in every way at hand), `peers` (over transformers), `verify` (6 tokens over one),
 `model` (measured speed-up over what the cost model predicts), `growth` (a question asked again after 480 others),
-`profile` (where a pass's time goes). The GPU's rows are benchmarks/gpu.sh's; they are shown where its figures lie beside.
+`profile` (where a pass's time goes). The GPU's rows are those of benchmarks/gpu.sh.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from specbench_s2d.decoding.tree import tree_levels, tree_mask
 from specbench_s2d.decoding.types import Drafter, Generation, Marks, Method, Proposal, Step, Verifier
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.passes.threads import torch_threads
 
 _PROPOSED = 64  # positions past the last new token that a proposal, a tree or the beams of a search may take up
 
@@ -82,14 +83,15 @@ def decode(
     prefilled, read_bytes = perf_counter(), _read_bytes(target, draft)
     ids, stop = limits.cut([first], 0)
     context, steps, ends = [*prompt_ids, *ids], list[Step](), list[Mark]()
-    while stop is None:
-        step = method.step(context, limits.context - len(context), limits.max_new_tokens - len(ids))
-        step.emitted, stop = limits.cut(step.emitted, len(ids))
-        context += step.emitted
-        ids += step.emitted
-        steps.append(step)
-        ends.append(clock.mark())
-    clock.wait()
+    with torch_threads(target.torch_threads):
+        while stop is None:
+            step = method.step(context, limits.context - len(context), limits.max_new_tokens - len(ids))
+            step.emitted, stop = limits.cut(step.emitted, len(ids))
+            context += step.emitted
+            ids += step.emitted
+            steps.append(step)
+            ends.append(clock.mark())
+        clock.wait()
     decode_s = perf_counter() - prefilled
     for step, ended in zip(steps, ends, strict=True):
         _time(step, ended, clock)

@@ -80,7 +80,7 @@ class LlamaModel(LanguageModel):
         )  # fmt: skip
         self.engine, self._why_eager = engine.name, engine.why_eager
         self._passes = engine.make(loaded)
-        self._cache = self._passes.cache
+        self._cache, self.torch_threads = self._passes.cache, self._passes.torch_threads
 
     @property
     def length(self) -> int:

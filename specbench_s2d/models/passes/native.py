@@ -8,10 +8,7 @@ its pass and the number of threads.
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Sequence
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -20,10 +17,10 @@ from torch import Tensor
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.models.passes.base import Request
 from specbench_s2d.models.passes.build import native_library
+from specbench_s2d.models.passes.threads import fastest_threads
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights
 
 PANEL, LANES = 64, 16
-_TRIALS = 7  # timed passes of each number of threads, when one is chosen
 _Pointer, _Long, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
@@ -67,7 +64,12 @@ def why_not_native(config: Any, device: torch.device, dtype: torch.dtype) -> str
 
 
 class NativePasses:
-    """Passes as calls of the kernel, on as many threads as are fastest for one token (`facts` says which)."""
+    """Passes as calls of the kernel, on as many threads as are fastest for one token (`facts` says which).
+
+    The kernel's threads are its own. Torch's calls around a pass are small, and best left to one.
+    """
+
+    torch_threads = 1
 
     def __init__(self, weights: LlamaWeights, threads: int | None = None, library: ctypes.CDLL | None = None) -> None:
         self._kernel = library or native_library()
@@ -89,8 +91,9 @@ class NativePasses:
         self._refs = tuple(map(ctypes.byref, (self._model, self._layers, self._pass)))
         self._scratch, self._scratch_for = torch.empty(0), (0, 0)
         self._times_ms: dict[int, float] = {}
-        self._pass.threads = 1
-        self._pass.threads = threads or self._fastest()
+        self._pass.threads = threads or 1
+        if threads is None:
+            self._choose_threads()
 
     def run(self, request: Request) -> Tensor:
         if not request.head:
@@ -139,28 +142,16 @@ class NativePasses:
             self._scratch = torch.empty(floats)
             self._pass.scratch = self._scratch.data_ptr()
 
-    def _fastest(self) -> int:
-        """The number of threads that runs a pass of one token fastest, of those torch may use and this process has.
-
-        Numbers change nothing but the time: each output is summed by one thread, in one order.
-        """
-        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        most = min(torch.get_num_threads(), allowed)
+    def _choose_threads(self) -> None:
+        """Take the number of threads that is fastest for one token: it changes the time and nothing else."""
         token_T = torch.zeros(1, dtype=torch.long)
         self.reserve(1)
-        if most > 1:
-            for threads in _candidates(most):
-                self._pass.threads = threads
-                self._times_ms[threads] = round(1e3 * self._pass_s(token_T), 4)
-        return min(self._times_ms, key=self._times_ms.__getitem__, default=1)
 
-    def _pass_s(self, token_T: Tensor) -> float:
-        seconds = []
-        for _ in range(_TRIALS):
-            started = perf_counter()
+        def run(threads: int) -> None:
+            self._pass.threads = threads
             self.run(Request(token_T, 0, 0, len(self._layers), head=True))
-            seconds.append(perf_counter() - started)
-        return median(seconds)
+
+        self._pass.threads, self._times_ms = fastest_threads(run)
 
 
 class PanelCache(KVCache):
@@ -181,11 +172,6 @@ class PanelCache(KVCache):
         moved_N, to_N = torch.tensor(positions), torch.arange(to, to + len(positions))
         keys[:, to_N // PANEL, :, to_N % PANEL] = keys[:, moved_N // PANEL, :, moved_N % PANEL]
         values[:, to_N] = values[:, moved_N]
-
-
-def _candidates(most: int) -> list[int]:
-    """1, 2, 4 … and `most`."""
-    return sorted({most, *(2**i for i in range(most.bit_length()))})
 
 
 def _up(width: int, to: int = PANEL) -> int:
