@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from specbench_s2d.models.passes.capture import Work
+from specbench_s2d.models.passes.capture import Capture, Work
 from specbench_s2d.models.passes.graphs import GraphPasses
 from specbench_s2d.models.weights import LlamaWeights
 
@@ -60,6 +60,19 @@ def _repeat(calls: list[tuple[Any, Any, Any, Any]]) -> None:
             anew[id(old)] = new
 
 
-def graph_engine(capture: RecordingCapture | None = None) -> Callable[[LlamaWeights], GraphPasses]:
+class RerunningCapture:
+    """Runs the work anew each time: for compiled work, whose operations cannot be recorded one by one."""
+
+    def capture(self, work: Work) -> Work:
+        work()
+
+        def repeat() -> None:
+            with torch.inference_mode(False), torch.no_grad():  # as when it was captured
+                work()
+
+        return repeat
+
+
+def graph_engine(capture: Capture | None = None) -> Callable[[LlamaWeights], GraphPasses]:
     """An engine for `LlamaModel`: the graph engine over such a capture."""
     return lambda weights: GraphPasses(weights, capture or RecordingCapture())
