@@ -55,8 +55,9 @@ class Session:
         self._spec, self._run_id, self.prompts = plan.spec, run_id, prompts
         self._read_rate_bytes_per_s = read_rate_bytes_per_s
         with account.spending("loading"):
-            self.target = self._load(target)
-            drafts = {name: self._load(name) for name in plan.drafts(target)}
+            self.target = self._load(target, plan.spec.device)
+            drafts = {name: self._load(name, plan.device) for name in plan.drafts(target)}
+            self._models = {model.name: model for model in (self.target, *drafts.values())}
             self._decoders: dict[str, Decoder] = {
                 lane.label: lane.decoder.build(self.target, drafts[lane.draft] if lane.draft else None)
                 for lane in plan.lanes[target]
@@ -136,12 +137,16 @@ class Session:
         known = {label: decoder.facts() for label, decoder in self._decoders.items()}
         return {label: facts for label, facts in known.items() if facts}
 
+    def engines(self) -> dict[str, dict[str, Any]]:
+        """Which engine runs each model's passes, and what it chose, by the model's name."""
+        return {name: model.engine_facts for name, model in self._models.items()}
+
     def forget_scores(self) -> None:
         """Drop the scores of the last round."""
         self._scored.clear()
 
-    def _load(self, name: str) -> LanguageModel:
-        return load_model(name, device=self._spec.device, dtype=self._spec.dtype)
+    def _load(self, name: str, device: str | None) -> LanguageModel:
+        return load_model(name, device=device, dtype=self._spec.dtype, engine=self._spec.engine)
 
     def _outer_prompts(self, plan: Plan) -> tuple[list[int], list[int]]:
         """The shortest first turn of the run and the longest, cut to what leaves room for a warm-up."""

@@ -13,6 +13,11 @@ from torch import Tensor
 _GROWTH = 512  # positions; a cache is as long as what has been asked of it, rounded up to this
 
 
+def room_for(length: int, limit: int) -> int:
+    """Positions that a cache of `length` has room for: in steps of 512, at most `limit`."""
+    return min(limit, -(-length // _GROWTH) * _GROWTH)
+
+
 class KVCache:
     """Keys and values, one pair of (K, S, C) tensors per layer; the batch is 1.
 
@@ -40,8 +45,7 @@ class KVCache:
         length = min(length, self._limit)
         if length <= self.capacity:
             return False
-        grown = -(-length // _GROWTH) * _GROWTH
-        self._grow(min(self._limit, grown))
+        self._grow(room_for(length, self._limit))
         return True
 
     def write(self, layer: int, start: int, keys_TKC: Tensor, values_TKC: Tensor) -> tuple[Tensor, Tensor]:
