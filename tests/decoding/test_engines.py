@@ -9,7 +9,6 @@ import torch
 
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.models.base import LanguageModel
-from specbench_s2d.models.llama import LlamaModel
 from specbench_s2d.models.passes import graphs
 from tests.models.captured import RecordingCapture, graph_engine
 
@@ -26,7 +25,10 @@ DECODERS = [
 
 @pytest.fixture(scope="module")
 def eager(tiny_models: Path) -> dict[str, LanguageModel]:
-    return {name: load_model(str(tiny_models / name), "cpu") for name in ("tiny-target", "tiny-draft", "tiny-nested")}
+    return {
+        name: load_model(str(tiny_models / name), "cpu", engine="eager")
+        for name in ("tiny-target", "tiny-draft", "tiny-nested")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +40,11 @@ def capture() -> RecordingCapture:
 def captured(eager: dict[str, LanguageModel], tiny_models: Path, capture: RecordingCapture) -> dict[str, LanguageModel]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graphs, "buckets", lambda capacity: (96, capacity))
-        patch.setattr("specbench_s2d.models.load.LlamaModel", _with_graphs(capture))
+        patch.setattr("specbench_s2d.models.load.choose_engine", lambda *_: graph_engine(capture))
         models = {name: load_model(str(tiny_models / name), "cpu") for name in eager}
         for model in models.values():
             model.reserve(200)
     return models
-
-
-def _with_graphs(capture: RecordingCapture) -> type[LlamaModel]:
-    class Captured(LlamaModel):
-        def __init__(self, *args: object) -> None:
-            super().__init__(*args, engine=graph_engine(capture))  # type: ignore[arg-type]
-
-    return Captured
 
 
 def prompt(seed: int, length: int = 70) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from specbench_s2d.models.passes.capture import Capture, Work
+from specbench_s2d.models.passes.choose import Engine
 from specbench_s2d.models.passes.graphs import GraphPasses
-from specbench_s2d.models.weights import LlamaWeights
 
 
 class _Recorder(TorchDispatchMode):
@@ -73,6 +72,6 @@ class RerunningCapture:
         return repeat
 
 
-def graph_engine(capture: Capture | None = None) -> Callable[[LlamaWeights], GraphPasses]:
+def graph_engine(capture: Capture | None = None) -> Engine:
     """An engine for `LlamaModel`: the graph engine over such a capture."""
-    return lambda weights: GraphPasses(weights, capture or RecordingCapture())
+    return Engine("graphs", lambda weights: GraphPasses(weights, capture or RecordingCapture()))

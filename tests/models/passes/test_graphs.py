@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from specbench_s2d.models.base import Identity
 from specbench_s2d.models.llama import LlamaModel
 from specbench_s2d.models.passes import graphs
+from specbench_s2d.models.passes.choose import EAGER, Engine
 from specbench_s2d.models.passes.compiled import VARIABLE, compiled_functions, why_not_compiled
 from specbench_s2d.models.passes.eager import EagerPasses
 from specbench_s2d.models.passes.graphs import GraphPasses
@@ -30,7 +31,7 @@ from tests.models.reference import (
 FEW = ("llama", "llama, a key head per query head", "qwen2", "qwen3")
 
 
-def twin(model: PreTrainedModel, engine: Any) -> LlamaModel:
+def twin(model: PreTrainedModel, engine: Engine) -> LlamaModel:
     weights = model.state_dict()
     nobody: Any = None
     identity = Identity("random", "test")
@@ -41,7 +42,7 @@ def twin(model: PreTrainedModel, engine: Any) -> LlamaModel:
 @pytest.fixture(scope="module", params=FEW)
 def both(request: pytest.FixtureRequest) -> tuple[LlamaModel, LlamaModel]:
     model = family_model(request.param)
-    return twin(model, graph_engine()), twin(model, EagerPasses)
+    return twin(model, graph_engine()), twin(model, EAGER)
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_a_mask_without_positions_and_positions_without_a_mask_equal_eager(
 
 def test_a_cache_that_grows_drops_its_graphs_and_keeps_what_it_holds() -> None:
     model, capture = family_model("llama"), RecordingCapture()
-    pair = twin(model, graph_engine(capture)), twin(model, EagerPasses)
+    pair = twin(model, graph_engine(capture)), twin(model, EAGER)
     same(pair, random_ids(420))
     before = capture.recorded
     for step in range(30):
@@ -143,7 +144,7 @@ def test_a_cache_that_grows_drops_its_graphs_and_keeps_what_it_holds() -> None:
 
 
 def test_the_last_positions_of_the_context_have_room_for_rounded_up_rows() -> None:
-    pair = twin(family_model("llama"), graph_engine()), twin(family_model("llama"), EagerPasses)
+    pair = twin(family_model("llama"), graph_engine()), twin(family_model("llama"), EAGER)
     context = pair[0].context
     for model in pair:
         model.reserve(context)
@@ -178,7 +179,7 @@ def test_what_is_returned_is_the_callers_own() -> None:
 def test_a_row_that_is_not_asked_for_leaves_numbers_in_the_cache() -> None:
     """Not-a-number anywhere in a bucket would spoil the mixture, however little it weighs."""
     passes = GraphPasses(_weights(), RecordingCapture())
-    model = twin(family_model("llama"), lambda weights: passes)
+    model = twin(family_model("llama"), Engine("graphs", lambda weights: passes))
     parents = random_tree(9)
     model.extend(random_ids(1))
     model.extend(random_ids(9), mask=tree_mask(parents), positions=tree_positions(parents, 1))
@@ -192,7 +193,7 @@ def _weights() -> Any:
         kept.append(weights)
         return EagerPasses(weights)
 
-    twin(family_model("llama"), engine)
+    twin(family_model("llama"), Engine("eager", engine))
     return kept[0]
 
 
@@ -209,7 +210,7 @@ def test_compiled_layers_are_few_variants_and_equal_the_plain_ones(monkeypatch: 
     monkeypatch.setattr(graphs, "PLAIN", compiled_functions(backend))
     monkeypatch.setattr(graphs, "buckets", lambda capacity: (128, capacity))
     model, other = family_model("llama"), family_model("llama, a key head per query head")
-    pair = twin(model, graph_engine(RerunningCapture())), twin(model, EagerPasses)
+    pair = twin(model, graph_engine(RerunningCapture())), twin(model, EAGER)
     same(pair, random_ids(125))
     for width in (1, 2, 6, 3):
         same(pair, random_ids(width, seed=width))
@@ -217,7 +218,7 @@ def test_compiled_layers_are_few_variants_and_equal_the_plain_ones(monkeypatch: 
     parents = random_tree(7)
     same(pair, random_ids(7), mask=tree_mask(parents), positions=tree_positions(parents, pair[0].length))
     assert compiled == 8  # where a tree stands, the same twice
-    pair = twin(other, graph_engine(RerunningCapture())), twin(other, EagerPasses)
+    pair = twin(other, graph_engine(RerunningCapture())), twin(other, EAGER)
     same(pair, random_ids(120))
     same(pair, random_ids(4))
     assert compiled == 12  # its head has the shape of the first

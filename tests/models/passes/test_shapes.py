@@ -27,10 +27,10 @@ def test_a_pass_attends_to_the_smallest_bucket_that_holds_its_end(end: int, buck
     assert round_up(end, buckets(512)) == bucket
 
 
-def test_rows_of_short_drafts_are_exact_and_wide_ones_waste_a_quarter_at_most() -> None:
+def test_rows_of_short_drafts_are_exact_and_wide_ones_waste_a_third_at_most() -> None:
     assert ROWS[:8] == tuple(range(1, 9))
     for wanted in range(1, MOST_ROWS + 1):
-        assert wanted <= round_up(wanted, ROWS) <= max(wanted + 1, wanted * 5 // 4 + 1)
+        assert wanted <= round_up(wanted, ROWS) <= wanted * 4 // 3 + 1
 
 
 @pytest.mark.parametrize(
