@@ -11,24 +11,8 @@ from types import ModuleType
 import pytest
 
 SMALL = [
-    "--device",
-    "cpu",
-    "--dtype",
-    "float32",
-    "--target",
-    "shape:demo-s",
-    "--draft",
-    "shape:demo-tiny",
-    "--nested",
-    "shape:demo-draft",
-    "--prompt-tokens",
-    "24",
-    "--new-tokens",
-    "6",
-    "--rounds",
-    "1",
-    "--others",
-    "12",
+    *("--device", "cpu", "--dtype", "float32", "--target", "shape:demo-s", "--draft", "shape:demo-tiny"),
+    *("--nested", "shape:demo-draft", "--prompt-tokens", "24", "--new-tokens", "6", "--rounds", "1", "--others", "12"),
 ]
 
 

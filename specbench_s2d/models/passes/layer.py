@@ -74,7 +74,9 @@ def find_place(rows_T: Tensor, start_1: Tensor, cached_S: Tensor, tree: Tree | N
         visible_TS = (within_S < 0) | (masked_TS & (within_S < columns))
     seen_TS = torch.zeros(visible_TS.shape, device=at_T.device, dtype=cos_TC.dtype)
     seen_TS = seen_TS.masked_fill(~visible_TS, float("-inf"))
-    return Place(at_T, cos_TC[:, None], sin_TC[:, None], seen_TS.repeat_interleave(tables.group, 0))
+    rows, bucket = seen_TS.shape
+    seen_RS = seen_TS[:, None].expand(rows, tables.group, bucket).reshape(rows * tables.group, bucket)
+    return Place(at_T, cos_TC[:, None], sin_TC[:, None], seen_RS)
 
 
 def run_layer(
@@ -86,7 +88,8 @@ def run_layer(
     q_KRC = _rotate_and_store(qkv_TA, place, keys_KSC, values_KSC, layer, sizes)
     bucket = place.seen_RS.shape[1]
     keys_KCS, values_KSC = keys_KSC[:, :bucket].transpose(1, 2), values_KSC[:, :bucket]
-    scores_KRS = torch.baddbmm(place.seen_RS, q_KRC, keys_KCS, beta=1, alpha=sizes.scale)
+    # A plain product, for its scaling and masking are compiled into the softmax.
+    scores_KRS = torch.bmm(q_KRC, keys_KCS) * sizes.scale + place.seen_RS
     mixed_KRC = torch.bmm(torch.softmax(scores_KRS, dim=-1), values_KSC)
     hidden_TD = hidden_TD + F.linear(_heads_together(mixed_KRC, sizes), layer.out_DA)
     normed_TD = _norm(hidden_TD, layer.mlp_norm_D, sizes.eps)
