@@ -66,8 +66,8 @@ class RunSpec(BaseModel):
     )
     engine: Literal["eager", "graphs"] | None = Field(
         None,
-        description="How passes are run: eager, torch calls one by one; graphs, prepared before timing (a native kernel "
-        "on a CPU, CUDA graphs on a GPU); default: graphs for the models that allow it.",
+        description="How passes are run: eager, torch calls one by one; graphs, prepared before timing (a native "
+        "kernel on a CPU, CUDA graphs on a GPU); default: graphs for the models that allow it.",
     )
     template: str | None = Field(
         None,

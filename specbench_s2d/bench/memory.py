@@ -13,7 +13,7 @@ def memory_plans(plan: Plan, target: str, prompts: Prompts) -> list[MemoryPlan]:
     """The target's plan and each draft's, for the longest sequence that the run's questions can lead to."""
     positions, dtype = prompts.longest(plan.questions), DTYPES[plan.spec.dtype or "float32"]
     found = [plan.checkpoints[name] for name in dict.fromkeys([target, *plan.drafts(target)])]
-    graphs = str(plan.spec.engine) == "graphs" and plan.device.startswith("cuda")
+    graphs = plan.spec.engine != "eager" and plan.device.startswith("cuda")
     return [plan_memory(one, read_config(one), dtype, positions, graphs) for one in found]
 
 

@@ -39,7 +39,7 @@ def _show(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
         return
     table = Table(title=title)
     for name in rows[0] if rows else ():
-        table.add_column(name.replace("_", " "))
+        table.add_column(name.replace("_", " "), overflow="fold", no_wrap=name == "name")
     for row in rows:
         table.add_row(*("-" if value is None else str(value) for value in row.values()))
     Console().print(table)

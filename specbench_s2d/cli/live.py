@@ -82,7 +82,7 @@ def _duration(seconds: float) -> str:
 def forecast_table(expected: dict[str, Any]) -> Table:
     """The dry run's figures as a table."""
     table = Table(title=f"{expected['cells']} cells on {expected['device']} in {expected['dtype']}")
-    for name in ("target", "drafts", "template", "cells", "memory", "at least"):
+    for name in ("target", "drafts", "template", "cells", "memory GB", "at least"):
         table.add_column(name, overflow="fold")
     for row in expected["targets"]:
         table.add_row(
@@ -90,21 +90,22 @@ def forecast_table(expected: dict[str, Any]) -> Table:
             "\n".join(row["drafts"]) or "none",
             row["template"],
             str(row["cells"]),
-            "\n".join(_memory_lines(row)),
+            f"{row['memory_bytes'] / 1e9:.3f}",
             _duration(row["expected_s"]),
         )
     decoders = ", ".join(expected["decoders"])
     questions = f"{expected['questions']} questions; decoders: {decoders}"
-    free = f"memory in GB: weights + cache + graphs + working; {expected['free_bytes'] / 1e9:.1f} are free"
-    table.caption = "\n".join([questions, free, expected["note"], _energy_line(expected["energy"])])
+    free = f"memory: {expected['free_bytes'] / 1e9:.1f} GB are free"
+    models = {one["name"]: _memory_line(one) for row in expected["targets"] for one in row["memory"]}
+    energy = _energy_line(expected["energy"])
+    table.caption = "\n".join([questions, free, *models.values(), expected["note"], energy])
     return table
 
 
-def _memory_lines(row: dict[str, Any]) -> list[str]:
-    """A target's memory in all, then each model's: weights, cache, graphs and working."""
-    parts = ("weights_bytes", "cache_bytes", "graphs_bytes", "working_bytes")
-    models = (f"{one['name']}: {' + '.join(f'{one[part] / 1e9:.3f}' for part in parts)}" for one in row["memory"])
-    return [f"{row['memory_bytes'] / 1e9:.3f}", *models]
+def _memory_line(one: dict[str, Any]) -> str:
+    """A model's memory in GB, part by part."""
+    parts = ", ".join(f"{part} {one[f'{part}_bytes'] / 1e9:.3f}" for part in ("weights", "cache", "graphs", "working"))
+    return f"{one['name']}: {parts}"
 
 
 def _energy_line(energy: dict[str, Any]) -> str:

@@ -51,6 +51,7 @@ class TransformersModel(LanguageModel):
         self._cache: Any = None
         self._length = 0
         self._no_masks = _why_no_masks(model, config)
+        self.takes_masks = self._no_masks is None
         self._pass_bytes = self.parameter_bytes - _looked_up_bytes(model)
 
     @property

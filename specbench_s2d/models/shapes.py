@@ -92,7 +92,7 @@ def shape_names() -> list[str]:
 
 
 def shape_rows() -> list[dict[str, Any]]:
-    """One row per shape for a listing: its sizes, parameters, bytes in bfloat16, and exits."""
+    """One row per shape for a listing: its sizes, parameters in millions, and exits."""
     rows = []
     for name in shape_names():
         shape = Shape.find(name)
@@ -102,10 +102,9 @@ def shape_rows() -> list[dict[str, Any]]:
                 "name": name,
                 "layers": config.num_hidden_layers,
                 "width": config.hidden_size,
-                "vocabulary": config.vocab_size,
+                "vocab": config.vocab_size,
                 "context": config.max_position_embeddings,
-                "parameters": size,
-                "bfloat16_bytes": size * torch.bfloat16.itemsize,
+                "parameters_m": round(size / 1e6, 1),
                 "exits": shape.fields.get(CONFIG_KEY),
             }
         )

@@ -1,6 +1,7 @@
 """A Llama-family checkpoint's weights, as the passes take them. Shapes: see `models/base.py`; `F` feed-forward width.
 
-Matrices are (out, in), as `F.linear` and checkpoints have them; query, key and value are one matrix, gate and up another.
+Matrices are (out, in), as `F.linear` and checkpoints have them; query, key and value are one matrix, gate and up
+another.
 """
 
 from __future__ import annotations

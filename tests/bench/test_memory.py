@@ -85,7 +85,7 @@ def test_over_several_gpus_the_target_is_spread_and_drafts_are_on_the_first(
     assert (plan.spec.device, plan.device, plan.spec.dtype) == ("auto", "cuda:0", "bfloat16")
     asked: list[tuple[str, str]] = []
 
-    def load(name: str, device: str, dtype: str) -> None:
+    def load(name: str, device: str, dtype: str, engine: str | None) -> None:
         asked.append((name, device))
         if len(asked) == 2:
             raise InterruptedError

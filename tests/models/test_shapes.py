@@ -74,7 +74,7 @@ def test_every_shape_runs_lean_and_is_listed() -> None:
     assert all(why_not_lean(Shape.find(name).config()) is None for name in shape_names())
     rows = {row["name"]: row for row in shape_rows()}
     assert rows["shape:s2d-draft"]["exits"] == [6, 9, 12]
-    assert rows["shape:llama-2-70b"]["bfloat16_bytes"] == 2 * 68_976_648_192
+    assert rows["shape:llama-2-70b"]["parameters_m"] == 68_976.6
     assert set(rows) == set(shape_names())
 
 

@@ -1,8 +1,8 @@
 """The native engine: on a CPU in float32, a pass is one call of a C kernel (`native.c`). Shapes: see `models/base.py`.
 
 Matrices are packed into panels of 64 outputs, (panels, in, 64), which both one row and several stream once; the weights
-as they were loaded are let go. A position's logits are the same to the last bit whatever the width of its pass and the
-number of threads.
+as they were loaded are let go, layer by layer. A position's logits are the same to the last bit whatever the width of
+its pass and the number of threads.
 """
 
 from __future__ import annotations
@@ -69,19 +69,20 @@ def why_not_native(config: Any, device: torch.device, dtype: torch.dtype) -> str
 class NativePasses:
     """Passes as calls of the kernel, on as many threads as are fastest for one token (`facts` says which)."""
 
-    def __init__(self, weights: LlamaWeights, threads: int | None = None) -> None:
-        self._kernel = native_library()
+    def __init__(self, weights: LlamaWeights, threads: int | None = None, library: ctypes.CDLL | None = None) -> None:
+        self._kernel = library or native_library()
         self._kernel.scratch_floats.restype = _Long
         self._width, self._vocabulary = weights.width, weights.vocabulary
+        layers, inner = len(weights.layers), weights.layers[0].down_DF.shape[1]
         self._kept = _packed(weights)
-        self.cache = PanelCache(len(weights.layers), weights.kv_heads, weights.head_width, weights.context)
-        self._layers = (_Layer * len(weights.layers))()
+        self.cache = PanelCache(layers, weights.kv_heads, weights.head_width, weights.context)
+        self._layers = (_Layer * layers)()
         for i, layer in enumerate(self._kept["layers"]):
             for name, tensor in layer.items():
                 setattr(self._layers[i], name, _address(tensor))
         self._model = _Model(
             weights.width, weights.heads, weights.kv_heads, weights.head_width,
-            weights.layers[0].down_DF.shape[1], _up(weights.vocabulary, LANES), 0, weights.eps, weights.scale,
+            inner, _up(weights.vocabulary, LANES), 0, weights.eps, weights.scale,
             *(_address(self._kept[name]) for name in ("embedding", "cos", "sin", "norm", "head")),
         )  # fmt: skip
         self._pass = _Pass()
@@ -213,14 +214,17 @@ def _gate_up_panels(gate_up_FD: Tensor) -> Tensor:
 
 
 def _packed(weights: LlamaWeights) -> dict[str, Any]:
-    """Everything the kernel points to; must live as long as it."""
+    """Everything the kernel points to; must live as long as it. Takes the layers out of `weights` as it goes."""
+    layers = []
+    while weights.layers:  # so that one layer at a time is there twice
+        layers.append(_packed_layer(weights.layers.pop(0)))
     return {
         "embedding": weights.embedding_VD.contiguous(),
         "cos": weights.cos_SC.contiguous(),
         "sin": weights.sin_SC.contiguous(),
         "norm": weights.norm_D.contiguous(),
         "head": _panels(weights.head_VD),
-        "layers": [_packed_layer(layer) for layer in weights.layers],
+        "layers": layers,
     }
 
 
