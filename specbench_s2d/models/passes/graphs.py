@@ -66,7 +66,7 @@ class GraphPasses:
         with torch.inference_mode(False), torch.no_grad():
             if self.cache.reserve(min(length, self._context) + MOST_ROWS):
                 self._graphs.clear()
-                self._buckets = buckets(self.cache.capacity)
+                self._buckets = buckets(self.cache.capacity - MOST_ROWS)  # no pass ends beyond
 
     def facts(self) -> dict[str, Any]:
         """`captures`: graphs captured since the model was loaded; `capture_s`: what they took, compiling included."""
