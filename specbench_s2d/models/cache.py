@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from specbench_s2d.models.sending import send
+
 _GROWTH = 512  # positions; a cache is as long as what has been asked of it, rounded up to this
 
 
@@ -89,6 +91,6 @@ class KVCache:
 
     def _move(self, layer: int, positions: Sequence[int], to: int) -> None:
         """Copy the states at `positions` to those from `to` on, in their order."""
-        moved_N = torch.tensor(positions, device=self.device)
+        moved_N = send(positions, self.device)
         for cached_KSC in self.layers[layer]:
             cached_KSC[:, to : to + len(positions)] = cached_KSC.index_select(1, moved_N)
