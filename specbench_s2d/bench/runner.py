@@ -19,6 +19,7 @@ from specbench_s2d.bench.records import BASELINE, SCHEMA_VERSION, Record
 from specbench_s2d.bench.session import Session, blank_record, prompts_for
 from specbench_s2d.bench.store import RunStore
 from specbench_s2d.errors import PromptTooLongError, UserError
+from specbench_s2d.measure.conditions import Finding
 from specbench_s2d.measure.energy.block import MIN_BLOCK_S
 from specbench_s2d.measure.energy.choose import Choice, choose_meter
 from specbench_s2d.measure.energy.meter import EnergyMeter
@@ -150,6 +151,13 @@ class _Run:
         for line in self._machine.look(at):
             self.say(line)
 
+    def _say_late_captures(self, session: Session) -> None:
+        if session.late_captures:
+            what = f"captured {session.late_captures} graphs while it was timed"
+            advice = "a proposal was wider than any of the warm-up; run it anew"
+            for line in self._machine.add(session.target.name, [Finding("the engine", what, advice, passing=True)]):
+                self.say(line)
+
     def run_target(self, target: str) -> None:
         """All rounds of one target, then its energy pass; the model is loaded only if any of it is left."""
         rounds = [r for r in self._plan.rounds(target) if self._left(target, *r)]
@@ -199,6 +207,7 @@ class _Run:
         finally:  # of this sitting: a run that goes on later learns anew
             self.targets[session.target.name]["decoders"] = session.facts()
             self._store.note(targets=self.targets)
+        self._say_late_captures(session)
         self.look(session.target.name)
 
     def _left(self, target: str, repeat: int, question: Question, order: list[Lane]) -> bool:

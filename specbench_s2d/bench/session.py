@@ -15,6 +15,7 @@ from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.bench.warm_up import WarmUp, warm_up
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import Decoder
+from specbench_s2d.decoding.loop import PROPOSED
 from specbench_s2d.decoding.types import Generation
 from specbench_s2d.errors import first_line
 from specbench_s2d.measure.divergence import Divergence, classify, classify_alone
@@ -68,9 +69,12 @@ class Session:
         with account.spending("probing"):
             self.noise = max(logit_noise(self.target, prompt) for prompt in (shortest, longest))
         with account.spending("warm_up"):
+            for model in self._models.values():
+                model.reserve(min(model.context, prompts.longest(plan.questions) + PROPOSED))
             self.warm_up = {
                 label: self._warm_up(decoder, shortest, longest) for label, decoder in self._decoders.items()
             }
+        self._captured = self._captures()
 
     def decode(self, cell: Cell, answers: list[str]) -> tuple[Record, Prompt]:
         """Decode one turn, timed; raises `PromptTooLongError` when its prompt does not fit.
@@ -140,6 +144,14 @@ class Session:
     def engines(self) -> dict[str, dict[str, Any]]:
         """Which engine runs each model's passes, and what it chose, by the model's name."""
         return {name: model.engine_facts for name, model in self._models.items()}
+
+    @property
+    def late_captures(self) -> int:
+        """Graphs that no warm-up had met: they were captured inside a timed window."""
+        return self._captures() - self._captured
+
+    def _captures(self) -> int:
+        return sum(facts.get("captures", 0) for facts in self.engines().values())
 
     def forget_scores(self) -> None:
         """Drop the scores of the last round."""

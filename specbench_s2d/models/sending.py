@@ -14,6 +14,9 @@ def send(numbers: Sequence[int] | Sequence[Sequence[int]], device: torch.device)
     To a GPU they go by way of pinned memory, in the stream's order; `torch.tensor(…, device=…)` would wait there until
     all work asked for before is done.
     """
-    if device.type != "cuda":
-        return torch.tensor(numbers, dtype=torch.long, device=device)
-    return torch.tensor(numbers, dtype=torch.long, pin_memory=True).to(device, non_blocking=True)
+    return send_tensor(torch.tensor(numbers, dtype=torch.long), device)
+
+
+def send_tensor(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on `device`, as `send` does it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

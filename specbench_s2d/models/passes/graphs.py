@@ -30,6 +30,8 @@ class GraphPasses:
     `capture` defaults to CUDA graphs. What is returned is the caller's own: a later pass does not change it.
     """
 
+    torch_threads: int | None = None
+
     def __init__(self, weights: LlamaWeights, capture: Capture | None = None) -> None:
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
         self._capture = capture or CudaCapture(device)

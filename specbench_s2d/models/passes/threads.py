@@ -1,4 +1,4 @@
-"""How many threads a pass of one token is fastest on: small matrices gain little from many, and pay for their meeting."""
+"""How many threads a pass of one token is fastest on: small matrices gain little from many, whose meeting costs."""
 
 from __future__ import annotations
 
