@@ -83,7 +83,7 @@ def one_dnn(all_OI: Sequence[Tensor], rows: int) -> Run | None:
         return None
     inputs = {width: torch.randn(rows, width) for width in {matrix.shape[1] for matrix in all_OI}}
     try:
-        packed = [torch.ops.mkldnn._reorder_linear_weight(m.to_mkldnn(), rows) for m in all_OI]
+        packed = [torch.ops.mkldnn._reorder_linear_weight(matrix_OI, rows) for matrix_OI in all_OI]
     except (AttributeError, RuntimeError):
         return None
 
