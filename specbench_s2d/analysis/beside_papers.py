@@ -17,7 +17,7 @@ from specbench_s2d.analysis.bootstrap import RESAMPLES
 from specbench_s2d.analysis.compare import Block, Comparison, of, require_baseline
 from specbench_s2d.analysis.methods import SPS, Part, is_sps_schedule, methods_of, parts, wanted
 from specbench_s2d.analysis.names import decoder_title, suite_title
-from specbench_s2d.analysis.published import published
+from specbench_s2d.published import published
 from specbench_s2d.analysis.tables import absent, number
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL
 from specbench_s2d.bench.records import BASELINE, Record

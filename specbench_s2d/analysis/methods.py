@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from specbench_s2d.analysis.published import published
+from specbench_s2d.published import published
 from specbench_s2d.bench.records import Record
 
 DraftPart = Literal["none", "sorted", "plain", "other"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from specbench_s2d.analysis.published import COLUMNS, published, read_published
+from specbench_s2d.published import COLUMNS, published, read_published
 from specbench_s2d.errors import UnknownNameError, UserError
 
 HEADER = "paper,target,temperature,method,suite,metric,value,source\n"
