@@ -17,12 +17,12 @@ from specbench_s2d.analysis.bootstrap import RESAMPLES
 from specbench_s2d.analysis.compare import Block, Comparison, of, require_baseline
 from specbench_s2d.analysis.methods import SPS, Part, is_sps_schedule, methods_of, parts, wanted
 from specbench_s2d.analysis.names import decoder_title, suite_title
-from specbench_s2d.published import published
 from specbench_s2d.analysis.tables import absent, number
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL
 from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.config import SUITES
 from specbench_s2d.errors import UserError
+from specbench_s2d.published import published
 
 # the paper's metric: our column, and what a block of it is called
 _METRICS = {"speedup": ("speedup", "speed-up"), "mean_accepted_tokens": ("mat", "mean accepted tokens")}

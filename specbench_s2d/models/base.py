@@ -30,6 +30,7 @@ class Identity:
     weights_sha256: str | None = None
     architecture: str = ""
     forward: str = ""
+    random_weights: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
 

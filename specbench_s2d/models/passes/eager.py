@@ -80,9 +80,7 @@ class EagerPasses:
         self._layers = [_Layer.of(layer, weights.eps) for layer in weights.layers]
         self._norm, self._head_DV = Norm(weights.norm_D, weights.eps), weights.head_VD.t()
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
-        self.cache = KVCache(
-            len(self._layers), weights.kv_heads, weights.head_width, weights.context, device, dtype
-        )
+        self.cache = KVCache(len(self._layers), weights.kv_heads, weights.head_width, weights.context, device, dtype)
 
     def run(self, request: Request) -> Tensor:
         w, start, end = self._weights, request.start, request.end
