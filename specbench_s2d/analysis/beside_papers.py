@@ -38,10 +38,10 @@ def compare_published(
 ) -> Comparison:
     """A run of the given temperature beside a paper's figures.
 
-    Columns: target, paper_target, device (the paper's), label, lossy, projected, against (what ours is a figure over),
-    method, suite, metric, ours with its 95 % interval, ours_specbench (the speed-up by Spec-Bench's formula, which the papers
-    used), reason (why ours is missing), published, source. Figures that a paper gives as a mean over its targets stand
-    beside our mean over targets, or our only one.
+    Columns: target, paper_target, device (the paper's), label, lossy, projected, against (what ours is over),
+    method, suite, metric, ours with its 95 % interval, ours_specbench (the speed-up by Spec-Bench's formula, as the
+    papers used), reason (why ours is missing), published, source. Figures that a paper gives as a mean over its targets
+    stand beside our mean over targets, or our only one.
     Raises `UserError` for an unknown paper, a temperature that it has no figures at, a run without AR, and where the
     two share nothing.
     """

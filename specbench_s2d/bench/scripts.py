@@ -14,9 +14,7 @@ from specbench_s2d.bench.geometric import drawn, rate_of
 from specbench_s2d.bench.published_mat import PREFIX, PublishedMat, match_name, published_mat
 from specbench_s2d.bench.records import Record
 from specbench_s2d.bench.store import read_records
-from specbench_s2d.decoding.decoder import PairDecoder
-from specbench_s2d.decoding.drafters.sorted import ExitDrafter
-from specbench_s2d.decoding.scripts import Script, ScriptOptions
+from specbench_s2d.decoding.scripts import Script, ScriptedPart, ScriptOptions
 from specbench_s2d.decoding.spec import DecoderSpec, decoder_class
 from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.models.exits import Layered, resolve_exits
@@ -50,17 +48,13 @@ def source_for(decoder: DecoderSpec, target: str, draft: Layered | None) -> Scri
         raise UserError(
             f"decoder {decoder.label!r} needs a script; give {decoder.name}:acceptance=RUN or acceptance=published:s2d."
         )
-    nested = _is_sorted(decoder.kind) and draft is not None
-    exits = resolve_exits(draft, getattr(options, "exits", None)) if nested and draft else ()
+    scripted_exits = issubclass(getattr(decoder.kind, "drafter_class", object), ScriptedPart)
+    exits = resolve_exits(draft, getattr(options, "exits", None)) if scripted_exits and draft else ()
     if options.acceptance.startswith(PREFIX):
         figures = published_mat(options.acceptance.removeprefix(PREFIX), target)
-        method = figures.method(options.label, nested, getattr(options, "exit", None))
+        method = figures.method(options.label, decoder.kind.draft_kind == "nested", getattr(options, "exit", None))
         return PublishedScripts(figures, method, len(exits))
     return RecordedScripts(recorded(Path(options.acceptance), target, decoder), exits)
-
-
-def _is_sorted(kind: type[Any]) -> bool:
-    return issubclass(kind, PairDecoder) and issubclass(kind.drafter_class, ExitDrafter)
 
 
 @dataclass(frozen=True)
@@ -126,8 +120,8 @@ def recorded(run: Path, target: str, decoder: DecoderSpec) -> list[Record]:
     theirs = match_name(target, sorted(of_target)) or (next(iter(of_target)) if len(of_target) == 1 else None)
     if theirs is None:
         raise UserError(
-            f"{run}: no drafts recorded on target {target}; it has {', '.join(sorted(of_target)) or 'none'}: give a run "
-            "of this target, or of one target alone."
+            f"{run}: no drafts recorded on target {target}; it has {', '.join(sorted(of_target)) or 'none'}: give a "
+            "run of this target, or of one target alone."
         )
     mine = [r for r in finished if r.target == theirs]
     label = _label(run, mine, decoder)
@@ -152,7 +146,7 @@ def _label(run: Path, records: Sequence[Record], decoder: DecoderSpec) -> str:
             raise UnknownNameError.of(f"label of {run}:", given, labels)
         return str(given)
     first = {r.label: r for r in records}
-    alike = [label for label in labels if _drafter(first[label].decoder) is _drafter_of(decoder.kind)]
+    alike = [label for label in labels if _drafter(first[label].decoder) == _drafter_of(decoder.kind)]
     for narrower in (
         [label for label in alike if not first[label].lossy],
         [label for label in alike if not first[label].lossy and _same_options(first[label], decoder)],
@@ -176,9 +170,9 @@ def _drafter(decoder: str) -> Any:
 
 
 def _drafter_of(kind: type[Any]) -> Any:
-    """A pair's drafter class; that of all drafters by exits is one."""
+    """A pair's drafter class, or the family that it says it is of."""
     drafter = getattr(kind, "drafter_class", None)
-    return ExitDrafter if drafter and issubclass(drafter, ExitDrafter) else drafter
+    return getattr(drafter, "family", drafter)
 
 
 def _same_options(record: Record, decoder: DecoderSpec) -> bool:

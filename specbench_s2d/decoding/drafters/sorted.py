@@ -78,8 +78,12 @@ class ConfidenceRule:
 
 
 class ExitDrafter:
-    """Drafts gamma tokens greedily over a nested draft; a rule says which exit each leaves at."""
+    """Drafts gamma tokens greedily over a nested draft; a rule says which exit each leaves at.
 
+    `family`: what all drafters by exits have in common, so that one's acceptances can script another.
+    """
+
+    family: ClassVar[str] = "exits"
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "nested"
 
     def __init__(
