@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -139,7 +140,7 @@ class _Bench:
                 self._forget(self._draft)
 
     def _draft_works(self) -> list[Callable[[], None]]:
-        chains = [lambda d=depth, r=reader: self._chain(d, r) for depth, reader in self._readers.items()]
+        chains = [partial(self._chain, depth, reader) for depth, reader in self._readers.items()]
         return [*chains, *([self._stages, self._parts] if self._nested else [])]
 
     def _forget(self, model: LanguageModel) -> None:
@@ -174,15 +175,15 @@ class _Bench:
             for _ in range(tokens):
                 ids_BT = reader.next_logits(ids_BT).argmax(-1)[None]
 
-        self.seen["chain_cold", depth].append(self._timed(lambda: draft(1)))
-        self.seen["chain_warm", depth].append(self._timed(lambda: draft(_CHAIN)) / _CHAIN)
+        self.seen["chain_cold", depth].append(self._timed(partial(draft, 1)))
+        self.seen["chain_warm", depth].append(self._timed(partial(draft, _CHAIN)) / _CHAIN)
 
     def _stages(self) -> None:
         """Two tokens, each through all stages."""
         assert self._nested is not None
         for name in ("stage_cold", "stage_warm"):
             for stage, depth in enumerate(self._nested.exits):
-                self.seen[name, depth].append(self._timed(lambda s=stage: self._stage(s)))
+                self.seen[name, depth].append(self._timed(partial(self._stage, stage)))
 
     def _stage(self, stage: int) -> None:
         assert self._nested is not None
@@ -196,7 +197,7 @@ class _Bench:
         for stage in range(len(nested.exits)):
             self._stage(stage)
         for stage, depth in enumerate(nested.exits):
-            self.seen["layers", depth].append(self._timed(lambda s=stage: nested.run(s, [self._id])))
+            self.seen["layers", depth].append(self._timed(partial(nested.run, stage, [self._id])))
             self.seen["check", depth].append(self._timed(nested.most_likely))
 
     def _timed(self, work: Callable[[], object]) -> float:
