@@ -57,7 +57,11 @@ class RunSpec(BaseModel):
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, description="float32 on a CPU, bfloat16 on a GPU by default."
     )
-    engine: Literal["eager"] = Field("eager", description="How passes are run.")
+    engine: Literal["eager", "graphs"] | None = Field(
+        None,
+        description="How passes are run: eager, torch calls one by one; graphs, prepared before timing (a native kernel "
+        "on a CPU, CUDA graphs on a GPU); default: graphs for the models that allow it.",
+    )
     template: str | None = Field(
         None,
         description="Chat template: tokenizer, vicuna, llama-2, plain, or a Jinja file; default: the tokenizer's own, "

@@ -178,6 +178,7 @@ class _Run:
         """Decode and score the rounds that are left, and say in the manifest with what."""
         self.targets[session.target.name] = {
             "forward": session.target.identity.forward,
+            "engines": session.engines(),
             "revision": session.target.identity.revision,
             "weights_sha256": session.target.identity.weights_sha256,
             "template": session.prompts.template.name,

@@ -60,6 +60,7 @@ class Session:
         with account.spending("loading"):
             self.target = self._load(target)
             drafts = {name: self._load(name) for name in plan.drafts(target)}
+            self._models = {model.name: model for model in (self.target, *drafts.values())}
             self._decoders: dict[str, Decoder] = {
                 lane.label: lane.decoder.build(self.target, drafts[lane.draft] if lane.draft else None)
                 for lane in plan.lanes[target]
@@ -145,12 +146,16 @@ class Session:
         """Whose acceptances and exits scripted decoders follow, by label."""
         return {label: source.facts() for label, source in self._scripts.items()}
 
+    def engines(self) -> dict[str, dict[str, Any]]:
+        """Which engine runs each model's passes, and what it chose, by the model's name."""
+        return {name: model.engine_facts for name, model in self._models.items()}
+
     def forget_scores(self) -> None:
         """Drop the scores of the last round."""
         self._scored.clear()
 
     def _load(self, name: str) -> LanguageModel:
-        return load_model(name, device=self._spec.device, dtype=self._spec.dtype)
+        return load_model(name, device=self._spec.device, dtype=self._spec.dtype, engine=self._spec.engine)
 
     def _source(self, lane: Lane, drafts: dict[str, LanguageModel]) -> ScriptSource | None:
         return source_for(lane.decoder, self.target.name, drafts[lane.draft] if lane.draft else None)

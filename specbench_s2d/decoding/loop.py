@@ -26,6 +26,8 @@ from specbench_s2d.decoding.types import Drafter, Generation, Marks, Method, Pro
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel
 
+_PROPOSED = 64  # positions past the last new token that a proposal, a tree or the beams of a search may take up
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -68,6 +70,8 @@ def decode(
     """Generate after `prompt_ids`; raises `PromptTooLongError` when it cannot fit."""
     limits.check(len(prompt_ids))
     clock = clock_for(target.device)
+    for model in filter(None, (target, draft)):
+        model.reserve(min(model.context, len(prompt_ids) + limits.max_new_tokens + _PROPOSED))
     clock.wait()
     started = perf_counter()
     target.reset()
@@ -117,10 +121,10 @@ class DraftAndVerify:
     def step(self, context: Sequence[int], room: int, left: int) -> Step:
         target, began = self._target, self._clock.mark()
         proposal = self._drafter.propose(context, room)
-        drafted = [int(i) for i in proposal.ids_G.tolist()]
         drafted_at = self._clock.mark()
         verdict = self._verifier.judge(proposal, _target_logits(target, context, proposal), self._sampler)
         verified_at = self._clock.mark()
+        drafted: list[int] = proposal.ids_G.tolist() if verdict.drafted is None else verdict.drafted
         path = range(verdict.accepted) if verdict.path is None else verdict.path
         if proposal.parents is None:
             target.rollback(len(context) + verdict.accepted)

@@ -31,7 +31,7 @@ def residual(p_V: Tensor, q_V: Tensor) -> Tensor:
     left_V = (p_V - q_V).clamp_min(0)
     total = left_V.sum()
     # p = q to the last bit rejects with probability 0 only in exact arithmetic; then p itself is the residual.
-    return left_V / total if total > 0 else p_V
+    return torch.where(total > 0, left_V / total, p_V)
 
 
 class Sampler:
@@ -60,6 +60,12 @@ class Sampler:
     def uniforms(self, count: int, device: torch.device) -> Tensor:
         """`count` numbers in [0, 1)."""
         return torch.rand(count, generator=self._generator, device=device)
+
+    def pick_rows(self, logits_TV: Tensor) -> Tensor:
+        """The next token id (T,) after each of T positions, on the device: argmaxes at temperature 0, draws otherwise."""
+        if self.greedy:
+            return logits_TV.argmax(-1)
+        return torch.multinomial(self.probs(logits_TV), 1, generator=self._generator)[:, 0]
 
     def pick(self, logits_V: Tensor) -> int:
         """The next token id: argmax at temperature 0, a draw otherwise."""

@@ -61,12 +61,14 @@ class Proposal:
 class Verdict:
     """How many proposed tokens are accepted, and the token that follows them.
 
-    `path`: for a tree, the indices of the accepted tokens, root to leaf; a chain's are its first.
+    `path`: for a tree, the indices of the accepted tokens, root to leaf; a chain's are its first. `drafted`: the
+    proposal's ids, where they came to the host with the verdict, in one wait for the device.
     """
 
     accepted: int
     next_id: int
     path: list[int] | None = None
+    drafted: list[int] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

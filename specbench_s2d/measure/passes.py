@@ -118,6 +118,8 @@ class _Bench:
         self.seen: dict[tuple[str, int], list[float]] = defaultdict(list)
         ids = [1 + i % (target.vocabulary - 1) for i in range(context)]
         self._id = ids[-1]
+        for model in (target, draft):
+            model.reserve(context + max(*widths, 1 + _CHAIN))
         target.reset()
         target.extend(torch.tensor([ids], device=target.device), last_only=True)
         self._nested = NestedDraft(draft) if draft.exits else None

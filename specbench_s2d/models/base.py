@@ -38,7 +38,7 @@ class LanguageModel(ABC):
     """A causal language model with a key-value cache that grows at its end, is cut there, or keeps a path of it.
 
     Attributes: `vocabulary` (V), `depth` (L), `context` (the longest sequence), `width` (D), `eos_ids` (ids that end
-    an answer), `exits` (depths of a nested draft, `()` for a plain model), `tokenizer`; `read_bytes` (what all passes
+    an answer), `exits` (depths of a nested draft, `()` for a plain model), `tokenizer`, `engine`; `read_bytes` (what all passes
     so far had to read at least: the weights of their layers, the cache those attend to, and the head where they ask
     for logits; embedding rows are left out).
     """
@@ -54,6 +54,7 @@ class LanguageModel(ABC):
     dtype: torch.dtype
     tokenizer: PreTrainedTokenizerBase
     has_layer_ranges: ClassVar[bool] = False
+    engine: str = "eager"
     read_bytes: int = 0
 
     @property
@@ -112,8 +113,8 @@ class LanguageModel(ABC):
 
     @property
     def engine_facts(self) -> dict[str, Any]:
-        """What the engine chose and made ready, for the manifest."""
-        return {}
+        """Which engine runs the passes (`engine`), and what it chose and made ready, for the manifest."""
+        return {"engine": self.engine}
 
     def check_room(self, start: int, new: int) -> None:
         if start + new > self.context:

@@ -6,7 +6,7 @@ Shapes: see `models/base.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -14,15 +14,12 @@ from torch import Tensor
 
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.exits import config_exits
-from specbench_s2d.models.passes.base import Passes, Request
-from specbench_s2d.models.passes.eager import EagerPasses
-from specbench_s2d.models.weights import LlamaWeights, Weights, load_weights
+from specbench_s2d.models.passes.base import Request
+from specbench_s2d.models.passes.choose import EAGER, Engine
+from specbench_s2d.models.weights import Weights, load_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-Engine = Callable[[LlamaWeights], Passes]
-"""Makes the passes of a model from its weights."""
 
 _LEAN_ROPES = frozenset({"default", "linear", "llama3", "yarn"})
 _LEAN_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
@@ -59,7 +56,7 @@ class LlamaModel(LanguageModel):
         eos_ids: frozenset[int],
         device: torch.device,
         dtype: torch.dtype,
-        engine: Engine = EagerPasses,
+        engine: Engine = EAGER,
     ) -> None:
         self.identity, self.tokenizer, self.eos_ids = identity, tokenizer, eos_ids
         self.device, self.dtype = device, dtype
@@ -70,7 +67,8 @@ class LlamaModel(LanguageModel):
         self._layer_bytes, self._head_bytes, self._total_bytes = (
             loaded.layer_bytes, loaded.head_bytes, loaded.total_bytes,
         )  # fmt: skip
-        self._passes = engine(loaded)
+        self.engine, self._why_eager = engine.name, engine.why_eager
+        self._passes = engine.make(loaded)
         self._cache = self._passes.cache
 
     @property
@@ -123,4 +121,5 @@ class LlamaModel(LanguageModel):
 
     @property
     def engine_facts(self) -> dict[str, Any]:
-        return self._passes.facts()
+        why_eager = {"why_eager": self._why_eager} if self._why_eager else {}
+        return {"engine": self.engine, **why_eager, **self._passes.facts()}

@@ -15,6 +15,7 @@ from specbench_s2d.models.checkpoint import Checkpoint, eos_ids, find_checkpoint
 from specbench_s2d.models.exits import config_exits
 from specbench_s2d.models.hf import TransformersModel, context_of
 from specbench_s2d.models.llama import LlamaModel, why_not_lean
+from specbench_s2d.models.passes.choose import check_engine, choose_engine
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,17 +52,20 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     lean: bool = True,
+    engine: str | None = None,
 ) -> LanguageModel:
     """Load a demo model, a folder or a hub id (`owner/name[@revision]`) for inference.
 
     `device` is `cuda` if there is one, else `cpu`; `dtype` is `float32` on a CPU, `bfloat16` on a GPU.
     Llama-family checkpoints run through the lean forward unless `lean` is False; all others through transformers'.
+    `engine`: `eager`, `graphs` (passes prepared before timing), or the fastest that model and machine allow.
     Raises `ModelError` (or `UnknownNameError`) in one line when that cannot be done.
     """
     place = check_device(device or default_device())
     chosen = dtype or default_dtype(place.type)
     if chosen not in DTYPES:
         raise UserError(f"--dtype {chosen}: give one of {', '.join(DTYPES)}.")
+    check_engine(engine)
     found = find_checkpoint(name, revision)
     config, tokenizer = read_config(found, trust_remote_code), _read_tokenizer(found, trust_remote_code)
     reason = why_not_lean(config) if lean else "as asked"
@@ -77,7 +81,10 @@ def load_model(
     ends = eos_ids(found, tokenizer)
     if reason is None:
         reader = tensor_reader(found, place, DTYPES[chosen])
-        return LlamaModel(identity, config, reader, tokenizer, ends, place, DTYPES[chosen])
+        chosen_engine = choose_engine(engine, found.name, config, place, DTYPES[chosen])
+        return LlamaModel(identity, config, reader, tokenizer, ends, place, DTYPES[chosen], chosen_engine)
+    if engine == "graphs":
+        raise ModelError(f"{found.name} --engine graphs: it runs through transformers ({reason}); use --engine eager.")
     model = _read_whole(found, place, DTYPES[chosen], trust_remote_code)
     return TransformersModel(identity, model, tokenizer, ends)
 

@@ -25,13 +25,13 @@ CONTEXT = 1100
 
 _SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
-    "hidden_size": 32,
+    "hidden_size": 64,
     "intermediate_size": 48,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": CONTEXT,
-    "initializer_range": 0.2,
+    "initializer_range": 0.15,
     "tie_word_embeddings": False,
 }
 _LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
@@ -41,7 +41,7 @@ FAMILIES: dict[str, tuple[type[Any], type[Any], dict[str, Any]]] = {
     "llama": (LlamaConfig, LlamaForCausalLM, {}),
     "llama, tied": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": True}),
     "llama, a key head per query head": (LlamaConfig, LlamaForCausalLM, {"num_key_value_heads": 4}),
-    "llama, wide heads": (LlamaConfig, LlamaForCausalLM, {"head_dim": 16}),
+    "llama, wide heads": (LlamaConfig, LlamaForCausalLM, {"head_dim": 32}),
     "llama, llama3 rope": (
         LlamaConfig,
         LlamaForCausalLM,

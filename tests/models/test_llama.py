@@ -14,6 +14,8 @@ from specbench_s2d.models import load_model
 from specbench_s2d.models.base import Identity
 from specbench_s2d.models.checkpoint import demo_names
 from specbench_s2d.models.llama import LlamaModel, why_not_lean
+from specbench_s2d.models.passes.choose import EAGER, Engine
+from specbench_s2d.models.passes.native import NativePasses
 from specbench_s2d.resources import demo_folder
 from tests.models.reference import (
     CONTEXT,
@@ -30,19 +32,28 @@ from tests.models.reference import (
 from tests.refusals import refused
 
 
-def lean_twin(model: PreTrainedModel) -> LlamaModel:
+def lean_twin(model: PreTrainedModel, engine: Engine = EAGER) -> LlamaModel:
     weights = model.state_dict()
     nobody: Any = None
     identity = Identity("random", "test")
     return LlamaModel(
-        identity, model.config, weights.__getitem__, nobody, frozenset(), torch.device("cpu"), torch.float32
+        identity, model.config, weights.__getitem__, nobody, frozenset(), torch.device("cpu"), torch.float32, engine
     )
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+ENGINES = {
+    "eager": EAGER,
+    "native, one thread": Engine("graphs", lambda weights: NativePasses(weights, threads=1)),
+    "native, three threads": Engine("graphs", lambda weights: NativePasses(weights, threads=3)),
+}
+PAIRS = [(family, engine) for family in FAMILIES for engine in ENGINES]
+
+
+@pytest.fixture(scope="module", params=PAIRS, ids=[f"{family}; {engine}" for family, engine in PAIRS])
 def pair(request: pytest.FixtureRequest) -> tuple[LlamaModel, PreTrainedModel]:
-    reference = family_model(request.param)
-    return lean_twin(reference), reference
+    family, engine = request.param
+    reference = family_model(family)
+    return lean_twin(reference, ENGINES[engine]), reference
 
 
 @pytest.fixture
@@ -210,7 +221,7 @@ def test_a_pass_reads_its_layers_the_cache_they_see_and_the_head() -> None:
     for name in ("llama", "llama, tied"):
         model = family_model(name)
         lean = lean_twin(model)
-        size, position = bytes_of(model), 2 * 4 * model.config.num_key_value_heads * lean._head_width
+        size, position = bytes_of(model), 2 * 4 * model.config.num_key_value_heads * model.config.head_dim
         lean.extend(random_ids(5))
         assert lean.read_bytes == size("layers", "model.norm", "lm_head") + lean.depth * 5 * position
         before = lean.read_bytes

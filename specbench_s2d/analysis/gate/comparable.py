@@ -127,7 +127,18 @@ def _machine(ours: Manifest, base: Manifest) -> dict[str, tuple[Any, Any]]:
         "thread count": both("environment", "cpu", "threads"),
         "GPU": both("environment", "gpu", "name"),
         "torch": both("environment", "libraries", "torch"),
+        "engines": (_engines(ours), _engines(base)),
     }
+
+
+def _engines(manifest: Manifest) -> str:
+    """Every model with the engine that ran its passes; all eager in runs that do not say."""
+    used = {
+        model: facts.get("engine", "eager")
+        for target in manifest.get("targets", {}).values()
+        for model, facts in target.get("engines", {}).items()
+    }
+    return ", ".join(f"{model} {engine}" for model, engine in sorted(used.items())) or "eager"
 
 
 def _at(manifest: Manifest, path: Sequence[str]) -> Any:

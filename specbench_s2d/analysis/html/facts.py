@@ -92,7 +92,8 @@ def _text(value: Any) -> str:
 def models(manifest: Manifest) -> Grid:
     """One row per target: which weights, which prompt template, how it was run, and what was measured of it."""
     columns = (
-        ("revision", "the hub's own, or none for a folder"), ("weights_sha256", ""), ("forward", ""), ("template", ""),
+        ("revision", "the hub's own, or none for a folder"), ("weights_sha256", ""), ("forward", ""), ("engines", "what runs each model's passes"),
+        ("template", ""),
         ("context", ""), ("parameter_bytes", ""), ("logit_noise", "the largest difference that pass widths make"),
     )  # fmt: skip
     body = []
@@ -109,9 +110,17 @@ _COUNTED = ("context", "parameter_bytes", "logit_noise")
 def _model_cell(name: str, value: Any) -> Cell:
     if value is None:
         return missing("none: the weights are those of the hash" if name == "revision" else "")
+    if name == "engines":
+        return word(", ".join(f"{model}: {_engine(facts)}" for model, facts in value.items()))
     if name in _COUNTED:
         return Cell(f"{value:,}" if isinstance(value, int) else f"{value:.2g}", float(value))
     return Cell(value[:_SHORT], value) if name.endswith("sha256") else word(value)
+
+
+def _engine(facts: Mapping[str, Any]) -> str:
+    """An engine by its name, with its threads where it chose them."""
+    threads = facts.get("threads")
+    return str(facts["engine"]) + (f", {threads} thread{'s' if threads > 1 else ''}" if threads else "")
 
 
 def _warm_up(warm_up: Mapping[str, Mapping[str, Any]] | None) -> Cell:

@@ -36,15 +36,18 @@ class JointVerifier:
         self._log_tau = math.log(options.tau) if options.tau else -math.inf
 
     def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
-        parents = proposal.parents
-        above = list(range(-1, len(proposal.ids_G) - 1)) if parents is None else parents
+        parents, drafted = proposal.parents, len(proposal.ids_G)
+        above = list(range(-1, drafted - 1)) if parents is None else parents
+        both = torch.cat((proposal.ids_G, logits_TV.argmax(-1))).tolist()
+        ids, best = both[:drafted], both[drafted:]
         log_p = _joint(target_logprobs(proposal.ids_G, above, logits_TV), above)
         log_q = _joint(proposal.token_logprobs(), above)
         levels = tree_levels(above)
         passing = [i for i in range(len(above)) if min(0.0, log_p[i] - log_q[i]) > self._log_tau]
         last = max(passing, key=lambda i: (levels[i], log_p[i]), default=-1)
         path = path_to(last, above)
-        return Verdict(len(path), sampler.pick(logits_TV[last + 1]), None if parents is None else path)
+        next_id = best[last + 1] if sampler.greedy else sampler.pick(logits_TV[last + 1])
+        return Verdict(len(path), next_id, None if parents is None else path, ids)
 
 
 def target_logprobs(ids_G: Tensor, parents: Sequence[int], logits_TV: Tensor) -> list[float]:

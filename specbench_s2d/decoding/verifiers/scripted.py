@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from specbench_s2d.decoding.sampling import Sampler
@@ -29,22 +30,20 @@ class ScriptedVerifier:
     def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
         """The script's next count, at most what was proposed; then the target's argmax, whatever the temperature."""
         wanted = next(self._counts)
-        if proposal.parents is not None:
-            return _walk(proposal.parents, wanted, logits_TV)
-        best = logits_TV.argmax(-1).tolist()
-        accepted = min(wanted, len(proposal.ids_G.tolist()))  # read back, as the token rule does
-        return Verdict(accepted, best[accepted])
+        drafted = len(proposal.ids_G)
+        both = torch.cat((proposal.ids_G, logits_TV.argmax(-1))).tolist()  # one wait, as the token rule
+        ids, best = both[:drafted], both[drafted:]
+        path = _path(proposal.parents, wanted) if proposal.parents is not None else list(range(min(wanted, drafted)))
+        last = path[-1] if path else -1
+        return Verdict(len(path), best[last + 1], path if proposal.parents is not None else None, ids)
 
 
-def _walk(parents: list[int], wanted: int, logits_TV: Tensor) -> Verdict:
-    """From the root to the draft's likeliest child, `wanted` times; a choice is read back at each node, as the token
-    rule does."""
+def _path(parents: list[int], wanted: int) -> list[int]:
+    """From the root to the draft's likeliest child, `wanted` times or as deep as the tree is."""
     below = children(parents)
     path: list[int] = []
     node = -1
-    while True:
-        next_id = int(logits_TV[node + 1].argmax())
-        if len(path) == wanted or not below.get(node):
-            return Verdict(len(path), next_id, path)
+    while len(path) < wanted and below.get(node):
         node = below[node][0]
         path.append(node)
+    return path

@@ -34,54 +34,50 @@ class TokenVerifier:
 
 def _longest_argmax_prefix(ids_G: Tensor, logits_TV: Tensor) -> Verdict:
     """Accept while x_i = argmax p_i; then argmax p at the mismatch, or after the last token (the bonus)."""
-    best = logits_TV.argmax(-1).tolist()
-    accepted = 0
-    for proposed in ids_G.tolist():
-        if proposed != best[accepted]:
-            break
-        accepted += 1
-    return Verdict(accepted, best[accepted])
+    both = torch.cat((ids_G, logits_TV.argmax(-1))).tolist()
+    drafted, best = both[: len(ids_G)], both[len(ids_G) :]
+    accepted = next((i for i, proposed in enumerate(drafted) if proposed != best[i]), len(drafted))
+    return Verdict(accepted, best[accepted], drafted=drafted)
 
 
 def _speculative_sampling(proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
     """Accept x_i with min(1, p_i(x_i) / q_i(x_i)); at the first rejection draw from normalise(max(0, p_i - q_i)).
 
-    A greedy draft's q is one-hot: x_i is accepted with p_i(x_i), and the residual is p_i without x_i.
+    A greedy draft's q is one-hot: x_i is accepted with p_i(x_i), and the residual is p_i without x_i. After the last
+    token there is no q, and the residual is p. All is decided on the device and read in one wait.
     """
-    p_TV = sampler.probs(logits_TV)
-    ids_G1 = proposal.ids_G[:, None].to(logits_TV.device)
-    drafted = len(proposal.ids_G)
-    p_G = p_TV[:drafted].gather(1, ids_G1)[:, 0]
-    q_GV = torch.zeros_like(p_TV[:drafted]).scatter_(1, ids_G1, 1.0) if proposal.q_GV is None else proposal.q_GV
-    q_G = q_GV.gather(1, ids_G1)[:, 0]
+    p_TV, ids_G = sampler.probs(logits_TV), proposal.ids_G
+    drafted = len(ids_G)
+    q_TV = torch.zeros_like(p_TV)
+    if proposal.q_GV is None:
+        q_TV[:drafted].scatter_(1, ids_G[:, None], 1.0)
+    else:
+        q_TV[:drafted] = proposal.q_GV
+    p_G, q_G = (x_TV[:drafted].gather(1, ids_G[:, None])[:, 0] for x_TV in (p_TV, q_TV))
     # u < p / q, written without the division.
-    passed = (sampler.uniforms(drafted, logits_TV.device) * q_G < p_G).tolist()
-    accepted = passed.index(False) if False in passed else drafted
-    left_V = p_TV[accepted] if accepted == drafted else residual(p_TV[accepted], q_GV[accepted])
-    return Verdict(accepted, int(sampler.draw(left_V)))
+    passed_G = sampler.uniforms(drafted, logits_TV.device) * q_G < p_G
+    accepted_1 = passed_G.long().cumprod(0).sum(0, keepdim=True)
+    left_V = residual(p_TV.index_select(0, accepted_1)[0], q_TV.index_select(0, accepted_1)[0])
+    *ids, accepted, next_id = torch.cat((ids_G, accepted_1, sampler.draw(left_V))).tolist()
+    return Verdict(accepted, next_id, drafted=ids)
 
 
 def _walk(proposal: Proposal, parents: list[int], logits_TV: Tensor, sampler: Sampler) -> Verdict:
-    """From the root, step to an accepted child until there is none; then the target's own next token."""
-    below, ids = children(parents), proposal.ids_G.tolist()
+    """From the root, step to an accepted child until there is none; then the target's own next token.
+
+    Of siblings that the draft fixed, not drew, one after the other is accepted with p(x) / (1 - sum of p of those
+    rejected before it), and past the last the draw is from p without them. Both are one draw from p: accept the
+    sibling that it is, if it is one. So every node's draw is taken at once, and the walk follows them.
+    """
+    below, drafted = children(parents), len(proposal.ids_G)
+    both = torch.cat((proposal.ids_G, sampler.pick_rows(logits_TV))).tolist()
+    ids, chosen = both[:drafted], both[drafted:]
     path: list[int] = []
     node = -1
     while True:
-        choices = below.get(node, [])
-        tokens = [ids[child] for child in choices]
-        chosen, next_id = _choose(tokens, logits_TV[node + 1], sampler)
-        if chosen is None:
-            return Verdict(len(path), next_id, path)
-        node = choices[chosen]
+        next_id = chosen[node + 1]
+        accepted = next((child for child in below.get(node, []) if ids[child] == next_id), None)
+        if accepted is None:
+            return Verdict(len(path), next_id, path, ids)
+        node = accepted
         path.append(node)
-
-
-def _choose(tokens: list[int], logits_V: Tensor, sampler: Sampler) -> tuple[int | None, int]:
-    """(index of the accepted one of sibling `tokens`, or None; then the next token that the target chose instead).
-
-    Greedy: the sibling that is the target's argmax. Sampling: the siblings were fixed by the draft, not drawn, so one
-    after the other is accepted with p(x) / (1 - sum of p of those rejected before it), and past the last the draw is
-    from p without them. Both are one draw from p: accept the sibling that it is, if it is one.
-    """
-    next_id = sampler.pick(logits_V)
-    return (tokens.index(next_id), next_id) if next_id in tokens else (None, next_id)

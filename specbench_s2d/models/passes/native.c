@@ -22,6 +22,7 @@
 #define STRIPS 4
 #define PANEL (LANES * STRIPS)
 #define ROWS 6 /* most rows of one tile */
+#define AHEAD 32 /* rows of a panel to fetch before they are needed: 8 KiB, past the page the processor would stop at */
 #if defined(__AVX512F__)
 #define TILE_STRIPS 4 /* 6 rows x 4 strips of accumulators fill 24 of 32 registers */
 #else
@@ -94,6 +95,8 @@ static inline __attribute__((always_inline)) void tile(
     for (int s = 0; s < s_count; s++) a[m][s] = all(0);
   for (int64_t i = 0; i < in; i++) {
     lanes row[STRIPS];
+#pragma GCC unroll 4
+    for (int s = 0; s < s_count; s++) __builtin_prefetch(w + (i + AHEAD) * w_stride + s * LANES);
 #pragma GCC unroll 4
     for (int s = 0; s < s_count; s++) row[s] = ((const lanes *)(w + i * w_stride))[s];
 #pragma GCC unroll 6
@@ -200,12 +203,12 @@ static void normalise(const float *x, int64_t rows, int64_t stride, int64_t widt
   }
 }
 
-/* x * cos + swap of halves(x) * signed sin; what comes out lies `step` floats apart. */
-static void rotate(const float *x, const float *cos, const float *sin, int64_t width, float *y, int64_t step) {
+/* x * cos + swap of halves(x) * signed sin. */
+static void rotate(const float *restrict x, const float *cos, const float *sin, int64_t width, float *restrict y) {
   int64_t half = width / 2;
   for (int64_t c = 0; c < half; c++) {
-    y[c * step] = x[c] * cos[c] + x[c + half] * sin[c];
-    y[(c + half) * step] = x[c + half] * cos[c + half] + x[c] * sin[c + half];
+    y[c] = x[c] * cos[c] + x[c + half] * sin[c];
+    y[c + half] = x[c + half] * cos[c + half] + x[c] * sin[c + half];
   }
 }
 
@@ -217,13 +220,14 @@ static void place(const Model *model, const Layer *layer, const Pass *pass, int6
   for (int64_t h = 0; h < H; h++) {
     float *head = qkv + h * C;
     if (layer->q_norm) normalise(head, 1, C, C, layer->q_norm, model->eps, head, C);
-    rotate(head, cos, sin, C, queries + ((h / group * pass->rows + t) * group + h % group) * C, 1);
+    rotate(head, cos, sin, C, queries + ((h / group * pass->rows + t) * group + h % group) * C);
   }
   for (int64_t k = 0; k < K; k++) {
     float *head = qkv + (H + k) * C;
     if (layer->k_norm) normalise(head, 1, C, C, layer->k_norm, model->eps, head, C);
-    float *panel = layer->keys + (k * model->capacity + slot / PANEL * PANEL) * C;
-    rotate(head, cos, sin, C, panel + slot % PANEL, PANEL);
+    float *keys = layer->keys + (k * model->capacity + slot / PANEL * PANEL) * C + slot % PANEL, turned[C];
+    rotate(head, cos, sin, C, turned);
+    for (int64_t c = 0; c < C; c++) keys[c * PANEL] = turned[c];
     memcpy(layer->values + (k * model->capacity + slot) * padded, qkv + (H + K + k) * C, C * sizeof(float));
   }
 }
@@ -237,9 +241,13 @@ static float weigh(const Pass *pass, int64_t t, int64_t length, float *scores, i
     for (int64_t s = 0; s < pass->seen; s++)
       if (!seen[s]) scores[length - pass->seen + s] = -INFINITY;
   }
+  lanes *at = (lanes *)scores, largest = all(-INFINITY), total = all(0);
+  for (int64_t s = 0; s < padded / LANES; s++) {
+    ilanes more = at[s] > largest;
+    largest = (lanes)(((ilanes)at[s] & more) | ((ilanes)largest & ~more));
+  }
   float best = -INFINITY;
-  for (int64_t s = 0; s < visible; s++) best = scores[s] > best ? scores[s] : best;
-  lanes *at = (lanes *)scores, total = all(0);
+  for (int i = 0; i < LANES; i++) best = largest[i] > best ? largest[i] : best;
   for (int64_t s = 0; s < padded / LANES; s++) {
     ilanes hidden = at[s] == all(-INFINITY);
     at[s] = (lanes)((ilanes)exp_lanes((at[s] - all(best)) * scale) & ~hidden);
@@ -293,12 +301,11 @@ static void run_layer(const Model *model, const Layer *layer, const Pass *pass, 
 #pragma omp barrier
   for (int64_t t = thread; t < T; t += threads) place(model, layer, pass, t, qkv + t * A, queries);
 #pragma omp barrier
-  int64_t rows = T * group, step = tile_rows(rows);
-  if (K * ((rows + step - 1) / step) < threads) step = (rows * K + threads - 1) / threads; /* a share for everyone */
-  int64_t blocks = (rows + step - 1) / step;
+  int64_t rows = T * group, blocks = (rows + ROWS - 1) / ROWS;
+  while (K * blocks % threads && blocks < rows) blocks++; /* as much for every thread */
   for (int64_t block = thread; block < K * blocks; block += threads) {
-    int64_t first = block % blocks * step;
-    attend(model, layer, pass, block / blocks, first, least(step, rows - first), queries, mixed, scores);
+    int64_t first = rows * (block % blocks) / blocks, last = rows * (block % blocks + 1) / blocks;
+    attend(model, layer, pass, block / blocks, first, last - first, queries, mixed, scores);
   }
 #pragma omp barrier
   multiply(mixed, T, H * C, layer->out, NULL, hidden, D, ADD, thread, threads);

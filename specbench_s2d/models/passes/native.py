@@ -60,7 +60,7 @@ def why_not_native(config: Any, device: torch.device, dtype: torch.dtype) -> str
     if device.type != "cpu" or dtype != torch.float32:
         return f"the native kernel computes in float32 on a CPU, not in {dtype} on {device.type}".replace("torch.", "")
     head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    widths = (config.hidden_size, head_width, config.intermediate_size, config.vocab_size)
+    widths = (config.hidden_size, head_width, config.intermediate_size)
     if any(width % LANES for width in widths):
         return f"the native kernel takes widths that are multiples of {LANES}, not {', '.join(map(str, widths))}"
     return None
@@ -81,7 +81,7 @@ class NativePasses:
                 setattr(self._layers[i], name, _address(tensor))
         self._model = _Model(
             weights.width, weights.heads, weights.kv_heads, weights.head_width,
-            weights.layers[0].down_DF.shape[1], weights.vocabulary, 0, weights.eps, weights.scale,
+            weights.layers[0].down_DF.shape[1], _up(weights.vocabulary, LANES), 0, weights.eps, weights.scale,
             *(_address(self._kept[name]) for name in ("embedding", "cos", "sin", "norm", "head")),
         )  # fmt: skip
         self._pass = _Pass()
@@ -92,10 +92,13 @@ class NativePasses:
         self._pass.threads = threads or self._fastest()
 
     def run(self, request: Request) -> Tensor:
-        rows = 1 if request.last_only else request.new
-        out_TX = torch.empty(rows if request.head else request.new, self._vocabulary if request.head else self._width)
-        self._call(request, out_TX)
-        return out_TX[-1:] if request.last_only else out_TX
+        if not request.head:
+            hidden_TD = torch.empty(request.new, self._width)
+            self._call(request, hidden_TD)
+            return hidden_TD[-1:] if request.last_only else hidden_TD
+        logits_TV = torch.empty(1 if request.last_only else request.new, self._model.vocabulary)
+        self._call(request, logits_TV)
+        return logits_TV[:, : self._vocabulary]
 
     def head(self, hidden_TD: Tensor) -> Tensor:
         return self.run(Request(hidden_TD, 0, 0, 0, head=True))
@@ -184,8 +187,8 @@ def _candidates(most: int) -> list[int]:
     return sorted({most, *(2**i for i in range(most.bit_length()))})
 
 
-def _up(width: int) -> int:
-    return -(-width // PANEL) * PANEL
+def _up(width: int, to: int = PANEL) -> int:
+    return -(-width // to) * to
 
 
 def _address(tensor: Tensor | None) -> int | None:
