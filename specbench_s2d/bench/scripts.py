@@ -133,7 +133,7 @@ def read_all(run: Path) -> tuple[Record, ...]:
     """A recorded run, read once; raises `UserError` for a folder without records."""
     records = tuple(read_records(run)) if run.is_dir() else ()
     if not records:
-        raise UserError(f"acceptance={run}: no recorded run there; give the folder that `run` wrote, or published:s2d.")
+        raise UserError(f"acceptance {run}: no recorded run there; give the folder that `run` wrote, or published:s2d.")
     return records
 
 
