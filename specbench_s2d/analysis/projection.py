@@ -4,9 +4,9 @@ A step of gamma drafts costs a target pass over gamma + 1 positions, a first dra
 (warm), each down to the exit that it leaves at; it emits what it accepts and one token more. The speed-up is AR's
 seconds per token over the step's. What the loop itself takes is left out: a projection is a little too fast.
 
-Assumptions beyond the costs: at a gamma below the recorded one a step accepts the same, cut at gamma; above it, each
-token is accepted at one rate (`bench/geometric.py`), and such figures are marked extrapolated; a stage costs the same
-over one position as over the few that waited below it.
+Assumptions beyond the costs: at a gamma below the recorded one a step accepts the same, cut at gamma; above it, a step
+that accepted all goes on at the one rate of all tokens, and such figures are marked extrapolated; a stage costs the
+same over one position as over the few that waited below it.
 
 Shape suffixes: C summed columns, E exits, G groups (one here), N rounds of the pass costs, R resamples, W widths.
 """
@@ -24,6 +24,7 @@ from specbench_s2d.analysis.definitions import Interval
 from specbench_s2d.bench.geometric import mean_emitted
 
 _QUARTILES = (0.25, 0.75)
+_FEWER_RESAMPLES = 1000  # where each is worked out on its own
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def from_turns(turns: Sequence[Turn], costs: Costs, gamma: int | None = None, re
 def at_rate(alpha: float, gamma: int, shares_E: Sequence[float], costs: Costs) -> Projected:
     """What a step of `gamma` drafts takes where each is accepted with chance `alpha` and leaves by these shares."""
     costs = costs.widened(gamma + 1)
-    row_C = _mean_step(alpha, gamma, np.array([shares_E, shares_E]), len(costs.verify_WN))
+    row_C = _mean_step(mean_emitted(alpha, gamma), gamma, np.array([shares_E, shares_E]), len(costs.verify_WN))
     middle = costs.median()
     value = float(row_C[0] * middle.ar_N[0] / (row_C @ middle.per_column_CN[:, 0]))
     by_round_N = row_C[0] * costs.ar_N / (row_C @ costs.per_column_CN)
@@ -130,48 +131,50 @@ def at_rate(alpha: float, gamma: int, shares_E: Sequence[float], costs: Costs) -
 
 
 def _beyond(turns: Sequence[Turn], costs: Costs, gamma: int, resamples: int) -> Projected:
-    """Above the recorded draft lengths: the rate and the exits' shares of each resample, at `gamma`."""
+    """Above the recorded draft lengths: steps that accepted all they drafted go on at the pooled rate."""
     costs = costs.widened(gamma + 1)
     widths, exits, middle = len(costs.verify_WN), len(costs.first_EN), costs.median()
-    sums = bootstrap.question_sums(turns, lambda t: t.question, lambda t: _rate_row(t, exits))
+    sums = bootstrap.question_sums(turns, lambda t: t.question, lambda t: _rate_row(t, gamma, exits))
     seconds_C = middle.per_column_CN[:, 0]
 
-    def rows(sums_CR: Floats) -> list[Floats]:
-        return [_step_of(sums_C, gamma, widths) for sums_C in sums_CR.T]
-
     def speedups(sums_GCR: Floats) -> Floats:
-        return np.array([row_C[0] * middle.ar_N[0] / (row_C @ seconds_C) for row_C in rows(sums_GCR[0])])
+        rows = [_step_of(sums_C, gamma, widths) for sums_C in sums_GCR[0].T]
+        return np.array([row_C[0] * middle.ar_N[0] / (row_C @ seconds_C) for row_C in rows])
 
     row_C = _step_of(np.sum(list(sums.values()), axis=0), gamma, widths)
     by_round_N = row_C[0] * costs.ar_N / (row_C @ costs.per_column_CN)
-    over_questions = bootstrap.interval([sums], speedups, min(resamples, 1000))
+    over_questions = bootstrap.interval([sums], speedups, min(resamples, _FEWER_RESAMPLES))
     value = float(row_C[0] * middle.ar_N[0] / (row_C @ seconds_C))
     return _projected(value, over_questions, by_round_N, row_C, middle, extrapolated=True)
 
 
-def _rate_row(turn: Turn, exits: int) -> list[float]:
-    """Tokens accepted, tokens judged (accepted, and the first of each step that was not), and by exit those that were
-    a step's first and later ones."""
+def _rate_row(turn: Turn, gamma: int, exits: int) -> list[float]:
+    """Steps; tokens accepted; tokens judged (accepted, and the first of each step that was not); steps that accepted
+    all, by how many they drafted (0 to gamma); and by exit the tokens that were a step's first, and later ones."""
     steps = list(zip(turn.drafted, turn.accepted, strict=True))
     judged = sum(accepted + (accepted < drafted) for drafted, accepted in steps)
-    tokens = turn.row(None, max(turn.drafted, default=0) + 1, exits)[-2 * exits :]
-    return [float(sum(turn.accepted)), float(judged), *tokens.tolist()]
+    whole = np.bincount([drafted for drafted, accepted in steps if accepted == drafted], minlength=gamma + 1)
+    tokens = turn.row(None, gamma + 1, exits)[-2 * exits :]
+    return [float(len(steps)), float(sum(turn.accepted)), float(judged), *whole.tolist(), *tokens.tolist()]
 
 
 def _step_of(sums_C: Floats, gamma: int, widths: int) -> Floats:
     """The mean step at `gamma` from sums as in `_rate_row`."""
-    tokens_2E = sums_C[2:].reshape(2, -1)
+    steps, accepted, judged = sums_C[:3]
+    whole_W, tokens_2E = sums_C[3 : gamma + 4], sums_C[gamma + 4 :].reshape(2, -1)
+    alpha = float(accepted / judged)
+    further_W = np.array([mean_emitted(alpha, gamma - drafted) - 1 for drafted in range(gamma + 1)])
     # Where every step was of one draft there are no later ones: they leave as the first do.
     tokens_2E = np.where(tokens_2E.sum(axis=1, keepdims=True) > 0, tokens_2E, tokens_2E[:1])
     shares_2E = tokens_2E / tokens_2E.sum(axis=1, keepdims=True)
-    return _mean_step(float(sums_C[0] / sums_C[1]), gamma, shares_2E, widths)
+    return _mean_step(float((steps + accepted + whole_W @ further_W) / steps), gamma, shares_2E, widths)
 
 
-def _mean_step(alpha: float, gamma: int, shares_2E: Floats, widths: int) -> Floats:
+def _mean_step(emitted: float, gamma: int, shares_2E: Floats, widths: int) -> Floats:
     """A step in the columns of `Turn.row`."""
     verify_W = np.zeros(widths)
     verify_W[gamma] = 1
-    return np.array([mean_emitted(alpha, gamma), *verify_W, *shares_2E[0], *((gamma - 1) * shares_2E[1])])
+    return np.array([emitted, *verify_W, *shares_2E[0], *((gamma - 1) * shares_2E[1])])
 
 
 def _projected(

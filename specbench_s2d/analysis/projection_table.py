@@ -103,7 +103,8 @@ def _own_gamma(record: Record) -> int | None:
 def _lines(records: Sequence[Record], device: Device) -> tuple[list[Line], str | None]:
     """The decoders that drafted chains as this draft can, of a draft of its name where there is one."""
     firsts = list({r.label: r for r in records if r.draft and not r.lossy}.values())
-    own = [r for r in firsts if match_name(str(r.draft), [device.draft])]
+    theirs = match_name(device.draft, dict.fromkeys(str(r.draft) for r in firsts))
+    own = [r for r in firsts if r.draft == theirs]
     note = None if own else f"acceptances of other drafts ({', '.join(dict.fromkeys(str(r.draft) for r in firsts))})"
     lines = [line for r in own or firsts if (line := _line(r, device))]
     if not lines:
@@ -228,5 +229,5 @@ def best_of(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _top(rows: pd.DataFrame) -> dict[str, Any]:
-    top: dict[str, Any] = rows.loc[rows["speedup"].idxmax()].to_dict()
-    return top
+    top = rows.sort_values("speedup", ascending=False).iloc[0]
+    return {str(name): value for name, value in top.items()}

@@ -21,8 +21,8 @@ NOTES = (
     "Projected, not measured: acceptances times the costs of single passes; what the loop itself takes is left out.",
     "Speed-up over autoregressive decoding with its 95 % interval over questions; costs: its quartiles over the rounds "
     "of the pass costs. c: a drafted token's seconds over an AR pass. verify: a step's target pass over it.",
-    "Below the recorded gamma a step accepts the same, cut at it; * extrapolated above it: one acceptance rate for "
-    "all tokens.",
+    "Below the recorded gamma a step accepts the same, cut at it; * extrapolated above it: a step that accepted all "
+    "goes on at the one acceptance rate of all tokens.",
 )
 
 
