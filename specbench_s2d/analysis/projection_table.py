@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -174,7 +174,7 @@ def _paper_rows(figures: PublishedMat, device: Device, line: Line, gamma_max: in
         yield _row(device, line, RECORDED, suite, found, note, gamma=PAPERS_GAMMA, published=speedups.get(suite))
     mat, _ = figures.of(line.label, OVERALL)
     for gamma in range(1, gamma_max + 1):
-        found = at_rate(rate_of(mat), gamma, shares, costs)
+        found = replace(at_rate(rate_of(mat), gamma, shares, costs), extrapolated=gamma > PAPERS_GAMMA)
         yield _row(device, line, CANDIDATE, OVERALL, found, said, gamma=gamma)
 
 

@@ -70,7 +70,8 @@ def _by_gamma(label: str, rows: pd.DataFrame) -> list[str]:
 
 
 def _notes(table: pd.DataFrame) -> list[str]:
-    return [*NOTES, *(f"Note: {note}." for note in dict.fromkeys(table["note"].dropna()))]
+    said = dict.fromkeys(part for note in table["note"].dropna() for part in note.split("; "))
+    return [*NOTES, *(f"Note: {part}." for part in said)]
 
 
 def render(table: pd.DataFrame) -> RenderableType:
