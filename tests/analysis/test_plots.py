@@ -127,7 +127,7 @@ def test_a_run_of_joint_decoding_draws_every_picture_the_same_twice(
 
 def test_lossy_decoders_bring_colours_by_method_however_few() -> None:
     rows = pd.DataFrame({"label": ["s2d", "s2d-auto", "mjsd"], "decoder": ["s2d", "s2d-auto", "mjsd"]})
-    looks = drawing.decoder_looks(rows.assign(draft="x", lossy=[False, False, True]))
+    looks = drawing.decoder_looks(rows.assign(draft="x", projected=None, lossy=[False, False, True]))
     assert looks["s2d"].colour == looks["s2d-auto"].colour == drawing.METHOD_COLOURS["s2d"]
     assert looks["mjsd"].colour == drawing.METHOD_COLOURS["mjsd"]
     assert looks["s2d"].line != looks["s2d-auto"].line

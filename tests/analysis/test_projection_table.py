@@ -26,23 +26,14 @@ def run() -> list[Record]:
     sd = {"gamma": 2, "sampling": "run", "exit": None, "draft": None}
     s2d = {"gamma": 2, "thresholds": [0.5, 0.0], "exits": None, "draft": None}
     common = {"suite": "qa", "draft": "d"}
+    tree = {"thresholds": [0.5], "depth": 4}
     records = [ar(q, 7, decode_s=6, suite="qa") for q in (1, 2)]
-    for q in (1, 2):
+    for q, depths in ((1, [3, 9]), (2, [3, 3])):
         records += [
             decoded("sd", q, [(2, 2, 3), (2, 2, 3)], decode_s=3, decoder_options=sd, **common),
             decoded("sd:exit=2", q, [(2, 2, 3), (2, 1, 2)], decode_s=3, decoder_options={**sd, "exit": 2}, **common),
-            decoded(
-                "s2d",
-                q,
-                [(2, 2, 3)],
-                decode_s=3,
-                decoder_options=s2d,
-                exit_depths=[3, 9] if q == 1 else [3, 3],
-                **common,
-            ),
-            decoded(
-                "s2d-tree", q, [(9, 2, 3)], decode_s=3, decoder_options={"thresholds": [0.5], "depth": 4}, **common
-            ),
+            decoded("s2d", q, [(2, 2, 3)], decode_s=3, decoder_options=s2d, exit_depths=depths, **common),
+            decoded("s2d-tree", q, [(9, 2, 3)], decode_s=3, decoder_options=tree, **common),
         ]
     return records
 
