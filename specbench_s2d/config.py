@@ -27,12 +27,16 @@ class RunSpec(BaseModel):
     """A run as asked for. Field names are the long flags of `specbench-s2d run`, with underscores.
 
     Lists left empty and numbers left None take the defaults of `resolved`: the demo grid where every target is
-    of the demo family, Spec-Bench's settings for other models.
+    of the demo family, Spec-Bench's settings for other models; shapes take the embedded questions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    target: list[str] = Field(default=[], description="Models to speed up: demo name, folder or hub id; repeatable.")
+    target: list[str] = Field(
+        default=[],
+        description="Models to speed up: demo name, folder, hub id, or shape:NAME (random weights; give --ignore-eos "
+        "with it); repeatable.",
+    )
     draft: list[str] = Field(
         default=[],
         description="Draft models, in order of preference, or TARGET=DRAFT for one target alone; repeatable.",
@@ -53,14 +57,17 @@ class RunSpec(BaseModel):
     top_p: float = Field(1.0, gt=0, le=1, description="Sample among the best tokens of this total probability.")
     repeats: int = Field(1, ge=1, description="Times that every cell is measured.")
     seed: int = Field(0, ge=0, description="Seed of sampling and of the order of decoders.")
-    device: str | None = Field(None, description="cpu, cuda, cuda:1 …; default: cuda if there is one.")
+    device: str | None = Field(
+        None,
+        description="cpu, cuda, cuda:1 …, or auto for targets spread over all GPUs; default: cuda if there is one.",
+    )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, description="float32 on a CPU, bfloat16 on a GPU by default."
     )
     engine: Literal["eager", "graphs"] | None = Field(
         None,
-        description="How passes are run: eager, torch calls one by one; graphs, prepared before timing (a native kernel "
-        "on a CPU, CUDA graphs on a GPU); default: graphs for the models that allow it.",
+        description="How passes are run: eager, torch calls one by one; graphs, prepared before timing (a native "
+        "kernel on a CPU, CUDA graphs on a GPU); default: graphs for the models that allow it.",
     )
     template: str | None = Field(
         None,
@@ -83,13 +90,14 @@ class RunSpec(BaseModel):
         targets = self.target or list(DEMO_TARGETS)
         demo = all(name.startswith("demo-") for name in targets)
         embedded = self.questions is None
+        at_hand = all(name.startswith(("demo-", "shape:")) for name in targets)  # nothing needs a network
         return self.model_copy(
             update={
                 "target": targets,
                 "draft": self.draft or (list(DEMO_DRAFTS) if demo else []),
                 "decoder": self.decoder or list(DEMO_DECODERS if demo and not self.draft else DECODERS),
                 "suite": self.suite or list(SUITES),
-                "questions": self.questions or ("embedded" if demo else "spec-bench"),
+                "questions": self.questions or ("embedded" if at_hand else "spec-bench"),
                 "limit": self.limit or (DEMO_LIMIT if demo and embedded else None),
                 "energy": self.energy or ("off" if demo else "auto"),
                 "max_new_tokens": self.max_new_tokens or (DEMO_MAX_NEW_TOKENS if demo else SPEC_BENCH_MAX_NEW_TOKENS),

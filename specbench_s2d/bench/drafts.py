@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,5 +83,4 @@ def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec) -> str | None:
 
 
 def _is_nested(name: str) -> bool:
-    config = json.loads((find_checkpoint(name).folder / "config.json").read_text(encoding="utf-8"))
-    return bool(config.get(CONFIG_KEY))
+    return bool(find_checkpoint(name).fields().get(CONFIG_KEY))

@@ -30,7 +30,7 @@ class Machine:
         if self.looked:
             return []
         self.looked = True
-        return self._add("start", [*findings(self._device, self._facts), *self._moved_house()])
+        return self.add("start", [*findings(self._device, self._facts), *self._moved_house()])
 
     def _moved_house(self) -> list[Finding]:
         """Whether the run began on another machine, or with other threads: its times are then of both."""
@@ -44,7 +44,7 @@ class Machine:
         """Observe the machine now, and return what is newly wrong, a line each."""
         with self._account.spending("probing"):
             now = observe(self._device)
-            return self._add(at, [*findings(self._device, now), *moved(self._facts, now)])
+            return self.add(at, [*findings(self._device, now), *moved(self._facts, now)])
 
     def read_rate_bytes_per_s(self) -> float:
         """The device's read rate: measured once in the life of a run's folder, when first needed."""
@@ -61,7 +61,8 @@ class Machine:
             )
         return float(self._store.manifest["read_rate_bytes_per_s"])
 
-    def _add(self, at: str, found: Iterable[Finding]) -> list[str]:
+    def add(self, at: str, found: Iterable[Finding]) -> list[str]:
+        """Keep what is newly found, and return it, a line each."""
         known = {(entry["about"], entry["what"]) for entry in self.found}
         new = [{"at": at, **asdict(finding)} for finding in found if (finding.about, finding.what) not in known]
         self.found += new

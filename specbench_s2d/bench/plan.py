@@ -16,7 +16,8 @@ from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.checkpoint import Checkpoint, find_checkpoint
-from specbench_s2d.models.load import check_device, default_device, default_dtype
+from specbench_s2d.models.devices import SPREAD, check_device, default_device, default_dtype, first_device
+from specbench_s2d.models.load import check_spread
 from specbench_s2d.suites import Question, QuestionSet, load_questions
 
 
@@ -61,6 +62,11 @@ class Plan:
     weights: dict[str, str]
     settings: dict[str, Any]
     grader: Grader
+
+    @property
+    def device(self) -> str:
+        """Where the run's clock, its probes and its drafts are: of several GPUs the first."""
+        return first_device(self.spec.device or default_device())
 
     @property
     def labels(self) -> list[str]:
@@ -145,6 +151,8 @@ def make_plan(spec: RunSpec) -> Plan:
     if len(set(spec.target)) < len(spec.target):
         raise UserError(f"--target {' '.join(spec.target)}: a target is given twice; give each once.")
     checkpoints = {name: find_checkpoint(name) for name in spec.target}
+    for found in checkpoints.values():
+        check_spread(found, spec.device or "")
     for entry in spec.draft:
         split_pair(entry, spec.target)
     decoders = parse_decoders(spec.decoder)
@@ -173,8 +181,10 @@ def _refuse_namesakes(checkpoints: dict[str, Checkpoint]) -> None:
 
 
 def _on_device(spec: RunSpec) -> RunSpec:
-    place = check_device(spec.device or default_device())
-    return spec.model_copy(update={"device": str(place), "dtype": spec.dtype or default_dtype(place.type)})
+    asked = spec.device or default_device()
+    place = check_device(asked)
+    device = asked if asked == SPREAD else str(place)
+    return spec.model_copy(update={"device": device, "dtype": spec.dtype or default_dtype(place.type)})
 
 
 def _settings(spec: RunSpec) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,10 +48,18 @@ class Prompts:
 
     def check(self, question: Question) -> None:
         """Raise `PromptTooLongError` if a turn might not fit even with answers of full length."""
+        prompt = self._longest_prompt(question)
+        if prompt + self.max_new_tokens > self.context:
+            raise self._too_long(question, len(question.turns) - 1, prompt)
+
+    def longest(self, questions: Iterable[Question]) -> int:
+        """Positions that the longest of these conversations may come to, at most the context."""
+        return min(self.context, self.max_new_tokens + max(map(self._longest_prompt, questions)))
+
+    def _longest_prompt(self, question: Question) -> int:
+        """Tokens of the last turn's prompt where every answer before it is as long as it may be."""
         last = len(question.turns) - 1
-        needed = len(self.template.encode(_conversation(question, [""] * last))) + last * self.max_new_tokens
-        if needed + self.max_new_tokens > self.context:
-            raise self._too_long(question, last, needed)
+        return len(self.template.encode(_conversation(question, [""] * last))) + last * self.max_new_tokens
 
     def _too_long(self, question: Question, turn: int, tokens: int) -> PromptTooLongError:
         return PromptTooLongError(

@@ -12,12 +12,14 @@ from typing import Any
 from specbench_s2d.bench.account import Account
 from specbench_s2d.bench.energy import EnergyPass
 from specbench_s2d.bench.machine import Machine
+from specbench_s2d.bench.memory import check_memory
 from specbench_s2d.bench.plan import Cell, Lane, Plan
 from specbench_s2d.bench.prompts import Prompt, Prompts
 from specbench_s2d.bench.records import BASELINE, SCHEMA_VERSION, Record
 from specbench_s2d.bench.session import Session, blank_record, prompts_for
 from specbench_s2d.bench.store import RunStore
 from specbench_s2d.errors import PromptTooLongError, UserError
+from specbench_s2d.measure.conditions import Finding
 from specbench_s2d.measure.energy.block import MIN_BLOCK_S
 from specbench_s2d.measure.energy.choose import Choice, choose_meter
 from specbench_s2d.measure.energy.meter import EnergyMeter
@@ -69,14 +71,16 @@ def execute(
     """Run every cell that `folder` does not hold yet, then what is left of the energy pass, and return all records.
 
     `meter`: one to use in place of what the spec's `energy` asks for. Raises `UserError` before anything is timed when
-    a prompt cannot fit, the folder holds another run, or the meter asked for cannot be read.
+    a prompt or a model cannot fit, the folder holds another run, or the meter asked for cannot be read.
     """
     prompts = {target: checked_prompts(plan, target) for target in plan.spec.target}
-    choice = Choice(meter) if meter else choose_meter(plan.spec.energy or "off", _device(plan))
-    facts = environment(_device(plan))
+    for target, laid_out in prompts.items():
+        check_memory(plan, target, laid_out)
+    choice = Choice(meter) if meter else choose_meter(plan.spec.energy or "off", plan.spec.device or plan.device)
+    facts = environment(plan.device)
     with RunStore(folder, new_manifest(plan, folder.name, facts)) as store, EnergyPass(plan, store, choice) as energy:
         account = Account()
-        machine = Machine(_device(plan), facts, store, account)
+        machine = Machine(plan.device, facts, store, account)
         run = _Run(plan, prompts, store, watch, retry_failed, machine, energy, account)
         if store.repaired:
             run.say(f"repaired {folder}: a torn last line of {store.repaired} bytes was cut off; its cell runs again.")
@@ -147,6 +151,13 @@ class _Run:
         for line in self._machine.look(at):
             self.say(line)
 
+    def _say_late_captures(self, session: Session) -> None:
+        if session.late_captures:
+            what = f"captured {session.late_captures} graphs while it was timed"
+            advice = "a proposal was wider than any of the warm-up; run it anew"
+            for line in self._machine.add(session.target.name, [Finding("the engine", what, advice, passing=True)]):
+                self.say(line)
+
     def run_target(self, target: str) -> None:
         """All rounds of one target, then its energy pass; the model is loaded only if any of it is left."""
         rounds = [r for r in self._plan.rounds(target) if self._left(target, *r)]
@@ -181,6 +192,7 @@ class _Run:
             "engines": session.engines(),
             "revision": session.target.identity.revision,
             "weights_sha256": session.target.identity.weights_sha256,
+            "random_weights": session.target.identity.random_weights,
             "template": session.prompts.template.name,
             "context": session.prompts.context,
             "parameter_bytes": session.target.parameter_bytes,
@@ -196,6 +208,7 @@ class _Run:
         finally:  # of this sitting: a run that goes on later learns anew
             self.targets[session.target.name]["decoders"] = session.facts()
             self._store.note(targets=self.targets)
+        self._say_late_captures(session)
         self.look(session.target.name)
 
     def _left(self, target: str, repeat: int, question: Question, order: list[Lane]) -> bool:
@@ -264,10 +277,6 @@ class _Run:
         done = len(self._held) - self._already
         elapsed = time.monotonic() - self._started
         return elapsed / done * (self._plan.cells - len(self._held)) if done else None
-
-
-def _device(plan: Plan) -> str:
-    return plan.spec.device or "cpu"
 
 
 def _failed(record: Record) -> bool:

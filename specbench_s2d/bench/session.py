@@ -16,6 +16,7 @@ from specbench_s2d.bench.scripts import ScriptSource, Turn, source_for
 from specbench_s2d.bench.warm_up import WarmUp, warm_up
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
+from specbench_s2d.decoding.loop import PROPOSED
 from specbench_s2d.decoding.types import Generation
 from specbench_s2d.errors import first_line
 from specbench_s2d.measure.divergence import Divergence, classify, classify_alone
@@ -58,8 +59,8 @@ class Session:
         self._spec, self._run_id, self.prompts = plan.spec, run_id, prompts
         self._read_rate_bytes_per_s = read_rate_bytes_per_s
         with account.spending("loading"):
-            self.target = self._load(target)
-            drafts = {name: self._load(name) for name in plan.drafts(target)}
+            self.target = self._load(target, plan.spec.device)
+            drafts = {name: self._load(name, plan.device) for name in plan.drafts(target)}
             self._models = {model.name: model for model in (self.target, *drafts.values())}
             self._decoders: dict[str, Decoder] = {
                 lane.label: lane.decoder.build(self.target, drafts[lane.draft] if lane.draft else None)
@@ -74,9 +75,12 @@ class Session:
         with account.spending("probing"):
             self.noise = max(logit_noise(self.target, prompt) for prompt in (shortest, longest))
         with account.spending("warm_up"):
+            for model in self._models.values():
+                model.reserve(min(model.context, prompts.longest(plan.questions) + PROPOSED))
             self.warm_up = {
                 label: self._warm_up(decoder, shortest, longest) for label, decoder in self._decoders.items()
             }
+        self._captured = self._captures()
 
     def decode(self, cell: Cell, answers: list[str]) -> tuple[Record, Prompt]:
         """Decode one turn, timed; raises `PromptTooLongError` when its prompt does not fit.
@@ -150,12 +154,20 @@ class Session:
         """Which engine runs each model's passes, and what it chose, by the model's name."""
         return {name: model.engine_facts for name, model in self._models.items()}
 
+    @property
+    def late_captures(self) -> int:
+        """Graphs that no warm-up had met: they were captured inside a timed window."""
+        return self._captures() - self._captured
+
+    def _captures(self) -> int:
+        return sum(facts.get("captures", 0) for facts in self.engines().values())
+
     def forget_scores(self) -> None:
         """Drop the scores of the last round."""
         self._scored.clear()
 
-    def _load(self, name: str) -> LanguageModel:
-        return load_model(name, device=self._spec.device, dtype=self._spec.dtype, engine=self._spec.engine)
+    def _load(self, name: str, device: str | None) -> LanguageModel:
+        return load_model(name, device=device, dtype=self._spec.dtype, engine=self._spec.engine)
 
     def _source(self, lane: Lane, drafts: dict[str, LanguageModel]) -> ScriptSource | None:
         return source_for(lane.decoder, self.target.name, drafts[lane.draft] if lane.draft else None)

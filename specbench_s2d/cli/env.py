@@ -34,7 +34,7 @@ def env(
     """Show what a run's manifest records of this machine, what is wrong with it for benchmarking, and what to do."""
     from specbench_s2d.measure.conditions import findings
     from specbench_s2d.measure.environment import environment
-    from specbench_s2d.models.load import check_device, default_device
+    from specbench_s2d.models.devices import check_device, default_device
 
     place = str(check_device(device or default_device()))
     facts = environment(place)

@@ -13,10 +13,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 def models(as_json: AsJson = False) -> None:
-    """List the embedded demo models; any folder or hub id works as well."""
+    """List the embedded demo models and the shapes; any folder or hub id works as well."""
     from specbench_s2d.models.demo import demo_models
+    from specbench_s2d.models.shapes import shape_rows
 
+    if as_json:
+        typer.echo(json.dumps([*demo_models(), *shape_rows()], indent=1))
+        return
     _show("Demo models (a folder or a hub id works as well)", demo_models(), as_json)
+    _show(
+        "Shapes: real architectures with random weights, to time passes and not to read answers", shape_rows(), as_json
+    )
 
 
 def decoders(as_json: AsJson = False) -> None:
@@ -32,7 +39,7 @@ def _show(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
         return
     table = Table(title=title)
     for name in rows[0] if rows else ():
-        table.add_column(name.replace("_", " "))
+        table.add_column(name.replace("_", " "), overflow="fold", no_wrap=name == "name")
     for row in rows:
         table.add_row(*("-" if value is None else str(value) for value in row.values()))
     Console().print(table)

@@ -82,7 +82,7 @@ def _duration(seconds: float) -> str:
 def forecast_table(expected: dict[str, Any]) -> Table:
     """The dry run's figures as a table."""
     table = Table(title=f"{expected['cells']} cells on {expected['device']} in {expected['dtype']}")
-    for name in ("target", "drafts", "template", "cells", "weights + cache GiB", "at least"):
+    for name in ("target", "drafts", "template", "cells", "memory GB", "at least"):
         table.add_column(name, overflow="fold")
     for row in expected["targets"]:
         table.add_row(
@@ -90,13 +90,22 @@ def forecast_table(expected: dict[str, Any]) -> Table:
             "\n".join(row["drafts"]) or "none",
             row["template"],
             str(row["cells"]),
-            f"{row['memory_bytes'] / 2**30:.2f}",
+            f"{row['memory_bytes'] / 1e9:.3f}",
             _duration(row["expected_s"]),
         )
     decoders = ", ".join(expected["decoders"])
     questions = f"{expected['questions']} questions; decoders: {decoders}"
-    table.caption = "\n".join([questions, expected["note"], _energy_line(expected["energy"])])
+    free = f"memory: {expected['free_bytes'] / 1e9:.1f} GB are free"
+    models = {one["name"]: _memory_line(one) for row in expected["targets"] for one in row["memory"]}
+    energy = _energy_line(expected["energy"])
+    table.caption = "\n".join([questions, free, *models.values(), expected["note"], energy])
     return table
+
+
+def _memory_line(one: dict[str, Any]) -> str:
+    """A model's memory in GB, part by part."""
+    parts = ", ".join(f"{part} {one[f'{part}_bytes'] / 1e9:.3f}" for part in ("weights", "cache", "graphs", "working"))
+    return f"{one['name']}: {parts}"
 
 
 def _energy_line(energy: dict[str, Any]) -> str:

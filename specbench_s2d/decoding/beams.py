@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.models.reader import Reader
+from specbench_s2d.models.sending import send
 
 Choice = Callable[[Tensor, int], Tensor]
 """(joint log-likelihoods (W, V), of one row up to a constant; how many) to the chosen cells of the flattened table."""
@@ -79,7 +80,7 @@ def beam_search(
     least V^(depth-1). Runs `depth` passes; leaves the context and the beams of all levels but the last in the cache.
     """
     device = reader.model.device
-    logits_WV = reader.next_logits(torch.tensor([list(unseen_ids)], device=device))
+    logits_WV = reader.next_logits(send([list(unseen_ids)], device))
     vocabulary = logits_WV.shape[-1]
     joint_WV, mask_WM = logits_WV.log_softmax(-1), torch.empty(1, 0, dtype=torch.bool, device=device)
     chosen: list[tuple[Tensor, Tensor]] = []

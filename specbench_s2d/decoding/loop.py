@@ -25,8 +25,10 @@ from specbench_s2d.decoding.tree import tree_levels, tree_mask
 from specbench_s2d.decoding.types import Drafter, Generation, Marks, Method, Proposal, Step, Verifier
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.passes.threads import torch_threads
+from specbench_s2d.models.sending import send
 
-_PROPOSED = 64  # positions past the last new token that a proposal, a tree or the beams of a search may take up
+PROPOSED = 64  # positions past the last new token that a proposal, a tree or the beams of a search may take up
 
 
 @dataclass(frozen=True)
@@ -71,25 +73,26 @@ def decode(
     limits.check(len(prompt_ids))
     clock = clock_for(target.device)
     for model in filter(None, (target, draft)):
-        model.reserve(min(model.context, len(prompt_ids) + limits.max_new_tokens + _PROPOSED))
+        model.reserve(min(model.context, len(prompt_ids) + limits.max_new_tokens + PROPOSED))
     clock.wait()
     started = perf_counter()
     target.reset()
-    logits_BTV = target.extend(torch.tensor([list(prompt_ids)], device=target.device), last_only=True)
+    logits_BTV = target.extend(send([list(prompt_ids)], target.device), last_only=True)
     method.start(prompt_ids, sampler, clock)
     first = sampler.pick(logits_BTV[0, -1])
     clock.wait()
     prefilled, read_bytes = perf_counter(), _read_bytes(target, draft)
     ids, stop = limits.cut([first], 0)
     context, steps, ends = [*prompt_ids, *ids], list[Step](), list[Mark]()
-    while stop is None:
-        step = method.step(context, limits.context - len(context), limits.max_new_tokens - len(ids))
-        step.emitted, stop = limits.cut(step.emitted, len(ids))
-        context += step.emitted
-        ids += step.emitted
-        steps.append(step)
-        ends.append(clock.mark())
-    clock.wait()
+    with torch_threads(target.torch_threads):
+        while stop is None:
+            step = method.step(context, limits.context - len(context), limits.max_new_tokens - len(ids))
+            step.emitted, stop = limits.cut(step.emitted, len(ids))
+            context += step.emitted
+            ids += step.emitted
+            steps.append(step)
+            ends.append(clock.mark())
+        clock.wait()
     decode_s = perf_counter() - prefilled
     for step, ended in zip(steps, ends, strict=True):
         _time(step, ended, clock)
@@ -146,10 +149,10 @@ class DraftAndVerify:
 
 def _target_logits(target: LanguageModel, context: Sequence[int], proposal: Proposal) -> torch.Tensor:
     """Logits (G + 1, V) after the last context token and after each proposed one: one target pass."""
-    last_1 = torch.tensor([context[-1]], device=target.device)
+    last_1 = send([context[-1]], target.device)
     ids_T = torch.cat((last_1, proposal.ids_G)) if len(proposal.ids_G) else last_1
     if proposal.parents is None:
         return target.extend(ids_T[None])[0]
-    levels_T = torch.tensor([0, *tree_levels(proposal.parents)], device=target.device)
+    levels_T = send([0, *tree_levels(proposal.parents)], target.device)
     mask_TT = tree_mask(proposal.parents, 1, target.device)
     return target.extend(ids_T[None], mask=mask_TT, positions=len(context) - 1 + levels_T)[0]

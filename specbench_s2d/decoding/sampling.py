@@ -62,7 +62,7 @@ class Sampler:
         return torch.rand(count, generator=self._generator, device=device)
 
     def pick_rows(self, logits_TV: Tensor) -> Tensor:
-        """The next token id (T,) after each of T positions, on the device: argmaxes at temperature 0, draws otherwise."""
+        """The next token ids (T,) after T positions, on the device: argmaxes at temperature 0, draws otherwise."""
         if self.greedy:
             return logits_TV.argmax(-1)
         return torch.multinomial(self.probs(logits_TV), 1, generator=self._generator)[:, 0]

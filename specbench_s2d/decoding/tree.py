@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from specbench_s2d.models.sending import send_tensor
+
 
 def tree_levels(parents: Sequence[int]) -> list[int]:
     """Each node's level, from 1."""
@@ -30,7 +32,7 @@ def tree_mask(parents: Sequence[int], before: int, device: torch.device) -> Tens
     for node, parent in enumerate(parents):
         row = before + node
         seen[row, before:row] = seen[before + parent, before:row] if parent >= 0 else False
-    return torch.from_numpy(seen).to(device)
+    return send_tensor(torch.from_numpy(seen), device)
 
 
 def children(parents: Sequence[int]) -> dict[int, list[int]]:

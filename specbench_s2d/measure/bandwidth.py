@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from specbench_s2d.decoding.clock import clock_for
-from specbench_s2d.measure.machine import available_bytes
+from specbench_s2d.models.devices import free_bytes
 
 # Well above any cache: a last-level cache of 256 MiB holds a quarter of the CPU's buffer at most.
 CPU_BUFFER_BYTES = 2**30
@@ -47,16 +47,11 @@ def read_rate(device: str, buffer_bytes: int | None = None) -> float:
     return read
 
 
-def free_bytes(device: torch.device) -> int:
-    """Bytes that can be allocated on `device` now."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_bytes()
-
-
 def _measured(
     device: torch.device, wanted: int | None, *rate_of: Callable[[torch.Tensor], float]
 ) -> tuple[int, str | None, list[float]]:
     """The buffer's bytes, why they are not `wanted`, and each rate over that buffer; its memory is given back."""
-    size, reason = _fitting(wanted or _usual_bytes(device), free_bytes(device))
+    size, reason = _fitting(wanted or _usual_bytes(device), free_bytes(str(device)))
     try:
         return size, reason, _each(rate_of, size, device)
     finally:

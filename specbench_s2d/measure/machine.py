@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import torch
 
-from specbench_s2d.measure.cgroup import memory_limit_bytes, quota_cores
+from specbench_s2d.cgroup import available_bytes, memory_limit_bytes, quota_cores
 
 CPU_FOLDER = Path("/sys/devices/system/cpu")
 _CONTAINER_MARKS = {"/.dockerenv": "docker", "/run/.containerenv": "podman"}
@@ -67,12 +67,6 @@ def governor(cores: Iterable[int], folder: Path = CPU_FOLDER) -> dict[str, Any]:
     if names:
         return {"governor": ", ".join(names)}
     return {"governor": None, "governor_reason": "the system shows no governor, as in most virtual machines"}
-
-
-def available_bytes() -> int:
-    """Bytes of memory that this process can still take without swapping."""
-    available, limit = int(psutil.virtual_memory().available), memory_limit_bytes()
-    return min(available, max(0, limit - int(psutil.Process().memory_info().rss))) if limit else available
 
 
 def memory_state() -> dict[str, Any]:

@@ -7,8 +7,10 @@ Shapes: `T` new tokens, `V` vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from specbench_s2d.measure.scored import Scored
 from specbench_s2d.models.base import LanguageModel
@@ -36,20 +38,34 @@ def score(target: LanguageModel, prompt_ids: Sequence[int], output_ids: Sequence
 
 @torch.inference_mode()
 def logit_noise(target: LanguageModel, prompt_ids: Sequence[int], widths: Sequence[int] = (1, 2, 4, 6)) -> float:
-    """The noise bound: how far a difference of logits may move between passes of different widths.
+    """The noise bound: how far a difference of logits may move between passes that compute the same positions.
 
-    The last (up to 96) positions of the prompt are computed in one pass, and again in passes of each of `widths`; the
-    largest difference seen is multiplied by 4. A greedy method that verifies several tokens at once may differ from
-    AR where two logits lie closer than this, and only there.
+    The last (up to 96) positions of the prompt are computed in one pass, again in passes of each of `widths`, and,
+    where the model takes masks, as branches of a tree, whose states stand elsewhere in the cache until they are kept;
+    the largest difference seen is multiplied by 4. A greedy method that verifies several tokens at once may differ
+    from AR where two logits lie closer than this, and only there.
     """
     ids_BT = torch.tensor([list(prompt_ids)], device=target.device)
     total = ids_BT.shape[1]
     first = max(0, total - 96)
     target.reset()
     wide_TV = target.extend(ids_BT)[0, first:]
+    ways = [target.extend] * len(widths) + [partial(_as_branch, target)] * target.takes_masks
     largest = 0.0
-    for width in widths:
+    for width, read in zip((*widths, max(widths)), ways, strict=False):
         target.rollback(first)
-        parts = [target.extend(ids_BT[:, at : at + width])[0] for at in range(first, total, width)]
+        parts = [read(ids_BT[:, at : at + width])[0] for at in range(first, total, width)]
         largest = max(largest, float((torch.cat(parts) - wide_TV).abs().max()))
     return _NOISE_FACTOR * largest
+
+
+def _as_branch(target: LanguageModel, ids_BT: Tensor) -> Tensor:
+    """Logits of a chain verified as the second branch of a tree, behind a token that nothing else sees; it is kept."""
+    start, width = target.length, ids_BT.shape[1]
+    mask_TT = torch.ones(width + 1, width + 1, dtype=torch.bool, device=target.device).tril()
+    mask_TT[1:, 0] = False
+    positions_T = start + torch.tensor([0, *range(width)], device=target.device)
+    both_BT = torch.cat((ids_BT[:, :1], ids_BT), dim=1)
+    logits_BTV = target.extend(both_BT, mask=mask_TT, positions=positions_T)[:, 1:]
+    target.keep(range(1, width + 1), start)
+    return logits_BTV

@@ -38,9 +38,10 @@ class LanguageModel(ABC):
     """A causal language model with a key-value cache that grows at its end, is cut there, or keeps a path of it.
 
     Attributes: `vocabulary` (V), `depth` (L), `context` (the longest sequence), `width` (D), `eos_ids` (ids that end
-    an answer), `exits` (depths of a nested draft, `()` for a plain model), `tokenizer`, `engine`; `read_bytes` (what all passes
-    so far had to read at least: the weights of their layers, the cache those attend to, and the head where they ask
-    for logits; embedding rows are left out).
+    an answer), `exits` (depths of a nested draft, `()` for a plain model), `tokenizer`, `engine`, `torch_threads`
+    (what torch's are best set to while steps are taken), `takes_masks` (trees and beams can run on it); `read_bytes`
+    (what all passes so far had to read at least: the weights of their layers, the cache those attend to, and the head
+    where they ask for logits; embedding rows are left out).
     """
 
     identity: Identity
@@ -54,7 +55,9 @@ class LanguageModel(ABC):
     dtype: torch.dtype
     tokenizer: PreTrainedTokenizerBase
     has_layer_ranges: ClassVar[bool] = False
+    takes_masks: bool = True
     engine: str = "eager"
+    torch_threads: int | None = None
     read_bytes: int = 0
 
     @property

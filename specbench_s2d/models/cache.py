@@ -10,7 +10,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from specbench_s2d.models.sending import send
+
 _GROWTH = 512  # positions; a cache is as long as what has been asked of it, rounded up to this
+
+
+def room_for(length: int, limit: int) -> int:
+    """Positions that a cache of `length` has room for: in steps of 512, at most `limit`."""
+    return min(limit, -(-length // _GROWTH) * _GROWTH)
 
 
 class KVCache:
@@ -40,8 +47,7 @@ class KVCache:
         length = min(length, self._limit)
         if length <= self.capacity:
             return False
-        grown = -(-length // _GROWTH) * _GROWTH
-        self._grow(min(self._limit, grown))
+        self._grow(room_for(length, self._limit))
         return True
 
     def write(self, layer: int, start: int, keys_TKC: Tensor, values_TKC: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,6 +91,6 @@ class KVCache:
 
     def _move(self, layer: int, positions: Sequence[int], to: int) -> None:
         """Copy the states at `positions` to those from `to` on, in their order."""
-        moved_N = torch.tensor(positions, device=self.device)
+        moved_N = send(positions, self.device)
         for cached_KSC in self.layers[layer]:
             cached_KSC[:, to : to + len(positions)] = cached_KSC.index_select(1, moved_N)

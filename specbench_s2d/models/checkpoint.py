@@ -1,4 +1,7 @@
-"""Find a checkpoint by name, path or hub id, and read its safetensors; nothing else is ever loaded as weights."""
+"""Find a checkpoint by name, path or hub id, and read its safetensors; nothing else is ever loaded as weights.
+
+A shape (`shape:NAME`) is a checkpoint without files of its own: a tokenizer's folder, and weights made when asked for.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.errors import ModelError, UnknownNameError, first_line
+from specbench_s2d.models.shapes import PREFIX, TOKENIZER, Shape
 from specbench_s2d.resources import demo_folder
 
 if TYPE_CHECKING:
@@ -27,18 +31,32 @@ _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.jinja", "tokenizer*", "me
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with a Hugging Face checkpoint. `name` is what a person called it."""
+    """A folder with a Hugging Face checkpoint. `name` is what a person called it.
+
+    With a `shape`, the folder gives the tokenizer alone, and the weights are random.
+    """
 
     name: str
     folder: Path
     revision: str | None = None
+    shape: Shape | None = None
 
     @property
     def weight_files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.safetensors"))
+        return [] if self.shape else sorted(self.folder.glob("*.safetensors"))
+
+    @property
+    def random_weights(self) -> bool:
+        return self.shape is not None
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of the config; raises `ModelError` where it is not JSON."""
+        return self.shape.fields if self.shape else _read_json(self, self.folder / "config.json")
 
     def sha256(self) -> str:
         """Hash of all weight files, in the order of their names; the hub's own hash where it is known."""
+        if self.shape:
+            return self.shape.sha256()
         whole = hashlib.sha256()
         for file in self.weight_files:
             blob = file.resolve()
@@ -52,18 +70,20 @@ def demo_names() -> list[str]:
 
 
 def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
-    """Resolve a demo name, a folder, or a hub id (`owner/name` or `owner/name@revision`).
+    """Resolve a demo name, a shape (`shape:NAME`), a folder, or a hub id (`owner/name` or `owner/name@revision`).
 
     Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses or safetensors lack.
     """
     if name in demo_names():
         return _checked(Checkpoint(name, demo_folder() / name))
+    if name.startswith(PREFIX):
+        return Checkpoint(name, demo_folder() / TOKENIZER, shape=Shape.find(name))
     if Path(name).is_dir():
         return _checked(Checkpoint(Path(os.path.abspath(name)).name, Path(name)))
     hub_id, _, given = name.partition("@")
     if _HUB_ID.fullmatch(hub_id):
         return _checked(_download(hub_id, revision or given or None))
-    raise UnknownNameError.of("model", name, demo_names(), "Or a folder, or a hub id owner/name.")
+    raise UnknownNameError.of("model", name, demo_names(), "Or shape:NAME, a folder, or a hub id owner/name.")
 
 
 def _checked(found: Checkpoint) -> Checkpoint:

@@ -25,6 +25,7 @@ _LIMITS = ("max_position_embeddings", "max_seq_len", "seq_length")  # of most fa
 class TransformersModel(LanguageModel):
     """A transformers model whose cache can be cut. It runs whole: sub-ranges of layers need the lean forward.
 
+    Its parameters may lie on several devices; ids go to the first of them, and logits come back there.
     Raises `ModelError` for a model whose state cannot be cut back, such as Mamba.
     """
 
@@ -50,6 +51,7 @@ class TransformersModel(LanguageModel):
         self._cache: Any = None
         self._length = 0
         self._no_masks = _why_no_masks(model, config)
+        self.takes_masks = self._no_masks is None
         self._pass_bytes = self.parameter_bytes - _looked_up_bytes(model)
 
     @property
@@ -91,7 +93,7 @@ class TransformersModel(LanguageModel):
         out = self._model(input_ids=inputs, past_key_values=self._cache, use_cache=True, **options)
         self._length = start + new
         self.read_bytes += self._pass_bytes + self._cache_bytes()
-        logits_BTV: Tensor = out.logits
+        logits_BTV: Tensor = out.logits.to(self.device)
         return (logits_BTV[:, -1:] if last_only else logits_BTV).float()
 
     def head(self, hidden_BTD: Tensor) -> Tensor:
@@ -114,13 +116,13 @@ class TransformersModel(LanguageModel):
         if placed < len(positions):  # the prefix, and what is in place already, is not copied
             moved_N = torch.tensor(positions[placed:], device=self.device) + start
             for layer in self._cache.layers:
-                for cached in (layer.keys, layer.values):
-                    cached[:, :, start + placed : end] = cached.index_select(2, moved_N)
+                for cached in (layer.keys, layer.values):  # each on its own layer's device
+                    cached[:, :, start + placed : end] = cached.index_select(2, moved_N.to(cached.device))
         self.rollback(end)
 
     @property
     def parameter_bytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self._model.parameters())
+        return sum(tensor.nbytes for tensor in (*self._model.parameters(), *_stored_buffers(self._model)))
 
     def _cache_bytes(self) -> int:
         """Bytes of all keys and values held."""
@@ -147,6 +149,12 @@ class TransformersModel(LanguageModel):
             hidden_TS |= positions_T[:, None] - at_S[None] >= window
         seen_TS = torch.zeros_like(hidden_TS, dtype=self.dtype).masked_fill_(hidden_TS, torch.finfo(self.dtype).min)
         return seen_TS[None, None]
+
+
+def _stored_buffers(model: Any) -> list[Tensor]:
+    """Buffers that a checkpoint holds, as the numbers and scales of many quantised ones are."""
+    stored = model.state_dict().keys()
+    return [buffer for name, buffer in model.named_buffers() if name in stored]
 
 
 def _looked_up_bytes(model: Any) -> int:

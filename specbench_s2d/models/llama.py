@@ -25,8 +25,19 @@ _LEAN_ROPES = frozenset({"default", "linear", "llama3", "yarn"})
 _LEAN_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 
+def quantisation(config: Any) -> str | None:
+    """How a checkpoint's weights are quantised, by its config; None where they are plain numbers."""
+    given = getattr(config, "quantization_config", None)
+    if not given:
+        return None
+    fields = given if isinstance(given, dict) else given.to_dict()
+    return str(getattr(fields.get("quant_method"), "value", None) or fields.get("quant_method", "unknown method"))
+
+
 def why_not_lean(config: Any) -> str | None:
     """Why a checkpoint must go through transformers' own forward; None when the lean one computes the same."""
+    if quantised := quantisation(config):
+        return f"quantised ({quantised})"
     if config.model_type not in _LEAN_TYPES:
         return f"model type {config.model_type}"
     if getattr(config, "hidden_act", "silu") != "silu":
@@ -69,7 +80,7 @@ class LlamaModel(LanguageModel):
         )  # fmt: skip
         self.engine, self._why_eager = engine.name, engine.why_eager
         self._passes = engine.make(loaded)
-        self._cache = self._passes.cache
+        self._cache, self.torch_threads = self._passes.cache, self._passes.torch_threads
 
     @property
     def length(self) -> int:

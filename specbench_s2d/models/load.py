@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,37 +11,24 @@ import torch
 from specbench_s2d.errors import ModelError, UserError, first_line
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.checkpoint import Checkpoint, eos_ids, find_checkpoint, lacks, tensor_reader
-from specbench_s2d.models.exits import config_exits
+from specbench_s2d.models.devices import (
+    DTYPES,
+    SPREAD,
+    check_device,
+    default_device,
+    default_dtype,
+    free_bytes,
+)
+from specbench_s2d.models.exits import CONFIG_KEY, config_exits
 from specbench_s2d.models.hf import TransformersModel, context_of
-from specbench_s2d.models.llama import LlamaModel, why_not_lean
+from specbench_s2d.models.llama import LlamaModel, quantisation, why_not_lean
+from specbench_s2d.models.memory import check_fits, plan_memory
 from specbench_s2d.models.passes.choose import check_engine, choose_engine
+from specbench_s2d.models.shapes import random_weights
+from specbench_s2d.models.weights import Weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def default_device() -> str:
-    """`cuda` if there is one, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def default_dtype(device: str) -> str:
-    """`float32` on a CPU, `bfloat16` elsewhere."""
-    return "float32" if device == "cpu" else "bfloat16"
-
-
-def check_device(device: str) -> torch.device:
-    """The torch device by its name; raises `UserError` when it is not there."""
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise UserError(f"--device {device}: not a device; give cpu, cuda or cuda:N.")
-    if device.startswith("cuda"):
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        index = int(device.partition(":")[2] or 0)
-        if index >= count:
-            raise UserError(f"--device {device}: torch sees {count} CUDA devices here; use --device cpu.")
-    return torch.device(device)
 
 
 def load_model(
@@ -54,21 +40,25 @@ def load_model(
     lean: bool = True,
     engine: str | None = None,
 ) -> LanguageModel:
-    """Load a demo model, a folder or a hub id (`owner/name[@revision]`) for inference.
+    """Load a demo model, a shape (`shape:NAME`), a folder or a hub id (`owner/name[@revision]`) for inference.
 
-    `device` is `cuda` if there is one, else `cpu`; `dtype` is `float32` on a CPU, `bfloat16` on a GPU.
-    Llama-family checkpoints run through the lean forward unless `lean` is False; all others through transformers'.
+    `device` is `cuda` if there is one, else `cpu`; `auto` spreads the weights over all visible GPUs. `dtype` is
+    `float32` on a CPU, `bfloat16` on a GPU. Llama-family checkpoints run through the lean forward unless `lean` is
+    False or they are spread; all others through transformers'.
     `engine`: `eager`, `graphs` (passes prepared before timing), or the fastest that model and machine allow.
-    Raises `ModelError` (or `UnknownNameError`) in one line when that cannot be done.
+    Raises `ModelError` (or `UnknownNameError`) in one line when that cannot be done, for want of memory say.
     """
-    place = check_device(device or default_device())
+    device = device or default_device()
+    place = check_device(device)
     chosen = dtype or default_dtype(place.type)
     if chosen not in DTYPES:
         raise UserError(f"--dtype {chosen}: give one of {', '.join(DTYPES)}.")
     check_engine(engine)
     found = find_checkpoint(name, revision)
+    check_spread(found, device)
     config, tokenizer = read_config(found, trust_remote_code), _read_tokenizer(found, trust_remote_code)
-    reason = why_not_lean(config) if lean else "as asked"
+    reason = _why_whole(found, config, device, lean)
+    check_fits([plan_memory(found, config, DTYPES[chosen])], free_bytes(device), device)
     identity = Identity(
         name=found.name,
         source=name if found.revision else found.name,
@@ -76,17 +66,39 @@ def load_model(
         weights_sha256=found.sha256(),
         architecture=str(config.model_type),
         forward="lean" if reason is None else f"transformers ({reason})",
+        random_weights=found.random_weights,
         facts={"layers": config.get_text_config().num_hidden_layers, "width": config.get_text_config().hidden_size},
     )
     ends = eos_ids(found, tokenizer)
     if reason is None:
-        reader = tensor_reader(found, place, DTYPES[chosen])
+        reader = _reader(found, config, place, DTYPES[chosen])
         chosen_engine = choose_engine(engine, found.name, config, place, DTYPES[chosen])
         return LlamaModel(identity, config, reader, tokenizer, ends, place, DTYPES[chosen], chosen_engine)
     if engine == "graphs":
         raise ModelError(f"{found.name} --engine graphs: it runs through transformers ({reason}); use --engine eager.")
-    model = _read_whole(found, place, DTYPES[chosen], trust_remote_code)
+    spread = SPREAD if device == SPREAD else str(place) if quantisation(config) else None
+    model = read_whole(found, place, DTYPES[chosen], trust_remote_code, spread)
     return TransformersModel(identity, model, tokenizer, ends)
+
+
+def check_spread(found: Checkpoint, device: str) -> None:
+    """Raise `ModelError` where a model needs the lean forward and `device` is `auto`, which is transformers' own."""
+    if device == SPREAD and (found.shape or found.fields().get(CONFIG_KEY)):
+        what = "a shape's weights are made" if found.shape else "a nested draft's layers run"
+        raise ModelError(f"{found.name}: {what} on one device; give --device cuda or cuda:N in place of {SPREAD}.")
+
+
+def _why_whole(found: Checkpoint, config: Any, device: str, lean: bool) -> str | None:
+    """Why the model must go through transformers' own forward, or None; raises `ModelError` for a shape that must."""
+    if device == SPREAD:
+        return "device map"
+    if not lean and found.shape:
+        raise ModelError(f"{found.name}: a shape has no checkpoint for transformers to load; leave out lean=False.")
+    return why_not_lean(config) if lean else "as asked"
+
+
+def _reader(found: Checkpoint, config: Any, place: torch.device, dtype: torch.dtype) -> Weights:
+    return random_weights(config, place, dtype) if found.shape else tensor_reader(found, place, dtype)
 
 
 class Numbering(Protocol):
@@ -140,9 +152,11 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def read_config(found: Checkpoint, trust: bool = False) -> Any:
-    """transformers' config of a checkpoint; raises `ModelError` when it cannot be read."""
+    """transformers' config of a checkpoint or a shape; raises `ModelError` when it cannot be read."""
     from transformers import AutoConfig
 
+    if found.shape:
+        return found.shape.config()
     try:
         return AutoConfig.from_pretrained(str(found.folder), trust_remote_code=trust)
     except (OSError, ValueError, KeyError) as error:
@@ -165,21 +179,51 @@ def hide_progress_bars() -> None:
     logging.disable_progress_bar()
 
 
-def _read_whole(found: Checkpoint, place: torch.device, dtype: torch.dtype, trust: bool) -> Any:
+def read_whole(
+    found: Checkpoint, place: torch.device, dtype: torch.dtype, trust: bool, spread: str | dict[str, str] | None = None
+) -> Any:
+    """transformers' own model on `place`, or laid out by `spread`, transformers' device map; raises `ModelError`."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     hide_progress_bars()
+    options: dict[str, Any] = {} if spread is None else {"device_map": spread}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(found.folder), dtype=dtype, use_safetensors=True, trust_remote_code=trust, output_loading_info=True
+            str(found.folder),
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=trust,
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except ImportError as error:
+        raise ModelError(
+            f"{found.name}: a package that transformers needs for it is missing ({_in_one_line(error)}); install that."
+        ) from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{found.name}: transformers cannot load it ({first_line(error)[:200]}).") from error
     model, info = loaded
     if info["missing_keys"]:  # transformers would go on with random numbers in their place
         raise lacks(found, sorted(info["missing_keys"])[0])
-    return model.to(place)
+    if spread is None:
+        return model.to(place)
+    _refuse_offloading(found, model)
+    return model
+
+
+def _in_one_line(error: ImportError) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _refuse_offloading(found: Checkpoint, model: Any) -> None:
+    """A layer that waits on the disk or in host memory would be copied over at every pass, and that be timed."""
+    places = {str(place) for place in getattr(model, "hf_device_map", {}).values()}
+    if places & {"disk"} or ("cpu" in places and len(places) > 1):
+        raise ModelError(
+            f"{found.name}: the GPUs cannot hold it, and transformers would keep a part off them; give more GPUs, a "
+            "smaller model, or a quantised one."
+        )
 
 
 def check_pair(target: Numbering, draft: Numbering) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import resolve_exits
+from specbench_s2d.models.sending import send
 
 
 class NestedDraft:
@@ -64,7 +65,7 @@ class NestedDraft:
             self._waiting[stage].append(hidden_BTD)
 
     def _row(self, ids: Sequence[int]) -> Tensor:
-        return torch.tensor([list(ids)], device=self.model.device)
+        return send([list(ids)], self.model.device)
 
     def logits(self, rows: int = 1) -> Tensor:
         """Logits (rows, V) at the exit of the stage that ran last, after its last `rows` positions."""
@@ -101,4 +102,11 @@ class NestedDraft:
         for states, span in zip(self._waiting, spans, strict=False):
             rows = [i for i, position in enumerate(span) if stays(position)]
             if len(rows) < len(span):
-                states[:] = [torch.cat(states, dim=1)[:, rows]] if rows else []
+                states[:] = [_rows(torch.cat(states, dim=1), rows)] if rows else []
+
+
+def _rows(states_BWD: Tensor, rows: list[int]) -> Tensor:
+    """Some of the rows, ascending; the first ones are a view."""
+    if rows[-1] == len(rows) - 1:
+        return states_BWD[:, : len(rows)]
+    return states_BWD.index_select(1, send(rows, states_BWD.device))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import Layered, check_exits, check_layer_ranges
+from specbench_s2d.models.sending import send
 
 
 class Reader:
@@ -29,7 +29,7 @@ class Reader:
     def prefill(self, prompt_ids: Sequence[int]) -> None:
         """Begin anew with a prompt."""
         self.model.reset()
-        ids_BT = torch.tensor([list(prompt_ids)], device=self.model.device)
+        ids_BT = send([list(prompt_ids)], self.model.device)
         self.model.extend(ids_BT, to_layer=self._prefill_to, last_only=True)
 
     def next_logits(self, ids_BT: Tensor) -> Tensor:

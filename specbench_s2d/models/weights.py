@@ -1,6 +1,7 @@
 """A Llama-family checkpoint's weights, as the passes take them. Shapes: see `models/base.py`; `F` feed-forward width.
 
-Matrices are (out, in), as `F.linear` and checkpoints have them; query, key and value are one matrix, gate and up another.
+Matrices are (out, in), as `F.linear` and checkpoints have them; query, key and value are one matrix, gate and up
+another.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.errors import ModelError
+from specbench_s2d.models.tensors import head_width, tensor_shapes
 
 Weights = Callable[[str], Tensor]
 """A checkpoint's tensor by its name, already on the device and in the dtype."""
@@ -68,22 +70,21 @@ class LlamaWeights:
     @property
     def total_bytes(self) -> int:
         """Bytes of all weights, a tied embedding once; tables left out."""
-        tied = self.head_VD.data_ptr() == self.embedding_VD.data_ptr()
+        tied = self.head_VD is self.embedding_VD
         embedding = 0 if tied else self.embedding_VD.nbytes
         return embedding + self.head_bytes + len(self.layers) * self.layer_bytes
 
 
 def load_weights(weights: Weights, name: str, config: Any, device: torch.device, dtype: torch.dtype) -> LlamaWeights:
-    """All weights of a checkpoint; raises `ModelError` for a matrix that has not the shape its config says."""
-    head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    read = _checked_shapes(weights, name, config, head_width)
+    """All weights of a checkpoint; raises `ModelError` for a tensor that has not the shape its config says."""
+    read = _checked_shapes(weights, name, config)
     embedding_VD = read("model.embed_tokens.weight")
     cos_SC, sin_SC = _rotary_tables(config, config.max_position_embeddings, device, dtype)
     return LlamaWeights(
         width=config.hidden_size,
         heads=config.num_attention_heads,
         kv_heads=config.num_key_value_heads,
-        head_width=head_width,
+        head_width=head_width(config),
         vocabulary=config.vocab_size,
         context=config.max_position_embeddings,
         eps=config.rms_norm_eps,
@@ -100,17 +101,13 @@ def _bytes(parts: Iterable[Tensor | None]) -> int:
     return sum(part.nbytes for part in parts if part is not None)
 
 
-def _checked_shapes(weights: Weights, name: str, config: Any, head_width: int) -> Weights:
-    """`weights`, refusing with `ModelError` a matrix that has not the shape the config says."""
-    vocabulary, width, inner = config.vocab_size, config.hidden_size, config.intermediate_size
-    query, key = config.num_attention_heads * head_width, config.num_key_value_heads * head_width
-    shapes = {"q_proj": (query, width), "k_proj": (key, width), "v_proj": (key, width), "o_proj": (width, query)}
-    shapes |= {"gate_proj": (inner, width), "up_proj": (inner, width), "down_proj": (width, inner)}
-    shapes |= {"embed_tokens": (vocabulary, width), "lm_head": (vocabulary, width)}
+def _checked_shapes(weights: Weights, name: str, config: Any) -> Weights:
+    """`weights`, refusing with `ModelError` a tensor that has not the shape the config says."""
+    shapes = tensor_shapes(config)
 
     def read(tensor_name: str) -> Tensor:
-        tensor, said = weights(tensor_name), shapes.get(tensor_name.split(".")[-2])
-        if tensor.dim() == 2 and said is not None and tuple(tensor.shape) != said:
+        tensor, said = weights(tensor_name), shapes[tensor_name]
+        if tuple(tensor.shape) != said:
             raise ModelError(
                 f"{name}: {tensor_name!r} is {tuple(tensor.shape)}, and by the config it is {said}; "
                 "this is not the checkpoint its config describes."

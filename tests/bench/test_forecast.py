@@ -48,11 +48,21 @@ def test_each_target_stands_with_its_draft_and_template(spec: RunSpec) -> None:
     assert all(name in text for name in ("tiny-draft", "tiny-opt-draft", "plain", "decoders: ar, sd"))
 
 
-def test_memory_is_weights_of_target_and_draft_and_a_full_cache(spec: RunSpec, tiny_opt: Path) -> None:
-    row = forecast(make_plan(spec))["targets"][1]
-    weights = sum((tiny_opt / name / "model.safetensors").stat().st_size for name in ("tiny-opt", "tiny-opt-draft"))
-    cache = 2 * 3 * 32 * 512 * 4  # keys and values, 3 layers, width 32, 512 positions, float32
-    assert row["memory_bytes"] == weights + cache
+def test_memory_is_told_of_target_and_draft_part_by_part(spec: RunSpec, tiny_opt: Path) -> None:
+    expected = forecast(make_plan(spec))
+    row = expected["targets"][1]
+    target, draft = row["memory"]
+    assert (target["name"], draft["name"]) == ("tiny-opt", "tiny-opt-draft")
+    assert target["weights_bytes"] == (tiny_opt / "tiny-opt" / "model.safetensors").stat().st_size
+    assert target["cache_bytes"] == 2 * 3 * 32 * 512 * 4  # keys and values, 3 layers, width 32, one step, float32
+    assert row["memory_bytes"] == target["total_bytes"] + draft["total_bytes"]
+    assert row["memory_bytes"] < expected["free_bytes"]
+    console = Console(width=200, record=True)
+    console.print(forecast_table(expected))
+    text = console.export_text()
+    assert f"{row['memory_bytes'] / 1e9:.3f}" in text
+    assert f"tiny-opt: weights {target['weights_bytes'] / 1e9:.3f}, cache {target['cache_bytes'] / 1e9:.3f}" in text
+    assert f"{expected['free_bytes'] / 1e9:.1f} GB are free" in text
 
 
 def test_a_pair_that_does_not_fit_is_said_before_anything_is_loaded(spec: RunSpec, tiny_models: Path) -> None:

@@ -70,4 +70,4 @@ def test_json_is_the_facts_and_the_findings(capsys: pytest.CaptureFixture[str]) 
 
 def test_a_device_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["env", "--device", "tpu"]) == 2
-    assert "--device tpu: not a device; give cpu, cuda or cuda:N." in capsys.readouterr().err
+    assert "--device tpu: not a device; give cpu, cuda or cuda:N, or auto for all GPUs." in capsys.readouterr().err

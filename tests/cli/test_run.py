@@ -136,3 +136,32 @@ def test_a_bad_question_file_stops_before_a_folder_is_made(
     assert main([*flags, "--questions", str(file), "--out", str(tmp_path / "run")]) == 2
     assert "questions.jsonl:2" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_shapes_run_from_the_flag_to_the_tables_without_a_question_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    models = ["--target", "shape:demo-s", "--draft", "shape:demo-draft-sft", "--draft", "shape:demo-draft"]
+    given = ["run", *models, "--decoder", "ar,sd,s2d", "--ignore-eos", "--limit", "1", "--suite", "qa"]
+    rest = ["--max-new-tokens", "12", "--device", "cpu", "--energy", "off"]
+    assert main([*given, *rest, "--out", str(out)]) == 0
+    assert "shape:demo-s" in capsys.readouterr().out
+    records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    assert {(r["target"], r["label"], r["draft"]) for r in records} == {
+        ("shape:demo-s", "ar", None),
+        ("shape:demo-s", "sd", "shape:demo-draft-sft"),
+        ("shape:demo-s", "s2d", "shape:demo-draft"),
+    }
+    assert {(r["status"], r["new_tokens"], r["stop"]) for r in records} == {("ok", 12, "length")}
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["targets"]["shape:demo-s"]["random_weights"]
+    assert manifest["identity"]["weights"].keys() == {"shape:demo-s", "shape:demo-draft-sft", "shape:demo-draft"}
+
+
+def test_a_dry_run_of_a_model_that_is_not_here_tells_its_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["run", "--target", "shape:llama-2-70b", "--draft", "shape:vicuna-68m", "--dtype", "bfloat16"]
+    assert main([*given, "--limit", "1", "--device", "cpu", "--energy", "off", "--dry-run", "--json"]) == 0
+    target, draft = json.loads(capsys.readouterr().out)["targets"][0]["memory"]
+    assert (target["name"], target["weights_bytes"]) == ("shape:llama-2-70b", 137_953_296_384)
+    assert draft["name"] == "shape:vicuna-68m"

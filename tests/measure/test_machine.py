@@ -15,7 +15,6 @@ import torch
 from specbench_s2d.measure import machine as module
 from specbench_s2d.measure.machine import (
     CpuWatch,
-    available_bytes,
     clocks,
     cpu_facts,
     governor,
@@ -41,14 +40,6 @@ def test_the_governor_is_that_of_the_cores_asked_for(tmp_path: Path) -> None:
     assert governor([0, 1], tmp_path) == {"governor": "performance, powersave"}
     hidden = governor([7], tmp_path)
     assert hidden["governor"] is None and hidden["governor_reason"]
-
-
-def test_available_memory_is_what_a_container_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
-    monkeypatch.setattr(psutil.Process, "memory_info", lambda process: SimpleNamespace(rss=100))
-    for limit, left in ((None, 1000), (600, 500), (5000, 1000), (50, 0)):
-        monkeypatch.setattr(module, "memory_limit_bytes", lambda limit=limit: limit)
-        assert available_bytes() == left
 
 
 def test_a_tracer_is_seen() -> None:

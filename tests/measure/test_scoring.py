@@ -78,9 +78,24 @@ def test_float32_makes_a_little_noise(tiny: LanguageModel) -> None:
     assert tiny.length == len(prompt)
 
 
+def test_branches_of_a_tree_count_too() -> None:
+    class Astray(FakeModel):
+        """A pass under a mask moves a logit."""
+
+        def extend(self, inputs: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
+            logits_BTV = super().extend(inputs, *arguments, **options).clone()  # type: ignore[arg-type]
+            if options.get("mask") is not None:
+                logits_BTV[0, -1, 3] += 0.5
+            return logits_BTV
+
+    assert logit_noise(Astray(), [1, 2, 3, 4, 0], widths=(1, 2)) == pytest.approx(2.0)
+
+
 def test_the_noise_is_four_times_the_largest_difference_seen() -> None:
     class Uneven(FakeModel):
         """A pass of two positions adds 0.25 to one logit of its last."""
+
+        takes_masks = False
 
         def extend(self, inputs: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
             logits_BTV = super().extend(inputs).clone()

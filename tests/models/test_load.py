@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,8 +16,13 @@ from transformers import AutoTokenizer
 
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.errors import ModelError, UnknownNameError, UserError
-from specbench_s2d.models import LanguageModel, check_pair, load_model
-from specbench_s2d.models.load import default_device, default_dtype, load_tokenizer, read_outline
+from specbench_s2d.models import LanguageModel, check_pair, devices, load_model
+from specbench_s2d.models import load as load_module
+from specbench_s2d.models.checkpoint import find_checkpoint
+from specbench_s2d.models.devices import default_device, default_dtype
+from specbench_s2d.models.hf import TransformersModel
+from specbench_s2d.models.llama import why_not_lean
+from specbench_s2d.models.load import load_tokenizer, read_config, read_outline, read_whole
 from tests.models.reference import assert_close
 from tests.refusals import refused
 
@@ -222,3 +229,83 @@ def test_a_tokenizer_needs_no_weights(tiny_models: Path, tmp_path: Path) -> None
     assert ids == load(tiny_models / "tiny-target").tokenizer.encode(PROMPT)
     with refused(UnknownNameError, "unknown model 'demo-x'"):
         load_tokenizer("demo-x")
+
+
+@pytest.mark.parametrize(
+    ("method", "package"), [("gptq", "optimum"), ("awq", "gptqmodel"), ("bitsandbytes", "bitsandbytes")]
+)
+def test_a_quantised_checkpoint_is_transformers_to_load_and_says_what_to_install(
+    broken: Path, method: str, package: str
+) -> None:
+    if find_spec(package):
+        pytest.skip(f"{package} is installed")
+    how = {"load_in_4bit": True} if method == "bitsandbytes" else {"bits": 4}
+    change_json(broken / "config.json", quantization_config={"quant_method": method, **how})
+    assert why_not_lean(read_config(find_checkpoint(str(broken)))) == f"quantised ({method})"
+    assert not read_outline(str(broken)).has_layer_ranges
+    with refused(ModelError, "broken", "pip install", package):
+        load(broken)
+
+
+def test_a_quantised_checkpoint_that_loads_says_so_and_counts_its_stored_bytes(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for transformers' quantised layers: packed numbers and scales, which are buffers."""
+    whole = load(tiny_models / "tiny-target", lean=False)
+    plain = whole.parameter_bytes
+    model = cast(TransformersModel, whole)._model
+    model.model.layers[0].mlp.register_buffer("qweight", torch.zeros(10, 6, dtype=torch.int32))
+    model.model.layers[0].mlp.register_buffer("scratch", torch.zeros(999), persistent=False)
+    monkeypatch.setattr(load_module, "quantisation", lambda config: "gptq")
+    monkeypatch.setattr(load_module, "why_not_lean", lambda config: "quantised (gptq)")
+    asked: list[object] = []
+    monkeypatch.setattr(load_module, "read_whole", lambda *given: asked.append(given[-1]) or model)
+    quantised = load(tiny_models / "tiny-target")
+    assert quantised.identity.forward == "transformers (quantised (gptq))"
+    assert quantised.parameter_bytes == plain + 240
+    assert asked == ["cpu"]  # laid out as it is read: quantised layers may refuse to be moved
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if torch saw two GPUs with room; transformers' own device map still finds the CPU alone."""
+    monkeypatch.setattr(devices, "_gpus", lambda: 2)
+    monkeypatch.setattr(load_module, "free_bytes", lambda device: 10**12)
+
+
+def test_auto_spreads_a_checkpoint_by_transformers_device_map(tiny_models: Path, two_gpus: None) -> None:
+    name = str(tiny_models / "tiny-target")
+    spread, lean = load_model(name, "auto", "float32"), load_model(name, "cpu")
+    assert spread.identity.forward == "transformers (device map)"
+    assert spread.device == torch.device("cpu") and not spread.has_layer_ranges
+    assert_close(spread.extend(ids_BT(spread)), lean.extend(ids_BT(lean)))
+
+
+def test_a_device_map_is_kept_as_given(tiny_models: Path) -> None:
+    found = find_checkpoint(str(tiny_models / "tiny-target"))
+    model = read_whole(found, torch.device("cuda:7"), torch.float32, False, {"": "cpu"})
+    assert model.device == torch.device("cpu")  # and was not moved to the place
+
+
+def test_layers_that_would_wait_off_the_gpus_are_refused(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find_checkpoint(str(tiny_models / "tiny-target"))
+    model = SimpleNamespace(hf_device_map={"model.layers.0": 0, "model.layers.1": "cpu"})
+    monkeypatch.setattr(
+        "transformers.AutoModelForCausalLM.from_pretrained", lambda *a, **k: (model, {"missing_keys": []})
+    )
+    with refused(ModelError, "tiny-target", "the GPUs cannot hold it"):
+        read_whole(found, torch.device("cpu"), torch.float32, False, "auto")
+    model.hf_device_map = {"model.layers.0": 0, "model.layers.1": 1}
+    assert read_whole(found, torch.device("cpu"), torch.float32, False, "auto") is model
+
+
+def test_auto_without_a_gpu_is_refused(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_gpus", lambda: 0)
+    with refused(UserError, "--device auto", "0 CUDA devices", "--device cpu"):
+        load_model(str(tiny_models / "tiny-target"), "auto")
+
+
+@pytest.mark.parametrize(("name", "why"), [("shape:llama-2-70b", "a shape's weights"), ("demo-draft", "nested")])
+def test_auto_is_refused_for_what_only_the_lean_forward_runs(name: str, why: str, two_gpus: None) -> None:
+    with refused(ModelError, name, why, "--device cuda"):
+        load_model(name, "auto")

@@ -92,9 +92,9 @@ def _text(value: Any) -> str:
 def models(manifest: Manifest) -> Grid:
     """One row per target: which weights, which prompt template, how it was run, and what was measured of it."""
     columns = (
-        ("revision", "the hub's own, or none for a folder"), ("weights_sha256", ""), ("forward", ""), ("engines", "what runs each model's passes"),
-        ("template", ""),
-        ("context", ""), ("parameter_bytes", ""), ("logit_noise", "the largest difference that pass widths make"),
+        ("revision", "the hub's own, or none for a folder"), ("weights_sha256", ""), ("forward", ""),
+        ("engines", "what runs each model's passes"), ("template", ""), ("context", ""), ("parameter_bytes", ""),
+        ("logit_noise", "the largest difference that pass widths make"),
     )  # fmt: skip
     body = []
     for target, facts in manifest.get("targets", {}).items():

@@ -16,6 +16,7 @@ from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import Layered
 from specbench_s2d.models.reader import Reader, check_exit
+from specbench_s2d.models.sending import send
 
 Exit = Annotated[int | None, Field(ge=1, description="Depth to read the draft at, in layers; its last by default.")]
 
@@ -52,7 +53,7 @@ class ChainDrafter:
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         reader = self._reader
         seen, device = reader.length, reader.model.device
-        ids_BT = torch.tensor([context[seen:]], device=device)
+        ids_BT = send([context[seen:]], device)
         ids: list[Tensor] = []
         q: list[Tensor] = []
         logits: list[Tensor] = []

@@ -14,6 +14,7 @@ from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import path_to, tree_levels
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.models.sending import send
 
 
 class JointVerifier:
@@ -36,11 +37,10 @@ class JointVerifier:
         self._log_tau = math.log(options.tau) if options.tau else -math.inf
 
     def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
-        parents, drafted = proposal.parents, len(proposal.ids_G)
-        above = list(range(-1, drafted - 1)) if parents is None else parents
-        both = torch.cat((proposal.ids_G, logits_TV.argmax(-1))).tolist()
-        ids, best = both[:drafted], both[drafted:]
-        log_p = _joint(target_logprobs(proposal.ids_G, above, logits_TV), above)
+        parents = proposal.parents
+        above = list(range(-1, len(proposal.ids_G) - 1)) if parents is None else parents
+        ids, best, logprobs = _read(proposal.ids_G, above, logits_TV)
+        log_p = _joint(logprobs, above)
         log_q = _joint(proposal.token_logprobs(), above)
         levels = tree_levels(above)
         passing = [i for i in range(len(above)) if min(0.0, log_p[i] - log_q[i]) > self._log_tau]
@@ -52,12 +52,21 @@ class JointVerifier:
 
 def target_logprobs(ids_G: Tensor, parents: Sequence[int], logits_TV: Tensor) -> list[float]:
     """log p of each proposed token after its parent, at temperature 1 over the whole vocabulary."""
-    if not len(ids_G):
-        return []
-    rows_G = torch.tensor(parents, device=logits_TV.device) + 1
-    logprobs_TV = logits_TV.log_softmax(-1)
-    chosen: list[float] = logprobs_TV[rows_G, ids_G.to(logits_TV.device)].tolist()
-    return chosen
+    return _read(ids_G, parents, logits_TV)[2]
+
+
+def _read(ids_G: Tensor, parents: Sequence[int], logits_TV: Tensor) -> tuple[list[int], list[int], list[float]]:
+    """The proposed ids, the target's likeliest at every row, and log p of the proposed: one wait for the device.
+
+    As float64, in which ids are exact.
+    """
+    rows_G = send(list(parents), logits_TV.device) + 1
+    chosen_G = logits_TV.log_softmax(-1)[rows_G, ids_G]
+    parts = (ids_G.double(), logits_TV.argmax(-1).double(), chosen_G.double())
+    together: list[float] = torch.cat(parts).tolist()
+    drafted, rows = len(ids_G), len(logits_TV)
+    ids, best = ([int(i) for i in part] for part in (together[:drafted], together[drafted : drafted + rows]))
+    return ids, best, together[drafted + rows :]
 
 
 def _joint(logprobs: Sequence[float], parents: Sequence[int]) -> list[float]:

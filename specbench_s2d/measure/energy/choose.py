@@ -11,11 +11,15 @@ from specbench_s2d.measure.energy.meter import EnergyMeter, MeterError
 from specbench_s2d.measure.energy.nvml import NvmlMeter
 from specbench_s2d.measure.energy.rapl import RaplMeter
 from specbench_s2d.measure.gpu import cuda_uuid
+from specbench_s2d.models.devices import all_devices
 
 Kind = Literal["auto", "nvml", "rapl", "off"]
 OFF = "not metered: --energy off, the default for demo models; --energy auto meters where the machine can"
 Openers = Mapping[str, Callable[[str], EnergyMeter]]
-OPENERS: Openers = {"nvml": lambda device: NvmlMeter([cuda_uuid(device)]), "rapl": lambda device: RaplMeter()}
+OPENERS: Openers = {
+    "nvml": lambda device: NvmlMeter([cuda_uuid(one) for one in all_devices(device)]),
+    "rapl": lambda device: RaplMeter(),
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ def choose_meter(kind: Kind, device: str, openers: Openers = OPENERS) -> Choice:
     """
     if kind == "off":
         return Choice(None, OFF)
-    fitting = "nvml" if device.startswith("cuda") else "rapl"
+    fitting = "rapl" if device == "cpu" else "nvml"
     if kind not in ("auto", fitting):
         raise UserError(
             f"--energy {kind}: the run is on {device}, which is metered by {fitting}; give {fitting} or auto."

@@ -41,7 +41,15 @@ class Request:
 class Passes(Protocol):
     """An engine with a model's weights and its cache."""
 
-    cache: KVCache
+    @property
+    def torch_threads(self) -> int | None:
+        """What torch's intra-op threads are best set to while steps are taken; None: as they are."""
+        ...
+
+    @property
+    def cache(self) -> KVCache:
+        """Where its keys and values are; `LlamaModel` moves the lengths."""
+        ...
 
     def run(self, request: Request) -> Tensor:
         """Hidden states (T, D) after `to_layer`, or float32 logits (T, V), the new keys and values in the cache.

@@ -13,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from filelock import FileLock
 from specbench_s2d.errors import UserError
 
 SOURCE = Path(__file__).with_name("native.c")
-FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
 _WIDE = "-mprefer-vector-width=512"  # gcc and clang on x86 alone
 _COMPILERS = ("cc", "gcc", "clang")
 
@@ -30,16 +31,19 @@ class NoCompilerError(UserError):
     """There is no C compiler, or it cannot build the kernel."""
 
 
-@lru_cache(maxsize=1)
-def native_library() -> ctypes.CDLL:
-    """The kernel, compiled where the cache does not hold it yet; raises `NoCompilerError` in one line."""
-    compiler = find_compiler()
-    path = library_path(compiler)
+@lru_cache(maxsize=2)
+def native_library(profile: bool = False) -> ctypes.CDLL:
+    """The kernel, compiled where the cache does not hold it yet; raises `NoCompilerError` in one line.
+
+    `profile`: the one that keeps the time of its phases, for benchmarks.
+    """
+    compiler, flags = find_compiler(), [*FLAGS, *["-DSPECBENCH_PROFILE"] * profile]
+    path = library_path(compiler, flags)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             if not path.exists():
-                _compile(compiler, path)
+                _compile(compiler, flags, path)
     return ctypes.CDLL(str(path))
 
 
@@ -55,9 +59,9 @@ def find_compiler() -> str:
     return found
 
 
-def library_path(compiler: str) -> Path:
-    """Where the library of this source, compiler and processor lies."""
-    parts = [SOURCE.read_bytes(), compiler.encode(), " ".join(FLAGS).encode(), _processor().encode()]
+def library_path(compiler: str, flags: Sequence[str] = FLAGS) -> Path:
+    """Where the library of this source, compiler, flags and processor lies."""
+    parts = [SOURCE.read_bytes(), compiler.encode(), " ".join(flags).encode(), _processor().encode()]
     name = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return root / "specbench_s2d" / f"native-{name}.so"
@@ -73,19 +77,15 @@ def _processor() -> str:
     return "\n".join([platform.machine(), platform.processor(), *kinds])
 
 
-def _compile(compiler: str, path: Path) -> None:
-    """Build beside the final place and move there, so that nobody loads half a file.
-
-    A compiler without OpenMP builds a kernel of one thread.
-    """
+def _compile(compiler: str, flags: Sequence[str], path: Path) -> None:
+    """Build beside the final place and move there, so that nobody loads half a file."""
     wide = [_WIDE] if platform.machine() in ("x86_64", "AMD64") else []
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         built = Path(folder) / "native.so"
-        for threading in (["-fopenmp"], []):
-            command = [compiler, *FLAGS, *wide, *threading, str(SOURCE), "-o", str(built), "-lm"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
-                built.replace(path)
-                return
+        command = [compiler, *flags, *wide, str(SOURCE), "-o", str(built), "-lm"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            built.replace(path)
+            return
     said = next(iter(done.stderr.splitlines()), f"exit {done.returncode}")
     raise NoCompilerError(f"{compiler} cannot build the native kernel ({said[:200]}); use --engine eager.")

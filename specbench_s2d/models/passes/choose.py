@@ -12,6 +12,7 @@ from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.passes.base import Passes
 from specbench_s2d.models.passes.build import NoCompilerError, native_library
 from specbench_s2d.models.passes.eager import EagerPasses
+from specbench_s2d.models.passes.graphs import GraphPasses
 from specbench_s2d.models.passes.native import NativePasses, why_not_native
 from specbench_s2d.models.weights import LlamaWeights
 
@@ -40,6 +41,8 @@ def choose_engine(asked: str | None, name: str, config: Any, device: torch.devic
     """The engine for a Llama-family model; raises `ModelError` where `graphs` is asked for and cannot be."""
     if asked == "eager":
         return EAGER
+    if device.type == "cuda":
+        return Engine("graphs", GraphPasses)
     why_not = _why_not_graphs(config, device, dtype)
     if why_not is None:
         return Engine("graphs", NativePasses)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.models.passes.base import Request
+from specbench_s2d.models.passes.threads import fastest_threads, torch_threads
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights
 
 # Up to this many new positions, attention as three small products beats a fused kernel's set-up.
@@ -82,6 +83,11 @@ class EagerPasses:
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
         self.cache = KVCache(len(self._layers), weights.kv_heads, weights.head_width, weights.context, device, dtype)
 
+        self.torch_threads: int | None = None
+        self._times_ms: dict[int, float] = {}
+        if device.type == "cpu":
+            self.torch_threads, self._times_ms = self._fastest()
+
     def run(self, request: Request) -> Tensor:
         w, start, end = self._weights, request.start, request.end
         hidden_TD = request.inputs if request.from_layer else F.embedding(request.inputs, w.embedding_VD)
@@ -102,7 +108,18 @@ class EagerPasses:
         self.cache.reserve(length)
 
     def facts(self) -> dict[str, Any]:
-        return {}
+        return {"threads": self.torch_threads, "pass_ms_by_threads": self._times_ms} if self.torch_threads else {}
+
+    @torch.inference_mode()
+    def _fastest(self) -> tuple[int, dict[int, float]]:
+        token_T = torch.zeros(1, dtype=torch.long, device=self.cache.device)
+        self.reserve(1)
+
+        def run(threads: int) -> None:
+            with torch_threads(threads):
+                self.run(Request(token_T, 0, 0, len(self._layers), head=True))
+
+        return fastest_threads(run)
 
     def _visibility(self, start: int, new: int, mask: Tensor | None) -> Tensor | None:
         """Additive mask (T, S + T): 0 where a new position sees, -inf where not; None for all or plain causal."""

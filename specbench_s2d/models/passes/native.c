@@ -11,17 +11,19 @@
  * position's logits do not depend on how wide the pass was that computed them.
  */
 #include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #define LANES 16
 #define STRIPS 4
 #define PANEL (LANES * STRIPS)
-#define ROWS 6 /* most rows of one tile */
+#define ROWS 6          /* most rows of one tile */
+#define MEET_SPINS 2000 /* some 50 microseconds before a waiting thread lets others have its core */
+#define IDLE_SPINS 8000 /* some 200, about what lies between two passes of a decoder */
 #define AHEAD 32 /* rows of a panel to fetch before they are needed: 8 KiB, past the page the processor would stop at */
 #if defined(__AVX512F__)
 #define TILE_STRIPS 4 /* 6 rows x 4 strips of accumulators fill 24 of 32 registers */
@@ -54,6 +56,58 @@ typedef struct {
   int64_t logit_rows, threads;
   float *scratch;
 } Pass;
+
+#ifdef SPECBENCH_PROFILE /* for benchmarks/engine.py: what the first thread's time goes into */
+#include <time.h>
+enum { NORMS, PROJECT, PLACE, ATTEND, OUT, GATED, DOWN, HEAD, WAIT, PHASES };
+static double phase_s[PHASES], lap_began;
+static double clock_s(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+static void lap(int64_t thread, int phase) {
+  if (thread) return;
+  double now = clock_s();
+  phase_s[phase] += now - lap_began;
+  lap_began = now;
+}
+/* Seconds in each phase since the last call, in the order of the enumeration. */
+void read_phases(double *seconds) {
+  memcpy(seconds, phase_s, sizeof phase_s);
+  memset(phase_s, 0, sizeof phase_s);
+}
+#define BEGIN() \
+  do { \
+    if (!thread) lap_began = clock_s(); \
+  } while (0)
+#define LAP(phase) lap(thread, phase)
+#else
+#define BEGIN()
+#define LAP(phase)
+#endif
+
+static inline void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+/* Every thread of the team waits here for the last. Spins for a while, then yields: where another program has a core, the
+ * one that is waited for may want this one. */
+static void meet(int64_t threads) {
+  static _Atomic int64_t arrived, round;
+  if (threads < 2) return;
+  int64_t here = atomic_load(&round);
+  if (atomic_fetch_add(&arrived, 1) + 1 == threads) {
+    atomic_store(&arrived, 0);
+    atomic_store(&round, here + 1);
+    return;
+  }
+  for (int64_t spins = 0; atomic_load(&round) == here; spins++) spins < MEET_SPINS ? relax() : (void)sched_yield();
+}
 
 static inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -112,36 +166,18 @@ static inline __attribute__((always_inline)) void tile(
     for (int s = 0; s < s_count; s++) acc[m][s] = a[m][s];
 }
 
-#define TILE(M, S) tile(M, S, x, x_stride, w, w_stride, in, acc)
+#define TILE(M, S) case M: tile(M, S, x, x_stride, w, w_stride, in, acc); return
+#define TILES(S) switch (rows) { TILE(1, S); TILE(2, S); TILE(3, S); TILE(4, S); TILE(5, S); TILE(6, S); }
 
 /* The product of `rows` rows (1 to ROWS) with `strips` strips (1 to STRIPS) of a panel. */
 static void product(int64_t rows, int64_t strips, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
                     int64_t in, lanes acc[ROWS][STRIPS]) {
-  if (rows == 1 && strips == STRIPS) {
-    TILE(1, STRIPS);
-    return;
-  }
-#if TILE_STRIPS == 4
-  if (strips == STRIPS) {
-    switch (rows) {
-      case 2: TILE(2, 4); return;
-      case 3: TILE(3, 4); return;
-      case 4: TILE(4, 4); return;
-      case 5: TILE(5, 4); return;
-      default: TILE(6, 4); return;
-    }
-  }
-#endif
-  for (int64_t s = 0; s < strips; s++, w += LANES) {
+  if (strips == STRIPS && (rows == 1 || TILE_STRIPS == STRIPS)) TILES(STRIPS)
+  if (strips == 2 && (rows == 1 || TILE_STRIPS == STRIPS)) TILES(2)
+  if (strips == 1) TILES(1)
+  for (int64_t s = 0; s < strips; s++) { /* as many registers as there are do not hold it all */
     lanes one[ROWS][STRIPS];
-    switch (rows) {
-      case 1: tile(1, 1, x, x_stride, w, w_stride, in, one); break;
-      case 2: tile(2, 1, x, x_stride, w, w_stride, in, one); break;
-      case 3: tile(3, 1, x, x_stride, w, w_stride, in, one); break;
-      case 4: tile(4, 1, x, x_stride, w, w_stride, in, one); break;
-      case 5: tile(5, 1, x, x_stride, w, w_stride, in, one); break;
-      default: tile(6, 1, x, x_stride, w, w_stride, in, one); break;
-    }
+    product(rows, 1, x, x_stride, w + s * LANES, w_stride, in, one);
     for (int64_t m = 0; m < rows; m++) acc[m][s] = one[m][0];
   }
 }
@@ -158,8 +194,9 @@ typedef enum { STORE, ADD, GATE } Then;
  * gates and as many ups, and y (T, out / 2) is silu(gate) * up. */
 static void multiply(const float *x, int64_t rows, int64_t in, const float *w, const float *bias, float *y, int64_t out,
                      Then then, int64_t thread, int64_t threads) {
-  int64_t unit = then == GATE ? STRIPS : 1, units = up(out, unit * LANES) / (unit * LANES);
-  int64_t first = units * thread / threads * unit, last = units * (thread + 1) / threads * unit;
+  int64_t unit = then == GATE ? STRIPS : 2; /* a gate's panel is full; of others the last may not be */
+  int64_t strips_all = up(out, then == GATE ? PANEL : LANES) / LANES, units = up(strips_all, unit) / unit;
+  int64_t first = units * thread / threads * unit, last = least(units * (thread + 1) / threads * unit, strips_all);
   int64_t step = tile_rows(rows), y_stride = then == GATE ? out / 2 : out;
   for (int64_t strip = first; strip < last;) {
     int64_t within = strip % STRIPS, strips = least(STRIPS - within, last - strip);
@@ -297,24 +334,38 @@ static void run_layer(const Model *model, const Layer *layer, const Pass *pass, 
   float *qkv = shared, *queries = qkv + T * A, *mixed = queries + T * H * C, *gated = mixed + T * H * C;
   float *scores = own + T * D;
   normalise(hidden, T, D, D, layer->attention_norm, model->eps, own, D);
+  LAP(NORMS);
   multiply(own, T, D, layer->qkv, layer->qkv_bias, qkv, A, STORE, thread, threads);
-#pragma omp barrier
+  LAP(PROJECT);
+  meet(threads);
+  LAP(WAIT);
   for (int64_t t = thread; t < T; t += threads) place(model, layer, pass, t, qkv + t * A, queries);
-#pragma omp barrier
+  LAP(PLACE);
+  meet(threads);
+  LAP(WAIT);
   int64_t rows = T * group, blocks = (rows + ROWS - 1) / ROWS;
   while (K * blocks % threads && blocks < rows) blocks++; /* as much for every thread */
   for (int64_t block = thread; block < K * blocks; block += threads) {
     int64_t first = rows * (block % blocks) / blocks, last = rows * (block % blocks + 1) / blocks;
     attend(model, layer, pass, block / blocks, first, last - first, queries, mixed, scores);
   }
-#pragma omp barrier
+  LAP(ATTEND);
+  meet(threads);
+  LAP(WAIT);
   multiply(mixed, T, H * C, layer->out, NULL, hidden, D, ADD, thread, threads);
-#pragma omp barrier
+  LAP(OUT);
+  meet(threads);
+  LAP(WAIT);
   normalise(hidden, T, D, D, layer->mlp_norm, model->eps, own, D);
+  LAP(NORMS);
   multiply(own, T, D, layer->gate_up, NULL, gated, 2 * F, GATE, thread, threads);
-#pragma omp barrier
+  LAP(GATED);
+  meet(threads);
+  LAP(WAIT);
   multiply(gated, T, F, layer->down, NULL, hidden, D, ADD, thread, threads);
-#pragma omp barrier
+  LAP(DOWN);
+  meet(threads);
+  LAP(WAIT);
 }
 
 /* Final norm and head over `rows` rows of `hidden`, this thread's share. */
@@ -324,30 +375,114 @@ static void read_out(const Model *model, const float *hidden, int64_t rows, floa
   multiply(own, rows, model->width, model->head, NULL, logits, model->vocabulary, STORE, thread, threads);
 }
 
-void run_pass(const Model *model, const Layer *layers, const Pass *pass) {
+typedef void (*Work)(const Model *, const Layer *, const Pass *, int64_t thread, int64_t threads);
+
+/* The whole pass, as each thread goes through it. */
+static void work_pass(const Model *model, const Layer *layers, const Pass *pass, int64_t thread, int64_t threads) {
   int64_t T = pass->rows, D = model->width, heads = model->heads + 2 * model->kv_heads;
   float *hidden = pass->scratch, *shared = hidden + T * D;
   float *owned = shared + T * (heads * model->head_width + 2 * model->heads * model->head_width + model->inner);
-  int64_t own_size = T * D + ROWS * up(pass->start + T, PANEL);
-  if (pass->ids)
-    for (int64_t t = 0; t < T; t++)
-      memcpy(hidden + t * D, model->embedding + pass->ids[t] * D, D * sizeof(float));
-  else
-    memcpy(hidden, pass->hidden_in, T * D * sizeof(float));
-#pragma omp parallel num_threads(pass->threads) if (pass->threads > 1)
-  {
-#ifdef _OPENMP
-    int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
-#else
-    int64_t thread = 0, threads = 1;
-#endif
-    float *own = owned + thread * own_size;
-    for (int64_t l = pass->from_layer; l < pass->to_layer; l++)
-      run_layer(model, layers + l, pass, hidden, shared, own, thread, threads);
-    if (pass->logits) {
-      int64_t rows = pass->logit_rows;
-      read_out(model, hidden + (T - rows) * D, rows, pass->logits, own, thread, threads);
-    }
+  float *own = owned + thread * (T * D + ROWS * up(pass->start + T, PANEL));
+  BEGIN();
+  for (int64_t t = thread; t < T; t += threads) {
+    const float *from = pass->ids ? model->embedding + pass->ids[t] * D : pass->hidden_in + t * D;
+    memcpy(hidden + t * D, from, D * sizeof(float));
   }
-  if (pass->hidden_out) memcpy(pass->hidden_out, hidden, T * D * sizeof(float));
+  meet(threads);
+  for (int64_t l = pass->from_layer; l < pass->to_layer; l++)
+    run_layer(model, layers + l, pass, hidden, shared, own, thread, threads);
+  if (pass->logits) {
+    int64_t rows = pass->logit_rows;
+    read_out(model, hidden + (T - rows) * D, rows, pass->logits, own, thread, threads);
+    LAP(HEAD);
+  }
+  if (pass->hidden_out && !thread) memcpy(pass->hidden_out, hidden, T * D * sizeof(float));
 }
+
+/* The team: threads that wait for work, first spinning, then asleep. One pass at a time; where two of Python's threads
+ * want one at once, the second runs alone. */
+static struct {
+  pthread_mutex_t busy, lock;
+  pthread_cond_t wake;
+  int64_t helpers, asleep, threads;
+  _Atomic int64_t generation;
+  Work work;
+  const Model *model;
+  const Layer *layers;
+  const Pass *pass;
+} team = {.busy = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+static void *help(void *argument) {
+  int64_t thread = (intptr_t)argument, seen = 0;
+  for (;;) {
+    for (int64_t spins = 0; spins < IDLE_SPINS && atomic_load(&team.generation) == seen; spins++) relax();
+    pthread_mutex_lock(&team.lock);
+    team.asleep++;
+    while (atomic_load(&team.generation) == seen) pthread_cond_wait(&team.wake, &team.lock);
+    team.asleep--;
+    seen = atomic_load(&team.generation);
+    pthread_mutex_unlock(&team.lock);
+    if (thread >= team.threads) continue;
+    team.work(team.model, team.layers, team.pass, thread, team.threads);
+    meet(team.threads);
+  }
+  return NULL;
+}
+
+static void forget_team(void) { /* a forked child has none of its parent's threads */
+  pthread_mutex_init(&team.busy, NULL);
+  pthread_mutex_init(&team.lock, NULL);
+  pthread_cond_init(&team.wake, NULL);
+  team.helpers = team.asleep = 0;
+  atomic_store(&team.generation, 0);
+}
+
+/* How many threads there are, of those wanted: a system may refuse some. */
+static int64_t gather(int64_t threads) {
+  static int told = 0;
+  if (!told) told = !pthread_atfork(NULL, NULL, forget_team);
+  while (team.helpers < threads - 1) {
+    pthread_t id;
+    if (pthread_create(&id, NULL, help, (void *)(intptr_t)(team.helpers + 1))) break;
+    pthread_detach(id);
+    team.helpers++;
+  }
+  return least(threads, team.helpers + 1);
+}
+
+static void together(Work work, const Model *model, const Layer *layers, const Pass *pass) {
+  if (pass->threads < 2 || pthread_mutex_trylock(&team.busy)) {
+    work(model, layers, pass, 0, 1);
+    return;
+  }
+  int64_t threads = gather(pass->threads);
+  pthread_mutex_lock(&team.lock);
+  team.work = work, team.model = model, team.layers = layers, team.pass = pass, team.threads = threads;
+  atomic_fetch_add(&team.generation, 1);
+  if (team.asleep) pthread_cond_broadcast(&team.wake);
+  pthread_mutex_unlock(&team.lock);
+  work(model, layers, pass, 0, threads);
+  meet(threads);
+  pthread_mutex_unlock(&team.busy);
+}
+
+void run_pass(const Model *model, const Layer *layers, const Pass *pass) { together(work_pass, model, layers, pass); }
+
+#ifdef SPECBENCH_PROFILE
+static void work_products(const Model *model, const Layer *layers, const Pass *pass, int64_t thread, int64_t threads) {
+  int64_t T = pass->rows, D = model->width, H = model->heads, C = model->head_width, F = model->inner;
+  float *x = pass->scratch, *y = x + T * (F > H * C ? F : H * C);
+  for (int64_t l = pass->from_layer; l < pass->to_layer; l++) {
+    multiply(x, T, D, layers[l].qkv, NULL, y, (H + 2 * model->kv_heads) * C, STORE, thread, threads);
+    multiply(x, T, H * C, layers[l].out, NULL, y, D, STORE, thread, threads);
+    multiply(x, T, D, layers[l].gate_up, NULL, y, 2 * F, STORE, thread, threads);
+    multiply(x, T, F, layers[l].down, NULL, y, D, STORE, thread, threads);
+  }
+  multiply(x, T, D, model->head, NULL, pass->logits, model->vocabulary, STORE, thread, threads);
+}
+
+/* The matrix products of a pass and nothing else, over whatever lies in the scratch. */
+void run_products(const Model *model, const Layer *layers, const Pass *pass) {
+  together(work_products, model, layers, pass);
+}
+#endif

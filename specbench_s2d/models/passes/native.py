@@ -1,17 +1,14 @@
 """The native engine: on a CPU in float32, a pass is one call of a C kernel (`native.c`). Shapes: see `models/base.py`.
 
 Matrices are packed into panels of 64 outputs, (panels, in, 64), which both one row and several stream once; the weights
-as they were loaded are let go. A position's logits are the same to the last bit whatever the width of its pass and the
-number of threads.
+as they were loaded are let go, layer by layer. A position's logits are the same to the last bit whatever the width of
+its pass and the number of threads.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Sequence
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -20,10 +17,10 @@ from torch import Tensor
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.models.passes.base import Request
 from specbench_s2d.models.passes.build import native_library
+from specbench_s2d.models.passes.threads import fastest_threads
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights
 
 PANEL, LANES = 64, 16
-_TRIALS = 7  # timed passes of each number of threads, when one is chosen
 _Pointer, _Long, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
@@ -67,29 +64,36 @@ def why_not_native(config: Any, device: torch.device, dtype: torch.dtype) -> str
 
 
 class NativePasses:
-    """Passes as calls of the kernel, on as many threads as are fastest for one token (`facts` says which)."""
+    """Passes as calls of the kernel, on as many threads as are fastest for one token (`facts` says which).
 
-    def __init__(self, weights: LlamaWeights, threads: int | None = None) -> None:
-        self._kernel = native_library()
+    The kernel's threads are its own. Torch's calls around a pass are small, and best left to one.
+    """
+
+    torch_threads = 1
+
+    def __init__(self, weights: LlamaWeights, threads: int | None = None, library: ctypes.CDLL | None = None) -> None:
+        self._kernel = library or native_library()
         self._kernel.scratch_floats.restype = _Long
         self._width, self._vocabulary = weights.width, weights.vocabulary
+        layers, inner = len(weights.layers), weights.layers[0].down_DF.shape[1]
         self._kept = _packed(weights)
-        self.cache = PanelCache(len(weights.layers), weights.kv_heads, weights.head_width, weights.context)
-        self._layers = (_Layer * len(weights.layers))()
+        self.cache = PanelCache(layers, weights.kv_heads, weights.head_width, weights.context)
+        self._layers = (_Layer * layers)()
         for i, layer in enumerate(self._kept["layers"]):
             for name, tensor in layer.items():
                 setattr(self._layers[i], name, _address(tensor))
         self._model = _Model(
             weights.width, weights.heads, weights.kv_heads, weights.head_width,
-            weights.layers[0].down_DF.shape[1], _up(weights.vocabulary, LANES), 0, weights.eps, weights.scale,
+            inner, _up(weights.vocabulary, LANES), 0, weights.eps, weights.scale,
             *(_address(self._kept[name]) for name in ("embedding", "cos", "sin", "norm", "head")),
         )  # fmt: skip
         self._pass = _Pass()
         self._refs = tuple(map(ctypes.byref, (self._model, self._layers, self._pass)))
         self._scratch, self._scratch_for = torch.empty(0), (0, 0)
         self._times_ms: dict[int, float] = {}
-        self._pass.threads = 1
-        self._pass.threads = threads or self._fastest()
+        self._pass.threads = threads or 1
+        if threads is None:
+            self._choose_threads()
 
     def run(self, request: Request) -> Tensor:
         if not request.head:
@@ -138,28 +142,16 @@ class NativePasses:
             self._scratch = torch.empty(floats)
             self._pass.scratch = self._scratch.data_ptr()
 
-    def _fastest(self) -> int:
-        """The number of threads that runs a pass of one token fastest, of those torch may use and this process has.
-
-        Numbers change nothing but the time: each output is summed by one thread, in one order.
-        """
-        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        most = min(torch.get_num_threads(), allowed)
+    def _choose_threads(self) -> None:
+        """Take the number of threads that is fastest for one token: it changes the time and nothing else."""
         token_T = torch.zeros(1, dtype=torch.long)
         self.reserve(1)
-        if most > 1:
-            for threads in _candidates(most):
-                self._pass.threads = threads
-                self._times_ms[threads] = round(1e3 * self._pass_s(token_T), 4)
-        return min(self._times_ms, key=self._times_ms.__getitem__, default=1)
 
-    def _pass_s(self, token_T: Tensor) -> float:
-        seconds = []
-        for _ in range(_TRIALS):
-            started = perf_counter()
+        def run(threads: int) -> None:
+            self._pass.threads = threads
             self.run(Request(token_T, 0, 0, len(self._layers), head=True))
-            seconds.append(perf_counter() - started)
-        return median(seconds)
+
+        self._pass.threads, self._times_ms = fastest_threads(run)
 
 
 class PanelCache(KVCache):
@@ -180,11 +172,6 @@ class PanelCache(KVCache):
         moved_N, to_N = torch.tensor(positions), torch.arange(to, to + len(positions))
         keys[:, to_N // PANEL, :, to_N % PANEL] = keys[:, moved_N // PANEL, :, moved_N % PANEL]
         values[:, to_N] = values[:, moved_N]
-
-
-def _candidates(most: int) -> list[int]:
-    """1, 2, 4 … and `most`."""
-    return sorted({most, *(2**i for i in range(most.bit_length()))})
 
 
 def _up(width: int, to: int = PANEL) -> int:
@@ -213,14 +200,17 @@ def _gate_up_panels(gate_up_FD: Tensor) -> Tensor:
 
 
 def _packed(weights: LlamaWeights) -> dict[str, Any]:
-    """Everything the kernel points to; must live as long as it."""
+    """Everything the kernel points to; must live as long as it. Takes the layers out of `weights` as it goes."""
+    layers = []
+    while weights.layers:  # so that one layer at a time is there twice
+        layers.append(_packed_layer(weights.layers.pop(0)))
     return {
         "embedding": weights.embedding_VD.contiguous(),
         "cos": weights.cos_SC.contiguous(),
         "sin": weights.sin_SC.contiguous(),
         "norm": weights.norm_D.contiguous(),
         "head": _panels(weights.head_VD),
-        "layers": [_packed_layer(layer) for layer in weights.layers],
+        "layers": layers,
     }
 
 

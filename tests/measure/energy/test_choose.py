@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from specbench_s2d.errors import UserError
+from specbench_s2d.measure.energy import choose
 from specbench_s2d.measure.energy.choose import OFF, Choice, choose_meter
 from specbench_s2d.measure.energy.meter import EnergyMeter, MeterError
 from specbench_s2d.measure.energy.replay import Recording, ReplayMeter, VirtualClock
+from specbench_s2d.models import devices
 from tests.refusals import refused
 
 METER = ReplayMeter(Recording([0, 1], [0, 0], [0, 0]), VirtualClock())
@@ -29,8 +31,16 @@ def test_a_gpu_is_metered_by_nvml(kind: str) -> None:
         asked.append(device)
         return METER
 
-    assert choose_meter(kind, "cuda:1", {"nvml": nvml, "rapl": other}) == Choice(METER)  # type: ignore[arg-type]
-    assert asked == ["cuda:1"]
+    for device in ("cuda:1", "auto"):
+        assert choose_meter(kind, device, {"nvml": nvml, "rapl": other}) == Choice(METER)  # type: ignore[arg-type]
+    assert asked == ["cuda:1", "auto"]
+
+
+def test_a_target_over_all_gpus_is_metered_on_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_gpus", lambda: 2)
+    monkeypatch.setattr(choose, "cuda_uuid", lambda device: f"GPU-{device}")
+    monkeypatch.setattr(choose, "NvmlMeter", lambda uuids: uuids)
+    assert choose_meter("nvml", "auto").meter == ["GPU-cuda:0", "GPU-cuda:1"]
 
 
 @pytest.mark.parametrize("kind", ["auto", "rapl"])

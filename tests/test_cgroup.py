@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
-from specbench_s2d.measure.cgroup import memory_limit_bytes, quota_cores
+from specbench_s2d import cgroup
+from specbench_s2d.cgroup import available_bytes, memory_limit_bytes, quota_cores
 
 
 class Tree:
@@ -67,3 +70,11 @@ def test_no_limit_is_none(tree: Tree) -> None:
     tree.write("cpu/cpu.cfs_period_us", "100000")
     tree.write("memory/memory.limit_in_bytes", "9223372036854771712")
     assert tree.limits == (None, None)
+
+
+def test_available_memory_is_what_a_container_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda process: SimpleNamespace(rss=100))
+    for limit, left in ((None, 1000), (600, 500), (5000, 1000), (50, 0)):
+        monkeypatch.setattr(cgroup, "memory_limit_bytes", lambda limit=limit: limit)
+        assert available_bytes() == left

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 ROOT = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 _NO_LIMIT_BYTES = 2**60  # version 1 says "no limit" by a number near 2^63
@@ -27,6 +29,12 @@ def memory_limit_bytes(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int 
     ]
     limits = [int(text) for text in texts if text.isdecimal()]
     return min((limit for limit in limits if limit < _NO_LIMIT_BYTES), default=None)
+
+
+def available_bytes() -> int:
+    """Bytes of memory that this process can still take without swapping."""
+    available, limit = int(psutil.virtual_memory().available), memory_limit_bytes()
+    return min(available, max(0, limit - int(psutil.Process().memory_info().rss))) if limit else available
 
 
 def _cores(quota_and_period: str) -> float | None:

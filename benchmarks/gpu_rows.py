@@ -1,0 +1,296 @@
+"""The rows of `gpu.py`: each measures one figure of the table, alone, and returns it with what it was made of."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from specbench_s2d import build_decoder, load_model
+from specbench_s2d.decoding.clock import clock_for
+from specbench_s2d.decoding.types import Generation
+from specbench_s2d.measure.bandwidth import read_rate
+from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.passes.compiled import why_not_compiled
+from specbench_s2d.models.shapes import Shape
+
+ROOT = Path(__file__).resolve().parent.parent
+Figures = dict[str, Any]
+ENGINES = ("eager", "graphs")
+METHODS = (
+    ("ar", None),
+    ("sd", "demo-draft-sft"),
+    ("s2d", "demo-draft"),
+    ("s2d-tree", "demo-draft"),
+    ("mjgd", None),
+    ("mjsd", "demo-draft-sft"),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured, and on what; models are loaded when they are first needed, and kept."""
+
+    device: str
+    dtype: str
+    target_name: str
+    draft_name: str
+    nested_name: str
+    prompt_tokens: int
+    new_tokens: int
+    rounds: int
+    others: int
+
+    @cached_property
+    def target(self) -> LanguageModel:
+        return self._loaded(self.target_name)
+
+    @cached_property
+    def draft(self) -> LanguageModel:
+        return self._loaded(self.draft_name)
+
+    @cached_property
+    def nested(self) -> LanguageModel:
+        return self._loaded(self.nested_name)
+
+    @property
+    def loaded(self) -> dict[str, LanguageModel]:
+        return {name: part for name, part in vars(self).items() if isinstance(part, LanguageModel)}
+
+    @property
+    def compiles(self) -> bool:
+        """Whether layers are compiled where the models run."""
+        return why_not_compiled(torch.device(self.device)) is None
+
+    def forget_models(self) -> None:
+        """Load anew what is asked for next."""
+        for name in self.loaded:
+            del vars(self)[name]
+
+    @cached_property
+    def read_rate_bytes_per_s(self) -> float:
+        return read_rate(self.device)
+
+    def prompt(self, seed: int = 0, length: int | None = None) -> list[int]:
+        return random.Random(seed).choices(range(10, 2000), k=length or self.prompt_tokens)
+
+    def generate(self, decoder: Any, seed: int = 0, new_tokens: int | None = None) -> Generation:
+        generation: Generation = decoder.generate(self.prompt(seed), new_tokens or self.new_tokens, ignore_eos=True)
+        return generation
+
+    def _loaded(self, name: str) -> LanguageModel:
+        model = load_model(name, self.device, self.dtype)
+        model.reserve(min(model.context, self.prompt_tokens + self.new_tokens + 64))
+        return model
+
+
+def ar_of_bound(s: Setting) -> Figures:
+    """AR on the target: % of the time that reading what it must would take at the streaming read rate."""
+    decoder = build_decoder("ar", s.target)
+    rate = s.read_rate_bytes_per_s
+    runs = [s.generate(decoder) for _ in range(s.rounds + 2)][2:]
+    shares = [100 * g.decode_bytes / rate / g.decode_s for g in runs]
+    tokens_per_s = median((len(g.ids) - 1) / g.decode_s for g in runs)
+    return {
+        "value": median(shares),
+        "tokens_per_s": tokens_per_s,
+        "read_rate_bytes_per_s": rate,
+        "bytes_per_token": runs[0].decode_bytes / (len(runs[0].ids) - 1),
+    }
+
+
+def verify_over_ar(s: Setting) -> Figures:
+    """A target pass of 6 tokens over one of 1, both read back, one after the other in turn."""
+    one, six = (_pass(s, s.target, width) for width in (1, 6))
+    seconds = _in_turn([one, six], s.rounds * 20)
+    return {"value": median(b / a for a, b in zip(*seconds, strict=True)), **_ms(["pass_1_ms", "pass_6_ms"], seconds)}
+
+
+def draft_pass(s: Setting) -> Figures:
+    """One pass of the small draft in a chain of 5, each token chosen on the device; milliseconds, host included."""
+    model, clock = s.draft, clock_for(torch.device(s.device))
+    model.reset()
+    model.extend(_row(s, s.prompt()), last_only=True)
+    start = model.length
+
+    def chain() -> None:
+        ids_BT = _row(s, [7])
+        for _ in range(5):
+            ids_BT = model.extend(ids_BT, last_only=True)[:, -1].argmax(-1, keepdim=True)
+        clock.wait()
+        model.rollback(start)
+
+    (seconds,) = _in_turn([chain], s.rounds * 20)
+    return {"value": 1e3 * median(seconds) / 5, "fastest_ms": 1e3 * min(seconds) / 5}
+
+
+def s2d_over_cost_model(s: Setting) -> Figures:
+    """S2D with published acceptances: the speed-up over AR, over what acceptances and cost ratio predict."""
+    from specbench_s2d.bench.geometric import drawn, rate_of
+    from specbench_s2d.decoding.scripts import Script
+
+    mat, generator = published_mat(), random.Random(0)
+    decoder = build_decoder("sorted-scripted+scripted", s.target, s.nested)
+    stages = [generator.randrange(len(s.nested.exits)) for _ in range(512)]
+    decoder.follow(Script(drawn(rate_of(mat), 512, 0), stages))
+    ar = build_decoder("ar", s.target)
+    pairs = [(s.generate(ar), s.generate(decoder)) for _ in range(s.rounds + 2)][2:]
+    ratios = [_measured_over_predicted(*pair) for pair in pairs]
+    return {
+        "value": median(ratio["value"] for ratio in ratios),
+        "published_mat": mat,
+        **{name: median(ratio[name] for ratio in ratios) for name in ("speedup", "predicted", "mat", "cost_ratio")},
+        "projected": "random weights, scripted acceptances",
+    }
+
+
+def _measured_over_predicted(ar: Generation, ours: Generation) -> dict[str, float]:
+    tokens, steps = len(ours.ids) - 1, len(ours.steps)
+    ar_step_s = ar.decode_s / (len(ar.ids) - 1)
+    drafted = sum(len(step.drafted) for step in ours.steps)
+    cost_ratio = sum(step.draft_s for step in ours.steps) / drafted / ar_step_s
+    predicted = tokens / steps / (1 + drafted / steps * cost_ratio)
+    speedup = ar_step_s * tokens / ours.decode_s
+    return {
+        "value": speedup / predicted,
+        "speedup": speedup,
+        "predicted": predicted,
+        "mat": tokens / steps,
+        "cost_ratio": cost_ratio,
+    }
+
+
+def published_mat() -> float:
+    """Mean accepted tokens of S2D for Vicuna 7B at temperature 0 on MT-bench, as its authors gave it."""
+    with (ROOT / "results" / "published" / "papers.csv").open(encoding="utf-8", newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["metric"] == "mean_accepted_tokens"]
+    wanted = {"paper": "s2d", "target": "vicuna-7b", "temperature": "0.0", "method": "S2D SoFT 6,9,12"}
+    (found,) = (row for row in rows if all(row[name] == value for name, value in wanted.items()))
+    return float(found["value"])
+
+
+def over_transformers(s: Setting, static: bool) -> Figures:
+    """AR over transformers' `generate` on the same shape and lengths: tokens/s, prefill included, in turn."""
+    from transformers import AutoModelForCausalLM
+
+    dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[s.dtype]
+    with torch.device(s.device):
+        model = AutoModelForCausalLM.from_config(Shape.find(s.target_name).config(), dtype=dtype).eval()
+    ids_BT = _row(s, s.prompt())
+    options: dict[str, Any] = {"max_new_tokens": s.new_tokens, "min_new_tokens": s.new_tokens, "do_sample": False}
+    options |= {"pad_token_id": 0, "cache_implementation": "static" if static else None}
+    clock, decoder = clock_for(torch.device(s.device)), build_decoder("ar", s.target)
+
+    def theirs() -> None:
+        with torch.inference_mode(not static), torch.no_grad():
+            model.generate(ids_BT, attention_mask=torch.ones_like(ids_BT), **options)
+        clock.wait()
+
+    seconds = _in_turn([lambda: s.generate(decoder), theirs], s.rounds)
+    ratio = median(b / a for a, b in zip(*seconds, strict=True))
+    rates = {name: s.new_tokens / median(own) for name, own in zip(("ours", "theirs"), seconds, strict=True)}
+    return {"value": ratio, **{f"{name}_tokens_per_s": rate for name, rate in rates.items()}}
+
+
+def same_ids(s: Setting) -> Figures:
+    """Methods that write other ids under one engine than under the other: demo models in float32, on this device."""
+    loaded = {
+        engine: {name: load_model(name, s.device, "float32", engine=engine) for name in _demo_names()}
+        for engine in ENGINES
+    }
+    different = {}
+    for spec, draft in METHODS:
+        ids = []
+        for models in loaded.values():
+            decoder = build_decoder(spec, models["demo-m"], models[draft] if draft else None)
+            answers = [decoder.generate(s.prompt(seed, 40), 96, ignore_eos=True).ids for seed in range(3)]
+            ids.append(answers)
+        parted = [i for i, (a, b) in enumerate(zip(*ids, strict=True)) if a != b]
+        if parted:
+            different[spec] = parted
+    return {"value": len(different), "methods": len(METHODS), "different_prompts": different}
+
+
+def _demo_names() -> set[str]:
+    return {"demo-m", *(draft for _, draft in METHODS if draft)}
+
+
+def growth(s: Setting) -> Figures:
+    """A fixed question after others over the same at first: time per token; and memory in use, late over early."""
+    decoder = build_decoder("sd", s.target, s.draft)
+    tokens = min(16, s.new_tokens)
+
+    def question() -> float:
+        return median(s.generate(decoder, new_tokens=tokens).decode_s for _ in range(5))
+
+    question()
+    first_s = question()
+    early = late = 0
+    for seed in range(1, s.others + 1):
+        s.generate(decoder, seed, 4)
+        early = _memory_bytes(s.device) if seed == min(10, s.others) else early
+    late = _memory_bytes(s.device)
+    last_s = question()
+    return {"value": last_s / first_s, "memory_ratio": late / early, "others": s.others, "memory_bytes": late}
+
+
+def gpu_tests(s: Setting) -> Figures:
+    """Failures of the tests that want a GPU."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ, timeout=150)
+    last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:]
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"pytest exited with {done.returncode}: {' '.join(last)}")
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return {"value": len(failed), "failed": failed, "summary": " ".join(last)}
+
+
+def _memory_bytes(device: str) -> int:
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return torch.cuda.memory_allocated(device)
+
+
+def _row(s: Setting, ids: list[int]) -> torch.Tensor:
+    return torch.tensor([ids], device=s.device)
+
+
+def _pass(s: Setting, model: LanguageModel, width: int) -> Callable[[], None]:
+    """A pass over `width` tokens after the prompt, its argmaxes read back."""
+    model.reset()
+    model.extend(_row(s, s.prompt()), last_only=True)
+    start, ids_BT = model.length, _row(s, s.prompt(1, width))
+
+    def run() -> None:
+        model.extend(ids_BT)[0].argmax(-1).tolist()
+        model.rollback(start)
+
+    return run
+
+
+def _in_turn(works: list[Callable[[], Any]], rounds: int) -> list[list[float]]:
+    """Seconds of each work in each round, after two rounds untimed."""
+    seconds: list[list[float]] = [[] for _ in works]
+    for number in range(rounds + 2):
+        for own, work in zip(seconds, works, strict=True):
+            started = perf_counter()
+            work()
+            if number >= 2:
+                own.append(perf_counter() - started)
+    return seconds
+
+
+def _ms(names: list[str], seconds: list[list[float]]) -> Figures:
+    return {name: 1e3 * median(own) for name, own in zip(names, seconds, strict=True)}

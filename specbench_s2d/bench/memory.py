@@ -1,0 +1,23 @@
+"""What a target of the run and its drafts take of the device together; refused, with figures, before any is loaded."""
+
+from __future__ import annotations
+
+from specbench_s2d.bench.plan import Plan
+from specbench_s2d.bench.prompts import Prompts
+from specbench_s2d.models.devices import DTYPES, free_bytes
+from specbench_s2d.models.load import read_config
+from specbench_s2d.models.memory import MemoryPlan, check_fits, plan_memory
+
+
+def memory_plans(plan: Plan, target: str, prompts: Prompts) -> list[MemoryPlan]:
+    """The target's plan and each draft's, for the longest sequence that the run's questions can lead to."""
+    positions, dtype = prompts.longest(plan.questions), DTYPES[plan.spec.dtype or "float32"]
+    found = [plan.checkpoints[name] for name in dict.fromkeys([target, *plan.drafts(target)])]
+    graphs = plan.spec.engine != "eager" and plan.device.startswith("cuda")
+    return [plan_memory(one, read_config(one), dtype, positions, graphs) for one in found]
+
+
+def check_memory(plan: Plan, target: str, prompts: Prompts) -> None:
+    """Raise `ModelError` where target and drafts do not fit in what the run's device has free."""
+    device = plan.spec.device or plan.device
+    check_fits(memory_plans(plan, target, prompts), free_bytes(device), device)

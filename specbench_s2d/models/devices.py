@@ -1,0 +1,63 @@
+"""Devices and number formats by the names that people give them."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from specbench_s2d.cgroup import available_bytes
+from specbench_s2d.errors import UserError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SPREAD = "auto"
+"""The device of a model that is spread over all visible GPUs."""
+
+
+def default_device() -> str:
+    """`cuda` if there is one, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def default_dtype(device: str) -> str:
+    """`float32` on a CPU, `bfloat16` elsewhere."""
+    return "float32" if device == "cpu" else "bfloat16"
+
+
+def first_device(device: str) -> str:
+    """Where clock, probes and drafts of a run are: the device itself, or of `auto` the first GPU."""
+    return "cuda:0" if device == SPREAD else device
+
+
+def all_devices(device: str) -> list[str]:
+    """The device itself, or of `auto` every visible GPU."""
+    return [f"cuda:{index}" for index in range(_gpus())] if device == SPREAD else [device]
+
+
+def check_device(device: str) -> torch.device:
+    """The torch device by its name, of `auto` the first; raises `UserError` when it is not there."""
+    if not re.fullmatch(rf"cpu|{SPREAD}|cuda(:\d+)?", device):
+        raise UserError(f"--device {device}: not a device; give cpu, cuda or cuda:N, or {SPREAD} for all GPUs.")
+    place = torch.device(first_device(device))
+    if place.type == "cuda" and (place.index or 0) >= _gpus():
+        raise UserError(f"--device {device}: torch sees {_gpus()} CUDA devices here; use --device cpu.")
+    return place
+
+
+def free_bytes(device: str) -> int:
+    """Bytes that can be allocated on a device now, of `auto` on all GPUs together.
+
+    Of a GPU, that is what is free and what torch holds unused.
+    """
+    if device == "cpu":
+        return available_bytes()
+    return sum(_free_on_gpu(torch.device(one)) for one in all_devices(device))
+
+
+def _free_on_gpu(device: torch.device) -> int:
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + unused
+
+
+def _gpus() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

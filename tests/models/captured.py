@@ -1,0 +1,77 @@
+"""A capture that needs no GPU: tensor operations are recorded and repeated one by one, as a CUDA graph does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from specbench_s2d.models.passes.capture import Capture, Work
+from specbench_s2d.models.passes.choose import Engine
+from specbench_s2d.models.passes.graphs import GraphPasses
+
+
+class _Recorder(TorchDispatchMode):
+    """Every operation with the tensors it took and gave; what the host reads of a tensor is refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.ops.aten._local_scalar_dense.default, "captured work waits for the device"
+        out = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, out))
+        return out
+
+
+class RecordingCapture:
+    """What the host knew when work was recorded is all that its repetition knows; buffers are those of that moment."""
+
+    def __init__(self) -> None:
+        self.recorded, self.repeated = 0, 0
+
+    def capture(self, work: Work) -> Work:
+        work()
+        with _Recorder() as recorder:
+            work()
+        self.recorded += 1
+
+        def repeat() -> None:
+            self.repeated += 1
+            _repeat(recorder.calls)
+
+        return repeat
+
+
+def _repeat(calls: list[tuple[Any, Any, Any, Any]]) -> None:
+    anew: dict[int, Tensor] = {}
+
+    def current(value: Any) -> Any:
+        return anew.get(id(value), value) if isinstance(value, Tensor) else value
+
+    for func, args, kwargs, out in calls:
+        given = func(*tree_map(current, args), **tree_map(current, kwargs))
+        for old, new in zip(tree_leaves(out), tree_leaves(given), strict=True):
+            anew[id(old)] = new
+
+
+class RerunningCapture:
+    """Runs the work anew each time: for compiled work, whose operations cannot be recorded one by one."""
+
+    def capture(self, work: Work) -> Work:
+        work()
+
+        def repeat() -> None:
+            with torch.inference_mode(False), torch.no_grad():  # as when it was captured
+                work()
+
+        return repeat
+
+
+def graph_engine(capture: Capture | None = None) -> Engine:
+    """An engine for `LlamaModel`: the graph engine over such a capture."""
+    return Engine("graphs", lambda weights: GraphPasses(weights, capture or RecordingCapture()))

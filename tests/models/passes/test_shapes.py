@@ -1,0 +1,57 @@
+"""How passes are rounded up to the shapes that graphs are captured for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from specbench_s2d.models.passes.base import Request
+from specbench_s2d.models.passes.shapes import MOST_ROWS, ROWS, Kind, buckets, fits, round_up
+
+
+def request_of(rows: int, start: int = 5, mask_columns: int | None = None, hidden: bool = False) -> Request:
+    inputs = torch.zeros(rows, 8) if hidden else torch.zeros(rows, dtype=torch.long)
+    mask = None if mask_columns is None else torch.ones(rows, mask_columns, dtype=torch.bool)
+    return Request(inputs, start, 1 if hidden else 0, 3, head=True, mask=mask)
+
+
+def test_buckets_are_powers_of_two_and_halfway_between_up_to_the_capacity() -> None:
+    assert buckets(1088) == (128, 192, 256, 384, 512, 768, 1024, 1088)
+    assert buckets(512) == (128, 192, 256, 384, 512)
+    assert buckets(128) == (128,)
+    assert buckets(70) == (70,)
+
+
+@pytest.mark.parametrize(("end", "bucket"), [(1, 128), (128, 128), (129, 192), (200, 256), (512, 512)])
+def test_a_pass_attends_to_the_smallest_bucket_that_holds_its_end(end: int, bucket: int) -> None:
+    assert round_up(end, buckets(512)) == bucket
+
+
+def test_rows_of_short_drafts_are_exact_and_wide_ones_waste_a_third_at_most() -> None:
+    assert ROWS[:8] == tuple(range(1, 9))
+    for wanted in range(1, MOST_ROWS + 1):
+        assert wanted <= round_up(wanted, ROWS) <= wanted * 4 // 3 + 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "graph"),
+    [
+        (request_of(1, start=0), True),
+        (request_of(6), True),
+        (request_of(MOST_ROWS), True),
+        (request_of(MOST_ROWS + 1), False),
+        (request_of(6, start=0), False),
+        (request_of(8, mask_columns=512), True),
+        (request_of(8, mask_columns=513), False),
+    ],
+    ids=["first token", "verify", "widest", "too wide", "a prompt", "masked", "mask too wide"],
+)
+def test_what_repeats_is_captured_and_prompts_are_not(request_: Request, graph: bool) -> None:
+    assert fits(request_) is graph
+
+
+def test_a_kind_knows_no_rows_and_no_place() -> None:
+    assert Kind.of(request_of(6, start=7), True) == Kind.of(request_of(2, start=900), True)
+    assert Kind.of(request_of(6, mask_columns=6), True) == Kind.of(request_of(9, mask_columns=40), True)
+    assert Kind.of(request_of(6, mask_columns=6), True) != Kind.of(request_of(6), True)
+    assert Kind.of(request_of(6, hidden=True), True) != Kind.of(request_of(6), True)

@@ -1,0 +1,34 @@
+"""Devices by name: one, or all GPUs together; and what is free on them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from specbench_s2d.models import devices
+from specbench_s2d.models.devices import all_devices, check_device, first_device, free_bytes
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if torch saw two GPUs: 10 and 20 bytes free, and 3 more on each that torch holds unused."""
+    monkeypatch.setattr(devices, "_gpus", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * (1 + (device.index or 0)), 100))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 7)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 4)
+
+
+def test_auto_is_all_gpus_and_first_of_all_the_first(gpus: None) -> None:
+    assert all_devices("auto") == ["cuda:0", "cuda:1"]
+    assert first_device("auto") == "cuda:0"
+    assert check_device("auto") == torch.device("cuda:0")
+    for name in ("cpu", "cuda", "cuda:1"):
+        assert (all_devices(name), first_device(name), check_device(name)) == ([name], name, torch.device(name))
+
+
+def test_free_memory_is_the_devices_or_of_all_of_them(gpus: None) -> None:
+    assert [free_bytes(name) for name in ("cuda", "cuda:0", "cuda:1", "auto")] == [13, 13, 23, 36]
+
+
+def test_free_memory_of_the_host_is_the_systems() -> None:
+    assert 2**20 < free_bytes("cpu") < 2**50
