@@ -18,7 +18,9 @@ def project(
     target: Annotated[list[str], typer.Option(help="Models to speed up: name, folder or hub id; repeatable.")],
     draft: Annotated[str, typer.Option(help="The draft model.")],
     acceptance: Annotated[str, typer.Option(help="A recorded run's folder, or published:PAPER, as published:s2d.")],
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; default: cuda if there is one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 … or auto, as in `run`; default: cuda if there is one.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 on a CPU, bfloat16 on a GPU by default.")] = None,
     engine: Annotated[Literal["eager", "graphs"] | None, typer.Option(help="How passes are run.")] = None,
     context: Annotated[int, typer.Option(min=1, help="Positions in the caches while passes are timed.")] = 512,
@@ -63,9 +65,11 @@ def _devices(
     """(target as given, what was measured of it), one target in memory at a time."""
     from specbench_s2d.measure.bandwidth import read_rate
     from specbench_s2d.models import load_model
+    from specbench_s2d.models.devices import default_device, first_device
 
     device, dtype, engine = place
-    small = load_model(draft, device=device, dtype=dtype, engine=engine)
+    device = device or default_device()
+    small = load_model(draft, device=first_device(device), dtype=dtype, engine=engine)
     rate = read_rate(str(small.device))
     for name in targets:
         Console(stderr=True).print(f"{name}: loading, then timing its passes and those of {draft}", highlight=False)
