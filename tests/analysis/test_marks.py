@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from specbench_s2d.analysis import comparisons, export, leaderboard, plots, report, tables, tidy
+from specbench_s2d.analysis.beside_papers import compare_published
 from specbench_s2d.analysis.compare import compare_decoders, compare_runs
 from specbench_s2d.analysis.figure_tables import FigureTables
 from specbench_s2d.analysis.gate.comparable import comparability
@@ -87,6 +88,7 @@ def test_exported_tables_carry_the_reason(tmp_path: Path) -> None:
         compare_decoders(projected_run(), "ar", 50),
         compare_runs(projected_run(), paper_run(), ("a", "b"), 50),
         compare_runs(paper_run(), projected_run(), ("a", "b"), 50),
+        compare_published(projected_run(), "a", "spec-bench", 0.0, 50),
     ],
 )
 def test_comparisons(comparison: comparisons.Comparison) -> None:
