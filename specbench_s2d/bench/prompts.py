@@ -53,8 +53,13 @@ class Prompts:
             raise self._too_long(question, len(question.turns) - 1, prompt)
 
     def longest(self, questions: Iterable[Question]) -> int:
-        """Positions that the longest of these conversations may come to, at most the context."""
-        return min(self.context, self.max_new_tokens + max(map(self._longest_prompt, questions)))
+        """Positions that the longest of these conversations may come to, at most the context.
+
+        An answer's text, encoded again, may come to more tokens than were generated: half as many more are allowed for.
+        """
+        more = self.max_new_tokens // 2
+        prompts = (self._longest_prompt(question) + (len(question.turns) - 1) * more for question in questions)
+        return min(self.context, self.max_new_tokens + max(prompts))
 
     def _longest_prompt(self, question: Question) -> int:
         """Tokens of the last turn's prompt where every answer before it is as long as it may be."""

@@ -26,7 +26,9 @@ from specbench_s2d.decoding.drafters.chain import ChainDrafter
 from specbench_s2d.decoding.types import Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.errors import ModelError, PromptTooLongError, RunFolderError, UserError
-from specbench_s2d.models import load_model
+from specbench_s2d.models import cache, load_model
+from specbench_s2d.models.cache import KVCache
+from specbench_s2d.models.llama import LlamaModel
 
 KILLS = int(os.environ.get("SPECBENCH_KILLS", "2"))
 
@@ -369,3 +371,46 @@ def test_the_manifest_says_where_the_time_went_and_how_warm_up_went(spec: dict[s
     assert harness["loop_s"] == pytest.approx(sum(v for k, v in harness.items() if k != "loop_s"))
     assert set(manifest["targets"]["tiny-target"]["warm_up"]) == {"ar", "sd:gamma=3"}
     assert manifest["read_rate_bytes_per_s"] > 0 and manifest["copy_rate_bytes_per_s"] > 0
+
+
+def test_the_manifest_says_which_engine_ran_each_model(spec: dict[str, Any], tmp_path: Path) -> None:
+    execute(plan_of(spec, engine="eager"), tmp_path / "run")
+    for facts in read_manifest(tmp_path / "run")["targets"].values():
+        assert {engine["engine"] for engine in facts["engines"].values()} == {"eager"}
+        assert len(facts["engines"]) == 2, "the target and its draft"
+
+
+def test_what_was_captured_while_timed_is_told(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model whose engine meets a new graph in every pass: what the warm-up met is not counted."""
+    passes = iter(range(10**9))
+    told = property(lambda self: {"engine": "graphs", "captures": next(passes)})
+    monkeypatch.setattr(LlamaModel, "engine_facts", told)
+    execute(plan_of(spec), tmp_path / "run")
+    found = [c["what"] for c in read_manifest(tmp_path / "run")["conditions"] if c["about"] == "the engine"]
+    assert found
+    assert found[0].startswith("captured ")
+
+
+def test_caches_have_room_for_the_whole_run_before_anything_is_timed(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one grows after the warm-up."""
+    grown, decode = list[int](), session.Session.decode
+    timing = [False]
+
+    def watched(self: KVCache, length: int, reserve: Any = KVCache.reserve) -> bool:
+        moved: bool = reserve(self, length)
+        grown.extend([length] * (moved and timing[0]))
+        return moved
+
+    def timed(self: session.Session, *arguments: Any) -> Any:
+        timing[0] = True
+        return decode(self, *arguments)
+
+    monkeypatch.setattr(cache, "_GROWTH", 1)
+    monkeypatch.setattr(KVCache, "reserve", watched)
+    monkeypatch.setattr(session.Session, "decode", timed)
+    execute(plan_of(spec, target=spec["target"][:1]), tmp_path / "run")
+    assert not grown
