@@ -65,6 +65,7 @@ drafters = Registry(
         "beam": "specbench_s2d.decoding.drafters.beam:BeamDrafter",
         "sorted": "specbench_s2d.decoding.drafters.sorted:SortedDrafter",
         "sorted-auto": "specbench_s2d.decoding.drafters.auto:AutoDrafter",
+        "sorted-scripted": "specbench_s2d.decoding.drafters.scripted:ScriptedSortedDrafter",
         "sorted-tree": "specbench_s2d.decoding.drafters.tree:TreeDrafter",
     },
 )
@@ -73,6 +74,7 @@ verifiers = Registry(
     {
         "token": "specbench_s2d.decoding.verifiers.token:TokenVerifier",
         "joint": "specbench_s2d.decoding.verifiers.joint:JointVerifier",
+        "scripted": "specbench_s2d.decoding.verifiers.scripted:ScriptedVerifier",
     },
 )
 suites = Registry(

@@ -14,7 +14,7 @@ from specbench_s2d.analysis.methods import Part, is_over_sd, sd_for
 from specbench_s2d.analysis.names import decoder_title, option_symbol
 from specbench_s2d.analysis.quotients import ENERGY, PERPLEXITY
 from specbench_s2d.analysis.tables import absent, number
-from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL
+from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL, projection_of
 from specbench_s2d.bench.records import BASELINE, Record
 
 Row = dict[str, Any]
@@ -57,7 +57,8 @@ def _row(
     targets = list(dict.fromkeys(r.target for r in records))
     return {
         "target": MEAN_TARGET if len(targets) > 1 else targets[0], "paper_target": figure["target"],
-        "device": figure["device"], "label": mine[0].label, "lossy": mine[0].lossy, "against": against,
+        "device": figure["device"], "label": mine[0].label, "lossy": mine[0].lossy,
+        "projected": projection_of(mine), "against": against,
         "method": figure["method"], "suite": figure["suite"], "metric": figure["metric"],
         "ours": value.value, "ours_low": interval.low, "ours_high": interval.high, "ours_specbench": None,
         "reason": value.note, "published": figure["value"], "source": figure["source"],
@@ -99,7 +100,7 @@ def _block(of_one: Sequence[Row]) -> Block:
     title = f"{first['method']}, {_METRICS[first['metric']]}: {first['target']} beside the paper's {MEAN_TARGET}"
     lines = [
         [
-            decoder_title(row["label"], row["lossy"]),
+            decoder_title(row["label"], row["lossy"], row["projected"]),
             row["against"] or number(None),
             with_interval(row["ours"], row["ours_low"], row["ours_high"]),
             number(row["published"]),

@@ -17,18 +17,18 @@ from specbench_s2d.analysis.bootstrap import RESAMPLES
 from specbench_s2d.analysis.compare import Block, Comparison, of, require_baseline
 from specbench_s2d.analysis.methods import SPS, Part, is_sps_schedule, methods_of, parts, wanted
 from specbench_s2d.analysis.names import decoder_title, suite_title
-from specbench_s2d.analysis.published import published
 from specbench_s2d.analysis.tables import absent, number
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL
 from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.config import SUITES
 from specbench_s2d.errors import UserError
+from specbench_s2d.published import published
 
 # the paper's metric: our column, and what a block of it is called
 _METRICS = {"speedup": ("speedup", "speed-up"), "mean_accepted_tokens": ("mat", "mean accepted tokens")}
 _KEY = ["label", "method", "suite", "metric"]
 COLUMNS = (
-    "target", "paper_target", "device", "label", "lossy", "against", "method", "suite", "metric",
+    "target", "paper_target", "device", "label", "lossy", "projected", "against", "method", "suite", "metric",
     "ours", "ours_low", "ours_high", "ours_specbench", "reason", "published", "source",
 )  # fmt: skip
 
@@ -38,10 +38,10 @@ def compare_published(
 ) -> Comparison:
     """A run of the given temperature beside a paper's figures.
 
-    Columns: target, paper_target, device (the paper's), label, lossy, against (what ours is a figure over), method,
-    suite, metric, ours with its 95 % interval, ours_specbench (the speed-up by Spec-Bench's formula, which the papers
-    used), reason (why ours is missing), published, source. Figures that a paper gives as a mean over its targets stand
-    beside our mean over targets, or our only one.
+    Columns: target, paper_target, device (the paper's), label, lossy, projected, against (what ours is over),
+    method, suite, metric, ours with its 95 % interval, ours_specbench (the speed-up by Spec-Bench's formula, as the
+    papers used), reason (why ours is missing), published, source. Figures that a paper gives as a mean over its targets
+    stand beside our mean over targets, or our only one.
     Raises `UserError` for an unknown paper, a temperature that it has no figures at, a run without AR, and where the
     two share nothing.
     """
@@ -144,7 +144,7 @@ def _cell(row: Mapping[Any, Any], figure: Mapping[Any, Any]) -> dict[str, Any]:
     column = _METRICS[str(figure["metric"])][0]
     fast = column == "speedup"
     return {
-        "device": figure["device"], "label": row["label"], "lossy": row["lossy"],
+        "device": figure["device"], "label": row["label"], "lossy": row["lossy"], "projected": row["projected"],
         "against": BASELINE if fast else None, "method": figure["method"],
         "suite": row["suite"], "metric": figure["metric"], "ours": row[column],
         "ours_low": row["speedup_low"] if fast else None, "ours_high": row["speedup_high"] if fast else None,
@@ -186,7 +186,7 @@ def _blocks(place: Sequence[str | None], rows: pd.DataFrame) -> list[Block]:
 def _line(rows: pd.DataFrame, suites: Iterable[str]) -> list[str]:
     by_suite: dict[str, Mapping[Any, Any]] = {str(row["suite"]): row for row in rows.to_dict("records")}
     first = rows.iloc[0]
-    cells = [f"{decoder_title(first['label'], first['lossy'])}\n{first['method']}"]
+    cells = [f"{decoder_title(first['label'], first['lossy'], first['projected'])}\n{first['method']}"]
     for suite in suites:
         row = by_suite.get(suite, {})
         ours = row.get("ours") if not absent(row.get("ours")) else row.get("ours_specbench")

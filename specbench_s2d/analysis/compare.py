@@ -12,7 +12,7 @@ from specbench_s2d.analysis import stats, tidy
 from specbench_s2d.analysis.bootstrap import RESAMPLES
 from specbench_s2d.analysis.definitions import Interval, Measure
 from specbench_s2d.analysis.grades import difference, is_pooled, title
-from specbench_s2d.analysis.names import decoder_title, suite_title
+from specbench_s2d.analysis.names import decoder_title, is_projected, suite_title
 from specbench_s2d.analysis.quotients import LENGTH, MAT, PERPLEXITY
 from specbench_s2d.analysis.stats import Pair
 from specbench_s2d.analysis.tables import absent, number, quality_columns
@@ -55,7 +55,7 @@ def compare_decoders(records: Sequence[Record], against: str, resamples: int = R
     """Every decoder beside the label `against`: speed, accepted length and text, per target, suite and mean over
     targets.
 
-    Columns: target, label, lossy, suite, against, pairs, speedup (over AR), mat, relative_speed, mat_ratio,
+    Columns: target, label, lossy, projected, suite, against, pairs, speedup (over AR), mat, relative_speed, mat_ratio,
     perplexity_ratio, length_ratio, quality_*_difference, notes (why a figure is missing); ratios and differences with
     their 95 % intervals, on the cells that both finished. Raises `UnknownNameError` for a label that the run does not
     have, `UserError` where there is no other.
@@ -78,7 +78,7 @@ def compare_decoders(records: Sequence[Record], against: str, resamples: int = R
         figures = {"relative_speed": speed, **_beside(groups, row, resamples)}
         rows.append(
             {
-                **{name: row[name] for name in ("target", "label", "lossy", "suite")}, "against": against,
+                **{name: row[name] for name in ("target", "label", "lossy", "projected", "suite")}, "against": against,
                 "pairs": sum(map(len, groups)), "speedup": row["speedup"], "mat": row["mat"],
                 **{name: value for column, figure in figures.items() for name, value in _ends(column, *figure).items()},
                 "notes": "; ".join(f"{column}: {why}" for column, figure in figures.items() if (why := _why(*figure)))
@@ -125,7 +125,7 @@ def _text_blocks(target: str, rows: pd.DataFrame) -> list[Block]:
     """Accepted length and perplexity, then task quality, all suites together; a line per decoder."""
     overall = rows[rows["suite"] == OVERALL]
     lines = overall.to_dict("records")
-    names = [decoder_title(row["label"], row["lossy"]) for row in lines]
+    names = [decoder_title(row["label"], row["lossy"], row["projected"]) for row in lines]
     ratios = [
         [with_interval(*(row[f"{column}{end}"] for end in ("", "_low", "_high"))) for column in _QUOTIENTS]
         for row in lines
@@ -161,7 +161,7 @@ def _relative_block(target: str, rows: pd.DataFrame) -> Block:
         overall = by_suite[OVERALL]
         figures = [number(by_suite[s]["relative_speed"]) if s in by_suite else number(None) for s in suites]
         total = with_interval(*(overall[f"relative_speed{end}"] for end in ("", "_low", "_high")))
-        title = decoder_title(overall["label"], overall["lossy"])
+        title = decoder_title(overall["label"], overall["lossy"], overall["projected"])
         lines.append([title, *figures, total, number(overall["speedup"]), number(overall["mat"])])
     return Block(target, headings, lines)
 
@@ -172,7 +172,8 @@ def compare_runs(
     """Two runs, target by target, label by label, suite by suite: speed-ups, mean accepted tokens, and the ratio of
     the speed-ups over the turns that both runs asked.
 
-    Columns: target, label, lossy, suite, speedup_a, speedup_b, ratio with its 95 % interval, questions, mat_a, mat_b.
+    Columns: target, label, lossy, projected, suite, speedup_a, speedup_b, ratio with its 95 % interval, questions,
+    mat_a, mat_b.
     Raises `UserError` for a run without AR, and for runs that share no target and label.
     """
     a, b = tidy.latest(ours), tidy.latest(theirs)
@@ -206,7 +207,9 @@ def _run_row(
     ours, theirs = (_common_pairs(records, key, both) for records in runs)
     value, interval = stats.speedup_ratio(ours, theirs), stats.speedup_ratio_interval(ours, theirs, resamples)
     return {
-        "target": target, "label": label, "lossy": first["lossy"], "suite": suite,
+        "target": target, "label": label, "lossy": first["lossy"],
+        "projected": ", ".join(dict.fromkeys(filter(is_projected, (first["projected"], second["projected"])))) or None,
+        "suite": suite,
         "speedup_a": first["speedup"], "speedup_b": second["speedup"],
         "ratio": value.value, "ratio_low": interval.low, "ratio_high": interval.high,
         "questions": len({stats.question_of(p.ours) for pairs in ours for p in pairs}),
@@ -226,7 +229,7 @@ def _runs_block(target: str, rows: pd.DataFrame, names: tuple[str, str]) -> Bloc
     headings = ["Decoder", "Suite", "A", "B", "A / B [95 %]", "MAT A", "MAT B"]
     lines, last = [], None
     for row in rows.to_dict("records"):
-        title = decoder_title(row["label"], row["lossy"])
+        title = decoder_title(row["label"], row["lossy"], row["projected"])
         ratio = with_interval(row["ratio"], row["ratio_low"], row["ratio_high"])
         figures = [
             number(row["speedup_a"]),

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from specbench_s2d.analysis.beside_papers import compare_published
 from specbench_s2d.analysis.compare import Block, Comparison, compare_decoders, compare_runs
-from specbench_s2d.analysis.names import LOSSY_NOTE
+from specbench_s2d.analysis.names import mark_notes
 from specbench_s2d.analysis.report import read_run
 from specbench_s2d.bench.store import MANIFEST, read_manifest
 from specbench_s2d.errors import UserError
@@ -91,7 +91,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    return [*comparison.notes, *([LOSSY_NOTE] if comparison.table["lossy"].any() else [])]
+    return [*comparison.notes, *mark_notes(comparison.table["lossy"], comparison.table["projected"])]
 
 
 def as_json(comparison: Comparison) -> str:

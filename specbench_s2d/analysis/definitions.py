@@ -21,6 +21,10 @@ DEFINITIONS: dict[str, str] = {
     "draft": "the draft model, where the decoder has one",
     "options": "every option that the decoder ran with, defaults included",
     "lossy": "whether the decoder may change the target's output; read its speed-up beside perplexity and quality",
+    "projected": (
+        "why the row is a projection and no measured run (random weights, scripted acceptances or exits); empty "
+        "where it was measured"
+    ),
     "suite": "the suite of questions; `overall` pools all of a target's suites",
     "records": "cells of this row: questions x turns x repeats, whatever became of them",
     "questions": "questions with at least one cell that finished",

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from specbench_s2d.analysis.names import LOSSY_NOTE, PAIRS, decoder_title, method_family
+from specbench_s2d.analysis.names import PAIRS, decoder_title, mark_notes, method_family
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # A method keeps its colour in every picture that colours by method.
@@ -70,7 +70,7 @@ def decoder_looks(rows: pd.DataFrame, by_method: bool = False) -> dict[str, Look
     line each within it. `by_method`: a colour per method, however few they are.
     """
     first = rows.drop_duplicates("label")
-    lossy = [bool(value) for value in first["lossy"]]
+    lossy, projected = [bool(value) for value in first["lossy"]], list(first["projected"])
     families = _methods(first) if by_method else family_titles(first)
     palette = family_colours(families)
     many = len(first) > len(COLOURS) or any(lossy)
@@ -81,7 +81,8 @@ def decoder_looks(rows: pd.DataFrame, by_method: bool = False) -> dict[str, Look
         colour = palette[family] if grouped else next(colours)
         rank = list(families.values())[:place].count(family) if grouped else 0
         line = LINES[rank % len(LINES)]
-        looks[label] = Look(decoder_title(label, lossy[place]), colour, next(markers), line, lossy[place])
+        title = decoder_title(label, lossy[place], projected[place])
+        looks[label] = Look(title, colour, next(markers), line, lossy[place])
     return looks
 
 
@@ -161,6 +162,6 @@ def bar(axes: Axes, place: int, value: float, colour: str, lossy: bool) -> None:
 
 
 def footnote(figure: Figure, text: str, rows: pd.DataFrame) -> None:
-    """What the picture shows, below it; lossy decoders are explained where there are any."""
-    lines = [text, *([LOSSY_NOTE] if rows["lossy"].any() else [])]
+    """What the picture shows, below it; marks are explained where there are any."""
+    lines = [text, *mark_notes(rows["lossy"], rows["projected"])]
     figure.supxlabel("\n".join(lines), fontsize=7.5, color=GREY, x=0.01, ha="left")

@@ -11,7 +11,14 @@ from typing import Any
 
 import pandas as pd
 
-from specbench_s2d.analysis.names import LOSSY_MARK, LOSSY_NOTE, decoder_title, suite_title
+from specbench_s2d.analysis.names import (
+    LOSSY_MARK,
+    PROJECTED_MARK,
+    decoder_title,
+    is_projected,
+    mark_notes,
+    suite_title,
+)
 from specbench_s2d.analysis.tables import absent, blocks, number, speed_column
 from specbench_s2d.analysis.tidy import OVERALL
 from specbench_s2d.bench.records import BASELINE
@@ -19,7 +26,8 @@ from specbench_s2d.config import SUITES
 
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", LOSSY_MARK: r"$^\dagger$", "×": r"$\times$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", LOSSY_MARK: r"$^\dagger$",
+    PROJECTED_MARK: r"$^\ddagger$", "×": r"$\times$",
     "τ": r"$\tau$", "γ": r"$\gamma$", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
 }  # fmt: skip
 _SPEEDS = {
@@ -61,7 +69,7 @@ def boards(table: pd.DataFrame, manifest: Mapping[str, Any]) -> list[Board]:
         best = [_best(by_label, suite, column) for suite, column in columns]
         lines = [
             (
-                decoder_title(label, of_label[OVERALL]["lossy"]),
+                decoder_title(label, of_label[OVERALL]["lossy"], of_label[OVERALL]["projected"]),
                 [
                     Cell(_figure(of_label.get(suite, {}).get(column), column), (label, suite) == (top, suite))
                     for (suite, column), top in zip(columns, best, strict=True)
@@ -75,13 +83,17 @@ def boards(table: pd.DataFrame, manifest: Mapping[str, Any]) -> list[Board]:
 
 
 def _best(by_label: Mapping[str, Mapping[str, Mapping[str, Any]]], suite: str, column: str) -> str | None:
-    """The lossless decoder, AR among them, with the highest figure; None where none has one."""
+    """The lossless decoder, AR among them and projections not, with the highest figure; None where none has one."""
     figures = {
         label: of_label[suite][column]
         for label, of_label in by_label.items()
-        if suite in of_label and not of_label[OVERALL]["lossy"] and not absent(of_label[suite][column])
+        if suite in of_label and _is_rival(of_label[OVERALL]) and not absent(of_label[suite][column])
     }
     return max(figures, key=lambda label: float(figures[label]), default=None)
+
+
+def _is_rival(row: Mapping[str, Any]) -> bool:
+    return not row["lossy"] and not is_projected(row["projected"])
 
 
 def _figure(value: Any, column: str) -> str:
@@ -93,7 +105,10 @@ def _notes(rows: list[Mapping[str, Any]]) -> list[str]:
     """How to read the marks of a board, where it has any."""
     blocks_of = [row["label"] for row in rows if row["tokens_per_pass"] < row["mat"]]
     text = f"Accepted by {', '.join(blocks_of)}: nothing; the figure is the length of a step of several target passes."
-    return [*([LOSSY_NOTE] if any(row["lossy"] for row in rows) else []), *([text] if blocks_of else [])]
+    return [
+        *mark_notes((row["lossy"] for row in rows), (row["projected"] for row in rows)),
+        *([text] if blocks_of else []),
+    ]
 
 
 def _caption(target: str, speed: str, manifest: Mapping[str, Any]) -> str:

@@ -30,8 +30,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from specbench_s2d.analysis.published import published
 from specbench_s2d.bench.records import Record
+from specbench_s2d.published import published
 
 DraftPart = Literal["none", "sorted", "plain", "other"]
 PAPER_EXITS = (6, 9, 12)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 LOSSY_MARK = "†"
 LOSSY_NOTE = f"{LOSSY_MARK} lossy: may change the output; read beside perplexity and quality."
+PROJECTED_MARK = "‡"
+PROJECTED_NOTE = (
+    f"{PROJECTED_MARK} projected: random weights or scripted acceptances; a measure of passes, not of answers, and no "
+    "measured run of such models."
+)
 PAIRS = "other pairs"
 
 # suite: (full name, short name for narrow columns)
@@ -24,9 +31,20 @@ def suite_title(suite: str, short: bool = False) -> str:
     return _SUITES.get(suite, (suite, suite))[short]
 
 
-def decoder_title(label: str, lossy: bool) -> str:
-    """The label, with the mark of a lossy decoder."""
-    return f"{label} {LOSSY_MARK}" if lossy else label
+def decoder_title(label: str, lossy: bool, projected: str | None = None) -> str:
+    """The label, with the marks of a lossy decoder and of a projection."""
+    marks = [LOSSY_MARK] if lossy else []
+    return " ".join([label, *marks, *([PROJECTED_MARK] if is_projected(projected) else [])])
+
+
+def is_projected(reason: object) -> bool:
+    """Whether a table's cell says what makes its row a projection; a missing one may be NaN."""
+    return isinstance(reason, str)
+
+
+def mark_notes(lossy: Iterable[bool], projected: Iterable[object]) -> list[str]:
+    """What the marks mean, of those that a table bears."""
+    return [*([LOSSY_NOTE] if any(lossy) else []), *([PROJECTED_NOTE] if any(map(is_projected, projected)) else [])]
 
 
 def option_symbol(option: str) -> str:

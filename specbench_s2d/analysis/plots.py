@@ -6,6 +6,7 @@ The same table gives the same SVG, byte for byte, with the same matplotlib. Othe
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from specbench_s2d.analysis.drawing import GREY, STYLE, WIDTH, Look, decoder_loo
 from specbench_s2d.analysis.figure_tables import FigureTables
 from specbench_s2d.analysis.names import suite_title
 from specbench_s2d.analysis.plots_targets import MOST_SHAPES
+from specbench_s2d.analysis.tables import projections
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL
 from specbench_s2d.bench.records import BASELINE
 
@@ -38,7 +40,7 @@ def draw_all(tables: FigureTables, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     with _style():
         for name, figure in _pictures(tables):
-            written += _save(figure, folder / name) if figure else []
+            written += _save(figure, folder / name, projections(tables.summary)) if figure else []
     return written
 
 
@@ -67,8 +69,10 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    """Lay out once, then write every format, without a date in the SVG."""
+def _save(figure: Figure, stem: Path, title: Sequence[str]) -> list[Path]:
+    """Lay out once, then write every format, without a date in the SVG; projections stand in the title."""
+    if title:
+        figure.suptitle("\n".join(textwrap.fill(line, 110) for line in title), fontsize=7.5, x=0.01, ha="left")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     paths = [stem.with_suffix(f".{suffix}") for suffix in FORMATS]

@@ -144,7 +144,7 @@ def _frame_bars(axes: Axes, shown: pd.DataFrame) -> None:
     if 0 < lossy < len(shown):
         axes.axhline(lossy - 0.5, color="#BBBBBB", linewidth=0.8)
     axes.axvline(1, color=GREY, linewidth=1, linestyle="--")
-    names = [decoder_title(row["label"], row["lossy"]) for row in shown.to_dict("records")]
+    names = [decoder_title(row["label"], row["lossy"], row["projected"]) for row in shown.to_dict("records")]
     axes.set_yticks(range(len(shown)), names)
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
@@ -166,25 +166,26 @@ def exit_depths(exits: pd.DataFrame) -> Figure | None:
     if exits.empty:
         return None
     targets = list(dict.fromkeys(exits["target"]))
-    lossy = dict(zip(exits["label"], exits["lossy"], strict=True))
+    rows = exits.drop_duplicates("label").to_dict("records")
+    titles = {str(row["label"]): decoder_title(row["label"], row["lossy"], row["projected"]) for row in rows}
     depths = sorted(set(exits["exit_depth"]))
     shades: dict[int, Shade] = {
         d: colormaps["Blues"](0.25 + 0.65 * i / max(1, len(depths) - 1)) for i, d in enumerate(depths)
     }
     columns = min(3, len(targets))
-    rows = -(-len(targets) // columns)
-    size = (WIDTH if columns > 1 else 5, (0.28 * len(lossy) + 0.5) * rows + 0.8)
+    lines = -(-len(targets) // columns)
+    size = (WIDTH if columns > 1 else 5, (0.28 * len(titles) + 0.5) * lines + 0.8)
     figure = Figure(figsize=size, layout="constrained")
-    grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
+    grid = list(figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat)
     for unused in grid[len(targets) :]:
         unused.remove()
     for target, axes in zip(targets, grid, strict=False):
         of_target = exits[exits["target"] == target]
-        for place, label in enumerate(lossy):
+        for place, label in enumerate(titles):
             _draw_shares(axes, place, of_target[of_target["label"] == label], shades)
         axes.set_title(target, loc="left")
-        axes.set(xlim=(0, 1), ylim=(len(lossy) - 0.5, -0.5))
-        axes.set_yticks(range(len(lossy)), [decoder_title(label, mark) for label, mark in lossy.items()])
+        axes.set(xlim=(0, 1), ylim=(len(titles) - 0.5, -0.5))
+        axes.set_yticks(range(len(titles)), list(titles.values()))
         axes.set_xticks([0.25, 0.5, 0.75], ["25 %", "50 %", "75 %"])
         axes.tick_params(axis="y", length=0)
         axes.grid(False)

@@ -17,9 +17,10 @@ _FIGURES = (
     "perplexity", "perplexity_low", "perplexity_high", "energy_j_per_token",
 )  # fmt: skip
 SWEEP_COLUMNS = (
-    "target", "variant", "label", "decoder", "draft", "gamma", "beams", "value", "lossy", "suite", *_FIGURES,
+    "target", "variant", "label", "decoder", "draft", "gamma", "beams", "value", "lossy", "projected", "suite",
+    *_FIGURES,
 )  # fmt: skip
-GAMMA_COLUMNS = ("target", "label", "decoder", "draft", "gamma", "lossy", "suite", *_FIGURES)
+GAMMA_COLUMNS = ("target", "label", "decoder", "draft", "gamma", "lossy", "projected", "suite", *_FIGURES)
 
 
 def sweep(records: Sequence[Record], table: pd.DataFrame, option: str) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from specbench_s2d.analysis import grades
 from specbench_s2d.analysis.definitions import DEFINITIONS
-from specbench_s2d.analysis.names import LOSSY_NOTE, decoder_title, suite_title
+from specbench_s2d.analysis.names import decoder_title, is_projected, mark_notes, suite_title
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL, QUALITY
 from specbench_s2d.bench.records import BASELINE
 from specbench_s2d.measure.quality import METRICS
@@ -105,9 +105,9 @@ def render(table: pd.DataFrame) -> RenderableType:
         legend += " Where a step takes several target passes (mjgd), its block's length stands there: none is accepted."
     if quality:
         legend += f" Task quality: {', '.join(_metric_text(column) for column in quality)}."
-    lines = [legend, *([LOSSY_NOTE] if table["lossy"].any() else [])]
+    lines = [legend, *mark_notes(table["lossy"], table["projected"])]
     parts += [Text(line, style="dim") for line in lines]
-    parts += [Text(line, style="yellow") for line in cautions(table)]
+    parts += [Text(line, style="yellow") for line in (*projections(table), *cautions(table))]
     parts += [Text(line, style="bold red") for line in alarms(table)]
     return Group(*parts)
 
@@ -130,7 +130,7 @@ def _block(title: str, rows: list[Row], speed: str) -> Table:
         certain = f"{interval(overall)}\n{number(overall['perplexity'])}"
         bound = NOTHING if absent(overall["percent_of_bound"]) else f"{overall['percent_of_bound']:.0f} %"
         rates = f"{number(overall['tokens_per_s'], '.1f')}\n{bound}"
-        block.add_row(decoder_title(label, overall["lossy"]), *cells, certain, rates, lost)
+        block.add_row(decoder_title(label, overall["lossy"], overall["projected"]), *cells, certain, rates, lost)
     return block
 
 
@@ -144,7 +144,7 @@ def _quality_block(title: str, rows: list[Row], columns: list[str]) -> Table:
     for row in rows:
         if row["suite"] == OVERALL:
             figures = [number(row[column], _digits(column)) for column in columns]
-            block.add_row(decoder_title(row["label"], row["lossy"]), *figures)
+            block.add_row(decoder_title(row["label"], row["lossy"], row["projected"]), *figures)
     return block
 
 
@@ -161,6 +161,16 @@ def _metric_text(column: str) -> str:
 def _two(row: Row | None, above: str, below: str) -> str:
     """Two figures of a row, one under the other."""
     return NOTHING if row is None else f"{number(row[above])}\n{number(row[below])}"
+
+
+def projections(table: pd.DataFrame) -> list[str]:
+    """One line per reason that makes rows a projection, with the decoders that it holds for; none where all were
+    measured."""
+    rows = table[table["projected"].map(is_projected)]
+    return [
+        f"Projected, not measured ({reason}): {', '.join(dict.fromkeys(part['label']))}."
+        for reason, part in rows.groupby("projected", sort=False)
+    ]
 
 
 def cautions(table: pd.DataFrame) -> list[str]:
@@ -192,11 +202,11 @@ def alarms(table: pd.DataFrame) -> list[str]:
 def markdown(table: pd.DataFrame) -> str:
     """The whole tidy table as Markdown: a section per target, the notes, and what each column means."""
     quality = quality_columns(table)
-    parts = ["# Summary", *(f"**{line}**" for line in (*alarms(table), *cautions(table)))]
+    said = (*projections(table), *alarms(table), *cautions(table))
+    parts = ["# Summary", *(f"**{line}**" for line in said)]
     for title, rows in blocks(table):
         parts += [f"## {title}", _markdown_rows(rows, quality)]
-    if table["lossy"].any():
-        parts.append(LOSSY_NOTE)
+    parts += mark_notes(table["lossy"], table["projected"])
     parts += ["## Decoders", _decoders(table), "## Notes", _notes(table), "## What the columns mean", definitions()]
     return "\n\n".join(parts) + "\n"
 
@@ -212,7 +222,7 @@ def _markdown_rows(rows: list[Row], quality: list[str]) -> str:
             figures = [_figure(row, column, form) for column, _, form in _MARKDOWN]
             figures += [_figure(row, column, ".2f") for column in quality]
             figures += [number(row[column], "d") for column in _COUNTS]
-            lines.append(_line([suite, decoder_title(row["label"], row["lossy"]), *figures]))
+            lines.append(_line([suite, decoder_title(row["label"], row["lossy"], row["projected"]), *figures]))
     return "\n".join(lines)
 
 

@@ -25,13 +25,13 @@ MEAN_TARGET = "mean over targets"
 """What stands as `target` in rows that average a run's targets; no checkpoint's name holds spaces like these."""
 QUALITY = "quality_"
 
-_TEXT = ("target", "label", "decoder", "draft", "options", "suite", "notes")
+_TEXT = ("target", "label", "decoder", "draft", "options", "projected", "suite", "notes")
 _COUNTS = (
     "records", "questions", "new_tokens", "steps", "pairs", "unpaired",
     "mismatches", "near_ties", "failed", "skipped", "truncated",
 )  # fmt: skip
 COLUMNS = (
-    "target", "label", "decoder", "draft", "options", "lossy", "suite",
+    "target", "label", "decoder", "draft", "options", "lossy", "projected", "suite",
     "records", "questions", "new_tokens", "tokens_per_answer", "steps",
     "tokens_per_s", "percent_of_bound",
     "speedup", "speedup_low", "speedup_high", "speedup_e2e", "speedup_e2e_low", "speedup_e2e_high",
@@ -45,11 +45,11 @@ COLUMNS = (
     "mismatches", "near_ties", "failed", "skipped", "truncated",
 )  # fmt: skip
 POSITION_COLUMNS = (
-    "target", "label", "decoder", "draft", "lossy", "suite", "position", "reached", "accepted", "rate",
+    "target", "label", "decoder", "draft", "lossy", "projected", "suite", "position", "reached", "accepted", "rate",
 )  # fmt: skip
-EXIT_COLUMNS = ("target", "label", "decoder", "draft", "lossy", "exit_depth", "tokens", "share")
+EXIT_COLUMNS = ("target", "label", "decoder", "draft", "lossy", "projected", "exit_depth", "tokens", "share")
 ABLATION_COLUMNS = (
-    "target", "label", "variant", "lossy", "thresholds", "speedup", "speedup_low", "speedup_high", "mat",
+    "target", "label", "variant", "lossy", "projected", "thresholds", "speedup", "speedup_low", "speedup_high", "mat",
 )  # fmt: skip
 _UNMEASURED = "not measured in this run"
 _OF_ONE_TARGET = Measure(None, "a figure of single targets")
@@ -80,7 +80,16 @@ def tidy(records: Iterable[Record], resamples: int = RESAMPLES, seed: int = 0) -
 def acceptance_by_position(records: Iterable[Record]) -> pd.DataFrame:
     """One row per target, label, suite and draft position; columns as in `POSITION_COLUMNS`."""
     rows = [
-        (*group.names, group.lossy, group.suite, p.position, p.reached, p.accepted, p.accepted / p.reached)
+        (
+            *group.names,
+            group.lossy,
+            group.projected,
+            group.suite,
+            p.position,
+            p.reached,
+            p.accepted,
+            p.accepted / p.reached,
+        )
         for group in _groups(latest(records))
         for p in stats.acceptance_by_position(group.records)
     ]
@@ -90,7 +99,7 @@ def acceptance_by_position(records: Iterable[Record]) -> pd.DataFrame:
 def exit_depths(records: Iterable[Record]) -> pd.DataFrame:
     """One row per target, label and exit, for decoders that choose their exits; columns as in `EXIT_COLUMNS`."""
     rows = [
-        (*group.names, group.lossy, e.exit_depth, e.tokens, e.share)
+        (*group.names, group.lossy, group.projected, e.exit_depth, e.tokens, e.share)
         for group in _groups(latest(records))
         if group.suite == OVERALL and group.records[0].decoder_options.get("exit") is None
         for e in drafts.exit_histogram(group.records)
@@ -131,6 +140,7 @@ class _Group:
     def __init__(self, target: str, label: str, suite: str, records: Sequence[Record]) -> None:
         self.target, self.label, self.suite, self.records = target, label, suite, records
         self.lossy = any(r.lossy for r in records)
+        self.projected = projection_of(records)
         self.draft = ", ".join(dict.fromkeys(r.draft for r in records if r.draft)) or None  # targets may differ in it
         self.names = (target, label, records[0].decoder, self.draft)
 
@@ -234,12 +244,19 @@ def _filled(group: _Group, figures: Mapping[str, Measure]) -> dict[str, Any]:
     notes = [f"{column}: {figure.note.replace('; ', ', ')}" for column, figure in figures.items() if figure.note]
     return {
         "target": group.target, "label": group.label, "decoder": records[0].decoder, "draft": group.draft,
-        "options": options_text(records[0].decoder_options), "lossy": group.lossy, "suite": group.suite,
+        "options": options_text(records[0].decoder_options), "lossy": group.lossy,
+        "projected": group.projected, "suite": group.suite,
         **_counts(records),
         **{column: figure.value for column, figure in figures.items()},
         "unpaired": len(records) - int(figures["pairs"].value or 0),
         "notes": "; ".join(notes) or None,
     }  # fmt: skip
+
+
+def projection_of(records: Iterable[Record]) -> str | None:
+    """Why any of these records is a projection, each reason once; None where all were measured."""
+    reasons = dict.fromkeys(part for r in records if r.projected for part in r.projected.split(", "))
+    return ", ".join(reasons) or None
 
 
 def options_text(options: Mapping[str, Any]) -> str:

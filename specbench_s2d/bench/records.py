@@ -17,6 +17,8 @@ BASELINE = "ar"
 class Record(BaseModel):
     """One turn, decoded once. Fields that nothing measured are None; `reasons` says why, by field name.
 
+    `projected`: what makes the cell a projection (random weights, scripted acceptances or exits); its output then means
+    nothing, and its times are those of such a model, not of one that answers.
     `levels_per_step`: how deep each proposal was, which for a chain is its tokens and for a tree its levels.
     `bound_s`: seconds that the Steps' passes need to read their weights and caches at the device's measured read rate.
     `tie_positions`: new tokens, from 0, where the target's two best logits lie within the measured noise.
@@ -38,6 +40,7 @@ class Record(BaseModel):
     draft: str | None = None
     decoder_options: dict[str, Any]
     lossy: bool
+    projected: str | None = None
     suite: str
     category: str
     question_id: int | str

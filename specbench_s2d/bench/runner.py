@@ -198,6 +198,7 @@ class _Run:
             "parameter_bytes": session.target.parameter_bytes,
             "logit_noise": session.noise,
             "warm_up": {label: done.facts() for label, done in session.warm_up.items()},
+            **({"scripts": scripts} if (scripts := session.scripts()) else {}),
         }
         metrics = {"quality_metrics": self._plan.grader.signatures()}  # a folder of an older release has none yet
         self._store.write_manifest({**metrics, **self._store.manifest, "targets": self.targets})

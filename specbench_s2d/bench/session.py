@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from specbench_s2d.bench.account import Account
-from specbench_s2d.bench.plan import Cell, Plan
+from specbench_s2d.bench.plan import Cell, Lane, Plan
 from specbench_s2d.bench.prompts import Prompt, Prompts
 from specbench_s2d.bench.records import BASELINE, Record
+from specbench_s2d.bench.scripts import ScriptSource, Turn, source_for
 from specbench_s2d.bench.warm_up import WarmUp, warm_up
 from specbench_s2d.config import RunSpec
-from specbench_s2d.decoding.decoder import Decoder
+from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.loop import PROPOSED
 from specbench_s2d.decoding.types import Generation
 from specbench_s2d.errors import first_line
@@ -27,13 +28,14 @@ from specbench_s2d.models.load import check_pair, read_outline
 from specbench_s2d.suites import Question
 
 _WARM_UP_TOKENS = 16
+_SCORES = ("nll_sum", "perplexity", "quality", "divergence", "tie_positions")
 
 
 def prompts_for(plan: Plan, target: str) -> Prompts:
     """How the run lays out prompts for `target`: its template, and the context that all its lanes share.
 
     Raises `ModelError` for a draft that numbers its tokens differently or has not the exits asked for, `UserError` for
-    a template that is not there.
+    a template or a script that is not there.
     """
     spec = plan.spec
     outline = read_outline(target)
@@ -42,6 +44,7 @@ def prompts_for(plan: Plan, target: str) -> Prompts:
         if lane.draft:
             check_pair(outline, drafts[lane.draft])
             lane.decoder.kind.check_draft(lane.decoder.options, drafts[lane.draft])
+        source_for(lane.decoder, outline.name, drafts[lane.draft] if lane.draft else None)
     shared = min([outline.context, *(draft.context for draft in drafts.values())])
     template = ChatTemplate.choose(outline.tokenizer, spec.template, default_template(outline.name))
     return Prompts(template, shared, spec.max_new_tokens or 1, spec.long_prompts)
@@ -63,6 +66,9 @@ class Session:
                 lane.label: lane.decoder.build(self.target, drafts[lane.draft] if lane.draft else None)
                 for lane in plan.lanes[target]
             }
+            self._scripts = {
+                lane.label: source for lane in plan.lanes[target] if (source := self._source(lane, drafts)) is not None
+            }
         self._grader = plan.grader
         self._scored: dict[tuple[str, tuple[int, ...]], Scored] = {}
         shortest, longest = self._outer_prompts(plan)
@@ -83,22 +89,21 @@ class Session:
         """
         prompt = self.prompts.lay_out(cell.question, answers)
         with _without_collector():
-            generation = self._generate(
-                self._decoders[cell.lane.label], prompt.ids, cell.seed, self._spec.max_new_tokens or 1
-            )
+            generation = self._generate_cell(cell, prompt)
         record = blank_record(cell, self._run_id, self._spec, status="ok")
-        return record.model_copy(update=self._measured(prompt, generation)), prompt
+        marked = {"projected": self._projected(cell.lane.label)}
+        return record.model_copy(update={**self._measured(prompt, generation), **marked}), prompt
 
     def decode_again(self, cell: Cell, prompt: Prompt) -> int:
         """The new tokens of a cell whose prompt is laid out already; leaves no record."""
-        generation = self._generate(
-            self._decoders[cell.lane.label], prompt.ids, cell.seed, self._spec.max_new_tokens or 1
-        )
-        return len(generation.ids)
+        return len(self._generate_cell(cell, prompt).ids)
 
     def score(self, record: Record, prompt: Prompt, question: Question, baseline: Record | None) -> Record:
         """The record with nll, perplexity, quality, and divergence from `baseline` (AR's record of the same turn and
         repeat). What cannot be scored, for want of memory say, is null with the reason: the answer stands."""
+        if record.projected:
+            reasons = {**record.reasons, **dict.fromkeys(_SCORES, f"projected: {record.projected}")}
+            return record.model_copy(update={"reasons": reasons})
         assert record.output_ids and record.output_text is not None
         grade = self._grader.grade(question, record.turn, record.output_text)
         filled: dict[str, Any] = {"quality": grade.values, "quality_counts": grade.counts}
@@ -141,6 +146,10 @@ class Session:
         known = {label: decoder.facts() for label, decoder in self._decoders.items()}
         return {label: facts for label, facts in known.items() if facts}
 
+    def scripts(self) -> dict[str, dict[str, Any]]:
+        """Whose acceptances and exits scripted decoders follow, by label."""
+        return {label: source.facts() for label, source in self._scripts.items()}
+
     def engines(self) -> dict[str, dict[str, Any]]:
         """Which engine runs each model's passes, and what it chose, by the model's name."""
         return {name: model.engine_facts for name, model in self._models.items()}
@@ -160,6 +169,26 @@ class Session:
     def _load(self, name: str, device: str | None) -> LanguageModel:
         return load_model(name, device=device, dtype=self._spec.dtype, engine=self._spec.engine)
 
+    def _source(self, lane: Lane, drafts: dict[str, LanguageModel]) -> ScriptSource | None:
+        return source_for(lane.decoder, self.target.name, drafts[lane.draft] if lane.draft else None)
+
+    def _projected(self, label: str) -> str | None:
+        """Why a decoder's cells are a projection: random weights of the target or of its draft, or a script."""
+        decoder = self._decoders[label]
+        models = [model for model in (decoder.target, decoder.draft) if model is not None]
+        random = "random weights" if any(model.identity.random_weights for model in models) else None
+        return ", ".join(filter(None, (random, decoder.projected))) or None
+
+    def _generate_cell(self, cell: Cell, prompt: Prompt) -> Generation:
+        decoder = self._decoders[cell.lane.label]
+        self._follow(decoder, (cell.question.suite, cell.question.id, cell.turn), cell.seed)
+        return self._generate(decoder, prompt.ids, cell.seed, self._spec.max_new_tokens or 1)
+
+    def _follow(self, decoder: Decoder, turn: Turn | None, seed: int) -> None:
+        """Hand a scripted decoder the script of a turn."""
+        if decoder.label in self._scripts and isinstance(decoder, PairDecoder):
+            decoder.follow(self._scripts[decoder.label].script(turn, seed))
+
     def _outer_prompts(self, plan: Plan) -> tuple[list[int], list[int]]:
         """The shortest first turn of the run and the longest, cut to what leaves room for a warm-up."""
         turns = sorted((question.turns[0] for question in plan.questions), key=len)
@@ -170,6 +199,7 @@ class Session:
 
     def _warm_up(self, decoder: Decoder, shortest: list[int], longest: list[int]) -> WarmUp:
         """One long prompt, at which caches grow to their size; then a short one until its time is steady."""
+        self._follow(decoder, None, 0)
         self._generate(decoder, longest, 0, _WARM_UP_TOKENS)
         return warm_up(lambda: self._generate(decoder, shortest, 0, _WARM_UP_TOKENS).total_s)
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specbench_s2d.analysis import stats
+from specbench_s2d.analysis.names import decoder_title
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.bench.runner import Event
@@ -57,8 +58,9 @@ class Live:
         labels = [label for label in self._plan.labels if label != BASELINE]
         table = Table(title=f"{target}, speed-up over {BASELINE} so far", title_justify="left", min_width=48)
         table.add_column("suite")
+        projected = {r.label: r.projected for r in self._records if r.projected}
         for label in labels:
-            table.add_column(label, justify="right")
+            table.add_column(decoder_title(label, lossy=False, projected=projected.get(label)), justify="right")
         for suite in self._plan.questions.by_suite:
             table.add_row(suite, *(self._cell(target, suite, label) for label in labels))
         return table

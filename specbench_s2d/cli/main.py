@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
-from specbench_s2d.cli import check, compare, env, export, importing, lists, report, run, suites, train
+from specbench_s2d.cli import check, compare, env, export, importing, lists, project, report, run, suites, train
 from specbench_s2d.errors import UserError, first_line
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run.run, report.report, compare.compare, check.check, export.export):
+for command in (run.run, report.report, compare.compare, check.check, export.export, project.project):
     app.command()(command)
 app.command(name="import")(importing.import_run)
 for listing in (suites.suites, lists.models, lists.decoders, env.env):

@@ -11,6 +11,7 @@ from pydantic import create_model
 
 from specbench_s2d.decoding.loop import DraftAndVerify, Limits, decode
 from specbench_s2d.decoding.sampling import Sampler
+from specbench_s2d.decoding.scripts import Script, ScriptedPart
 from specbench_s2d.decoding.types import Generation, MeasuringDrafter
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.errors import ModelError, UserError
@@ -25,11 +26,13 @@ class Decoder(ABC):
     """One way to generate from a target. Subclasses say their `Options`, whether they are `lossy`, and their draft.
 
     `label` names the decoder with the options that differ from the defaults: what tables and records are keyed by.
+    `projected`: why its output means nothing and its times are a projection, None for a decoder that decodes.
     """
 
     Options: ClassVar[type[BaseOptions]] = BaseOptions
     lossy: ClassVar[bool] = False
     draft_kind: ClassVar[DraftKind] = "none"
+    projected: ClassVar[str | None] = None
 
     def __init__(
         self, target: LanguageModel, draft: LanguageModel | None, options: BaseOptions, label: str = ""
@@ -99,6 +102,8 @@ class PairDecoder(Decoder):
         cls.Options = create_model(f"{cls.__name__}Options", __base__=bases, **fields)
         cls.lossy = cls.verifier_class.lossy
         cls.draft_kind = cls.drafter_class.draft_kind
+        reasons = [getattr(part, "projected", None) for part in (cls.drafter_class, cls.verifier_class)]
+        cls.projected = ", ".join(filter(None, reasons)) or None
 
     @classmethod
     def check_draft(cls, options: BaseOptions, draft: Layered) -> None:
@@ -111,10 +116,20 @@ class PairDecoder(Decoder):
         self.drafter = self.drafter_class(draft, _part(options, self.drafter_class.Options))
         self.verifier = self.verifier_class(_part(options, self.verifier_class.Options))
         self._method = DraftAndVerify(target, self.drafter, self.verifier)
+        self._scripted = [part for part in (self.drafter, self.verifier) if isinstance(part, ScriptedPart)]
+        self._script: Script | None = None
+
+    def follow(self, script: Script) -> None:
+        """Take this script in every generation from now on; without effect where no part is scripted."""
+        self._script = script
 
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation:
         if isinstance(self.drafter, MeasuringDrafter):
             self.drafter.prepare(self.target, prompt_ids)
+        for part in self._scripted:
+            if self._script is None:
+                raise UserError(f"decoder {self.label!r} has no script: give it one with its follow(Script(…)).")
+            part.follow(self._script)
         return decode(self.target, self.draft, self._method, prompt_ids, limits, sampler)
 
     def facts(self) -> dict[str, Any]:

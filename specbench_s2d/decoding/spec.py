@@ -143,7 +143,7 @@ def describe_decoders() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "kind": "decoder",
-                "output": "lossy" if kind.lossy else "lossless",
+                "output": _output(kind),
                 "draft": kind.draft_kind,
                 "options": _options_text(kind.Options),
                 "what": _summary(kind),
@@ -152,11 +152,15 @@ def describe_decoders() -> list[dict[str, Any]]:
     for parts in (registry.drafters, registry.verifiers):
         for name in parts.names():
             part = parts.load(name)
-            output = None if parts is registry.drafters else "lossy" if part.lossy else "lossless"
+            output = None if parts is registry.drafters else _output(part)
             draft = part.draft_kind if parts is registry.drafters else None
             row = {"name": name, "kind": parts.kind, "output": output, "draft": draft}
             rows.append({**row, "options": _options_text(part.Options), "what": _summary(part)})
     return rows
+
+
+def _output(kind: Any) -> str:
+    return "projected" if getattr(kind, "projected", None) else "lossy" if kind.lossy else "lossless"
 
 
 def _options_text(options: type[Options]) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from specbench_s2d.analysis.methods import is_over_sd, is_sps_schedule, methods_of, parts, sd_for
-from specbench_s2d.analysis.published import published
 from specbench_s2d.bench.records import Record
+from specbench_s2d.published import published
 from tests.analysis.factory import ar, decoded
 from tests.analysis.grid import grid_run
 

@@ -86,7 +86,9 @@ def test_nothing_to_show_draws_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_many_decoders_keep_apart() -> None:
     """No two of twenty decoders of one family share colour and marker, nor a place on the axis."""
-    rows = pd.DataFrame({"label": [f"d{i}" for i in range(20)], "decoder": "d", "draft": None, "lossy": False})
+    rows = pd.DataFrame(
+        {"label": [f"d{i}" for i in range(20)], "decoder": "d", "draft": None, "lossy": False, "projected": None}
+    )
     looks = list(drawing.decoder_looks(rows).values())
     assert len({(look.colour, look.marker) for look in looks}) == 20
     assert len({plots._offset(i, 20) for i in range(20)}) == 20
@@ -102,7 +104,9 @@ def test_a_dozen_decoders_share_colours_by_family_and_differ_in_lines() -> None:
 
 
 def test_few_decoders_have_a_colour_each_whatever_their_family() -> None:
-    rows = pd.DataFrame({"label": ["a", "b", "c"], "decoder": "sd", "draft": ["x", "x", "y"], "lossy": False})
+    rows = pd.DataFrame(
+        {"label": ["a", "b", "c"], "decoder": "sd", "draft": ["x", "x", "y"], "lossy": False, "projected": None}
+    )
     looks = drawing.decoder_looks(rows)
     assert len({look.colour for look in looks.values()}) == 3
     assert {look.line for look in looks.values()} == {"-"}
@@ -123,7 +127,7 @@ def test_a_run_of_joint_decoding_draws_every_picture_the_same_twice(
 
 def test_lossy_decoders_bring_colours_by_method_however_few() -> None:
     rows = pd.DataFrame({"label": ["s2d", "s2d-auto", "mjsd"], "decoder": ["s2d", "s2d-auto", "mjsd"]})
-    looks = drawing.decoder_looks(rows.assign(draft="x", lossy=[False, False, True]))
+    looks = drawing.decoder_looks(rows.assign(draft="x", projected=None, lossy=[False, False, True]))
     assert looks["s2d"].colour == looks["s2d-auto"].colour == drawing.METHOD_COLOURS["s2d"]
     assert looks["mjsd"].colour == drawing.METHOD_COLOURS["mjsd"]
     assert looks["s2d"].line != looks["s2d-auto"].line
@@ -131,7 +135,7 @@ def test_lossy_decoders_bring_colours_by_method_however_few() -> None:
 
 def test_families_name_the_draft_only_where_one_decoder_has_several() -> None:
     labels = ["sd", "s2d-tree", "a+b"]
-    rows = pd.DataFrame({"label": labels, "decoder": labels, "draft": "x", "lossy": False})
+    rows = pd.DataFrame({"label": labels, "decoder": labels, "draft": "x", "lossy": False, "projected": None})
     assert list(drawing.family_titles(rows).values()) == ["sd", "s2d", "other pairs"]
     both = pd.concat([rows, rows.iloc[:1].assign(label="sd:draft=y", draft="y")])
     assert drawing.family_titles(both)["sd:draft=y"] == "sd with y"

@@ -22,6 +22,7 @@ def comparability(ours: Manifest, base: Manifest, records: Sequence[Record], oth
         _equal("models", one["weights"], other["weights"], needed=other["weights"]),
         _equal("decoders", _decoders(records), _decoders(others), needed=_decoders(others)),
         _equal("metrics", _metrics(ours), _metrics(base), needed=_metrics(base)),
+        *_projections(records, others),
     ]
 
 
@@ -74,6 +75,18 @@ def _settings(of_run: Mapping[str, Any]) -> dict[str, Any]:
 def _decoders(records: Sequence[Record]) -> dict[str, Any]:
     """What each target's labels stand for."""
     return {f"{r.target}, {r.label}": (r.draft, r.decoder_options) for r in records}
+
+
+def _projections(records: Sequence[Record], others: Sequence[Record]) -> list[Check]:
+    """A projection can be held to one of its own kind alone; nothing to say of two measured runs."""
+    mine, theirs = (
+        {f"{r.target}, {r.label}": r.projected or "measured" for r in side if r.status == "ok"}
+        for side in (records, others)
+    )
+    if set(mine.values()) | set(theirs.values()) <= {"measured"}:
+        return []
+    shared = mine.keys() & theirs.keys()
+    return [_equal("projected", *({name: side[name] for name in sorted(shared)} for side in (mine, theirs)))]
 
 
 def _metrics(manifest: Manifest) -> dict[str, Any]:

@@ -17,13 +17,13 @@ _UNKNOWN = "not recorded by the release that wrote the run"
 def audit_counts(records: Sequence[Record]) -> Grid:
     """How many outputs of each target and decoder got which verdict; why the others got none."""
     body = []
-    for (target, label, lossy), mine in _by_decoder(records).items():
+    for (target, title), mine in _by_decoder(records).items():
         counts: Counter[str] = Counter(r.divergence.verdict for r in mine if r.divergence)
         unaudited = [r for r in mine if r.divergence is None]
         why = Counter(r.error or r.reasons.get("divergence") or "no reason was recorded" for r in unaudited)
         body.append(
             [
-                word(target), word(decoder_title(label, lossy), "name"),
+                word(target), word(title, "name"),
                 *(_count(counts[verdict], verdict) for verdict in VERDICTS), _count(len(unaudited)),
                 Cell("; ".join(f"{reason} ({n})" for reason, n in why.items()), tone="prose"),
             ]
@@ -47,7 +47,11 @@ def audit_events(records: Iterable[Record]) -> Grid:
                 ("position", "d"), ("best_logit", ".5f"), ("second_logit", ".5f"), ("margin", ".2e"), ("noise", ".2e")
             )
         ]  # fmt: skip
-        places = [word(r.target), word(decoder_title(r.label, r.lossy), "name"), word(suite_title(r.suite))]
+        places = [
+            word(r.target),
+            word(decoder_title(r.label, r.lossy, r.projected), "name"),
+            word(suite_title(r.suite)),
+        ]
         verdict = word(VERDICTS[r.divergence.verdict], "bad" if r.divergence.verdict == "mismatch" else "")
         turn = [figure(r.turn + 1, "d"), figure(r.repeat + 1, "d")]
         body.append([*places, word(r.question_id), verdict, *turn, *measured])
@@ -58,7 +62,7 @@ def lost_turns(records: Iterable[Record]) -> Grid:
     """Turns that failed, were skipped, or whose prompt was cut, with the reason; alike ones on one line."""
     found: Counter[tuple[str, str, str, str, str]] = Counter()
     for r in records:
-        where = (r.target, decoder_title(r.label, r.lossy), suite_title(r.suite))
+        where = (r.target, decoder_title(r.label, r.lossy, r.projected), suite_title(r.suite))
         if r.status != "ok":
             found[(*where, r.status, r.error or "no reason was recorded")] += 1
         elif r.prompt_truncated:
@@ -78,8 +82,8 @@ def _count(n: int, verdict: str = "") -> Cell:
     return figure(n, "d", tone="bad" if n and verdict == "mismatch" else "zero" if not n else "")
 
 
-def _by_decoder(records: Iterable[Record]) -> dict[tuple[str, str, bool], list[Record]]:
-    found: dict[tuple[str, str, bool], list[Record]] = {}
+def _by_decoder(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+    found: dict[tuple[str, str], list[Record]] = {}
     for r in records:
-        found.setdefault((r.target, r.label, r.lossy), []).append(r)
+        found.setdefault((r.target, decoder_title(r.label, r.lossy, r.projected)), []).append(r)
     return found

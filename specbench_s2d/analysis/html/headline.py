@@ -20,7 +20,7 @@ from specbench_s2d.analysis.html.figure_columns import (
     shown,
 )
 from specbench_s2d.analysis.html.grid import Cell, Column, Grid, figure, missing, word
-from specbench_s2d.analysis.names import decoder_title, suite_title
+from specbench_s2d.analysis.names import decoder_title, is_projected, suite_title
 from specbench_s2d.analysis.tables import Row, absent
 from specbench_s2d.analysis.tidy import OVERALL
 from specbench_s2d.bench.records import BASELINE
@@ -51,7 +51,10 @@ def _target(title: str, rows: Sequence[Row], table: pd.DataFrame) -> Target:
 
 def _names(row: Row) -> list[Cell]:
     drafts = row["draft"] if isinstance(row["draft"], str) else ""
-    name = Cell(decoder_title(row["label"], row["lossy"]), row["label"], drafts and f"draft: {drafts}", tone="name")
+    title = decoder_title(row["label"], row["lossy"], row["projected"])
+    name = Cell(title, row["label"], drafts and f"draft: {drafts}", tone="name")
+    if is_projected(row["projected"]):
+        return [name, Cell("projected", "projected", str(row["projected"]), tone="lossy")]
     return [name, Cell("lossy", "lossy", tone="lossy") if row["lossy"] else Cell("lossless", "lossless")]
 
 

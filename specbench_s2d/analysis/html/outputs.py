@@ -66,7 +66,7 @@ def _examples(target: str, records: Sequence[Record], baseline: dict[tuple[objec
     first = {r.suite: r for r in reversed(records)}
     chosen = {r.key: r for r in [*wrong, *reversed(first.values())]}
     shown = [_example(r, baseline.get(_cell(r))) for r in list(chosen.values())[:MOST_EXAMPLES]]
-    title = decoder_title(records[0].label, records[0].lossy)
+    title = decoder_title(records[0].label, records[0].lossy, records[0].projected)
     return Examples(target, title, shown, max(0, len(wrong) - MOST_EXAMPLES))
 
 
@@ -74,12 +74,16 @@ def _example(record: Record, baseline: Record | None) -> Example:
     text, other = _clipped(record.output_text), _clipped(baseline.output_text) if baseline else None
     title = f"{suite_title(record.suite)} · {record.question_id} · turn {record.turn + 1}"
     title += f" · repeat {record.repeat + 1}" if record.repeat else ""
-    verdict = VERDICTS[record.divergence.verdict] if record.divergence else "lossy" if record.lossy else "not audited"
+    verdict = VERDICTS[record.divergence.verdict] if record.divergence else _unaudited(record)
     if other is None or baseline is None:
         return Example(title, verdict, False, [(False, text)], None)
     if record.output_text == baseline.output_text:
         return Example(title, verdict, True, [(False, text)], [])
     return Example(title, verdict, False, *differences(text, other))
+
+
+def _unaudited(record: Record) -> str:
+    return "projected" if record.projected else "lossy" if record.lossy else "not audited"
 
 
 def _clipped(text: str | None) -> str:

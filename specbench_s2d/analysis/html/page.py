@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from specbench_s2d.analysis import tables
 from specbench_s2d.analysis.html import audit, facts, headline, outputs, pictures
-from specbench_s2d.analysis.names import LOSSY_NOTE
+from specbench_s2d.analysis.names import mark_notes
 from specbench_s2d.bench.records import Record
 
 _FOLDER = Path(__file__).resolve().parent
@@ -83,13 +83,18 @@ def _run(run: Run, key: str) -> dict[str, Any]:
         "device": facts.device(manifest),
         "summary": [*facts.summary(manifest), f"{len(records):,} turns", f"{run.table['label'].nunique()} decoders"],
         "conditions": facts.conditions(manifest),
-        "alarms": [*tables.alarms(run.table), *tables.cautions(run.table), *([] if run.manifest else [NO_MANIFEST])],
+        "alarms": [
+            *tables.projections(run.table),
+            *tables.alarms(run.table),
+            *tables.cautions(run.table),
+            *([] if run.manifest else [NO_MANIFEST]),
+        ],
         "facts": facts.groups(manifest),
         "models": facts.models(manifest),
         "suites": facts.suites(manifest),
         "decoders": tables.decoder_facts(run.table),
         "targets": headline.targets(run.table),
-        "lossy_note": LOSSY_NOTE if run.table["lossy"].any() else "",
+        "mark_notes": mark_notes(run.table["lossy"], run.table["projected"]),
         "pictures": pictures.pictures(run.figures, key),
         "verdicts": audit.audit_counts(records),
         "events": audit.audit_events(records),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import BeforeValidator, Field
@@ -33,6 +33,9 @@ Thresholds = Annotated[
 ]
 
 
+SortedGamma = Annotated[Gamma, Field(description="Draft length: a number, or heuristic (Spec-Bench's schedule).")]
+
+
 class SortedOptions(BaseOptions):
     """What every sorted drafter takes."""
 
@@ -55,28 +58,42 @@ def check_thresholds(thresholds: Sequence[float], exits: Sequence[int], draft: s
         )
 
 
-class SortedDrafter:
-    """Drafts gamma tokens greedily; each leaves at the first exit that is confident enough."""
+class ExitRule(Protocol):
+    """Where a drafted token leaves."""
 
+    def leaves(self, stage: int, logprob: float) -> bool:
+        """Whether a token leaves at exit number `stage` (from 0), where its log-probability is `logprob`; asked from
+        the first exit on until it does. At the last exit it leaves whatever is said."""
+        ...
+
+
+class ConfidenceRule:
+    """A token leaves where its probability is above the exit's threshold."""
+
+    def __init__(self, thresholds: Sequence[float]) -> None:
+        self._thresholds = thresholds
+
+    def leaves(self, stage: int, logprob: float) -> bool:
+        return math.exp(logprob) > self._thresholds[stage]
+
+
+class ExitDrafter:
+    """Drafts gamma tokens greedily over a nested draft; a rule says which exit each leaves at.
+
+    `family`: what all drafters by exits have in common, so that one's acceptances can script another.
+    """
+
+    family: ClassVar[str] = "exits"
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "nested"
 
-    class Options(ThresholdOptions):
-        """`gamma`: tokens per proposal, or `heuristic`."""
-
-        gamma: Annotated[Gamma, Field(description="Draft length: a number, or heuristic (Spec-Bench's schedule).")] = 5
-
-    def __init__(self, draft: LanguageModel, options: SortedDrafter.Options) -> None:
-        self.check_draft(options, draft)
-        self._nested, self._options = NestedDraft(draft, options.exits), options
+    def __init__(
+        self, draft: LanguageModel, exits: Sequence[int] | None, gamma: int | Literal["heuristic"], rule: ExitRule
+    ) -> None:
+        self._nested, self._gamma, self._rule = NestedDraft(draft, exits), gamma, rule
         self._device = draft.device
 
-    @staticmethod
-    def check_draft(options: ThresholdOptions, draft: Layered) -> None:
-        """Raise `UserError` for a draft without exits, exits it cannot have, or thresholds that do not fit them."""
-        check_thresholds(options.thresholds, resolve_exits(draft, options.exits), draft.name)
-
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
-        self._length: DraftLength = draft_length(self._options.gamma)
+        self._length: DraftLength = draft_length(self._gamma)
         self._nested.prefill(prompt_ids)
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
@@ -97,16 +114,34 @@ class SortedDrafter:
         return Proposal(ids_G, None, logprobs, depths, draft_layers=nested.layer_runs - before)
 
     def _next(self, unseen: Sequence[int]) -> tuple[int, float, int]:
-        """(token, log of its confidence, exit depth) after `unseen`: the first exit above its threshold answers."""
+        """(token, log of its confidence, exit depth) after `unseen`: the exit where the rule lets it leave answers."""
         nested = self._nested
         last = len(nested.exits) - 1
-        for stage, threshold in enumerate(self._options.thresholds):
+        for stage in range(len(nested.exits)):
             nested.run(stage, unseen)
             logprob, token = nested.most_likely()
-            if stage == last or math.exp(logprob) > threshold:
+            if self._rule.leaves(stage, logprob) or stage == last:
                 break
         return token, logprob, nested.exits[stage]
 
     def settle(self, committed: int, verdict: Verdict) -> None:
         self._nested.rollback(committed)
         self._length.learn(verdict.accepted, self._drafted)
+
+
+class SortedDrafter(ExitDrafter):
+    """Drafts gamma tokens greedily; each leaves at the first exit that is confident enough."""
+
+    class Options(ThresholdOptions):
+        """`gamma`: tokens per proposal, or `heuristic`."""
+
+        gamma: SortedGamma = 5
+
+    def __init__(self, draft: LanguageModel, options: SortedDrafter.Options) -> None:
+        self.check_draft(options, draft)
+        super().__init__(draft, options.exits, options.gamma, ConfidenceRule(options.thresholds))
+
+    @staticmethod
+    def check_draft(options: ThresholdOptions, draft: Layered) -> None:
+        """Raise `UserError` for a draft without exits, exits it cannot have, or thresholds that do not fit them."""
+        check_thresholds(options.thresholds, resolve_exits(draft, options.exits), draft.name)

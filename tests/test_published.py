@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from specbench_s2d.analysis.published import COLUMNS, published, read_published
 from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.published import COLUMNS, published, read_published
 
 HEADER = "paper,target,temperature,method,suite,metric,value,source\n"
 ROW = "p,t,0.0,m,qa,speedup,1.5,somewhere\n"

@@ -1,0 +1,121 @@
+"""`specbench-s2d project`: expected speed-ups from measured pass costs and given acceptances."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from specbench_s2d.analysis.projection_table import Device
+    from specbench_s2d.models.base import LanguageModel
+
+
+def project(
+    target: Annotated[list[str], typer.Option(help="Models to speed up: name, folder or hub id; repeatable.")],
+    draft: Annotated[str, typer.Option(help="The draft model.")],
+    acceptance: Annotated[str, typer.Option(help="A recorded run's folder, or published:PAPER, as published:s2d.")],
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 … or auto, as in `run`; default: cuda if there is one.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 on a CPU, bfloat16 on a GPU by default.")] = None,
+    engine: Annotated[Literal["eager", "graphs"] | None, typer.Option(help="How passes are run.")] = None,
+    context: Annotated[int, typer.Option(min=1, help="Positions in the caches while passes are timed.")] = 512,
+    gamma_max: Annotated[int, typer.Option(min=1, help="Longest draft to consider.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON on stdout.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder to write projection.csv and projection.md into.")] = None,
+) -> None:
+    """Project speed-ups: time single passes here, multiply by the acceptances of a run or of a paper.
+
+    Nothing is decoded, so random weights (shape:…) do as well; every figure says that it is projected.
+    """
+    from specbench_s2d.analysis import projection_table, projection_text
+    from specbench_s2d.bench.acceptances import Acceptances
+    from specbench_s2d.errors import UserError
+    from specbench_s2d.models.load import check_pair, hide_progress_bars, read_outline
+
+    if out and out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file; give a folder.")
+    given = Acceptances.find(acceptance, target)
+    for name in target:
+        check_pair(read_outline(name), read_outline(draft))
+    hide_progress_bars()
+    rows: list[dict[str, Any]] = []
+    for name, measured in _devices(target, draft, (device, dtype, engine), context, gamma_max):
+        figures = given.published.get(name)
+        if figures:
+            rows += projection_table.of_paper(figures, measured, gamma_max)
+        else:
+            rows += projection_table.of_run(given.records, measured, gamma_max)
+    table = projection_table.table_of(rows)
+    if as_json:
+        typer.echo(table.to_json(orient="records", indent=1))
+    else:
+        Console().print(projection_text.render(table))
+    if out:
+        _write(out, {"projection.csv": table.to_csv(index=False), "projection.md": projection_text.markdown(table)})
+
+
+def _devices(
+    targets: list[str], draft: str, place: tuple[str | None, str | None, str | None], context: int, gamma_max: int
+) -> Any:
+    """(target as given, what was measured of it), one target in memory at a time."""
+    from specbench_s2d.measure.bandwidth import read_rate
+    from specbench_s2d.models import load_model
+    from specbench_s2d.models.devices import default_device, first_device
+
+    device, dtype, engine = place
+    device = device or default_device()
+    small = load_model(draft, device=first_device(device), dtype=dtype, engine=engine)
+    rate = read_rate(str(small.device))
+    for name in targets:
+        Console(stderr=True).print(f"{name}: loading, then timing its passes and those of {draft}", highlight=False)
+        model = load_model(name, device=device, dtype=dtype, engine=engine)
+        yield name, _measured(model, small, rate, context, gamma_max)
+        del model
+        _forget()
+
+
+def _forget() -> None:
+    """Give a target's memory back before the next one loads."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _measured(target: LanguageModel, draft: LanguageModel, rate: float, context: int, gamma_max: int) -> Device:
+    import numpy as np
+
+    from specbench_s2d.analysis.projection_table import Device
+    from specbench_s2d.measure.passes import Cost, pass_costs
+
+    def seconds(cost: Cost) -> Any:
+        return np.array(cost.rounds_s)
+
+    costs = pass_costs(target, draft, range(1, gamma_max + 2), context)
+    return Device(
+        target.name,
+        draft.name,
+        seconds(costs.ar),
+        100 * costs.ar_read_bytes / rate / costs.ar.median_s,
+        np.array([seconds(cost) for cost in costs.verify.values()]),
+        {chain.depth: (seconds(chain.cold), seconds(chain.warm)) for chain in costs.chains},
+        {stage.depth: (seconds(stage.cold), seconds(stage.warm)) for stage in costs.stages},
+    )
+
+
+def _write(out: Path, files: dict[str, str]) -> None:
+    """Each file whole or not there."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        partial = out / f".{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, out / name)
+    Console(stderr=True).print(f"wrote {', '.join(str(out / name) for name in files)}", soft_wrap=True, markup=False)

@@ -1,0 +1,67 @@
+"""`specbench-s2d project`: end to end on the demo models, and one line for what cannot be projected."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from specbench_s2d.cli.main import main
+from specbench_s2d.measure import passes
+
+BASELINE = Path(__file__).resolve().parents[2] / "results" / "baselines" / "demo"
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes.pass_costs, "__defaults__", (2,))
+
+
+def project(*more: str, target: str = "demo-l", draft: str = "demo-draft", acceptance: str = str(BASELINE)) -> int:
+    short = ("--context", "32", "--gamma-max", "6", "--device", "cpu")
+    return main(["project", "--target", target, "--draft", draft, "--acceptance", acceptance, *short, *more])
+
+
+def test_a_recorded_run_is_projected_by_suite_and_by_gamma(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert project("--out", str(tmp_path / "out")) == 0
+    printed = capsys.readouterr().out
+    assert "projected best on this device" in printed and "Projected, not measured" in printed
+    table = pd.read_csv(tmp_path / "out" / "projection.csv")
+    recorded = table[table["role"] == "as recorded"]
+    assert set(recorded["label"]) == {"s2d"} and set(recorded["suite"]) >= {"qa", "mt_bench", "overall"}
+    assert (recorded["speedup"] > 0).all() and recorded["of_run"].notna().all() and recorded["low"].notna().all()
+    candidates = table[table["role"] == "candidate"]
+    assert list(candidates["gamma"]) == [1, 2, 3, 4, 5, 6] and list(candidates["extrapolated"]) == [False] * 5 + [True]
+    assert (tmp_path / "out" / "projection.md").read_text().startswith("# Projection")
+
+
+def test_a_plain_draft_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert project("--json", draft="demo-draft-sft", target="demo-s") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["label"] for row in rows} == {"sd"}
+    assert all(row["projected"].startswith("projected") for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"acceptance": "nowhere"}, "nowhere: no recorded run there"),
+        ({"acceptance": "published:s2d"}, "no mean accepted tokens for target demo-l: it has them for vicuna-7b"),
+        ({"acceptance": "published:nobody"}, "unknown paper 'nobody'"),
+        ({"target": "demo-tiny"}, "nothing recorded on target demo-tiny; it has demo-l, demo-m, demo-s"),
+        ({"draft": "demo-drat"}, "demo-drat"),
+    ],
+)
+def test_what_cannot_be_projected_is_one_line(
+    given: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert project(**given) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said and said.count("\n") == 0
+
+
+def test_a_draft_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["project", "--target", "demo-l", "--acceptance", str(BASELINE)]) == 2
+    assert "Missing option '--draft'" in capsys.readouterr().err
