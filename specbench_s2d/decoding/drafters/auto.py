@@ -9,7 +9,6 @@ from itertools import pairwise
 from time import perf_counter
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
 
 from specbench_s2d.decoding.calibration import Calibration
@@ -21,6 +20,7 @@ from specbench_s2d.decoding.worth import Worth
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import Layered, resolve_exits
 from specbench_s2d.models.nested import NestedDraft
+from specbench_s2d.models.sending import send
 
 FIRST_LENGTH, FIRST_DRAFTS, ENOUGH = 4, 100, 24
 """The first drafts are at least this long and proposed whole: so many of them at most, fewer where that many tokens of
@@ -120,7 +120,7 @@ class AutoDrafter:
         tokens = self._drafted
         self._proposed_at = perf_counter()
         return Proposal(
-            torch.tensor([t.token for t in tokens], dtype=torch.long, device=self._device),
+            send([t.token for t in tokens], self._device),
             logprobs=[math.log(t.confidence) for t in tokens],
             exit_depths=[self._nested.exits[t.reads[-1][0]] for t in tokens],
             draft_layers=self._nested.layer_runs - before,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import Layered
 from specbench_s2d.models.reader import Reader, check_exit
+from specbench_s2d.models.sending import send
 
 
 class BeamDrafter:
@@ -83,7 +83,7 @@ class BeamDrafter:
         self._beams, self._nodes = beams, _tree(beams, self._options.candidates)
         ids = [beams.ids[level][place] for level, place in self._nodes]
         return Proposal(
-            torch.tensor(ids, device=reader.model.device),
+            send(ids, reader.model.device),
             logprobs=[beams.logprobs[level][place] for level, place in self._nodes],
             exit_depths=[self._options.exit] * len(ids) if self._options.exit else [],
             parents=_parents(beams, self._nodes) if self._options.candidates > 1 else None,

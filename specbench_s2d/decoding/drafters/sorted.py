@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Protocol
 
-import torch
 from pydantic import BeforeValidator, Field
 
 from specbench_s2d.decoding.gamma import DraftLength, Gamma, draft_length
@@ -17,6 +16,7 @@ from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import Layered, resolve_exits
 from specbench_s2d.models.nested import NestedDraft
+from specbench_s2d.models.sending import send
 
 
 def _split(value: object) -> object:
@@ -110,7 +110,7 @@ class ExitDrafter:
             depths.append(depth)
             unseen = [token]
         self._drafted = len(ids)
-        ids_G = torch.tensor(ids, dtype=torch.long, device=self._device)
+        ids_G = send(ids, self._device)
         return Proposal(ids_G, None, logprobs, depths, draft_layers=nested.layer_runs - before)
 
     def _next(self, unseen: Sequence[int]) -> tuple[int, float, int]:

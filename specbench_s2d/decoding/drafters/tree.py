@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import Layered
 from specbench_s2d.models.nested import NestedDraft
+from specbench_s2d.models.sending import send
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class TreeDrafter:
         positions = [*range(self._context - of_context, self._context)]
         positions += [self._context + self._nodes[node].level - 1 for node in nodes]
         mask_TM = tree_mask(parents, of_context, self._device)[-new:]
-        return mask_TM, torch.tensor(positions, device=self._device)
+        return mask_TM, send(positions, self._device)
 
     def _add_children(self, logprobs_NV: Tensor, frontier: Sequence[int], level: int, exit_depth: int) -> None:
         """The K likeliest next tokens of every node of the frontier, as candidates."""
@@ -129,7 +129,7 @@ class TreeDrafter:
         order = {node: i for i, node in enumerate(self._kept)}
         kept = [self._nodes[node] for node in self._kept]
         return Proposal(
-            torch.tensor([node.token for node in kept], dtype=torch.long, device=self._device),
+            send([node.token for node in kept], self._device),
             logprobs=[node.logprob for node in kept],
             exit_depths=[node.exit_depth for node in kept],
             parents=[order[node.parent] if node.parent >= 0 else -1 for node in kept],
