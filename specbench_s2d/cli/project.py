@@ -11,7 +11,8 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from specbench_s2d.analysis.projection_table import Device
-    from specbench_s2d.models.base import LanguageModel
+    from specbench_s2d.bench.pass_runs import PassRun
+    from specbench_s2d.measure.passes import Cost
 
 
 def project(
@@ -34,22 +35,23 @@ def project(
     """
     from specbench_s2d.analysis import projection_table, projection_text
     from specbench_s2d.bench.acceptances import Acceptances
+    from specbench_s2d.bench.pass_runs import Place, check_targets, pass_runs
     from specbench_s2d.errors import UserError
-    from specbench_s2d.models.load import check_pair, hide_progress_bars, read_outline
+    from specbench_s2d.models.load import hide_progress_bars
 
     if out and out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; give a folder.")
-    given = Acceptances.find(acceptance, target)
-    for name in target:
-        check_pair(read_outline(name), read_outline(draft))
+    given, place = Acceptances.find(acceptance, target), Place(device, dtype, engine)
+    check_targets(target, draft, place, context + gamma_max + 1)
     hide_progress_bars()
     rows: list[dict[str, Any]] = []
-    for name, measured in _devices(target, draft, (device, dtype, engine), context, gamma_max):
-        figures = given.published.get(name)
+    widths = range(1, gamma_max + 2)
+    for run in pass_runs(target, draft, place, widths, context, lambda line: _stderr().print(line, highlight=False)):
+        figures = given.published.get(run.given)
         if figures:
-            rows += projection_table.of_paper(figures, measured, gamma_max)
+            rows += projection_table.of_paper(figures, _device(run), gamma_max)
         else:
-            rows += projection_table.of_run(given.records, measured, gamma_max)
+            rows += projection_table.of_run(given.records, _device(run), gamma_max)
     table = projection_table.table_of(rows)
     if as_json:
         typer.echo(table.to_json(orient="records", indent=1))
@@ -59,52 +61,25 @@ def project(
         _write(out, {"projection.csv": table.to_csv(index=False), "projection.md": projection_text.markdown(table)})
 
 
-def _devices(
-    targets: list[str], draft: str, place: tuple[str | None, str | None, str | None], context: int, gamma_max: int
-) -> Any:
-    """(target as given, what was measured of it), one target in memory at a time."""
-    from specbench_s2d.measure.bandwidth import read_rate
-    from specbench_s2d.models import load_model
-    from specbench_s2d.models.devices import default_device, first_device
-
-    device, dtype, engine = place
-    device = device or default_device()
-    small = load_model(draft, device=first_device(device), dtype=dtype, engine=engine)
-    rate = read_rate(str(small.device))
-    for name in targets:
-        Console(stderr=True).print(f"{name}: loading, then timing its passes and those of {draft}", highlight=False)
-        model = load_model(name, device=device, dtype=dtype, engine=engine)
-        yield name, _measured(model, small, rate, context, gamma_max)
-        del model
-        _forget()
+def _stderr() -> Console:
+    return Console(stderr=True)
 
 
-def _forget() -> None:
-    """Give a target's memory back before the next one loads."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _measured(target: LanguageModel, draft: LanguageModel, rate: float, context: int, gamma_max: int) -> Device:
+def _device(run: PassRun) -> Device:
+    """Timed passes as the projection's plain arrays, seconds per round."""
     import numpy as np
 
     from specbench_s2d.analysis.projection_table import Device
-    from specbench_s2d.measure.passes import Cost, pass_costs
 
     def seconds(cost: Cost) -> Any:
         return np.array(cost.rounds_s)
 
-    costs = pass_costs(target, draft, range(1, gamma_max + 2), context)
+    costs = run.costs
     return Device(
-        target.name,
-        draft.name,
+        run.target,
+        run.draft,
         seconds(costs.ar),
-        100 * costs.ar_read_bytes / rate / costs.ar.median_s,
+        100 * costs.ar_read_bytes / run.read_rate_bytes_per_s / costs.ar.median_s,
         np.array([seconds(cost) for cost in costs.verify.values()]),
         {chain.depth: (seconds(chain.cold), seconds(chain.warm)) for chain in costs.chains},
         {stage.depth: (seconds(stage.cold), seconds(stage.warm)) for stage in costs.stages},
@@ -118,4 +93,4 @@ def _write(out: Path, files: dict[str, str]) -> None:
         partial = out / f".{name}.partial"
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, out / name)
-    Console(stderr=True).print(f"wrote {', '.join(str(out / name) for name in files)}", soft_wrap=True, markup=False)
+    _stderr().print(f"wrote {', '.join(str(out / name) for name in files)}", soft_wrap=True, markup=False)

@@ -24,6 +24,14 @@ def default_dtype(device: str) -> str:
     return "float32" if device == "cpu" else "bfloat16"
 
 
+def find_dtype(name: str | None, device: str) -> torch.dtype:
+    """The dtype by its name, or the device's default; raises `UserError` for one that there is not."""
+    chosen = name or default_dtype(first_device(device))
+    if chosen not in DTYPES:
+        raise UserError(f"--dtype {chosen}: give one of {', '.join(DTYPES)}.")
+    return DTYPES[chosen]
+
+
 def first_device(device: str) -> str:
     """Where clock, probes and drafts of a run are: the device itself, or of `auto` the first GPU."""
     return "cuda:0" if device == SPREAD else device

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from specbench_s2d.errors import ModelError, UserError, first_line
+from specbench_s2d.errors import ModelError, first_line
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.checkpoint import Checkpoint, eos_ids, find_checkpoint, lacks, tensor_reader
 from specbench_s2d.models.devices import (
-    DTYPES,
     SPREAD,
     check_device,
     default_device,
-    default_dtype,
+    find_dtype,
     free_bytes,
 )
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
@@ -50,15 +49,13 @@ def load_model(
     """
     device = device or default_device()
     place = check_device(device)
-    chosen = dtype or default_dtype(place.type)
-    if chosen not in DTYPES:
-        raise UserError(f"--dtype {chosen}: give one of {', '.join(DTYPES)}.")
+    chosen = find_dtype(dtype, device)
     check_engine(engine)
     found = find_checkpoint(name, revision)
     check_spread(found, device)
     config, tokenizer = read_config(found, trust_remote_code), _read_tokenizer(found, trust_remote_code)
     reason = _why_whole(found, config, device, lean)
-    check_fits([plan_memory(found, config, DTYPES[chosen])], free_bytes(device), device)
+    check_fits([plan_memory(found, config, chosen)], free_bytes(device), device)
     identity = Identity(
         name=found.name,
         source=name if found.revision else found.name,
@@ -71,13 +68,13 @@ def load_model(
     )
     ends = eos_ids(found, tokenizer)
     if reason is None:
-        reader = _reader(found, config, place, DTYPES[chosen])
-        chosen_engine = choose_engine(engine, found.name, config, place, DTYPES[chosen])
-        return LlamaModel(identity, config, reader, tokenizer, ends, place, DTYPES[chosen], chosen_engine)
+        reader = _reader(found, config, place, chosen)
+        chosen_engine = choose_engine(engine, found.name, config, place, chosen)
+        return LlamaModel(identity, config, reader, tokenizer, ends, place, chosen, chosen_engine)
     if engine == "graphs":
         raise ModelError(f"{found.name} --engine graphs: it runs through transformers ({reason}); use --engine eager.")
     spread = SPREAD if device == SPREAD else str(place) if quantisation(config) else None
-    model = read_whole(found, place, DTYPES[chosen], trust_remote_code, spread)
+    model = read_whole(found, place, chosen, trust_remote_code, spread)
     return TransformersModel(identity, model, tokenizer, ends)
 
 
