@@ -19,7 +19,7 @@ help:
 	@echo 'make test    the tests; ARGS="-k wheel" passes flags to pytest, JOBS=1 keeps to one process'
 	@echo 'make gate    the demo grid into a new folder under results/runs, held to results/baselines'
 	@echo 'make check   ruff (lint and format) and mypy'
-	@echo 'make bench   speed beside transformers generate; ARGS passes flags to benchmarks/peers.py'
+	@echo 'make bench   how near the engine is to the limit; ARGS passes flags to benchmarks/engine.py'
 	@echo 'make readme  the generated tables of README.md; make install, make format, make clean'
 
 run: $(INSTALLED)
@@ -50,7 +50,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/peers.py $(ARGS)
+	$(BIN)/python benchmarks/engine.py $(ARGS)
 
 readme: $(INSTALLED)
 	$(BIN)/python -m tests.readme

@@ -18,14 +18,14 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
+import peers
 import psutil
 import torch
 import typer
+from products import Run, interleaved, linear, matrices, products_table, profile, ratio, weights_of
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import peers
-from benchmarks.products import Run, interleaved, linear, matrices, products_table, profile, ratio, weights_of
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.analysis.tidy import OVERALL, tidy
 from specbench_s2d.bench.plan import make_plan
