@@ -16,6 +16,7 @@ import torch
 from specbench_s2d.errors import PromptTooLongError
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.nested import NestedDraft
+from specbench_s2d.models.passes.threads import common_threads, torch_threads
 
 ROUNDS = 12
 LEVEL_WEIGHT, SHAPE_WEIGHT = 0.25, 0.02  # of a new observation
@@ -83,7 +84,8 @@ def measure_costs(target: LanguageModel, nested: NestedDraft, prompt_ids: Sequen
     target.extend(torch.tensor([list(prompt_ids)], device=target.device), last_only=True)
     nested.prefill(prompt_ids)
     start, ids = len(prompt_ids), list(prompt_ids[-1:])
-    rounds = [_one_round(target, nested, start, ids, widest) for _ in range(ROUNDS + 1)][1:]
+    with torch_threads(common_threads((target.torch_threads, nested.model.torch_threads))):  # as steps are taken
+        rounds = [_one_round(target, nested, start, ids, widest) for _ in range(ROUNDS + 1)][1:]
     target.reset()
     nested.model.reset()
     verify_s, cold_s, warm_s, wide_s = (_medians(part) for part in zip(*rounds, strict=True))

@@ -25,7 +25,7 @@ from specbench_s2d.decoding.tree import tree_levels, tree_mask
 from specbench_s2d.decoding.types import Drafter, Generation, Marks, Method, Proposal, Step, Verifier
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel
-from specbench_s2d.models.passes.threads import torch_threads
+from specbench_s2d.models.passes.threads import common_threads, torch_threads
 from specbench_s2d.models.sending import send
 
 PROPOSED = 64  # positions past the last new token that a proposal, a tree or the beams of a search may take up
@@ -72,7 +72,8 @@ def decode(
     """Generate after `prompt_ids`; raises `PromptTooLongError` when it cannot fit."""
     limits.check(len(prompt_ids))
     clock = clock_for(target.device)
-    for model in filter(None, (target, draft)):
+    models = [model for model in (target, draft) if model is not None]
+    for model in models:
         model.reserve(min(model.context, len(prompt_ids) + limits.max_new_tokens + PROPOSED))
     clock.wait()
     started = perf_counter()
@@ -84,7 +85,7 @@ def decode(
     prefilled, read_bytes = perf_counter(), _read_bytes(target, draft)
     ids, stop = limits.cut([first], 0)
     context, steps, ends = [*prompt_ids, *ids], list[Step](), list[Mark]()
-    with torch_threads(target.torch_threads):
+    with torch_threads(common_threads(model.torch_threads for model in models)):
         while stop is None:
             step = method.step(context, limits.context - len(context), limits.max_new_tokens - len(ids))
             step.emitted, stop = limits.cut(step.emitted, len(ids))

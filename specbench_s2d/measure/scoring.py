@@ -14,6 +14,7 @@ from torch import Tensor
 
 from specbench_s2d.measure.scored import Scored
 from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.passes.threads import torch_threads
 
 # A margin is a difference of two logits, each of which may move by the measured noise; the sample that measures it
 # holds a hundred positions, so its maximum is doubled once more.
@@ -54,7 +55,8 @@ def logit_noise(target: LanguageModel, prompt_ids: Sequence[int], widths: Sequen
     largest = 0.0
     for width, read in zip((*widths, max(widths)), ways, strict=False):
         target.rollback(first)
-        parts = [read(ids_BT[:, at : at + width])[0] for at in range(first, total, width)]
+        with torch_threads(target.torch_threads):  # as steps are taken
+            parts = [read(ids_BT[:, at : at + width])[0] for at in range(first, total, width)]
         largest = max(largest, float((torch.cat(parts) - wide_TV).abs().max()))
     return _NOISE_FACTOR * largest
 

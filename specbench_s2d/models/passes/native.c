@@ -40,9 +40,9 @@ typedef struct {
 } Layer;
 
 typedef struct {
-  int64_t width, heads, kv_heads, head_width, inner, vocabulary, capacity;
+  int64_t width, heads, kv_heads, head_width, inner, vocabulary, capacity, ids, context;
   float eps, scale;
-  const float *embedding, *cos, *sin, *norm, *head;
+  const float *embedding, *cos, *sin, *norm, *head; /* no embedding: it is the head's own, tied */
 } Model;
 
 typedef struct {
@@ -51,9 +51,9 @@ typedef struct {
   const int64_t *positions; /* (T,), or NULL: on from `start` */
   const uint8_t *mask;      /* (T, seen) of the last `seen` positions, or NULL: causal */
   int64_t rows, start, seen, from_layer, to_layer;
-  float *hidden_out; /* (T, D), or NULL */
-  float *logits;     /* (logit_rows, V) of the last `logit_rows` positions, or NULL */
-  int64_t logit_rows, threads;
+  float *hidden_out; /* (out_rows, D), or NULL */
+  float *logits;     /* (out_rows, V), or NULL */
+  int64_t out_rows, threads; /* what comes out is of the last `out_rows` positions */
   float *scratch;
 } Pass;
 
@@ -95,18 +95,19 @@ static inline void relax(void) {
 #endif
 }
 
+static _Atomic int64_t arrived, met; /* of `meet` */
+
 /* Every thread of the team waits here for the last. Spins for a while, then yields: where another program has a core, the
  * one that is waited for may want this one. */
 static void meet(int64_t threads) {
-  static _Atomic int64_t arrived, round;
   if (threads < 2) return;
-  int64_t here = atomic_load(&round);
+  int64_t here = atomic_load(&met);
   if (atomic_fetch_add(&arrived, 1) + 1 == threads) {
     atomic_store(&arrived, 0);
-    atomic_store(&round, here + 1);
+    atomic_store(&met, here + 1);
     return;
   }
-  for (int64_t spins = 0; atomic_load(&round) == here; spins++) spins < MEET_SPINS ? relax() : (void)sched_yield();
+  for (int64_t spins = 0; atomic_load(&met) == here; spins++) spins < MEET_SPINS ? relax() : (void)sched_yield();
 }
 
 static inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -121,9 +122,9 @@ static inline float sum_lanes(lanes v) {
 
 /* e^x to about 1e-7: 2^n times a polynomial on |r| <= ln(2)/2. */
 static inline lanes exp_lanes(lanes x) {
-  lanes low = all(-87.0f), magic = all(12582912.0f); /* 1.5 * 2^23 rounds to a whole number */
-  ilanes under = x < low;
-  x = (lanes)(((ilanes)low & under) | ((ilanes)x & ~under));
+  lanes low = all(-87.0f), high = all(88.0f), magic = all(12582912.0f); /* 1.5 * 2^23 rounds to a whole number */
+  ilanes under = x < low, over = x > high;
+  x = (lanes)(((ilanes)low & under) | ((ilanes)high & over) | ((ilanes)x & ~(under | over)));
   lanes whole = x * all(1.44269504f) + magic;
   lanes n = whole - magic;
   lanes r = x - n * all(0.693359375f) + n * all(2.12194440e-4f);
@@ -385,18 +386,21 @@ static void work_pass(const Model *model, const Layer *layers, const Pass *pass,
   float *own = owned + thread * (T * D + ROWS * up(pass->start + T, PANEL));
   BEGIN();
   for (int64_t t = thread; t < T; t += threads) {
+    if (pass->ids && !model->embedding) {
+      const float *column = model->head + pass->ids[t] / PANEL * PANEL * D + pass->ids[t] % PANEL;
+      for (int64_t d = 0; d < D; d++) hidden[t * D + d] = column[d * PANEL];
+      continue;
+    }
     const float *from = pass->ids ? model->embedding + pass->ids[t] * D : pass->hidden_in + t * D;
     memcpy(hidden + t * D, from, D * sizeof(float));
   }
   meet(threads);
   for (int64_t l = pass->from_layer; l < pass->to_layer; l++)
     run_layer(model, layers + l, pass, hidden, shared, own, thread, threads);
-  if (pass->logits) {
-    int64_t rows = pass->logit_rows;
-    read_out(model, hidden + (T - rows) * D, rows, pass->logits, own, thread, threads);
-    LAP(HEAD);
-  }
-  if (pass->hidden_out && !thread) memcpy(pass->hidden_out, hidden, T * D * sizeof(float));
+  const float *last = hidden + (T - pass->out_rows) * D;
+  if (pass->logits) read_out(model, last, pass->out_rows, pass->logits, own, thread, threads);
+  if (pass->hidden_out && !thread) memcpy(pass->hidden_out, last, pass->out_rows * D * sizeof(float));
+  LAP(HEAD);
 }
 
 /* The team: threads that wait for work, first spinning, then asleep. One pass at a time; where two of Python's threads
@@ -421,10 +425,15 @@ static void *help(void *argument) {
     while (atomic_load(&team.generation) == seen) pthread_cond_wait(&team.wake, &team.lock);
     team.asleep--;
     seen = atomic_load(&team.generation);
+    Work work = team.work; /* as long as the lock is held: the next pass may not wait for whoever has no part in this */
+    const Model *model = team.model;
+    const Layer *layers = team.layers;
+    const Pass *pass = team.pass;
+    int64_t threads = team.threads;
     pthread_mutex_unlock(&team.lock);
-    if (thread >= team.threads) continue;
-    team.work(team.model, team.layers, team.pass, thread, team.threads);
-    meet(team.threads);
+    if (thread >= threads) continue;
+    work(model, layers, pass, thread, threads);
+    meet(threads);
   }
   return NULL;
 }
@@ -435,6 +444,7 @@ static void forget_team(void) { /* a forked child has none of its parent's threa
   pthread_cond_init(&team.wake, NULL);
   team.helpers = team.asleep = 0;
   atomic_store(&team.generation, 0);
+  atomic_store(&arrived, 0);
 }
 
 /* How many threads there are, of those wanted: a system may refuse some. */
@@ -466,7 +476,15 @@ static void together(Work work, const Model *model, const Layer *layers, const P
   pthread_mutex_unlock(&team.busy);
 }
 
-void run_pass(const Model *model, const Layer *layers, const Pass *pass) { together(work_pass, model, layers, pass); }
+/* 0, or what is out of range, with nothing run: 1 an id, 2 a position. */
+int run_pass(const Model *model, const Layer *layers, const Pass *pass) {
+  for (int64_t t = 0; t < pass->rows; t++) {
+    if (pass->ids && (pass->ids[t] < 0 || pass->ids[t] >= model->ids)) return 1;
+    if (pass->positions && (pass->positions[t] < 0 || pass->positions[t] >= model->context)) return 2;
+  }
+  together(work_pass, model, layers, pass);
+  return 0;
+}
 
 #ifdef SPECBENCH_PROFILE
 static void work_products(const Model *model, const Layer *layers, const Pass *pass, int64_t thread, int64_t threads) {

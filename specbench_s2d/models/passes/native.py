@@ -21,6 +21,7 @@ from specbench_s2d.models.passes.threads import fastest_threads
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights
 
 PANEL, LANES = 64, 16
+_MOST_ROWS = 128
 _Pointer, _Long, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
@@ -34,9 +35,14 @@ class _Layer(ctypes.Structure):
     ]  # fmt: skip
 
 
+_SIZES = (
+    "width", "heads", "kv_heads", "head_width", "inner", "vocabulary", "capacity", "ids", "context",
+)  # fmt: skip
+
+
 class _Model(ctypes.Structure):
     _fields_ = [
-        *((name, _Long) for name in ("width", "heads", "kv_heads", "head_width", "inner", "vocabulary", "capacity")),
+        *((name, _Long) for name in _SIZES),
         *((name, _Float) for name in ("eps", "scale")),
         *((name, _Pointer) for name in ("embedding", "cos", "sin", "norm", "head")),
     ]
@@ -47,7 +53,7 @@ class _Pass(ctypes.Structure):
         *((name, _Pointer) for name in ("ids", "hidden_in", "positions", "mask")),
         *((name, _Long) for name in ("rows", "start", "seen", "from_layer", "to_layer")),
         *((name, _Pointer) for name in ("hidden_out", "logits")),
-        *((name, _Long) for name in ("logit_rows", "threads")),
+        *((name, _Long) for name in ("out_rows", "threads")),
         ("scratch", _Pointer),
     ]
 
@@ -84,7 +90,7 @@ class NativePasses:
                 setattr(self._layers[i], name, _address(tensor))
         self._model = _Model(
             weights.width, weights.heads, weights.kv_heads, weights.head_width,
-            inner, _up(weights.vocabulary, LANES), 0, weights.eps, weights.scale,
+            inner, _up(weights.vocabulary, LANES), 0, weights.vocabulary, weights.context, weights.eps, weights.scale,
             *(_address(self._kept[name]) for name in ("embedding", "cos", "sin", "norm", "head")),
         )  # fmt: skip
         self._pass = _Pass()
@@ -96,13 +102,17 @@ class NativePasses:
             self._choose_threads()
 
     def run(self, request: Request) -> Tensor:
-        if not request.head:
-            hidden_TD = torch.empty(request.new, self._width)
-            self._call(request, hidden_TD)
-            return hidden_TD[-1:] if request.last_only else hidden_TD
-        logits_TV = torch.empty(1 if request.last_only else request.new, self._model.vocabulary)
-        self._call(request, logits_TV)
-        return logits_TV[:, : self._vocabulary]
+        """A wide pass runs in parts: the same to the last bit, and what it works in stays small."""
+        width = self._model.vocabulary if request.head else self._width
+        out_TX = torch.empty(1 if request.last_only else request.new, width)
+        step = _MOST_ROWS if request.mask is None else request.new
+        for first in range(0, request.new, step):
+            last = min(first + step, request.new)
+            if not request.last_only:
+                self._call(request, first, last, out_TX[first:last])
+            else:
+                self._call(request, first, last, out_TX if last == request.new else None)
+        return out_TX[:, : self._vocabulary] if request.head else out_TX
 
     def head(self, hidden_TD: Tensor) -> Tensor:
         return self.run(Request(hidden_TD, 0, 0, 0, head=True))
@@ -116,29 +126,34 @@ class NativePasses:
     def facts(self) -> dict[str, Any]:
         return {"threads": int(self._pass.threads), "pass_ms_by_threads": self._times_ms}
 
-    def _call(self, request: Request, out_TX: Tensor) -> None:
-        inputs, call = request.inputs.contiguous(), self._pass
-        hidden = inputs.dtype == torch.float32
+    def _call(self, request: Request, first: int, last: int, out_RX: Tensor | None) -> None:
+        """Run rows `first` to `last`; the states or logits of the last R of them go to `out_RX`."""
+        call, hidden = self._pass, request.inputs.is_floating_point()
+        inputs = _rows(request.inputs, first, last, torch.float32 if hidden else torch.long)
+        positions = None if request.positions is None else _rows(request.positions, first, last, torch.long)
+        mask = None if request.mask is None else request.mask.to(torch.bool).contiguous()
+        assert mask is None or (len(mask) == request.new and mask.shape[1] <= request.end)
         call.ids, call.hidden_in = (None, inputs.data_ptr()) if hidden else (inputs.data_ptr(), None)
-        mask, positions = request.mask, request.positions
-        mask = None if mask is None else mask.contiguous()
         call.mask, call.seen = (None, 0) if mask is None else (mask.data_ptr(), mask.shape[1])
         call.positions = None if positions is None else positions.data_ptr()
-        call.rows, call.start = request.new, request.start
+        call.rows, call.start = last - first, request.start + first
         call.from_layer, call.to_layer = request.from_layer, request.to_layer
-        out = out_TX.data_ptr()
+        out = None if out_RX is None else out_RX.data_ptr()
         call.hidden_out, call.logits = (None, out) if request.head else (out, None)
-        call.logit_rows = len(out_TX)
-        self._make_room(request.new, request.end)
-        self._kernel.run_pass(*self._refs)
+        call.out_rows = 0 if out_RX is None else len(out_RX)
+        self._make_room(last - first, request.start + last)
+        wrong = self._kernel.run_pass(*self._refs)
+        if wrong:
+            what, limit = ("an id", self._vocabulary) if wrong == 1 else ("a position", self._model.context)
+            raise IndexError(f"{what} is out of range: 0 to {limit - 1}")
 
     def _make_room(self, rows: int, length: int) -> None:
         """Scratch for a pass of `rows` positions up to `length`; kept from pass to pass."""
         most_rows, longest = self._scratch_for
         if rows > most_rows or length > longest:
             self._scratch_for = most_rows, longest = max(rows, most_rows), max(length, longest, self.cache.capacity)
-            threads = max(int(self._pass.threads), torch.get_num_threads())
-            floats = self._kernel.scratch_floats(self._refs[0], _Long(most_rows), _Long(longest), _Long(threads))
+            threads = _Long(self._pass.threads)
+            floats = self._kernel.scratch_floats(self._refs[0], _Long(most_rows), _Long(longest), threads)
             self._scratch = torch.empty(floats)
             self._pass.scratch = self._scratch.data_ptr()
 
@@ -148,10 +163,12 @@ class NativePasses:
         self.reserve(1)
 
         def run(threads: int) -> None:
-            self._pass.threads = threads
+            if threads != self._pass.threads:
+                self._pass.threads, self._scratch_for = threads, (0, 0)
             self.run(Request(token_T, 0, 0, len(self._layers), head=True))
 
         self._pass.threads, self._times_ms = fastest_threads(run)
+        self._scratch_for = (0, 0)  # anew, for so many
 
 
 class PanelCache(KVCache):
@@ -178,6 +195,11 @@ def _up(width: int, to: int = PANEL) -> int:
     return -(-width // to) * to
 
 
+def _rows(tensor_TX: Tensor, first: int, last: int, dtype: torch.dtype) -> Tensor:
+    """Some rows as the kernel reads them: close together, of the dtype it takes."""
+    return tensor_TX[first:last].to(dtype).contiguous()
+
+
 def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
@@ -185,9 +207,8 @@ def _address(tensor: Tensor | None) -> int | None:
 def _panels(matrix_OI: Tensor) -> Tensor:
     """(out, in) to (panels, in, 64), the last panel filled up with zeros."""
     out, width = matrix_OI.shape
-    padded_OI = torch.zeros(_up(out), width)
-    padded_OI[:out] = matrix_OI
-    return padded_OI.view(-1, PANEL, width).transpose(1, 2).contiguous()
+    padded_OI = torch.nn.functional.pad(matrix_OI, (0, 0, 0, -out % PANEL)) if out % PANEL else matrix_OI
+    return padded_OI.reshape(-1, PANEL, width).transpose(1, 2).contiguous()
 
 
 def _gate_up_panels(gate_up_FD: Tensor) -> Tensor:
@@ -204,8 +225,9 @@ def _packed(weights: LlamaWeights) -> dict[str, Any]:
     layers = []
     while weights.layers:  # so that one layer at a time is there twice
         layers.append(_packed_layer(weights.layers.pop(0)))
+    tied = weights.head_VD is weights.embedding_VD
     return {
-        "embedding": weights.embedding_VD.contiguous(),
+        "embedding": None if tied else weights.embedding_VD.contiguous(),
         "cos": weights.cos_SC.contiguous(),
         "sin": weights.sin_SC.contiguous(),
         "norm": weights.norm_D.contiguous(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from statistics import median
 from time import perf_counter
@@ -22,6 +22,13 @@ def torch_threads(count: int | None) -> Iterator[None]:
     finally:
         if torch.get_num_threads() != before:
             torch.set_num_threads(before)
+
+
+def common_threads(counts: Iterable[int | None]) -> int | None:
+    """What torch's threads are set to where several models take turns: the most that one of them wants; None where one
+    wants them left."""
+    wanted = list(counts)
+    return None if None in wanted else max(filter(None, wanted), default=None)
 
 
 _TRIALS = 15  # timed passes of each number of threads

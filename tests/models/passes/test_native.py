@@ -142,3 +142,32 @@ def test_a_vocabulary_of_any_size_will_do() -> None:
     assert config.vocab_size % 16
     assert why_not_native(config, CPU, torch.float32) is None
     assert native().extend(random_ids(3)).shape == (1, 3, config.vocab_size)
+
+
+@pytest.mark.parametrize("scale", [20.0, 60.0, 2000.0])
+def test_gates_far_below_nought_are_shut(scale: float) -> None:
+    """silu(-100) is 0, though e^100 is beyond float32."""
+    reference = family_model("llama")
+    with torch.no_grad():
+        for name, weight in reference.named_parameters():
+            if "gate_proj" in name:
+                weight.mul_(scale)
+    ids_BT = random_ids(40)
+    made = Engine("graphs", lambda weights: NativePasses(weights, threads=1))
+    eager_TV = lean_twin(reference).extend(ids_BT)[0]
+    native_TV = lean_twin(reference, made).extend(ids_BT)[0]
+    assert torch.equal(native_TV.argmax(-1), eager_TV.argmax(-1))
+    assert_close(native_TV, eager_TV, 1e-4 * max(1.0, float(eager_TV.abs().max())))
+
+
+def test_what_is_out_of_range_is_refused_and_what_is_laid_out_otherwise_is_not() -> None:
+    model, ids_BT = native(), random_ids(6)
+    expected_TV = model.extend(ids_BT)[0]
+    model.reset()
+    assert torch.equal(model.extend(ids_BT, positions=torch.arange(12)[::2] // 2)[0], expected_TV)
+    model.reset()
+    assert torch.equal(model.extend(ids_BT.int())[0], expected_TV)
+    with pytest.raises(IndexError, match="an id is out of range: 0 to 60"):
+        model.extend(torch.tensor([[61]]))
+    with pytest.raises(IndexError, match="a position is out of range"):
+        model.extend(ids_BT, positions=torch.arange(6) + 2000)
