@@ -22,6 +22,7 @@ from specbench_s2d.models.weights import LayerWeights, LlamaWeights
 
 PANEL, LANES = 64, 16
 _MOST_ROWS = 128
+_LARGE_PAGE_BYTES = 2 * 2**20
 _Pointer, _Long, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
@@ -82,7 +83,8 @@ class NativePasses:
         self._kernel.scratch_floats.restype = _Long
         self._width, self._vocabulary = weights.width, weights.vocabulary
         layers, inner = len(weights.layers), weights.layers[0].down_DF.shape[1]
-        self._kept = _packed(weights)
+        self._arena = _Arena(_packed_floats(weights), self._kernel)
+        self._kept = _packed(weights, self._arena)
         self.cache = PanelCache(layers, weights.kv_heads, weights.head_width, weights.context)
         self._layers = (_Layer * layers)()
         for i, layer in enumerate(self._kept["layers"]):
@@ -124,7 +126,8 @@ class NativePasses:
             self._model.capacity = self.cache.capacity
 
     def facts(self) -> dict[str, Any]:
-        return {"threads": int(self._pass.threads), "pass_ms_by_threads": self._times_ms}
+        threads = {"threads": int(self._pass.threads), "pass_ms_by_threads": self._times_ms}
+        return {**threads, "large_pages": self._arena.large_pages}
 
     def _call(self, request: Request, first: int, last: int, out_RX: Tensor | None) -> None:
         """Run rows `first` to `last`; the states or logits of the last R of them go to `out_RX`."""
@@ -220,31 +223,64 @@ def _gate_up_panels(gate_up_FD: Tensor) -> Tensor:
     return _panels(torch.cat(pairs, dim=1).reshape(-1, gate_FD.shape[1]))
 
 
-def _packed(weights: LlamaWeights) -> dict[str, Any]:
+class _Arena:
+    """One stretch of memory for all matrices, on large pages where the system has them.
+
+    Small pages cost a third of the time of a pass here (docs/notes.md), and a matrix alone is smaller than a large one.
+    """
+
+    def __init__(self, floats: int, kernel: ctypes.CDLL) -> None:
+        page = _LARGE_PAGE_BYTES // 4
+        whole = torch.empty(floats + 2 * page)
+        first = -(whole.data_ptr() // 4) % page
+        self._room = whole[first : first + _up(floats, page)]
+        address = ctypes.c_void_p(self._room.data_ptr())
+        self.large_pages = not kernel.want_large_pages(address, ctypes.c_size_t(self._room.nbytes))
+        self._taken = 0
+
+    def take(self, matrix_OI: Tensor) -> Tensor:
+        """A copy of a packed matrix, in the arena."""
+        place = self._room[self._taken : self._taken + matrix_OI.numel()].view(matrix_OI.shape)
+        self._taken += matrix_OI.numel()
+        return place.copy_(matrix_OI)
+
+
+def _packed_floats(weights: LlamaWeights) -> int:
+    """Floats of all packed matrices."""
+    layer = weights.layers[0]
+    shapes = [matrix.shape for matrix in (layer.qkv_AD, layer.out_DA, layer.down_DF)]
+    floats = sum(_up(out) * width for out, width in shapes)
+    gates, width = layer.gate_up_FD.shape[0] // 2, layer.gate_up_FD.shape[1]
+    floats += 2 * _up(gates, PANEL // 2) * width
+    out, width = weights.head_VD.shape
+    return len(weights.layers) * floats + _up(out) * width
+
+
+def _packed(weights: LlamaWeights, arena: _Arena) -> dict[str, Any]:
     """Everything the kernel points to; must live as long as it. Takes the layers out of `weights` as it goes."""
     layers = []
     while weights.layers:  # so that one layer at a time is there twice
-        layers.append(_packed_layer(weights.layers.pop(0)))
+        layers.append(_packed_layer(weights.layers.pop(0), arena))
     tied = weights.head_VD is weights.embedding_VD
     return {
         "embedding": None if tied else weights.embedding_VD.contiguous(),
         "cos": weights.cos_SC.contiguous(),
         "sin": weights.sin_SC.contiguous(),
         "norm": weights.norm_D.contiguous(),
-        "head": _panels(weights.head_VD),
+        "head": arena.take(_panels(weights.head_VD)),
         "layers": layers,
     }
 
 
-def _packed_layer(layer: LayerWeights) -> dict[str, Tensor | None]:
+def _packed_layer(layer: LayerWeights, arena: _Arena) -> dict[str, Tensor | None]:
     return {
         "attention_norm": layer.attention_norm_D.contiguous(),
-        "qkv": _panels(layer.qkv_AD),
+        "qkv": arena.take(_panels(layer.qkv_AD)),
         "qkv_bias": layer.qkv_bias_A,
         "q_norm": layer.q_norm_C,
         "k_norm": layer.k_norm_C,
-        "out": _panels(layer.out_DA),
+        "out": arena.take(_panels(layer.out_DA)),
         "mlp_norm": layer.mlp_norm_D.contiguous(),
-        "gate_up": _gate_up_panels(layer.gate_up_FD),
-        "down": _panels(layer.down_DF),
+        "gate_up": arena.take(_gate_up_panels(layer.gate_up_FD)),
+        "down": arena.take(_panels(layer.down_DF)),
     }
