@@ -30,6 +30,7 @@ from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Drafter, Verdict
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.load import hide_progress_bars
+from specbench_s2d.models.passes.threads import torch_threads
 
 PROMPT, ROUNDS, PROPOSALS, ROOM = 150, 30, 6, 1_000
 PROMPT_IDS = [1 + i % 500 for i in range(PROMPT)]
@@ -59,14 +60,15 @@ def _proposals(drafter: Drafter, target: LanguageModel, draft: LanguageModel, ga
     """Seconds of each proposal, all of them rejected."""
     drafter.start(PROMPT_IDS, Sampler(0.0, 0, 1.0, seed=0))
     context, seconds = [*PROMPT_IDS, 7], []
-    for _ in range(PROPOSALS):
-        target.extend(torch.tensor([context[-1:] + [1] * gamma]))[0].argmax(-1).tolist()
-        target.rollback(PROMPT)
-        started = perf_counter()
-        drafter.propose(context, ROOM).ids_G.tolist()
-        seconds.append(perf_counter() - started)
-        drafter.settle(len(context), Verdict(0, 7))
-        draft.rollback(PROMPT)
+    with torch_threads(draft.torch_threads):  # as in a generation's steps
+        for _ in range(PROPOSALS):
+            target.extend(torch.tensor([context[-1:] + [1] * gamma]))[0].argmax(-1).tolist()
+            target.rollback(PROMPT)
+            started = perf_counter()
+            drafter.propose(context, ROOM).ids_G.tolist()
+            seconds.append(perf_counter() - started)
+            drafter.settle(len(context), Verdict(0, 7))
+            draft.rollback(PROMPT)
     return seconds[1:]
 
 
