@@ -78,8 +78,8 @@ class LlamaModel(LanguageModel):
         self._layer_bytes, self._head_bytes, self._total_bytes = (
             loaded.layer_bytes, loaded.head_bytes, loaded.total_bytes,
         )  # fmt: skip
-        self.engine, self._why_eager = engine.name, engine.why_eager
         self._passes = engine.make(loaded)
+        self.engine = self._passes.engine
         self._cache, self.torch_threads = self._passes.cache, self._passes.torch_threads
 
     @property
@@ -132,5 +132,4 @@ class LlamaModel(LanguageModel):
 
     @property
     def engine_facts(self) -> dict[str, Any]:
-        why_eager = {"why_eager": self._why_eager} if self._why_eager else {}
-        return {"engine": self.engine, **why_eager, **self._passes.facts()}
+        return {"engine": self.engine, **self._passes.facts()}

@@ -42,6 +42,11 @@ class Passes(Protocol):
     """An engine with a model's weights and its cache."""
 
     @property
+    def engine(self) -> str:
+        """`eager` or `graphs`."""
+        ...
+
+    @property
     def torch_threads(self) -> int | None:
         """What torch's intra-op threads are best set to while steps are taken; None: as they are."""
         ...

@@ -74,10 +74,13 @@ class _Layer:
 
 
 class EagerPasses:
-    """Every pass as it comes, whatever its shape."""
+    """Every pass as it comes, whatever its shape. `why_eager`: what stood against `graphs`, where eager was not asked
+    for."""
 
-    def __init__(self, weights: LlamaWeights) -> None:
-        self._weights = weights
+    engine = "eager"
+
+    def __init__(self, weights: LlamaWeights, why_eager: str | None = None) -> None:
+        self._weights, self._why_eager = weights, why_eager
         self._layers = [_Layer.of(layer, weights.eps) for layer in weights.layers]
         self._norm, self._head_DV = Norm(weights.norm_D, weights.eps), weights.head_VD.t()
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
@@ -108,7 +111,10 @@ class EagerPasses:
         self.cache.reserve(length)
 
     def facts(self) -> dict[str, Any]:
-        return {"threads": self.torch_threads, "pass_ms_by_threads": self._times_ms} if self.torch_threads else {}
+        why = {"why_eager": self._why_eager} if self._why_eager else {}
+        if self.torch_threads is None:
+            return why
+        return {**why, "threads": self.torch_threads, "pass_ms_by_threads": self._times_ms}
 
     @torch.inference_mode()
     def _fastest(self) -> tuple[int, dict[int, float]]:

@@ -30,6 +30,7 @@ class GraphPasses:
     `capture` defaults to CUDA graphs. What is returned is the caller's own: a later pass does not change it.
     """
 
+    engine = "graphs"
     torch_threads: int | None = None
 
     def __init__(self, weights: LlamaWeights, capture: Capture | None = None) -> None:

@@ -76,7 +76,7 @@ class NativePasses:
     The kernel's threads are its own. Torch's calls around a pass are small, and best left to one.
     """
 
-    torch_threads = 1
+    engine, torch_threads = "graphs", 1
 
     def __init__(self, weights: LlamaWeights, threads: int | None = None, library: ctypes.CDLL | None = None) -> None:
         self._kernel = library or native_library()

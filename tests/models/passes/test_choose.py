@@ -11,8 +11,11 @@ from specbench_s2d import build_decoder, load_model
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.passes import choose
 from specbench_s2d.models.passes.build import NoCompilerError
-from specbench_s2d.models.passes.choose import check_engine, choose_engine
-from tests.models.reference import family_model
+from specbench_s2d.models.passes.capture import Work
+from specbench_s2d.models.passes.choose import Engine, check_engine, choose_engine, graphs_or_eager
+from tests.models.captured import RecordingCapture
+from tests.models.reference import assert_close, family_model, random_ids, recomputed
+from tests.models.test_llama import lean_twin
 from tests.refusals import refused
 
 CPU = torch.device("cpu")
@@ -47,6 +50,39 @@ def test_without_a_compiler_a_cpu_is_eager(monkeypatch: pytest.MonkeyPatch) -> N
     assert found.why_eager == "no C compiler (cc): the native kernel cannot be built"
     with refused(ModelError, "no C compiler", "--engine eager"):
         choose_engine("graphs", "m", config(), CPU, torch.float32)
+
+
+class _Broken:
+    """A driver that captures nothing."""
+
+    def capture(self, work: Work) -> Work:
+        raise RuntimeError("CUDA error: operation not permitted\nand more")
+
+
+class _Forgetful:
+    """Graphs that do nothing when they are repeated."""
+
+    def capture(self, work: Work) -> Work:
+        return lambda: None
+
+
+@pytest.mark.parametrize(
+    ("capture", "engine", "why"),
+    [
+        (RecordingCapture(), "graphs", None),
+        (_Broken(), "eager", "graphs failed here (RuntimeError: CUDA error: operation not permitted)"),
+        (_Forgetful(), "eager", "graphs differ from eager by"),
+    ],
+    ids=["that work", "that cannot be captured", "that come out otherwise"],
+)
+def test_on_a_gpu_graphs_are_tried_before_they_are_trusted(capture: Any, engine: str, why: str | None) -> None:
+    """Where nobody asked for them by name."""
+    made = Engine("graphs", lambda weights: graphs_or_eager(weights, capture))
+    model = lean_twin(family_model("llama"), made)
+    assert model.engine == engine
+    assert (model.engine_facts.get("why_eager") or "").startswith(why or "")
+    ids_BT = random_ids(9)
+    assert_close(model.extend(ids_BT), recomputed(family_model("llama"), ids_BT))
 
 
 def test_an_unknown_engine_is_refused() -> None:
