@@ -21,7 +21,6 @@ from torch import Tensor
 from specbench_s2d.models.checkpoint import find_checkpoint, tensor_reader
 from specbench_s2d.models.load import load_model, read_config
 from specbench_s2d.models.passes.build import native_library
-from specbench_s2d.models.passes.choose import Engine
 from specbench_s2d.models.passes.native import NativePasses
 from specbench_s2d.models.weights import LlamaWeights, load_weights
 
@@ -186,7 +185,3 @@ def profile(name: str, widths: Sequence[int], context: int, passes_timed: int = 
         phases["python, calling"] = 1e3 * whole / passes_timed - sum(phases.values())
         rows.append({"model": name, "rows": width, "threads": threads, "pass_ms": 1e3 * whole / passes_timed, **phases})
     return rows
-
-
-def profiled_engine(threads: int) -> Engine:
-    return Engine("graphs", lambda weights: native_passes(weights, threads))
