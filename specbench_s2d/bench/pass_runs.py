@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
+from specbench_s2d.bench.memory import plans_together
 from specbench_s2d.measure.bandwidth import read_rate
 from specbench_s2d.measure.passes import PassCosts, pass_costs
 from specbench_s2d.models import check_pair, load_model
 from specbench_s2d.models.checkpoint import find_checkpoint
 from specbench_s2d.models.devices import default_device, find_dtype, first_device, free_bytes
-from specbench_s2d.models.load import read_config, read_outline
-from specbench_s2d.models.memory import check_fits, plan_memory
+from specbench_s2d.models.load import read_outline
+from specbench_s2d.models.memory import check_fits
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,10 @@ def check_targets(targets: Sequence[str], draft: str, place: Place, positions: i
     """Raise, before anything is loaded, where a target and the draft do not go or do not fit together."""
     device = place.device or default_device()
     dtype = find_dtype(place.dtype, device)
-    graphs = place.engine != "eager" and device.startswith("cuda")
     for name in targets:
         check_pair(read_outline(name), read_outline(draft))
         found = [find_checkpoint(one) for one in dict.fromkeys((name, draft))]
-        plans = [plan_memory(one, read_config(one), dtype, positions, graphs) for one in found]
-        check_fits(plans, free_bytes(device), device)
+        check_fits(plans_together(found, dtype, positions, device, place.engine), free_bytes(device), device)
 
 
 def pass_runs(

@@ -57,6 +57,12 @@ class Proposal:
         return chosen
 
 
+def fetch(ids_G: Tensor, chosen_T: Tensor) -> tuple[list[int], list[int]]:
+    """The proposed ids and those that the target chose at every row, in one wait for the device."""
+    both = torch.cat((ids_G, chosen_T)).tolist()
+    return both[: len(ids_G)], both[len(ids_G) :]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """How many proposed tokens are accepted, and the token that follows them.

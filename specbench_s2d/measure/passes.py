@@ -20,6 +20,7 @@ from specbench_s2d.decoding.clock import Clock, clock_for
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.nested import NestedDraft
+from specbench_s2d.models.passes.threads import common_threads, torch_threads
 from specbench_s2d.models.reader import Reader
 
 ROUNDS, WARM_UP_ROUNDS = 20, 3
@@ -91,11 +92,12 @@ def pass_costs(
     Raises `UserError` where the context does not fit the models.
     """
     bench = _Bench(target, draft, widths, context)
-    for _ in range(WARM_UP_ROUNDS):
-        bench.round()
-    bench.seen.clear()
-    for _ in range(rounds):
-        bench.round()
+    with torch_threads(common_threads((target.torch_threads, draft.torch_threads))):  # as steps are taken
+        for _ in range(WARM_UP_ROUNDS):
+            bench.round()
+        bench.seen.clear()
+        for _ in range(rounds):
+            bench.round()
     costs = bench.costs()
     target.reset()
     draft.reset()

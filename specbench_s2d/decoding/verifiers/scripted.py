@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.scripts import Script, ScriptOptions, endless
 from specbench_s2d.decoding.tree import children
-from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.decoding.types import Proposal, Verdict, fetch
 
 
 class ScriptedVerifier:
@@ -30,10 +29,8 @@ class ScriptedVerifier:
     def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
         """The script's next count, at most what was proposed; then the target's argmax, whatever the temperature."""
         wanted = next(self._counts)
-        drafted = len(proposal.ids_G)
-        both = torch.cat((proposal.ids_G, logits_TV.argmax(-1))).tolist()  # one wait, as the token rule
-        ids, best = both[:drafted], both[drafted:]
-        path = _path(proposal.parents, wanted) if proposal.parents is not None else list(range(min(wanted, drafted)))
+        ids, best = fetch(proposal.ids_G, logits_TV.argmax(-1))  # one wait, as the token rule
+        path = _path(proposal.parents, wanted) if proposal.parents is not None else list(range(min(wanted, len(ids))))
         last = path[-1] if path else -1
         return Verdict(len(path), best[last + 1], path if proposal.parents is not None else None, ids)
 

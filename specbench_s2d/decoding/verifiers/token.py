@@ -10,7 +10,7 @@ from torch import Tensor
 from specbench_s2d.decoding.sampling import Sampler, residual
 from specbench_s2d.decoding.tree import children
 from specbench_s2d.decoding.types import Options as BaseOptions
-from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.decoding.types import Proposal, Verdict, fetch
 
 
 class TokenVerifier:
@@ -34,8 +34,7 @@ class TokenVerifier:
 
 def _longest_argmax_prefix(ids_G: Tensor, logits_TV: Tensor) -> Verdict:
     """Accept while x_i = argmax p_i; then argmax p at the mismatch, or after the last token (the bonus)."""
-    both = torch.cat((ids_G, logits_TV.argmax(-1))).tolist()
-    drafted, best = both[: len(ids_G)], both[len(ids_G) :]
+    drafted, best = fetch(ids_G, logits_TV.argmax(-1))
     accepted = next((i for i, proposed in enumerate(drafted) if proposed != best[i]), len(drafted))
     return Verdict(accepted, best[accepted], drafted=drafted)
 
@@ -69,9 +68,8 @@ def _walk(proposal: Proposal, parents: list[int], logits_TV: Tensor, sampler: Sa
     rejected before it), and past the last the draw is from p without them. Both are one draw from p: accept the
     sibling that it is, if it is one. So every node's draw is taken at once, and the walk follows them.
     """
-    below, drafted = children(parents), len(proposal.ids_G)
-    both = torch.cat((proposal.ids_G, sampler.pick_rows(logits_TV))).tolist()
-    ids, chosen = both[:drafted], both[drafted:]
+    below = children(parents)
+    ids, chosen = fetch(proposal.ids_G, sampler.pick_rows(logits_TV))
     path: list[int] = []
     node = -1
     while True:
