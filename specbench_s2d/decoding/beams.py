@@ -2,22 +2,36 @@
 
 Beams are the paths of a tree. A level's W beams are W positions after the context, each of which sees the context, its
 own ancestors and itself; to reorder beams is to name other parents. Afterwards the cache keeps one path.
-Shapes: `W` beams, `V` vocabulary, `M` positions run since the context.
+Shapes: `W` beams, `k` continuations of each, `V` vocabulary, `M` positions run since the context, `N` = W * k.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
 
+from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.reader import Reader
 from specbench_s2d.models.sending import send
 
-Choice = Callable[[Tensor, int], Tensor]
-"""(joint log-likelihoods (W, V), of one row up to a constant; how many) to the chosen cells of the flattened table."""
+
+@dataclass(frozen=True)
+class Cells:
+    """Chosen continuations: the tokens, which beams they continue (places in the level above), and their joint
+    log-likelihoods; (W,) each, best first."""
+
+    ids_W: Tensor
+    parents_W: Tensor
+    joint_W: Tensor
+
+
+Choice = Callable[[Reader, Tensor, "Tensor | None", "Tensor | None", int], Cells]
+"""(reader, new ids (B, T), the beams' mask, their joint log-likelihoods, how many) to the chosen continuations. Before
+the first level there are no beams: one continuation of the last new id is read."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +63,23 @@ class Beams:
         return [starts[level] + place for level, place in enumerate(path[: self.depth - 1])]
 
 
-def likeliest(joint_WV: Tensor, count: int) -> Tensor:
-    """The `count` cells of the highest joint likelihood, best first; of equals, the first where one is asked for.
+def likeliest(reader: Reader, ids_BT: Tensor, mask_WM: Tensor | None, above_W: Tensor | None, count: int) -> Cells:
+    """The `count` continuations of the highest joint likelihood; of equals, the first where one is asked for.
 
-    Row by row, then among the rows' best: one search over all W x V cells would want memory that a system gives anew
-    each time.
+    No beam has more than `count` of them, so that each beam's own best are all that need be compared. Of one row alone
+    the best by logit are the best: that tells apart what their logarithms round together.
     """
-    if count == 1:
-        return joint_WV.flatten().argmax(0, keepdim=True)
-    vocabulary = joint_WV.shape[-1]
-    best_WK, ids_WK = joint_WV.topk(min(count, vocabulary), dim=-1)
-    places = best_WK.flatten().topk(min(count, best_WK.numel())).indices
-    return ids_WK.flatten()[places] + places // best_WK.shape[-1] * vocabulary
+    logprobs_Wk, ids_Wk = reader.likeliest(ids_BT, mask_WM, count).packed_2RK
+    if above_W is None:
+        return Cells(ids_Wk[0].long(), torch.zeros_like(ids_Wk[0], dtype=torch.long), logprobs_Wk[0])
+    joint_N = (logprobs_Wk + above_W[:, None]).flatten()
+    places_W = best_places(joint_N, count)
+    return Cells(ids_Wk.flatten()[places_W].long(), places_W // ids_Wk.shape[1], joint_N[places_W])
+
+
+def best_places(values_N: Tensor, count: int) -> Tensor:
+    """Where the `count` highest values are, best first; of equals, the first where one is asked for."""
+    return values_N.argmax(0, keepdim=True) if count == 1 else values_N.topk(min(count, len(values_N))).indices
 
 
 @torch.inference_mode()
@@ -80,35 +99,41 @@ def beam_search(
     least V^(depth-1). Runs `depth` passes; leaves the context and the beams of all levels but the last in the cache.
     """
     device = reader.model.device
-    logits_WV = reader.next_logits(send([list(unseen_ids)], device))
-    vocabulary = logits_WV.shape[-1]
-    joint_WV, mask_WM = logits_WV.log_softmax(-1), torch.empty(1, 0, dtype=torch.bool, device=device)
-    chosen: list[tuple[Tensor, Tensor]] = []
-    ranked_WV = logits_WV  # of one row alone logits say the same, and tell apart what their logarithms round together
+    ids_BT, mask_WM, joint_W = send([list(unseen_ids)], device), None, None
+    chosen: list[Cells] = []
     while True:
-        cells_W = choose(ranked_WV, width if len(chosen) + 1 < depth else finished)
-        joint_W = joint_WV.flatten()[cells_W]
-        chosen.append((cells_W, joint_W))
+        cells = choose(reader, ids_BT, mask_WM, joint_W, width if len(chosen) + 1 < depth else finished)
+        chosen.append(cells)
         if len(chosen) == depth:
-            return _beams(chosen, vocabulary)
-        ids_W, parents_W = cells_W % vocabulary, cells_W // vocabulary
-        own_WW = torch.eye(len(ids_W), dtype=torch.bool, device=device)
-        mask_WM = torch.cat((mask_WM[parents_W], own_WW), dim=1)
-        logits_WV = reader.logits(ids_W[None], mask_WM, torch.full_like(ids_W, context + len(chosen) - 1))
-        ranked_WV = joint_WV = logits_WV.log_softmax(-1).add_(joint_W[:, None])
+            return _beams(chosen)
+        own_WW = torch.eye(len(cells.ids_W), dtype=torch.bool, device=device)
+        mask_WM = own_WW if mask_WM is None else torch.cat((mask_WM[cells.parents_W], own_WW), dim=1)
+        ids_BT, joint_W = cells.ids_W[None], cells.joint_W
 
 
-def _beams(chosen: Sequence[tuple[Tensor, Tensor]], vocabulary: int) -> Beams:
-    """The levels as lists: each cell is its parent's place times V, plus the token; all are fetched at once."""
-    widths = [len(cells_W) for cells_W, _ in chosen]
-    cells: list[int] = torch.cat([cells_W for cells_W, _ in chosen]).tolist()
-    joint: list[float] = torch.cat([joint_W for _, joint_W in chosen]).tolist()
-    ids, parents, logprobs = list[list[int]](), list[list[int]](), list[list[float]]()
-    above, start = [0.0], 0
-    for width in widths:
-        places, own = cells[start : start + width], joint[start : start + width]
-        ids.append([cell % vocabulary for cell in places])
-        parents.append([cell // vocabulary for cell in places])
-        logprobs.append([value - above[parent] for value, parent in zip(own, parents[-1], strict=True)])
-        above, start = own, start + width
-    return Beams(ids, parents, logprobs, sorted(range(len(above)), key=lambda place: -above[place]))
+def pass_kinds(reader: Reader, depth: int, width: int, finished: int, drawn: bool = False) -> list[PassKind]:
+    """The passes of a search of this depth: over the context's end, then level by level under a wider mask.
+
+    After a draft that was accepted whole, two tokens are new to the reader.
+    """
+    counts = {0} if drawn else {width, finished}
+    passes = [kind for best in counts for kind in reader.pass_kinds(rows=2, best=best)]
+    if depth > 1:
+        passes += [k for best in counts for k in reader.pass_kinds(width, best, seen=width * (depth - 1))]
+    return passes
+
+
+def _beams(chosen: Sequence[Cells]) -> Beams:
+    """The levels as lists, all fetched in one wait; whole numbers as float32, exact below 2^24."""
+    widths = [len(cells.ids_W) for cells in chosen]
+    rows = [*(c.ids_W for c in chosen), *(c.parents_W for c in chosen), *(c.joint_W for c in chosen)]
+    together = iter(torch.cat(rows).tolist())
+    ids, parents, joint = ([list(islice(together, width)) for width in widths] for _ in range(3))
+    above, logprobs = [0.0], list[list[float]]()
+    for places, own in zip(parents, joint, strict=True):
+        logprobs.append([value - above[int(place)] for value, place in zip(own, places, strict=True)])
+        above = own
+    best = sorted(range(len(above)), key=lambda place: -above[place])
+    return Beams(
+        [[int(i) for i in level] for level in ids], [[int(p) for p in level] for level in parents], logprobs, best
+    )

@@ -12,10 +12,10 @@ from pydantic import create_model
 from specbench_s2d.decoding.loop import DraftAndVerify, Limits, decode
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.scripts import Script, ScriptedPart
-from specbench_s2d.decoding.types import Generation, MeasuringDrafter
+from specbench_s2d.decoding.types import AnnouncingDrafter, Generation, MeasuringDrafter
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.errors import ModelError, UserError
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.exits import Layered
 from specbench_s2d.models.load import check_pair
 
@@ -82,6 +82,10 @@ class Decoder(ABC):
         limits.check(len(prompt_ids))
         return self._run(prompt_ids, limits, Sampler(temperature, top_k, top_p, seed, self.target.device))
 
+    def verify_passes(self) -> list[PassKind]:
+        """The kinds of passes that it takes over its target, as far as it can tell before."""
+        return []
+
     def facts(self) -> dict[str, Any]:
         """What the decoder measured and learnt so far, for the manifest; most know nothing."""
         return {}
@@ -115,7 +119,7 @@ class PairDecoder(Decoder):
         super().__init__(target, draft, options, label)
         self.drafter = self.drafter_class(draft, _part(options, self.drafter_class.Options))
         self.verifier = self.verifier_class(_part(options, self.verifier_class.Options))
-        self._method = DraftAndVerify(target, self.drafter, self.verifier)
+        self._method = DraftAndVerify(target, self.drafter, self.verifier, self.draft)
         self._scripted = [part for part in (self.drafter, self.verifier) if isinstance(part, ScriptedPart)]
         self._script: Script | None = None
 
@@ -131,6 +135,9 @@ class PairDecoder(Decoder):
                 raise UserError(f"decoder {self.label!r} has no script: give it one with its follow(Script(…)).")
             part.follow(self._script)
         return decode(self.target, self.draft, self._method, prompt_ids, limits, sampler)
+
+    def verify_passes(self) -> list[PassKind]:
+        return self.drafter.verify_passes() if isinstance(self.drafter, AnnouncingDrafter) else []
 
     def facts(self) -> dict[str, Any]:
         return self.drafter.facts() if isinstance(self.drafter, MeasuringDrafter) else {}

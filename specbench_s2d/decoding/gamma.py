@@ -47,6 +47,11 @@ class HeuristicLength:
         self._gamma = self._gamma + 2 if accepted == drafted else max(1, self._gamma - 1)
 
 
+def longest_draft(gamma: int | str) -> int:
+    """The longest draft that an option can lead to, as far as passes are prepared for it."""
+    return 63 if gamma == "heuristic" else int(gamma)
+
+
 def draft_length(gamma: int | str) -> DraftLength:
     """The schedule that an option names."""
     return HeuristicLength() if gamma == "heuristic" else ConstantLength(int(gamma))

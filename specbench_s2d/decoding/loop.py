@@ -21,10 +21,21 @@ import torch
 
 from specbench_s2d.decoding.clock import Clock, Mark, clock_for
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.tree import tree_levels, tree_mask
-from specbench_s2d.decoding.types import Drafter, Generation, Marks, Method, Proposal, Step, Verifier
+from specbench_s2d.decoding.types import (
+    AnnouncingDrafter,
+    AnnouncingMethod,
+    Drafted,
+    Drafter,
+    Generation,
+    Marks,
+    Method,
+    Proposal,
+    Step,
+    Verifier,
+    fetch,
+)
 from specbench_s2d.errors import PromptTooLongError, UserError
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.passes.threads import common_threads, torch_threads
 from specbench_s2d.models.sending import send
 
@@ -75,6 +86,7 @@ def decode(
     models = [model for model in (target, draft) if model is not None]
     for model in models:
         model.reserve(min(model.context, len(prompt_ids) + limits.max_new_tokens + PROPOSED))
+    prepare(method)
     clock.wait()
     started = perf_counter()
     target.reset()
@@ -100,6 +112,13 @@ def decode(
     return Generation(ids, steps, stop, prefilled - started, decode_s, _read_bytes(target, draft) - read_bytes)
 
 
+def prepare(method: Method) -> None:
+    """Have every model make ready for what the method will ever ask of it; room must be reserved before."""
+    if isinstance(method, AnnouncingMethod):
+        for model, kinds in method.pass_kinds():
+            model.prepare(kinds)
+
+
 def _time(step: Step, ended: Mark, clock: Clock) -> None:
     """Seconds of a step's parts from its marks."""
     assert step.marks is not None, "a method marks its steps"
@@ -115,8 +134,17 @@ def _read_bytes(target: LanguageModel, draft: LanguageModel | None) -> int:
 class DraftAndVerify:
     """The step of every drafter-and-verifier method: propose, one target pass, judge, commit."""
 
-    def __init__(self, target: LanguageModel, drafter: Drafter, verifier: Verifier) -> None:
-        self._target, self._drafter, self._verifier = target, drafter, verifier
+    def __init__(
+        self, target: LanguageModel, drafter: Drafter, verifier: Verifier, draft: LanguageModel | None = None
+    ) -> None:
+        self._target, self._drafter, self._verifier, self._draft = target, drafter, verifier, draft
+
+    def pass_kinds(self) -> list[tuple[LanguageModel, list[PassKind]]]:
+        """The widest verification, and what the drafter asks of its draft."""
+        if not isinstance(self._drafter, AnnouncingDrafter):
+            return []
+        draft = [(self._draft, self._drafter.draft_passes())] if self._draft else []
+        return [(self._target, self._drafter.verify_passes()), *draft]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
         self._sampler, self._clock = sampler, clock
@@ -128,32 +156,34 @@ class DraftAndVerify:
         drafted_at = self._clock.mark()
         verdict = self._verifier.judge(proposal, _target_logits(target, context, proposal), self._sampler)
         verified_at = self._clock.mark()
-        drafted: list[int] = proposal.ids_G.tolist() if verdict.drafted is None else verdict.drafted
-        path = range(verdict.accepted) if verdict.path is None else verdict.path
-        if proposal.parents is None:
+        drafted, path = verdict.drafted or fetch(proposal)[0], verdict.accepted_path
+        if proposal.tree is None:
             target.rollback(len(context) + verdict.accepted)
         else:
             target.keep(path, len(context))
         self._drafter.settle(len(context) + verdict.accepted, verdict)
         return Step(
-            drafted,
+            drafted.ids,
             verdict.accepted,
-            emitted=[*(drafted[i] for i in path), verdict.next_id],
-            parents=proposal.parents,
-            levels=proposal.levels,
-            exit_depths=proposal.exit_depths,
-            draft_logprobs=proposal.logprobs,
+            emitted=[*(drafted.ids[i] for i in path), verdict.next_id],
+            parents=drafted.parents,
+            levels=max(drafted.levels, default=0),
+            exit_depths=_exit_depths(proposal, drafted),
+            draft_logprobs=drafted.logprobs,
             draft_layers=proposal.draft_layers,
             marks=Marks(began, drafted_at, verified_at),
         )
+
+
+def _exit_depths(proposal: Proposal, drafted: Drafted) -> list[int]:
+    """The exit depth of each drafted token; a tree's are by level."""
+    if proposal.tree is None or not proposal.tree.level_exits:
+        return proposal.exit_depths
+    return [proposal.tree.level_exits[level - 1] for level in drafted.levels]
 
 
 def _target_logits(target: LanguageModel, context: Sequence[int], proposal: Proposal) -> torch.Tensor:
     """Logits (G + 1, V) after the last context token and after each proposed one: one target pass."""
     last_1 = send([context[-1]], target.device)
     ids_T = torch.cat((last_1, proposal.ids_G)) if len(proposal.ids_G) else last_1
-    if proposal.parents is None:
-        return target.extend(ids_T[None])[0]
-    levels_T = send([0, *tree_levels(proposal.parents)], target.device)
-    mask_TT = tree_mask(proposal.parents, 1, target.device)
-    return target.extend(ids_T[None], mask=mask_TT, positions=len(context) - 1 + levels_T)[0]
+    return target.extend(ids_T[None], mask=proposal.tree.mask_MM if proposal.tree else None)[0]

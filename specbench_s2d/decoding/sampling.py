@@ -41,6 +41,7 @@ class Sampler:
         self, temperature: float, top_k: int, top_p: float, seed: int, device: torch.device | str = "cpu"
     ) -> None:
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
+        self.device = torch.device(device)
         self._generator = torch.Generator(device=device)
         self._generator.manual_seed(seed)
 

@@ -6,12 +6,34 @@ A tree is the list of its nodes' parents (-1: the context), every node after its
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from specbench_s2d.models.sending import send_tensor
+from specbench_s2d.models.sending import send, send_tensor
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A proposed tree on the device, whose shape the host may not know yet.
+
+    `parents_N`: each node's parent (-1: the context). `mask_MM`, M = N + 1: who sees whom among the last context token
+    and the nodes. `level_exits`: the exit depth that the draft read each level at, from the
+    first; empty for a plain draft. `ran_N`: which of the positions that the draft has run since the context is the
+    node's own, -1 for one that it has not run; None where the drafter knows.
+    """
+
+    parents_N: Tensor
+    mask_MM: Tensor
+    level_exits: tuple[int, ...] = ()
+    ran_N: Tensor | None = None
+
+    @classmethod
+    def of(cls, parents: Sequence[int], device: torch.device, level_exits: tuple[int, ...] = ()) -> Tree:
+        """The tree of these parents."""
+        return cls(send(list(parents), device), tree_mask(parents, 1, device), level_exits)
 
 
 def tree_levels(parents: Sequence[int]) -> list[int]:

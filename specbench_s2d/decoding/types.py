@@ -12,10 +12,10 @@ from torch import Tensor
 
 from specbench_s2d.decoding.clock import Clock, Mark
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.tree import tree_levels
+from specbench_s2d.decoding.tree import Tree, tree_levels
 
 if TYPE_CHECKING:
-    from specbench_s2d.models.base import LanguageModel
+    from specbench_s2d.models.base import LanguageModel, PassKind
 
 
 class Options(BaseModel):
@@ -26,41 +26,74 @@ class Options(BaseModel):
 
 @dataclass(frozen=True)
 class Proposal:
-    """Tokens a drafter proposes after the context.
+    """Tokens a drafter proposes after the context, on the model's device: the host reads them with the verdict.
 
-    `ids_G` (G,) on the model's device. `q_GV`: the draft's distribution at each of them, None where the draft chose
-    greedily (a one-hot q). `logprobs` (the draft's, at temperature 1) and `exit_depths`: one per token, where the
-    drafter knows them; else `draft_logits` (1, V) at each token, for who needs them (`token_logprobs`). `parents`: for
-    a tree, each token's parent index (-1: the context), every level after the one above it, siblings in the draft's
-    order; else None. `draft_layers`: layers x positions that the draft ran for it.
+    `ids_G` (G,). `q_GV`: the draft's distribution at each of them, None where the draft chose greedily (a one-hot q).
+    `logprobs_G` (the draft's, at temperature 1), one per token, where the drafter knows them; else `draft_logits`
+    (1, V) at each token, for who needs them (`likelihoods`). `exit_depths`: of a chain, one per token, empty for a
+    plain draft. `tree`: None for a chain; else every level after the one above it, siblings in the draft's order.
+    `draft_layers`: layers x positions that the draft ran for it.
     """
 
     ids_G: Tensor
     q_GV: Tensor | None = None
-    logprobs: list[float] | None = None
+    logprobs_G: Tensor | None = None
     exit_depths: list[int] = field(default_factory=list)
-    parents: list[int] | None = None
+    tree: Tree | None = None
     draft_layers: int = 0
     draft_logits: Sequence[Tensor] = ()
 
-    @property
-    def levels(self) -> int:
-        """How deep the proposal is: a chain's tokens, a tree's levels."""
-        return len(self.ids_G) if self.parents is None else max(tree_levels(self.parents), default=0)
-
-    def token_logprobs(self) -> list[float]:
-        """log q of each token at temperature 1 over the whole vocabulary, whatever the draft picked by."""
-        if self.logprobs is not None or not len(self.ids_G):
-            return self.logprobs or []
+    def likelihoods(self) -> Tensor:
+        """log q (G,) of each token at temperature 1 over the whole vocabulary, whatever the draft picked by."""
+        if self.logprobs_G is not None or not self.draft_logits:
+            return self.ids_G.new_empty(0, dtype=torch.float32) if self.logprobs_G is None else self.logprobs_G
         logprobs_GV = torch.cat(list(self.draft_logits)).log_softmax(-1)
-        chosen: list[float] = logprobs_GV.gather(1, self.ids_G[:, None])[:, 0].tolist()
-        return chosen
+        return logprobs_GV.gather(1, self.ids_G[:, None])[:, 0]
 
 
-def fetch(ids_G: Tensor, chosen_T: Tensor) -> tuple[list[int], list[int]]:
-    """The proposed ids and those that the target chose at every row, in one wait for the device."""
-    both = torch.cat((ids_G, chosen_T)).tolist()
-    return both[: len(ids_G)], both[len(ids_G) :]
+@dataclass(frozen=True)
+class Drafted:
+    """A proposal as the host read it; `parents`, `ran`: as in `Tree`, None for a chain."""
+
+    ids: list[int]
+    logprobs: list[float] | None = None
+    parents: list[int] | None = None
+    ran: list[int] | None = None
+
+    @property
+    def above(self) -> list[int]:
+        """Each token's parent; a chain's is the token before it."""
+        return list(range(-1, len(self.ids) - 1)) if self.parents is None else self.parents
+
+    @property
+    def levels(self) -> list[int]:
+        """Each token's level, from 1."""
+        return tree_levels(self.above)
+
+
+def fetch(proposal: Proposal, *wanted: Tensor) -> tuple[Drafted, list[list[float]]]:
+    """The proposal, and `wanted` (each of one dimension), on the host in one wait for the device.
+
+    Whole numbers come beside others as float32, exact below 2^24: ids are.
+    """
+    tree = proposal.tree
+    parts = {
+        "ids": proposal.ids_G,
+        "logprobs": proposal.logprobs_G,
+        "parents": None if tree is None else tree.parents_N,
+        "ran": None if tree is None else tree.ran_N,
+    }
+    sent = {name: part for name, part in parts.items() if part is not None}
+    tensors = [part for part in (*sent.values(), *wanted) if len(part)]
+    together: list[float] = (tensors[0] if len(tensors) == 1 else torch.cat(tensors)).tolist() if tensors else []
+    read, at = list[list[float]](), 0
+    for part in (*sent.values(), *wanted):
+        read.append(together[at : at + len(part)])
+        at += len(part)
+    found = dict(zip(sent, read, strict=False))
+    whole = {name: [int(number) for number in found[name]] for name in ("ids", "parents", "ran") if name in found}
+    drafted = Drafted(whole["ids"], found.get("logprobs"), whole.get("parents"), whole.get("ran"))
+    return drafted, read[len(sent) :]
 
 
 @dataclass(frozen=True)
@@ -68,13 +101,18 @@ class Verdict:
     """How many proposed tokens are accepted, and the token that follows them.
 
     `path`: for a tree, the indices of the accepted tokens, root to leaf; a chain's are its first. `drafted`: the
-    proposal's ids, where they came to the host with the verdict, in one wait for the device.
+    proposal, which came to the host with the verdict, in one wait for the device.
     """
 
     accepted: int
     next_id: int
     path: list[int] | None = None
-    drafted: list[int] | None = field(default=None, compare=False)
+    drafted: Drafted | None = field(default=None, compare=False)
+
+    @property
+    def accepted_path(self) -> Sequence[int]:
+        """The indices of the accepted tokens, of a chain too."""
+        return range(self.accepted) if self.path is None else self.path
 
 
 @dataclass(frozen=True)
@@ -141,6 +179,28 @@ class Drafter(Protocol):
 
     def settle(self, committed: int, verdict: Verdict) -> None:
         """Keep the `committed` positions of the context and of the accepted tokens; learn from the verdict."""
+        ...
+
+
+@runtime_checkable
+class AnnouncingDrafter(Protocol):
+    """A drafter that can tell what it will ever ask for, so that models prepare it before anything is timed."""
+
+    def draft_passes(self) -> list[PassKind]:
+        """The kinds of passes it asks of its draft."""
+        ...
+
+    def verify_passes(self) -> list[PassKind]:
+        """The kinds of passes that the target verifies its proposals in."""
+        ...
+
+
+@runtime_checkable
+class AnnouncingMethod(Protocol):
+    """A method that can tell what it will ever ask of its models."""
+
+    def pass_kinds(self) -> list[tuple[LanguageModel, list[PassKind]]]:
+        """The kinds of passes, by model."""
         ...
 
 

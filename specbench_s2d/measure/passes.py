@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 
@@ -18,7 +18,7 @@ import torch
 
 from specbench_s2d.decoding.clock import Clock, clock_for
 from specbench_s2d.errors import UserError
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.nested import NestedDraft
 from specbench_s2d.models.passes.threads import common_threads, torch_threads
 from specbench_s2d.models.reader import Reader
@@ -131,6 +131,11 @@ class _Bench:
         else:
             self._readers[draft.depth].prefill(ids)
         self.ar_read_bytes = 0
+        target.prepare([PassKind(max(widths))])
+        stages = self._nested.pass_kinds(rows=1) if self._nested else []
+        layers = [replace(stage, best=0) for stage in stages]
+        chains = [kind for reader in self._readers.values() for kind in reader.pass_kinds(rows=1)]
+        draft.prepare([*stages, *layers, PassKind(1, from_layer=draft.depth), *chains])
 
     def round(self) -> None:
         """Every target pass once, each followed by one of the ways to draft, until each of those had its turn."""
@@ -191,8 +196,7 @@ class _Bench:
 
     def _stage(self, stage: int) -> None:
         assert self._nested is not None
-        self._nested.run(stage, [self._id])
-        self._nested.most_likely()
+        self._nested.read(stage, [self._id]).packed_2RK.tolist()
 
     def _parts(self) -> None:
         """Two tokens through all stages, the second's layers and checks apart."""
@@ -201,8 +205,16 @@ class _Bench:
         for stage in range(len(nested.exits)):
             self._stage(stage)
         for stage, depth in enumerate(nested.exits):
-            self.seen["layers", depth].append(self._timed(partial(nested.run, stage, [self._id])))
-            self.seen["check", depth].append(self._timed(nested.most_likely))
+            self.seen["layers", depth].append(self._timed(partial(self._layers, stage)))
+            self.seen["check", depth].append(self._timed(self._check))
+
+    def _layers(self, stage: int) -> None:
+        assert self._nested is not None
+        self._top_BTD = self._nested.run(stage, [self._id])
+
+    def _check(self) -> None:
+        """Norm, head and maximum over the states that a stage has just given, read by the host."""
+        Likeliest.of(self._draft.head(self._top_BTD)[0], 1).packed_2RK.tolist()
 
     def _timed(self, work: Callable[[], object]) -> float:
         self._clock.wait()

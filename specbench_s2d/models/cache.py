@@ -23,8 +23,9 @@ def room_for(length: int, limit: int) -> int:
 class KVCache:
     """Keys and values, one pair of (K, S, C) tensors per layer; the batch is 1.
 
-    `lengths[l]` counts layer l's positions: layers above an early exit may lag behind those below it. A subclass may
-    lay positions out otherwise (`_pair`, `_grow`, `_move`).
+    `lengths[l]` counts layer l's positions: layers above an early exit may lag behind those below it. All layers lie in
+    one tensor, so that positions are moved in all of them at once. A subclass may lay positions out otherwise
+    (`_allocate`, `_move`).
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class KVCache:
         self.device, self.dtype = device, dtype
         self.capacity = 0
         """Positions there is room for."""
-        self.layers = [self._pair(0) for _ in range(layers)]
         self.lengths = [0] * layers
+        self.layers: list[tuple[Tensor, Tensor]] = []
+        self._allocate(0)
 
     @property
     def position_bytes(self) -> int:
@@ -47,7 +49,7 @@ class KVCache:
         length = min(length, self._limit)
         if length <= self.capacity:
             return False
-        self._grow(room_for(length, self._limit))
+        self._allocate(room_for(length, self._limit))
         return True
 
     def write(self, layer: int, start: int, keys_TKC: Tensor, values_TKC: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,32 +67,27 @@ class KVCache:
     def keep(self, positions: Sequence[int], start: int) -> None:
         """Keep `start + positions` (ascending) of what lies from `start` on, moved together.
 
-        Each layer keeps those of them that it holds; positions already in place are not copied.
+        Each layer keeps those of them that it holds; positions already in place are not copied. What a layer that lags
+        does not hold is moved along with the others', unread.
         """
         placed = next((i for i, position in enumerate(positions) if position != i), len(positions))
-        moved = [start + position for position in positions[placed:]]
-        first = start + placed
-        for layer, length in enumerate(self.lengths):
-            held = sum(start + position < length for position in positions)
-            if held > placed:
-                self._move(layer, moved[: held - placed], first)
-            self.lengths[layer] = min(length, start + held)
+        held = [sum(start + position < length for position in positions) for length in self.lengths]
+        most = max(held, default=0)
+        if most > placed:
+            self._move([start + position for position in positions[placed:most]], start + placed)
+        self.lengths = [min(length, start + own) for length, own in zip(self.lengths, held, strict=True)]
 
-    def _pair(self, size: int) -> tuple[Tensor, Tensor]:
-        """Room for `size` positions of one layer's keys and of its values."""
-        shape = (self._kv_heads, size, self._head_width)
-        keys_KSC, values_KSC = (torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in range(2))
-        return keys_KSC, values_KSC
-
-    def _grow(self, size: int) -> None:
-        for layer, pair in enumerate(self.layers):
-            self.layers[layer] = grown = self._pair(size)
-            for old_KS, new_KS in zip(pair, grown, strict=True):  # whatever follows S, positions are in order
-                new_KS[:, : old_KS.shape[1]] = old_KS
+    def _allocate(self, size: int) -> None:
+        """Room for `size` positions in every layer; what is cached stays."""
+        old_L2KSC = getattr(self, "_all_L2KSC", None)
+        shape = (len(self.lengths), 2, self._kv_heads, size, self._head_width)
+        self._all_L2KSC = torch.zeros(shape, device=self.device, dtype=self.dtype)
+        if old_L2KSC is not None:
+            self._all_L2KSC[:, :, :, : old_L2KSC.shape[3]].copy_(old_L2KSC)
+        self.layers = [(pair_2KSC[0], pair_2KSC[1]) for pair_2KSC in self._all_L2KSC]
         self.capacity = size
 
-    def _move(self, layer: int, positions: Sequence[int], to: int) -> None:
-        """Copy the states at `positions` to those from `to` on, in their order."""
+    def _move(self, positions: Sequence[int], to: int) -> None:
+        """Copy the states at `positions` to those from `to` on, in their order, in all layers."""
         moved_N = send(positions, self.device)
-        for cached_KSC in self.layers[layer]:
-            cached_KSC[:, to : to + len(positions)] = cached_KSC.index_select(1, moved_N)
+        self._all_L2KSC.narrow(3, to, len(positions)).copy_(self._all_L2KSC.index_select(3, moved_N))

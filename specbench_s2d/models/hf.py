@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.errors import ModelError
-from specbench_s2d.models.base import Identity, LanguageModel
+from specbench_s2d.models.base import Identity, LanguageModel, positions_under
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -86,7 +86,7 @@ class TransformersModel(LanguageModel):
             self._cache = DynamicCache()  # whole layers even under a sliding window: those alone can be cut
         options: dict[str, Any] = {"logits_to_keep": 1} if last_only else {}
         if mask is not None:
-            positions = torch.arange(start, start + new, device=self.device) if positions is None else positions
+            positions = positions_under(mask, start + new) if positions is None else positions
             options["attention_mask"] = self._masks(mask, positions, start)
         if positions is not None:
             options["position_ids"] = positions[None]

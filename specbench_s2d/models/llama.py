@@ -6,13 +6,15 @@ Shapes: see `models/base.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from specbench_s2d.models.base import Identity, LanguageModel
+from specbench_s2d.models.base import Identity, LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.exits import config_exits
 from specbench_s2d.models.passes.base import Request
 from specbench_s2d.models.passes.choose import EAGER, Engine
@@ -79,8 +81,11 @@ class LlamaModel(LanguageModel):
             loaded.layer_bytes, loaded.head_bytes, loaded.total_bytes,
         )  # fmt: skip
         self._passes = engine.make(loaded)
-        self.engine = self._passes.engine
         self._cache, self.torch_threads = self._passes.cache, self._passes.torch_threads
+
+    @property
+    def engine(self) -> str:
+        return self._passes.engine
 
     @property
     def length(self) -> int:
@@ -99,16 +104,50 @@ class LlamaModel(LanguageModel):
         positions: Tensor | None = None,
         last_only: bool = False,
     ) -> Tensor:
+        request = self._request(inputs, from_layer, to_layer, mask, positions, last_only)
+        out_TX = self._passes.run(request)
+        self._extended(request)
+        return out_TX[None]
+
+    @torch.inference_mode()
+    def read(
+        self,
+        inputs: Tensor,
+        from_layer: int = 0,
+        to_layer: int | None = None,
+        mask: Tensor | None = None,
+        rows: int = 1,
+        best: int = 1,
+    ) -> tuple[Tensor | None, Likeliest]:
+        asked = self._request(inputs, from_layer, to_layer, mask)
+        request = replace(asked, rows=rows, best=min(best, self.vocabulary))
+        hidden_TD, likeliest = self._passes.read(request)
+        self._extended(request)
+        return None if hidden_TD is None else hidden_TD[None], likeliest
+
+    def _request(
+        self,
+        inputs: Tensor,
+        from_layer: int,
+        to_layer: int | None,
+        mask: Tensor | None,
+        positions: Tensor | None = None,
+        last_only: bool = False,
+    ) -> Request:
+        """The pass asked for, with room for it."""
         start, last = self._cache.lengths[from_layer], self.depth if to_layer is None else to_layer
         request = Request(inputs[0], start, from_layer, last, to_layer is None, mask, positions, last_only)
         self.check_room(start, request.new)
         self._passes.reserve(request.end)
-        out_TX = self._passes.run(request)
-        self._cache.lengths[from_layer:last] = [request.end] * (last - from_layer)
-        self.read_bytes += (last - from_layer) * (self._layer_bytes + request.end * self._cache.position_bytes)
-        if request.head:
+        return request
+
+    def _extended(self, request: Request) -> None:
+        """Count what a pass left in the cache, and what it had to read."""
+        layers = request.to_layer - request.from_layer
+        self._cache.lengths[request.from_layer : request.to_layer] = [request.end] * layers
+        self.read_bytes += layers * (self._layer_bytes + request.end * self._cache.position_bytes)
+        if request.head or request.best:
             self.read_bytes += self._head_bytes
-        return out_TX[None]
 
     @torch.inference_mode()
     def head(self, hidden_BTD: Tensor) -> Tensor:
@@ -118,6 +157,13 @@ class LlamaModel(LanguageModel):
     @torch.inference_mode()
     def reserve(self, length: int) -> None:
         self._passes.reserve(min(length, self.context))
+
+    @torch.inference_mode()
+    def prepare(self, kinds: Iterable[PassKind]) -> None:
+        self._passes.prepare(kinds)
+
+    def eagerly(self) -> AbstractContextManager[None]:
+        return self._passes.eagerly()
 
     def rollback(self, length: int) -> None:
         self._cache.rollback(length)

@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.exits import resolve_exits
 from specbench_s2d.models.sending import send
+
+MANY = 64
+"""States that may come to wait below a stage, as far as passes are prepared for; more run as they come."""
 
 
 class NestedDraft:
@@ -38,6 +41,11 @@ class NestedDraft:
         """W: positions that the stage below has seen and `stage` (from 1) has not."""
         return self.model.layer_length(self.exits[stage - 1] - 1) - self.model.layer_length(self.exits[stage - 1])
 
+    def pass_kinds(self, rows: int, best: int = 1, seen: int = 0) -> list[PassKind]:
+        """The passes of all stages, each read: the first over `rows` new tokens at most, later ones over what waits."""
+        ends = zip((0, *self.exits), self.exits, strict=False)
+        return [PassKind(rows if first == 0 else MANY, first, last, seen, best=best) for first, last in ends]
+
     def prefill(self, prompt_ids: Sequence[int]) -> None:
         """Begin anew: run a prompt through every stage."""
         self.model.reset()
@@ -45,40 +53,43 @@ class NestedDraft:
         self.layer_runs = 0
         self._waiting = [[] for _ in self.exits]
 
-    def run(self, stage: int, ids: Sequence[int], mask: Tensor | None = None, positions: Tensor | None = None) -> None:
-        """Run stage 0 over new `ids`, or a later stage over all states that wait below it, whatever `ids`.
+    def read(
+        self, stage: int, ids: Sequence[int] | Tensor, mask: Tensor | None = None, rows: int = 1, best: int = 1
+    ) -> Likeliest:
+        """Run stage 0 over new `ids` (or (B, T) on the device), or a later stage over all states that wait below it,
+        whatever `ids`; returns the `best` likeliest tokens at its exit, after its last `rows` positions.
 
-        `mask` and `positions` as in `LanguageModel.extend`, one row per position that runs.
+        `mask` as in `LanguageModel.extend`, one row per position that runs.
         """
-        first = self.exits[stage - 1] if stage else 0
-        if stage:
-            below = self._waiting[stage - 1]
-            inputs = below[0] if len(below) == 1 else torch.cat(below, dim=1)
-            below.clear()
-        else:
-            inputs = self._row(ids)
-        last = self.exits[stage]
-        hidden_BTD = self.model.extend(inputs, first, last, mask, positions)
-        self.layer_runs += inputs.shape[1] * (last - first)
-        self._top_BTD = hidden_BTD
+        inputs, first, last = self._inputs(stage, ids), self.exits[stage - 1] if stage else 0, self.exits[stage]
+        hidden_BTD, likeliest = self.model.read(inputs, first, last, mask, rows, best)
+        assert hidden_BTD is not None
+        self._ran(stage, hidden_BTD, last - first)
+        return likeliest
+
+    def run(self, stage: int, ids: Sequence[int]) -> Tensor:
+        """The layers of `read` alone: hidden states (B, T, D), for whoever times layers and check apart."""
+        first, last = self.exits[stage - 1] if stage else 0, self.exits[stage]
+        hidden_BTD = self.model.extend(self._inputs(stage, ids), first, last)
+        self._ran(stage, hidden_BTD, last - first)
+        return hidden_BTD
+
+    def _inputs(self, stage: int, ids: Sequence[int] | Tensor) -> Tensor:
+        """New ids (B, T), or the states (B, W, D) that wait below a later stage, which do so no more."""
+        if not stage:
+            return ids if isinstance(ids, Tensor) else self._row(ids)
+        below = self._waiting[stage - 1]
+        inputs_BWD = below[0] if len(below) == 1 else torch.cat(below, dim=1)
+        below.clear()
+        return inputs_BWD
+
+    def _ran(self, stage: int, hidden_BTD: Tensor, layers: int) -> None:
+        self.layer_runs += hidden_BTD.shape[1] * layers
         if stage < len(self.exits) - 1:
             self._waiting[stage].append(hidden_BTD)
 
     def _row(self, ids: Sequence[int]) -> Tensor:
         return send([list(ids)], self.model.device)
-
-    def logits(self, rows: int = 1) -> Tensor:
-        """Logits (rows, V) at the exit of the stage that ran last, after its last `rows` positions."""
-        return self.model.head(self._top_BTD[:, -rows:])[0]
-
-    def most_likely(self) -> tuple[float, int]:
-        """(log of its probability at temperature 1, token) of the likeliest next token, read at the last stage's exit.
-
-        Waits for the device, as every threshold must.
-        """
-        best, token = self.logits()[0].log_softmax(-1).max(-1)
-        logprob, index = torch.stack((best, token.to(best.dtype))).tolist()  # ids below 2^24 are exact in float32
-        return logprob, int(index)
 
     def rollback(self, length: int) -> None:
         """Forget positions from `length` on: keys, values and waiting states alike."""

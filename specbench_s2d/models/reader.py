@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.exits import Layered, check_exits, check_layer_ranges
 from specbench_s2d.models.sending import send
 
@@ -26,6 +26,13 @@ class Reader:
         """Positions that this depth has seen."""
         return self.model.layer_length(0)
 
+    def pass_kinds(self, rows: int, best: int = 0, seen: int = 0) -> list[PassKind]:
+        """The passes of `next_logits` (`best` 0) over `rows` new ids at most, or of `likeliest`."""
+        passes = [PassKind(rows, to_layer=self._exit, seen=seen, best=best)]
+        if self._exit is not None and not best:
+            passes.append(PassKind(1, from_layer=self.model.depth))  # the head alone
+        return passes
+
     def prefill(self, prompt_ids: Sequence[int]) -> None:
         """Begin anew with a prompt."""
         self.model.reset()
@@ -34,14 +41,19 @@ class Reader:
 
     def next_logits(self, ids_BT: Tensor) -> Tensor:
         """Logits (1, V) after the last of T new ids."""
-        return self._read(ids_BT, None, None, True)
+        return self._logits(ids_BT, None, True)
 
-    def logits(self, ids_BT: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        """Logits (T, V) after each of T new ids; `mask` and `positions` as in `LanguageModel.extend`."""
-        return self._read(ids_BT, mask, positions, False)
+    def logits(self, ids_BT: Tensor, mask: Tensor) -> Tensor:
+        """Logits (T, V) after each of T new ids; `mask` as in `LanguageModel.extend`."""
+        return self._logits(ids_BT, mask, False)
 
-    def _read(self, ids_BT: Tensor, mask: Tensor | None, positions: Tensor | None, last_only: bool) -> Tensor:
-        top_BTX = self.model.extend(ids_BT, 0, self._exit, mask, positions, last_only)
+    def likeliest(self, ids_BT: Tensor, mask: Tensor | None, best: int) -> Likeliest:
+        """The `best` likeliest tokens after each of T new ids under a mask, or after the last without one."""
+        rows = 1 if mask is None else ids_BT.shape[1]
+        return self.model.read(ids_BT, 0, self._exit, mask, rows, best)[1]
+
+    def _logits(self, ids_BT: Tensor, mask: Tensor | None, last_only: bool) -> Tensor:
+        top_BTX = self.model.extend(ids_BT, 0, self._exit, mask, last_only=last_only)
         return top_BTX[0] if self._exit is None else self.model.head(top_BTX)[0]
 
 

@@ -17,9 +17,9 @@ from specbench_s2d.decoding.drafters.sorted import SortedOptions
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.worth import Worth
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.exits import Layered, resolve_exits
-from specbench_s2d.models.nested import NestedDraft
+from specbench_s2d.models.nested import MANY, NestedDraft
 from specbench_s2d.models.sending import send
 
 FIRST_LENGTH, FIRST_DRAFTS, ENOUGH = 4, 100, 24
@@ -102,6 +102,13 @@ class AutoDrafter:
         alone = 1 / self.costs.verify(1)
         return max(alone, self._tokens / self._seconds) if self._seconds else alone
 
+    def draft_passes(self) -> list[PassKind]:
+        """Every step without a draft leaves one more token that it has not seen."""
+        return self._nested.pass_kinds(rows=MANY)
+
+    def verify_passes(self) -> list[PassKind]:
+        return [PassKind(self._options.gamma + 1)]
+
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._nested.prefill(prompt_ids)
         self._began: float | None = None
@@ -121,7 +128,6 @@ class AutoDrafter:
         self._proposed_at = perf_counter()
         return Proposal(
             send([t.token for t in tokens], self._device),
-            logprobs=[math.log(t.confidence) for t in tokens],
             exit_depths=[self._nested.exits[t.reads[-1][0]] for t in tokens],
             draft_layers=self._nested.layer_runs - before,
         )
@@ -150,10 +156,9 @@ class AutoDrafter:
         for stage in range(last + 1):
             positions = nested.waiting(stage) if stage else len(unseen)
             began = perf_counter()
-            nested.run(stage, unseen)
-            logprob, best = nested.most_likely()
+            (logprob,), (best,) = nested.read(stage, unseen).packed_2RK[:, 0].tolist()
             self.costs.saw_stage(stage, positions, cold, perf_counter() - began)
-            token.reads.append((stage, math.exp(logprob), best))
+            token.reads.append((stage, math.exp(logprob), int(best)))
             acceptance = self._acceptance(token)
             here = self._worth.of_keeping(token.position, alive, acceptance)
             if stage == last:

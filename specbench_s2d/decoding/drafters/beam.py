@@ -8,19 +8,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
+import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
-from specbench_s2d.decoding.beams import Beams, Choice, beam_search, likeliest
+from specbench_s2d.decoding.beams import Beams, Cells, Choice, beam_search, best_places, likeliest, pass_kinds
 from specbench_s2d.decoding.drafters.chain import Exit
-from specbench_s2d.decoding.gamma import DraftLength, Gamma, draft_length
+from specbench_s2d.decoding.gamma import DraftLength, Gamma, draft_length, longest_draft
 from specbench_s2d.decoding.sampling import Sampler, probabilities
+from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.exits import Layered
 from specbench_s2d.models.reader import Reader, check_exit
-from specbench_s2d.models.sending import send
+from specbench_s2d.models.sending import send, send_tensor
 
 
 class BeamDrafter:
@@ -68,6 +70,14 @@ class BeamDrafter:
         """Raise `ModelError` for an exit that the draft cannot have."""
         check_exit(draft, options.exit)
 
+    def draft_passes(self) -> list[PassKind]:
+        o, drawn = self._options, self._options.draft_temperature > 0
+        return pass_kinds(self._reader, longest_draft(o.gamma), o.beams, o.candidates, drawn)
+
+    def verify_passes(self) -> list[PassKind]:
+        tokens = longest_draft(self._options.gamma) * self._options.candidates
+        return [PassKind(tokens + 1, seen=tokens + 1 if self._options.candidates > 1 else 0)]
+
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._length: DraftLength = draft_length(self._options.gamma)
         self._choose: Choice = self._drawing(sampler) if self._options.draft_temperature else likeliest
@@ -81,19 +91,20 @@ class BeamDrafter:
         finished = width if self._options.draft_temperature else min(width, self._options.candidates)
         beams = beam_search(reader, context[seen:], len(context), depth, width, finished, self._choose)
         self._beams, self._nodes = beams, _tree(beams, self._options.candidates)
-        ids = [beams.ids[level][place] for level, place in self._nodes]
+        ids, device = [beams.ids[level][place] for level, place in self._nodes], reader.model.device
+        logprobs = [beams.logprobs[level][place] for level, place in self._nodes]
+        tree = Tree.of(_parents(beams, self._nodes), device) if self._options.candidates > 1 else None
         return Proposal(
-            send(ids, reader.model.device),
-            logprobs=[beams.logprobs[level][place] for level, place in self._nodes],
+            send(ids, device),
+            logprobs_G=send_tensor(torch.tensor(logprobs, dtype=torch.float64), device),
             exit_depths=[self._options.exit] * len(ids) if self._options.exit else [],
-            parents=_parents(beams, self._nodes) if self._options.candidates > 1 else None,
+            tree=tree,
             draft_layers=reader.layers * (reader.length - seen),
         )
 
     def settle(self, committed: int, verdict: Verdict) -> None:
         """Keep the states of the accepted tokens that the draft has run: all but those of the last level."""
-        path = range(verdict.accepted) if verdict.path is None else verdict.path
-        places = [self._nodes[node][1] for node in path]
+        places = [self._nodes[node][1] for node in verdict.accepted_path]
         self._reader.model.keep(self._beams.rows(places), self._context)
         self._length.learn(verdict.accepted, self._beams.depth)
 
@@ -104,13 +115,19 @@ class BeamDrafter:
         """
         o = self._options
 
-        def draw(joint_WV: Tensor, count: int) -> Tensor:
+        def draw(reader: Reader, ids_BT: Tensor, mask_WM: Tensor | None, above_W: Tensor | None, count: int) -> Cells:
+            logits_WV = reader.next_logits(ids_BT) if mask_WM is None else reader.logits(ids_BT, mask_WM)
+            joint_WV = logits_WV.log_softmax(-1)
+            if above_W is not None:
+                joint_WV += above_W[:, None]
             total_W1 = joint_WV.logsumexp(-1, keepdim=True)  # the beam's own likelihood: its tokens' sum to it
             weights_WV = probabilities(joint_WV, o.draft_temperature, o.draft_top_k, o.draft_top_p).log() + total_W1
             uniform_N = sampler.uniforms(weights_WV.numel(), weights_WV.device)
-            noisy_WV = weights_WV - (-uniform_N.clamp_min(1e-20).log()).log().view_as(weights_WV)
-            cells_W = likeliest(noisy_WV, count)
-            return cells_W[noisy_WV.flatten()[cells_W] > float("-inf")]
+            noisy_N = weights_WV.flatten() - (-uniform_N.clamp_min(1e-20).log()).log()
+            cells_W = best_places(noisy_N, count)
+            cells_W = cells_W[noisy_N[cells_W] > float("-inf")]  # waits for the device, to know how many there are
+            vocabulary = joint_WV.shape[1]
+            return Cells(cells_W % vocabulary, cells_W // vocabulary, joint_WV.flatten()[cells_W])
 
         return draw
 

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from specbench_s2d.decoding.gamma import DraftLength, Gamma, draft_length
+from specbench_s2d.decoding.gamma import DraftLength, Gamma, draft_length, longest_draft
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.exits import Layered
 from specbench_s2d.models.reader import Reader, check_exit
 from specbench_s2d.models.sending import send
@@ -43,6 +43,13 @@ class ChainDrafter:
     def check_draft(options: ChainDrafter.Options, draft: Layered) -> None:
         """Raise `ModelError` for an exit that the draft cannot have."""
         check_exit(draft, options.exit)
+
+    def draft_passes(self) -> list[PassKind]:
+        """After a draft that was accepted whole, two tokens are new to it."""
+        return self._reader.pass_kinds(rows=2)
+
+    def verify_passes(self) -> list[PassKind]:
+        return [PassKind(longest_draft(self._options.gamma) + 1)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._length: DraftLength = draft_length(self._options.gamma)

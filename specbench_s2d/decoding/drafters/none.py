@@ -10,6 +10,7 @@ import torch
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.models.base import PassKind
 
 
 class NoDrafter:
@@ -21,10 +22,16 @@ class NoDrafter:
         """None."""
 
     def __init__(self, draft: None, options: NoDrafter.Options) -> None:
-        self._nothing = Proposal(torch.empty(0, dtype=torch.long))
+        del draft, options
+
+    def draft_passes(self) -> list[PassKind]:
+        return []
+
+    def verify_passes(self) -> list[PassKind]:
+        return [PassKind(1)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
-        """Nothing to prepare."""
+        self._nothing = Proposal(torch.empty(0, dtype=torch.long, device=sampler.device))
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         return self._nothing

@@ -17,18 +17,15 @@ class ScriptedRule:
 
     def __init__(self) -> None:
         self._stages: Iterator[int] = iter(())
-        self._wanted: int | None = None
+        self._wanted = 0
 
     def follow(self, script: Script) -> None:
-        self._stages, self._wanted = endless(script.stages, "exits"), None
+        self._stages = endless(script.stages, "exits")
 
     def leaves(self, stage: int, logprob: float) -> bool:
-        if self._wanted is None:
+        if stage == 0:
             self._wanted = next(self._stages)
-        if stage < self._wanted:
-            return False
-        self._wanted = None
-        return True
+        return stage == self._wanted
 
 
 class ScriptedSortedDrafter(ExitDrafter):

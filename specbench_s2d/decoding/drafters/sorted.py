@@ -6,17 +6,18 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Protocol
 
+import torch
 from pydantic import BeforeValidator, Field
+from torch import Tensor
 
-from specbench_s2d.decoding.gamma import DraftLength, Gamma, draft_length
+from specbench_s2d.decoding.gamma import DraftLength, Gamma, draft_length, longest_draft
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.errors import UserError
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.exits import Layered, resolve_exits
 from specbench_s2d.models.nested import NestedDraft
-from specbench_s2d.models.sending import send
 
 
 def _split(value: object) -> object:
@@ -63,7 +64,7 @@ class ExitRule(Protocol):
 
     def leaves(self, stage: int, logprob: float) -> bool:
         """Whether a token leaves at exit number `stage` (from 0), where its log-probability is `logprob`; asked from
-        the first exit on until it does. At the last exit it leaves whatever is said."""
+        the first exit on until it does. At the last exit nobody asks: it always answers."""
         ...
 
 
@@ -92,37 +93,43 @@ class ExitDrafter:
         self._nested, self._gamma, self._rule = NestedDraft(draft, exits), gamma, rule
         self._device = draft.device
 
+    def draft_passes(self) -> list[PassKind]:
+        """After a draft that was accepted whole, two tokens are new to it."""
+        return self._nested.pass_kinds(rows=2)
+
+    def verify_passes(self) -> list[PassKind]:
+        return [PassKind(longest_draft(self._gamma) + 1)]
+
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._length: DraftLength = draft_length(self._gamma)
         self._nested.prefill(prompt_ids)
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
+        """Tokens stay on the device: the host reads the confidences that it decides by, and no more."""
         nested = self._nested
         before = nested.layer_runs
-        unseen: Sequence[int] = context[nested.length :]
-        ids: list[int] = []
+        unseen: Sequence[int] | Tensor = context[nested.length :]
+        read: list[Tensor] = []
         depths: list[int] = []
-        logprobs: list[float] = []
         for _ in range(min(self._length.next(), room)):
-            token, logprob, depth = self._next(unseen)
-            ids.append(token)
-            logprobs.append(logprob)
+            likeliest, depth = self._next(unseen)
+            read.append(likeliest.packed_2RK)
             depths.append(depth)
-            unseen = [token]
-        self._drafted = len(ids)
-        ids_G = send(ids, self._device)
-        return Proposal(ids_G, None, logprobs, depths, draft_layers=nested.layer_runs - before)
+            unseen = likeliest.ids_RK
+        self._drafted = len(read)
+        logprobs_G, ids_G = torch.cat(read, dim=1)[..., 0] if read else torch.empty(2, 0, device=self._device)
+        return Proposal(ids_G.long(), None, logprobs_G, depths, draft_layers=nested.layer_runs - before)
 
-    def _next(self, unseen: Sequence[int]) -> tuple[int, float, int]:
-        """(token, log of its confidence, exit depth) after `unseen`: the exit where the rule lets it leave answers."""
+    def _next(self, unseen: Sequence[int] | Tensor) -> tuple[Likeliest, int]:
+        """(the likeliest token, exit depth) after `unseen`: the exit where the rule lets it leave answers, else the
+        last, which is not asked."""
         nested = self._nested
-        last = len(nested.exits) - 1
-        for stage in range(len(nested.exits)):
-            nested.run(stage, unseen)
-            logprob, token = nested.most_likely()
-            if self._rule.leaves(stage, logprob) or stage == last:
-                break
-        return token, logprob, nested.exits[stage]
+        *checked, last = range(len(nested.exits))
+        for stage in checked:
+            likeliest = nested.read(stage, unseen)
+            if self._rule.leaves(stage, likeliest.logprobs_RK.item()):  # waits for the device, as a threshold must
+                return likeliest, nested.exits[stage]
+        return nested.read(last, unseen), nested.exits[last]
 
     def settle(self, committed: int, verdict: Verdict) -> None:
         self._nested.rollback(committed)

@@ -1,38 +1,59 @@
 """The adaptive tree of S2D's follow-up (SD2): the sorted draft grows a tree by cumulative probability.
 
-Shapes: `N` nodes of one level, `K` children of each, `V` vocabulary, `W` states that wait below a stage.
+The tree is grown on the device: the host waits for the confidences that exits are chosen by, and for nothing else; it
+learns which tokens there are with the verdict.
+Shapes: `N` nodes of one level, `K` children of each, `E` expanded nodes, `C` candidates of all levels, `V` vocabulary.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
+import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from specbench_s2d.decoding.drafters.sorted import SortedDrafter, ThresholdOptions
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.tree import tree_mask
+from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Proposal, Verdict
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.exits import Layered
 from specbench_s2d.models.nested import NestedDraft
-from specbench_s2d.models.sending import send
+
+
+@dataclass
+class _Candidates:
+    """All nodes seen so far, level by level: (N * K,) each.
+
+    `joint`: cumulative log-probability, float64. `parents`: indices among all candidates, -1: the context. `ran`: which
+    of the positions run since the context is the node's, -1: it was not expanded.
+    """
+
+    ids: list[Tensor] = field(default_factory=list)
+    logprobs: list[Tensor] = field(default_factory=list)
+    joint: list[Tensor] = field(default_factory=list)
+    parents: list[Tensor] = field(default_factory=list)
+    ran: list[Tensor] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.ids))
 
 
 @dataclass(frozen=True)
-class _Node:
-    """A candidate: its token, its parent among the candidates (-1: the context), and what the draft thinks of it."""
+class _Frontier:
+    """The nodes of a level that are expanded: their ids, cumulative log-probabilities, indices among all candidates;
+    `mask_EE`: who sees whom among all nodes expanded so far."""
 
-    token: int
-    parent: int
-    level: int
-    logprob: float
-    path_logprob: float
-    exit_depth: int
+    ids_N: Tensor
+    joint_N: Tensor
+    candidates_N: Tensor
+    mask_EE: Tensor
 
 
 class TreeDrafter:
@@ -61,83 +82,138 @@ class TreeDrafter:
         """Raise `UserError` for a draft without exits, exits it cannot have, or thresholds that do not fit them."""
         SortedDrafter.check_draft(options, draft)
 
+    def draft_passes(self) -> list[PassKind]:
+        """Over the context's end, then level by level, later stages over all that waits; each level under a mask."""
+        o = self._options
+        expanded = o.topk * (o.depth - 1)
+        levels = self._nested.pass_kinds(o.topk, o.topk, seen=expanded) if o.depth > 1 else []
+        return [*self._nested.pass_kinds(2, o.topk), *levels]
+
+    def verify_passes(self) -> list[PassKind]:
+        return [PassKind(self._options.tokens + 1, seen=self._options.tokens + 1)]
+
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._nested.prefill(prompt_ids)
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
-        before, levels = self._nested.layer_runs, min(self._options.depth, room)
-        self._topk = max(1, min(self._options.topk, room // max(levels, 1)))
-        self._context = len(context)
-        self._nodes: list[_Node] = []
-        self._expanded: list[int] = []  # indices of the nodes that the draft has run, in that order
-        frontier, ids, weights = [-1], list(context[self._nested.length :]), [1.0]
+        o, nested = self._options, self._nested
+        before, levels, self._context = nested.layer_runs, min(o.depth, room), len(context)
+        topk = max(1, min(o.topk, room // max(levels, 1)))
+        found, frontier, exits = _Candidates(), None, list[int]()
+        unseen: Sequence[int] | Tensor = context[nested.length :]
         for level in range(1, levels + 1):
-            first = len(self._nodes)
-            logprobs_NV, exit_depth = self._read(ids, weights)
-            self._add_children(logprobs_NV, frontier, level, exit_depth)
+            likeliest, exit_depth = self._read(unseen, frontier)
+            exits.append(exit_depth)
+            _add_children(found, likeliest, frontier, topk)
             if level < levels:
-                frontier = self._likeliest(range(first, len(self._nodes)), self._topk)
-                self._expanded += frontier
-                ids = [self._nodes[i].token for i in frontier]
-                weights = [math.exp(self._nodes[i].path_logprob) for i in frontier]
-        return self._proposal(min(self._options.tokens, room), self._nested.layer_runs - before)
+                frontier = _expand(found, frontier, topk)
+                unseen = frontier.ids_N[None]
+        layers = nested.layer_runs - before
+        if not levels:
+            return Proposal(torch.empty(0, dtype=torch.long, device=self._device), draft_layers=layers)
+        return _proposal(found, min(o.tokens, room), tuple(exits), layers)
 
-    def _read(self, ids: Sequence[int], weights: Sequence[float]) -> tuple[Tensor, int]:
-        """(log-probabilities (N, V), exit depth) after the last N = len(weights) of new `ids`, a level of the tree."""
-        nested, last = self._nested, len(self._nested.exits) - 1
+    def _read(self, unseen: Sequence[int] | Tensor, frontier: _Frontier | None) -> tuple[Likeliest, int]:
+        """(the K likeliest tokens after every node of a level, exit depth): the first exit whose confidence is above
+        its threshold, else the last."""
+        nested, weights = self._nested, _Weights(frontier)
+        rows = 1 if frontier is None else len(frontier.ids_N)
+        last = len(nested.exits) - 1
         for stage, threshold in enumerate(self._options.thresholds):
-            new = nested.waiting(stage) if stage else len(ids)
-            nested.run(stage, ids, *self._place(new))
-            logprobs_NV = nested.logits(len(weights)).log_softmax(-1)
-            if stage == last or self._confidence(logprobs_NV, weights) > threshold:
+            new = nested.waiting(stage) if stage else rows
+            mask_TM = None if frontier is None else _mask(frontier.mask_EE, new)
+            likeliest = nested.read(stage, unseen, mask_TM, rows, self._options.topk)
+            if stage == last or weights.confidence(likeliest) > threshold:
                 break
-        return logprobs_NV, nested.exits[stage]
-
-    def _confidence(self, logprobs_NV: Tensor, weights: Sequence[float]) -> float:
-        """The nodes' largest probabilities, averaged by the nodes' own."""
-        best: list[float] = logprobs_NV.max(-1).values.exp().tolist()
-        return sum(w * p for w, p in zip(weights, best, strict=True)) / sum(weights)
-
-    def _place(self, new: int) -> tuple[Tensor | None, Tensor | None]:
-        """(mask, positions) of the last `new` of context and expanded nodes; plain causal before the first node."""
-        if not self._expanded:
-            return None, None
-        order = {node: i for i, node in enumerate(self._expanded)}
-        parents = [order.get(self._nodes[node].parent, -1) for node in self._expanded]
-        of_context = max(0, new - len(parents))
-        nodes = self._expanded[len(parents) - (new - of_context) :]
-        positions = [*range(self._context - of_context, self._context)]
-        positions += [self._context + self._nodes[node].level - 1 for node in nodes]
-        mask_TM = tree_mask(parents, of_context, self._device)[-new:]
-        return mask_TM, send(positions, self._device)
-
-    def _add_children(self, logprobs_NV: Tensor, frontier: Sequence[int], level: int, exit_depth: int) -> None:
-        """The K likeliest next tokens of every node of the frontier, as candidates."""
-        best_NK, token_NK = logprobs_NV.topk(min(self._topk, logprobs_NV.shape[-1]), dim=-1)
-        for parent, best, tokens in zip(frontier, best_NK.tolist(), token_NK.tolist(), strict=True):
-            so_far = self._nodes[parent].path_logprob if parent >= 0 else 0.0
-            for logprob, token in zip(best, tokens, strict=True):
-                self._nodes.append(_Node(token, parent, level, logprob, so_far + logprob, exit_depth))
-
-    def _likeliest(self, nodes: Sequence[int], count: int) -> list[int]:
-        """The `count` of `nodes` with the highest cumulative probability, in their own order; ties go to the first."""
-        return sorted(sorted(nodes, key=lambda node: -self._nodes[node].path_logprob)[:count])
-
-    def _proposal(self, tokens: int, layers: int) -> Proposal:
-        """The likeliest candidates as a tree; a node is never likelier than its parent, so parents come along."""
-        self._kept = self._likeliest(range(len(self._nodes)), tokens)
-        order = {node: i for i, node in enumerate(self._kept)}
-        kept = [self._nodes[node] for node in self._kept]
-        return Proposal(
-            send([node.token for node in kept], self._device),
-            logprobs=[node.logprob for node in kept],
-            exit_depths=[node.exit_depth for node in kept],
-            parents=[order[node.parent] if node.parent >= 0 else -1 for node in kept],
-            draft_layers=layers,
-        )
+        return likeliest, nested.exits[stage]
 
     def settle(self, committed: int, verdict: Verdict) -> None:
-        """Keep the states of the accepted nodes that the draft has run: the path's beginning."""
-        ran = {node: i for i, node in enumerate(self._expanded)}
-        path = [self._kept[i] for i in verdict.path or ()]
-        self._nested.keep([ran[node] for node in path if node in ran], self._context)
+        """Keep the states of the accepted nodes that the draft has run: the prefix of the path."""
+        ran = verdict.drafted.ran if verdict.drafted else None
+        kept = [ran[i] for i in verdict.accepted_path] if ran else []
+        self._nested.keep([row for row in kept if row >= 0], self._context)
+
+
+class _Weights:
+    """The probabilities of a level's nodes, fetched with the first confidence that is asked for."""
+
+    def __init__(self, frontier: _Frontier | None) -> None:
+        self._joint_N = None if frontier is None else frontier.joint_N
+        self._weights: list[float] = [] if frontier else [1.0]
+
+    def confidence(self, likeliest: Likeliest) -> float:
+        """The nodes' largest probabilities, averaged by the nodes' own; waits for the device, as a threshold must."""
+        best_N = likeliest.logprobs_RK[:, 0]
+        if not self._weights and self._joint_N is not None:
+            numbers: list[float] = torch.cat((best_N, self._joint_N)).tolist()
+            best, self._weights = numbers[: len(best_N)], [math.exp(joint) for joint in numbers[len(best_N) :]]
+        else:
+            best = best_N.tolist()
+        weighed = sum(w * math.exp(p) for w, p in zip(self._weights, best, strict=True))
+        return weighed / sum(self._weights)
+
+
+def _mask(mask_EE: Tensor, new: int) -> Tensor:
+    """Who sees whom for the last `new` of context and expanded nodes: (T, M)."""
+    before = new - len(mask_EE)
+    if before <= 0:
+        return mask_EE[-new:]
+    causal_TB = mask_EE.new_ones(new, before).tril()
+    return torch.cat((causal_TB, F.pad(mask_EE, (0, 0, before, 0))), dim=1)
+
+
+def _add_children(found: _Candidates, likeliest: Likeliest, frontier: _Frontier | None, topk: int) -> None:
+    """The K likeliest next tokens of every node of the frontier, as candidates."""
+    logprobs_NK = likeliest.logprobs_RK[:, :topk]
+    joint_NK = logprobs_NK.double()
+    if frontier is None:
+        parents_NK = torch.full_like(logprobs_NK, -1, dtype=torch.long)
+    else:
+        joint_NK += frontier.joint_N[:, None]
+        parents_NK = frontier.candidates_N[:, None].expand_as(joint_NK)
+    found.ids.append(likeliest.packed_2RK[1, :, :topk].flatten())
+    found.logprobs.append(logprobs_NK.flatten())
+    found.joint.append(joint_NK.flatten())
+    found.parents.append(parents_NK.flatten())
+    found.ran.append(torch.full_like(found.parents[-1], -1))
+
+
+def _expand(found: _Candidates, above: _Frontier | None, topk: int) -> _Frontier:
+    """The `topk` likeliest nodes of the last level, in their own order, as the next to be run."""
+    chosen_N = _likeliest(found.joint[-1], topk)
+    expanded = 0 if above is None else len(above.mask_EE)
+    own_NN = torch.eye(len(chosen_N), dtype=torch.bool, device=chosen_N.device)
+    found.ran[-1][chosen_N] = torch.arange(expanded, expanded + len(chosen_N), device=chosen_N.device)
+    mask_EE = own_NN
+    if above is not None:
+        parents_N = chosen_N // (len(found.joint[-1]) // len(above.ids_N))
+        seen_NE = above.mask_EE[-len(above.ids_N) :][parents_N]
+        mask_EE = torch.cat((F.pad(above.mask_EE, (0, len(chosen_N))), torch.cat((seen_NE, own_NN), dim=1)))
+    before = found.count - len(found.ids[-1])
+    return _Frontier(found.ids[-1][chosen_N].long(), found.joint[-1][chosen_N], chosen_N + before, mask_EE)
+
+
+def _likeliest(joint_C: Tensor, count: int) -> Tensor:
+    """Indices of the `count` highest cumulative probabilities, ascending; ties go to the first."""
+    best_C = joint_C.sort(descending=True, stable=True).indices
+    return best_C[:count].sort().values
+
+
+def _proposal(found: _Candidates, tokens: int, exits: tuple[int, ...], layers: int) -> Proposal:
+    """The likeliest candidates as a tree; a node is never likelier than its parent, so parents come along."""
+    kept_G = _likeliest(torch.cat(found.joint), tokens)
+    ids_G, logprobs_G, ran_G, above_G = (
+        torch.cat(part)[kept_G] for part in (found.ids, found.logprobs, found.ran, found.parents)
+    )
+    parents_G = torch.where(above_G < 0, -1, torch.searchsorted(kept_G, above_G))
+    tree = Tree(parents_G, _ancestors(parents_G, len(exits)), exits, ran_G)
+    return Proposal(ids_G.long(), logprobs_G=logprobs_G, tree=tree, draft_layers=layers)
+
+
+def _ancestors(parents_G: Tensor, depth: int) -> Tensor:
+    """Who sees whom among the last context token and the nodes: (G + 1, G + 1), each its ancestors and itself."""
+    above_M = F.pad(parents_G + 1, (1, 0))  # the context's last token is its own parent
+    seen_MM = torch.eye(len(above_M), dtype=torch.bool, device=parents_G.device)
+    for _ in range(depth):
+        seen_MM = seen_MM | seen_MM[above_M]
+    return seen_MM

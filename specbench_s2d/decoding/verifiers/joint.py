@@ -6,15 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.tree import path_to, tree_levels
+from specbench_s2d.decoding.tree import path_to
 from specbench_s2d.decoding.types import Options as BaseOptions
-from specbench_s2d.decoding.types import Proposal, Verdict
-from specbench_s2d.models.sending import send
+from specbench_s2d.decoding.types import Proposal, Verdict, fetch
 
 
 class JointVerifier:
@@ -37,36 +35,23 @@ class JointVerifier:
         self._log_tau = math.log(options.tau) if options.tau else -math.inf
 
     def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
-        parents = proposal.parents
-        above = list(range(-1, len(proposal.ids_G) - 1)) if parents is None else parents
-        ids, best, logprobs = _read(proposal.ids_G, above, logits_TV)
-        log_p = _joint(logprobs, above)
-        log_q = _joint(proposal.token_logprobs(), above)
-        levels = tree_levels(above)
+        wanted = (logits_TV.argmax(-1), _target_logprobs(proposal, logits_TV), proposal.likelihoods())
+        drafted, (best, target_logprobs, draft_logprobs) = fetch(proposal, *wanted)
+        above, levels = drafted.above, drafted.levels
+        log_p, log_q = _joint(target_logprobs, above), _joint(draft_logprobs, above)
         passing = [i for i in range(len(above)) if min(0.0, log_p[i] - log_q[i]) > self._log_tau]
         last = max(passing, key=lambda i: (levels[i], log_p[i]), default=-1)
         path = path_to(last, above)
-        next_id = best[last + 1] if sampler.greedy else sampler.pick(logits_TV[last + 1])
-        return Verdict(len(path), next_id, None if parents is None else path, ids)
+        next_id = int(best[last + 1]) if sampler.greedy else sampler.pick(logits_TV[last + 1])
+        return Verdict(len(path), next_id, None if proposal.tree is None else path, drafted)
 
 
-def target_logprobs(ids_G: Tensor, parents: Sequence[int], logits_TV: Tensor) -> list[float]:
-    """log p of each proposed token after its parent, at temperature 1 over the whole vocabulary."""
-    return _read(ids_G, parents, logits_TV)[2]
-
-
-def _read(ids_G: Tensor, parents: Sequence[int], logits_TV: Tensor) -> tuple[list[int], list[int], list[float]]:
-    """The proposed ids, the target's likeliest at every row, and log p of the proposed: one wait for the device.
-
-    As float64, in which ids are exact.
-    """
-    rows_G = send(list(parents), logits_TV.device) + 1
-    chosen_G = logits_TV.log_softmax(-1)[rows_G, ids_G]
-    parts = (ids_G.double(), logits_TV.argmax(-1).double(), chosen_G.double())
-    together: list[float] = torch.cat(parts).tolist()
-    drafted, rows = len(ids_G), len(logits_TV)
-    ids, best = ([int(i) for i in part] for part in (together[:drafted], together[drafted : drafted + rows]))
-    return ids, best, together[drafted + rows :]
+def _target_logprobs(proposal: Proposal, logits_TV: Tensor) -> Tensor:
+    """log p (G,) of each proposed token after its parent, at temperature 1 over the whole vocabulary."""
+    logprobs_TV, ids_G = logits_TV.log_softmax(-1), proposal.ids_G
+    if proposal.tree is None:
+        return logprobs_TV[: len(ids_G)].gather(1, ids_G[:, None])[:, 0]
+    return logprobs_TV[proposal.tree.parents_N + 1, ids_G]
 
 
 def _joint(logprobs: Sequence[float], parents: Sequence[int]) -> list[float]:

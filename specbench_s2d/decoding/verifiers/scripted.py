@@ -29,10 +29,10 @@ class ScriptedVerifier:
     def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
         """The script's next count, at most what was proposed; then the target's argmax, whatever the temperature."""
         wanted = next(self._counts)
-        ids, best = fetch(proposal.ids_G, logits_TV.argmax(-1))  # one wait, as the token rule
-        path = _path(proposal.parents, wanted) if proposal.parents is not None else list(range(min(wanted, len(ids))))
+        drafted, (best,) = fetch(proposal, logits_TV.argmax(-1))  # one wait, as the token rule
+        path = _path(drafted.above, wanted)
         last = path[-1] if path else -1
-        return Verdict(len(path), best[last + 1], path if proposal.parents is not None else None, ids)
+        return Verdict(len(path), int(best[last + 1]), None if proposal.tree is None else path, drafted)
 
 
 def _path(parents: list[int], wanted: int) -> list[int]:

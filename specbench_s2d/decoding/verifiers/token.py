@@ -25,18 +25,18 @@ class TokenVerifier:
         del options
 
     def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
-        if proposal.parents is not None:
-            return _walk(proposal, proposal.parents, logits_TV, sampler)
+        if proposal.tree is not None:
+            return _walk(proposal, logits_TV, sampler)
         if sampler.greedy:
-            return _longest_argmax_prefix(proposal.ids_G, logits_TV)
+            return _longest_argmax_prefix(proposal, logits_TV)
         return _speculative_sampling(proposal, logits_TV, sampler)
 
 
-def _longest_argmax_prefix(ids_G: Tensor, logits_TV: Tensor) -> Verdict:
+def _longest_argmax_prefix(proposal: Proposal, logits_TV: Tensor) -> Verdict:
     """Accept while x_i = argmax p_i; then argmax p at the mismatch, or after the last token (the bonus)."""
-    drafted, best = fetch(ids_G, logits_TV.argmax(-1))
-    accepted = next((i for i, proposed in enumerate(drafted) if proposed != best[i]), len(drafted))
-    return Verdict(accepted, best[accepted], drafted=drafted)
+    drafted, (best,) = fetch(proposal, logits_TV.argmax(-1))
+    accepted = next((i for i, token in enumerate(drafted.ids) if token != best[i]), len(drafted.ids))
+    return Verdict(accepted, int(best[accepted]), drafted=drafted)
 
 
 def _speculative_sampling(proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
@@ -57,25 +57,25 @@ def _speculative_sampling(proposal: Proposal, logits_TV: Tensor, sampler: Sample
     passed_G = sampler.uniforms(drafted, logits_TV.device) * q_G < p_G
     accepted_1 = passed_G.long().cumprod(0).sum(0, keepdim=True)
     left_V = residual(p_TV.index_select(0, accepted_1)[0], q_TV.index_select(0, accepted_1)[0])
-    *ids, accepted, next_id = torch.cat((ids_G, accepted_1, sampler.draw(left_V))).tolist()
-    return Verdict(accepted, next_id, drafted=ids)
+    read, ((accepted,), (next_id,)) = fetch(proposal, accepted_1, sampler.draw(left_V))
+    return Verdict(int(accepted), int(next_id), drafted=read)
 
 
-def _walk(proposal: Proposal, parents: list[int], logits_TV: Tensor, sampler: Sampler) -> Verdict:
+def _walk(proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
     """From the root, step to an accepted child until there is none; then the target's own next token.
 
     Of siblings that the draft fixed, not drew, one after the other is accepted with p(x) / (1 - sum of p of those
     rejected before it), and past the last the draw is from p without them. Both are one draw from p: accept the
     sibling that it is, if it is one. So every node's draw is taken at once, and the walk follows them.
     """
-    below = children(parents)
-    ids, chosen = fetch(proposal.ids_G, sampler.pick_rows(logits_TV))
+    drafted, (chosen,) = fetch(proposal, sampler.pick_rows(logits_TV))
+    below = children(drafted.above)
     path: list[int] = []
     node = -1
     while True:
         next_id = chosen[node + 1]
-        accepted = next((child for child in below.get(node, []) if ids[child] == next_id), None)
+        accepted = next((child for child in below.get(node, []) if drafted.ids[child] == next_id), None)
         if accepted is None:
-            return Verdict(len(path), next_id, path, ids)
+            return Verdict(len(path), int(next_id), path, drafted)
         node = accepted
         path.append(node)

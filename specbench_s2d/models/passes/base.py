@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from specbench_s2d.models.base import Likeliest, PassKind
 from specbench_s2d.models.cache import KVCache
 
 
@@ -15,7 +18,8 @@ class Request:
     """One pass over T new positions, which stand at `start` in the cache.
 
     `inputs`: ids (T,) or hidden states (T, D). `mask`, `positions`: as in `LanguageModel.extend`. `head`: logits are
-    wanted, not hidden states. `last_only`: of the last position alone.
+    wanted, not hidden states. `last_only`: of the last position alone. `best`, `rows`: as in `LanguageModel.read`, 0
+    for `extend`.
     """
 
     inputs: Tensor
@@ -26,6 +30,8 @@ class Request:
     mask: Tensor | None = None
     positions: Tensor | None = None
     last_only: bool = False
+    best: int = 0
+    rows: int = 0
 
     @property
     def new(self) -> int:
@@ -43,7 +49,7 @@ class Passes(Protocol):
 
     @property
     def engine(self) -> str:
-        """`eager` or `graphs`."""
+        """`eager` or `graphs`; settled when room was first reserved."""
         ...
 
     @property
@@ -63,6 +69,10 @@ class Passes(Protocol):
         """
         ...
 
+    def read(self, request: Request) -> tuple[Tensor | None, Likeliest]:
+        """As `run`, for a request with `best`: hidden states (None with `head`), and the likeliest tokens."""
+        ...
+
     def head(self, hidden_TD: Tensor) -> Tensor:
         """Final norm and LM head: float32 logits (T, V)."""
         ...
@@ -71,6 +81,38 @@ class Passes(Protocol):
         """Make room for `length` positions."""
         ...
 
+    def prepare(self, kinds: Iterable[PassKind]) -> None:
+        """Make ready for passes of these kinds; `reserve` first."""
+        ...
+
+    def eagerly(self) -> AbstractContextManager[None]:
+        """Inside, passes run as they come."""
+        ...
+
     def facts(self) -> dict[str, Any]:
         """What the engine chose and made ready, for the manifest."""
         ...
+
+
+class AsTheyCome:
+    """What an engine does that prepares nothing: the parts of `Passes` that are the same for all such."""
+
+    def run(self, request: Request) -> Tensor:
+        raise NotImplementedError
+
+    def head(self, hidden_TD: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def read(self, request: Request) -> tuple[Tensor | None, Likeliest]:
+        """The pass, then the head over the last rows, then the likeliest."""
+        if request.head:
+            logits_TV = self.run(replace(request, best=0, last_only=request.rows == 1))
+            return None, Likeliest.of(logits_TV[-request.rows :], request.best)
+        hidden_TD = self.run(replace(request, best=0))
+        return hidden_TD, Likeliest.of(self.head(hidden_TD[-request.rows :]), request.best)
+
+    def prepare(self, kinds: Iterable[PassKind]) -> None:
+        """Nothing to make ready."""
+
+    def eagerly(self) -> AbstractContextManager[None]:
+        return nullcontext()

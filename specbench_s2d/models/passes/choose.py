@@ -9,18 +9,15 @@ from typing import Any
 
 import torch
 
-from specbench_s2d.errors import ModelError, UserError, first_line
-from specbench_s2d.models.passes.base import Passes, Request
+from specbench_s2d.errors import ModelError, UserError
+from specbench_s2d.models.passes.base import Passes
 from specbench_s2d.models.passes.build import NoCompilerError, native_library
-from specbench_s2d.models.passes.capture import Capture
 from specbench_s2d.models.passes.eager import EagerPasses
 from specbench_s2d.models.passes.graphs import GraphPasses
 from specbench_s2d.models.passes.native import NativePasses, why_not_native
-from specbench_s2d.models.sending import send
 from specbench_s2d.models.weights import LlamaWeights
 
 ENGINES = ("eager", "graphs")
-_SAME = 0.05  # of the largest logit: bfloat16 keeps three digits, layer after layer
 
 
 @dataclass(frozen=True)
@@ -46,43 +43,13 @@ def choose_engine(asked: str | None, name: str, config: Any, device: torch.devic
     if asked == "eager":
         return EAGER
     if device.type == "cuda":
-        return Engine("graphs", GraphPasses if asked else graphs_or_eager)
+        return Engine("graphs", partial(GraphPasses, must=asked is not None))
     why_not = _why_not_graphs(config, device, dtype)
     if why_not is None:
         return Engine("graphs", NativePasses)
     if asked == "graphs":
         raise ModelError(f"{name} --engine graphs: {why_not}; use --engine eager.")
     return Engine("eager", partial(EagerPasses, why_eager=why_not), why_not)
-
-
-def graphs_or_eager(weights: LlamaWeights, capture: Capture | None = None) -> Passes:
-    """CUDA graphs where they work: a token and a pair of them come out as they do eagerly. Else eager, which says why.
-
-    Drivers, compilers and memory can all stand in the way, each with errors of its own; whoever asked for `graphs` by
-    name is shown them.
-    """
-    try:
-        passes = GraphPasses(weights, capture)
-        difference = _difference(passes, EagerPasses(weights))
-    except Exception as error:
-        return EagerPasses(weights, f"graphs failed here ({type(error).__name__}: {first_line(error)[:200]})")
-    if difference > _SAME:
-        return EagerPasses(weights, f"graphs differ from eager by {difference:.1%} of the largest logit here")
-    return passes
-
-
-@torch.inference_mode()
-def _difference(ours: Passes, plain: Passes) -> float:
-    """The largest difference of logits in a pass of one token and in one of two, over the largest logit."""
-    largest, depth = 0.0, len(plain.cache.layers)
-    for ids in ([1], [2, 3]):
-        logits = []
-        for passes in (ours, plain):
-            passes.reserve(8)
-            ids_T = send(ids, plain.cache.device)
-            logits.append(passes.run(Request(ids_T, len(ids) - 1, 0, depth, head=True)))
-        largest = max(largest, float((logits[0] - logits[1]).abs().max() / logits[1].abs().max()))
-    return largest
 
 
 def _why_not_graphs(config: Any, device: torch.device, dtype: torch.dtype) -> str | None:

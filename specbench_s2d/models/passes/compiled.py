@@ -52,7 +52,6 @@ def compiled_functions(backend: str | Callable[..., Any] = "inductor") -> Functi
         _leave_open(cached_S, 0)
         if tree is not None:
             _leave_open(tree.mask_TM, 0)
-            _leave_open(tree.positions_T, 0)
         with _settings():
             return place(rows_T, start_1, cached_S, tree, tables)
 

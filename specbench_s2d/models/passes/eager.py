@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from specbench_s2d.models.base import positions_under
 from specbench_s2d.models.cache import KVCache
-from specbench_s2d.models.passes.base import Request
+from specbench_s2d.models.head import head_for, head_logits
+from specbench_s2d.models.passes.base import AsTheyCome, Request
 from specbench_s2d.models.passes.threads import fastest_threads, torch_threads
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights
 
@@ -73,7 +75,7 @@ class _Layer:
         )
 
 
-class EagerPasses:
+class EagerPasses(AsTheyCome):
     """Every pass as it comes, whatever its shape. `why_eager`: what stood against `graphs`, where eager was not asked
     for."""
 
@@ -82,7 +84,8 @@ class EagerPasses:
     def __init__(self, weights: LlamaWeights, why_eager: str | None = None) -> None:
         self._weights, self._why_eager = weights, why_eager
         self._layers = [_Layer.of(layer, weights.eps) for layer in weights.layers]
-        self._norm, self._head_DV = Norm(weights.norm_D, weights.eps), weights.head_VD.t()
+        self._norm, self._head_DV = Norm(weights.norm_D, weights.eps), head_for(weights.head_VD).t()
+        self.vocabulary = weights.vocabulary
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
         self.cache = KVCache(len(self._layers), weights.kv_heads, weights.head_width, weights.context, device, dtype)
 
@@ -95,6 +98,8 @@ class EagerPasses:
         w, start, end = self._weights, request.start, request.end
         hidden_TD = request.inputs if request.from_layer else F.embedding(request.inputs, w.embedding_VD)
         at = slice(start, end) if request.positions is None else request.positions
+        if request.mask is not None and request.positions is None:
+            at = positions_under(request.mask, end)
         cos_T1C, sin_T1C = w.cos_SC[at, None], w.sin_SC[at, None]
         seen_TS = self._visibility(start, request.new, request.mask)
         for index in range(request.from_layer, request.to_layer):
@@ -105,7 +110,7 @@ class EagerPasses:
         return self.head(hidden_TD) if request.head else hidden_TD
 
     def head(self, hidden_TD: Tensor) -> Tensor:
-        return torch.mm(self._norm(hidden_TD), self._head_DV).float()
+        return head_logits(self._norm(hidden_TD), self._head_DV)
 
     def reserve(self, length: int) -> None:
         self.cache.reserve(length)

@@ -1,11 +1,15 @@
-"""The graph engine of a GPU: a pass of fixed shape is captured when it is first met and is one call ever after.
+"""The graph engine of a GPU: a pass of fixed shape is captured once and is one call ever after.
 
-A kind of pass that is met is captured at once for every length of the cache that is reserved, so that a decoder that
-was warmed up meets no new graph while it is timed; `facts` counts what was captured all the same.
+What decoders will ask for is announced (`prepare`) and captured for every length of the cache that is reserved, so that
+nothing is captured while it is timed; `facts` counts what was captured all the same. Graphs are tried against the eager
+engine before they are trusted (`trial.py`): first with compiled layers, then with plain ones. Designed to make a pass
+one call on a GPU; not measured on one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -13,104 +17,181 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from specbench_s2d.errors import ModelError
+from specbench_s2d.models.base import Likeliest, PassKind
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.models.passes.base import Request
 from specbench_s2d.models.passes.capture import Capture, CudaCapture, Work
 from specbench_s2d.models.passes.compiled import compiled_functions, why_not_compiled
 from specbench_s2d.models.passes.eager import EagerPasses
-from specbench_s2d.models.passes.layer import PLAIN
-from specbench_s2d.models.passes.shapes import AHEAD_ROWS, MOST_ROWS, ROWS, Kind, Shape, buckets, fits, round_up
+from specbench_s2d.models.passes.layer import PLAIN, Functions
+from specbench_s2d.models.passes.shapes import (
+    AHEAD_ROWS,
+    MOST_ROWS,
+    ROWS,
+    Kind,
+    Shape,
+    buckets,
+    fits,
+    kinds_of,
+    round_up,
+    shapes_of,
+)
 from specbench_s2d.models.passes.static import StaticPass
+from specbench_s2d.models.passes.trial import what_stands_against
 from specbench_s2d.models.weights import LlamaWeights
 
 
 class GraphPasses:
     """Narrow passes as captured graphs over one static cache; prompts and the widest passes run eagerly over the same.
 
-    `capture` defaults to CUDA graphs. What is returned is the caller's own: a later pass does not change it.
+    `capture` defaults to CUDA graphs. Which functions graphs are made of, or that there are none, is settled when room
+    is first reserved; with `must` (graphs were asked for by name) the last of these raises `ModelError`. What is
+    returned is the caller's own: a later pass does not change it.
     """
 
-    engine = "graphs"
     torch_threads: int | None = None
 
-    def __init__(self, weights: LlamaWeights, capture: Capture | None = None) -> None:
+    def __init__(self, weights: LlamaWeights, capture: Capture | None = None, must: bool = False) -> None:
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
         self._capture = capture or CudaCapture(device)
-        self._depth, self._context = len(weights.layers), weights.context
-        self._why_not_compiled = why_not_compiled(device)
+        self._depth, self._context, self._weights = len(weights.layers), weights.context, weights
+        self._must, self._why_not_compiled = must, why_not_compiled(device)
+        self._why_eager: str | None = None
         # Rows beyond those asked for are written after the end.
         limit = weights.context + MOST_ROWS
         self._eager = EagerPasses(weights)
         self._eager.cache = self.cache = KVCache(
             self._depth, weights.kv_heads, weights.head_width, limit, device, dtype
         )
-        with torch.inference_mode(False):  # buffers that compiled code may write
-            functions = PLAIN if self._why_not_compiled else compiled_functions()
-            self._static = StaticPass(weights, self.cache, functions)
+        self._static: StaticPass | None = None
+        self._eagerly, self._trying = False, False
+        self._announced: dict[Kind, int] = {}
         self._graphs: dict[Shape, Work] = {}
         self._buckets: tuple[int, ...] = ()
-        self._captures, self._capture_s = 0, 0.0
+        self._captures, self._capture_s, self._unannounced = 0, 0.0, 0
+
+    @property
+    def engine(self) -> str:
+        return "eager" if self._why_eager else "graphs"
 
     def run(self, request: Request) -> Tensor:
-        if not fits(request):
+        kind = Kind.of(request)
+        if not self._is_graph(request, kind):
             return self._eager.run(request)
-        if request.last_only and request.new > 1:
-            hidden_TD = self._replay(request, Kind.of(request, head=False))
-            return self.head(hidden_TD[-1:]) if request.head else hidden_TD[-1:]
-        return self._replay(request, Kind.of(request, request.head))
+        static, first = self._replay(request, kind), request.new - 1 if request.last_only else 0
+        return static.logits(first, request.new) if kind.logits else static.states(first, request.new)
+
+    def read(self, request: Request) -> tuple[Tensor | None, Likeliest]:
+        kind = Kind.of(request)
+        if not self._is_graph(request, kind):
+            return self._eager.read(request)
+        static = self._replay(request, kind)
+        best = static.best(kind, request.new - request.rows, request.new)
+        return static.states(0, request.new) if kind.states else None, best
 
     def head(self, hidden_TD: Tensor) -> Tensor:
-        if len(hidden_TD) > MOST_ROWS:
-            return self._eager.head(hidden_TD)
         request = Request(hidden_TD, 0, self._depth, self._depth, head=True)
-        return self._replay(request, Kind.of(request, head=True))
+        kind = Kind.of(request)
+        if not self._is_graph(request, kind):
+            return self._eager.head(hidden_TD)
+        return self._replay(request, kind).logits(0, request.new)
 
     def reserve(self, length: int) -> None:
         with torch.inference_mode(False), torch.no_grad():
-            if self.cache.reserve(min(length, self._context) + MOST_ROWS):
-                self._graphs.clear()
-                self._buckets = buckets(self.cache.capacity - MOST_ROWS)  # no pass ends beyond
+            if not self.cache.reserve(min(length, self._context) + MOST_ROWS):
+                return
+            self._graphs.clear()
+            self._buckets = buckets(self.cache.capacity - MOST_ROWS)  # no pass ends beyond
+            if self._static is None and not self._why_eager:
+                self._choose_functions()
+
+    def prepare(self, kinds: Iterable[PassKind]) -> None:
+        for asked in kinds:
+            for kind in kinds_of(asked, self._depth):
+                self._announced[kind] = max(min(asked.rows, MOST_ROWS), self._announced.get(kind, 0))
+        if self._static is not None:
+            for kind, rows in self._announced.items():
+                self._capture_missing(self._static, shapes_of(kind, rows, self._buckets))
+
+    @contextmanager
+    def eagerly(self) -> Iterator[None]:
+        before, self._eagerly = self._eagerly, True
+        try:
+            yield
+        finally:
+            self._eagerly = before
 
     def facts(self) -> dict[str, Any]:
-        """`captures`: graphs captured since the model was loaded; `capture_s`: what they took, compiling included."""
+        """`captures`: graphs captured since the model was loaded; `capture_s`: what they took, compiling included.
+        `unannounced`: narrow passes that ran eagerly, for nobody had announced them."""
         return {
             "compiled": self._why_not_compiled is None,
             "why_not_compiled": self._why_not_compiled,
+            **({"why_eager": self._why_eager} if self._why_eager else {}),
             "buckets": list(self._buckets),
             "graphs": len(self._graphs),
             "captures": self._captures,
             "capture_s": round(self._capture_s, 3),
+            "unannounced": self._unannounced,
         }
 
-    def _replay(self, request: Request, kind: Kind) -> Tensor:
+    def _choose_functions(self) -> None:
+        """Compiled graphs, plain graphs, eager: the first that computes what the eager engine does; why not the others
+        is kept."""
+        if self._why_not_compiled is None:
+            self._why_not_compiled = self._against(compiled_functions())
+        if self._why_not_compiled is not None:
+            self._why_eager = self._against(PLAIN)
+        if self._why_eager is None:
+            return
+        self._static = None
+        if self._must:
+            raise ModelError(f"--engine graphs: {self._why_eager}; use --engine eager.")
+
+    def _against(self, functions: Functions) -> str | None:
+        """What stands against graphs of these functions, None where nothing does: they are then in force."""
+        self._graphs.clear()
+        self._static, self._trying = StaticPass(self._weights, self.cache, functions), True
+        try:
+            return what_stands_against(self, self._eager, self._buckets[-1])
+        finally:
+            self._trying = False
+
+    def _is_graph(self, request: Request, kind: Kind) -> bool:
+        """Whether a pass is run as a graph: it repeats, and it was announced, or is as narrow as chains are."""
+        if self._static is None or self._eagerly or not fits(request):
+            return False
+        if self._trying:
+            return True
+        announced = request.new <= self._rows_of(kind)
+        self._unannounced += not announced
+        return announced
+
+    def _rows_of(self, kind: Kind) -> int:
+        """The widest pass of a kind that is a graph; where nobody announces anything, as wide as most drafts."""
+        return self._announced.get(kind, 0 if self._announced else AHEAD_ROWS)
+
+    def _replay(self, request: Request, kind: Kind) -> StaticPass:
+        assert self._static is not None
+        shape = Shape(kind, round_up(request.new, ROWS), round_up(request.end, self._buckets) if kind.layers else 0)
+        if shape not in self._graphs:
+            shapes = [shape] if self._trying else shapes_of(kind, self._rows_of(kind), self._buckets)
+            self._capture_missing(self._static, shapes)
         self._static.fill(request, kind)
-        shape = self._shape(kind, round_up(request.new, ROWS), request.end)
-        graph = self._graphs.get(shape)
-        if graph is None:
-            self._capture_kind(kind, max(shape.rows, AHEAD_ROWS))
-            graph = self._graphs[shape]
-        graph()
-        return self._static.outputs(kind, request.new)
+        self._graphs[shape]()
+        return self._static
 
-    def _shape(self, kind: Kind, rows: int, end: int) -> Shape:
-        """A pass without layers attends to nothing: its shape has no bucket."""
-        return Shape(kind, rows, round_up(end, self._buckets) if kind.layers else 0)
-
-    def _capture_kind(self, kind: Kind, most_rows: int) -> None:
-        """Capture what is missing of a kind, up to `most_rows`, for every bucket.
-
-        Each is run once first, where the request stands: what it leaves in the cache, the request overwrites.
-        """
+    def _capture_missing(self, static: StaticPass, shapes: Iterable[Shape]) -> None:
+        """Capture those of `shapes` that are not yet: at the cache's last positions, which hold nothing then."""
+        missing = [shape for shape in shapes if shape not in self._graphs]
+        if not missing:
+            return
         started = perf_counter()
-        lengths = self._buckets if kind.layers else (0,)
-        missing = [
-            shape
-            for rows in ROWS
-            for length in reversed(lengths)
-            if rows <= most_rows and (shape := Shape(kind, rows, length)) not in self._graphs
-        ]
         with torch.inference_mode(False), torch.no_grad():
+            static.stand_aside(self.cache.capacity)
             for shape in missing:
-                self._graphs[shape] = self._capture.capture(partial(self._static.compute, shape))
+                static.make_room(shape.kind)
+                self._graphs[shape] = self._capture.capture(partial(static.compute, shape))
         self._captures += len(missing)
         self._capture_s += perf_counter() - started

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from specbench_s2d.models.head import head_logits
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights
 
 
@@ -43,11 +44,12 @@ class Tables:
 
 @dataclass(frozen=True)
 class Tree:
-    """What rows under a mask see: bool (T, M) from cache position `base_1` on; and their positions (T,)."""
+    """What rows under a mask see: bool (T, M), of which the first `seen_1` columns and `rows_1` rows are in use; the
+    columns end where the pass ends."""
 
     mask_TM: Tensor
-    base_1: Tensor
-    positions_T: Tensor
+    seen_1: Tensor
+    rows_1: Tensor
 
 
 @dataclass(frozen=True)
@@ -61,22 +63,36 @@ class Place:
 
 
 def find_place(rows_T: Tensor, start_1: Tensor, cached_S: Tensor, tree: Tree | None, tables: Tables) -> Place:
-    """Where `rows_T` (0, 1, …) after `start_1` stand, and which of the cache's first positions `cached_S` they see."""
+    """Where `rows_T` (0, 1, …) after `start_1` stand, and which of the cache's first positions `cached_S` they see.
+
+    Under a mask a row stands as far on as it sees positions, less one.
+    """
     at_T = rows_T + start_1
-    # Rows beyond those asked for may lie beyond the context.
-    positions_T = (at_T if tree is None else tree.positions_T).clamp(max=tables.cos_SC.shape[0] - 1)
-    cos_TC, sin_TC = tables.cos_SC.index_select(0, positions_T), tables.sin_SC.index_select(0, positions_T)
     if tree is None:
-        visible_TS = cached_S <= at_T[:, None]
+        positions_T, visible_TS = at_T, cached_S <= at_T[:, None]
     else:
-        within_S, columns = cached_S - tree.base_1, tree.mask_TM.shape[1]
-        masked_TS = tree.mask_TM.index_select(1, within_S.clamp(0, columns - 1))
-        visible_TS = (within_S < 0) | (masked_TS & (within_S < columns))
+        positions_T, visible_TS = _in_tree(rows_T, start_1, cached_S, tree)
+    # Rows beyond those asked for may lie beyond the context.
+    positions_T = positions_T.clamp(0, tables.cos_SC.shape[0] - 1)
+    cos_TC, sin_TC = tables.cos_SC.index_select(0, positions_T), tables.sin_SC.index_select(0, positions_T)
     seen_TS = torch.zeros(visible_TS.shape, device=at_T.device, dtype=cos_TC.dtype)
     seen_TS = seen_TS.masked_fill(~visible_TS, float("-inf"))
     rows, bucket = seen_TS.shape
     seen_RS = seen_TS[:, None].expand(rows, tables.group, bucket).reshape(rows * tables.group, bucket)
     return Place(at_T, cos_TC[:, None], sin_TC[:, None], seen_RS)
+
+
+def _in_tree(rows_T: Tensor, start_1: Tensor, cached_S: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
+    """(positions (T,), visible (T, S)) under a mask; a row that is not in use sees all, for one that saw nothing would
+    leave no number in the cache."""
+    columns = tree.mask_TM.shape[1]
+    base_1 = start_1 + tree.rows_1 - tree.seen_1
+    used_M = torch.arange(columns, device=rows_T.device) < tree.seen_1
+    positions_T = base_1 - 1 + (tree.mask_TM & used_M).sum(1)
+    within_S = cached_S - base_1
+    masked_TS = tree.mask_TM.index_select(1, within_S.clamp(0, columns - 1))
+    visible_TS = (within_S < 0) | (masked_TS & (within_S < tree.seen_1))
+    return positions_T, visible_TS | (rows_T[:, None] >= tree.rows_1)
 
 
 def run_layer(
@@ -88,8 +104,8 @@ def run_layer(
     q_KRC = _rotate_and_store(qkv_TA, place, keys_KSC, values_KSC, layer, sizes)
     bucket = place.seen_RS.shape[1]
     keys_KCS, values_KSC = keys_KSC[:, :bucket].transpose(1, 2), values_KSC[:, :bucket]
-    # A plain product, for its scaling and masking are compiled into the softmax.
-    scores_KRS = torch.bmm(q_KRC, keys_KCS) * sizes.scale + place.seen_RS
+    # Scaled first, for a product of float16 may be beyond its range; a plain one, so that compiling fuses the mask.
+    scores_KRS = torch.bmm(q_KRC * sizes.scale, keys_KCS) + place.seen_RS
     mixed_KRC = torch.bmm(torch.softmax(scores_KRS, dim=-1), values_KSC)
     hidden_TD = hidden_TD + F.linear(_heads_together(mixed_KRC, sizes), layer.out_DA)
     normed_TD = _norm(hidden_TD, layer.mlp_norm_D, sizes.eps)
@@ -98,8 +114,8 @@ def run_layer(
 
 
 def run_head(hidden_TD: Tensor, norm_D: Tensor, head_VD: Tensor, eps: float) -> Tensor:
-    """Logits (T, V) in the weights' dtype."""
-    return F.linear(_norm(hidden_TD, norm_D, eps), head_VD)
+    """Logits (T, V), float32."""
+    return head_logits(_norm(hidden_TD, norm_D, eps), head_VD.t())
 
 
 def _norm(rows_TD: Tensor, weight_D: Tensor, eps: float) -> Tensor:

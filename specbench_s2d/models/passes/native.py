@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from specbench_s2d.models.base import positions_under
 from specbench_s2d.models.cache import KVCache
-from specbench_s2d.models.passes.base import Request
+from specbench_s2d.models.passes.base import AsTheyCome, Request
 from specbench_s2d.models.passes.build import native_library
 from specbench_s2d.models.passes.threads import fastest_threads
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights
@@ -70,7 +71,7 @@ def why_not_native(config: Any, device: torch.device, dtype: torch.dtype) -> str
     return None
 
 
-class NativePasses:
+class NativePasses(AsTheyCome):
     """Passes as calls of the kernel, on as many threads as are fastest for one token (`facts` says which).
 
     The kernel's threads are its own. Torch's calls around a pass are small, and best left to one.
@@ -133,7 +134,10 @@ class NativePasses:
         """Run rows `first` to `last`; the states or logits of the last R of them go to `out_RX`."""
         call, hidden = self._pass, request.inputs.is_floating_point()
         inputs = _rows(request.inputs, first, last, torch.float32 if hidden else torch.long)
-        positions = None if request.positions is None else _rows(request.positions, first, last, torch.long)
+        positions = request.positions
+        if positions is None and request.mask is not None:
+            positions = positions_under(request.mask, request.end)
+        positions = None if positions is None else _rows(positions, first, last, torch.long)
         mask = None if request.mask is None else request.mask.to(torch.bool).contiguous()
         assert mask is None or (len(mask) == request.new and mask.shape[1] <= request.end)
         call.ids, call.hidden_in = (None, inputs.data_ptr()) if hidden else (inputs.data_ptr(), None)
@@ -183,15 +187,23 @@ class PanelCache(KVCache):
     def __init__(self, layers: int, kv_heads: int, head_width: int, limit: int) -> None:
         super().__init__(layers, kv_heads, head_width, _up(limit), torch.device("cpu"), torch.float32)
 
+    def _allocate(self, size: int) -> None:
+        grown = [self._pair(size) for _ in self.lengths]
+        for pair, wider in zip(self.layers, grown, strict=False):  # there are none at first
+            for old_KS, new_KS in zip(pair, wider, strict=True):  # whatever follows S, positions are in order
+                new_KS[:, : old_KS.shape[1]] = old_KS
+        self.layers, self.capacity = grown, size
+
     def _pair(self, size: int) -> tuple[Tensor, Tensor]:
+        """Room for `size` positions of one layer's keys and of its values."""
         heads, width = self._kv_heads, self._head_width
         return torch.zeros(heads, size // PANEL, width, PANEL), torch.zeros(heads, size, _up(width))
 
-    def _move(self, layer: int, positions: Sequence[int], to: int) -> None:
-        keys, values = self.layers[layer]
+    def _move(self, positions: Sequence[int], to: int) -> None:
         moved_N, to_N = torch.tensor(positions), torch.arange(to, to + len(positions))
-        keys[:, to_N // PANEL, :, to_N % PANEL] = keys[:, moved_N // PANEL, :, moved_N % PANEL]
-        values[:, to_N] = values[:, moved_N]
+        for keys, values in self.layers:
+            keys[:, to_N // PANEL, :, to_N % PANEL] = keys[:, moved_N // PANEL, :, moved_N % PANEL]
+            values[:, to_N] = values[:, moved_N]
 
 
 def _up(width: int, to: int = PANEL) -> int:
