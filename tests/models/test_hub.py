@@ -34,14 +34,16 @@ UNWANTED = (
 
 
 class Hub:
-    """Stands in for the network below `snapshot_download`: counts listings, keeps which files were fetched."""
+    """Stands in for the network below `snapshot_download`: counts revisions looked up and listings, keeps what was
+    fetched."""
 
     def __init__(self, files: Path, cache: Path) -> None:
         self.files, self.cache, self.online = files, cache, True
-        self.listings, self.fetched = 0, list[str]()
+        self.resolved, self.listings, self.fetched = 0, 0, list[str]()
 
     def repo_info(self, **options: Any) -> SimpleNamespace:
         self._ask()
+        self.resolved += 1
         return SimpleNamespace(sha=COMMIT)
 
     def list_repo_tree(self, **options: Any) -> list[RepoFile]:
@@ -89,10 +91,11 @@ def publish(hub: Hub, *forms: Any) -> None:
 @pytest.mark.parametrize("save", [as_bin, as_shards])
 def test_bin_weights_are_fetched_where_there_are_no_others(hub: Hub, save: Any) -> None:
     publish(hub, save)
-    model = load_model(HUB_ID, "cpu")
-    assert (model.name, model.identity.revision) == (HUB_ID, COMMIT)
+    found = find_checkpoint(HUB_ID)
+    assert (found.name, found.revision) == (HUB_ID, COMMIT)
     assert set(hub.fetched) == {file.name for file in hub.files.iterdir()} - set(UNWANTED)
-    assert hub.listings == 1 and len(hub.fetched) == len(set(hub.fetched))
+    assert hub.listings == hub.resolved == 1 and len(hub.fetched) == len(set(hub.fetched))
+    assert load_model(HUB_ID, "cpu").identity.revision == COMMIT
 
 
 def test_bin_weights_are_left_where_there_are_safetensors(hub: Hub) -> None:

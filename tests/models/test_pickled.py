@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -53,6 +54,31 @@ def test_half_precision_files_load_in_the_dtype_asked_for(tmp_path: Path, lean: 
         write_vicuna(tmp_path / name, lambda state, out, save=save: save({n: t.half() for n, t in state.items()}, out))
     ours, same = (load_model(str(tmp_path / name), "cpu", "float32", lean=lean) for name in forms)
     assert ours.dtype == torch.float32 and torch.equal(ours.extend(IDS_BT), same.extend(IDS_BT))
+
+
+PUBLISHED = {
+    "Vicuna v1.3": {"transformers_version": "4.28.1", "use_cache": False},
+    "Vicuna v1.5": {"pretraining_tp": 1, "rope_scaling": None, "num_key_value_heads": 4, "_name_or_path": "vicuna"},
+    "a padding id of -1": {"pad_token_id": -1, "max_sequence_length": 2048},
+    "JackFram's": {"bos_token_id": 0, "pad_token_id": 1},
+}
+
+
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_configs_of_their_time_load(folders: Path, tmp_path: Path, case: str) -> None:
+    """Fields by the names of transformers 4, and a generation config with settings that greedy decoding ignores."""
+    vicuna = Path(shutil.copytree(folders / "shards", tmp_path / "vicuna"))
+    fields = json.loads((vicuna / "config.json").read_text())
+    for newer in ("rope_parameters", "dtype", "head_dim", "attention_bias", "mlp_bias"):
+        fields.pop(newer, None)
+    (vicuna / "config.json").write_text(json.dumps({**fields, "torch_dtype": "float16", **PUBLISHED[case]}))
+    sampled = {"bos_token_id": 1, "eos_token_id": 2, "max_length": 4096, "temperature": 0.9, "top_p": 0.6}
+    (vicuna / "generation_config.json").write_text(json.dumps(sampled))
+    expected = load_model(str(folders / "safetensors"), "cpu").extend(IDS_BT)
+    for lean in (True, False):
+        model = load_model(str(vicuna), "cpu", lean=lean)
+        assert model.eos_ids == {2} and model.context == 2048
+        assert_close(model.extend(IDS_BT), expected)
 
 
 def test_a_model_of_another_family_loads_with_or_without_its_prefix(tiny_opt: Path, tmp_path: Path) -> None:
