@@ -13,7 +13,17 @@ from specbench_s2d.measure.conditions import observe
 from specbench_s2d.measure.gpu import gpu_facts
 from specbench_s2d.measure.machine import cpu_facts, host_facts, python_facts, settings, torch_facts
 
-_LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "psutil", "nvidia-ml-py")
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "sentencepiece",
+    "safetensors",
+    "numpy",
+    "pandas",
+    "psutil",
+    "nvidia-ml-py",
+)
 
 
 def environment(device: str) -> dict[str, Any]:

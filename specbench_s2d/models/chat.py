@@ -123,8 +123,19 @@ class ChatTemplate:
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Prompt ids of a conversation that the assistant is to continue."""
-        ids = self.tokenizer.encode(self.render(messages), add_special_tokens=False)
-        return [int(i) for i in ids]
+        bos, rest = self.split_bos(self.render(messages))
+        return bos + [int(i) for i in self.tokenizer.encode(rest, add_special_tokens=False)]
+
+    def split_bos(self, text: str) -> tuple[list[int], str]:
+        """The BOS id that one of `TEMPLATES` begins `text` with, and the text after it; else no id, and the text.
+
+        Encoded apart, the text is the beginning of one, as where a tokenizer adds BOS itself (FastChat's way):
+        sentencepiece then writes the space before the first word. A tokenizer's own template is encoded as it stands.
+        """
+        bos, bos_id = self.tokenizer.bos_token, self.tokenizer.bos_token_id
+        if self.name in TEMPLATES and isinstance(bos, str) and isinstance(bos_id, int) and text.startswith(bos):
+            return [bos_id], text[len(bos) :]
+        return [], text
 
     def segments(self, messages: Sequence[Message]) -> list[tuple[str, bool]]:
         """Split a finished conversation into (text, is_answer) pieces whose concatenation is its rendering.

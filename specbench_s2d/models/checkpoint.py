@@ -1,5 +1,7 @@
-"""Find a checkpoint by name, path or hub id, and read its safetensors; nothing else is ever loaded as weights.
+"""Find a checkpoint by name, path or hub id, and read its weights.
 
+Weights are safetensors where there are any, else `pytorch_model.bin` or its shards, which are pickles: those go through
+torch's restricted unpickler (`models/pickled.py`), and one that needs more than that is refused.
 A shape (`shape:NAME`) is a checkpoint without files of its own: a tokenizer's folder, and weights made when asked for.
 """
 
@@ -18,15 +20,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from specbench_s2d.errors import ModelError, UnknownNameError, first_line
+from specbench_s2d.errors import ModelError, UnknownNameError, UserError, first_line
+from specbench_s2d.models.pickled import PickledWeights
 from specbench_s2d.models.shapes import PREFIX, TOKENIZER, Shape
+from specbench_s2d.models.weight_files import WeightFiles, find_weights, pickled_names
 from specbench_s2d.resources import demo_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# What is fetched of every repository; `.bin` weights only where these hold no weights (`_fetch`).
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.jinja", "tokenizer*", "merges.txt"]
+_NOT_FETCHED = ["consolidated*", "adapter_*"]  # the same weights once more under other names; parts of other models
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,13 @@ class Checkpoint:
     shape: Shape | None = None
 
     @property
+    def weights(self) -> WeightFiles:
+        """What the folder holds of weights; raises `ModelError` for an index of shards that cannot be read."""
+        return WeightFiles() if self.shape else find_weights(self.folder, self.name)
+
+    @property
     def weight_files(self) -> list[Path]:
-        return [] if self.shape else sorted(self.folder.glob("*.safetensors"))
+        return list(self.weights.files)
 
     @property
     def random_weights(self) -> bool:
@@ -72,7 +83,7 @@ def demo_names() -> list[str]:
 def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     """Resolve a demo name, a shape (`shape:NAME`), a folder, or a hub id (`owner/name` or `owner/name@revision`).
 
-    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses or safetensors lack.
+    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses or weights lack.
     """
     if name in demo_names():
         return _checked(Checkpoint(name, demo_folder() / name))
@@ -89,29 +100,33 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
 def _checked(found: Checkpoint) -> Checkpoint:
     if not (found.folder / "config.json").is_file():
         raise ModelError(f"{found.name}: {found.folder} holds no config.json; give a Hugging Face model folder.")
-    if not found.weight_files:
-        other = [f.name for f in sorted(found.folder.iterdir()) if f.suffix in (".bin", ".pt", ".pth", ".gguf")]
+    weights = found.weights
+    if weights.missing:
+        shown = ", ".join(weights.missing[:3]) + (" …" if len(weights.missing) > 3 else "")
+        raise ModelError(
+            f"{found.name}: {shown}, named in its index of weights, not in {found.folder}; fetch it again."
+        )
+    if not weights.files:
+        ends = (".bin", ".pt", ".pth", ".gguf", ".safetensors")
+        other = [f.name for f in sorted(found.folder.iterdir()) if f.suffix in ends]
         saw = f"only {', '.join(other[:3])}" if other else "none"
         raise ModelError(
-            f"{found.name}: no .safetensors weights ({saw}); convert them with transformers' save_pretrained, or name "
-            "a hub revision that has them, as owner/name@refs/pr/N."
+            f"{found.name}: no weights ({saw}): neither .safetensors nor pytorch_model.bin or its shards; convert them "
+            "with transformers' save_pretrained, or name a hub revision that has them, as owner/name@refs/pr/N."
         )
     return found
 
 
 def _download(hub_id: str, revision: str | None) -> Checkpoint:
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
-        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     try:
-        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=_HUB_FILES))
+        folder = _fetch(hub_id, revision)
     except GatedRepoError:
         raise ModelError(
             f"{hub_id} is gated: accept its terms at https://huggingface.co/{hub_id}, then log in with `hf auth login`."
@@ -124,7 +139,11 @@ def _download(hub_id: str, revision: str | None) -> Checkpoint:
         raise ModelError(f"{hub_id}: no revision {revision!r} on the hub; give a branch, a tag or a commit.") from None
     except HFValidationError:
         raise UnknownNameError.of("model", hub_id, demo_names(), "Or a folder, or a hub id owner/name.") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a cache without the files, HTTP, the network, a full disk: many unrelated types
+        if held := _held_all_the_same(hub_id, error):
+            return Checkpoint(hub_id, held, revision=held.name)
         raise ModelError(
             f"{hub_id}: not in the local cache and the hub cannot be reached ({first_line(error)[:160]}); "
             f"download it where there is a network, or give a folder. Demo models: {', '.join(demo_names())}."
@@ -132,8 +151,42 @@ def _download(hub_id: str, revision: str | None) -> Checkpoint:
     return Checkpoint(hub_id, folder, revision=folder.name)
 
 
+def _fetch(hub_id: str, revision: str | None) -> Path:
+    """The cached snapshot, fetched where it is not: `.bin` weights, at the same commit, where it has no others."""
+    from huggingface_hub import snapshot_download
+
+    wanted: dict[str, Any] = {"allow_patterns": _HUB_FILES, "ignore_patterns": _NOT_FETCHED}
+    folder = Path(snapshot_download(hub_id, revision=revision, **wanted))
+    if not find_weights(folder, hub_id).whole:
+        snapshot_download(hub_id, revision=folder.name, allow_patterns=pickled_names(folder, hub_id))
+    return folder
+
+
+def _held_all_the_same(hub_id: str, error: Exception) -> Path | None:
+    """The snapshot that an offline hub's client calls incomplete, where its config and weights are whole."""
+    snapshot = getattr(error, "snapshot_path", None)
+    if snapshot is None or not (Path(snapshot) / "config.json").is_file():
+        return None
+    return Path(snapshot) if find_weights(Path(snapshot), hub_id).whole else None
+
+
 def tensor_reader(found: Checkpoint, device: torch.device, dtype: torch.dtype) -> Callable[[str], Tensor]:
     """A function that reads one tensor by name onto the device; raises `ModelError` for a name that is not there."""
+    weights = found.weights
+    stored = PickledWeights(weights, found.name) if weights.pickled else _safetensors(found)
+
+    def read(name: str) -> Tensor:
+        try:
+            tensor = stored(name)
+        except KeyError:
+            raise lacks(found, name) from None
+        return tensor.to(device=device, dtype=dtype)
+
+    return read
+
+
+def _safetensors(found: Checkpoint) -> Callable[[str], Tensor]:
+    """A function that reads one tensor by name; raises `KeyError` for a name that is not there."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -141,14 +194,7 @@ def tensor_reader(found: Checkpoint, device: torch.device, dtype: torch.dtype) -
         where = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{found.name}: its weight files cannot be read ({error}); fetch them again.") from error
-
-    def read(name: str) -> Tensor:
-        if name not in where:
-            raise lacks(found, name)
-        tensor: Tensor = where[name].get_tensor(name)
-        return tensor.to(device=device, dtype=dtype)
-
-    return read
+    return lambda name: where[name].get_tensor(name)
 
 
 def lacks(found: Checkpoint, tensor: str) -> ModelError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,11 +24,15 @@ from specbench_s2d.models.hf import TransformersModel, context_of
 from specbench_s2d.models.llama import LlamaModel, quantisation, why_not_lean
 from specbench_s2d.models.memory import check_fits, plan_memory
 from specbench_s2d.models.passes.choose import check_engine, choose_engine
+from specbench_s2d.models.pickled import refusal
 from specbench_s2d.models.shapes import random_weights
 from specbench_s2d.models.weights import Weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# A tokenizer whole; sentencepiece's model; OPT's and GPT-2's words, beside their merges.
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def load_model(
@@ -144,7 +149,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises `ModelError` (or `UnknownNameError`) in one line when it cannot be read.
     """
     folder = Path(name)
-    found = Checkpoint(folder.name, folder) if (folder / "tokenizer.json").is_file() else find_checkpoint(name)
+    alone = any((folder / file).is_file() for file in _TOKENIZER_FILES)
+    found = Checkpoint(folder.name, folder) if alone else find_checkpoint(name)
     return _read_tokenizer(found, False)
 
 
@@ -166,7 +172,10 @@ def _read_tokenizer(found: Checkpoint, trust: bool) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(str(found.folder), trust_remote_code=trust)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"{found.name}: its tokenizer cannot be read ({first_line(error)[:200]}).") from error
+        reason = first_line(error)[:200]
+        if "tiktoken" in reason:  # what transformers tries after sentencepiece has failed
+            reason = "tokenizer.model is not sentencepiece's, or the packages sentencepiece and protobuf are missing"
+        raise ModelError(f"{found.name}: its tokenizer cannot be read ({reason}).") from error
 
 
 def hide_progress_bars() -> None:
@@ -180,7 +189,6 @@ def read_whole(
     found: Checkpoint, place: torch.device, dtype: torch.dtype, trust: bool, spread: str | dict[str, str] | None = None
 ) -> Any:
     """transformers' own model on `place`, or laid out by `spread`, transformers' device map; raises `ModelError`."""
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     hide_progress_bars()
@@ -189,7 +197,8 @@ def read_whole(
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(found.folder),
             dtype=dtype,
-            use_safetensors=True,
+            use_safetensors=not found.weights.pickled,
+            weights_only=True,  # of .bin weights: tensors alone, whatever else the pickle holds
             trust_remote_code=trust,
             output_loading_info=True,
             **options,
@@ -198,7 +207,9 @@ def read_whole(
         raise ModelError(
             f"{found.name}: a package that transformers needs for it is missing ({_in_one_line(error)}); install that."
         ) from error
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except pickle.UnpicklingError as error:
+        raise refusal(found.name, "one of its .bin files", error) from error
+    except Exception as error:  # damaged weights surface as zip, struct, index, end-of-file and many other errors
         raise ModelError(f"{found.name}: transformers cannot load it ({first_line(error)[:200]}).") from error
     model, info = loaded
     if info["missing_keys"]:  # transformers would go on with random numbers in their place

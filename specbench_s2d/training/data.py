@@ -141,9 +141,11 @@ def encode_chats(chats: list[Chat], template: ChatTemplate, batch: int = 4096) -
     for start in range(0, len(chats), batch):
         part = chats[start : start + batch]
         pieces = [template.segments(chat.messages) for chat in part]
-        flat = [text for chat_pieces in pieces for text, _ in chat_pieces]
+        begun = [template.split_bos(text) for chat_pieces in pieces for text, _ in chat_pieces]
+        flat = [rest for _, rest in begun]
         # verbose=False: a chat longer than the context is no mistake here, for packing cuts it into rows.
-        ids = iter(template.tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"])
+        rest_ids = template.tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"]
+        ids = iter([bos + run for (bos, _), run in zip(begun, rest_ids, strict=True)])
         for chat, chat_pieces in zip(part, pieces, strict=True):
             runs = [(next(ids), is_answer) for _, is_answer in chat_pieces]
             encoded.append(

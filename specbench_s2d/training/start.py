@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from safetensors import SafetensorError
 
 from specbench_s2d.errors import ModelError, UnknownNameError, UserError, first_line
-from specbench_s2d.models.checkpoint import demo_names
+from specbench_s2d.models.checkpoint import demo_names, find_checkpoint
+from specbench_s2d.models.pickled import refusal
+from specbench_s2d.models.weight_files import find_weights
 from specbench_s2d.resources import demo_folder
 from specbench_s2d.training.surgery import cut_layers, grow_layers
 
@@ -115,12 +117,17 @@ def _load(source: str) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     try:
+        found = resolve_source(source)
+        folder = Path(found) if Path(found).is_dir() else find_checkpoint(found).folder
+        use_safetensors = not find_weights(folder, source).pickled
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            resolve_source(source), dtype=torch.float32, use_safetensors=True
+            str(folder), dtype=torch.float32, use_safetensors=use_safetensors, weights_only=True
         )
     except UserError:
         raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except pickle.UnpicklingError as error:
+        raise refusal(source, "one of its .bin files", error) from error
+    except Exception as error:  # damaged weights surface as zip, struct, index, end-of-file and many other errors
         raise ModelError(
             f"{source}: not a checkpoint that can be trained on ({first_line(error).rstrip('.')})."
         ) from error

@@ -22,6 +22,7 @@ from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.start import Shape, Start, lm_start, load_tokenizer, make_start, new_model, resolve_source
 from specbench_s2d.training.tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 from specbench_s2d.training.trainer import Progress, train
+from tests.vicuna import BIN_FORMS, tiny_llama, write_vicuna
 
 from .factory import CONTEXT, SHAPE, VOCABULARY, chat, sums, tiny_spec, tiny_tokenizer, write_chats
 
@@ -217,6 +218,21 @@ def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused(tmp_path: Path
     size = len(tiny_tokenizer())
     with pytest.raises(ModelError, match=f"its vocabulary has 50 entries, the tokenizer {size}"):
         make_start(Start("continue", str(tmp_path / "small")), tiny_tokenizer(), 0)
+
+
+@pytest.mark.parametrize("form", BIN_FORMS)
+def test_a_draft_can_be_cut_from_bin_weights_and_a_tokenizer_model(tmp_path: Path, form: str) -> None:
+    folder = write_vicuna(tmp_path / "vicuna", BIN_FORMS[form])
+    draft = make_start(Start("cut", str(folder), 1), load_tokenizer(str(folder)), 0).state_dict()
+    whole = tiny_llama().state_dict()
+    assert draft.keys() == {name for name in whole if ".layers.1." not in name}
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in draft.items())
+
+
+def test_a_harmful_bin_is_not_trained_on(tmp_path: Path) -> None:
+    folder = write_vicuna(tmp_path / "vicuna", lambda state, out: torch.save(eval, out / "pytorch_model.bin"))
+    with pytest.raises(ModelError, match=r"asks for \S*eval.*no code is run"):
+        make_start(Start("continue", str(folder)), load_tokenizer(str(folder)), 0)
 
 
 def test_sources_that_cannot_be_trained_on_are_one_line(tmp_path: Path) -> None:

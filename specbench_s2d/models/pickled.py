@@ -1,0 +1,66 @@
+"""`.bin` weights, which are pickles: torch's restricted unpickler alone reads them, so that no code in one can run."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from specbench_s2d.errors import ModelError, first_line
+from specbench_s2d.models.weight_files import WeightFiles
+
+_ASKED_FOR = re.compile(r"GLOBAL (\S+)")
+
+
+class PickledWeights:
+    """Tensors of `pytorch_model.bin`, or of its shards, by name; each file is opened when first asked of.
+
+    A zip file is mapped. One of the older format has to be read whole, and lets go of what it hands out, so that a
+    checkpoint is never held twice; a tensor asked for again is read again. Raises `KeyError` for a name that is not
+    there, `ModelError` for a file that cannot be read or is more than tensors by name.
+    """
+
+    def __init__(self, weights: WeightFiles, name: str) -> None:
+        self._name = name
+        self._held: dict[Path, dict[str, Tensor]] = {}
+        self._shard_of = weights.shard_of or {
+            tensor: file for file in weights.files for tensor in self._open(file)
+        }  # fmt: skip
+
+    def __call__(self, tensor: str) -> Tensor:
+        file = self._shard_of[tensor]
+        held = self._held.get(file, {})
+        return (held if tensor in held else self._open(file)).pop(tensor).detach()
+
+    def _open(self, file: Path) -> dict[str, Tensor]:
+        self._held[file] = read_pickle(file, self._name)
+        return self._held[file]
+
+
+def read_pickle(file: Path, name: str) -> dict[str, Tensor]:
+    """All tensors of one file by name, on the CPU; raises `ModelError` in one line."""
+    try:
+        held = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except pickle.UnpicklingError as error:
+        raise refusal(name, file.name, error) from error
+    except Exception as error:  # damaged bytes surface as struct, zip, key, end-of-file and many other errors
+        reason = first_line(error)[:160].rstrip(".")
+        raise ModelError(f"{name}: {file.name} cannot be read ({reason}); fetch it again.") from error
+    if not isinstance(held, dict) or not all(isinstance(tensor, Tensor) for tensor in held.values()):
+        raise ModelError(f"{name}: {file.name} is not a table of tensors by name; give a checkpoint's own weights.")
+    return held
+
+
+def refusal(name: str, file: str, error: pickle.UnpicklingError) -> ModelError:
+    """Why the restricted unpickler stopped, in place of torch's own text, which says how to run the code."""
+    asked = _ASKED_FOR.search(str(error))
+    if asked is None:
+        return ModelError(f"{name}: {file} is not a pickle of weights; fetch it again, or give safetensors.")
+    return ModelError(
+        f"{name}: {file} asks for {asked[1].rstrip('.,')}, and of a .bin, which is a pickle, tensors alone are read "
+        "and no code is run; give safetensors weights."
+    )

@@ -1,0 +1,82 @@
+"""Which files of a folder are its weights: safetensors before `.bin`, under the names that transformers looks for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from specbench_s2d.errors import ModelError
+
+# transformers' SAFE_WEIGHTS_NAME and WEIGHTS_NAME; the index of shards is named after the whole file. Whatever else
+# ends in .bin (training_args, optimizer, an adapter) is no checkpoint's weights.
+SAFE = "model.safetensors"
+PICKLED = "pytorch_model.bin"
+INDEX = ".index.json"
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """One form of a checkpoint's weights: its files in the order of their names, and shards that are not there.
+
+    `shard_of`: the file of each tensor by the index, empty where there is none. `pickled`: the files are `.bin`.
+    """
+
+    files: tuple[Path, ...] = ()
+    missing: tuple[str, ...] = ()
+    shard_of: dict[str, Path] = field(default_factory=dict)
+    pickled: bool = False
+
+    @property
+    def whole(self) -> bool:
+        return bool(self.files) and not self.missing
+
+
+def find_weights(folder: Path, name: str) -> WeightFiles:
+    """The weights in `folder`: the first whole form of safetensors, `.bin`, and safetensors of any other name.
+
+    Where none is whole, the first with a file or an index. Raises `ModelError` for an index that cannot be read.
+    """
+    forms = [_form(folder, SAFE, name), _form(folder, PICKLED, name), _other_safetensors(folder)]
+    whole = [form for form in forms if form.whole]
+    begun = [form for form in forms if form.files or form.missing]
+    return next(iter(whole + begun), WeightFiles())
+
+
+def pickled_names(folder: Path, name: str) -> list[str]:
+    """The `.bin` files to fetch for a folder that has the index, if there is one: the whole file's name and shards'."""
+    index = folder / (PICKLED + INDEX)
+    return sorted({PICKLED, *(read_index(index, name).values() if index.is_file() else ())})
+
+
+def read_index(index: Path, name: str) -> dict[str, str]:
+    """The file name of each tensor; raises `ModelError` for what is not an index of files beside it."""
+    try:
+        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        if not listed or not all(Path(shard).name == shard for shard in listed.values()):
+            raise ValueError("its weight_map names no files beside it")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{name}: {index.name} is no index of weights ({error}); fetch it again.") from error
+    return {str(tensor): str(shard) for tensor, shard in listed.items()}
+
+
+def _form(folder: Path, whole_name: str, name: str) -> WeightFiles:
+    pickled = whole_name == PICKLED
+    if (folder / whole_name).is_file():
+        return WeightFiles((folder / whole_name,), pickled=pickled)
+    index = folder / (whole_name + INDEX)
+    if not index.is_file():
+        return WeightFiles()
+    listed = read_index(index, name)
+    shards = sorted(set(listed.values()))
+    return WeightFiles(
+        tuple(folder / shard for shard in shards if (folder / shard).is_file()),
+        tuple(shard for shard in shards if not (folder / shard).is_file()),
+        {tensor: folder / shard for tensor, shard in listed.items()},
+        pickled,
+    )
+
+
+def _other_safetensors(folder: Path) -> WeightFiles:
+    files = sorted(folder.glob("*.safetensors"))
+    return WeightFiles(tuple(file for file in files if not file.name.startswith("adapter_")))
