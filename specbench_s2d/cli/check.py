@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from specbench_s2d.analysis.gate.verdict import Tolerances
+from specbench_s2d.analysis.gate.verdict import Judgement, Tolerances
 from specbench_s2d.errors import UserError
 
 _DEFAULT = Tolerances()
@@ -79,10 +79,17 @@ def check(
         typer.echo(text.as_json(judgement))
     else:
         Console().print(text.render(judgement))
+    _publish(judgement, markdown, junit)
+    return judgement.exit_code
+
+
+def _publish(judgement: Judgement, markdown: Path | None, junit: Path | None) -> None:
+    """Write the files that were asked for, and the job's page under GitHub Actions."""
+    from specbench_s2d.analysis.gate import text
+
     for path, content in ((markdown, text.markdown(judgement)), (junit, text.junit(judgement))):
         if path:
             path.write_text(content, encoding="utf-8")
     if page := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(page).open("a", encoding="utf-8") as file:
             file.write(text.markdown(judgement))
-    return judgement.exit_code
