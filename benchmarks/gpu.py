@@ -1,134 +1,194 @@
-"""The GPU rows of the speed table, in under ten minutes, in one process; a row that fails says why, and the next runs.
+"""The GPU rows of the speed table, in under ten minutes; a row that fails says why, and the next runs.
 
-    python benchmarks/gpu.py [--out FILE] [--rows NAME …] [--minutes 9.5]
+    python benchmarks/gpu.py [--out FILE] [--rows NAME …] [--sets NAME …] [--minutes 9.5] [--profile]
     python benchmarks/gpu.py --device cpu --dtype float32 --target shape:demo-s --draft shape:demo-tiny \\
         --nested shape:demo-draft --prompt-tokens 24 --new-tokens 8 --rounds 1 --others 12
 
-`gpu.sh` prepares a bare machine for it. Rows are ordered by how much they are wanted; each has a time of its own, after
-which it is given up. The file is written anew after every row. Needs torch, transformers and what `gpu.sh` looks for.
+`gpu.sh` prepares a bare machine for it. There are three sets of rows: `plain` graphs (SPECBENCH_COMPILE=0), `compiled`
+ones, and `apart`: the tests and whatever touches transformers' generation, each row in a process of its own, the one
+that clears workspaces last. Every set has its processes: a row that fails, crashes or hangs costs that row alone. The
+file holds all rows from the start and is whole after each; rows that no time was left for say so. `--profile` adds the
+kernels, launches and waits of a step, in a file beside it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from time import monotonic
 from types import FrameType
 
-import gpu_rows as rows
-import torch
-import transformers
-from gpu_rows import Figures, Setting
+from gpu_setting import Figures, Setting
+from gpu_table import BEGUN, FAILED, LEFT_OUT, MEASURED, NOT_BEGUN, NOT_HERE, Row, RowSet, Table, machine
 
-from specbench_s2d.errors import first_line
-from specbench_s2d.models.passes.compiled import VARIABLE
-
+ROOT = Path(__file__).resolve().parent.parent
 _LEAST_S = 5  # a row is not begun with less left
-_WITH_LAYERS = ("ar", "verify", "draft", "s2d")  # rows that may be worth a second attempt
+_AGAIN_S = 5  # an alarm that something swallowed rings again
+_GRACE_S = 20  # a row that does not stop by itself is killed with its process
+_APART_S = 180  # kept for the rows apart, or a third of the time where that is less
+_ANEW = 4  # exit code of a process that ends because a row failed: the next rows want a fresh one
 
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: `bound` is what to reach, from above where `most`."""
-
-    name: str
-    what: str
-    measure: Callable[[Setting], Figures]
-    bound: float
-    most: bool
-    seconds: int
-
-
-class OutOfTimeError(Exception):
-    """A row took longer than its time."""
-
-
-ROWS = (
-    Row("ar", "AR, % of the bound", rows.ar_of_bound, 85, False, 150),
-    Row("verify", "a pass of 6 tokens over one of 1", rows.verify_over_ar, 1.10, True, 60),
-    Row("draft", "one draft pass, ms", rows.draft_pass, 0.2, True, 60),
-    Row("s2d", "S2D, published acceptances: measured over cost model", rows.s2d_over_cost_model, 0.9, False, 120),
-    Row("ids", "methods whose ids differ between engines", rows.same_ids, 0, True, 120),
-    Row("eager", "AR over transformers generate", partial(rows.over_transformers, static=False), 4, False, 60),
-    Row("static", "AR over transformers static cache", partial(rows.over_transformers, static=True), 1, False, 150),
-    Row("growth", "time per token after others over at first", rows.growth, 1.02, True, 90),
-    Row("tests", "failing tests that want a GPU", rows.gpu_tests, 0, True, 160),
+ENGINE_ROWS = (
+    Row("ar", "AR, % of the bound", "gpu_rows:ar_of_bound", 85, False, 150),
+    Row("verify", "a pass of 6 tokens over one of 1", "gpu_rows:verify_over_ar", 1.10, True, 60),
+    Row("draft", "one draft pass, ms", "gpu_rows:draft_pass", 0.2, True, 60),
+    Row("s2d", "S2D, published acceptances: measured over cost model", "gpu_rows:s2d_over_cost_model", 0.9, False, 120),
+    Row("ids", "methods whose ids differ between engines", "gpu_rows:same_ids", 0, True, 120),
+    Row("growth", "time per token after others over at first", "gpu_rows:growth", 1.02, True, 90),
+)
+PROFILE_ROWS = (Row("profile", "kernels, launches and waits of a step", "gpu_profile:profile", None, True, 120),)
+APART_ROWS = (
+    Row("eager", "AR over transformers generate", "gpu_peers:over_eager", 4, False, 90),
+    Row("tests", "failing tests that want a GPU", "gpu_peers:gpu_tests", 0, True, 160),
+    Row("static", "AR over transformers static cache", "gpu_peers:over_static", 1, False, 180),
+)
+SETS = (
+    RowSet("plain", ENGINE_ROWS, compile="0"),
+    RowSet("compiled", ENGINE_ROWS, needs_compiling=True),
+    RowSet("profile_plain", PROFILE_ROWS, compile="0", alone=True),
+    RowSet("profile_compiled", PROFILE_ROWS, alone=True, needs_compiling=True),
+    RowSet("apart", APART_ROWS, alone=True),
 )
 
 
-def main(arguments: list[str]) -> int:
-    """Measure the rows asked for; exit 1 where one failed to be measured."""
-    given = _parser().parse_args(arguments)
-    s = Setting(
-        given.device, given.dtype, given.target, given.draft, given.nested,
-        given.prompt_tokens, given.new_tokens, given.rounds, given.others,
-    )  # fmt: skip
-    ends, measured = monotonic() + 60 * given.minutes, list[Figures]()
-    for row in ROWS:
-        if not given.rows or row.name in given.rows:
-            measured.append(measure(row, s, ends))
-            _write(given.out, s, measured)
-            print(_line(measured[-1]), flush=True)
-    return 1 if any(figures["error"] for figures in measured) else 0
+class OutOfTimeError(BaseException):
+    """A row took longer than its time. No `Exception`: what catches those to try something else must not catch this."""
 
 
-def measure(row: Row, s: Setting, ends: float) -> Figures:
-    """The row's figures; where it fails with compiled layers and does with plain ones, theirs, and that is said."""
-    base = {"row": row.name, "what": row.what, "to_reach": f"{'<=' if row.most else '>='} {row.bound:g}"}
-    started = monotonic()
-    figures = _attempt(row, s, ends)
-    if figures["error"] and s.compiles and row.name in _WITH_LAYERS and ends - monotonic() > _LEAST_S:
-        _compile_anew(s, "0")
-        plain = _attempt(row, s, ends)
-        if plain["error"]:  # compiling was not what it tripped over
-            _compile_anew(s, None)
+def main(arguments: Sequence[str], sets: Sequence[RowSet] = SETS, script: Path = Path(__file__)) -> int:
+    """Measure the rows asked for, each set in processes of its own that run `script`; exit 1 where one was not
+    measured that could be here."""
+    given = _parser(sets).parse_args(arguments)
+    if given.process_of:
+        [one] = [one for one in sets if one.name == given.process_of]
+        return measure_rows(Table(given.out), one, given.rows, _setting(given), time.monotonic() + 60 * given.minutes)
+    table, ends = Table(given.out), time.monotonic() + 60 * given.minutes
+    asked = _asked(sets, given)
+    table.plan(_setting(given).figures, asked, given.device, given.minutes)
+    for one in asked:
+        for row in table.rows(NOT_HERE, of=one.name)[:1]:
+            print(f"{one.name:8} cannot be here: {row['error']}", flush=True)
+        kept_s = 0 if one.name == "apart" else _kept_s(asked, given.minutes)
+        _measure_set(table, one, [sys.executable, str(script), *arguments], ends - kept_s)
+    return 1 if table.rows(FAILED, LEFT_OUT, NOT_BEGUN) else 0
+
+
+def _asked(sets: Sequence[RowSet], given: argparse.Namespace) -> list[RowSet]:
+    """The sets with the rows that were asked for; profiles where `--profile` was."""
+    asked = []
+    for one in sets:
+        if one.name.startswith("profile_"):
+            rows = list(one.rows) if given.profile else []
+        elif given.sets is not None and one.name not in given.sets:
+            rows = []
         else:
-            figures = plain | {"without_compile_because": figures["error"]}
-    value = figures.get("value")
-    reached = None if value is None else value <= row.bound if row.most else value >= row.bound
-    engines = {part: model.engine_facts for part, model in s.loaded.items()}
-    return base | figures | {"reached": reached, "seconds": round(monotonic() - started, 1), "engines": engines}
+            rows = [row for row in one.rows if not given.rows or row.name in given.rows]
+        if rows:
+            asked.append(RowSet(one.name, rows, one.compile, one.alone, one.needs_compiling))
+    return asked
 
 
-def _attempt(row: Row, s: Setting, ends: float) -> Figures:
-    left = min(row.seconds, ends - monotonic())
-    if left < _LEAST_S:
-        return {"error": "no time was left"}
+def _kept_s(asked: Sequence[RowSet], minutes: float) -> float:
+    """Seconds that sets before `apart` leave to it."""
+    return min(_APART_S, 60 * minutes / 3) if any(one.name == "apart" for one in asked) else 0
+
+
+def _measure_set(table: Table, one: RowSet, command: list[str], ends: float) -> None:
+    """Run processes until no row of the set waits or its time is over; a row that one leaves begun failed with it."""
+    while waiting := [row["row"] for row in table.rows(NOT_BEGUN, of=one.name)]:
+        left_s = ends - time.monotonic()
+        if left_s < _LEAST_S:
+            why = f"no time was left: all rows together end after {table.facts['minutes']:g} minutes"
+            _give_up(table, one, waiting, LEFT_OUT, why)
+            return
+        rows = waiting[:1] if one.alone else waiting
+        code, ending = _run_process([*command, *_order(one.name, rows, left_s)], one, table)
+        begun = [row["row"] for row in table.rows(BEGUN, of=one.name)]
+        if code and rows == [row["row"] for row in table.rows(NOT_BEGUN, of=one.name)]:
+            begun = rows[:1]  # it did not come so far as to begin
+        _give_up(table, one, begun, FAILED, ending)
+
+
+def _give_up(table: Table, one: RowSet, names: Sequence[str], state: str, why: str) -> None:
+    for name in names:
+        table.put(one.name, name, state=state, error=why)
+        print(_line(one.name, table.row(one.name, name)), flush=True)
+
+
+def _order(name: str, rows: list[str], left_s: float) -> list[str]:
+    return ["--process-of", name, "--minutes", f"{left_s / 60:.3f}", "--rows", *rows]
+
+
+def _run_process(command: list[str], one: RowSet, table: Table) -> tuple[int, str]:
+    """Run a process and take over what it wrote; its exit code, and how it ended in words. It is killed where a row is
+    `_GRACE_S` over its time."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    process = subprocess.Popen(command, env=one.environment() | {"PYTHONPATH": os.pathsep.join(paths)})
     try:
-        with _limited(left):
-            return {"error": None, **row.measure(s)}
+        while True:
+            try:
+                code = process.wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                table.reload()
+                if any(time.time() > row["stops_unix_s"] + _GRACE_S for row in table.rows(BEGUN, of=one.name)):
+                    return -signal.SIGKILL, "it did not stop when its time was over, and was killed"
+                continue
+            table.reload()
+            return code, f"its process ended with {code}" if code >= 0 else f"its process died of signal {-code}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def measure_rows(table: Table, one: RowSet, names: Sequence[str], s: Setting, ends: float) -> int:
+    """Measure rows in this process until one fails (exit code 4, the others want a fresh process) or time is over."""
+    for row in one.rows:
+        if row.name not in names:
+            continue
+        left_s = min(row.seconds, ends - time.monotonic())
+        if left_s < _LEAST_S:
+            return 0
+        table.put(one.name, row.name, state=BEGUN, stops_unix_s=time.time() + left_s)
+        figures = measure(row, s, left_s)
+        table.facts["machine"] = table.facts["machine"] or _machine(s.device)
+        table.put(one.name, row.name, **figures)
+        print(_line(one.name, table.row(one.name, row.name)), flush=True)
+        if figures["state"] == FAILED:
+            return _ANEW
+    return 0
+
+
+def measure(row: Row, s: Setting, seconds: float) -> Figures:
+    """The row's figures, or why there are none."""
+    started = time.monotonic()
+    figures: Figures
+    try:
+        with _limited(seconds):
+            figures = {"state": MEASURED, "error": None, **row.measure(s)}
+    except OutOfTimeError as error:
+        figures = {"state": FAILED, "error": f"{error}"}
     except Exception as error:  # whatever a row trips over (memory, a compiler, a driver), the others are wanted
-        return {"error": f"{type(error).__name__}: {first_line(error)[:300]}"}
-
-
-def _compile_anew(s: Setting, switch: str | None) -> None:
-    """Load models with compiled layers (None) or with plain ones ("0") from now on."""
-    if switch is None:
-        os.environ.pop(VARIABLE, None)
-    else:
-        os.environ[VARIABLE] = switch
-    s.forget_models()
-    if s.device != "cpu":
-        torch.cuda.empty_cache()
+        first = (str(error).strip().splitlines() or [""])[0]
+        figures = {"state": FAILED, "error": f"{type(error).__name__}: {first[:300]}"}
+    spent = {"reached": row.reached(figures.get("value")), "seconds": round(time.monotonic() - started, 1)}
+    return {"engines": s.engines, **figures, **spent}
 
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise `OutOfTimeError` inside when the time is over."""
+    """Raise `OutOfTimeError` inside when the time is over, again and again until it comes out."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise OutOfTimeError(f"given up after {seconds:.0f} s")
+        raise OutOfTimeError(f"given up after {seconds:.3g} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_S)
     try:
         yield
     finally:
@@ -136,29 +196,30 @@ def _limited(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _write(out: Path, s: Setting, measured: list[Figures]) -> None:
-    setting = {name: value for name, value in vars(s).items() if isinstance(value, str | int | float)}
-    facts = {"machine": machine(s.device), "setting": setting, "rows": measured}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+def _machine(device: str) -> Figures:
+    try:
+        return machine(device)
+    except Exception as error:  # a device that cannot even be asked is the rows' to report
+        return {"device": device, "error": f"{type(error).__name__}: {error}"}
 
 
-def machine(device: str) -> Figures:
-    """Device, driver-side facts that torch knows, and versions."""
-    facts: Figures = {"device": device, "torch": torch.__version__, "transformers": transformers.__version__}
-    if device != "cpu":
-        found = torch.cuda.get_device_properties(device)
-        facts |= {"gpu": found.name, "memory_bytes": found.total_memory, "processors": found.multi_processor_count}
-        facts |= {"cuda": torch.version.cuda}
-    return facts
+def _line(name: str, figures: Figures) -> str:
+    value = figures["value"]
+    said = figures["error"] or ("done" if value is None else f"{value:.4g}")
+    if figures["reached"] is not None:
+        said += f" ({'reached' if figures['reached'] else 'not reached'}; to reach {figures['to_reach']})"
+    took = "" if figures["seconds"] is None else f"; {figures['seconds']} s"
+    return f"{name:8} {figures['row']:8} {figures['what']}: {said}{took}"
 
 
-def _line(figures: Figures) -> str:
-    said = figures["error"] or f"{figures['value']:.4g} ({'reached' if figures['reached'] else 'not reached'})"
-    return f"{figures['row']:8} {figures['what']}: {said}; to reach {figures['to_reach']}; {figures['seconds']} s"
+def _setting(given: argparse.Namespace) -> Setting:
+    return Setting(
+        given.device, given.dtype, given.target, given.draft, given.nested,
+        given.prompt_tokens, given.new_tokens, given.rounds, given.others, given.out,
+    )  # fmt: skip
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(sets: Sequence[RowSet]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="The GPU rows of the speed table.")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
@@ -167,8 +228,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--nested", default="shape:s2d-draft")
     for name, value in (("prompt-tokens", 128), ("new-tokens", 128), ("rounds", 5), ("others", 480)):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--minutes", type=float, default=9.5)
-    parser.add_argument("--rows", nargs="*", choices=[row.name for row in ROWS], default=[])
+    parser.add_argument("--minutes", type=float, default=9.5, help="all rows together")
+    names = dict.fromkeys(row.name for one in sets for row in one.rows)
+    parser.add_argument("--rows", nargs="*", choices=list(names), default=[], help="all by default")
+    sets_said = [one.name for one in sets if not one.name.startswith("profile_")]
+    parser.add_argument("--sets", nargs="*", choices=sets_said, help="all by default; without a name, none")
+    parser.add_argument("--profile", action="store_true", help="profile steps, too, into gpu-profile.json beside --out")
+    parser.add_argument("--process-of", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "results/benchmarks")) / "gpu.json")
     return parser
 

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import csv
-import os
 import random
 import resource
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 import torch
+from gpu_setting import Figures, Setting
 
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.decoding.clock import clock_for
+from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.decoding.types import Generation
-from specbench_s2d.measure.bandwidth import read_rate
 from specbench_s2d.models.base import LanguageModel
-from specbench_s2d.models.passes.compiled import why_not_compiled
-from specbench_s2d.models.shapes import Shape
 
 ROOT = Path(__file__).resolve().parent.parent
-Figures = dict[str, Any]
 ENGINES = ("eager", "graphs")
 METHODS = (
     ("ar", None),
@@ -37,63 +30,6 @@ METHODS = (
     ("mjgd", None),
     ("mjsd", "demo-draft-sft"),
 )
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is measured, and on what; models are loaded when they are first needed, and kept."""
-
-    device: str
-    dtype: str
-    target_name: str
-    draft_name: str
-    nested_name: str
-    prompt_tokens: int
-    new_tokens: int
-    rounds: int
-    others: int
-
-    @cached_property
-    def target(self) -> LanguageModel:
-        return self._loaded(self.target_name)
-
-    @cached_property
-    def draft(self) -> LanguageModel:
-        return self._loaded(self.draft_name)
-
-    @cached_property
-    def nested(self) -> LanguageModel:
-        return self._loaded(self.nested_name)
-
-    @property
-    def loaded(self) -> dict[str, LanguageModel]:
-        return {name: part for name, part in vars(self).items() if isinstance(part, LanguageModel)}
-
-    @property
-    def compiles(self) -> bool:
-        """Whether layers are compiled where the models run."""
-        return why_not_compiled(torch.device(self.device)) is None
-
-    def forget_models(self) -> None:
-        """Load anew what is asked for next."""
-        for name in self.loaded:
-            del vars(self)[name]
-
-    @cached_property
-    def read_rate_bytes_per_s(self) -> float:
-        return read_rate(self.device)
-
-    def prompt(self, seed: int = 0, length: int | None = None) -> list[int]:
-        return random.Random(seed).choices(range(10, 2000), k=length or self.prompt_tokens)
-
-    def generate(self, decoder: Any, seed: int = 0, new_tokens: int | None = None) -> Generation:
-        generation: Generation = decoder.generate(self.prompt(seed), new_tokens or self.new_tokens, ignore_eos=True)
-        return generation
-
-    def _loaded(self, name: str) -> LanguageModel:
-        model = load_model(name, self.device, self.dtype)
-        model.reserve(min(model.context, self.prompt_tokens + self.new_tokens + 64))
-        return model
 
 
 def ar_of_bound(s: Setting) -> Figures:
@@ -114,7 +50,7 @@ def ar_of_bound(s: Setting) -> Figures:
 def verify_over_ar(s: Setting) -> Figures:
     """A target pass of 6 tokens over one of 1, both read back, one after the other in turn."""
     one, six = (_pass(s, s.target, width) for width in (1, 6))
-    seconds = _in_turn([one, six], s.rounds * 20)
+    seconds = in_turn([one, six], s.rounds * 20)
     return {"value": median(b / a for a, b in zip(*seconds, strict=True)), **_ms(["pass_1_ms", "pass_6_ms"], seconds)}
 
 
@@ -122,29 +58,23 @@ def draft_pass(s: Setting) -> Figures:
     """One pass of the small draft in a chain of 5, each token chosen on the device; milliseconds, host included."""
     model, clock = s.draft, clock_for(torch.device(s.device))
     model.reset()
-    model.extend(_row(s, s.prompt()), last_only=True)
+    model.extend(row_of(s, s.prompt()), last_only=True)
     start = model.length
 
     def chain() -> None:
-        ids_BT = _row(s, [7])
+        ids_BT = row_of(s, [7])
         for _ in range(5):
             ids_BT = model.extend(ids_BT, last_only=True)[:, -1].argmax(-1, keepdim=True)
         clock.wait()
         model.rollback(start)
 
-    (seconds,) = _in_turn([chain], s.rounds * 20)
+    (seconds,) = in_turn([chain], s.rounds * 20)
     return {"value": 1e3 * median(seconds) / 5, "fastest_ms": 1e3 * min(seconds) / 5}
 
 
 def s2d_over_cost_model(s: Setting) -> Figures:
     """S2D with published acceptances: the speed-up over AR, over what acceptances and cost ratio predict."""
-    from specbench_s2d.bench.geometric import drawn, rate_of
-    from specbench_s2d.decoding.scripts import Script
-
-    mat, generator = published_mat(), random.Random(0)
-    decoder = build_decoder("sorted-scripted+scripted", s.target, s.nested)
-    stages = [generator.randrange(len(s.nested.exits)) for _ in range(512)]
-    decoder.follow(Script(drawn(rate_of(mat), 512, 0), stages))
+    decoder, mat = published_s2d(s), published_mat()
     ar = build_decoder("ar", s.target)
     pairs = [(s.generate(ar), s.generate(decoder)) for _ in range(s.rounds + 2)][2:]
     ratios = [_measured_over_predicted(*pair) for pair in pairs]
@@ -154,6 +84,18 @@ def s2d_over_cost_model(s: Setting) -> Figures:
         **{name: median(ratio[name] for ratio in ratios) for name in ("speedup", "predicted", "mat", "cost_ratio")},
         "projected": "random weights, scripted acceptances",
     }
+
+
+def published_s2d(s: Setting) -> Decoder:
+    """S2D whose acceptances are drawn at the published rate, and whose exits are drawn evenly."""
+    from specbench_s2d.bench.geometric import drawn, rate_of
+    from specbench_s2d.decoding.scripts import Script
+
+    generator = random.Random(0)
+    decoder = build_decoder("sorted-scripted+scripted", s.target, s.nested)
+    stages = [generator.randrange(len(s.nested.exits)) for _ in range(512)]
+    decoder.follow(Script(drawn(rate_of(published_mat()), 512, 0), stages))
+    return decoder
 
 
 def _measured_over_predicted(ar: Generation, ours: Generation) -> dict[str, float]:
@@ -181,29 +123,6 @@ def published_mat() -> float:
     return float(found["value"])
 
 
-def over_transformers(s: Setting, static: bool) -> Figures:
-    """AR over transformers' `generate` on the same shape and lengths: tokens/s, prefill included, in turn."""
-    from transformers import AutoModelForCausalLM
-
-    dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[s.dtype]
-    with torch.device(s.device):
-        model = AutoModelForCausalLM.from_config(Shape.find(s.target_name).config(), dtype=dtype).eval()
-    ids_BT = _row(s, s.prompt())
-    options: dict[str, Any] = {"max_new_tokens": s.new_tokens, "min_new_tokens": s.new_tokens, "do_sample": False}
-    options |= {"pad_token_id": 0, "cache_implementation": "static" if static else None}
-    clock, decoder = clock_for(torch.device(s.device)), build_decoder("ar", s.target)
-
-    def theirs() -> None:
-        with torch.inference_mode(not static), torch.no_grad():
-            model.generate(ids_BT, attention_mask=torch.ones_like(ids_BT), **options)
-        clock.wait()
-
-    seconds = _in_turn([lambda: s.generate(decoder), theirs], s.rounds)
-    ratio = median(b / a for a, b in zip(*seconds, strict=True))
-    rates = {name: s.new_tokens / median(own) for name, own in zip(("ours", "theirs"), seconds, strict=True)}
-    return {"value": ratio, **{f"{name}_tokens_per_s": rate for name, rate in rates.items()}}
-
-
 def same_ids(s: Setting) -> Figures:
     """Methods that write other ids under one engine than under the other: demo models in float32, on this device."""
     loaded = {
@@ -220,7 +139,8 @@ def same_ids(s: Setting) -> Figures:
         parted = [i for i, (a, b) in enumerate(zip(*ids, strict=True)) if a != b]
         if parted:
             different[spec] = parted
-    return {"value": len(different), "methods": len(METHODS), "different_prompts": different}
+    engines = {f"{name} {engine}": m.engine_facts for engine, models in loaded.items() for name, m in models.items()}
+    return {"value": len(different), "methods": len(METHODS), "different_prompts": different, "engines": engines}
 
 
 def _demo_names() -> set[str]:
@@ -246,32 +166,22 @@ def growth(s: Setting) -> Figures:
     return {"value": last_s / first_s, "memory_ratio": late / early, "others": s.others, "memory_bytes": late}
 
 
-def gpu_tests(s: Setting) -> Figures:
-    """Failures of the tests that want a GPU."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ, timeout=150)
-    last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:]
-    if done.returncode not in (0, 1):
-        raise RuntimeError(f"pytest exited with {done.returncode}: {' '.join(last)}")
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return {"value": len(failed), "failed": failed, "summary": " ".join(last)}
-
-
 def _memory_bytes(device: str) -> int:
     if device == "cpu":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return torch.cuda.memory_allocated(device)
 
 
-def _row(s: Setting, ids: list[int]) -> torch.Tensor:
+def row_of(s: Setting, ids: list[int]) -> torch.Tensor:
+    """The ids as a batch of one, on the device."""
     return torch.tensor([ids], device=s.device)
 
 
 def _pass(s: Setting, model: LanguageModel, width: int) -> Callable[[], None]:
     """A pass over `width` tokens after the prompt, its argmaxes read back."""
     model.reset()
-    model.extend(_row(s, s.prompt()), last_only=True)
-    start, ids_BT = model.length, _row(s, s.prompt(1, width))
+    model.extend(row_of(s, s.prompt()), last_only=True)
+    start, ids_BT = model.length, row_of(s, s.prompt(1, width))
 
     def run() -> None:
         model.extend(ids_BT)[0].argmax(-1).tolist()
@@ -280,7 +190,7 @@ def _pass(s: Setting, model: LanguageModel, width: int) -> Callable[[], None]:
     return run
 
 
-def _in_turn(works: list[Callable[[], Any]], rounds: int) -> list[list[float]]:
+def in_turn(works: list[Callable[[], Any]], rounds: int) -> list[list[float]]:
     """Seconds of each work in each round, after two rounds untimed."""
     seconds: list[list[float]] = [[] for _ in works]
     for number in range(rounds + 2):

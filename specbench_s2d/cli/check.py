@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from specbench_s2d.analysis.gate.verdict import Tolerances
+from specbench_s2d.analysis.gate.verdict import Judgement, Tolerances
 from specbench_s2d.errors import UserError
 
 _DEFAULT = Tolerances()
@@ -30,6 +30,10 @@ def check(
             help="Times: auto judges them on the baseline's machine and at rest alone, judge always, skip never."
         ),
     ] = "auto",
+    require_speed: Annotated[
+        bool,
+        typer.Option("--require-speed", help="Exit 3, saying why, unless the speed-up of every decoder was judged."),
+    ] = False,
     speed_margin: Annotated[
         float, typer.Option(min=0, help="How far a speed-up may fall, as a share.")
     ] = _DEFAULT.speed,
@@ -52,28 +56,40 @@ def check(
     """Judge a run against a baseline, for CI.
 
     Exit code: 0 the run holds, 1 it regressed, 2 bad input, 3 the runs cannot be compared or the run is incomplete
-    (it lacks cells or figures that the baseline has, or nothing of a decoder could be compared).
+    (it lacks cells or figures that the baseline has, or nothing of a decoder could be compared), or, with
+    --require-speed, speed was not judged: another device, no times, too few questions, a machine not at rest.
     Outputs, acceptance, perplexity and task quality are compared exactly or within tolerances; at near-ties greedy
     outputs may part. Speed-ups and cost ratios count where, against every baseline, they lie beyond their margin and
     their paired interval excludes no change (95 % for all comparisons together). Under GitHub Actions the summary goes
     to the job's page as well.
     """
-    from specbench_s2d.analysis.gate import text
+    from specbench_s2d.analysis.gate import required, text
     from specbench_s2d.analysis.gate.judge import check_run
 
+    if require_speed and speed == "skip":
+        raise UserError("--require-speed with --speed skip: no speed would be judged; give --speed auto, or judge.")
     for path in (markdown, junit):
         if path and not path.parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.parent}; make it, or give another.")
     tolerances = Tolerances(speed_margin, cost_margin, mat_tolerance, perplexity_tolerance, moved_cells=moved_cells)
     judgement = check_run(run, baseline[0], tolerances, speed, baseline[1:])
+    if require_speed:
+        judgement = required.require_speed(judgement)
     if as_json:
         typer.echo(text.as_json(judgement))
     else:
         Console().print(text.render(judgement))
+    _publish(judgement, markdown, junit)
+    return judgement.exit_code
+
+
+def _publish(judgement: Judgement, markdown: Path | None, junit: Path | None) -> None:
+    """Write the files that were asked for, and the job's page under GitHub Actions."""
+    from specbench_s2d.analysis.gate import text
+
     for path, content in ((markdown, text.markdown(judgement)), (junit, text.junit(judgement))):
         if path:
             path.write_text(content, encoding="utf-8")
     if page := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(page).open("a", encoding="utf-8") as file:
             file.write(text.markdown(judgement))
-    return judgement.exit_code

@@ -72,3 +72,27 @@ def test_bad_input_is_one_line_and_exit_code_2(
 ) -> None:
     assert main(arguments) == 2
     assert said in capsys.readouterr().err
+
+
+def test_required_speed_that_was_not_judged_is_exit_code_3_and_one_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    demand = ["check", str(run), "--baseline", str(DEMO_RUN), "--require-speed"]
+    assert main(demand) == 0
+    manifest = json.loads((run / MANIFEST).read_text())
+    manifest["environment"]["cpu"]["model"] = "another"
+    (run / MANIFEST).write_text(json.dumps(manifest))
+    capsys.readouterr()
+    page, junit = tmp_path / "page.md", tmp_path / "junit.xml"
+    assert main([*demand, "--markdown", str(page), "--junit", str(junit)]) == 3
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Speed was not judged")]
+    assert len(said) == 1 and "other processor (another; the baseline had" in said[0]
+    assert "Speed was not judged" in page.read_text() and 'name="speed judged"' in junit.read_text()
+    assert main(demand[:-1]) == 0
+
+
+def test_speed_cannot_be_both_required_and_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--require-speed", "--speed", "skip"]
+    assert main(["check", str(DEMO_RUN), "--baseline", str(DEMO_RUN), *flags]) == 2
+    assert "--require-speed with --speed skip" in capsys.readouterr().err
