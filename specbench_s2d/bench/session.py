@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from specbench_s2d.bench.account import Account
+from specbench_s2d.bench.memory import weight_limits
 from specbench_s2d.bench.plan import Cell, Lane, Plan
 from specbench_s2d.bench.prompts import Prompt, Prompts
 from specbench_s2d.bench.records import BASELINE, Record
@@ -59,7 +60,7 @@ class Session:
         self._spec, self._run_id, self.prompts = plan.spec, run_id, prompts
         self._read_rate_bytes_per_s = read_rate_bytes_per_s
         with account.spending("loading"):
-            self.target = self._load(target, plan.spec.device)
+            self.target = self._load(target, plan.spec.device, weight_limits(plan, target, prompts))
             drafts = {name: self._load(name, plan.device) for name in plan.drafts(target)}
             self._models = {model.name: model for model in (self.target, *drafts.values())}
             self._decoders: dict[str, Decoder] = {
@@ -166,8 +167,8 @@ class Session:
         """Drop the scores of the last round."""
         self._scored.clear()
 
-    def _load(self, name: str, device: str | None) -> LanguageModel:
-        return load_model(name, device=device, dtype=self._spec.dtype, engine=self._spec.engine)
+    def _load(self, name: str, device: str | None, limits: Mapping[int, int] | None = None) -> LanguageModel:
+        return load_model(name, device=device, dtype=self._spec.dtype, engine=self._spec.engine, limits=limits)
 
     def _source(self, lane: Lane, drafts: dict[str, LanguageModel]) -> ScriptSource | None:
         return source_for(lane.decoder, self.target.name, drafts[lane.draft] if lane.draft else None)
