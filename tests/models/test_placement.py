@@ -75,7 +75,9 @@ def test_what_loading_needs_does_not_come_on_top_of_the_cache_and_graphs() -> No
     assert replace(TARGET, loading_bytes=13 * GB).total_bytes == 113 * GB
 
 
-@pytest.mark.parametrize("free", [(100, 100), (100, 100, 100), (60, 200), (200, 45, 200), (45, 200, 200)])
+@pytest.mark.parametrize(
+    "free", [(100, 100), (100, 100, 100), (60, 200), (200, 45, 200), (45, 200, 200), (200, 20, 20)]
+)
 def test_transformers_own_map_is_what_the_plan_says(free: tuple[int, ...]) -> None:
     """Layers of a real model, sizes alone: nothing is left over, no GPU gets more than its room, and none more than a
     layer beyond its level."""
