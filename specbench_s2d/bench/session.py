@@ -25,6 +25,7 @@ from specbench_s2d.measure.scored import Scored
 from specbench_s2d.measure.scoring import logit_noise, score
 from specbench_s2d.models import LanguageModel, load_model
 from specbench_s2d.models.chat import ChatTemplate, default_template
+from specbench_s2d.models.graph_memory import with_graph_bytes
 from specbench_s2d.models.load import check_pair, read_outline
 from specbench_s2d.suites import Question
 
@@ -153,7 +154,7 @@ class Session:
 
     def engines(self) -> dict[str, dict[str, Any]]:
         """Which engine runs each model's passes, and what it chose, by the model's name."""
-        return {name: model.engine_facts for name, model in self._models.items()}
+        return {name: with_graph_bytes(model.engine_facts) for name, model in self._models.items()}
 
     @property
     def late_captures(self) -> int:

@@ -137,5 +137,13 @@ def most_kinds(needs: Sequence[tuple[Kinds, ...]]) -> tuple[Kinds, ...]:
     return tuple(most.values())
 
 
+def with_graph_bytes(facts: dict[str, Any]) -> dict[str, Any]:
+    """An engine's facts with `graph_bytes_measured`: null with the reason where the engine does not say."""
+    if "graph_bytes_measured" in facts:
+        return facts
+    why = "captures were not metered" if "captures" in facts else "no CUDA graphs: passes run on a CPU, or one by one"
+    return {**facts, **_unknown(why)}
+
+
 def _unknown(reason: str) -> dict[str, Any]:
     return {"graph_bytes_measured": None, "graph_bytes_measured_reason": reason}

@@ -26,6 +26,7 @@ from specbench_s2d.models.graph_memory import (
     measure_graphs,
     most_kinds,
     target_kinds,
+    with_graph_bytes,
 )
 from specbench_s2d.models.llama import LlamaModel
 from specbench_s2d.models.load import load_tokenizer, read_config
@@ -203,3 +204,12 @@ def test_graphs_that_will_not_fit_are_refused_after_the_first() -> None:
     check_graphs_fit("big", taken_bytes=50_000_000, captured=2, left=40, free_bytes=1_000_000_000)
     with refused(ModelError, "big: 2 CUDA graphs took 0.050 GB", "the 41 that are left", "1.025 GB", "--engine eager"):
         check_graphs_fit("big", taken_bytes=50_000_000, captured=2, left=41, free_bytes=1_000_000_000)
+
+
+def test_an_engine_that_does_not_say_what_its_graphs_took_says_why() -> None:
+    told = {"captures": 3, "graph_bytes_measured": 70}
+    assert with_graph_bytes(told) == told
+    captured, other = with_graph_bytes({"captures": 3}), with_graph_bytes({"engine": "eager"})
+    assert captured["graph_bytes_measured"] is other["graph_bytes_measured"] is None
+    assert "not metered" in captured["graph_bytes_measured_reason"]
+    assert "no CUDA graphs" in other["graph_bytes_measured_reason"]

@@ -1,4 +1,4 @@
-"""The graph engine of a GPU: a pass of fixed shape is captured when it is first met and is one call ever after.
+"""The graph engine of a GPU (designed for one, not measured): a pass of fixed shape is captured, and then one call.
 
 A kind of pass that is met is captured at once for every length of the cache that is reserved, so that a decoder that
 was warmed up meets no new graph while it is timed; `facts` counts what was captured all the same.
