@@ -41,6 +41,12 @@ def test_unequal_gpus_are_levelled() -> None:
     assert levels(gpus(80, 24, 80), TARGET) == [41.0, 18.0, 41.0]
 
 
+def test_transformers_gets_a_layer_above_the_level_and_another_on_the_first_gpu() -> None:
+    """By hand: 50 and a layer of 2, and 2 that transformers keeps free on the first; 20 where there is no more room."""
+    assert max_memory([TARGET], gpus(80, 80)) == {0: 54 * GB, 1: 52 * GB}
+    assert max_memory([TARGET], gpus(80, 24, 80)) == {0: 45 * GB, 1: 20 * GB, 2: 43 * GB}
+
+
 def test_what_does_not_fit_names_the_gpu_that_is_short_and_why() -> None:
     check_fits([TARGET, DRAFT], "auto", gpus(80, 80))
     with refused(
