@@ -10,7 +10,7 @@ from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.session import prompts_for
 from specbench_s2d.measure.bandwidth import read_rate
 from specbench_s2d.measure.energy.choose import choose_meter
-from specbench_s2d.models.devices import free_bytes
+from specbench_s2d.models.devices import free_by_device
 
 _PROBE_BYTES = 2**28  # a glance: the run itself measures over a larger buffer
 
@@ -24,6 +24,7 @@ def forecast(plan: Plan) -> dict[str, Any]:
     spec = plan.spec
     rate = read_rate(plan.device, _PROBE_BYTES)
     cells = plan.cells // len(spec.target)
+    free = free_by_device(spec.device or plan.device)
     rows: list[dict[str, Any]] = []
     for target in spec.target:
         prompts = prompts_for(plan, target)
@@ -45,7 +46,8 @@ def forecast(plan: Plan) -> dict[str, Any]:
         "cells": plan.cells,
         "device": spec.device,
         "dtype": spec.dtype,
-        "free_bytes": free_bytes(spec.device or plan.device),
+        "free_bytes": sum(free.values()),
+        "free_bytes_by_device": free,
         "decoders": plan.labels,
         "questions": len(plan.questions),
         "max_new_tokens": spec.max_new_tokens,

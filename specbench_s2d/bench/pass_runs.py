@@ -13,9 +13,10 @@ from specbench_s2d.measure.bandwidth import read_rate
 from specbench_s2d.measure.passes import PassCosts, pass_costs
 from specbench_s2d.models import check_pair, load_model
 from specbench_s2d.models.checkpoint import find_checkpoint
-from specbench_s2d.models.devices import default_device, find_dtype, first_device, free_bytes
+from specbench_s2d.models.devices import SPREAD, default_device, find_dtype, first_device, free_by_device
 from specbench_s2d.models.load import read_outline
-from specbench_s2d.models.memory import check_fits
+from specbench_s2d.models.memory import MemoryPlan
+from specbench_s2d.models.placement import check_fits, max_memory
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,14 @@ class PassRun:
 def check_targets(targets: Sequence[str], draft: str, place: Place, positions: int) -> None:
     """Raise, before anything is loaded, where a target and the draft do not go or do not fit together."""
     device = place.device or default_device()
-    dtype = find_dtype(place.dtype, device)
     for name in targets:
         check_pair(read_outline(name), read_outline(draft))
-        found = [find_checkpoint(one) for one in dict.fromkeys((name, draft))]
-        check_fits(plans_together(found, dtype, positions, device, place.engine), free_bytes(device), device)
+        check_fits(_plans(name, draft, place, device, positions), device, free_by_device(device))
+
+
+def _plans(target: str, draft: str, place: Place, device: str, positions: int) -> list[MemoryPlan]:
+    found = [find_checkpoint(one) for one in dict.fromkeys((target, draft))]
+    return plans_together(found, find_dtype(place.dtype, device), positions, device, place.engine)
 
 
 def pass_runs(
@@ -53,11 +57,14 @@ def pass_runs(
 ) -> Iterator[PassRun]:
     """Time the passes of each target and of the draft at `context` cached positions."""
     device = place.device or default_device()
+    free = free_by_device(device)
     small = load_model(draft, device=first_device(device), dtype=place.dtype, engine=place.engine)
     rate = read_rate(str(small.device))
     for name in targets:
         say(f"{name}: loading, then timing its passes and those of {draft}")
-        model = load_model(name, device=device, dtype=place.dtype, engine=place.engine)
+        plans = _plans(name, draft, place, device, context + max(widths))
+        limits = max_memory(plans, free) if device == SPREAD else None
+        model = load_model(name, device=device, dtype=place.dtype, engine=place.engine, limits=limits)
         yield PassRun(name, model.name, small.name, pass_costs(model, small, widths, context), rate)
         del model
         _forget()

@@ -19,6 +19,7 @@ from specbench_s2d.bench.records import BASELINE, SCHEMA_VERSION, Record
 from specbench_s2d.bench.session import Session, blank_record, prompts_for
 from specbench_s2d.bench.store import RunStore
 from specbench_s2d.errors import PromptTooLongError, UserError
+from specbench_s2d.measure.attention import planless_attention
 from specbench_s2d.measure.conditions import Finding
 from specbench_s2d.measure.energy.block import MIN_BLOCK_S
 from specbench_s2d.measure.energy.choose import Choice, choose_meter
@@ -77,6 +78,13 @@ def execute(
     for target, laid_out in prompts.items():
         check_memory(plan, target, laid_out)
     choice = Choice(meter) if meter else choose_meter(plan.spec.energy or "off", plan.spec.device or plan.device)
+    with planless_attention():
+        return _executed(plan, folder, prompts, watch, retry_failed, choice)
+
+
+def _executed(
+    plan: Plan, folder: Path, prompts: dict[str, Prompts], watch: Watcher, retry_failed: bool, choice: Choice
+) -> Outcome:
     facts = environment(plan.device)
     with RunStore(folder, new_manifest(plan, folder.name, facts)) as store, EnergyPass(plan, store, choice) as energy:
         account = Account()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from specbench_s2d.bench.account import Account
+from specbench_s2d.bench.memory import weight_limits
 from specbench_s2d.bench.plan import Cell, Lane, Plan
 from specbench_s2d.bench.prompts import Prompt, Prompts
 from specbench_s2d.bench.records import BASELINE, Record
@@ -24,6 +25,7 @@ from specbench_s2d.measure.scored import Scored
 from specbench_s2d.measure.scoring import logit_noise, score
 from specbench_s2d.models import LanguageModel, load_model
 from specbench_s2d.models.chat import ChatTemplate, default_template
+from specbench_s2d.models.graph_memory import with_graph_bytes
 from specbench_s2d.models.load import check_pair, read_outline
 from specbench_s2d.suites import Question
 
@@ -59,7 +61,7 @@ class Session:
         self._spec, self._run_id, self.prompts = plan.spec, run_id, prompts
         self._read_rate_bytes_per_s = read_rate_bytes_per_s
         with account.spending("loading"):
-            self.target = self._load(target, plan.spec.device)
+            self.target = self._load(target, plan.spec.device, weight_limits(plan, target, prompts))
             drafts = {name: self._load(name, plan.device) for name in plan.drafts(target)}
             self._models = {model.name: model for model in (self.target, *drafts.values())}
             self._decoders: dict[str, Decoder] = {
@@ -152,7 +154,7 @@ class Session:
 
     def engines(self) -> dict[str, dict[str, Any]]:
         """Which engine runs each model's passes, and what it chose, by the model's name."""
-        return {name: model.engine_facts for name, model in self._models.items()}
+        return {name: with_graph_bytes(model.engine_facts) for name, model in self._models.items()}
 
     @property
     def late_captures(self) -> int:
@@ -166,8 +168,8 @@ class Session:
         """Drop the scores of the last round."""
         self._scored.clear()
 
-    def _load(self, name: str, device: str | None) -> LanguageModel:
-        return load_model(name, device=device, dtype=self._spec.dtype, engine=self._spec.engine)
+    def _load(self, name: str, device: str | None, limits: Mapping[int, int] | None = None) -> LanguageModel:
+        return load_model(name, device=device, dtype=self._spec.dtype, engine=self._spec.engine, limits=limits)
 
     def _source(self, lane: Lane, drafts: dict[str, LanguageModel]) -> ScriptSource | None:
         return source_for(lane.decoder, self.target.name, drafts[lane.draft] if lane.draft else None)

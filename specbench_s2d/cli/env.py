@@ -32,12 +32,14 @@ def env(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Show what a run's manifest records of this machine, what is wrong with it for benchmarking, and what to do."""
+    from specbench_s2d.measure.attention import planless_attention
     from specbench_s2d.measure.conditions import findings
     from specbench_s2d.measure.environment import environment
     from specbench_s2d.models.devices import check_device, default_device
 
     place = str(check_device(device or default_device()))
-    facts = environment(place)
+    with planless_attention():  # as in a run
+        facts = environment(place)
     wrong = findings(place, facts)
     if as_json:
         typer.echo(json.dumps({**facts, "findings": [asdict(finding) for finding in wrong]}, indent=1))

@@ -97,7 +97,7 @@ def forecast_table(expected: dict[str, Any]) -> Table:
         )
     decoders = ", ".join(expected["decoders"])
     questions = f"{expected['questions']} questions; decoders: {decoders}"
-    free = f"memory: {expected['free_bytes'] / 1e9:.1f} GB are free"
+    free = _free_line(expected["free_bytes_by_device"])
     models = {one["name"]: _memory_line(one) for row in expected["targets"] for one in row["memory"]}
     energy = _energy_line(expected["energy"])
     table.caption = "\n".join([questions, free, *models.values(), expected["note"], energy])
@@ -106,8 +106,14 @@ def forecast_table(expected: dict[str, Any]) -> Table:
 
 def _memory_line(one: dict[str, Any]) -> str:
     """A model's memory in GB, part by part."""
-    parts = ", ".join(f"{part} {one[f'{part}_bytes'] / 1e9:.3f}" for part in ("weights", "cache", "graphs", "working"))
-    return f"{one['name']}: {parts}"
+    parts = ("weights", "cache", "graphs", "pool", "working", "buffers", "loading")
+    return f"{one['name']}: " + ", ".join(f"{part} {one[f'{part}_bytes'] / 1e9:.3f}" for part in parts)
+
+
+def _free_line(free: dict[str, int]) -> str:
+    """What is free, on each device where there are several."""
+    several = ", ".join(f"{device} {size / 1e9:.1f}" for device, size in free.items()) if len(free) > 1 else ""
+    return f"memory: {sum(free.values()) / 1e9:.1f} GB are free" + (f" ({several})" if several else "")
 
 
 def _energy_line(energy: dict[str, Any]) -> str:

@@ -37,6 +37,7 @@ def project(
     from specbench_s2d.bench.acceptances import Acceptances
     from specbench_s2d.bench.pass_runs import Place, check_targets, pass_runs
     from specbench_s2d.errors import UserError
+    from specbench_s2d.measure.attention import planless_attention
     from specbench_s2d.models.load import hide_progress_bars
 
     if out and out.exists() and not out.is_dir():
@@ -46,7 +47,11 @@ def project(
     hide_progress_bars()
     rows: list[dict[str, Any]] = []
     widths = range(1, gamma_max + 2)
-    for run in pass_runs(target, draft, place, widths, context, lambda line: _stderr().print(line, highlight=False)):
+    with planless_attention():  # as in a run
+        runs = list(
+            pass_runs(target, draft, place, widths, context, lambda line: _stderr().print(line, highlight=False))
+        )
+    for run in runs:
         figures = given.published.get(run.given)
         if figures:
             rows += projection_table.of_paper(figures, _device(run), gamma_max)

@@ -1,8 +1,8 @@
 """When the parts of a step happened, without making a device wait.
 
 A mark is set where a part ends; seconds between marks are asked for after the generation. On a CPU a mark is the time.
-On a GPU, whose work runs behind the host's, it is an event on the stream, so that a part's seconds are those of its
-kernels, and the loop waits no more often than the method itself does.
+On a GPU, whose work runs behind the host's, it is an event on the stream: designed so that a part's seconds are those
+of its kernels, and the loop waits no more often than the method itself does; not measured on one.
 """
 
 from __future__ import annotations

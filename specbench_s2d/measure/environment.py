@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from specbench_s2d import __version__
+from specbench_s2d.measure.attention import sdpa_facts
 from specbench_s2d.measure.conditions import observe
 from specbench_s2d.measure.gpu import gpu_facts
 from specbench_s2d.measure.machine import cpu_facts, host_facts, python_facts, settings, torch_facts
@@ -39,6 +40,7 @@ def environment(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "python_build": python_facts(),
         "torch": torch_facts(),
+        "attention": sdpa_facts(device),
         "settings": settings(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "host": host_facts(),

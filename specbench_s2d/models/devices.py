@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import torch
 
@@ -53,18 +54,26 @@ def check_device(device: str) -> torch.device:
 
 
 def free_bytes(device: str) -> int:
-    """Bytes that can be allocated on a device now, of `auto` on all GPUs together.
-
-    Of a GPU, that is what is free and what torch holds unused.
-    """
+    """Bytes that can be allocated on one device now: of a GPU, what is free and what torch holds unused."""
     if device == "cpu":
         return available_bytes()
-    return sum(_free_on_gpu(torch.device(one)) for one in all_devices(device))
-
-
-def _free_on_gpu(device: torch.device) -> int:
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(torch.cuda.mem_get_info(device)[0]) + unused
+    return driver_free_bytes(device) + unused
+
+
+def driver_free_bytes(device: str) -> int:
+    """Bytes of a GPU that its driver has free; what torch holds unused is not."""
+    return int(torch.cuda.mem_get_info(torch.device(device))[0])
+
+
+def free_by_device(device: str, free: Callable[[str], int] = free_bytes) -> dict[str, int]:
+    """What is free on the device, or of `auto` on every visible GPU, in their order."""
+    return {one: free(one) for one in all_devices(device)}
+
+
+def device_index(device: str) -> int:
+    """N of `cuda:N`; 0 without one."""
+    return torch.device(device).index or 0
 
 
 def _gpus() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,14 +18,15 @@ from specbench_s2d.models.devices import (
     check_device,
     default_device,
     find_dtype,
-    free_bytes,
+    free_by_device,
 )
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
 from specbench_s2d.models.hf import TransformersModel, context_of
 from specbench_s2d.models.llama import LlamaModel, quantisation, why_not_lean
-from specbench_s2d.models.memory import check_fits, plan_memory
+from specbench_s2d.models.memory import plan_memory
 from specbench_s2d.models.passes.choose import check_engine, choose_engine
 from specbench_s2d.models.pickled import refusal
+from specbench_s2d.models.placement import check_fits, max_memory
 from specbench_s2d.models.shapes import random_weights
 from specbench_s2d.models.weights import Weights
 
@@ -43,6 +45,7 @@ def load_model(
     trust_remote_code: bool = False,
     lean: bool = True,
     engine: str | None = None,
+    limits: Mapping[int, int] | None = None,
 ) -> LanguageModel:
     """Load a demo model, a shape (`shape:NAME`), a folder or a hub id (`owner/name[@revision]`) for inference.
 
@@ -50,6 +53,8 @@ def load_model(
     `float32` on a CPU, `bfloat16` on a GPU. Llama-family checkpoints run through the lean forward unless `lean` is
     False or they are spread; all others through transformers'.
     `engine`: `eager`, `graphs` (passes prepared before timing), or the fastest that model and machine allow.
+    `limits`: of `auto`, bytes of weights by GPU at most (`placement.max_memory`); by default what is free there,
+    less what passes work in.
     Raises `ModelError` (or `UnknownNameError`) in one line when that cannot be done, for want of memory say.
     """
     device = device or default_device()
@@ -60,7 +65,8 @@ def load_model(
     check_spread(found, device)
     config, tokenizer = read_config(found, trust_remote_code), _read_tokenizer(found, trust_remote_code)
     reason = _why_whole(found, config, device, lean)
-    check_fits([plan_memory(found, config, chosen)], free_bytes(device), device)
+    plans, free = [plan_memory(found, config, chosen, on_host=place.type == "cpu")], free_by_device(device)
+    check_fits(plans, device, free)
     identity = Identity(
         name=found.name,
         source=name if found.revision else found.name,
@@ -78,8 +84,10 @@ def load_model(
         return LlamaModel(identity, config, reader, tokenizer, ends, place, chosen, chosen_engine)
     if engine == "graphs":
         raise ModelError(f"{found.name} --engine graphs: it runs through transformers ({reason}); use --engine eager.")
-    spread = SPREAD if device == SPREAD else str(place) if quantisation(config) else None
-    model = read_whole(found, place, chosen, trust_remote_code, spread)
+    if device == SPREAD:
+        model = read_whole(found, place, chosen, trust_remote_code, "sequential", limits or max_memory(plans, free))
+    else:
+        model = read_whole(found, place, chosen, trust_remote_code, str(place) if quantisation(config) else None)
     return TransformersModel(identity, model, tokenizer, ends)
 
 
@@ -186,13 +194,21 @@ def hide_progress_bars() -> None:
 
 
 def read_whole(
-    found: Checkpoint, place: torch.device, dtype: torch.dtype, trust: bool, spread: str | dict[str, str] | None = None
+    found: Checkpoint,
+    place: torch.device,
+    dtype: torch.dtype,
+    trust: bool,
+    spread: str | dict[str, str] | None = None,
+    limits: Mapping[int, int] | None = None,
 ) -> Any:
-    """transformers' own model on `place`, or laid out by `spread`, transformers' device map; raises `ModelError`."""
+    """transformers' own model on `place`, or laid out by `spread`, transformers' device map, within `limits` (bytes of
+    weights by GPU); raises `ModelError`."""
     from transformers import AutoModelForCausalLM
 
     hide_progress_bars()
     options: dict[str, Any] = {} if spread is None else {"device_map": spread}
+    if limits:
+        options["max_memory"] = dict(limits)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(found.folder),

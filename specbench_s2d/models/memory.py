@@ -2,74 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
 
-from specbench_s2d.errors import ModelError
 from specbench_s2d.models.cache import room_for
 from specbench_s2d.models.checkpoint import Checkpoint
+from specbench_s2d.models.graph_memory import WORKSPACE_BYTES, GraphNeeds
 from specbench_s2d.models.hf import context_of
 from specbench_s2d.models.llama import quantisation, why_not_lean
-from specbench_s2d.models.tensors import head_width, kv_heads, parameters
-
-# What CUDA graphs add, an estimate: static buffers as wide as the widest pass, and the recorded launches, which grow
-# with the layers of each of the passes.
-_GRAPH_ROWS = 64
-_GRAPHS = 64
-_LAUNCHES_BYTES = 2**16
+from specbench_s2d.models.passes.shapes import MASK_COLUMNS, MOST_ROWS
+from specbench_s2d.models.tensors import head_width, kv_heads, layer_shapes, parameters
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes of one model: weights, keys and values, what CUDA graphs keep, and what the widest pass works in."""
+    """Bytes of one model on its device.
+
+    `cache_bytes`: keys and values of the positions that are reserved. `graphs_bytes`: what the `graphs` CUDA graphs are
+    recorded in; `pool_bytes`: the working memory of the widest of them, which all share, and cuBLAS's workspaces.
+    `buffers_bytes`: rotary tables and the graphs' static inputs and outputs. `working_bytes`: what the widest eager
+    pass works in. `loading_bytes`: what loading needs beside the weights, given back before the cache is made.
+    `block_bytes`: the largest part that is never split over devices, a layer or the embedding.
+    """
 
     name: str
     weights_bytes: int
     cache_bytes: int
     graphs_bytes: int
     working_bytes: int
+    pool_bytes: int = 0
+    buffers_bytes: int = 0
+    loading_bytes: int = 0
+    graphs: int = 0
+    block_bytes: int = 0
+
+    @property
+    def running_bytes(self) -> int:
+        """What comes on top of the weights once they are loaded."""
+        return self.cache_bytes + self.graphs_bytes + self.pool_bytes + self.working_bytes
 
     @property
     def total_bytes(self) -> int:
-        return self.weights_bytes + self.cache_bytes + self.graphs_bytes + self.working_bytes
+        """The most at any time: while it loads, or while it runs."""
+        return self.weights_bytes + self.buffers_bytes + max(self.running_bytes, self.loading_bytes)
 
     def facts(self) -> dict[str, int | str]:
         """For a dry run's table: name and bytes, part by part and in all."""
-        parts = ("weights_bytes", "cache_bytes", "graphs_bytes", "working_bytes", "total_bytes")
-        return {"name": self.name, **{part: getattr(self, part) for part in parts}}
+        return {"name": self.name, **{f"{part}_bytes": getattr(self, f"{part}_bytes") for part in (*PARTS, "total")}}
 
     def __str__(self) -> str:
-        parts = f"weights {_gb(self.weights_bytes)}, cache {_gb(self.cache_bytes)}"
-        if self.graphs_bytes:
-            parts += f", graphs {_gb(self.graphs_bytes)}"
-        return f"{self.name} {_gb(self.total_bytes)} GB ({parts}, working {_gb(self.working_bytes)})"
+        graphs = ("graphs", "pool") if self.graphs else ()
+        parts = [f"{part} {gb(getattr(self, f'{part}_bytes'))}" for part in PARTS if part not in _OF_GRAPHS]
+        parts[2:2] = [f"{part} {gb(getattr(self, f'{part}_bytes'))}" for part in graphs]
+        counted = f"; {self.graphs} CUDA graphs, estimated" if self.graphs else ""
+        return f"{self.name} {gb(self.total_bytes)} GB ({', '.join(parts)}{counted})"
+
+
+PARTS = ("weights", "cache", "graphs", "pool", "working", "buffers", "loading")
+_OF_GRAPHS = ("graphs", "pool")
 
 
 def plan_memory(
-    found: Checkpoint, config: Any, dtype: torch.dtype, positions: int = 1, graphs: bool = False
+    found: Checkpoint,
+    config: Any,
+    dtype: torch.dtype,
+    positions: int = 1,
+    graphs: GraphNeeds | None = None,
+    on_host: bool = False,
 ) -> MemoryPlan:
-    """The plan of a model whose sequences are at most `positions` long, which may all be one pass.
+    """The plan of a model that reserves `positions`, which may all be one pass.
 
-    Weights of Llama-family checkpoints are exact; those of others are what their files hold, in `dtype`. `graphs`:
-    passes are CUDA graphs. The rest are estimates: the cache in steps of 512 positions, and for the widest pass the
-    hidden states, projections and feed-forward of one layer, and the logits of all positions, twice in float32.
+    Weights, cache, rotary tables and static buffers of Llama-family checkpoints are exact; weights of others are what
+    their files hold, in `dtype`. `graphs`: those that its passes are captured in. `on_host`: the model is loaded into
+    the memory that its files are read into. The rest are estimates: for the widest pass the hidden states, projections
+    and feed-forward of one layer, and the logits of all positions, twice in float32; what attention keeps beside them
+    (explicit masks of long passes) is left out.
     """
-    text = config.get_text_config()
+    text, lean = config.get_text_config(), why_not_lean(config) is None
     context = context_of(text, found.name)
-    room = room_for(positions, context)
+    beyond = MOST_ROWS if graphs else 0  # rows that a graph rounds up are written after the end
+    room = room_for(min(positions, context) + beyond, context + beyond)
     per_row = row_bytes(text, dtype)
-    layers = text.num_hidden_layers
-    launches = _GRAPHS * layers * _LAUNCHES_BYTES
+    per_position = 2 * kv_heads(text) * head_width(text) * dtype.itemsize
+    tables = 2 * context * head_width(text) * dtype.itemsize
     return MemoryPlan(
         name=found.name,
         weights_bytes=_weights_bytes(found, config, dtype),
-        cache_bytes=2 * layers * kv_heads(text) * head_width(text) * room * dtype.itemsize,
-        graphs_bytes=_GRAPH_ROWS * per_row + launches if graphs else 0,
-        working_bytes=room * per_row + 2 * context * head_width(text) * dtype.itemsize,  # and the rotary tables
+        cache_bytes=text.num_hidden_layers * per_position * room,
+        graphs_bytes=graphs.recorded_bytes(room - beyond) if graphs else 0,
+        working_bytes=(room - beyond) * per_row,
+        pool_bytes=pool_bytes(text, dtype, graphs.widest_rows, room) + WORKSPACE_BYTES if graphs else 0,
+        buffers_bytes=tables + (static_bytes(text, dtype) if graphs else 0),
+        loading_bytes=(_parts_bytes(text, dtype) if lean else 0) + (_shard_bytes(found) if on_host else 0),
+        graphs=graphs.count(room - beyond) if graphs else 0,
+        block_bytes=_block_bytes(found, config, dtype),
     )
+
+
+def pool_bytes(config: Any, dtype: torch.dtype, rows: int, length: int) -> int:
+    """What one captured pass of `rows` works in, over a cache of `length`: its rows as in an eager pass, and of every
+    head the scores, the scores with scale and mask, and the softmax of them; the mask itself, by group of heads.
+
+    Graphs of one model share a pool, so that it is the widest one's working memory and not the sum.
+    """
+    heads, group = config.num_attention_heads, config.num_attention_heads // kv_heads(config)
+    return int(rows * row_bytes(config, dtype) + (3 * heads + 2 * group) * rows * length * dtype.itemsize)
+
+
+def static_bytes(config: Any, dtype: torch.dtype) -> int:
+    """The static buffers of a model's graphs: ids, positions and rows, where a pass stands, hidden states in and out,
+    masks, and float32 logits, all of the widest pass."""
+    whole = 3 * MOST_ROWS + 2
+    hidden, masks = 2 * MOST_ROWS * config.hidden_size, MOST_ROWS * sum(MASK_COLUMNS)
+    logits = MOST_ROWS * config.vocab_size
+    return int(whole * torch.long.itemsize + hidden * dtype.itemsize + masks + logits * torch.float32.itemsize)
 
 
 def row_bytes(config: Any, dtype: torch.dtype) -> int:
@@ -80,15 +129,23 @@ def row_bytes(config: Any, dtype: torch.dtype) -> int:
     return int((4 * config.hidden_size + projected + 3 * inner) * dtype.itemsize + logits)
 
 
-def check_fits(plans: Sequence[MemoryPlan], free_bytes: int, device: str) -> None:
-    """Raise `ModelError` with the figures where models that are loaded together do not fit in what is free."""
-    needed = sum(plan.total_bytes for plan in plans)
-    if needed > free_bytes:
-        raise ModelError(
-            f"--device {device}: {_gb(free_bytes)} GB are free, and {_gb(needed)} GB are needed: "
-            f"{'; '.join(map(str, plans))}. Lower --max-new-tokens, give --dtype bfloat16 or a "
-            "smaller model, or spread a checkpoint over several GPUs with --device auto."
-        )
+def _parts_bytes(config: Any, dtype: torch.dtype) -> int:
+    """The largest matrices beside their concatenation while a layer is loaded: gate and up, or query to value."""
+    projected = (config.num_attention_heads + 2 * kv_heads(config)) * head_width(config)
+    return int(config.hidden_size * max(2 * config.intermediate_size, projected) * dtype.itemsize)
+
+
+def _block_bytes(found: Checkpoint, config: Any, dtype: torch.dtype) -> int:
+    """Exact where the config says every tensor; else twice the mean of a layer, which holds for shallow models too."""
+    if why_not_lean(config) is None:
+        layer = sum(prod(shape) for shape in layer_shapes(config).values())
+        return int(max(layer, config.vocab_size * config.hidden_size) * dtype.itemsize)
+    return int(2 * _weights_bytes(found, config, dtype) // max(1, config.get_text_config().num_hidden_layers))
+
+
+def _shard_bytes(found: Checkpoint) -> int:
+    """The largest weight file that is read whole; safetensors are mapped."""
+    return max((file.stat().st_size for file in found.weight_files if file.suffix == ".bin"), default=0)
 
 
 def _weights_bytes(found: Checkpoint, config: Any, dtype: torch.dtype) -> int:
@@ -101,6 +158,6 @@ def _weights_bytes(found: Checkpoint, config: Any, dtype: torch.dtype) -> int:
     return stored * dtype.itemsize // (config.dtype or torch.float16).itemsize
 
 
-def _gb(size: int) -> str:
+def gb(size: int) -> str:
     """In units of 1e9 bytes, with enough digits to tell small models apart."""
     return f"{size / 1e9:.1f}" if size >= 1e9 else f"{size / 1e9:.3f}"

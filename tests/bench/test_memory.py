@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from specbench_s2d.bench import memory as module
 from specbench_s2d.bench import session
 from specbench_s2d.bench.account import Account
-from specbench_s2d.bench.memory import check_memory, memory_plans
+from specbench_s2d.bench.memory import check_memory, memory_plans, plans_together, weight_limits
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.runner import execute
 from specbench_s2d.bench.session import Session, prompts_for
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models import devices
+from specbench_s2d.models.checkpoint import find_checkpoint
 from tests.refusals import refused
 
 SPEC: dict[str, Any] = {
@@ -54,14 +57,15 @@ def test_the_cache_is_for_the_longest_sequence_that_the_questions_can_lead_to() 
     assert cache_positions(plan_of()) == 512
     assert cache_positions(plan_of(max_new_tokens=600)) == 1024
     assert cache_positions(plan_of(suite=["mt_bench"], max_new_tokens=500)) == 1536
-    assert cache_positions(plan_of(max_new_tokens=10_000)) == 2048  # the context that target and drafts share
+    # The context that target and drafts share, and what a proposal may take up beyond it in the target's longer one.
+    assert cache_positions(plan_of(max_new_tokens=10_000)) == 2048 + 512
 
 
 def test_a_run_that_cannot_fit_is_refused_with_figures_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of the models would fit alone; together they do not."""
-    monkeypatch.setattr(module, "free_bytes", lambda device: 15_000_000_000)
+    monkeypatch.setattr(module, "free_by_device", lambda device, free: {device: 15_000_000_000})
     monkeypatch.setattr(session, "load_model", lambda *a, **k: pytest.fail("nothing may be loaded"))
     with refused(
         ModelError, "--device cpu: 15.0 GB are free", "shape:vicuna-7b", "shape:vicuna-68m", "shape:s2d-draft"
@@ -83,19 +87,57 @@ def test_over_several_gpus_the_target_is_spread_and_drafts_are_on_the_first(
     target, draft = str(tiny_models / "tiny-target"), str(tiny_models / "tiny-nested")
     plan = plan_of(target=[target], draft=[draft], decoder=["s2d"], device="auto", dtype=None)
     assert (plan.spec.device, plan.device, plan.spec.dtype) == ("auto", "cuda:0", "bfloat16")
-    asked: list[tuple[str, str]] = []
+    asked: list[tuple[str, str, dict[int, int] | None]] = []
+    monkeypatch.setattr(session, "weight_limits", partial(weight_limits, free=lambda device: 10**9))
 
-    def load(name: str, device: str, dtype: str, engine: str | None) -> None:
-        asked.append((name, device))
+    def load(name: str, device: str, dtype: str, engine: str | None, limits: dict[int, int] | None) -> None:
+        asked.append((name, device, limits))
         if len(asked) == 2:
             raise InterruptedError
 
     monkeypatch.setattr(session, "load_model", load)
     with pytest.raises(InterruptedError):
         Session(plan, target, "run", prompts_for(plan, target), 1.0, Account())
-    assert asked == [(target, "auto"), (draft, "cuda:0")]
+    (name, device, limits), *others = asked
+    assert (name, device, others) == (target, "auto", [(draft, "cuda:0", None)])
+    assert limits is not None and limits[0] > 0 and limits[1] > 0
 
 
 def test_a_shape_cannot_be_spread(two_gpus: None) -> None:
     with refused(ModelError, "shape:vicuna-7b", "--device cuda"):
         plan_of(device="auto")
+
+
+def test_a_draft_takes_its_room_from_the_first_gpu_alone(two_gpus: None, tiny_models: Path) -> None:
+    target, draft = str(tiny_models / "tiny-target"), str(tiny_models / "tiny-nested")
+    alone, both = (
+        plan_of(target=[target], draft=[draft], decoder=decoder, device="auto", dtype=None)
+        for decoder in (["ar"], ["ar", "s2d"])
+    )
+    needed = memory_plans(both, target, prompts_for(both, target))[1].total_bytes
+    whole = memory_plans(both, target, prompts_for(both, target))[0].total_bytes
+    free = {"cuda:0": needed + whole // 2, "cuda:1": 4 * whole}
+    check_memory(both, target, prompts_for(both, target), free.__getitem__)
+    tight = {**free, "cuda:0": needed - 1}
+    with refused(ModelError, "--device auto", "too little room on cuda:0", "tiny-nested"):
+        check_memory(both, target, prompts_for(both, target), tight.__getitem__)
+    check_memory(alone, target, prompts_for(alone, target), tight.__getitem__)
+    with_draft, without = (
+        weight_limits(one, target, prompts_for(one, target), free.__getitem__) for one in (both, alone)
+    )
+    assert with_draft and without and with_draft[0] < without[0]
+    assert weight_limits(plan_of(), "shape:vicuna-7b", prompts_for(plan_of(), "shape:vicuna-7b")) is None
+
+
+def test_graphs_are_planned_where_lean_passes_run_on_a_gpu(tiny_opt: Path) -> None:
+    """A target that is spread, and another family, run through transformers' own forward, which has no graphs."""
+    names = ("shape:vicuna-7b", "shape:vicuna-68m", str(tiny_opt / "tiny-opt"))
+    found = [find_checkpoint(name) for name in names]
+
+    def graphs(device: str, engine: str | None = None) -> list[int]:
+        return [one.graphs for one in plans_together(found, torch.bfloat16, 700, device, engine)]
+
+    on_gpu = graphs("cuda")
+    assert on_gpu[0] == 2 * 8 * 7 and on_gpu[1] > 0 and on_gpu[2] == 0  # 1,024 - 64 positions: seven lengths
+    assert graphs("auto") == [0, *on_gpu[1:]]
+    assert graphs("cuda", "eager") == graphs("cpu") == [0, 0, 0]

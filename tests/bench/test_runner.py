@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.backends import cuda
 
 from specbench_s2d.bench import session
 from specbench_s2d.bench.plan import Plan, make_plan
@@ -414,3 +415,27 @@ def test_caches_have_room_for_the_whole_run_before_anything_is_timed(
     monkeypatch.setattr(session.Session, "decode", timed)
     execute(plan_of(spec, target=spec["target"][:1]), tmp_path / "run")
     assert not grown
+
+
+def test_attention_needs_no_plans_while_a_run_lasts_whatever_becomes_of_it(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, seen = cuda.cudnn_sdp_enabled(), list[bool]()
+    load = session.load_model
+
+    def loaded(*args: Any, **named: Any) -> Any:
+        seen.append(cuda.cudnn_sdp_enabled())
+        return load(*args, **named)
+
+    monkeypatch.setattr(session, "load_model", loaded)
+    cuda.enable_cudnn_sdp(True)
+    try:
+        execute(plan_of(spec, limit=1), tmp_path / "run")
+        assert seen == [False, False] and cuda.cudnn_sdp_enabled()
+        monkeypatch.setattr(session, "load_model", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            execute(plan_of(spec, limit=1), tmp_path / "other")
+        assert cuda.cudnn_sdp_enabled()
+    finally:
+        cuda.enable_cudnn_sdp(before)
+    assert read_manifest(tmp_path / "run")["environment"]["attention"]["sdpa_backends"] == ["flash", "math"]

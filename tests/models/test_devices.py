@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from specbench_s2d.models import devices
-from specbench_s2d.models.devices import all_devices, check_device, first_device, free_bytes
+from specbench_s2d.models.devices import (
+    all_devices,
+    check_device,
+    device_index,
+    driver_free_bytes,
+    first_device,
+    free_by_device,
+    free_bytes,
+)
 
 
 @pytest.fixture
@@ -26,8 +34,12 @@ def test_auto_is_all_gpus_and_first_of_all_the_first(gpus: None) -> None:
         assert (all_devices(name), first_device(name), check_device(name)) == ([name], name, torch.device(name))
 
 
-def test_free_memory_is_the_devices_or_of_all_of_them(gpus: None) -> None:
-    assert [free_bytes(name) for name in ("cuda", "cuda:0", "cuda:1", "auto")] == [13, 13, 23, 36]
+def test_free_memory_is_each_devices_own(gpus: None) -> None:
+    assert [free_bytes(name) for name in ("cuda", "cuda:0", "cuda:1")] == [13, 13, 23]
+    assert [driver_free_bytes(name) for name in ("cuda", "cuda:1")] == [10, 20]
+    assert free_by_device("auto") == {"cuda:0": 13, "cuda:1": 23}
+    assert free_by_device("cuda:1", {"cuda:1": 5}.__getitem__) == {"cuda:1": 5}
+    assert [device_index(name) for name in ("cuda", "cuda:3")] == [0, 3]
 
 
 def test_free_memory_of_the_host_is_the_systems() -> None:

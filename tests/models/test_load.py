@@ -270,7 +270,10 @@ def test_a_quantised_checkpoint_that_loads_says_so_and_counts_its_stored_bytes(
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if torch saw two GPUs with room; transformers' own device map still finds the CPU alone."""
     monkeypatch.setattr(devices, "_gpus", lambda: 2)
-    monkeypatch.setattr(load_module, "free_bytes", lambda device: 10**12)
+    monkeypatch.setattr(
+        load_module, "free_by_device", lambda device: dict.fromkeys(devices.all_devices(device), 10**12)
+    )
+    monkeypatch.setattr(load_module, "max_memory", lambda plans, free: {})
 
 
 def test_auto_spreads_a_checkpoint_by_transformers_device_map(tiny_models: Path, two_gpus: None) -> None:
@@ -279,6 +282,25 @@ def test_auto_spreads_a_checkpoint_by_transformers_device_map(tiny_models: Path,
     assert spread.identity.forward == "transformers (device map)"
     assert spread.device == torch.device("cpu") and not spread.has_layer_ranges
     assert_close(spread.extend(ids_BT(spread)), lean.extend(ids_BT(lean)))
+
+
+def test_what_each_gpu_may_take_reaches_transformers(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default what is free there holds; a run that has drafts gives limits of its own."""
+    monkeypatch.setattr(devices, "_gpus", lambda: 2)
+    monkeypatch.setattr(load_module, "free_by_device", lambda device: {"cuda:0": 10**12, "cuda:1": 10**12})
+    given: list[tuple[object, ...]] = []
+
+    def read(*args: object) -> None:
+        given.append(args[-2:])
+        raise InterruptedError
+
+    monkeypatch.setattr(load_module, "read_whole", read)
+    for limits in (None, {0: 5000, 1: 7000}):
+        with pytest.raises(InterruptedError):
+            load_model(str(tiny_models / "tiny-target"), "auto", "float32", limits=limits)
+    (first, by_default), second = given
+    assert second == ("sequential", {0: 5000, 1: 7000}) and first == "sequential"
+    assert isinstance(by_default, dict) and set(by_default) == {0, 1}
 
 
 def test_a_device_map_is_kept_as_given(tiny_models: Path) -> None:

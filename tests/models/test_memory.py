@@ -11,15 +11,21 @@ import torch
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models import load as load_module
-from specbench_s2d.models.checkpoint import demo_names, find_checkpoint
+from specbench_s2d.models.checkpoint import Checkpoint, demo_names, find_checkpoint
+from specbench_s2d.models.graph_memory import GraphNeeds, target_kinds
 from specbench_s2d.models.load import load_model, read_config
-from specbench_s2d.models.memory import MemoryPlan, check_fits, plan_memory, row_bytes
+from specbench_s2d.models.memory import MemoryPlan, plan_memory, row_bytes
+from specbench_s2d.models.placement import check_fits
 from tests.models.peak import Peak
 from tests.models.test_shapes import on_meta
 from tests.refusals import refused
 
+CHAINS, TREES = (GraphNeeds(target_kinds(80, 6, tree), compiled=True) for tree in (0, 61))
 
-def plan(name: str, dtype: torch.dtype = torch.bfloat16, positions: int = 1, graphs: bool = False) -> MemoryPlan:
+
+def plan(
+    name: str, dtype: torch.dtype = torch.bfloat16, positions: int = 1, graphs: GraphNeeds | None = None
+) -> MemoryPlan:
     found = find_checkpoint(name)
     return plan_memory(found, read_config(found), dtype, positions, graphs)
 
@@ -48,27 +54,84 @@ def test_the_cache_is_what_the_positions_need_and_at_most_the_context() -> None:
 
 
 def test_graphs_are_counted_where_there_are_any() -> None:
-    eager, graphs = (plan("shape:llama-2-70b", positions=4096, graphs=on) for on in (False, True))
-    assert eager.graphs_bytes == 0
-    assert 1e8 < graphs.graphs_bytes < 2e9
-    assert graphs.total_bytes - eager.total_bytes == graphs.graphs_bytes
-    assert "graphs" in str(graphs) and "graphs" not in str(eager)
+    eager, graphs = (plan("shape:llama-2-70b", positions=4096, graphs=given) for given in (None, CHAINS))
+    assert (eager.graphs_bytes, eager.pool_bytes, eager.graphs) == (0, 0, 0)
+    assert (graphs.graphs, graphs.facts()["graphs_bytes"]) == (176, graphs.graphs_bytes)
+    assert "graphs 8.5, pool" in str(graphs) and "176 CUDA graphs, estimated" in str(graphs)
+    assert "graphs" not in str(eager)
 
 
-def test_70b_in_bfloat16_with_a_draft_fits_one_gpu_of_141_gb_and_not_one_of_80() -> None:
-    both = [plan(name, positions=4096, graphs=True) for name in ("shape:llama-2-70b", "shape:vicuna-68m")]
+def test_70b_by_hand() -> None:
+    """Llama-2 70B as published: 80 layers, width 8,192, 64 heads over 8 key-value heads of 128, 28,672, 32,000 ids,
+    4,096 positions, bfloat16. The cache has 64 positions more for rows that graphs are rounded up by."""
+    config = read_config(find_checkpoint("shape:llama-2-70b"))
+    sizes = (config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.num_key_value_heads)
+    assert sizes == (80, 8192, 64, 8)
+    assert (config.intermediate_size, config.vocab_size, config.max_position_embeddings) == (28_672, 32_000, 4096)
+    attention = 8192 * 8192 + 2 * 8192 * 1024 + 8192 * 8192
+    layer = attention + 3 * 8192 * 28_672 + 2 * 8192
+    chains, trees = (plan("shape:llama-2-70b", positions=4096, graphs=given) for given in (CHAINS, TREES))
+    for planned in (chains, trees):
+        assert planned.weights_bytes == 2 * (80 * layer + 2 * 32_000 * 8192 + 8192) == 137_953_296_384
+        assert planned.cache_bytes == 2 * 80 * 8 * 128 * (4096 + 64) * 2 == 1_363_148_800
+        # A row: 4 hidden states, query to value, 3 of the feed-forward in bfloat16; logits there and twice in float32.
+        row = 2 * (4 * 8192 + (64 + 2 * 8) * 128 + 3 * 28_672) + 32_000 * (2 + 4 + 4)
+        assert planned.working_bytes == 4096 * row == 2_367_684_608
+        tables, masks, logits = 2 * 4096 * 128 * 2, 64 * (64 + 128 + 256 + 512), 64 * 32_000 * 4
+        assert planned.buffers_bytes == tables + masks + logits + 2 * 64 * 8192 * 2 + (3 * 64 + 2) * 8
+        assert planned.loading_bytes == 2 * 28_672 * 8192 * 2  # gate and up beside their concatenation
+        assert planned.block_bytes == 2 * layer
+    # 11 lengths (128, 192, 256, 384, 512, 768, 1,024, 1,536, 2,048, 3,072, 4,096), 8 numbers of rows up to 8, 17 up
+    # to 64; causal passes and masked ones. A graph: 80 layers of 16 launches and 25 around them, 36 KiB each.
+    one = (80 * 16 + 25) * 36 * 1024
+    assert (chains.graphs, trees.graphs) == (2 * 8 * 11, (8 + 17) * 11) == (176, 275)
+    assert (chains.graphs_bytes, trees.graphs_bytes) == (176 * one, 275 * one) == (8_466_923_520, 13_229_568_000)
+    # A pool: rows, and for each of 64 heads three tables of rows by cache, for the mask two of the 8 rows of a group.
+    for planned, rows in ((chains, 8), (trees, 64)):
+        scores = (3 * 64 + 2 * 8) * rows * 4160 * 2
+        assert planned.pool_bytes == rows * row + scores + 2 * 32 * 2**20
+    assert [round(planned.total_bytes / 1e9, 1) for planned in (chains, trees)] == [150.2, 155.1]
+
+
+def test_70b_in_bfloat16_with_a_draft_fits_one_gpu_of_141_gb_without_graphs_and_not_one_of_80() -> None:
+    both = [plan(name, positions=4096) for name in ("shape:llama-2-70b", "shape:vicuna-68m")]
     free = 149_000_000_000  # of the 140.4 GiB that the driver reports, what a bare process leaves
-    check_fits(both, free, "cuda")
+    check_fits(both, "cuda", {"cuda": free})
     with refused(
         ModelError,
         "--device cuda: 80.0 GB are free",
         "shape:llama-2-70b",
         "weights 138.0, cache 1.3",
+        "working 2.4, buffers 0.002, loading 0.940",
         "shape:vicuna-68m",
         "--max-new-tokens",
         "--device auto",
     ):
-        check_fits(both, 80_000_000_000, "cuda")
+        check_fits(both, "cuda", {"cuda": 80_000_000_000})
+    with refused(ModelError, "graphs 8.5, pool 0.086", "176 CUDA graphs, estimated", "--engine eager"):
+        check_fits([plan("shape:llama-2-70b", positions=4096, graphs=CHAINS)], "cuda", {"cuda": free})
+
+
+def test_a_shard_that_is_read_whole_is_counted_where_it_is_read(tmp_path: Path) -> None:
+    """The two matrices of a layer that lie beside their concatenation, and on the host the largest file."""
+    found = replace_weights(tmp_path, {"pytorch_model-1.bin": 5000, "pytorch_model-2.bin": 7000})
+    config = read_config(find_checkpoint("demo-tiny"))
+    parts = 2 * config.intermediate_size * config.hidden_size * 2
+    host, device = (plan_memory(found, config, torch.bfloat16, on_host=on_host) for on_host in (True, False))
+    assert (host.loading_bytes, device.loading_bytes) == (parts + 7000, parts)
+
+
+def replace_weights(folder: Path, sizes: dict[str, int]) -> Checkpoint:
+    """A checkpoint whose weight files are of these names and sizes."""
+    for name, size in sizes.items():
+        (folder / name).write_bytes(bytes(size))
+
+    class Shards(Checkpoint):
+        @property
+        def weight_files(self) -> list[Path]:
+            return sorted(self.folder.glob("*.bin"))
+
+    return Shards("shards", folder)
 
 
 @pytest.mark.parametrize("name", ["demo-l", "vicuna-7b", "llama-2-70b", "llama-3.1-8b"])
@@ -101,7 +164,7 @@ def test_working_memory_grows_with_the_positions() -> None:
 
 
 def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_module, "free_bytes", lambda device: 10_000_000)
+    monkeypatch.setattr(load_module, "free_by_device", lambda device: {device: 10_000_000})
     monkeypatch.setattr(load_module, "LlamaModel", lambda *a: pytest.fail("nothing may be loaded"))
     with refused(ModelError, "--device cpu: 0.010 GB are free", "shape:vicuna-7b", "weights 13.5"):
         load_model("shape:vicuna-7b", "cpu", "bfloat16")

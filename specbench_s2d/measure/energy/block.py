@@ -10,7 +10,7 @@ from specbench_s2d.measure.energy.meter import EnergyMeter, Reading, Sample
 from specbench_s2d.measure.energy.trace import integrate_j
 
 MIN_BLOCK_S = 5.0
-"""Counters are renewed ten times a second or more often: over five seconds that is an error of 2 % at most."""
+"""Designed for counters that are renewed ten times a second: over five seconds 2 % at most. Not measured on a GPU."""
 MOST_ROUNDS = 2000
 """What a block may take to become long enough: rounds of less than 2.5 ms are too short to weigh."""
 IDLE_S = 3.0

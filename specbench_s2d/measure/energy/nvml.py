@@ -22,7 +22,7 @@ _CLOCKS = {"sm": "NVML_CLOCK_SM", "memory": "NVML_CLOCK_MEM"}
 
 
 class NvmlMeter(SampledMeter):
-    """The GPUs of these UUIDs, summed. Power is the board's, in watts; the counter is in millijoules and is exact.
+    """The GPUs of these UUIDs, summed. Power is the board's, in watts; the counter is in millijoules. Not measured yet.
 
     `nvml`: the module to read by, pynvml where none is given. Raises `MeterError` where the counter cannot be read, and
     for a GPU in MIG mode, whose counter is of the whole board and not of a slice.

@@ -1,4 +1,4 @@
-"""torch.compile over the layer and the head: fewer kernels, and for one row products that stream at the memory's rate.
+"""torch.compile over the layer and the head: fewer kernels, and one-row products meant to stream at the memory's rate.
 
 One row, and two rows or more, are compiled apart; of the latter the number is left open, and so is the bucket.
 """
@@ -27,7 +27,7 @@ from specbench_s2d.models.passes.layer import (
 from specbench_s2d.models.weights import LayerWeights
 
 VARIABLE = "SPECBENCH_COMPILE"
-"""`0`: plain torch calls. `max`: products are chosen by timing candidates, which takes minutes."""
+"""`0`: plain torch calls. `max`: products are chosen by timing candidates, which may take minutes."""
 _MOST_VARIANTS = 64
 
 _P = ParamSpec("_P")
@@ -75,7 +75,7 @@ def compiled_functions(backend: str | Callable[..., Any] = "inductor") -> Functi
 def _compiled(function: Callable[_P, _R], backend: str | Callable[..., Any]) -> Callable[_P, _R]:
     options: dict[str, Any] | None = None
     if backend == "inductor":
-        # Only so tuned are one-row products turned into reductions, which reach the memory's rate.
+        # Only so tuned are one-row products turned into reductions, meant to reach the memory's rate (not measured).
         options = {"coordinate_descent_tuning": True, "max_autotune_gemm": os.environ.get(VARIABLE) == "max"}
     return torch.compile(function, fullgraph=True, backend=backend, options=options)
 
