@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from specbench_s2d.bench.plan import Lane, Plan
 from specbench_s2d.bench.prompts import Prompts
 from specbench_s2d.decoding.loop import PROPOSED
-from specbench_s2d.decoding.widths import Widths
+from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.checkpoint import Checkpoint
 from specbench_s2d.models.devices import DTYPES, SPREAD, first_device, free_by_device, free_bytes
-from specbench_s2d.models.exits import config_exits
-from specbench_s2d.models.graph_memory import GraphNeeds, Kinds, draft_kinds, most_kinds, target_kinds
+from specbench_s2d.models.exits import Layered, config_exits
+from specbench_s2d.models.graph_memory import GraphNeeds
 from specbench_s2d.models.llama import why_not_lean
 from specbench_s2d.models.load import read_config
 from specbench_s2d.models.memory import MemoryPlan, plan_memory
+from specbench_s2d.models.nested import stage_passes
 from specbench_s2d.models.passes.compiled import why_not_compiled
+from specbench_s2d.models.passes.shapes import AHEAD_ROWS
 from specbench_s2d.models.placement import check_fits, max_memory
+from specbench_s2d.models.reader import reader_passes
 
 Free = Callable[[str], int]
 """A device's free bytes."""
@@ -30,11 +34,13 @@ def memory_plans(plan: Plan, target: str, prompts: Prompts) -> list[MemoryPlan]:
     dtype, longest = DTYPES[plan.spec.dtype or "float32"], prompts.longest(plan.questions) + PROPOSED
     given = plan.spec.device or plan.device
     lanes, found = plan.lanes[target], plan.checkpoints
-    plans = [_plan(found[target], dtype, longest, given, plan.spec.engine, lanes, is_target=True)]
+    plans = [_plan(found[target], dtype, longest, given, plan.spec.engine, lambda layers: _target_passes(lanes))]
     for name in plan.drafts(target):
         if name != target:
             used = [lane for lane in lanes if lane.draft == name]
-            plans.append(_plan(found[name], dtype, longest, plan.device, plan.spec.engine, used, is_target=False))
+            plans.append(
+                _plan(found[name], dtype, longest, plan.device, plan.spec.engine, partial(_draft_passes, used))
+            )
     return plans
 
 
@@ -44,8 +50,9 @@ def plans_together(
     """The plans of a target and its draft whose single passes are timed: a target that verifies chains, a draft that is
     read at its last layer or at its exits."""
     target, *drafts = found
-    plans = [_plan(target, dtype, positions, device, engine, (), is_target=True)]
-    return plans + [_plan(one, dtype, positions, first_device(device), engine, (), is_target=False) for one in drafts]
+    plans = [_plan(target, dtype, positions, device, engine, lambda layers: _target_passes(()))]
+    alone = partial(_draft_passes, ())
+    return plans + [_plan(one, dtype, positions, first_device(device), engine, alone) for one in drafts]
 
 
 def check_memory(plan: Plan, target: str, prompts: Prompts, free: Free = free_bytes) -> None:
@@ -67,35 +74,37 @@ def _plan(
     positions: int,
     device: str,
     engine: str | None,
-    lanes: Sequence[Lane],
-    is_target: bool,
+    passes: Callable[[Layered], list[PassKind]],
 ) -> MemoryPlan:
-    config = read_config(found)
-    graphs = None
+    """The plan of one model; `passes`: what its decoders can ask of it."""
+    config, graphs = read_config(found), None
     if device.startswith("cuda") and engine != "eager" and why_not_lean(config) is None:
-        kinds = kinds_of_target(config, lanes) if is_target else kinds_of_draft(found, config, lanes)
-        graphs = GraphNeeds(kinds, compiled=why_not_compiled(torch.device(device)) is None)
+        layers = _Layers(found.name, config.num_hidden_layers, config_exits(found.name, config))
+        compiled = why_not_compiled(torch.device(device)) is None
+        graphs = GraphNeeds.of(passes(layers), layers.depth, compiled)
     return plan_memory(found, config, dtype, positions, graphs, on_host=device == "cpu")
 
 
-def kinds_of_target(config: Any, lanes: Sequence[Lane]) -> tuple[Kinds, ...]:
-    """An upper bound of the passes that the decoders ask of a target, as kinds of graphs."""
-    widths = [(Widths.of(lane.decoder.options), lane.draft is None) for lane in lanes]
-    chain = max((width.chain for width, _ in widths), default=1)
-    masked = max((max(width.tree, width.search if alone else 0) for width, alone in widths), default=0)
-    searched = any(alone and width.search for width, alone in widths)
-    return target_kinds(config.num_hidden_layers, chain, masked, searched)
+@dataclass(frozen=True)
+class _Layers:
+    """What a decoder must know of a model to tell its passes."""
+
+    name: str
+    depth: int
+    exits: tuple[int, ...]
+    has_layer_ranges: bool = True
 
 
-def kinds_of_draft(found: Checkpoint, config: Any, lanes: Sequence[Lane]) -> tuple[Kinds, ...]:
-    """Likewise of a draft, by each way that the decoders read it; by both ways where none is known."""
-    exits, layers = len(config_exits(found.name, config)), config.num_hidden_layers
-    if not lanes:
-        return (*draft_kinds(layers, 0, 0), *(draft_kinds(layers, exits, 0) if exits else ()))
-    read = [
-        draft_kinds(
-            layers, exits if lane.decoder.kind.draft_kind == "nested" else 0, Widths.of(lane.decoder.options).search
-        )
-        for lane in lanes
-    ]
-    return most_kinds(read)
+def _target_passes(lanes: Sequence[Lane]) -> list[PassKind]:
+    """What decoders and the audit's noise can ask of a target."""
+    asked = [kind for lane in lanes for kind in lane.decoder.kind.target_passes(lane.decoder.options)]
+    return asked or [PassKind(AHEAD_ROWS)]
+
+
+def _draft_passes(lanes: Sequence[Lane], draft: Layered) -> list[PassKind]:
+    """Likewise of a draft; of one that is timed alone, the passes of its exits, or of its last layer."""
+    asked = [kind for lane in lanes for kind in lane.decoder.kind.draft_passes(lane.decoder.options, draft)]
+    if asked:
+        return asked
+    stages = stage_passes(draft.exits, rows=1) if draft.exits else []
+    return [*stages, *(kind for depth in draft.exits or (None,) for kind in reader_passes(depth, draft.depth, 1))]

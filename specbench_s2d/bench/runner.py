@@ -159,12 +159,19 @@ class _Run:
         for line in self._machine.look(at):
             self.say(line)
 
-    def _say_late_captures(self, session: Session) -> None:
-        if session.late_captures:
-            what = f"captured {session.late_captures} graphs while it was timed"
-            advice = "a proposal was wider than any of the warm-up; run it anew"
-            for line in self._machine.add(session.target.name, [Finding("the engine", what, advice, passing=True)]):
-                self.say(line)
+    def _say_unprepared(self, session: Session) -> None:
+        """Work that should have been done before timing, and was not."""
+        said = {
+            "captures": "captured {} graphs while it was timed",
+            "unannounced": "ran {} narrow passes eagerly, for no decoder had announced them",
+        }
+        found = [
+            Finding("the engine", said[name].format(count), "this is a fault of a decoder: report it", passing=True)
+            for name, count in session.unprepared.items()
+            if count
+        ]
+        for line in self._machine.add(session.target.name, found):
+            self.say(line)
 
     def run_target(self, target: str) -> None:
         """All rounds of one target, then its energy pass; the model is loaded only if any of it is left."""
@@ -216,7 +223,7 @@ class _Run:
         finally:  # of this sitting: a run that goes on later learns anew
             self.targets[session.target.name]["decoders"] = session.facts()
             self._store.note(targets=self.targets)
-        self._say_late_captures(session)
+        self._say_unprepared(session)
         self.look(session.target.name)
 
     def _left(self, target: str, repeat: int, question: Question, order: list[Lane]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,6 @@ from specbench_s2d.bench.scripts import ScriptSource, Turn, source_for
 from specbench_s2d.bench.warm_up import WarmUp, warm_up
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
-from specbench_s2d.decoding.loop import PROPOSED
 from specbench_s2d.decoding.types import Generation
 from specbench_s2d.errors import first_line
 from specbench_s2d.measure.divergence import Divergence, classify, classify_alone
@@ -74,15 +73,17 @@ class Session:
         self._grader = plan.grader
         self._scored: dict[tuple[str, tuple[int, ...]], Scored] = {}
         shortest, longest = self._outer_prompts(plan)
+        with account.spending("warm_up"):  # room first, and once: what is prepared is prepared for it
+            for decoder in self._decoders.values():
+                decoder.make_ready(prompts.longest(plan.questions))
         with account.spending("probing"):
-            self.noise = max(logit_noise(self.target, prompt) for prompt in (shortest, longest))
+            widths = _verified_widths(self._decoders.values())
+            self.noise = max(logit_noise(self.target, prompt, *widths) for prompt in (shortest, longest))
         with account.spending("warm_up"):
-            for model in self._models.values():
-                model.reserve(min(model.context, prompts.longest(plan.questions) + PROPOSED))
             self.warm_up = {
                 label: self._warm_up(decoder, shortest, longest) for label, decoder in self._decoders.items()
             }
-        self._captured = self._captures()
+        self._prepared = self._counted()
 
     def decode(self, cell: Cell, answers: list[str]) -> tuple[Record, Prompt]:
         """Decode one turn, timed; raises `PromptTooLongError` when its prompt does not fit.
@@ -157,12 +158,14 @@ class Session:
         return {name: with_graph_bytes(model.engine_facts) for name, model in self._models.items()}
 
     @property
-    def late_captures(self) -> int:
-        """Graphs that no warm-up had met: they were captured inside a timed window."""
-        return self._captures() - self._captured
+    def unprepared(self) -> dict[str, int]:
+        """What timed windows had to do unprepared: `captures` of graphs, and `unannounced` passes that ran eagerly."""
+        now = self._counted()
+        return {name: now[name] - self._prepared[name] for name in now}
 
-    def _captures(self) -> int:
-        return sum(facts.get("captures", 0) for facts in self.engines().values())
+    def _counted(self) -> dict[str, int]:
+        facts = self.engines().values()
+        return {name: sum(engine.get(name, 0) for engine in facts) for name in ("captures", "unannounced")}
 
     def forget_scores(self) -> None:
         """Drop the scores of the last round."""
@@ -247,6 +250,12 @@ class Session:
             "exit_depths": [depth for step in steps for depth in step.exit_depths],
             "draft_layers": sum(step.draft_layers for step in steps),
         }
+
+
+def _verified_widths(decoders: Iterable[Decoder]) -> tuple[set[int], set[int]]:
+    """Rows of the passes that decoders take over their target's logits: of chains, and of trees."""
+    passes = [kind for decoder in decoders for kind in decoder.target_passes(decoder.options) if not kind.best]
+    return {kind.rows for kind in passes if not kind.seen}, {kind.rows for kind in passes if kind.seen}
 
 
 def blank_record(cell: Cell, run_id: str, spec: RunSpec, status: str, error: str | None = None) -> Record:

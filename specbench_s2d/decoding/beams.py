@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.models.base import PassKind
-from specbench_s2d.models.reader import Reader
+from specbench_s2d.models.reader import Reader, reader_passes
 from specbench_s2d.models.sending import send
 
 
@@ -111,15 +111,24 @@ def beam_search(
         ids_BT, joint_W = cells.ids_W[None], cells.joint_W
 
 
-def pass_kinds(reader: Reader, depth: int, width: int, finished: int, drawn: bool = False) -> list[PassKind]:
-    """The passes of a search of this depth: over the context's end, then level by level under a wider mask.
+def search_passes(
+    exit: int | None,  # noqa: A002 - the field's term
+    layers: int,
+    depth: int,
+    width: int,
+    finished: int,
+    drawn: bool = False,
+) -> list[PassKind]:
+    """The passes of a search `depth` tokens deep on a model of so many layers, read at `exit`: over the context's end
+    (after a proposal that was accepted whole, two tokens are new to the model), then level by level under a wider mask.
 
-    After a draft that was accepted whole, two tokens are new to the reader.
+    Every level asks each beam for as many continuations as there will be beams, the last for the finished ones.
     """
-    counts = {0} if drawn else {width, finished}
-    passes = [kind for best in counts for kind in reader.pass_kinds(rows=2, best=best)]
+    counts = [0] if drawn else sorted({width, finished} if depth > 1 else {finished})
+    passes = [kind for best in counts for kind in reader_passes(exit, layers, rows=2, best=best)]
     if depth > 1:
-        passes += [k for best in counts for k in reader.pass_kinds(width, best, seen=width * (depth - 1))]
+        seen = width * (depth - 1)
+        passes += [kind for best in counts for kind in reader_passes(exit, layers, width, best, seen)]
     return passes
 
 

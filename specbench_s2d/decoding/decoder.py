@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import create_model
 
-from specbench_s2d.decoding.loop import DraftAndVerify, Limits, decode
+from specbench_s2d.decoding.loop import PROPOSED, DraftAndVerify, Limits, decode
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.scripts import Script, ScriptedPart
-from specbench_s2d.decoding.types import AnnouncingDrafter, Generation, MeasuringDrafter
+from specbench_s2d.decoding.types import Generation, MeasuringDrafter
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import LanguageModel, PassKind
@@ -80,10 +80,26 @@ class Decoder(ABC):
             )
         limits = Limits(self.context, max_new_tokens, frozenset() if ignore_eos else self.target.eos_ids)
         limits.check(len(prompt_ids))
+        self.make_ready(len(prompt_ids) + max_new_tokens)
         return self._run(prompt_ids, limits, Sampler(temperature, top_k, top_p, seed, self.target.device))
 
-    def verify_passes(self) -> list[PassKind]:
-        """The kinds of passes that it takes over its target, as far as it can tell before."""
+    def make_ready(self, positions: int) -> None:
+        """Give both models room for sequences of `positions`, and have them prepare every pass that this decoder can
+        ever ask for, so that nothing is prepared while it is timed."""
+        for model in filter(None, (self.target, self.draft)):
+            model.reserve(min(model.context, positions + PROPOSED))
+        self.target.prepare(self.target_passes(self.options))
+        if self.draft:
+            self.draft.prepare(self.draft_passes(self.options, self.draft))
+
+    @classmethod
+    def target_passes(cls, options: BaseOptions) -> list[PassKind]:
+        """The kinds of passes that these options can ask of a target; none where nobody can tell."""
+        return []
+
+    @classmethod
+    def draft_passes(cls, options: BaseOptions, draft: Layered) -> list[PassKind]:
+        """The kinds of passes that these options can ask of a draft; its outline is enough."""
         return []
 
     def facts(self) -> dict[str, Any]:
@@ -113,13 +129,21 @@ class PairDecoder(Decoder):
     def check_draft(cls, options: BaseOptions, draft: Layered) -> None:
         cls.drafter_class.check_draft(_part(options, cls.drafter_class.Options), draft)
 
+    @classmethod
+    def target_passes(cls, options: BaseOptions) -> list[PassKind]:
+        return _announced(cls.drafter_class, "target_passes", _part(options, cls.drafter_class.Options))
+
+    @classmethod
+    def draft_passes(cls, options: BaseOptions, draft: Layered) -> list[PassKind]:
+        return _announced(cls.drafter_class, "draft_passes", _part(options, cls.drafter_class.Options), draft)
+
     def __init__(
         self, target: LanguageModel, draft: LanguageModel | None, options: BaseOptions, label: str = ""
     ) -> None:
         super().__init__(target, draft, options, label)
         self.drafter = self.drafter_class(draft, _part(options, self.drafter_class.Options))
         self.verifier = self.verifier_class(_part(options, self.verifier_class.Options))
-        self._method = DraftAndVerify(target, self.drafter, self.verifier, self.draft)
+        self._method = DraftAndVerify(target, self.drafter, self.verifier)
         self._scripted = [part for part in (self.drafter, self.verifier) if isinstance(part, ScriptedPart)]
         self._script: Script | None = None
 
@@ -136,11 +160,14 @@ class PairDecoder(Decoder):
             part.follow(self._script)
         return decode(self.target, self.draft, self._method, prompt_ids, limits, sampler)
 
-    def verify_passes(self) -> list[PassKind]:
-        return self.drafter.verify_passes() if isinstance(self.drafter, AnnouncingDrafter) else []
-
     def facts(self) -> dict[str, Any]:
         return self.drafter.facts() if isinstance(self.drafter, MeasuringDrafter) else {}
+
+
+def _announced(drafter: Any, what: str, *given: Any) -> list[PassKind]:
+    """What a drafter's class tells of its passes; one from elsewhere need not tell."""
+    tell = getattr(drafter, what, None)
+    return tell(*given) if tell else []
 
 
 def _part(options: BaseOptions, kind: type[BaseOptions]) -> BaseOptions:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from specbench_s2d.decoding.beams import beam_search, pass_kinds
+from specbench_s2d.decoding.beams import beam_search, search_passes
 from specbench_s2d.decoding.clock import Clock
 from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.decoding.loop import Limits, decode
@@ -35,8 +35,11 @@ class JointGreedy(Decoder):
 
     options: JointGreedy.Options
 
-    def verify_passes(self) -> list[PassKind]:
-        return _Blocks(self.target, self.options).pass_kinds()[0][1]
+    @classmethod
+    def target_passes(cls, options: BaseOptions) -> list[PassKind]:
+        """The search, over blocks of k tokens and of those that the limit cuts."""
+        assert isinstance(options, JointGreedy.Options)
+        return search_passes(None, 0, options.k, options.beams, 1)
 
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation:
         greedy = Sampler(0.0, 0, 1.0, 0, self.target.device)
@@ -48,12 +51,6 @@ class _Blocks:
 
     def __init__(self, target: LanguageModel, options: JointGreedy.Options) -> None:
         self._reader, self._options = Reader(target), options
-
-    def pass_kinds(self) -> list[tuple[LanguageModel, list[PassKind]]]:
-        """The search, over blocks of k tokens and of those that the limit cuts."""
-        options = self._options
-        kinds = pass_kinds(self._reader, options.k, options.beams, 1)
-        return [(self._reader.model, kinds)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
         self._clock = clock

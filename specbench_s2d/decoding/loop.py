@@ -22,8 +22,6 @@ import torch
 from specbench_s2d.decoding.clock import Clock, Mark, clock_for
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import (
-    AnnouncingDrafter,
-    AnnouncingMethod,
     Drafted,
     Drafter,
     Generation,
@@ -35,7 +33,7 @@ from specbench_s2d.decoding.types import (
     fetch,
 )
 from specbench_s2d.errors import PromptTooLongError, UserError
-from specbench_s2d.models.base import LanguageModel, PassKind
+from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.passes.threads import common_threads, torch_threads
 from specbench_s2d.models.sending import send
 
@@ -80,13 +78,10 @@ def decode(
     limits: Limits,
     sampler: Sampler,
 ) -> Generation:
-    """Generate after `prompt_ids`; raises `PromptTooLongError` when it cannot fit."""
+    """Generate after `prompt_ids`; the models have room for it. Raises `PromptTooLongError` when it cannot fit."""
     limits.check(len(prompt_ids))
     clock = clock_for(target.device)
     models = [model for model in (target, draft) if model is not None]
-    for model in models:
-        model.reserve(min(model.context, len(prompt_ids) + limits.max_new_tokens + PROPOSED))
-    prepare(method)
     clock.wait()
     started = perf_counter()
     target.reset()
@@ -112,13 +107,6 @@ def decode(
     return Generation(ids, steps, stop, prefilled - started, decode_s, _read_bytes(target, draft) - read_bytes)
 
 
-def prepare(method: Method) -> None:
-    """Have every model make ready for what the method will ever ask of it; room must be reserved before."""
-    if isinstance(method, AnnouncingMethod):
-        for model, kinds in method.pass_kinds():
-            model.prepare(kinds)
-
-
 def _time(step: Step, ended: Mark, clock: Clock) -> None:
     """Seconds of a step's parts from its marks."""
     assert step.marks is not None, "a method marks its steps"
@@ -134,17 +122,8 @@ def _read_bytes(target: LanguageModel, draft: LanguageModel | None) -> int:
 class DraftAndVerify:
     """The step of every drafter-and-verifier method: propose, one target pass, judge, commit."""
 
-    def __init__(
-        self, target: LanguageModel, drafter: Drafter, verifier: Verifier, draft: LanguageModel | None = None
-    ) -> None:
-        self._target, self._drafter, self._verifier, self._draft = target, drafter, verifier, draft
-
-    def pass_kinds(self) -> list[tuple[LanguageModel, list[PassKind]]]:
-        """The widest verification, and what the drafter asks of its draft."""
-        if not isinstance(self._drafter, AnnouncingDrafter):
-            return []
-        draft = [(self._draft, self._drafter.draft_passes())] if self._draft else []
-        return [(self._target, self._drafter.verify_passes()), *draft]
+    def __init__(self, target: LanguageModel, drafter: Drafter, verifier: Verifier) -> None:
+        self._target, self._drafter, self._verifier = target, drafter, verifier
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
         self._sampler, self._clock = sampler, clock

@@ -15,7 +15,7 @@ from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import Tree, tree_levels
 
 if TYPE_CHECKING:
-    from specbench_s2d.models.base import LanguageModel, PassKind
+    from specbench_s2d.models.base import LanguageModel
 
 
 class Options(BaseModel):
@@ -179,28 +179,6 @@ class Drafter(Protocol):
 
     def settle(self, committed: int, verdict: Verdict) -> None:
         """Keep the `committed` positions of the context and of the accepted tokens; learn from the verdict."""
-        ...
-
-
-@runtime_checkable
-class AnnouncingDrafter(Protocol):
-    """A drafter that can tell what it will ever ask for, so that models prepare it before anything is timed."""
-
-    def draft_passes(self) -> list[PassKind]:
-        """The kinds of passes it asks of its draft."""
-        ...
-
-    def verify_passes(self) -> list[PassKind]:
-        """The kinds of passes that the target verifies its proposals in."""
-        ...
-
-
-@runtime_checkable
-class AnnouncingMethod(Protocol):
-    """A method that can tell what it will ever ask of its models."""
-
-    def pass_kinds(self) -> list[tuple[LanguageModel, list[PassKind]]]:
-        """The kinds of passes, by model."""
         ...
 
 

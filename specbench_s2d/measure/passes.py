@@ -19,9 +19,9 @@ import torch
 from specbench_s2d.decoding.clock import Clock, clock_for
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
-from specbench_s2d.models.nested import NestedDraft
+from specbench_s2d.models.nested import NestedDraft, stage_passes
 from specbench_s2d.models.passes.threads import common_threads, torch_threads
-from specbench_s2d.models.reader import Reader
+from specbench_s2d.models.reader import Reader, reader_passes
 
 ROUNDS, WARM_UP_ROUNDS = 20, 3
 _CHAIN = 4  # further tokens of a chain, to tell what each costs: their kernels may queue
@@ -132,9 +132,10 @@ class _Bench:
             self._readers[draft.depth].prefill(ids)
         self.ar_read_bytes = 0
         target.prepare([PassKind(max(widths))])
-        stages = self._nested.pass_kinds(rows=1) if self._nested else []
+        stages = stage_passes(self._nested.exits, rows=1) if self._nested else []
         layers = [replace(stage, best=0) for stage in stages]
-        chains = [kind for reader in self._readers.values() for kind in reader.pass_kinds(rows=1)]
+        exits = self._nested.exits if self._nested else (None,)
+        chains = [kind for depth in exits for kind in reader_passes(depth, draft.depth, rows=1)]
         draft.prepare([*stages, *layers, PassKind(1, from_layer=draft.depth), *chains])
 
     def round(self) -> None:

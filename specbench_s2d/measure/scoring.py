@@ -6,7 +6,7 @@ Shapes: `T` new tokens, `V` vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
@@ -24,12 +24,13 @@ _NOISE_FACTOR = 4.0
 @torch.inference_mode()
 def score(target: LanguageModel, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> Scored:
     """Score `output_ids` after `prompt_ids` under `target`: its cache is overwritten."""
-    target.reset()
     *unscored, last = prompt_ids
-    if unscored:  # in a pass of their own, for their logits are not needed
-        target.extend(torch.tensor([unscored], device=target.device), last_only=True)
     seen = [last, *output_ids[:-1]]
-    logits_TV = target.extend(torch.tensor([seen], device=target.device))[0].float()
+    target.reset()
+    with target.eagerly():
+        if unscored:  # in a pass of their own, for their logits are not needed
+            target.extend(torch.tensor([unscored], device=target.device), last_only=True)
+        logits_TV = target.extend(torch.tensor([seen], device=target.device))[0].float()
     ids_T1 = torch.tensor(list(output_ids), device=target.device)[:, None]
     nll_T = -torch.log_softmax(logits_TV, -1).gather(1, ids_T1)[:, 0]
     best_T2 = logits_TV.topk(2, dim=-1).values
@@ -38,22 +39,27 @@ def score(target: LanguageModel, prompt_ids: Sequence[int], output_ids: Sequence
 
 
 @torch.inference_mode()
-def logit_noise(target: LanguageModel, prompt_ids: Sequence[int], widths: Sequence[int] = (1, 2, 4, 6)) -> float:
+def logit_noise(
+    target: LanguageModel, prompt_ids: Sequence[int], rows: Iterable[int] = (6,), tree_rows: Iterable[int] = (6,)
+) -> float:
     """The noise bound: how far a difference of logits may move between passes that compute the same positions.
 
-    The last (up to 96) positions of the prompt are computed in one pass, again in passes of each of `widths`, and,
-    where the model takes masks, as branches of a tree, whose states stand elsewhere in the cache until they are kept;
-    the largest difference seen is multiplied by 4. A greedy method that verifies several tokens at once may differ
-    from AR where two logits lie closer than this, and only there.
+    The last (up to 96) positions of the prompt are computed in one pass, as scoring does; again in passes of 1, 2, 4
+    and each of `rows`; and, where the model takes masks, as branches of trees of `tree_rows` rows, whose states stand
+    elsewhere in the cache until they are kept. The largest difference seen is multiplied by 4. A greedy method that
+    verifies several tokens at once may differ from AR where two logits lie closer than this, and only there.
     """
     ids_BT = torch.tensor([list(prompt_ids)], device=target.device)
     total = ids_BT.shape[1]
     first = max(0, total - 96)
     target.reset()
-    wide_TV = target.extend(ids_BT)[0, first:]
-    ways = [target.extend] * len(widths) + [partial(_as_branch, target)] * target.takes_masks
+    with target.eagerly():
+        wide_TV = target.extend(ids_BT)[0, first:]
+    ways = [(width, target.extend) for width in sorted({1, 2, 4, *rows})]
+    if target.takes_masks:
+        ways += [(width - 1, partial(_as_branch, target)) for width in sorted({*tree_rows}) if width > 1]
     largest = 0.0
-    for width, read in zip((*widths, max(widths)), ways, strict=False):
+    for width, read in ways:
         target.rollback(first)
         with torch_threads(target.torch_threads):  # as steps are taken
             parts = [read(ids_BT[:, at : at + width])[0] for at in range(first, total, width)]
@@ -66,8 +72,7 @@ def _as_branch(target: LanguageModel, ids_BT: Tensor) -> Tensor:
     start, width = target.length, ids_BT.shape[1]
     mask_TT = torch.ones(width + 1, width + 1, dtype=torch.bool, device=target.device).tril()
     mask_TT[1:, 0] = False
-    positions_T = start + torch.tensor([0, *range(width)], device=target.device)
     both_BT = torch.cat((ids_BT[:, :1], ids_BT), dim=1)
-    logits_BTV = target.extend(both_BT, mask=mask_TT, positions=positions_T)[:, 1:]
+    logits_BTV = target.extend(both_BT, mask=mask_TT)[:, 1:]
     target.keep(range(1, width + 1), start)
     return logits_BTV

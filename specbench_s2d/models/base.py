@@ -70,15 +70,14 @@ def positions_under(mask_TM: Tensor, end: int) -> Tensor:
 class PassKind:
     """A kind of pass that a decoder will ask of a model: what an engine may prepare before anything is timed.
 
-    `from_layer`, `to_layer` (None: to the logits) as in `extend`; `rows`: the widest. `seen`: positions that a mask
-    covers at most, 0 without one. `last_only` as in `extend`. `best`: k of `read`, 0 for `extend`.
+    `from_layer`, `to_layer` (None: to the logits) as in `extend`; from the last layer to the logits is the head alone.
+    `rows`: the widest. `seen`: positions that a mask covers at most, 0 without one. `best`: as in `read`, 0: `extend`.
     """
 
     rows: int
     from_layer: int = 0
     to_layer: int | None = None
     seen: int = 0
-    last_only: bool = False
     best: int = 0
 
 

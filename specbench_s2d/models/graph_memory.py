@@ -6,12 +6,13 @@ graphs"); what is measured on a device (`measure_graphs`) goes to the manifest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from specbench_s2d.errors import ModelError
-from specbench_s2d.models.passes.shapes import AHEAD_ROWS, MASK_COLUMNS, MOST_ROWS, ROWS, buckets, round_up
+from specbench_s2d.models.base import PassKind
+from specbench_s2d.models.passes.shapes import Kind, Shape, announced_kinds, buckets, shapes_of
 
 LAUNCH_BYTES = 36 * 2**10
 """Device memory of one recorded kernel launch, the pool's share included: 0.21 GiB for 35 graphs of 16 layers of about
@@ -27,75 +28,39 @@ WORKSPACE_BYTES = 2 * 32 * 2**20
 
 
 @dataclass(frozen=True)
-class Kinds:
-    """Kinds of pass that are captured for the same rows: `count` of them, `layers` run by all of them together.
-
-    `most_rows`: they are captured for all of `ROWS` up to it. Without layers they attend to nothing, and one graph per
-    number of rows serves all lengths.
-    """
-
-    count: int
-    layers: int
-    most_rows: int
-
-    @property
-    def rows(self) -> int:
-        """How many numbers of rows are captured."""
-        most = round_up(min(max(self.most_rows, AHEAD_ROWS), MOST_ROWS), ROWS)
-        return sum(rows <= most for rows in ROWS)
-
-
-@dataclass(frozen=True)
 class GraphNeeds:
-    """The graphs a model can be asked for. `compiled`: its layers are. `graph_bytes`: of one graph, where it was
-    measured on this device; else they are estimated by their launches."""
+    """The graphs a model can be asked for: by kind, the most rows. `compiled`: its layers are. `graph_bytes`: of one
+    graph, where it was measured on this device; else they are estimated by their launches."""
 
-    kinds: tuple[Kinds, ...]
+    kinds: Mapping[Kind, int]
     compiled: bool = False
     graph_bytes: int | None = None
+
+    @classmethod
+    def of(cls, passes: Iterable[PassKind], depth: int, compiled: bool = False) -> GraphNeeds:
+        """By the passes that decoders announce of a model of `depth` layers."""
+        return cls(announced_kinds(passes, depth), compiled)
 
     @property
     def widest_rows(self) -> int:
         """The most rows of a graph."""
-        return max(round_up(min(max(kinds.most_rows, AHEAD_ROWS), MOST_ROWS), ROWS) for kinds in self.kinds)
+        return max(shape.rows for kind, rows in self.kinds.items() for shape in shapes_of(kind, rows, (1,)))
+
+    def shapes(self, length: int) -> list[Shape]:
+        """The graphs of a cache that is reserved for `length` positions."""
+        return [shape for kind, rows in self.kinds.items() for shape in shapes_of(kind, rows, buckets(length))]
 
     def count(self, length: int) -> int:
-        """An upper bound of the graphs of a cache that is reserved for `length` positions."""
-        lengths = len(buckets(length))
-        return sum(kinds.count * kinds.rows * (lengths if kinds.layers else 1) for kinds in self.kinds)
+        """How many graphs those are."""
+        return len(self.shapes(length))
 
     def recorded_bytes(self, length: int) -> int:
         """What these graphs take, their shared pool's working memory left out."""
         if self.graph_bytes is not None:
             return self.graph_bytes * self.count(length)
-        lengths, per_layer = len(buckets(length)), COMPILED_LAYER_LAUNCHES if self.compiled else PLAIN_LAYER_LAUNCHES
-        launches = sum(
-            kinds.rows * (lengths if kinds.layers else 1) * (kinds.layers * per_layer + kinds.count * PASS_LAUNCHES)
-            for kinds in self.kinds
-        )
+        per_layer = COMPILED_LAYER_LAUNCHES if self.compiled else PLAIN_LAYER_LAUNCHES
+        launches = sum(len(shape.kind.layers) * per_layer + PASS_LAUNCHES for shape in self.shapes(length))
         return launches * LAUNCH_BYTES
-
-
-def target_kinds(layers: int, chain_rows: int, masked_rows: int, searched: bool = False) -> tuple[Kinds, ...]:
-    """A target's: whole passes to the logits, causal and under a mask (the noise is measured under one, trees are
-    verified so); where a search runs on it, passes to the hidden states and the head alone as well."""
-    read = (Kinds(1, layers, 1), Kinds(1, 0, 1)) if searched else ()
-    return (Kinds(1, layers, chain_rows), Kinds(1, layers, masked_rows), *read)
-
-
-def draft_kinds(layers: int, exits: int, masked_rows: int) -> tuple[Kinds, ...]:
-    """A draft's: passes of one or two rows to the logits and to the hidden states, the head alone, and under masks of
-    any width where beams are searched on it.
-
-    With `exits` instead: a kind per stage, which run all layers together, over as many rows as may wait (not bounded by
-    the draft's length), the head, and both again under the masks of a tree.
-    """
-    if exits:
-        masked = (Kinds(2 * exits, 2 * layers, MOST_ROWS),) if masked_rows else ()
-        return (Kinds(exits, layers, MOST_ROWS), Kinds(1, 0, MOST_ROWS), *masked)
-    masks = len(MASK_COLUMNS)
-    masked = (Kinds(masks, masks * layers, masked_rows),) if masked_rows else ()
-    return (Kinds(2, 2 * layers, 1), Kinds(1, 0, max(1, masked_rows)), *masked)
 
 
 def measure_graphs(capture: Callable[[], None], free_bytes: Callable[[], int] | None) -> dict[str, Any]:
@@ -124,17 +89,6 @@ def check_graphs_fit(name: str, taken_bytes: int, captured: int, left: int, free
             f"{left * each_bytes / 1e9:.3f} GB, and {free_bytes / 1e9:.3f} GB are free. Lower --max-new-tokens, run "
             "fewer decoders at once, or give --engine eager, which takes no graphs."
         )
-
-
-def most_kinds(needs: Sequence[tuple[Kinds, ...]]) -> tuple[Kinds, ...]:
-    """What a model needs that several decoders use: of kinds alike, those captured for the most rows."""
-    most: dict[tuple[int, int, int], Kinds] = {}
-    for kinds in needs:
-        for place, one in enumerate(kinds):
-            key = (place, one.count, one.layers)
-            if key not in most or one.most_rows > most[key].most_rows:
-                most[key] = one
-    return tuple(most.values())
 
 
 def with_graph_bytes(facts: dict[str, Any]) -> dict[str, Any]:

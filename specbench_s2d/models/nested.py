@@ -41,11 +41,6 @@ class NestedDraft:
         """W: positions that the stage below has seen and `stage` (from 1) has not."""
         return self.model.layer_length(self.exits[stage - 1] - 1) - self.model.layer_length(self.exits[stage - 1])
 
-    def pass_kinds(self, rows: int, best: int = 1, seen: int = 0) -> list[PassKind]:
-        """The passes of all stages, each read: the first over `rows` new tokens at most, later ones over what waits."""
-        ends = zip((0, *self.exits), self.exits, strict=False)
-        return [PassKind(rows if first == 0 else MANY, first, last, seen, best=best) for first, last in ends]
-
     def prefill(self, prompt_ids: Sequence[int]) -> None:
         """Begin anew: run a prompt through every stage."""
         self.model.reset()
@@ -114,6 +109,12 @@ class NestedDraft:
             rows = [i for i, position in enumerate(span) if stays(position)]
             if len(rows) < len(span):
                 states[:] = [_rows(torch.cat(states, dim=1), rows)] if rows else []
+
+
+def stage_passes(exits: Sequence[int], rows: int, best: int = 1, seen: int = 0) -> list[PassKind]:
+    """The passes of all stages, each read: the first over `rows` new tokens at most, later ones over what waits."""
+    ends = zip((0, *exits), exits, strict=False)
+    return [PassKind(rows if first == 0 else MANY, first, last, seen, best=best) for first, last in ends]
 
 
 def _rows(states_BWD: Tensor, rows: list[int]) -> Tensor:

@@ -26,13 +26,6 @@ class Reader:
         """Positions that this depth has seen."""
         return self.model.layer_length(0)
 
-    def pass_kinds(self, rows: int, best: int = 0, seen: int = 0) -> list[PassKind]:
-        """The passes of `next_logits` (`best` 0) over `rows` new ids at most, or of `likeliest`."""
-        passes = [PassKind(rows, to_layer=self._exit, seen=seen, best=best)]
-        if self._exit is not None and not best:
-            passes.append(PassKind(1, from_layer=self.model.depth))  # the head alone
-        return passes
-
     def prefill(self, prompt_ids: Sequence[int]) -> None:
         """Begin anew with a prompt."""
         self.model.reset()
@@ -55,6 +48,19 @@ class Reader:
     def _logits(self, ids_BT: Tensor, mask: Tensor | None, last_only: bool) -> Tensor:
         top_BTX = self.model.extend(ids_BT, 0, self._exit, mask, last_only=last_only)
         return top_BTX[0] if self._exit is None else self.model.head(top_BTX)[0]
+
+
+def reader_passes(
+    exit: int | None,  # noqa: A002 - the field's term
+    depth: int,
+    rows: int,
+    best: int = 0,
+    seen: int = 0,
+) -> list[PassKind]:
+    """The passes of `logits` (`best` 0) over `rows` new ids at most, or of `likeliest`, of a model of `depth` layers.
+    The head stands alone where logits are read at an exit."""
+    passes = [PassKind(rows, to_layer=exit, seen=seen, best=best)]
+    return [*passes, PassKind(rows, from_layer=depth)] if exit is not None and not best else passes
 
 
 def check_exit(draft: Layered, exit: int | None) -> None:  # noqa: A002 - the field's term

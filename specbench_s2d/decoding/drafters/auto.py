@@ -19,7 +19,7 @@ from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.worth import Worth
 from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.exits import Layered, resolve_exits
-from specbench_s2d.models.nested import MANY, NestedDraft
+from specbench_s2d.models.nested import MANY, NestedDraft, stage_passes
 from specbench_s2d.models.sending import send
 
 FIRST_LENGTH, FIRST_DRAFTS, ENOUGH = 4, 100, 24
@@ -102,12 +102,15 @@ class AutoDrafter:
         alone = 1 / self.costs.verify(1)
         return max(alone, self._tokens / self._seconds) if self._seconds else alone
 
-    def draft_passes(self) -> list[PassKind]:
+    @staticmethod
+    def draft_passes(options: SortedOptions, draft: Layered) -> list[PassKind]:
         """Every step without a draft leaves one more token that it has not seen."""
-        return self._nested.pass_kinds(rows=MANY)
+        return stage_passes(resolve_exits(draft, options.exits), rows=MANY)
 
-    def verify_passes(self) -> list[PassKind]:
-        return [PassKind(self._options.gamma + 1)]
+    @staticmethod
+    def target_passes(options: AutoDrafter.Options) -> list[PassKind]:
+        """The longest proposal, and the last token."""
+        return [PassKind(options.gamma + 1)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._nested.prefill(prompt_ids)

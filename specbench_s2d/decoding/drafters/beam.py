@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
-from specbench_s2d.decoding.beams import Beams, Cells, Choice, beam_search, best_places, likeliest, pass_kinds
+from specbench_s2d.decoding.beams import Beams, Cells, Choice, beam_search, best_places, likeliest, search_passes
 from specbench_s2d.decoding.drafters.chain import Exit
 from specbench_s2d.decoding.gamma import DraftLength, Gamma, draft_length, longest_draft
 from specbench_s2d.decoding.sampling import Sampler, probabilities
@@ -70,13 +70,17 @@ class BeamDrafter:
         """Raise `ModelError` for an exit that the draft cannot have."""
         check_exit(draft, options.exit)
 
-    def draft_passes(self) -> list[PassKind]:
-        o, drawn = self._options, self._options.draft_temperature > 0
-        return pass_kinds(self._reader, longest_draft(o.gamma), o.beams, o.candidates, drawn)
+    @staticmethod
+    def draft_passes(options: BeamDrafter.Options, draft: Layered) -> list[PassKind]:
+        """The search, over the longest proposal."""
+        o, drawn = options, options.draft_temperature > 0
+        return search_passes(o.exit, draft.depth, longest_draft(o.gamma), o.beams, o.candidates, drawn)
 
-    def verify_passes(self) -> list[PassKind]:
-        tokens = longest_draft(self._options.gamma) * self._options.candidates
-        return [PassKind(tokens + 1, seen=tokens + 1 if self._options.candidates > 1 else 0)]
+    @staticmethod
+    def target_passes(options: BeamDrafter.Options) -> list[PassKind]:
+        """All tokens of the candidates, and the last one of the context."""
+        tokens = longest_draft(options.gamma) * options.candidates
+        return [PassKind(tokens + 1, seen=tokens + 1 if options.candidates > 1 else 0)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._length: DraftLength = draft_length(self._options.gamma)

@@ -15,7 +15,7 @@ from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.exits import Layered
-from specbench_s2d.models.reader import Reader, check_exit
+from specbench_s2d.models.reader import Reader, check_exit, reader_passes
 from specbench_s2d.models.sending import send
 
 Exit = Annotated[int | None, Field(ge=1, description="Depth to read the draft at, in layers; its last by default.")]
@@ -44,12 +44,15 @@ class ChainDrafter:
         """Raise `ModelError` for an exit that the draft cannot have."""
         check_exit(draft, options.exit)
 
-    def draft_passes(self) -> list[PassKind]:
-        """After a draft that was accepted whole, two tokens are new to it."""
-        return self._reader.pass_kinds(rows=2)
+    @staticmethod
+    def draft_passes(options: ChainDrafter.Options, draft: Layered) -> list[PassKind]:
+        """After a proposal that was accepted whole, two tokens are new to the draft."""
+        return reader_passes(options.exit, draft.depth, rows=2)
 
-    def verify_passes(self) -> list[PassKind]:
-        return [PassKind(longest_draft(self._options.gamma) + 1)]
+    @staticmethod
+    def target_passes(options: ChainDrafter.Options) -> list[PassKind]:
+        """The longest proposal, and the last token."""
+        return [PassKind(longest_draft(options.gamma) + 1)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._length: DraftLength = draft_length(self._options.gamma)

@@ -24,10 +24,9 @@ class NoDrafter:
     def __init__(self, draft: None, options: NoDrafter.Options) -> None:
         del draft, options
 
-    def draft_passes(self) -> list[PassKind]:
-        return []
-
-    def verify_passes(self) -> list[PassKind]:
+    @staticmethod
+    def target_passes(options: NoDrafter.Options) -> list[PassKind]:
+        """One token."""
         return [PassKind(1)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import BeforeValidator, Field
@@ -17,7 +17,7 @@ from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.exits import Layered, resolve_exits
-from specbench_s2d.models.nested import NestedDraft
+from specbench_s2d.models.nested import NestedDraft, stage_passes
 
 
 def _split(value: object) -> object:
@@ -93,12 +93,15 @@ class ExitDrafter:
         self._nested, self._gamma, self._rule = NestedDraft(draft, exits), gamma, rule
         self._device = draft.device
 
-    def draft_passes(self) -> list[PassKind]:
-        """After a draft that was accepted whole, two tokens are new to it."""
-        return self._nested.pass_kinds(rows=2)
+    @staticmethod
+    def draft_passes(options: SortedOptions, draft: Layered) -> list[PassKind]:
+        """After a proposal that was accepted whole, two tokens are new to the draft."""
+        return stage_passes(resolve_exits(draft, options.exits), rows=2)
 
-    def verify_passes(self) -> list[PassKind]:
-        return [PassKind(longest_draft(self._gamma) + 1)]
+    @staticmethod
+    def target_passes(options: Any) -> list[PassKind]:
+        """The longest proposal, and the last token; the options have a `gamma`."""
+        return [PassKind(longest_draft(options.gamma) + 1)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._length: DraftLength = draft_length(self._gamma)

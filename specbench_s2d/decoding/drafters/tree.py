@@ -22,8 +22,8 @@ from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
-from specbench_s2d.models.exits import Layered
-from specbench_s2d.models.nested import NestedDraft
+from specbench_s2d.models.exits import Layered, resolve_exits
+from specbench_s2d.models.nested import MANY, NestedDraft, stage_passes
 
 
 @dataclass
@@ -82,15 +82,17 @@ class TreeDrafter:
         """Raise `UserError` for a draft without exits, exits it cannot have, or thresholds that do not fit them."""
         SortedDrafter.check_draft(options, draft)
 
-    def draft_passes(self) -> list[PassKind]:
+    @staticmethod
+    def draft_passes(options: TreeDrafter.Options, draft: Layered) -> list[PassKind]:
         """Over the context's end, then level by level, later stages over all that waits; each level under a mask."""
-        o = self._options
-        expanded = o.topk * (o.depth - 1)
-        levels = self._nested.pass_kinds(o.topk, o.topk, seen=expanded) if o.depth > 1 else []
-        return [*self._nested.pass_kinds(2, o.topk), *levels]
+        exits, o = resolve_exits(draft, options.exits), options
+        levels = stage_passes(exits, o.topk, o.topk, seen=o.topk * (o.depth - 1) + MANY) if o.depth > 1 else []
+        return [*stage_passes(exits, 2, o.topk), *levels]
 
-    def verify_passes(self) -> list[PassKind]:
-        return [PassKind(self._options.tokens + 1, seen=self._options.tokens + 1)]
+    @staticmethod
+    def target_passes(options: TreeDrafter.Options) -> list[PassKind]:
+        """All tokens of the tree, and the last one of the context; without a tree, that one alone."""
+        return [PassKind(options.tokens + 1, seen=options.tokens + 1), PassKind(1)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._nested.prefill(prompt_ids)

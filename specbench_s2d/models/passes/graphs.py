@@ -31,9 +31,9 @@ from specbench_s2d.models.passes.shapes import (
     ROWS,
     Kind,
     Shape,
+    announced_kinds,
     buckets,
     fits,
-    kinds_of,
     round_up,
     shapes_of,
 )
@@ -107,9 +107,8 @@ class GraphPasses:
                 self._choose_functions()
 
     def prepare(self, kinds: Iterable[PassKind]) -> None:
-        for asked in kinds:
-            for kind in kinds_of(asked, self._depth):
-                self._announced[kind] = max(min(asked.rows, MOST_ROWS), self._announced.get(kind, 0))
+        for kind, rows in announced_kinds(kinds, self._depth).items():
+            self._announced[kind] = max(rows, self._announced.get(kind, 0))
         if self._static is not None:
             for kind, rows in self._announced.items():
                 self._capture_missing(self._static, shapes_of(kind, rows, self._buckets))

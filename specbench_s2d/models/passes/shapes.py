@@ -70,6 +70,15 @@ def kinds_of(asked: PassKind, depth: int) -> list[Kind]:
     return [Kind(asked.from_layer > 0, asked.from_layer, to_layer, not head, logits, best, c) for c in columns]
 
 
+def announced_kinds(passes: Iterable[PassKind], depth: int) -> dict[Kind, int]:
+    """The kinds of graphs that announced passes need of a model of `depth` layers, and the most rows of each."""
+    most: dict[Kind, int] = {}
+    for asked in passes:
+        for kind in kinds_of(asked, depth):
+            most[kind] = max(min(asked.rows, MOST_ROWS), most.get(kind, 0))
+    return most
+
+
 def shapes_of(kind: Kind, most_rows: int, lengths: Iterable[int]) -> list[Shape]:
     """The graphs of a kind up to `most_rows`, for every length of the cache; the longest first."""
     buckets_of = sorted(lengths, reverse=True) if kind.layers else [0]
