@@ -128,7 +128,7 @@ def search_passes(
     passes = [kind for best in counts for kind in reader_passes(exit, layers, rows=2, best=best)]
     if depth > 1:
         seen = width * (depth - 1)
-        passes += [kind for best in counts for kind in reader_passes(exit, layers, width, best, seen)]
+        passes += [kind for best in counts for kind in reader_passes(exit, layers, width, best, seen, width)]
     return passes
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
+from specbench_s2d.models.base import PassKind
+
 Gamma = Annotated[int, Field(ge=1)] | Literal["heuristic"]
 
 
@@ -50,6 +52,12 @@ class HeuristicLength:
 def longest_draft(gamma: int | str) -> int:
     """The longest draft that an option can lead to, as far as passes are prepared for it."""
     return 63 if gamma == "heuristic" else int(gamma)
+
+
+def chain_passes(gamma: int | str) -> list[PassKind]:
+    """The passes in which a target verifies chains of that length, the context's last token before them."""
+    rows = longest_draft(gamma) + 1
+    return [PassKind(rows, least=2 if gamma == "heuristic" else rows)]
 
 
 def draft_length(gamma: int | str) -> DraftLength:

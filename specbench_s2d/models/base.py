@@ -71,7 +71,8 @@ class PassKind:
     """A kind of pass that a decoder will ask of a model: what an engine may prepare before anything is timed.
 
     `from_layer`, `to_layer` (None: to the logits) as in `extend`; from the last layer to the logits is the head alone.
-    `rows`: the widest. `seen`: positions that a mask covers at most, 0 without one. `best`: as in `read`, 0: `extend`.
+    `rows`: the widest; `least`: the narrowest, but for what the end of the context cuts. `seen`: positions that a mask
+    covers at most, 0 without one. `best`: as in `read`, 0: `extend`.
     """
 
     rows: int
@@ -79,6 +80,7 @@ class PassKind:
     to_layer: int | None = None
     seen: int = 0
     best: int = 0
+    least: int = 1
 
 
 class LanguageModel(ABC):

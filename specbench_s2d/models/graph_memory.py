@@ -6,13 +6,13 @@ graphs"); what is measured on a device (`measure_graphs`) goes to the manifest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import PassKind
-from specbench_s2d.models.passes.shapes import Kind, Shape, announced_kinds, buckets, shapes_of
+from specbench_s2d.models.passes.shapes import Kind, Shape, announced_rows, buckets, shapes_of
 
 LAUNCH_BYTES = 36 * 2**10
 """Device memory of one recorded kernel launch, the pool's share included: 0.21 GiB for 35 graphs of 16 layers of about
@@ -29,22 +29,22 @@ WORKSPACE_BYTES = 2 * 32 * 2**20
 
 @dataclass(frozen=True)
 class GraphNeeds:
-    """The graphs a model can be asked for: by kind, the most rows. `compiled`: its layers are. `graph_bytes`: of one
+    """The graphs a model can be asked for: by kind, their rows. `compiled`: its layers are. `graph_bytes`: of one
     graph, where it was measured on this device; else they are estimated by their launches."""
 
-    kinds: Mapping[Kind, int]
+    kinds: Mapping[Kind, Collection[int]]
     compiled: bool = False
     graph_bytes: int | None = None
 
     @classmethod
     def of(cls, passes: Iterable[PassKind], depth: int, compiled: bool = False) -> GraphNeeds:
         """By the passes that decoders announce of a model of `depth` layers."""
-        return cls(announced_kinds(passes, depth), compiled)
+        return cls(announced_rows(passes, depth), compiled)
 
     @property
     def widest_rows(self) -> int:
         """The most rows of a graph."""
-        return max(shape.rows for kind, rows in self.kinds.items() for shape in shapes_of(kind, rows, (1,)))
+        return max(max(rows) for rows in self.kinds.values())
 
     def shapes(self, length: int) -> list[Shape]:
         """The graphs of a cache that is reserved for `length` positions."""

@@ -111,10 +111,10 @@ class NestedDraft:
                 states[:] = [_rows(torch.cat(states, dim=1), rows)] if rows else []
 
 
-def stage_passes(exits: Sequence[int], rows: int, best: int = 1, seen: int = 0) -> list[PassKind]:
-    """The passes of all stages, each read: the first over `rows` new tokens at most, later ones over what waits."""
+def stage_passes(exits: Sequence[int], rows: int, best: int = 1, seen: int = 0, least: int = 1) -> list[PassKind]:
+    """The passes of all stages, each read: the first over `least` to `rows` new tokens, later ones over what waits."""
     ends = zip((0, *exits), exits, strict=False)
-    return [PassKind(rows if first == 0 else MANY, first, last, seen, best=best) for first, last in ends]
+    return [PassKind(rows if first == 0 else MANY, first, last, seen, best, least) for first, last in ends]
 
 
 def _rows(states_BWD: Tensor, rows: list[int]) -> Tensor:

@@ -56,10 +56,11 @@ def reader_passes(
     rows: int,
     best: int = 0,
     seen: int = 0,
+    least: int = 1,
 ) -> list[PassKind]:
-    """The passes of `logits` (`best` 0) over `rows` new ids at most, or of `likeliest`, of a model of `depth` layers.
-    The head stands alone where logits are read at an exit."""
-    passes = [PassKind(rows, to_layer=exit, seen=seen, best=best)]
+    """The passes of `logits` (`best` 0) over `least` to `rows` new ids, or of `likeliest`, of a `depth`-layer model;
+    the head stands alone where logits are read at an exit."""
+    passes = [PassKind(rows, to_layer=exit, seen=seen, best=best, least=least)]
     return [*passes, PassKind(rows, from_layer=depth)] if exit is not None and not best else passes
 
 

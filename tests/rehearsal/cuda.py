@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from types import SimpleNamespace
@@ -162,7 +162,9 @@ class Cuda:
             self._stream = before
 
     @contextmanager
-    def _graph(self, graph: Any, pool: Any = None, stream: Any = None, capture_error_mode: str = "global") -> Iterator[None]:
+    def _graph(
+        self, graph: Any, pool: Any = None, stream: Any = None, capture_error_mode: str = "global"
+    ) -> Iterator[None]:
         self._synchronize()  # torch does so before a capture
         self._mode.capture_began()
         try:
@@ -179,11 +181,8 @@ class Cuda:
         )  # fmt: skip
 
 
-def generator_factory() -> Callable[..., torch.Generator]:
+class DeviceGenerator(torch.Generator):
     """`torch.Generator`, of the CPU whatever device is asked for: the same draws as there."""
-    real = torch.Generator
 
-    def make(device: Any = "cpu") -> torch.Generator:
-        return real(device="cpu")
-
-    return make
+    def __new__(cls, device: Any = "cpu") -> DeviceGenerator:
+        return super().__new__(cls, device="cpu")

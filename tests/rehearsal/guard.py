@@ -17,7 +17,7 @@ _SOURCE = Path(__file__).with_name("guard.cpp")
 
 def why_no_guard() -> str | None:
     """Why the rehearsed device cannot be had here; None where it can."""
-    if torch.cuda.is_available() or torch.version.cuda:
+    if torch.version.cuda:
         return "torch's CUDA build is here: the rehearsal stands in for CUDA on a CPU build"
     return None if shutil.which("g++") else "no g++: the rehearsed device needs a device guard compiled"
 

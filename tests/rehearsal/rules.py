@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ _INDEXING = frozenset(
     {aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._unsafe_index.Tensor,
      aten._index_put_impl_.default}
 )  # fmt: skip
+_TAKE_NUMBERS = frozenset({aten.fill_.Tensor, aten.masked_fill_.Tensor, aten.masked_fill.Tensor, *_INDEXING})
 _FREE = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "set_", "resize_"})
 
 
@@ -31,15 +33,23 @@ class RefusedError(RuntimeError):
     """CUDA would refuse this, or give another answer."""
 
 
+@cache
 def is_view(func: Any) -> bool:
     """Whether an operation gives another look at the same memory."""
     alias = [r.alias_info for r in func._schema.returns]
     return any(info is not None and not info.is_write for info in alias)
 
 
+@cache
 def launches(func: Any) -> bool:
     """Whether an operation asks the device to work."""
     return not is_view(func) and func._schema.name.partition("::")[2] not in _FREE
+
+
+@cache
+def takes_numbers(func: Any) -> bool:
+    """Whether a number of the host may stand beside tensors of the device."""
+    return torch.Tag.pointwise in func.tags or func in _TAKE_NUMBERS
 
 
 def check_devices(func: Any, tensors: Iterable[Tensor], index_tensors: Iterable[Tensor]) -> None:
@@ -48,10 +58,9 @@ def check_devices(func: Any, tensors: Iterable[Tensor], index_tensors: Iterable[
     if func in COPIES:
         return
     skipped = {id(t) for t in index_tensors}
-    pointwise = torch.Tag.pointwise in func.tags
     seen: dict[torch.device, Tensor] = {}
     for tensor in tensors:
-        if tensor.device.type == "cpu" and ((pointwise and tensor.dim() == 0) or id(tensor) in skipped):
+        if tensor.device.type == "cpu" and ((tensor.dim() == 0 and takes_numbers(func)) or id(tensor) in skipped):
             continue
         seen.setdefault(tensor.device, tensor)
     if len(seen) > 1:

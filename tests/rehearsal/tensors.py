@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from tests.rehearsal import rules
 from tests.rehearsal.capture import Recording, address
 from tests.rehearsal.counts import Counts
 from tests.rehearsal.rules import RefusedError
+
+
+def tensors_in(*values: Any) -> list[Tensor]:
+    """Every tensor of an operation's arguments, which lie no deeper than in lists."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += tensors_in(*value)
+        elif isinstance(value, dict):
+            found += tensors_in(*value.values())
+    return found
+
+
+def mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """`value` with every leaf replaced."""
+    if isinstance(value, list | tuple):
+        parts = [mapped(function, part) for part in value]
+        return type(value)(parts) if type(value) in (list, tuple) else type(value)(*parts)
+    if isinstance(value, dict):
+        return {name: mapped(function, part) for name, part in value.items()}
+    return function(value)
 
 
 class DeviceTensor(Tensor):
@@ -41,7 +64,7 @@ class DeviceTensor(Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Where the mode is not in force, in another thread or in autograd's."""
-        mode = next(leaf.mode for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, DeviceTensor))
+        mode = next(leaf.mode for leaf in tensors_in(args, kwargs) if isinstance(leaf, DeviceTensor))
         return mode.run(func, args, kwargs or {})
 
     def tolist(self) -> Any:
@@ -84,7 +107,7 @@ class DeviceMode(TorchDispatchMode):
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """One operation, wherever its operands lie."""
-        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        leaves = tensors_in(args, kwargs)
         asked = kwargs.get("device")
         asked = None if asked is None else torch.device(asked)
         here = [leaf for leaf in leaves if isinstance(leaf, DeviceTensor)]
@@ -112,7 +135,7 @@ class DeviceMode(TorchDispatchMode):
         if func in rules.HOST_READS:
             self._wait(name)
             self.counts.launch(name)
-            return func(*tree_map(self._data, args), **kwargs)
+            return func(*mapped(self._data, args), **kwargs)
         if func in rules.COPIES and self._crosses(func, args, asked):
             return self._copy(func, args, kwargs, asked)
         if rules.cpu_indices(func, args) or rules.waits_for_size(func, args):
@@ -120,7 +143,7 @@ class DeviceMode(TorchDispatchMode):
         if rules.launches(func):
             self.counts.launch(name)
         device = asked if asked is not None and asked.type == "cuda" else here[0].device
-        given = tree_map(self._data, args), tree_map(self._data, {**kwargs, **({"device": _CPU} if asked else {})})
+        given = mapped(self._data, args), mapped(self._data, {**kwargs, **({"device": _CPU} if asked else {})})
         if self.recording is not None:
             self._refuse_in_capture("random numbers are drawn", kwargs.get("generator") is not None)
         out = func(*given[0], **given[1])
@@ -138,7 +161,7 @@ class DeviceMode(TorchDispatchMode):
                 return value
             return own[id(value)] if id(value) in own else DeviceTensor(value, device, self)
 
-        return tree_map(wrap, out)
+        return mapped(wrap, out)
 
     def _data(self, value: Any) -> Any:
         if isinstance(value, DeviceTensor):
@@ -228,7 +251,8 @@ class DeviceMode(TorchDispatchMode):
         self._refuse_in_capture("a graph is replayed")
         self.counts.operations += 1
         self.counts.launch("graph")
-        recording.replay()
+        with _disable_current_modes():
+            recording.replay()
 
     def _check_pool(self, here: list[DeviceTensor]) -> None:
         if self.recording is None and self._pool:

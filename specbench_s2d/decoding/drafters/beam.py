@@ -14,7 +14,7 @@ from torch import Tensor
 
 from specbench_s2d.decoding.beams import Beams, Cells, Choice, beam_search, best_places, likeliest, search_passes
 from specbench_s2d.decoding.drafters.chain import Exit
-from specbench_s2d.decoding.gamma import DraftLength, Gamma, draft_length, longest_draft
+from specbench_s2d.decoding.gamma import DraftLength, Gamma, chain_passes, draft_length, longest_draft
 from specbench_s2d.decoding.sampling import Sampler, probabilities
 from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Options as BaseOptions
@@ -79,8 +79,10 @@ class BeamDrafter:
     @staticmethod
     def target_passes(options: BeamDrafter.Options) -> list[PassKind]:
         """All tokens of the candidates, and the last one of the context."""
-        tokens = longest_draft(options.gamma) * options.candidates
-        return [PassKind(tokens + 1, seen=tokens + 1 if options.candidates > 1 else 0)]
+        (chain,), tokens = chain_passes(options.gamma), longest_draft(options.gamma) * options.candidates
+        if options.candidates == 1:
+            return [chain]
+        return [PassKind(tokens + 1, seen=tokens + 1, least=chain.least)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._length: DraftLength = draft_length(self._options.gamma)

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from specbench_s2d.decoding.gamma import DraftLength, Gamma, draft_length, longest_draft
+from specbench_s2d.decoding.gamma import DraftLength, Gamma, chain_passes, draft_length
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
@@ -51,8 +51,8 @@ class ChainDrafter:
 
     @staticmethod
     def target_passes(options: ChainDrafter.Options) -> list[PassKind]:
-        """The longest proposal, and the last token."""
-        return [PassKind(longest_draft(options.gamma) + 1)]
+        """A chain, after the context's last token."""
+        return chain_passes(options.gamma)
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._length: DraftLength = draft_length(self._options.gamma)

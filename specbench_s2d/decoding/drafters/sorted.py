@@ -10,7 +10,7 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from specbench_s2d.decoding.gamma import DraftLength, Gamma, draft_length, longest_draft
+from specbench_s2d.decoding.gamma import DraftLength, Gamma, chain_passes, draft_length
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
@@ -100,8 +100,8 @@ class ExitDrafter:
 
     @staticmethod
     def target_passes(options: Any) -> list[PassKind]:
-        """The longest proposal, and the last token; the options have a `gamma`."""
-        return [PassKind(longest_draft(options.gamma) + 1)]
+        """A chain, after the context's last token; the options have a `gamma`."""
+        return chain_passes(options.gamma)
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._length: DraftLength = draft_length(self._gamma)

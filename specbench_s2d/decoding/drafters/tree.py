@@ -86,13 +86,16 @@ class TreeDrafter:
     def draft_passes(options: TreeDrafter.Options, draft: Layered) -> list[PassKind]:
         """Over the context's end, then level by level, later stages over all that waits; each level under a mask."""
         exits, o = resolve_exits(draft, options.exits), options
-        levels = stage_passes(exits, o.topk, o.topk, seen=o.topk * (o.depth - 1) + MANY) if o.depth > 1 else []
+        seen = o.topk * (o.depth - 1) + MANY
+        levels = stage_passes(exits, o.topk, o.topk, seen, least=o.topk) if o.depth > 1 else []
         return [*stage_passes(exits, 2, o.topk), *levels]
 
     @staticmethod
     def target_passes(options: TreeDrafter.Options) -> list[PassKind]:
-        """All tokens of the tree, and the last one of the context; without a tree, that one alone."""
-        return [PassKind(options.tokens + 1, seen=options.tokens + 1), PassKind(1)]
+        """All tokens of the tree, and the last one of the context."""
+        o = options
+        rows = min(o.tokens, o.topk + (o.depth - 1) * o.topk**2) + 1
+        return [PassKind(rows, seen=rows, least=rows)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._nested.prefill(prompt_ids)

@@ -8,8 +8,9 @@ one call on a GPU; not measured on one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -27,11 +28,12 @@ from specbench_s2d.models.passes.eager import EagerPasses
 from specbench_s2d.models.passes.layer import PLAIN, Functions
 from specbench_s2d.models.passes.shapes import (
     AHEAD_ROWS,
+    MASK_COLUMNS,
     MOST_ROWS,
     ROWS,
     Kind,
     Shape,
-    announced_kinds,
+    announced_rows,
     buckets,
     fits,
     round_up,
@@ -40,6 +42,8 @@ from specbench_s2d.models.passes.shapes import (
 from specbench_s2d.models.passes.static import StaticPass
 from specbench_s2d.models.passes.trial import what_stands_against
 from specbench_s2d.models.weights import LlamaWeights
+
+_AHEAD = tuple(rows for rows in ROWS if rows <= AHEAD_ROWS)
 
 
 class GraphPasses:
@@ -66,7 +70,7 @@ class GraphPasses:
         )
         self._static: StaticPass | None = None
         self._eagerly, self._trying = False, False
-        self._announced: dict[Kind, int] = {}
+        self._announced: dict[Kind, set[int]] = {}
         self._graphs: dict[Shape, Work] = {}
         self._buckets: tuple[int, ...] = ()
         self._captures, self._capture_s, self._unannounced = 0, 0.0, 0
@@ -76,14 +80,14 @@ class GraphPasses:
         return "eager" if self._why_eager else "graphs"
 
     def run(self, request: Request) -> Tensor:
-        kind = Kind.of(request)
+        kind = self._kind(request)
         if not self._is_graph(request, kind):
             return self._eager.run(request)
         static, first = self._replay(request, kind), request.new - 1 if request.last_only else 0
         return static.logits(first, request.new) if kind.logits else static.states(first, request.new)
 
     def read(self, request: Request) -> tuple[Tensor | None, Likeliest]:
-        kind = Kind.of(request)
+        kind = self._kind(request)
         if not self._is_graph(request, kind):
             return self._eager.read(request)
         static = self._replay(request, kind)
@@ -92,7 +96,7 @@ class GraphPasses:
 
     def head(self, hidden_TD: Tensor) -> Tensor:
         request = Request(hidden_TD, 0, self._depth, self._depth, head=True)
-        kind = Kind.of(request)
+        kind = self._kind(request)
         if not self._is_graph(request, kind):
             return self._eager.head(hidden_TD)
         return self._replay(request, kind).logits(0, request.new)
@@ -107,8 +111,8 @@ class GraphPasses:
                 self._choose_functions()
 
     def prepare(self, kinds: Iterable[PassKind]) -> None:
-        for kind, rows in announced_kinds(kinds, self._depth).items():
-            self._announced[kind] = max(rows, self._announced.get(kind, 0))
+        for kind, rows in announced_rows(kinds, self._depth).items():
+            self._announced.setdefault(kind, set()).update(rows)
         if self._static is not None:
             for kind, rows in self._announced.items():
                 self._capture_missing(self._static, shapes_of(kind, rows, self._buckets))
@@ -163,13 +167,19 @@ class GraphPasses:
             return False
         if self._trying:
             return True
-        announced = request.new <= self._rows_of(kind)
+        announced = round_up(request.new, ROWS) in self._rows_of(kind)
         self._unannounced += not announced
         return announced
 
-    def _rows_of(self, kind: Kind) -> int:
-        """The widest pass of a kind that is a graph; where nobody announces anything, as wide as most drafts."""
-        return self._announced.get(kind, 0 if self._announced else AHEAD_ROWS)
+    def _rows_of(self, kind: Kind) -> Collection[int]:
+        """Rows of the passes of a kind that are graphs; where nobody announces anything, those of most drafts."""
+        return self._announced.get(kind, () if self._announced else _AHEAD)
+
+    def _kind(self, request: Request) -> Kind:
+        """The announced kind that a request belongs to, its mask perhaps wider; else its own."""
+        own = Kind.of(request)
+        wider = (replace(own, mask_columns=columns) for columns in MASK_COLUMNS if columns >= own.mask_columns > 0)
+        return next((kind for kind in wider if kind in self._announced), own)
 
     def _replay(self, request: Request, kind: Kind) -> StaticPass:
         assert self._static is not None

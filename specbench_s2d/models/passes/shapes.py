@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.passes.base import Request
 
-ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
-"""Rows that graphs are captured for: exact where drafts are short, coarser where trees are wide."""
+ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64)
+"""Rows that graphs are captured for: exact where drafts are short, coarse where passes are wide, to keep graphs few."""
 MOST_ROWS = ROWS[-1]
 MOST_BEST = 64
 """Likeliest tokens that a graph reads at most."""
@@ -17,7 +17,7 @@ AHEAD_ROWS = 8
 """A kind of pass that nobody announced is captured for up to so many rows when it is met; wider ones run eagerly."""
 MASK_COLUMNS = (64, 128, 256, 512)
 """Widths of the static mask; a mask over more positions runs eagerly."""
-_FIRST_BUCKET = 128
+_BUCKETS = (128, 256, 512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +61,27 @@ class Shape:
     bucket: int
 
 
-def kinds_of(asked: PassKind, depth: int) -> list[Kind]:
-    """The kinds of graphs that an announced kind of pass needs: under a mask, one for every width it grows through."""
+def kind_of(asked: PassKind, depth: int) -> Kind:
+    """The kind of graphs that an announced kind of pass needs: under a mask, of the widest it grows to."""
     to_layer, head = depth if asked.to_layer is None else asked.to_layer, asked.to_layer is None
-    widest = round_up(min(asked.seen, MASK_COLUMNS[-1]), (0, *MASK_COLUMNS))
-    columns = [c for c in MASK_COLUMNS if c <= widest] or [0]
-    logits, best = head and not asked.best, asked.best
-    return [Kind(asked.from_layer > 0, asked.from_layer, to_layer, not head, logits, best, c) for c in columns]
+    columns = round_up(min(asked.seen, MASK_COLUMNS[-1]), (0, *MASK_COLUMNS))
+    logits = head and not asked.best
+    return Kind(asked.from_layer > 0, asked.from_layer, to_layer, not head, logits, asked.best, columns)
 
 
-def announced_kinds(passes: Iterable[PassKind], depth: int) -> dict[Kind, int]:
-    """The kinds of graphs that announced passes need of a model of `depth` layers, and the most rows of each."""
-    most: dict[Kind, int] = {}
+def announced_rows(passes: Iterable[PassKind], depth: int) -> dict[Kind, set[int]]:
+    """Rows of the graphs that announced passes need of a model of `depth` layers, by kind."""
+    rows: dict[Kind, set[int]] = {}
     for asked in passes:
-        for kind in kinds_of(asked, depth):
-            most[kind] = max(min(asked.rows, MOST_ROWS), most.get(kind, 0))
-    return most
+        least, most = (round_up(min(limit, MOST_ROWS), ROWS) for limit in (asked.least, asked.rows))
+        rows.setdefault(kind_of(asked, depth), set()).update(size for size in ROWS if least <= size <= most)
+    return rows
 
 
-def shapes_of(kind: Kind, most_rows: int, lengths: Iterable[int]) -> list[Shape]:
-    """The graphs of a kind up to `most_rows`, for every length of the cache; the longest first."""
+def shapes_of(kind: Kind, rows: Iterable[int], lengths: Iterable[int]) -> list[Shape]:
+    """The graphs of a kind, for every length of the cache; the longest first."""
     buckets_of = sorted(lengths, reverse=True) if kind.layers else [0]
-    widest = round_up(most_rows, ROWS)
-    return [Shape(kind, rows, length) for rows in ROWS if rows <= widest for length in buckets_of]
+    return [Shape(kind, size, length) for size in sorted(rows) for length in buckets_of]
 
 
 def fits(request: Request) -> bool:
@@ -101,9 +99,9 @@ def round_up(wanted: int, sizes: tuple[int, ...]) -> int:
 
 
 def buckets(capacity: int) -> tuple[int, ...]:
-    """Lengths that attention is captured for: 128, 192, 256, 384, … below `capacity`, and `capacity` itself."""
-    sizes, size = [], _FIRST_BUCKET
+    """Lengths that attention is captured for: 128, 256, 512, 768, 1024, 1536, … below `capacity`, and `capacity`."""
+    sizes, size = [part for part in _BUCKETS if part < capacity], _BUCKETS[-1]
     while size < capacity:
-        sizes += [part for part in (size, size * 3 // 2) if part < capacity]
+        sizes += [part for part in (size * 3 // 2, size * 2) if part < capacity]
         size *= 2
     return (*sizes, capacity)

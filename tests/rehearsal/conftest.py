@@ -1,0 +1,40 @@
+"""The rehearsed device as fixtures; where it cannot be had, tests skip with the reason, or fail if it is required."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from specbench_s2d.measure import bandwidth
+from tests.rehearsal.counts import Counts
+from tests.rehearsal.device import rehearsed
+from tests.rehearsal.guard import why_no_guard
+
+
+def _check() -> None:
+    if reason := why_no_guard():
+        if os.environ.get("SPECBENCH_REHEARSAL") == "required":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bandwidth, "GPU_BUFFER_BYTES", 2**22)
+
+
+@pytest.fixture
+def counts() -> Iterator[Counts]:
+    """One rehearsed device is there; what the host asks of it."""
+    _check()
+    with rehearsed() as counted:
+        yield counted
+
+
+@pytest.fixture
+def two_devices() -> Iterator[Counts]:
+    _check()
+    with rehearsed(devices=2) as counted:
+        yield counted

@@ -1,0 +1,120 @@
+"""Every decoder writes on the rehearsed device what it writes on the CPU: engines, temperatures, both forwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from specbench_s2d import build_decoder, load_model
+from specbench_s2d.decoding.decoder import Decoder, PairDecoder
+from specbench_s2d.decoding.sampling import Sampler
+from specbench_s2d.decoding.types import Options as BaseOptions
+from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.decoding.verifiers.token import TokenVerifier
+from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.sending import send
+from tests.rehearsal.counts import Counts
+
+PLAIN = ("sd", "sd:gamma=heuristic", "sd:exit=2", "mjsd", "mjsd:candidates=4", "mjsd:draft_temperature=1")
+NESTED = ("s2d", "s2d:gamma=heuristic,thresholds=0.1+0.1+0", "s2d-tree", "s2d-auto")
+NESTED_PAIRS = ("sorted+joint", "sorted-tree+joint")
+LEAN = [
+    *((name, None) for name in ("ar", "mjgd", "mjgd:k=1", "mjgd:k=2,beams=3")),
+    *((name, "tiny-draft") for name in (*PLAIN, "chain+joint", "beam+token", "beam+token:candidates=3")),
+    *((name, "tiny-nested") for name in (*NESTED, *NESTED_PAIRS)),
+]
+WHOLE = [(name, draft) for name, draft in LEAN if "exit" not in name and draft != "tiny-nested"]
+PROMPT = list(range(20, 50))
+
+
+def written(decoder: Decoder, temperature: float) -> tuple[list[int], list[int]]:
+    generation = decoder.generate(PROMPT, 24, temperature=temperature, top_k=50, seed=3, ignore_eos=True)
+    return generation.ids, [step.accepted for step in generation.steps]
+
+
+def built(
+    folder: Path, spec: str, draft: str | None, device: str, engine: str | None = None, lean: bool = True
+) -> Decoder:
+    def load(name: str) -> LanguageModel:
+        return load_model(str(folder / name), device, "float32", lean=lean, engine=engine)
+
+    return build_decoder(spec, load("tiny-target"), load(draft) if draft else None)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("engine", ["graphs", "eager"])
+@pytest.mark.parametrize(("spec", "draft"), LEAN, ids=[name for name, _ in LEAN])
+def test_the_lean_forward_writes_what_it_does_on_the_cpu(
+    counts: Counts, tiny_models: Path, spec: str, draft: str | None, engine: str, temperature: float
+) -> None:
+    there, here = built(tiny_models, spec, draft, "cuda", engine), built(tiny_models, spec, draft, "cpu", "eager")
+    if spec != "s2d-auto":
+        assert written(there, temperature) == written(here, temperature)
+    elif temperature == 0.0:  # it decides by clocks; its ids at temperature 0 do not depend on them
+        assert written(there, 0.0)[0] == written(here, 0.0)[0]
+    else:
+        written(there, temperature)
+    models = [model for model in (there.target, there.draft) if model]
+    assert all(model.engine == engine for model in models)
+    assert all(model.engine_facts.get("unannounced", 0) == 0 for model in models)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize(("spec", "draft"), WHOLE, ids=[name for name, _ in WHOLE])
+def test_transformers_forward_writes_what_it_does_on_the_cpu(
+    counts: Counts, tiny_models: Path, spec: str, draft: str | None, temperature: float
+) -> None:
+    there, here = (built(tiny_models, spec, draft, device, lean=False) for device in ("cuda", "cpu"))
+    assert written(there, temperature) == written(here, temperature)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_models_run_with_float32_logits(counts: Counts, tiny_models: Path, dtype: str) -> None:
+    target, draft = (load_model(str(tiny_models / name), "cuda", dtype) for name in ("tiny-target", "tiny-nested"))
+    assert target.engine == "graphs"
+    assert target.extend(send([PROMPT], target.device)).dtype == torch.float32
+    ids = {build_decoder(spec, target, draft).generate(PROMPT, 8, ignore_eos=True).ids[0] for spec in ("ar", "s2d")}
+    assert len(ids) == 1
+
+
+class _EchoDrafter:
+    """A plug-in: proposes what followed the last token when it stood before, and tells nothing of its passes."""
+
+    draft_kind = "none"
+
+    class Options(BaseOptions):
+        """None."""
+
+    def __init__(self, draft: None, options: BaseOptions) -> None:
+        del draft, options
+
+    def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
+        self._device = sampler.device
+
+    def propose(self, context: Sequence[int], room: int) -> Proposal:
+        places = [i for i, token in enumerate(context[:-1]) if token == context[-1]]
+        following = list(context[places[-1] + 1 :][: min(3, room)]) if places else []
+        return Proposal(send(following, self._device))
+
+    def settle(self, committed: int, verdict: Verdict) -> None:
+        return None
+
+
+class EchoDecoding(PairDecoder):
+    """The plug-in with the token rule."""
+
+    drafter_class = _EchoDrafter
+    verifier_class = TokenVerifier
+
+
+@pytest.mark.parametrize("engine", ["graphs", "eager"])
+def test_a_plug_in_runs_too(counts: Counts, tiny_models: Path, engine: str) -> None:
+    there, here = (
+        load_model(str(tiny_models / "tiny-target"), device, "float32", engine=own)
+        for device, own in (("cuda", engine), ("cpu", "eager"))
+    )
+    ids = [EchoDecoding(model, None, EchoDecoding.Options(), "echo") for model in (there, here)]
+    assert written(ids[0], 0.0) == written(ids[1], 0.0)
