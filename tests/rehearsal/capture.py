@@ -21,18 +21,23 @@ class Recording:
         self.pool: dict[int, Tensor] = {}
 
     def add(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        if is_view(func):
+            return
         results = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-        if not is_view(func):
-            given = {address(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-            self.pool |= {address(result): result for result in results if address(result) not in {0, *given}}
-            self.calls.append((func, args, kwargs, results))
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        taken = {0, *map(address, given)}
+        self.pool |= {address(result): result for result in results if address(result) not in taken}
+        in_place = all(any(result is leaf for leaf in given) for result in results)
+        self.calls.append((func, args, kwargs, [] if in_place else results))
 
     def replay(self) -> None:
         """Run all of it again; results go where they went."""
         for func, args, kwargs, results in self.calls:
-            again = [leaf for leaf in tree_leaves(func(*args, **kwargs)) if isinstance(leaf, Tensor)]
-            for old, new in zip(results, again, strict=True):
-                if old is not new:
+            again = func(*args, **kwargs)
+            if len(results) == 1:
+                results[0].copy_(again)
+            elif results:
+                for old, new in zip(results, again, strict=True):
                     old.copy_(new)
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from tests.rehearsal.capture import Recording
 from tests.rehearsal.rules import RefusedError
@@ -186,3 +187,34 @@ class DeviceGenerator(torch.Generator):
 
     def __new__(cls, device: Any = "cpu") -> DeviceGenerator:
         return super().__new__(cls, device="cpu")
+
+
+class NumbersAreDevices(TorchFunctionMode):
+    """A lone number in place of a device is `cuda:N`, as on a CUDA build."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if isinstance(kwargs.get("device"), int):
+            kwargs = {**kwargs, "device": _DEVICE("cuda", kwargs["device"])}
+        if func is torch.Tensor.to and len(args) > 1 and isinstance(args[1], int):
+            args = (args[0], _DEVICE("cuda", args[1]), *args[2:])
+        return func(*args, **kwargs)
+
+
+class _DeviceMeta(type):
+    """A lone number is a device of the accelerator, which a CPU build does not have."""
+
+    def __call__(cls, device: Any, index: int | None = None) -> torch.device:
+        if isinstance(device, int):
+            return _DEVICE("cuda", device)
+        return _DEVICE(device) if index is None else _DEVICE(device, index)
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, _DEVICE)
+
+
+class DeviceName(metaclass=_DeviceMeta):
+    """`torch.device`, for which number N is `cuda:N`."""
+
+
+_DEVICE = torch.device

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.rehearsal.counts import Counts
-from tests.rehearsal.cuda import Cuda, DeviceGenerator
+from tests.rehearsal.cuda import Cuda, DeviceGenerator, DeviceName, NumbersAreDevices
 from tests.rehearsal.guard import load_guard
 from tests.rehearsal.tensors import DeviceMode
 
@@ -23,21 +23,23 @@ def rehearsed(devices: int = 1) -> Iterator[Counts]:
     _lend_cpu_kernels()
     mode = DeviceMode()
     lifted_only_on_cpu = torch._C._only_lift_cpu_tensors()
-    overwritten = torch.__future__.get_overwrite_module_params_on_conversion()
+    swapped = torch.__future__.get_swap_module_params_on_conversion()
     torch._C._set_only_lift_cpu_tensors(True)
-    torch.__future__.set_overwrite_module_params_on_conversion(True)  # a module's parameters become the wrappers
+    torch.__future__.set_swap_module_params_on_conversion(True)  # a module's parameters become the wrappers
     try:
         with pytest.MonkeyPatch.context() as patch:
             for name, stand_in in Cuda(mode, devices).stand_ins().items():
                 patch.setattr(torch.cuda, name, stand_in)
             patch.setattr(torch, "Generator", DeviceGenerator)
+            patch.setattr(torch, "device", DeviceName)
             patch.setattr(torch.inference_mode, "__enter__", _no_grad_enters)
             patch.setattr(torch.inference_mode, "__exit__", _no_grad_leaves)
-            with mode:
+            patch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")  # a mode is of one thread
+            with NumbersAreDevices() if devices > 1 else nullcontext(), mode:
                 yield mode.counts
     finally:
         torch._C._set_only_lift_cpu_tensors(lifted_only_on_cpu)
-        torch.__future__.set_overwrite_module_params_on_conversion(overwritten)
+        torch.__future__.set_swap_module_params_on_conversion(swapped)
 
 
 @cache

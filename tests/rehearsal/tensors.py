@@ -85,6 +85,10 @@ class DeviceTensor(Tensor):
     def __repr__(self, **named: Any) -> str:  # type: ignore[override]
         return f"DeviceTensor({self.inner!r}, device={self.device})"
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Saved as what it holds, for which the host waits."""
+        return self.mode.to_host(self, "save").__reduce_ex__(protocol)
+
     def __deepcopy__(self, memo: Any) -> DeviceTensor:
         return memo.setdefault(id(self), self.detach().clone().requires_grad_(self.requires_grad))
 

@@ -1,0 +1,58 @@
+"""Waits and launches of a step, held to the table of docs/gpu.md; and memory moved between host and device."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from specbench_s2d import build_decoder, load_model
+from tests.rehearsal.counts import Counts
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "gpu.md"
+ROW = re.compile(r"\| `([^`]+)` \| (?:`([^`]+)`|–) \| ([\d.]+) \| (\d+) \|")
+TABLE = {row[0]: (row[1] or None, float(row[2]), int(row[3])) for row in ROW.findall(PAGE.read_text(encoding="utf-8"))}
+LIMITS = {  # waits and launches of a step at most, by decoder
+    "ar": (1, 12),
+    "sd": (1.1, 40),
+    "s2d": (11, 130),
+    "s2d-tree": (9, 200),
+    "s2d-auto": (5, 70),
+    "mjsd": (2, 100),
+    "mjsd:candidates=4": (2, 140),
+    "mjgd": (1.2, 100),
+}
+PROMPT, TOKENS = list(range(20, 60)), 40
+
+
+def per_step(counts: Counts, decoder_spec: str, draft: str | None) -> tuple[float, float, float]:
+    """(waits, launches, bytes) of a step on the graph engine: a generation's less its prefill's, over its steps."""
+    target, own = (load_model(name, "cuda", "float32") if name else None for name in ("demo-s", draft))
+    assert target is not None
+    decoder = build_decoder(decoder_spec, target, own)
+    decoder.make_ready(len(PROMPT) + TOKENS)
+    decoder.generate(PROMPT, TOKENS, ignore_eos=True)  # s2d-auto measures once
+    seen = []
+    for tokens in (1, TOKENS):
+        counts.clear()
+        steps = decoder.generate(PROMPT, tokens, ignore_eos=True).steps
+        seen.append((counts.waits, counts.launches, counts.copied_bytes))
+    assert counts.captures == 0
+    waits, launches, copied = (long - short for short, long in zip(*seen, strict=True))
+    return waits / len(steps), launches / len(steps), copied / len(steps)
+
+
+def test_the_table_has_every_decoder() -> None:
+    assert set(TABLE) == set(LIMITS)
+
+
+@pytest.mark.parametrize("decoder", LIMITS)
+def test_a_step_waits_and_launches_what_the_table_says(counts: Counts, decoder: str) -> None:
+    draft, waits, launches = TABLE[decoder]
+    seen_waits, seen_launches, copied_bytes = per_step(counts, decoder, draft)
+    most_waits, most_launches = LIMITS[decoder]
+    assert seen_waits <= most_waits and seen_launches <= most_launches
+    if decoder != "s2d-auto":  # how much it drafts depends on clocks
+        assert (round(seen_waits, 1), round(seen_launches)) == (waits, launches)
+    assert copied_bytes < 20_000, "no logits, states or caches cross over"

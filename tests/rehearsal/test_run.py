@@ -1,0 +1,106 @@
+"""A whole benchmark run on the rehearsed device, from the command line to the report and the gate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from specbench_s2d.bench import session
+from specbench_s2d.bench.warm_up import WarmUp
+from specbench_s2d.cli.main import main
+from specbench_s2d.measure import passes
+from tests.rehearsal.counts import Counts
+
+DECODERS = (
+    "ar", "sd", "sd:gamma=heuristic", "sd:draft=tiny-draft,exit=2", "s2d", "s2d-tree", "s2d-auto", "mjgd", "mjsd",
+    "mjsd:candidates=4", "beam+token", "s2d+joint",
+)  # fmt: skip
+DEMO = ("ar", "sd", "s2d", "s2d-tree", "s2d-auto", "mjgd", "mjsd", "mjsd:candidates=4", "s2d+joint", "beam+token")
+
+
+@pytest.fixture(autouse=True)
+def one_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times mean nothing here, so that one run is warm enough."""
+
+    def warm_up(run: Any) -> WarmUp:
+        run()
+        return WarmUp(1, None, stable=False)
+
+    monkeypatch.setattr(session, "warm_up", warm_up)
+
+
+def run(out: Path, device: str, *more: str, code: int = 0) -> list[dict[str, Any]]:
+    given = ("--device", device, "--dtype", "float32", "--questions", "embedded", "--out", str(out), "--energy", "off")
+    assert main(["run", *given, *more]) == code
+    return [json.loads(line) for line in (out / "records.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def tiny(folder: Path, decoders: tuple[str, ...]) -> Iterator[str]:
+    for flag, name in (("--target", "tiny-target"), ("--draft", "tiny-nested"), ("--draft", "tiny-draft")):
+        yield from (flag, str(folder / name))
+    for decoder in decoders:
+        yield from ("--decoder", decoder.replace("tiny-draft", str(folder / "tiny-draft")))
+    yield from ("--suite", "qa", "--limit", "1", "--max-new-tokens", "8")
+
+
+def manifest(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    return found
+
+
+def ids(records: list[dict[str, Any]]) -> dict[tuple[str, ...], list[int]]:
+    return {(r["target"], r["label"], r["suite"], r["question_id"], r["turn"]): r["output_ids"] for r in records}
+
+
+def test_from_the_command_line_to_the_report_and_the_gate(
+    counts: Counts, tiny_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, again = tmp_path / "there", tmp_path / "again"
+    records = run(there, "cuda", *tiny(tiny_models, DECODERS))
+    assert {r["status"] for r in records} == {"ok"} and len(records) == len(DECODERS)
+    assert {r["divergence"]["verdict"] for r in records if not r["lossy"]} == {"identical"}
+    target = manifest(there)["targets"]["tiny-target"]
+    assert {engine["engine"] for engine in target["engines"].values()} == {"graphs"}
+    assert not [found for found in manifest(there)["conditions"] if found["about"] == "the engine"]
+    assert main(["report", str(there), "--out", str(tmp_path / "page.html")]) == 0
+    table = pd.read_csv(there / "summary.csv")
+    assert set(table["label"]) >= {"ar", "sd", "s2d"} and (table["tokens_per_s"] > 0).all()
+    assert ids(run(again, "cuda", *tiny(tiny_models, DECODERS))) == ids(records)
+    assert main(["check", str(again), "--baseline", str(there), "--speed", "skip"]) == 0
+
+
+def test_ids_are_the_cpus(counts: Counts, tiny_models: Path, tmp_path: Path) -> None:
+    there, here = (run(tmp_path / device, device, *tiny(tiny_models, DECODERS)) for device in ("cuda", "cpu"))
+    assert ids(there) == ids(here)
+
+
+@pytest.mark.slow
+def test_three_demo_targets_write_what_they_do_on_the_cpu(counts: Counts, tmp_path: Path) -> None:
+    flags = ["--suite", "qa", "--limit", "1", "--max-new-tokens", "16"]
+    flags += [part for name in ("demo-s", "demo-m", "demo-l") for part in ("--target", name)]
+    flags += [part for decoder in DEMO for part in ("--decoder", decoder)]
+    there, here = (ids(run(tmp_path / device, device, *flags)) for device in ("cuda", "cpu"))
+    assert len(there) == 3 * len(DEMO)
+    assert there == here
+
+
+def test_a_target_spread_over_two_devices_writes_what_it_does_on_the_cpu(
+    two_devices: Counts, tiny_models: Path, tmp_path: Path
+) -> None:
+    decoders = ("ar", "sd", "s2d", "s2d-tree", "mjsd:candidates=4")
+    there, here = (run(tmp_path / device, device, *tiny(tiny_models, decoders)) for device in ("auto", "cpu"))
+    assert ids(there) == ids(here)
+    assert manifest(tmp_path / "auto")["targets"]["tiny-target"]["forward"] == "transformers (device map)"
+
+
+def test_projections_are_made_there(counts: Counts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes.pass_costs, "__defaults__", (2,))
+    baseline = Path(__file__).resolve().parents[2] / "results" / "baselines" / "demo"
+    given = ("--target", "demo-s", "--draft", "demo-draft", "--acceptance", str(baseline), "--device", "cuda")
+    assert main(["project", *given, "--context", "32", "--gamma-max", "3", "--out", str(tmp_path)]) == 0
+    assert (pd.read_csv(tmp_path / "projection.csv")["speedup"] > 0).all()
