@@ -205,8 +205,8 @@ def _coarse_audits(table: pd.DataFrame) -> list[str]:
         found = coverage_of_rows(r for r in rows if r["suite"] == OVERALL and r["target"] != MEAN_TARGET)
         if found.is_coarse:
             lines.append(
-                f"{title}: the audit can tell apart only {found.auditable:,} of {found.tokens:,} tokens: logits of "
-                "this dtype are coarse, and elsewhere a wrong token would pass as a near-tie."
+                f"{title}: the audit can tell apart only {found.auditable:,} of {found.tokens:,} tokens: this "
+                "dtype is coarse, and elsewhere a wrong token would pass as a near-tie."
             )
     return lines
 

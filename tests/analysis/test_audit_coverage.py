@@ -84,7 +84,7 @@ def test_the_table_has_a_share_by_row_and_the_mean_over_targets() -> None:
 
 
 WARNING = (
-    "t: the audit can tell apart only 17 of 20 tokens: logits of this dtype are coarse, and elsewhere a wrong token "
+    "t: the audit can tell apart only 17 of 20 tokens: this dtype is coarse, and elsewhere a wrong token "
     "would pass as a near-tie."
 )
 
