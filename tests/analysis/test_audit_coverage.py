@@ -107,6 +107,8 @@ def test_ninety_per_cent_are_enough() -> None:
     assert tables.cautions(table) == []
     worse = tidy.tidy([audited("ar", 1, 10, [3]), audited("sd", 1, 10, [3, 4])], resamples=10)
     assert len(tables.cautions(worse)) == 1
+    both = tidy.tidy([audited("ar", 1, 10, [3, 4], target) for target in ("t", "u")], resamples=10)
+    assert len(tables.cautions(both)) == 2, "the mean over targets is no target"
 
 
 def texts(records: list[Record], targets: dict[str, dict[str, object]]) -> list[list[str]]:
