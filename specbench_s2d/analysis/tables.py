@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specbench_s2d.analysis import grades
+from specbench_s2d.analysis.audit import coverage_of_rows
 from specbench_s2d.analysis.definitions import DEFINITIONS
 from specbench_s2d.analysis.names import decoder_title, is_projected, mark_notes, suite_title
 from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL, QUALITY
@@ -45,7 +46,15 @@ _MARKDOWN = (
 _WITH_INTERVALS = ("speedup", "speedup_e2e", "speedup_specbench", "mat", "perplexity", "cost_ratio")
 SLOW_BASELINE_PERCENT = 40.0
 """Below this share of the bound, AR is called slow."""
-_COUNTS = ("mismatches", "near_ties", "failed", "skipped", "truncated")
+# What became of the row's turns, behind task quality.
+_COUNTS = {
+    "mismatches": "d",
+    "near_ties": "d",
+    "auditable_share": ".3f",
+    "failed": "d",
+    "skipped": "d",
+    "truncated": "d",
+}
 
 
 def blocks(table: pd.DataFrame) -> list[tuple[str, list[Row]]]:
@@ -174,7 +183,12 @@ def projections(table: pd.DataFrame) -> list[str]:
 
 
 def cautions(table: pd.DataFrame) -> list[str]:
-    """One line where AR is slow on some target: every speed-up over a slow baseline is flattered."""
+    """One line where AR is slow on some target, for every speed-up over a slow baseline is flattered; and one per
+    target whose outputs the audit can hardly tell apart."""
+    return [*_slow_baselines(table), *_coarse_audits(table)]
+
+
+def _slow_baselines(table: pd.DataFrame) -> list[str]:
     rows = table[(table["label"] == BASELINE) & (table["suite"] == OVERALL)].to_dict("records")
     slow = [r for r in rows if not absent(r["percent_of_bound"]) and r["percent_of_bound"] < SLOW_BASELINE_PERCENT]
     if not slow:
@@ -183,6 +197,18 @@ def cautions(table: pd.DataFrame) -> list[str]:
     return [
         f"{BASELINE} is slow beside what memory allows ({shares} of the bound): a slow baseline flatters every method."
     ]
+
+
+def _coarse_audits(table: pd.DataFrame) -> list[str]:
+    lines = []
+    for title, rows in blocks(table):
+        found = coverage_of_rows(r for r in rows if r["suite"] == OVERALL and r["target"] != MEAN_TARGET)
+        if found.is_coarse:
+            lines.append(
+                f"{title}: the audit can tell apart only {found.auditable:,} of {found.tokens:,} tokens: this "
+                "dtype is coarse, and elsewhere a wrong token would pass as a near-tie."
+            )
+    return lines
 
 
 def alarms(table: pd.DataFrame) -> list[str]:
@@ -221,7 +247,7 @@ def _markdown_rows(rows: list[Row], quality: list[str]) -> str:
         for row in (row for row in rows if row["suite"] == suite):
             figures = [_figure(row, column, form) for column, _, form in _MARKDOWN]
             figures += [_figure(row, column, ".2f") for column in quality]
-            figures += [number(row[column], "d") for column in _COUNTS]
+            figures += [number(row[column], form) for column, form in _COUNTS.items()]
             lines.append(_line([suite, decoder_title(row["label"], row["lossy"], row["projected"]), *figures]))
     return "\n".join(lines)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from specbench_s2d.analysis import cost_model, drafts, energy, grades, stats
+from specbench_s2d.analysis import audit, cost_model, drafts, energy, grades, stats
 from specbench_s2d.analysis.bootstrap import RESAMPLES
 from specbench_s2d.analysis.definitions import Interval, Measure
 from specbench_s2d.analysis.names import without_option
@@ -28,7 +28,7 @@ QUALITY = "quality_"
 _TEXT = ("target", "label", "decoder", "draft", "options", "projected", "suite", "notes")
 _COUNTS = (
     "records", "questions", "new_tokens", "steps", "pairs", "unpaired",
-    "mismatches", "near_ties", "failed", "skipped", "truncated",
+    "mismatches", "near_ties", "audited_tokens", "failed", "skipped", "truncated",
 )  # fmt: skip
 COLUMNS = (
     "target", "label", "decoder", "draft", "options", "lossy", "projected", "suite",
@@ -42,7 +42,7 @@ COLUMNS = (
     "draft_layers_per_token", "mean_exit_depth",
     "draft_s", "verify_s", "other_s", "perplexity", "perplexity_low", "perplexity_high",
     "energy_j_per_token", "energy_net_j_per_token",
-    "mismatches", "near_ties", "failed", "skipped", "truncated",
+    "mismatches", "near_ties", "audited_tokens", "auditable_share", "failed", "skipped", "truncated",
 )  # fmt: skip
 POSITION_COLUMNS = (
     "target", "label", "decoder", "draft", "lossy", "projected", "suite", "position", "reached", "accepted", "rate",
@@ -57,7 +57,7 @@ _OF_ONE_TARGET = Measure(None, "a figure of single targets")
 _AVERAGED = (
     "tokens_per_answer", "speedup_e2e", "speedup_specbench", "mat", "mean_mat_per_question", "tokens_per_pass",
     "accepted_per_pass", "acceptance_rate", "draft_layers_per_token", "mean_exit_depth",
-    "energy_j_per_token", "energy_net_j_per_token",
+    "energy_j_per_token", "energy_net_j_per_token", "auditable_share",
 )  # fmt: skip
 
 
@@ -296,6 +296,8 @@ def _figures(records: Sequence[Record]) -> dict[str, Measure]:
         "energy_net_j_per_token": energy.energy_net_j_per_token(records),
         "mismatches": _verdicts(records, "mismatch"),
         "near_ties": _verdicts(records, "near_tie"),
+        "audited_tokens": audit.audited_tokens(records),
+        "auditable_share": audit.auditable_share(records),
     }
 
 
@@ -331,7 +333,7 @@ def _steps(records: Sequence[Record]) -> Measure:
 def _verdicts(records: Sequence[Record], verdict: str) -> Measure:
     """How many audited outputs got this verdict; None where none was audited."""
     audited: list[str] = [r.divergence.verdict for r in records if r.status == "ok" and r.divergence is not None]
-    return Measure(audited.count(verdict)) if audited else Measure(None, "no output was audited against AR's")
+    return Measure(audited.count(verdict)) if audited else Measure(None, audit.NOT_AUDITED)
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +212,7 @@ class _Run:
             "context": session.prompts.context,
             "parameter_bytes": session.target.parameter_bytes,
             "logit_noise": session.noise,
+            "logit_noise_rows": asdict(session.noise_rows),
             "warm_up": {label: done.facts() for label, done in session.warm_up.items()},
             **({"scripts": scripts} if (scripts := session.scripts()) else {}),
         }

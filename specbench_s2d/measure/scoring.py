@@ -7,6 +7,7 @@ Shapes: `T` new tokens, `V` vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -38,16 +39,30 @@ def score(target: LanguageModel, prompt_ids: Sequence[int], output_ids: Sequence
     return Scored(float(nll_T.double().sum()), best_T2[:, 0].tolist(), best_T2[:, 1].tolist(), chosen_T.tolist())
 
 
+@dataclass(frozen=True)
+class NoiseRows:
+    """Rows of the passes that a noise bound is measured over: of chains, and of trees, none where no mask is taken."""
+
+    chains: tuple[int, ...]
+    trees: tuple[int, ...]
+
+
+def noise_rows(target: LanguageModel, rows: Iterable[int] = (6,), tree_rows: Iterable[int] = (6,)) -> NoiseRows:
+    """The rows for decoders whose chains are of `rows` and whose trees are of `tree_rows`: 1, 2 and 4 always."""
+    trees = sorted({width for width in tree_rows if width > 1}) if target.takes_masks else ()
+    return NoiseRows(tuple(sorted({1, 2, 4, *rows})), tuple(trees))
+
+
 @torch.inference_mode()
 def logit_noise(
     target: LanguageModel, prompt_ids: Sequence[int], rows: Iterable[int] = (6,), tree_rows: Iterable[int] = (6,)
 ) -> float:
     """The noise bound: how far a difference of logits may move between passes that compute the same positions.
 
-    The last (up to 96) positions of the prompt are computed in one pass, as scoring does; again in passes of 1, 2, 4
-    and each of `rows`; and, where the model takes masks, as branches of trees of `tree_rows` rows, whose states stand
-    elsewhere in the cache until they are kept. The largest difference seen is multiplied by 4. A greedy method that
-    verifies several tokens at once may differ from AR where two logits lie closer than this, and only there.
+    The last (up to 96) positions of the prompt are computed in one pass, as scoring does; again in passes of the chains
+    of `noise_rows`; and as branches of its trees, whose states stand elsewhere in the cache until they are kept. The
+    largest difference seen is multiplied by 4. A greedy method that verifies several tokens at once may differ from AR
+    where two logits lie closer than this, and only there.
     """
     ids_BT = torch.tensor([list(prompt_ids)], device=target.device)
     total = ids_BT.shape[1]
@@ -55,9 +70,9 @@ def logit_noise(
     target.reset()
     with target.eagerly():
         wide_TV = target.extend(ids_BT)[0, first:]
-    ways = [(width, target.extend) for width in sorted({1, 2, 4, *rows})]
-    if target.takes_masks:
-        ways += [(width - 1, partial(_as_branch, target)) for width in sorted({*tree_rows}) if width > 1]
+    widths = noise_rows(target, rows, tree_rows)
+    ways = [(width, target.extend) for width in widths.chains]
+    ways += [(width - 1, partial(_as_branch, target)) for width in widths.trees]
     largest = 0.0
     for width, read in ways:
         target.rollback(first)

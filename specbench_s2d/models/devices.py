@@ -66,6 +66,12 @@ def driver_free_bytes(device: str) -> int:
     return int(torch.cuda.mem_get_info(torch.device(device))[0])
 
 
+def settled_free_bytes(device: str) -> int:
+    """As `driver_free_bytes`, once torch has given back what it holds unused, as it does before it records a graph."""
+    torch.cuda.empty_cache()
+    return driver_free_bytes(device)
+
+
 def free_by_device(device: str, free: Callable[[str], int] = free_bytes) -> dict[str, int]:
     """What is free on the device, or of `auto` on every visible GPU, in their order."""
     return {one: free(one) for one in all_devices(device)}

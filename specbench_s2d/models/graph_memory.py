@@ -71,7 +71,7 @@ def measure_graphs(capture: Callable[[], None], free_bytes: Callable[[], int] | 
     """
     if free_bytes is None:
         capture()
-        return _unknown("no device that tells its free memory: the passes run on a CPU")
+        return _unknown(_ON_A_CPU)
     before = free_bytes()
     capture()
     taken = before - free_bytes()
@@ -91,12 +91,40 @@ def check_graphs_fit(name: str, taken_bytes: int, captured: int, left: int, free
         )
 
 
+class GraphMeter:
+    """What a model's captures take together, metered batch by batch; unknown from the first batch that cannot be told.
+
+    `name`: the model's, for refusals. `free_bytes`: as for `measure_graphs`.
+    """
+
+    def __init__(self, name: str, free_bytes: Callable[[], int] | None) -> None:
+        self._name, self._free_bytes, self._taken_bytes = name, free_bytes, 0
+        self._why_unknown = _unknown(_ON_A_CPU) if free_bytes is None else None
+
+    def capture(self, batch: Callable[[], None], captures: int, left: int) -> None:
+        """Run a batch of so many captures; raises `ModelError` where the `left` ones, as large each, will not fit."""
+        found = measure_graphs(batch, self._free_bytes)
+        taken_bytes = found["graph_bytes_measured"]
+        if taken_bytes is None or self._free_bytes is None:
+            self._why_unknown = found
+            return
+        self._taken_bytes += taken_bytes
+        check_graphs_fit(self._name, taken_bytes, captures, left, self._free_bytes())
+
+    def facts(self) -> dict[str, Any]:
+        """`graph_bytes_measured`: of all captures since the model was loaded; null with the reason."""
+        return self._why_unknown or {"graph_bytes_measured": self._taken_bytes}
+
+
 def with_graph_bytes(facts: dict[str, Any]) -> dict[str, Any]:
     """An engine's facts with `graph_bytes_measured`: null with the reason where the engine does not say."""
     if "graph_bytes_measured" in facts:
         return facts
     why = "captures were not metered" if "captures" in facts else "no CUDA graphs: passes run on a CPU, or one by one"
     return {**facts, **_unknown(why)}
+
+
+_ON_A_CPU = "no device that tells its free memory: the passes run on a CPU"
 
 
 def _unknown(reason: str) -> dict[str, Any]:

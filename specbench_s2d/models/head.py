@@ -12,16 +12,15 @@ from torch import Tensor
 def head_logits(hidden_TD: Tensor, head_DV: Tensor) -> Tensor:
     """Logits (T, V) in float32: products of half-precision numbers are summed in float32, and stay so.
 
-    torch's product with another result's dtype is there on CUDA alone; elsewhere the head itself is float32
-    (`head_for`).
+    torch's product with another result's dtype is not there on a CPU; there the head itself is float32 (`head_for`).
     """
     if hidden_TD.dtype == head_DV.dtype == torch.float32:
         return torch.mm(hidden_TD, head_DV)
-    if hidden_TD.device.type == "cuda":
-        return torch.mm(hidden_TD, head_DV, out_dtype=torch.float32)
-    return torch.mm(hidden_TD.float(), head_DV.float())
+    if hidden_TD.device.type == "cpu":
+        return torch.mm(hidden_TD.float(), head_DV.float())
+    return torch.mm(hidden_TD, head_DV, out_dtype=torch.float32)
 
 
 def head_for(head_VD: Tensor) -> Tensor:
     """The head as passes use it: on a CPU in float32, whatever the model's dtype."""
-    return head_VD if head_VD.device.type == "cuda" else head_VD.float()
+    return head_VD.float() if head_VD.device.type == "cpu" else head_VD

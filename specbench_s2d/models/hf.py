@@ -11,6 +11,7 @@ from torch import Tensor
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import Identity, LanguageModel, positions_under
+from specbench_s2d.models.hf_head import give_float32_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,7 +26,8 @@ _LIMITS = ("max_position_embeddings", "max_seq_len", "seq_length")  # of most fa
 class TransformersModel(LanguageModel):
     """A transformers model whose cache can be cut. It runs whole: sub-ranges of layers need the lean forward.
 
-    Its parameters may lie on several devices; ids go to the first of them, and logits come back there.
+    Its parameters may lie on several devices; ids go to the first of them, and logits come back there. Those of half
+    precision get a head of float32 logits (`hf_head.py`), unless their head is of a kind of its own.
     Raises `ModelError` for a model whose state cannot be cut back, such as Mamba.
     """
 
@@ -45,6 +47,7 @@ class TransformersModel(LanguageModel):
                 "earlier token, as every decoder must; give a model whose layers are all attention."
             )
         self.device, self.dtype = model.device, model.dtype
+        self._why_rounded = give_float32_logits(model)
         self.vocabulary, self.width = config.vocab_size, config.hidden_size
         self.depth, self.context = config.num_hidden_layers, context_of(config, identity.name)
         self.exits = ()
@@ -123,6 +126,14 @@ class TransformersModel(LanguageModel):
     @property
     def parameter_bytes(self) -> int:
         return sum(tensor.nbytes for tensor in (*self._model.parameters(), *_stored_buffers(self._model)))
+
+    @property
+    def engine_facts(self) -> dict[str, Any]:
+        """With `head_dtype`, what the head's logits are rounded to, and why where that is less than float32."""
+        if self._why_rounded is None:
+            return {**super().engine_facts, "head_dtype": "float32"}
+        rounded = str(self.dtype).removeprefix("torch.")
+        return {**super().engine_facts, "head_dtype": rounded, "head_dtype_reason": self._why_rounded}
 
     def _cache_bytes(self) -> int:
         """Bytes of all keys and values held."""

@@ -178,4 +178,4 @@ class LlamaModel(LanguageModel):
 
     @property
     def engine_facts(self) -> dict[str, Any]:
-        return {"engine": self.engine, **self._passes.facts()}
+        return {"engine": self.engine, "head_dtype": "float32", **self._passes.facts()}

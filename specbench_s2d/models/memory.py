@@ -77,9 +77,9 @@ def plan_memory(
 
     Weights, cache, rotary tables and static buffers of Llama-family checkpoints are exact; weights of others are what
     their files hold, in `dtype`. `graphs`: those that its passes are captured in. `on_host`: the model is loaded into
-    the memory that its files are read into. The rest are estimates: for the widest pass the hidden states, projections
-    and feed-forward of one layer, and the logits of all positions, twice in float32; what attention keeps beside them
-    (explicit masks of long passes) is left out.
+    the memory that its files are read into, and its head is float32 there. The rest are estimates: for the widest pass
+    the hidden states, projections and feed-forward of one layer, and the logits of all positions, twice in float32;
+    what attention keeps beside them (explicit masks of long passes) is left out.
     """
     text, lean = config.get_text_config(), why_not_lean(config) is None
     context = context_of(text, found.name)
@@ -88,15 +88,16 @@ def plan_memory(
     per_row = row_bytes(text, dtype)
     per_position = 2 * kv_heads(text) * head_width(text) * dtype.itemsize
     tables = 2 * context * head_width(text) * dtype.itemsize
+    kept, passing = _float32_head_bytes(text, dtype) if on_host else (0, 0)
     return MemoryPlan(
         name=found.name,
-        weights_bytes=_weights_bytes(found, config, dtype),
+        weights_bytes=_weights_bytes(found, config, dtype) + kept,
         cache_bytes=text.num_hidden_layers * per_position * room,
         graphs_bytes=graphs.recorded_bytes(room - beyond) if graphs else 0,
         working_bytes=(room - beyond) * per_row,
         pool_bytes=pool_bytes(text, dtype, graphs.widest_rows, room) + WORKSPACE_BYTES if graphs else 0,
         buffers_bytes=tables + (static_bytes(text, dtype) if graphs else 0),
-        loading_bytes=(_parts_bytes(text, dtype) if lean else 0) + (_shard_bytes(found) if on_host else 0),
+        loading_bytes=max(_parts_bytes(text, dtype) if lean else 0, passing) + (_shard_bytes(found) if on_host else 0),
         graphs=graphs.count(room - beyond) if graphs else 0,
         block_bytes=_block_bytes(found, config, dtype),
     )
@@ -127,6 +128,18 @@ def row_bytes(config: Any, dtype: torch.dtype) -> int:
     projected = (config.num_attention_heads + 2 * kv_heads(config)) * head_width(config)
     logits = config.vocab_size * (dtype.itemsize + 2 * torch.float32.itemsize)
     return int((4 * config.hidden_size + projected + 3 * inner) * dtype.itemsize + logits)
+
+
+def _float32_head_bytes(config: Any, dtype: torch.dtype) -> tuple[int, int]:
+    """What a float32 head takes beyond the weights in `dtype`, and what is held beside it while it is made.
+
+    One that is the embedding as well stays beside its copy; any other gives way to it.
+    """
+    if dtype == torch.float32:
+        return 0, 0
+    entries = config.vocab_size * (getattr(config, "word_embed_proj_dim", None) or config.hidden_size)
+    copied, given_way = entries * torch.float32.itemsize, entries * dtype.itemsize
+    return (copied, 0) if config.tie_word_embeddings else (copied - given_way, given_way)
 
 
 def _parts_bytes(config: Any, dtype: torch.dtype) -> int:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.errors import ModelError
+from specbench_s2d.models.head import head_for
 from specbench_s2d.models.tensors import head_width, tensor_shapes
 
 Weights = Callable[[str], Tensor]
@@ -37,7 +38,8 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class LlamaWeights:
-    """The whole model: sizes, layers, embedding, head (the embedding itself where they are tied), rotary tables."""
+    """The whole model: sizes, layers, embedding, head as passes use it (the embedding itself where they are tied, but
+    not where it must be a float32 copy), rotary tables."""
 
     width: int
     heads: int
@@ -69,7 +71,7 @@ class LlamaWeights:
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all weights, a tied embedding once; tables left out."""
+        """Bytes of all weights, an embedding that is the head once; tables left out."""
         tied = self.head_VD is self.embedding_VD
         embedding = 0 if tied else self.embedding_VD.nbytes
         return embedding + self.head_bytes + len(self.layers) * self.layer_bytes
@@ -91,7 +93,7 @@ def load_weights(weights: Weights, name: str, config: Any, device: torch.device,
         embedding_VD=embedding_VD,
         layers=[_load_layer(read, index, config.model_type) for index in range(config.num_hidden_layers)],
         norm_D=read("model.norm.weight"),
-        head_VD=embedding_VD if config.tie_word_embeddings else read("lm_head.weight"),
+        head_VD=head_for(embedding_VD if config.tie_word_embeddings else read("lm_head.weight")),
         cos_SC=cos_SC,
         sin_SC=sin_SC,
     )

@@ -97,7 +97,7 @@ CARRIED = (
 NOT_CARRIED = (
     "draft", "tokens_per_s", "speedup", "speedup_low", "speedup_high", "tokens_per_pass", "accepted_per_pass",
     "acceptance_rate", "draft_layers_per_token", "mean_exit_depth", "draft_s", "verify_s", "other_s",
-    "perplexity", "perplexity_low", "perplexity_high", "mismatches", "near_ties",
+    "perplexity", "perplexity_low", "perplexity_high", "mismatches", "near_ties", "audited_tokens", "auditable_share",
 )  # fmt: skip
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from specbench_s2d.analysis.html.grid import Cell, Column, Grid, figure, word, words
+from specbench_s2d.analysis.audit import Coverage, coverage
+from specbench_s2d.analysis.definitions import DEFINITIONS
+from specbench_s2d.analysis.html.grid import Cell, Column, Grid, figure, missing, word, words
 from specbench_s2d.analysis.names import decoder_title, suite_title
 from specbench_s2d.bench.records import Record
 
@@ -30,6 +32,44 @@ def audit_counts(records: Sequence[Record]) -> Grid:
         )  # fmt: skip
     columns = [*words(["target", "decoder"]), *map(Column, VERDICTS.values()), Column("not audited")]
     return Grid("Verdicts", [*columns, Column("why not", numeric=False)], body)
+
+
+def audit_reach(records: Sequence[Record], targets: Mapping[str, Mapping[str, Any]]) -> Grid:
+    """How many tokens of each target, and of all, a wrong one would have shown at; by which noise bound, measured over
+    which passes (`targets`: the manifest's)."""
+    names = list(dict.fromkeys(r.target for r in records))
+    body = [
+        [word(name), *_bound(targets.get(name, {})), *_reach(coverage(r for r in records if r.target == name))]
+        for name in names
+    ]
+    if len(names) > 1:
+        each = "one to each target"
+        body.append([word("all targets", "name"), missing(each), missing(each), *_reach(coverage(records))])
+    columns = [
+        Column("target", numeric=False),
+        Column("noise bound", "what rounding may move a difference of two logits by"),
+        Column("measured over passes of", "numbers of rows that the run's decoders verify", numeric=False),
+        Column("audited tokens", DEFINITIONS["audited_tokens"]),
+        Column("auditable", "those whose two best logits lie at least the noise bound apart"),
+        Column("share", DEFINITIONS["auditable_share"]),
+    ]
+    return Grid("What the audit could have caught", columns, body)
+
+
+def _bound(facts: Mapping[str, Any]) -> list[Cell]:
+    rows = facts.get("logit_noise_rows")
+    if rows is None:
+        return [figure(facts.get("logit_noise"), ".2e", _UNKNOWN), missing(_UNKNOWN)]
+    parts = [f"{', '.join(map(str, rows['chains']))} rows"] if rows["chains"] else []
+    parts += [f"trees of {', '.join(map(str, rows['trees']))} rows"] if rows["trees"] else []
+    return [figure(facts.get("logit_noise"), ".2e", _UNKNOWN), word("; ".join(parts))]
+
+
+def _reach(found: Coverage) -> list[Cell]:
+    if found.share is None:
+        return [missing(found.note or "")] * 3
+    share = figure(found.share, ".3f", small=found.note or "", tone="bad" if found.is_coarse else "")
+    return [figure(found.tokens, ",d"), figure(found.auditable, ",d"), share]
 
 
 def audit_events(records: Iterable[Record]) -> Grid:

@@ -35,11 +35,12 @@ _HEADINGS = {
     "energy_net_j_per_token": ("J/token, net of idle", ".3g"),
     "mismatches": ("mismatches", "d"),
     "near_ties": ("near-ties", "d"),
+    "auditable_share": ("auditable", ".3f"),
     "failed": ("failed", "d"),
     "skipped": ("skipped", "d"),
     "truncated": ("truncated", "d"),
 }
-_COUNTS = ("mismatches", "near_ties", "failed", "skipped", "truncated")
+_COUNTS = ("mismatches", "near_ties", "auditable_share", "failed", "skipped", "truncated")
 _COSTS = ("cost_ratio", "verify_ratio")
 SPEEDS = (
     "tokens_per_s", "percent_of_bound", "speedup", "speedup_predicted", "speedup_e2e", "speedup_specbench", *_COSTS,

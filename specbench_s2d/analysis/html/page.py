@@ -97,6 +97,7 @@ def _run(run: Run, key: str) -> dict[str, Any]:
         "mark_notes": mark_notes(run.table["lossy"], run.table["projected"]),
         "pictures": pictures.pictures(run.figures, key),
         "verdicts": audit.audit_counts(records),
+        "reach": audit.audit_reach(records, manifest.get("targets") or {}),
         "events": audit.audit_events(records),
         "lost": audit.lost_turns(records),
         "notes": tables.missing_figures(run.table),

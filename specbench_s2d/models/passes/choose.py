@@ -43,7 +43,7 @@ def choose_engine(asked: str | None, name: str, config: Any, device: torch.devic
     if asked == "eager":
         return EAGER
     if device.type == "cuda":
-        return Engine("graphs", partial(GraphPasses, must=asked is not None))
+        return Engine("graphs", partial(GraphPasses, must=asked is not None, name=name))
     why_not = _why_not_graphs(config, device, dtype)
     if why_not is None:
         return Engine("graphs", NativePasses)

@@ -1,6 +1,7 @@
 """torch.compile over the layer and the head: fewer kernels, and one-row products meant to stream at the memory's rate.
 
-One row, and two rows or more, are compiled apart; of the latter the number is left open, and so is the bucket.
+One row, and two rows or more, are compiled apart; of the latter the number is left open, and so is the bucket. The head
+of a half-precision model stays plain torch calls, for a compiler need not know products whose result has another dtype.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ def compiled_functions(backend: str | Callable[..., Any] = "inductor") -> Functi
             return layer(hidden_TD, place, keys_KSC, values_KSC, weights, sizes)
 
     def call_head(hidden_TD: Tensor, norm_D: Tensor, head_VD: Tensor, eps: float) -> Tensor:
+        if hidden_TD.dtype != torch.float32:
+            return run_head(hidden_TD, norm_D, head_VD, eps)
         _leave_open(hidden_TD, 0)
         with _settings():
             return head(hidden_TD, norm_D, head_VD, eps)

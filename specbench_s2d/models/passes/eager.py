@@ -15,7 +15,7 @@ from torch import Tensor
 
 from specbench_s2d.models.base import positions_under
 from specbench_s2d.models.cache import KVCache
-from specbench_s2d.models.head import head_for, head_logits
+from specbench_s2d.models.head import head_logits
 from specbench_s2d.models.passes.base import AsTheyCome, Request
 from specbench_s2d.models.passes.threads import fastest_threads, torch_threads
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights
@@ -84,7 +84,7 @@ class EagerPasses(AsTheyCome):
     def __init__(self, weights: LlamaWeights, why_eager: str | None = None) -> None:
         self._weights, self._why_eager = weights, why_eager
         self._layers = [_Layer.of(layer, weights.eps) for layer in weights.layers]
-        self._norm, self._head_DV = Norm(weights.norm_D, weights.eps), head_for(weights.head_VD).t()
+        self._norm, self._head_DV = Norm(weights.norm_D, weights.eps), weights.head_VD.t()
         self.vocabulary = weights.vocabulary
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
         self.cache = KVCache(len(self._layers), weights.kv_heads, weights.head_width, weights.context, device, dtype)

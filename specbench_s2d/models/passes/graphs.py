@@ -8,7 +8,7 @@ one call on a GPU; not measured on one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,8 @@ from torch import Tensor
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import Likeliest, PassKind
 from specbench_s2d.models.cache import KVCache
+from specbench_s2d.models.devices import settled_free_bytes
+from specbench_s2d.models.graph_memory import GraphMeter
 from specbench_s2d.models.passes.base import Request
 from specbench_s2d.models.passes.capture import Capture, CudaCapture, Work
 from specbench_s2d.models.passes.compiled import compiled_functions, why_not_compiled
@@ -50,15 +52,26 @@ class GraphPasses:
     """Narrow passes as captured graphs over one static cache; prompts and the widest passes run eagerly over the same.
 
     `capture` defaults to CUDA graphs. Which functions graphs are made of, or that there are none, is settled when room
-    is first reserved; with `must` (graphs were asked for by name) the last of these raises `ModelError`. What is
-    returned is the caller's own: a later pass does not change it.
+    is first reserved; with `must` (graphs were asked for by name) the last of these raises `ModelError`, and so do
+    graphs that were announced and will not fit in what is free (`free_bytes`, of a GPU by default its driver's word).
+    What is returned is the caller's own: a later pass does not change it.
     """
 
     torch_threads: int | None = None
 
-    def __init__(self, weights: LlamaWeights, capture: Capture | None = None, must: bool = False) -> None:
+    def __init__(
+        self,
+        weights: LlamaWeights,
+        capture: Capture | None = None,
+        must: bool = False,
+        name: str = "the model",
+        free_bytes: Callable[[], int] | None = None,
+    ) -> None:
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
         self._capture = capture or CudaCapture(device)
+        if free_bytes is None and device.type == "cuda":
+            free_bytes = partial(settled_free_bytes, str(device))
+        self._meter = GraphMeter(name, free_bytes)
         self._depth, self._context, self._weights = len(weights.layers), weights.context, weights
         self._must, self._why_not_compiled = must, why_not_compiled(device)
         self._why_eager: str | None = None
@@ -126,7 +139,8 @@ class GraphPasses:
             self._eagerly = before
 
     def facts(self) -> dict[str, Any]:
-        """`captures`: graphs captured since the model was loaded; `capture_s`: what they took, compiling included.
+        """`captures`: graphs captured since the model was loaded; `capture_s`: what they took, compiling included;
+        `graph_bytes_measured`: what they took of the device's memory, what torch holds for their pool included.
         `unannounced`: narrow passes that ran eagerly, for nobody had announced them."""
         return {
             "compiled": self._why_not_compiled is None,
@@ -136,6 +150,7 @@ class GraphPasses:
             "graphs": len(self._graphs),
             "captures": self._captures,
             "capture_s": round(self._capture_s, 3),
+            **self._meter.facts(),
             "unannounced": self._unannounced,
         }
 
@@ -197,10 +212,20 @@ class GraphPasses:
         if not missing:
             return
         started = perf_counter()
-        with torch.inference_mode(False), torch.no_grad():
-            static.stand_aside(self.cache.capacity)
-            for shape in missing:
-                static.make_room(shape.kind)
-                self._graphs[shape] = self._capture.capture(partial(static.compute, shape))
+        self._meter.capture(partial(self._capture_all, static, missing), len(missing), self._left(missing))
         self._captures += len(missing)
         self._capture_s += perf_counter() - started
+
+    def _capture_all(self, static: StaticPass, shapes: Iterable[Shape]) -> None:
+        with torch.inference_mode(False), torch.no_grad():
+            static.stand_aside(self.cache.capacity)
+            for shape in shapes:
+                static.make_room(shape.kind)
+                self._graphs[shape] = self._capture.capture(partial(static.compute, shape))
+
+    def _left(self, about: Iterable[Shape]) -> int:
+        """Announced graphs that are not there yet, but for those that are about to be captured."""
+        if self._trying:
+            return 0
+        wanted = {s for kind, rows in self._announced.items() for s in shapes_of(kind, rows, self._buckets)}
+        return len(wanted - self._graphs.keys() - set(about))
