@@ -51,7 +51,7 @@ def test_what_repeats_is_captured_and_prompts_are_not(request_: Request, graph: 
 
 
 def test_a_kind_knows_no_rows_and_no_place() -> None:
-    assert Kind.of(request_of(6, start=7), True) == Kind.of(request_of(2, start=900), True)
-    assert Kind.of(request_of(6, mask_columns=6), True) == Kind.of(request_of(9, mask_columns=40), True)
-    assert Kind.of(request_of(6, mask_columns=6), True) != Kind.of(request_of(6), True)
-    assert Kind.of(request_of(6, hidden=True), True) != Kind.of(request_of(6), True)
+    assert Kind.of(request_of(6, start=7)) == Kind.of(request_of(2, start=900))
+    assert Kind.of(request_of(6, mask_columns=6)) == Kind.of(request_of(9, mask_columns=40))
+    assert Kind.of(request_of(6, mask_columns=6)) != Kind.of(request_of(6))
+    assert Kind.of(request_of(6, hidden=True)) != Kind.of(request_of(6))
