@@ -28,13 +28,12 @@ from specbench_s2d.models.passes.layer import PLAIN, Functions
 from specbench_s2d.models.passes.shapes import (
     AHEAD_ROWS,
     MOST_ROWS,
-    ROWS,
     Kind,
     Shape,
     announced_kinds,
     buckets,
     fits,
-    round_up,
+    shape_of,
     shapes_of,
 )
 from specbench_s2d.models.passes.static import StaticPass
@@ -45,18 +44,25 @@ from specbench_s2d.models.weights import LlamaWeights
 class GraphPasses:
     """Narrow passes as captured graphs over one static cache; prompts and the widest passes run eagerly over the same.
 
-    `capture` defaults to CUDA graphs. Which functions graphs are made of, or that there are none, is settled when room
+    `capture` defaults to CUDA graphs, `compiled` to torch.compile's functions where those can be. Which functions graphs are made of, or that there are none, is settled when room
     is first reserved; with `must` (graphs were asked for by name) the last of these raises `ModelError`. What is
     returned is the caller's own: a later pass does not change it.
     """
 
     torch_threads: int | None = None
 
-    def __init__(self, weights: LlamaWeights, capture: Capture | None = None, must: bool = False) -> None:
+    def __init__(
+        self,
+        weights: LlamaWeights,
+        capture: Capture | None = None,
+        must: bool = False,
+        compiled: Functions | None = None,
+    ) -> None:
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
         self._capture = capture or CudaCapture(device)
         self._depth, self._context, self._weights = len(weights.layers), weights.context, weights
-        self._must, self._why_not_compiled = must, why_not_compiled(device)
+        self._must, self._compiled = must, compiled
+        self._why_not_compiled = None if compiled else why_not_compiled(device)
         self._why_eager: str | None = None
         # Rows beyond those asked for are written after the end.
         limit = weights.context + MOST_ROWS
@@ -139,7 +145,7 @@ class GraphPasses:
         """Compiled graphs, plain graphs, eager: the first that computes what the eager engine does; why not the others
         is kept."""
         if self._why_not_compiled is None:
-            self._why_not_compiled = self._against(compiled_functions())
+            self._why_not_compiled = self._against(self._compiled or compiled_functions())
         if self._why_not_compiled is not None:
             self._why_eager = self._against(PLAIN)
         if self._why_eager is None:
@@ -173,7 +179,7 @@ class GraphPasses:
 
     def _replay(self, request: Request, kind: Kind) -> StaticPass:
         assert self._static is not None
-        shape = Shape(kind, round_up(request.new, ROWS), round_up(request.end, self._buckets) if kind.layers else 0)
+        shape = shape_of(request, kind, self._buckets)
         if shape not in self._graphs:
             shapes = [shape] if self._trying else shapes_of(kind, self._rows_of(kind), self._buckets)
             self._capture_missing(self._static, shapes)

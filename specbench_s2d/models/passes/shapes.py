@@ -61,6 +61,12 @@ class Shape:
     bucket: int
 
 
+def shape_of(request: Request, kind: Kind, lengths: tuple[int, ...]) -> Shape:
+    """The graph that runs a request of this kind, over a cache of these lengths."""
+    bucket = round_up(request.end, lengths) if kind.layers else 0
+    return Shape(kind, round_up(request.new, ROWS), bucket)
+
+
 def kinds_of(asked: PassKind, depth: int) -> list[Kind]:
     """The kinds of graphs that an announced kind of pass needs: under a mask, one for every width it grows through."""
     to_layer, head = depth if asked.to_layer is None else asked.to_layer, asked.to_layer is None
