@@ -22,8 +22,8 @@ PLAIN_LAYER_LAUNCHES = 30
 """Launches of a layer as torch calls: 25 calls, two copies, and sums of products that are split."""
 COMPILED_LAYER_LAUNCHES = 16
 """Launches of a compiled layer: 6 products and 5 fused kernels on inductor's CPU backend, a few more on a GPU."""
-PASS_LAUNCHES = 25
-"""Launches around the layers: embedding, place and mask, final norm, head, and the copy to the outputs."""
+PASS_LAUNCHES = 33
+"""Launches around the layers at most: embedding, place and mask, final norm, head, likeliest tokens, the copies out."""
 WORKSPACE_BYTES = 2 * 32 * 2**20
 """cuBLAS's workspaces as torch sets them for Hopper, 32 MiB for the stream of captures and for the current one."""
 

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 
+_MIXED = ("cuda", "meta")
+"""Devices with a product of half-precision matrices that gives float32; meta, which keeps sizes alone, stands for it."""
+
+
 def head_logits(hidden_TD: Tensor, head_DV: Tensor) -> Tensor:
     """Logits (T, V) in float32: products of half-precision numbers are summed in float32, and stay so.
 
@@ -17,11 +21,11 @@ def head_logits(hidden_TD: Tensor, head_DV: Tensor) -> Tensor:
     """
     if hidden_TD.dtype == head_DV.dtype == torch.float32:
         return torch.mm(hidden_TD, head_DV)
-    if hidden_TD.device.type == "cuda":
+    if hidden_TD.device.type in _MIXED:
         return torch.mm(hidden_TD, head_DV, out_dtype=torch.float32)
     return torch.mm(hidden_TD.float(), head_DV.float())
 
 
 def head_for(head_VD: Tensor) -> Tensor:
     """The head as passes use it: on a CPU in float32, whatever the model's dtype."""
-    return head_VD if head_VD.device.type == "cuda" else head_VD.float()
+    return head_VD if head_VD.device.type in _MIXED else head_VD.float()

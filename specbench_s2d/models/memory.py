@@ -23,7 +23,7 @@ class MemoryPlan:
 
     `cache_bytes`: keys and values of the positions that are reserved. `graphs_bytes`: what the `graphs` CUDA graphs are
     recorded in; `pool_bytes`: the working memory of the widest of them, which all share, and cuBLAS's workspaces.
-    `buffers_bytes`: rotary tables and the graphs' static inputs and outputs. `working_bytes`: what the widest eager
+    `buffers_bytes`: rotary tables, the graphs' static inputs and outputs, a CPU's head in float32. `working_bytes`: what the widest eager
     pass works in. `loading_bytes`: what loading needs beside the weights, given back before the cache is made.
     `block_bytes`: the largest part that is never split over devices, a layer or the embedding.
     """
@@ -77,7 +77,7 @@ def plan_memory(
 
     Weights, cache, rotary tables and static buffers of Llama-family checkpoints are exact; weights of others are what
     their files hold, in `dtype`. `graphs`: those that its passes are captured in. `on_host`: the model is loaded into
-    the memory that its files are read into. The rest are estimates: for the widest pass the hidden states, projections
+    the memory that its files are read into, and multiplies by a head in float32. The rest are estimates: for the widest pass the hidden states, projections
     and feed-forward of one layer, and the logits of all positions, twice in float32; what attention keeps beside them
     (explicit masks of long passes) is left out.
     """
@@ -95,7 +95,9 @@ def plan_memory(
         graphs_bytes=graphs.recorded_bytes(room - beyond) if graphs else 0,
         working_bytes=(room - beyond) * per_row,
         pool_bytes=pool_bytes(text, dtype, graphs.widest_rows, room) + WORKSPACE_BYTES if graphs else 0,
-        buffers_bytes=tables + (static_bytes(text, dtype) if graphs else 0),
+        buffers_bytes=tables
+        + (static_bytes(text, dtype) if graphs else 0)
+        + (_own_head_bytes(text, dtype) if on_host and lean else 0),
         loading_bytes=(_parts_bytes(text, dtype) if lean else 0) + (_shard_bytes(found) if on_host else 0),
         graphs=graphs.count(room - beyond) if graphs else 0,
         block_bytes=_block_bytes(found, config, dtype),
@@ -133,6 +135,11 @@ def _parts_bytes(config: Any, dtype: torch.dtype) -> int:
     """The largest matrices beside their concatenation while a layer is loaded: gate and up, or query to value."""
     projected = (config.num_attention_heads + 2 * kv_heads(config)) * head_width(config)
     return int(config.hidden_size * max(2 * config.intermediate_size, projected) * dtype.itemsize)
+
+
+def _own_head_bytes(config: Any, dtype: torch.dtype) -> int:
+    """The head in float32 beside that of a half-precision model, as it is on a CPU (`head.py`)."""
+    return 0 if dtype == torch.float32 else int(config.vocab_size * config.hidden_size * torch.float32.itemsize)
 
 
 def _block_bytes(found: Checkpoint, config: Any, dtype: torch.dtype) -> int:
