@@ -165,10 +165,10 @@ class GraphPasses:
 
     def _is_graph(self, request: Request, kind: Kind) -> bool:
         """Whether a pass is run as a graph: it repeats, and it was announced, or is as narrow as chains are."""
-        if self._static is None or self._eagerly or not fits(request):
-            return False
         if self._trying:
             return True
+        if self._static is None or self._eagerly or not fits(request):
+            return False
         announced = request.new <= self._rows_of(kind)
         self._unannounced += not announced
         return announced

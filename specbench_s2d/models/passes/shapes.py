@@ -94,9 +94,9 @@ def shapes_of(kind: Kind, most_rows: int, lengths: Iterable[int]) -> list[Shape]
 
 def fits(request: Request) -> bool:
     """Whether a pass is one that repeats: narrow, its mask no wider than the widest, at positions that its order or its
-    mask tells, and not the start of a prompt."""
+    mask tells, and not the start of a prompt, which may be a token long."""
     masked = 0 if request.mask is None else request.mask.shape[1]
-    prompt = request.start == 0 and request.new > 1 and request.from_layer < request.to_layer
+    prompt = request.start == 0 and request.from_layer < request.to_layer
     narrow = request.new <= MOST_ROWS and masked <= MASK_COLUMNS[-1] and request.best <= MOST_BEST
     return narrow and request.positions is None and not prompt
 

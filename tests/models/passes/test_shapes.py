@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -36,15 +38,19 @@ def test_rows_of_short_drafts_are_exact_and_wide_ones_waste_a_third_at_most() ->
 @pytest.mark.parametrize(
     ("request_", "graph"),
     [
-        (request_of(1, start=0), True),
+        (request_of(1, start=0), False),
         (request_of(6), True),
         (request_of(MOST_ROWS), True),
         (request_of(MOST_ROWS + 1), False),
         (request_of(6, start=0), False),
         (request_of(8, mask_columns=512), True),
         (request_of(8, mask_columns=513), False),
+        (replace(request_of(4), positions=torch.arange(4)), False),
+        (replace(request_of(4), best=64, rows=4), True),
+        (replace(request_of(4), best=65, rows=4), False),
+        (Request(torch.zeros(3, 8), 0, 3, 3, head=True), True),
     ],
-    ids=["first token", "verify", "widest", "too wide", "a prompt", "masked", "mask too wide"],
+    ids=["a prompt of one token", "verify", "widest", "too wide", "a prompt", "masked", "mask too wide", "positions of its own", "some of the best", "too many of them", "the head alone"],
 )
 def test_what_repeats_is_captured_and_prompts_are_not(request_: Request, graph: bool) -> None:
     assert fits(request_) is graph
