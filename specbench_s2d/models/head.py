@@ -8,9 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
 _MIXED = ("cuda", "meta")
-"""Devices with a product of half-precision matrices that gives float32; meta, which keeps sizes alone, stands for it."""
+"""Devices whose product of half-precision matrices can give float32; meta, which keeps sizes alone, stands for them."""
 
 
 def head_logits(hidden_TD: Tensor, head_DV: Tensor) -> Tensor:

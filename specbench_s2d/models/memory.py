@@ -23,9 +23,9 @@ class MemoryPlan:
 
     `cache_bytes`: keys and values of the positions that are reserved. `graphs_bytes`: what the `graphs` CUDA graphs are
     recorded in; `pool_bytes`: the working memory of the widest of them, which all share, and cuBLAS's workspaces.
-    `buffers_bytes`: rotary tables, the graphs' static inputs and outputs, a CPU's head in float32. `working_bytes`: what the widest eager
-    pass works in. `loading_bytes`: what loading needs beside the weights, given back before the cache is made.
-    `block_bytes`: the largest part that is never split over devices, a layer or the embedding.
+    `buffers_bytes`: rotary tables, the graphs' static inputs and outputs, a CPU's head in float32. `working_bytes`:
+    what the widest eager pass works in. `loading_bytes`: what loading needs beside the weights, given back before the
+    cache is made. `block_bytes`: the largest part that is never split over devices, a layer or the embedding.
     """
 
     name: str
@@ -77,9 +77,9 @@ def plan_memory(
 
     Weights, cache, rotary tables and static buffers of Llama-family checkpoints are exact; weights of others are what
     their files hold, in `dtype`. `graphs`: those that its passes are captured in. `on_host`: the model is loaded into
-    the memory that its files are read into, and multiplies by a head in float32. The rest are estimates: for the widest pass the hidden states, projections
-    and feed-forward of one layer, and the logits of all positions, twice in float32; what attention keeps beside them
-    (explicit masks of long passes) is left out.
+    the memory that its files are read into, and multiplies by a head in float32. The rest are estimates: for the widest
+    pass the hidden states, projections and feed-forward of one layer, and the logits of all positions, twice in
+    float32; what attention keeps beside them (explicit masks of long passes) is left out.
     """
     text, lean = config.get_text_config(), why_not_lean(config) is None
     context = context_of(text, found.name)

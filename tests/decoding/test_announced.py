@@ -31,6 +31,7 @@ DECODERS = (
     "s2d:gamma=heuristic",
     "s2d-tree",
     "s2d-tree:depth=1",
+    "s2d-tree:depth=9,thresholds=1+0.1+0",
     "s2d-tree:thresholds=0.2+0.2+0,topk=3,depth=6,tokens=9",
     "s2d-auto",
     "mjgd",
@@ -126,7 +127,25 @@ def test_announced_passes_are_all_that_a_decoder_asks_for(name: str, tiny_models
     assert captured.repeated > before + 3 * TOKENS // 10
 
 
-@pytest.mark.parametrize("name", ["sd:gamma=heuristic", "mjsd:gamma=heuristic,beams=2,tau=0"])
+SEARCHES_AND_TREES = [
+    name for name in DECODERS if name.startswith(("mjgd", "mjsd", "s2d-tree")) or name in ("sd", "beam+token")
+]
+
+
+@pytest.mark.parametrize("name", SEARCHES_AND_TREES)
+def test_fewer_beams_next_to_the_contexts_end_find_their_graphs(
+    name: str, tiny_models: Path, few_lengths: None
+) -> None:
+    captured = Captured(tiny_models, name)
+    for model in captured.models:
+        model.context = 150
+    for temperature in (0.0, 1.0):
+        generation = captured.decoder.generate(prompt(100), 50, temperature=temperature, ignore_eos=True)
+        assert len(generation.ids) == 50
+    captured.assert_all_was_announced()
+
+
+@pytest.mark.parametrize("name", ["sd:gamma=heuristic", "mjsd:gamma=heuristic,beams=5,tau=0"])
 def test_long_proposals_find_their_graphs_too(name: str, tiny_models: Path, few_lengths: None) -> None:
     """A draft that is the target is always right, so that every proposal is two tokens longer."""
     captured = Captured(tiny_models, name, draft="tiny-target")

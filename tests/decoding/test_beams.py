@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -124,6 +125,26 @@ def chosen_of(logits_WV: Tensor, above_W: Tensor, count: int) -> Cells:
 
     rows = len(logits_WV)
     return likeliest(Rows(), torch.zeros(1, rows, dtype=torch.long), torch.eye(rows).bool(), above_W, count)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_more_may_be_read_of_each_beam_than_are_taken(count: int) -> None:
+    """As many as passes are prepared for; what is chosen is the same."""
+    reads: list[int] = []
+
+    class Watched(Reader):
+        def likeliest(self, ids_BT: Tensor, mask: Tensor | None, best: int) -> Likeliest:
+            reads.append(best)
+            return super().likeliest(ids_BT, mask, best)
+
+    found = []
+    for prepared in ((), (2, 6), (1, 4)):
+        model = FakeModel(vocabulary=8, seed=count)
+        model.extend(torch.tensor([PROMPT[:-1]]))
+        choose = partial(likeliest, prepared=prepared)
+        found.append(beam_search(Watched(model), PROMPT[-1:], len(PROMPT), 3, count, 1, choose))
+    assert found[0] == found[1] == found[2]
+    assert reads[:6] == [count, count, 1, {1: 2, 3: 6, 5: 6}[count], {1: 2, 3: 6, 5: 6}[count], 2]
 
 
 def test_likeliest_takes_no_more_than_there_are() -> None:

@@ -36,7 +36,6 @@ from tests.models.captured import RerunningCapture, _Recorder, graph_engine
 from tests.models.peak import Peak
 from tests.refusals import refused
 
-
 LENGTHS = 7
 """Of a cache of 1,024 positions: 128, 192, 256, 384, 512, 768 and 1,024."""
 TRIED_BESIDE_CHAINS = 9

@@ -11,8 +11,8 @@ import torch
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models import load as load_module
-from specbench_s2d.models.checkpoint import Checkpoint, demo_names, find_checkpoint
 from specbench_s2d.models.base import PassKind
+from specbench_s2d.models.checkpoint import Checkpoint, demo_names, find_checkpoint
 from specbench_s2d.models.graph_memory import GraphNeeds
 from specbench_s2d.models.load import load_model, read_config
 from specbench_s2d.models.memory import MemoryPlan, plan_memory, row_bytes

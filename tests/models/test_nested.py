@@ -39,9 +39,7 @@ class Counting:
             setattr(model, name, self._counted(getattr(model, name)))
 
     def _counted(self, run: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(
-            inputs: Tensor, from_layer: int = 0, to_layer: int | None = None, *rest: Any, **more: Any
-        ) -> Any:
+        def counted(inputs: Tensor, from_layer: int = 0, to_layer: int | None = None, *rest: Any, **more: Any) -> Any:
             start = self._model.layer_length(from_layer)
             for layer in range(from_layer, to_layer or self._model.depth):
                 for position in range(start, start + inputs.shape[1]):

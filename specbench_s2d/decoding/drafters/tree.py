@@ -91,8 +91,8 @@ class TreeDrafter:
 
     @staticmethod
     def target_passes(options: TreeDrafter.Options) -> list[PassKind]:
-        """All tokens of the tree, and the last one of the context; without a tree, that one alone."""
-        return [PassKind(options.tokens + 1, seen=options.tokens + 1), PassKind(1)]
+        """All tokens of the tree, and the last one of the context; there is always room for a tree of one."""
+        return [PassKind(options.tokens + 1, seen=options.tokens + 1)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._nested.prefill(prompt_ids)

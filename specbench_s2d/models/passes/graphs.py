@@ -44,9 +44,10 @@ from specbench_s2d.models.weights import LlamaWeights
 class GraphPasses:
     """Narrow passes as captured graphs over one static cache; prompts and the widest passes run eagerly over the same.
 
-    `capture` defaults to CUDA graphs, `compiled` to torch.compile's functions where those can be. Which functions graphs are made of, or that there are none, is settled when room
-    is first reserved; with `must` (graphs were asked for by name) the last of these raises `ModelError`. What is
-    returned is the caller's own: a later pass does not change it.
+    `capture` defaults to CUDA graphs, `compiled` to torch.compile's functions where those can be. Which functions
+    graphs are made of, or that there are none, is settled when room is first reserved; with `must` (graphs were asked
+    for by name) the last of these raises `ModelError`. What is returned is the caller's own: a later pass does not
+    change it.
     """
 
     torch_threads: int | None = None

@@ -68,7 +68,10 @@ def shape_of(request: Request, kind: Kind, lengths: tuple[int, ...]) -> Shape:
 
 
 def kinds_of(asked: PassKind, depth: int) -> list[Kind]:
-    """The kinds of graphs that an announced kind of pass needs: under a mask, one for every width it grows through."""
+    """The kinds of graphs that an announced kind of pass needs: under a mask, one for every width it grows through;
+    none where it reads more tokens than a graph does."""
+    if asked.best > MOST_BEST:
+        return []
     to_layer, head = depth if asked.to_layer is None else asked.to_layer, asked.to_layer is None
     widest = round_up(min(asked.seen, MASK_COLUMNS[-1]), (0, *MASK_COLUMNS))
     columns = [c for c in MASK_COLUMNS if c <= widest] or [0]

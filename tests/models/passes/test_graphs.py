@@ -203,6 +203,16 @@ def test_what_was_met_once_is_captured_for_every_length_and_for_shorter_drafts()
     assert capture.repeated == repeated + 80
 
 
+def test_no_more_of_the_best_are_prepared_for_than_there_are_tokens() -> None:
+    model = twin(family_model("llama"), graph_engine())
+    model.reserve(100)
+    model.prepare([PassKind(1, best=64)])
+    model.extend(random_ids(5))
+    _, likeliest = model.read(random_ids(1), best=64)
+    assert likeliest.ids_RK.shape == (1, 61)
+    assert_graphs(model)
+
+
 def test_what_is_returned_is_the_callers_own() -> None:
     model = twin(family_model("llama"), graph_engine())
     model.extend(random_ids(10))

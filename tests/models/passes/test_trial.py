@@ -89,7 +89,10 @@ WRONG: dict[str, tuple[Callable[[Shape, int], bool], str]] = {
     "only in the head alone": (lambda shape, _: not shape.kind.layers, "the head"),
     "only for hidden inputs": (lambda shape, _: shape.kind.hidden and bool(shape.kind.layers), "the upper layers"),
     "only for the likeliest": (lambda shape, _: shape.kind.best > 0, "the likeliest"),
-    "only in the last bucket": (lambda shape, capacity: shape.bucket == capacity - 64, "one token, after 432 positions"),
+    "only in the last bucket": (
+        lambda shape, capacity: shape.bucket == capacity - 64,
+        "one token, after 432 positions",
+    ),
     "only for many rows in the last bucket": (
         lambda shape, capacity: shape.bucket == capacity - 64 and shape.rows > 3,
         "five tokens, after 432 positions",
