@@ -13,6 +13,7 @@ from specbench_s2d.bench.runner import execute
 from specbench_s2d.bench.session import Session, prompts_for
 from specbench_s2d.bench.store import read_manifest
 from specbench_s2d.config import RunSpec
+from specbench_s2d.models import cache
 from specbench_s2d.models.graph_memory import GraphNeeds
 from specbench_s2d.models.passes import graphs
 from tests.models.captured import RerunningCapture, graph_engine
@@ -22,7 +23,7 @@ DECODERS = ["ar", "sd:gamma=heuristic", "s2d:thresholds=0.4+0.4+0", "s2d-tree", 
 
 @pytest.fixture
 def captures() -> Iterator[list[RerunningCapture]]:
-    """One for each model that is loaded, the target first; two lengths of the cache."""
+    """One for each model that is loaded, the target first; two lengths of a cache that grows in small steps."""
     found: list[RerunningCapture] = []
 
     def engine(*_: object) -> object:
@@ -31,6 +32,7 @@ def captures() -> Iterator[list[RerunningCapture]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("specbench_s2d.models.load.choose_engine", engine)
+        patch.setattr(cache, "_GROWTH", 8)
         patch.setattr(graphs, "buckets", lambda capacity: (capacity // 2, capacity))
         yield found
 

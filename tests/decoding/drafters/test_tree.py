@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.spec import build_decoder
-from specbench_s2d.decoding.tree import tree_levels
+from specbench_s2d.decoding.tree import tree_levels, tree_mask
 from specbench_s2d.decoding.types import Proposal, Verdict, fetch
 from tests.decoding.test_lossless import greedy_by_hand
 from tests.fakes import FakeModel, Prefix
@@ -60,6 +61,28 @@ def test_the_tree_holds_the_likeliest_nodes(seed: int, depth: int, topk: int, to
         parent = expected[path[:-1]] if len(path) > 1 else 1.0
         assert math.exp(logprob) == pytest.approx(expected[path] / parent, rel=1e-4)
     assert max(drafted.levels) == max(len(path) for path in expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("exits", ["0+0", "0.4+0", "1+0"])
+def test_the_tree_on_the_device_is_the_one_that_its_parents_make(seed: int, exits: str) -> None:
+    """Who sees whom, at which exit each level was read, and which of the positions run since the context each node is."""
+    draft = FakeModel(exits=(1, 3), seed=seed, sharpness=2.0)
+    decoder = build_decoder(f"s2d-tree:depth=4,topk=3,tokens=14,thresholds={exits}", FakeModel(seed=9), draft)
+    decoder.drafter.start(PROMPT, SAMPLER)  # type: ignore[attr-defined]
+    proposal: Proposal = decoder.drafter.propose([*PROMPT, 2], 60)  # type: ignore[attr-defined]
+    drafted, tree = fetch(proposal)[0], proposal.tree
+    assert tree is not None and drafted.parents is not None and drafted.ran is not None
+    assert torch.equal(tree.mask_MM, tree_mask(drafted.parents, 1, torch.device("cpu")))
+    assert set(tree.level_exits) <= {1, 3} and len(tree.level_exits) == 4
+    if exits != "0.4+0":
+        assert tree.level_exits == ((1,) * 4 if exits == "0+0" else (3,) * 4)
+    run = draft._layers[0][3:]
+    assert len(run) == 3 * 3  # three levels of three nodes; the last is never run
+    placed = [(node, place) for node, place in enumerate(drafted.ran) if place >= 0]
+    assert len({place for _, place in placed}) == len(placed) > 3
+    assert [run[place] for _, place in placed] == [drafted.ids[node] for node, _ in placed]
+    assert all(drafted.ran[node] < 0 for node, level in enumerate(drafted.levels) if level == 4)
 
 
 def test_parents_stand_before_children_and_siblings_in_the_drafts_order() -> None:
