@@ -66,7 +66,7 @@ def test_the_tree_holds_the_likeliest_nodes(seed: int, depth: int, topk: int, to
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("exits", ["0+0", "0.4+0", "1+0"])
 def test_the_tree_on_the_device_is_the_one_that_its_parents_make(seed: int, exits: str) -> None:
-    """Who sees whom, at which exit each level was read, and which of the positions run since the context each node is."""
+    """Who sees whom, at which exit each level was read, and which of the positions run since the context is whose."""
     draft = FakeModel(exits=(1, 3), seed=seed, sharpness=2.0)
     decoder = build_decoder(f"s2d-tree:depth=4,topk=3,tokens=14,thresholds={exits}", FakeModel(seed=9), draft)
     decoder.drafter.start(PROMPT, SAMPLER)  # type: ignore[attr-defined]
