@@ -74,8 +74,9 @@ class Session:
         self._scored: dict[tuple[str, tuple[int, ...]], Scored] = {}
         shortest, longest = self._outer_prompts(plan)
         with account.spending("warm_up"):  # room first, and once: what is prepared is prepared for it
+            positions = max(prompts.longest(plan.questions), len(longest) + _WARM_UP_TOKENS)
             for decoder in self._decoders.values():
-                decoder.make_ready(prompts.longest(plan.questions))
+                decoder.make_ready(positions)
         with account.spending("probing"):
             widths = _verified_widths(self._decoders.values())
             self.noise_rows = noise_rows(self.target, *widths)

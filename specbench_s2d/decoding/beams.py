@@ -63,15 +63,25 @@ class Beams:
         return [starts[level] + place for level, place in enumerate(path[: self.depth - 1])]
 
 
-def likeliest(reader: Reader, ids_BT: Tensor, mask_WM: Tensor | None, above_W: Tensor | None, count: int) -> Cells:
+def likeliest(
+    reader: Reader,
+    ids_BT: Tensor,
+    mask_WM: Tensor | None,
+    above_W: Tensor | None,
+    count: int,
+    prepared: Sequence[int] = (),
+) -> Cells:
     """The `count` continuations of the highest joint likelihood; of equals, the first where one is asked for.
 
-    No beam has more than `count` of them, so that each beam's own best are all that need be compared. Of one row alone
-    the best by logit are the best: that tells apart what their logarithms round together.
+    No beam has more than `count` of them, so that each beam's own best are all that need be compared: as many of them
+    are read as the next of `prepared`, for which passes are, or `count`. Of one row alone the best by logit are the
+    best: that tells apart what their logarithms round together.
     """
-    logprobs_Wk, ids_Wk = reader.likeliest(ids_BT, mask_WM, count).packed_2RK
+    best = min((number for number in prepared if number >= count), default=count)
+    logprobs_Wk, ids_Wk = reader.likeliest(ids_BT, mask_WM, best).packed_2RK
     if above_W is None:
-        return Cells(ids_Wk[0].long(), torch.zeros_like(ids_Wk[0], dtype=torch.long), logprobs_Wk[0])
+        ids_k = ids_Wk[0, :count].long()
+        return Cells(ids_k, torch.zeros_like(ids_k), logprobs_Wk[0, :count])
     joint_N = (logprobs_Wk + above_W[:, None]).flatten()
     places_W = best_places(joint_N, count)
     return Cells(ids_Wk.flatten()[places_W].long(), places_W // ids_Wk.shape[1], joint_N[places_W])
@@ -122,7 +132,8 @@ def search_passes(
     """The passes of a search `depth` tokens deep on a model of so many layers, read at `exit`: over the context's end
     (after a proposal that was accepted whole, two tokens are new to the model), then level by level under a wider mask.
 
-    Every level asks each beam for as many continuations as there will be beams, the last for the finished ones.
+    Every level asks each beam for as many continuations as there will be beams, the last for the finished ones; next to
+    the context's end, where beams are fewer, `likeliest` reads as many all the same.
     """
     counts = [0] if drawn else sorted({width, finished} if depth > 1 else {finished})
     passes = [kind for best in counts for kind in reader_passes(exit, layers, rows=2, best=best)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from specbench_s2d.decoding.beams import beam_search, search_passes
+from specbench_s2d.decoding.beams import beam_search, likeliest, search_passes
 from specbench_s2d.decoding.clock import Clock
 from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.decoding.loop import Limits, decode
@@ -51,6 +52,7 @@ class _Blocks:
 
     def __init__(self, target: LanguageModel, options: JointGreedy.Options) -> None:
         self._reader, self._options = Reader(target), options
+        self._choose = partial(likeliest, prepared=(1, options.beams))
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
         self._clock = clock
@@ -59,7 +61,7 @@ class _Blocks:
         began = self._clock.mark()
         length = min(self._options.k, left)
         width = max(1, min(self._options.beams, room // length))
-        beams = beam_search(self._reader, context[self._reader.length :], len(context), length, width, 1)
+        beams = beam_search(self._reader, context[self._reader.length :], len(context), length, width, 1, self._choose)
         path = beams.path(beams.best[0])
         self._reader.model.keep(beams.rows(path), len(context))
         block = [beams.ids[level][place] for level, place in enumerate(path)]

@@ -12,7 +12,8 @@ from typing import Any
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import PassKind
-from specbench_s2d.models.passes.shapes import Kind, Shape, announced_rows, buckets, shapes_of
+from specbench_s2d.models.passes.shapes import MOST_ROWS, Kind, Shape, announced_rows, buckets, shapes_of
+from specbench_s2d.models.passes.trial import tried_shapes
 
 LAUNCH_BYTES = 36 * 2**10
 """Device memory of one recorded kernel launch, the pool's share included: 0.21 GiB for 35 graphs of 16 layers of about
@@ -21,34 +22,38 @@ PLAIN_LAYER_LAUNCHES = 30
 """Launches of a layer as torch calls: 25 calls, two copies, and sums of products that are split."""
 COMPILED_LAYER_LAUNCHES = 16
 """Launches of a compiled layer: 6 products and 5 fused kernels on inductor's CPU backend, a few more on a GPU."""
-PASS_LAUNCHES = 25
-"""Launches around the layers: embedding, place and mask, final norm, head, and the copy to the outputs."""
+PASS_LAUNCHES = 33
+"""Launches around the layers at most: embedding, place and mask, final norm, head, likeliest tokens, the copies out."""
 WORKSPACE_BYTES = 2 * 32 * 2**20
 """cuBLAS's workspaces as torch sets them for Hopper, 32 MiB for the stream of captures and for the current one."""
 
 
 @dataclass(frozen=True)
 class GraphNeeds:
-    """The graphs a model can be asked for: by kind, their rows. `compiled`: its layers are. `graph_bytes`: of one
-    graph, where it was measured on this device; else they are estimated by their launches."""
+    """The graphs of a model of `depth` layers: those it can be asked for (by kind, their rows), and those that its
+    engine is tried by. `compiled`: its layers are. `graph_bytes`: of one graph, where it was measured on this device;
+    else they are estimated by their launches."""
 
     kinds: Mapping[Kind, Collection[int]]
+    depth: int
     compiled: bool = False
     graph_bytes: int | None = None
 
     @classmethod
     def of(cls, passes: Iterable[PassKind], depth: int, compiled: bool = False) -> GraphNeeds:
         """By the passes that decoders announce of a model of `depth` layers."""
-        return cls(announced_rows(passes, depth), compiled)
+        return cls(announced_rows(passes, depth), depth, compiled)
 
     @property
     def widest_rows(self) -> int:
         """The most rows of a graph."""
-        return max(max(rows) for rows in self.kinds.values())
+        return max(shape.rows for shape in self.shapes(MOST_ROWS))
 
-    def shapes(self, length: int) -> list[Shape]:
+    def shapes(self, length: int) -> set[Shape]:
         """The graphs of a cache that is reserved for `length` positions."""
-        return [shape for kind, rows in self.kinds.items() for shape in shapes_of(kind, rows, buckets(length))]
+        lengths = buckets(length)
+        asked = {shape for kind, rows in self.kinds.items() for shape in shapes_of(kind, rows, lengths)}
+        return asked | tried_shapes(self.depth, lengths)
 
     def count(self, length: int) -> int:
         """How many graphs those are."""

@@ -160,7 +160,7 @@ class LlamaModel(LanguageModel):
 
     @torch.inference_mode()
     def prepare(self, kinds: Iterable[PassKind]) -> None:
-        self._passes.prepare(kinds)
+        self._passes.prepare(replace(kind, best=min(kind.best, self.vocabulary)) for kind in kinds)
 
     def eagerly(self) -> AbstractContextManager[None]:
         return self._passes.eagerly()

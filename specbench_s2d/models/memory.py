@@ -23,9 +23,9 @@ class MemoryPlan:
 
     `cache_bytes`: keys and values of the positions that are reserved. `graphs_bytes`: what the `graphs` CUDA graphs are
     recorded in; `pool_bytes`: the working memory of the widest of them, which all share, and cuBLAS's workspaces.
-    `buffers_bytes`: rotary tables and the graphs' static inputs and outputs. `working_bytes`: what the widest eager
-    pass works in. `loading_bytes`: what loading needs beside the weights, given back before the cache is made.
-    `block_bytes`: the largest part that is never split over devices, a layer or the embedding.
+    `buffers_bytes`: rotary tables, the graphs' static inputs and outputs, a CPU's head in float32. `working_bytes`:
+    what the widest eager pass works in. `loading_bytes`: what loading needs beside the weights, given back before the
+    cache is made. `block_bytes`: the largest part that is never split over devices, a layer or the embedding.
     """
 
     name: str

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
+from torch import Tensor
 
-from specbench_s2d.decoding.beams import Beams, beam_search, likeliest
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.decoding.beams import Beams, Cells, beam_search, best_places, likeliest
+from specbench_s2d.models.base import LanguageModel, Likeliest
 from specbench_s2d.models.reader import Reader
 from tests.fakes import FakeModel, Prefix
 from tests.tiny import random_pair
@@ -102,9 +104,59 @@ def test_of_one_level_the_logits_decide_though_their_logarithms_round_together()
 
 @pytest.mark.parametrize("count", [1, 2, 7, 8, 40])
 def test_the_best_of_all_rows_are_among_each_rows_best(count: int) -> None:
-    joint_WV = torch.randn(5, 8, generator=torch.Generator().manual_seed(count))
-    assert likeliest(joint_WV, count).tolist() == joint_WV.flatten().topk(count).indices.tolist()
+    generator = torch.Generator().manual_seed(count)
+    logits_WV, above_W = torch.randn(5, 8, generator=generator), torch.randn(5, generator=generator)
+    joint_N = (logits_WV.log_softmax(-1) + above_W[:, None]).flatten()
+    expected = joint_N.topk(count)
+    cells = chosen_of(logits_WV, above_W, count)
+    assert (cells.parents_W * 8 + cells.ids_W).tolist() == expected.indices.tolist()
+    torch.testing.assert_close(cells.joint_W, expected.values)
+
+
+def chosen_of(logits_WV: Tensor, above_W: Tensor, count: int) -> Cells:
+    """What `likeliest` chooses of beams with these next-token logits and joint log-likelihoods."""
+
+    class Rows(Reader):
+        def __init__(self) -> None:
+            pass
+
+        def likeliest(self, ids_BT: Tensor, mask: Tensor | None, best: int) -> Likeliest:
+            return Likeliest.of(logits_WV, best)
+
+    rows = len(logits_WV)
+    return likeliest(Rows(), torch.zeros(1, rows, dtype=torch.long), torch.eye(rows).bool(), above_W, count)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_more_may_be_read_of_each_beam_than_are_taken(count: int) -> None:
+    """As many as passes are prepared for; what is chosen is the same."""
+    reads: list[int] = []
+
+    class Watched(Reader):
+        def likeliest(self, ids_BT: Tensor, mask: Tensor | None, best: int) -> Likeliest:
+            reads.append(best)
+            return super().likeliest(ids_BT, mask, best)
+
+    found = []
+    for prepared in ((), (2, 6), (1, 4)):
+        model = FakeModel(vocabulary=8, seed=count)
+        model.extend(torch.tensor([PROMPT[:-1]]))
+        choose = partial(likeliest, prepared=prepared)
+        found.append(beam_search(Watched(model), PROMPT[-1:], len(PROMPT), 3, count, 1, choose))
+    assert found[0] == found[1] == found[2]
+    assert reads[:6] == [count, count, 1, {1: 2, 3: 6, 5: 6}[count], {1: 2, 3: 6, 5: 6}[count], 2]
 
 
 def test_likeliest_takes_no_more_than_there_are() -> None:
-    assert likeliest(torch.tensor([[0.1, 0.3], [0.2, 0.0]]), 9).tolist() == [1, 2, 0, 3]
+    """Probabilities 0.4, 0.6 and 0.7, 0.3, of beams of 0.5 and 0.3: 0.3, 0.21, 0.2, 0.09."""
+    logits_WV = torch.tensor([[0.4, 0.6], [0.7, 0.3]]).log()
+    cells = chosen_of(logits_WV, torch.tensor([0.5, 0.3]).log(), 9)
+    assert cells.ids_W.tolist() == [1, 0, 0, 1]
+    assert cells.parents_W.tolist() == [0, 1, 0, 1]
+    assert cells.joint_W.exp().tolist() == pytest.approx([0.3, 0.21, 0.2, 0.09])
+    assert best_places(torch.tensor([0.1, 0.3, 0.2, 0.0]), 9).tolist() == [1, 2, 0, 3]
+
+
+def test_of_equals_the_first_is_taken_where_one_is_asked_for() -> None:
+    assert best_places(torch.tensor([0.0, 3.0, 1.0, 3.0]), 1).tolist() == [1]
+    assert Likeliest.of(torch.tensor([[0.0, 3.0, 1.0, 3.0]]), 1).ids_RK.tolist() == [[1]]

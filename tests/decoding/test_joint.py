@@ -15,8 +15,9 @@ from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.drafters.beam import BeamDrafter
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.spec import build_decoder, parse_decoder
-from specbench_s2d.decoding.types import Proposal, Step, Verdict
-from specbench_s2d.decoding.verifiers.joint import JointVerifier, target_logprobs
+from specbench_s2d.decoding.tree import Tree
+from specbench_s2d.decoding.types import Proposal, Step, Verdict, fetch
+from specbench_s2d.decoding.verifiers.joint import JointVerifier, _target_logprobs
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import LanguageModel
 from tests.decoding.test_beams import log_softmax
@@ -101,8 +102,8 @@ class _Watched(JointVerifier):
     seen: list[tuple[list[int], list[float]]]
 
     def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
-        parents = proposal.parents or list(range(-1, len(proposal.ids_G) - 1))
-        self.seen.append((parents, target_logprobs(proposal.ids_G, parents, logits_TV)))
+        drafted, (logprobs,) = fetch(proposal, _target_logprobs(proposal, logits_TV))
+        self.seen.append((drafted.above, logprobs))
         return super().judge(proposal, logits_TV, sampler)
 
 
@@ -168,7 +169,8 @@ def judged(log_p: list[float], log_q: list[float], tau: float, parents: list[int
         logits_TV[parent + 1, node + 1] = logprob
     left_T = 1 - logits_TV.exp().sum(-1)
     logits_TV[:, 0] = left_T.clamp_min(1e-6).log()
-    proposal = Proposal(torch.arange(1, rows), logprobs=log_q, parents=parents)
+    tree = None if parents is None else Tree.of(parents, torch.device("cpu"))
+    proposal = Proposal(torch.arange(1, rows), logprobs_G=torch.tensor(log_q, dtype=torch.float64), tree=tree)
     return JointVerifier(JointVerifier.Options(tau=tau)).judge(proposal, logits_TV, Sampler(0.0, 0, 1.0, 0))
 
 
@@ -256,7 +258,7 @@ def test_a_chains_q_is_taken_at_temperature_one_whatever_it_drew_by() -> None:
     proposal: Proposal = decoder.drafter.propose([1, 0, 3], 9)  # type: ignore[attr-defined]
     ids = proposal.ids_G.tolist()
     expected = [log_softmax(draft.logits_after((1, 0, 3, *ids[:i])).double().tolist())[t] for i, t in enumerate(ids)]
-    assert proposal.token_logprobs() == pytest.approx(expected, abs=1e-5)
+    assert proposal.likelihoods().tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_ar_under_the_joint_rule_proposes_nothing() -> None:

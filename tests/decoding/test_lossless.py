@@ -200,8 +200,8 @@ class _SiblingsAlone(TokenVerifier):
     """Wrong on purpose: each child is accepted with its own p(x), whatever its rejected siblings took of it."""
 
     def judge(self, proposal: Proposal, logits_TV: torch.Tensor, sampler: Sampler) -> Verdict:
-        assert proposal.parents is not None
-        below, path, node = children(proposal.parents), list[int](), -1
+        assert proposal.tree is not None
+        below, path, node = children(proposal.tree.parents_N.tolist()), list[int](), -1
         while True:
             p_V = sampler.probs(logits_TV[node + 1][None])[0]
             for child in below.get(node, []):

@@ -9,6 +9,7 @@ from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.scripts import Script
 from specbench_s2d.decoding.spec import build_decoder, describe_decoders
+from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Proposal
 from specbench_s2d.decoding.verifiers.scripted import ScriptedVerifier
 from specbench_s2d.errors import UserError
@@ -52,7 +53,7 @@ def test_the_next_token_is_the_target_s_argmax_whatever_the_temperature() -> Non
 def test_a_tree_is_walked_along_its_first_children() -> None:
     verifier = ScriptedVerifier(ScriptedVerifier.Options())
     verifier.follow(Script([2, 9]))
-    tree = Proposal(torch.tensor([4, 5, 6, 7]), parents=[-1, -1, 0, 2])
+    tree = Proposal(torch.tensor([4, 5, 6, 7]), tree=Tree.of([-1, -1, 0, 2], torch.device("cpu")))
     logits_TV = torch.eye(5)
     sampler = Sampler(0.0, 0, 1.0, 0, torch.device("cpu"))
     two, all_levels = (verifier.judge(tree, logits_TV, sampler) for _ in range(2))

@@ -88,24 +88,41 @@ def test_branches_of_a_tree_count_too() -> None:
                 logits_BTV[0, -1, 3] += 0.5
             return logits_BTV
 
-    assert logit_noise(Astray(), [1, 2, 3, 4, 0], widths=(1, 2)) == pytest.approx(2.0)
+    assert logit_noise(Astray(), [1, 2, 3, 4, 0], rows=(), tree_rows=(3,)) == pytest.approx(2.0)
+    assert logit_noise(Astray(), [1, 2, 3, 4, 0], rows=(3,), tree_rows=()) == 0.0
 
 
 def test_the_noise_is_four_times_the_largest_difference_seen() -> None:
     class Uneven(FakeModel):
-        """A pass of two positions adds 0.25 to one logit of its last."""
+        """A pass of three positions adds 0.25 to one logit of its last."""
 
         takes_masks = False
 
         def extend(self, inputs: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
             logits_BTV = super().extend(inputs).clone()
-            if inputs.shape[1] == 2:
+            if inputs.shape[1] == 3:
                 logits_BTV[0, -1, 3] += 0.25
             return logits_BTV
 
-    assert logit_noise(Uneven(), [1, 2, 3, 4, 0], widths=(1, 2)) == pytest.approx(1.0)
-    assert logit_noise(Uneven(), [1, 2, 3, 4, 0], widths=(1, 3, 5)) == pytest.approx(1.0)  # 3 and then 2
-    assert logit_noise(Uneven(), [1, 2, 3, 4, 0], widths=(1, 5)) == 0.0
+    assert logit_noise(Uneven(), [1, 2, 3, 4, 0], rows=(3,)) == pytest.approx(1.0)
+    assert logit_noise(Uneven(), [1, 2, 3, 4, 0, 1, 2, 3], rows=(5,)) == pytest.approx(1.0)  # 5 and then 3
+    assert logit_noise(Uneven(), [1, 2, 3, 4, 0, 1, 2, 3], rows=(6, 8)) == 0.0
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_narrow_passes_are_measured_whatever_the_run_asks_for(width: int) -> None:
+    class Narrow(FakeModel):
+        """A pass of so many positions, not the first, adds 0.25 to one logit."""
+
+        takes_masks = False
+
+        def extend(self, inputs: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
+            logits_BTV = super().extend(inputs).clone()
+            if inputs.shape[1] == width:
+                logits_BTV[0, -1, 3] += 0.25
+            return logits_BTV
+
+    assert logit_noise(Narrow(), [1, 2, 3, 4, 0, 1, 2, 3], rows=()) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 96, 97, 150])

@@ -60,12 +60,17 @@ def _repeat(calls: list[tuple[Any, Any, Any, Any]]) -> None:
 
 
 class RerunningCapture:
-    """Runs the work anew each time: for compiled work, whose operations cannot be recorded one by one."""
+    """Runs the work anew each time: for compiled work, whose operations cannot be recorded one by one, and for much."""
+
+    def __init__(self) -> None:
+        self.recorded, self.repeated = 0, 0
 
     def capture(self, work: Work) -> Work:
         work()
+        self.recorded += 1
 
         def repeat() -> None:
+            self.repeated += 1
             with torch.inference_mode(False), torch.no_grad():  # as when it was captured
                 work()
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from specbench_s2d.bench.memory import kinds_of_draft, kinds_of_target
-from specbench_s2d.bench.plan import Lane
 from specbench_s2d.decoding.spec import parse_decoders
 from specbench_s2d.errors import ModelError
-from specbench_s2d.models.base import Identity
+from specbench_s2d.models.base import Identity, PassKind
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.models.checkpoint import find_checkpoint, tensor_reader
 from specbench_s2d.models.graph_memory import (
@@ -20,19 +19,15 @@ from specbench_s2d.models.graph_memory import (
     PASS_LAUNCHES,
     PLAIN_LAYER_LAUNCHES,
     GraphNeeds,
-    Kinds,
     check_graphs_fit,
-    draft_kinds,
     measure_graphs,
-    most_kinds,
-    target_kinds,
     with_graph_bytes,
 )
 from specbench_s2d.models.llama import LlamaModel
 from specbench_s2d.models.load import load_tokenizer, read_config
 from specbench_s2d.models.memory import pool_bytes, static_bytes
 from specbench_s2d.models.passes.layer import PLAIN
-from specbench_s2d.models.passes.shapes import Kind, Shape
+from specbench_s2d.models.passes.shapes import Kind, Shape, buckets
 from specbench_s2d.models.passes.static import StaticPass
 from specbench_s2d.models.shapes import random_weights
 from specbench_s2d.models.tensors import tensor_shapes
@@ -41,24 +36,60 @@ from tests.models.captured import RerunningCapture, _Recorder, graph_engine
 from tests.models.peak import Peak
 from tests.refusals import refused
 
+LENGTHS = 7
+"""Of a cache of 1,024 positions: 128, 192, 256, 384, 512, 768 and 1,024."""
+TRIED_BESIDE_CHAINS = 9
+"""What a trial captures beside chains of 1, 2 and 5 rows, which it does in the first length and the last: there too a
+tree of three rows, the lower layers, the upper ones and the likeliest tokens; and the head alone, which attends to
+nothing."""
+
+
+def needs(*passes: PassKind, depth: int = 32) -> GraphNeeds:
+    return GraphNeeds.of(passes, depth)
+
 
 def test_the_count_is_kinds_times_rows_times_lengths() -> None:
-    """Up to 1,024 positions: 128, 192, 256, 384, 512, 768 and 1,024 are seven lengths; up to 8 rows, eight numbers of
-    rows; up to 64, seventeen. The head alone attends to nothing."""
-    chains = GraphNeeds((Kinds(1, 32, 6),))
-    assert chains.count(1024) == 8 * 7
-    assert GraphNeeds((Kinds(1, 32, 61),)).count(1024) == 17 * 7
-    assert GraphNeeds((Kinds(2, 64, 10), Kinds(1, 0, 1))).count(1024) == 2 * 9 * 7 + 8
-    assert GraphNeeds((Kinds(1, 32, 500),)).count(1024) == 17 * 7  # wider passes run eagerly
+    """Up to 6 rows there are six numbers of rows; up to 10, nine; up to 64, seventeen."""
+    assert needs(PassKind(6)).count(1024) == 6 * LENGTHS + TRIED_BESIDE_CHAINS
+    assert needs(PassKind(61)).count(1024) == 17 * LENGTHS + TRIED_BESIDE_CHAINS
+    assert needs(PassKind(500)).count(1024) == 17 * LENGTHS + TRIED_BESIDE_CHAINS  # wider passes run eagerly
+    stages = needs(PassKind(6), PassKind(10, 0, 2, best=1), PassKind(10, 2, 9, best=1), PassKind(8, from_layer=32))
+    assert stages.count(1024) == (6 + 2 * 9) * LENGTHS + 8 + TRIED_BESIDE_CHAINS - 1  # the head was tried with 2 rows
+    assert needs(PassKind(1)).count(1024) == LENGTHS + 2 * 2 + TRIED_BESIDE_CHAINS  # chains of 2 and 5 rows were tried
+
+
+def test_a_mask_is_counted_in_every_width_that_it_grows_through() -> None:
+    """Up to 64, 128, 256 and 512 columns; a wider one runs eagerly."""
+    chains = needs(PassKind(6)).count(1024)
+    for seen, widths in ((1, 1), (64, 1), (65, 2), (300, 4), (512, 4), (5000, 4)):
+        masked = needs(PassKind(6), PassKind(4, seen=seen)).count(1024)
+        assert masked - chains == 4 * LENGTHS * widths - 2, seen  # three rows under a narrow mask were tried
+    assert needs(PassKind(6), PassKind(6), PassKind(2)).count(1024) == chains
+
+
+def test_a_short_cache_has_one_length_and_a_shallow_model_no_upper_layers() -> None:
+    """Both rounds of a trial then meet the same graphs; of one layer the lower half is the whole, to its states."""
+    assert needs(PassKind(6)).count(120) == 6 + 5
+    assert needs(PassKind(6), depth=1).count(120) == 6 + 4
 
 
 def test_bytes_are_launches_times_what_one_takes() -> None:
-    needs = GraphNeeds((Kinds(3, 12, 1), Kinds(1, 0, 1)))
-    plain = 8 * 7 * (12 * PLAIN_LAYER_LAUNCHES + 3 * PASS_LAUNCHES) + 8 * PASS_LAUNCHES
-    assert needs.recorded_bytes(1024) == plain * LAUNCH_BYTES
-    compiled = GraphNeeds(needs.kinds, compiled=True).recorded_bytes(1024)
-    assert plain * LAUNCH_BYTES - compiled == 8 * 7 * 12 * (30 - COMPILED_LAYER_LAUNCHES) * LAUNCH_BYTES
-    assert GraphNeeds(needs.kinds, graph_bytes=1000).recorded_bytes(1024) == 1000 * (3 * 56 + 8)
+    """Chains of up to 5 rows and an exit at layer 4 of 12; the trial's halves have 6 layers each."""
+    asked = needs(PassKind(5), PassKind(8, 0, 4, best=1), PassKind(1, from_layer=12), depth=12)
+    layers = LENGTHS * (5 * 12 + 8 * 4) + 2 * (12 + 6 + 6 + 12)  # then a tree, two halves, the likeliest, twice
+    graphs = LENGTHS * 13 + 2 + 2 * 4  # the head of one row, that of two which was tried
+    assert asked.count(1024) == graphs
+    plain = layers * PLAIN_LAYER_LAUNCHES + graphs * PASS_LAUNCHES
+    assert asked.recorded_bytes(1024) == plain * LAUNCH_BYTES
+    compiled = replace(asked, compiled=True).recorded_bytes(1024)
+    assert plain * LAUNCH_BYTES - compiled == layers * (30 - COMPILED_LAYER_LAUNCHES) * LAUNCH_BYTES
+    assert replace(asked, graph_bytes=1000).recorded_bytes(1024) == 1000 * graphs
+
+
+def test_the_widest_graph_is_one_that_is_asked_for_or_tried() -> None:
+    assert needs(PassKind(1)).widest_rows == 5
+    assert needs(PassKind(1), PassKind(11, seen=4)).widest_rows == 12
+    assert needs(PassKind(200)).widest_rows == 64
 
 
 def test_one_graph_of_a_large_model_is_of_the_size_that_other_engines_report() -> None:
@@ -67,18 +98,23 @@ def test_one_graph_of_a_large_model_is_of_the_size_that_other_engines_report() -
     assert 0.9 < (16 * 11 + 5) * LAUNCH_BYTES / theirs < 1.1
 
 
+@pytest.mark.parametrize("best", [0, 10])
 @pytest.mark.parametrize("columns", [0, 64])
-def test_a_pass_launches_no_more_than_is_planned(columns: int) -> None:
-    """Operations of a recorded pass that are no views, against those planned for a layer and around them."""
+def test_a_pass_launches_no_more_than_is_planned(columns: int, best: int) -> None:
+    """Operations of a recorded pass that are no views, against those planned for a layer and around them: 33 there for
+    the likeliest tokens under a mask."""
     passes = static_pass("shape:demo-m", torch.device("cpu"))
     counts = []
     for layers in (4, 8):
+        kind = Kind(False, 0, layers, False, not best, best, columns)
+        passes.make_room(kind)
         with torch.inference_mode(), _Recorder() as recorder:
-            passes.compute(Shape(Kind(False, 0, layers, True, columns), 8, 512))
+            passes.compute(Shape(kind, 8, 512))
         counts.append(sum(not is_view(func) for func, *_ in recorder.calls))
     per_layer = (counts[1] - counts[0]) / 4
     assert 20 < per_layer <= PLAIN_LAYER_LAUNCHES
-    assert counts[0] - 4 * per_layer <= PASS_LAUNCHES
+    around = counts[0] - 4 * per_layer
+    assert around <= PASS_LAUNCHES and (around == PASS_LAUNCHES) == bool(columns and best)
 
 
 def is_view(func: torch._ops.OpOverload) -> bool:
@@ -121,7 +157,7 @@ def test_a_captured_pass_works_in_what_the_pool_is_planned_for(rows: int) -> Non
     name = "shape:llama-2-70b"
     passes, config = static_pass(name, torch.device("meta")), read_config(find_checkpoint(name))
     with torch.inference_mode(), Made() as made:
-        passes.compute(Shape(Kind(False, 0, 2, True, 64), rows, 4096))
+        passes.compute(Shape(Kind(False, 0, 2, False, True, 0, 64), rows, 4096))
     assert 0.3 < made.bytes / pool_bytes(config, torch.bfloat16, rows, 4160) < 1
 
 
@@ -134,11 +170,6 @@ class Made(Peak):
         return func(*args, **(kwargs or {}))
 
 
-def lanes_of(*decoders: str) -> list[Lane]:
-    specs = parse_decoders(decoders)
-    return [Lane(one, None if one.kind.draft_kind == "none" else "demo-draft") for one in specs]
-
-
 def graphed(name: str) -> LlamaModel:
     found, device = find_checkpoint(name), torch.device("cpu")
     reader = tensor_reader(found, device, torch.float32)
@@ -147,40 +178,44 @@ def graphed(name: str) -> LlamaModel:
     return LlamaModel(identity, read_config(found), reader, tokenizer, frozenset(), device, torch.float32, engine)
 
 
-@pytest.mark.parametrize(
-    "decoder",
-    [
-        "ar",
-        "sd",
-        "sd:exit=2",
-        "s2d",
-        "s2d-tree",
-        "mjsd",
-        "mjsd:candidates=4",
-        "mjgd",
-        "sd:gamma=heuristic",
-        "s2d+joint",
-    ],
+DECODERS = (
+    "ar",
+    "sd",
+    "sd:exit=2",
+    "s2d",
+    "s2d-tree",
+    "s2d-auto",
+    "mjsd",
+    "mjsd:candidates=4",
+    "mjsd:draft_temperature=1",
+    "mjgd",
+    "sd:gamma=heuristic",
+    "s2d+joint",
 )
-def test_no_decoder_captures_more_graphs_than_its_models_are_planned_for(decoder: str) -> None:
-    (lane,) = lanes = lanes_of(decoder)
-    target, draft = graphed("demo-tiny"), graphed("demo-draft") if lane.draft else None
-    lane.decoder.build(target, draft).generate(list(range(20, 50)), 24, ignore_eos=True)
-    for model, name in ((target, "demo-tiny"), (draft, "demo-draft")):
-        if model is not None:
-            found = find_checkpoint(name)
-            config = read_config(found)
-            kinds = kinds_of_target(config, lanes) if model is target else kinds_of_draft(found, config, lanes)
-            facts = model.engine_facts
-            assert 0 < facts["graphs"] <= GraphNeeds(kinds).count(facts["buckets"][-1])
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_no_decoder_captures_another_number_of_graphs_than_its_models_are_planned_for(decoder: str) -> None:
+    """Exactly those that are planned, before anything is decoded, and no more however it goes."""
+    (spec,) = parse_decoders([decoder])
+    target, draft = graphed("demo-tiny"), None if spec.kind.draft_kind == "none" else graphed("demo-draft")
+    built, asked = spec.build(target, draft), [(target, spec.kind.target_passes(spec.options))]
+    if draft:
+        asked.append((draft, spec.kind.draft_passes(spec.options, draft)))
+    built.make_ready(54)
+    for run in (False, True):
+        if run:
+            built.generate(list(range(20, 50)), 24, ignore_eos=True)
+        for model, passes in asked:
+            facts, planned = model.engine_facts, GraphNeeds.of(passes, model.depth)
+            assert facts["graphs"] == facts["captures"] == planned.count(facts["buckets"][-1]) > 0
+            assert (facts["unannounced"], facts["buckets"]) == (0, list(buckets(facts["buckets"][-1])))
 
 
 def test_what_several_decoders_use_is_counted_once() -> None:
-    chain, tree = draft_kinds(12, 3, 0), draft_kinds(12, 3, 10)
-    assert most_kinds([chain, tree, chain]) == tree
-    assert most_kinds([target_kinds(8, 6, 0), target_kinds(8, 9, 61)]) == (Kinds(1, 8, 9), Kinds(1, 8, 61))
-    both = most_kinds([draft_kinds(12, 0, 0), chain])
-    assert set(both) == {*draft_kinds(12, 0, 0)[:1], *chain[:1], Kinds(1, 0, 64)}
+    chain, tree = needs(PassKind(6)), needs(PassKind(6), PassKind(61, seen=61))
+    assert needs(PassKind(6), PassKind(61, seen=61), PassKind(4), PassKind(6)).shapes(1024) == tree.shapes(1024)
+    assert chain.shapes(1024) < tree.shapes(1024)
 
 
 def test_what_graphs_took_is_what_is_not_free_any_more() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from specbench_s2d.decoding.tree import tree_mask
 from specbench_s2d.errors import ModelError
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.base import LanguageModel, Likeliest
 from specbench_s2d.models.exits import check_exits, resolve_exits
 from specbench_s2d.models.nested import NestedDraft
 from tests.fakes import FakeModel
@@ -28,24 +29,35 @@ def from_scratch(model: LanguageModel, ids: list[int], depth: int) -> Tensor:
 
 
 class Counting:
-    """Wraps a model's `extend`: how often each (layer, position) ran since the test last cut the position itself."""
+    """Wraps a lean model's `extend` and `read`: how often each (layer, position) ran since the test last cut the
+    position itself."""
 
     def __init__(self, model: LanguageModel) -> None:
         self.runs: Counter[tuple[int, int]] = Counter()
-        self._extend, self._model = model.extend, model
-        model.extend = self.extend  # type: ignore[assignment]
+        self._model = model
+        for name in ("extend", "read"):
+            setattr(model, name, self._counted(getattr(model, name)))
 
-    def extend(
-        self, inputs: Tensor, from_layer: int = 0, to_layer: int | None = None, *rest: Any, **more: Any
-    ) -> Tensor:
-        start = self._model.layer_length(from_layer)
-        for layer in range(from_layer, to_layer or self._model.depth):
-            for position in range(start, start + inputs.shape[1]):
-                self.runs[layer, position] += 1
-        return self._extend(inputs, from_layer, to_layer, *rest, **more)
+    def _counted(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(inputs: Tensor, from_layer: int = 0, to_layer: int | None = None, *rest: Any, **more: Any) -> Any:
+            start = self._model.layer_length(from_layer)
+            for layer in range(from_layer, to_layer or self._model.depth):
+                for position in range(start, start + inputs.shape[1]):
+                    self.runs[layer, position] += 1
+            return run(inputs, from_layer, to_layer, *rest, **more)
+
+        return counted
 
     def cut(self, length: int) -> None:
         self.runs = Counter({at: n for at, n in self.runs.items() if at[1] < length})
+
+
+def probabilities_of(likeliest: Likeliest) -> Tensor:
+    """(V,) of the next token after the last row, where all of the vocabulary was asked for."""
+    ids_V, logprobs_V = likeliest.ids_RK[-1], likeliest.logprobs_RK[-1]
+    assert ids_V.sort().values.tolist() == list(range(len(ids_V)))
+    assert logprobs_V.tolist() == sorted(logprobs_V.tolist(), reverse=True), "the best come first"
+    return torch.zeros(len(ids_V)).scatter(0, ids_V, logprobs_V.exp())
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -60,9 +72,9 @@ def test_each_exit_reads_what_the_sub_model_alone_would(seed: int) -> None:
         new = [coin.randrange(model.vocabulary) for _ in range(coin.choice((1, 1, 2)))]
         context += new
         for stage in range(coin.randint(1, len(nested.exits))):
-            nested.run(stage, new)
+            read_V = probabilities_of(nested.read(stage, new, best=model.vocabulary))
             expected_V = from_scratch(alone, context, nested.exits[stage])
-            torch.testing.assert_close(nested.logits()[0].softmax(-1), expected_V.softmax(-1), atol=1e-5, rtol=0)
+            torch.testing.assert_close(read_V, expected_V.softmax(-1), atol=1e-5, rtol=0)
         if coin.random() < 0.3:
             del context[len(context) - coin.randint(1, 3) :]
             nested.rollback(len(context))
@@ -114,12 +126,23 @@ def test_keep_moves_waiting_states_together() -> None:
     nested.prefill([1, 2])
     nested.run(0, [3])
     mask_TM = tree_mask([-1, 0, 0], 0, torch.device("cpu"))
-    nested.run(0, [4, 1], mask_TM[-2:], torch.tensor([3, 3]))
-    nested.run(1, (), mask_TM, torch.tensor([2, 3, 3]))
+    nested.read(0, [4, 1], mask_TM[-2:], rows=2)
+    nested.read(1, (), mask_TM, rows=2)
     nested.keep([0, 2], 2)
     assert [model.layer_length(layer) for layer in range(3)] == [4, 4, 2]
-    nested.run(2, ())  # the fake refuses states that are not those of 1, 2, 3 and 1, 2, 3, 1
-    assert torch.equal(nested.logits()[0], model.logits_at((1, 2, 3, 1), 3))
+    last = nested.read(2, (), best=5)  # the fake refuses states that are not those of 1, 2, 3 and 1, 2, 3, 1
+    torch.testing.assert_close(probabilities_of(last), model.logits_at((1, 2, 3, 1), 3).softmax(-1))
+
+
+def test_the_last_rows_are_read_each_with_its_own_best() -> None:
+    model = FakeModel(exits=(1, 3))
+    nested = NestedDraft(model)
+    nested.prefill([1, 2])
+    read = nested.read(0, [3, 0, 4], rows=2, best=2)
+    for row, prefix in enumerate([(1, 2, 3, 0), (1, 2, 3, 0, 4)]):
+        best = model.logits_at(prefix, 1).log_softmax(-1).topk(2)
+        assert read.ids_RK[row].tolist() == best.indices.tolist()
+        torch.testing.assert_close(read.logprobs_RK[row], best.values)
 
 
 def test_exits_asked_for_win_over_the_drafts_own() -> None:

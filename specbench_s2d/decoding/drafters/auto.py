@@ -9,6 +9,7 @@ from itertools import pairwise
 from time import perf_counter
 from typing import Annotated, Any, ClassVar, Literal
 
+import torch
 from pydantic import Field
 
 from specbench_s2d.decoding.calibration import Calibration
@@ -20,7 +21,7 @@ from specbench_s2d.decoding.worth import Worth
 from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.exits import Layered, resolve_exits
 from specbench_s2d.models.nested import MANY, NestedDraft, stage_passes
-from specbench_s2d.models.sending import send
+from specbench_s2d.models.sending import send_tensor
 
 FIRST_LENGTH, FIRST_DRAFTS, ENOUGH = 4, 100, 24
 """The first drafts are at least this long and proposed whole: so many of them at most, fewer where that many tokens of
@@ -129,8 +130,11 @@ class AutoDrafter:
             self._draft(context, min(self._options.gamma, room))
         tokens = self._drafted
         self._proposed_at = perf_counter()
+        numbers = [[float(t.token) for t in tokens], [math.log(t.confidence) for t in tokens]]
+        ids_G, logprobs_G = send_tensor(torch.tensor(numbers), self._device)  # in one; ids below 2^24 are exact
         return Proposal(
-            send([t.token for t in tokens], self._device),
+            ids_G.long(),
+            logprobs_G=logprobs_G,
             exit_depths=[self._nested.exits[t.reads[-1][0]] for t in tokens],
             draft_layers=self._nested.layer_runs - before,
         )

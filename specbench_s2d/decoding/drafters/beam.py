@@ -6,6 +6,7 @@ Shapes: `W` beams, `V` vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -86,7 +87,9 @@ class BeamDrafter:
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._length: DraftLength = draft_length(self._options.gamma)
-        self._choose: Choice = self._drawing(sampler) if self._options.draft_temperature else likeliest
+        o = self._options
+        by_likelihood = partial(likeliest, prepared=(o.candidates, o.beams))
+        self._choose: Choice = self._drawing(sampler) if o.draft_temperature else by_likelihood
         self._reader.prefill(prompt_ids)
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:

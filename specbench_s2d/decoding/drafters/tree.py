@@ -92,7 +92,7 @@ class TreeDrafter:
 
     @staticmethod
     def target_passes(options: TreeDrafter.Options) -> list[PassKind]:
-        """All tokens of the tree, and the last one of the context."""
+        """All tokens of the tree, and the last one of the context; there is always room for a tree of one."""
         o = options
         rows = min(o.tokens, o.topk + (o.depth - 1) * o.topk**2) + 1
         return [PassKind(rows, seen=rows, least=rows)]

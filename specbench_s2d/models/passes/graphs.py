@@ -38,7 +38,8 @@ from specbench_s2d.models.passes.shapes import (
     announced_rows,
     buckets,
     fits,
-    round_up,
+    rounded_rows,
+    shape_of,
     shapes_of,
 )
 from specbench_s2d.models.passes.static import StaticPass
@@ -51,10 +52,11 @@ _AHEAD = tuple(rows for rows in ROWS if rows <= AHEAD_ROWS)
 class GraphPasses:
     """Narrow passes as captured graphs over one static cache; prompts and the widest passes run eagerly over the same.
 
-    `capture` defaults to CUDA graphs. Which functions graphs are made of, or that there are none, is settled when room
-    is first reserved; with `must` (graphs were asked for by name) the last of these raises `ModelError`, and so do
-    graphs that were announced and will not fit in what is free (`free_bytes`, of a GPU by default its driver's word).
-    What is returned is the caller's own: a later pass does not change it.
+    `capture` defaults to CUDA graphs, `compiled` to torch.compile's functions where those can be. Which functions
+    graphs are made of, or that there are none, is settled when room is first reserved; with `must` (graphs were asked
+    for by name) the last of these raises `ModelError`, and so do graphs that were announced and will not fit in what is
+    free (`free_bytes`, of a GPU by default its driver's word). What is returned is the caller's own: a later pass does
+    not change it.
     """
 
     torch_threads: int | None = None
@@ -64,6 +66,7 @@ class GraphPasses:
         weights: LlamaWeights,
         capture: Capture | None = None,
         must: bool = False,
+        compiled: Functions | None = None,
         name: str = "the model",
         free_bytes: Callable[[], int] | None = None,
     ) -> None:
@@ -73,7 +76,8 @@ class GraphPasses:
             free_bytes = partial(settled_free_bytes, str(device))
         self._meter = GraphMeter(name, free_bytes)
         self._depth, self._context, self._weights = len(weights.layers), weights.context, weights
-        self._must, self._why_not_compiled = must, why_not_compiled(device)
+        self._must, self._compiled = must, compiled
+        self._why_not_compiled = None if compiled else why_not_compiled(device)
         self._why_eager: str | None = None
         # Rows beyond those asked for are written after the end.
         limit = weights.context + MOST_ROWS
@@ -158,7 +162,7 @@ class GraphPasses:
         """Compiled graphs, plain graphs, eager: the first that computes what the eager engine does; why not the others
         is kept."""
         if self._why_not_compiled is None:
-            self._why_not_compiled = self._against(compiled_functions())
+            self._why_not_compiled = self._against(self._compiled or compiled_functions())
         if self._why_not_compiled is not None:
             self._why_eager = self._against(PLAIN)
         if self._why_eager is None:
@@ -178,11 +182,11 @@ class GraphPasses:
 
     def _is_graph(self, request: Request, kind: Kind) -> bool:
         """Whether a pass is run as a graph: it repeats, and it was announced, or is as narrow as chains are."""
-        if self._static is None or self._eagerly or not fits(request):
-            return False
         if self._trying:
             return True
-        announced = round_up(request.new, ROWS) in self._rows_of(kind)
+        if self._static is None or self._eagerly or not fits(request):
+            return False
+        announced = rounded_rows(request.new) in self._rows_of(kind)
         self._unannounced += not announced
         return announced
 
@@ -198,7 +202,7 @@ class GraphPasses:
 
     def _replay(self, request: Request, kind: Kind) -> StaticPass:
         assert self._static is not None
-        shape = Shape(kind, round_up(request.new, ROWS), round_up(request.end, self._buckets) if kind.layers else 0)
+        shape = shape_of(request, kind, self._buckets)
         if shape not in self._graphs:
             shapes = [shape] if self._trying else shapes_of(kind, self._rows_of(kind), self._buckets)
             self._capture_missing(self._static, shapes)

@@ -61,6 +61,17 @@ class Shape:
     bucket: int
 
 
+def rounded_rows(rows: int) -> int:
+    """The rows of the graph that a pass over so many runs as."""
+    return round_up(rows, ROWS)
+
+
+def shape_of(request: Request, kind: Kind, lengths: tuple[int, ...]) -> Shape:
+    """The graph that runs a request of this kind, over a cache of these lengths."""
+    bucket = round_up(request.end, lengths) if kind.layers else 0
+    return Shape(kind, rounded_rows(request.new), bucket)
+
+
 def kind_of(asked: PassKind, depth: int) -> Kind:
     """The kind of graphs that an announced kind of pass needs: under a mask, of the widest it grows to."""
     to_layer, head = depth if asked.to_layer is None else asked.to_layer, asked.to_layer is None
@@ -73,6 +84,8 @@ def announced_rows(passes: Iterable[PassKind], depth: int) -> dict[Kind, set[int
     """Rows of the graphs that announced passes need of a model of `depth` layers, by kind."""
     rows: dict[Kind, set[int]] = {}
     for asked in passes:
+        if asked.best > MOST_BEST:  # reads more tokens than a graph does
+            continue
         least, most = (round_up(min(limit, MOST_ROWS), ROWS) for limit in (asked.least, asked.rows))
         rows.setdefault(kind_of(asked, depth), set()).update(size for size in ROWS if least <= size <= most)
     return rows
@@ -86,9 +99,9 @@ def shapes_of(kind: Kind, rows: Iterable[int], lengths: Iterable[int]) -> list[S
 
 def fits(request: Request) -> bool:
     """Whether a pass is one that repeats: narrow, its mask no wider than the widest, at positions that its order or its
-    mask tells, and not the start of a prompt."""
+    mask tells, and not the start of a prompt, which may be a token long."""
     masked = 0 if request.mask is None else request.mask.shape[1]
-    prompt = request.start == 0 and request.new > 1 and request.from_layer < request.to_layer
+    prompt = request.start == 0 and request.from_layer < request.to_layer
     narrow = request.new <= MOST_ROWS and masked <= MASK_COLUMNS[-1] and request.best <= MOST_BEST
     return narrow and request.positions is None and not prompt
 

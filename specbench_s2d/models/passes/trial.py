@@ -6,6 +6,7 @@ Drivers, compilers and memory can all stand in an engine's way, each with errors
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -15,7 +16,8 @@ from specbench_s2d.errors import first_line
 from specbench_s2d.models.base import Likeliest
 from specbench_s2d.models.passes.base import Request
 from specbench_s2d.models.passes.eager import EagerPasses
-from specbench_s2d.models.sending import send
+from specbench_s2d.models.passes.shapes import Kind, Shape, shape_of
+from specbench_s2d.models.sending import send_tensor
 
 _SAME = 0.05  # of the largest value: bfloat16 keeps three digits, layer after layer
 _LAST_POSITIONS = 16  # what one round of passes takes up
@@ -36,7 +38,7 @@ def what_stands_against(tried: Tried, eager: EagerPasses, length: int) -> str | 
     Each engine runs a whole round, so that its later passes attend to what its own earlier ones left.
     """
     try:
-        for start in dict.fromkeys((0, max(0, length - _LAST_POSITIONS))):
+        for start in _starts(length):
             ours, plain = (list(_round(passes, eager, start)) for passes in (tried, eager))
             for (what, our), (_, expected) in zip(ours, plain, strict=True):
                 if why := _differs(our, expected):
@@ -46,26 +48,54 @@ def what_stands_against(tried: Tried, eager: EagerPasses, length: int) -> str | 
     return None
 
 
-def _round(passes: Tried, eager: EagerPasses, start: int) -> Iterator[tuple[str, Tensor]]:
-    """What each kind of pass gives, on from `start`."""
-    depth, device, vocabulary = len(eager.cache.layers), eager.cache.device, eager.vocabulary
-    middle = max(1, depth // 2)
+def tried_shapes(depth: int, lengths: tuple[int, ...]) -> set[Shape]:
+    """The graphs that a trial captures of a model of `depth` layers, over a cache of these lengths."""
+    requests = [request for start in _starts(lengths[-1]) for _, request in _requests(start, depth)]
+    return {shape_of(request, Kind.of(request), lengths) for request in requests}
+
+
+def _starts(length: int) -> Iterator[int]:
+    """Where rounds begin: at both ends of the cache."""
+    yield from dict.fromkeys((0, max(0, length - _LAST_POSITIONS)))
+
+
+def _requests(start: int, depth: int) -> Iterator[tuple[str, Request]]:
+    """The passes of a round, on the host; hidden inputs stand for what the lower layers gave."""
+    middle, states_TD = max(1, depth // 2), torch.empty(2, 1)
 
     def ids(count: int) -> Tensor:
-        return send([(1 + i) % vocabulary for i in range(count)], device)
+        return torch.arange(1, 1 + count)
 
-    yield "one token", passes.run(Request(ids(1), start, 0, depth, head=True))
-    yield "two tokens", passes.run(Request(ids(2), start + 1, 0, depth, head=True))
-    yield "five tokens", passes.run(Request(ids(5), start + 3, 0, depth, head=True))
-    mask_TT = send([[1, 0, 0], [1, 1, 0], [1, 0, 1]], device).bool()
-    yield "a tree", passes.run(Request(ids(3), start + 8, 0, depth, head=True, mask=mask_TT))
-    states_TD = passes.run(Request(ids(2), start + 11, 0, middle, head=False))
-    yield "the lower layers", states_TD
-    yield "the head", passes.head(states_TD)
+    yield "one token", Request(ids(1), start, 0, depth, head=True)
+    yield "two tokens", Request(ids(2), start + 1, 0, depth, head=True)
+    yield "five tokens", Request(ids(5), start + 3, 0, depth, head=True)
+    mask_TT = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]]).bool()
+    yield "a tree", Request(ids(3), start + 8, 0, depth, head=True, mask=mask_TT)
+    yield "the lower layers", Request(ids(2), start + 11, 0, middle, head=False)
+    yield "the head", Request(states_TD, 0, depth, depth, head=True)
     if middle < depth:
-        yield "the upper layers", passes.run(Request(states_TD, start + 11, middle, depth, head=False))
-    _, best = passes.read(Request(ids(1), start + 13, 0, depth, head=True, best=2, rows=1))
-    yield "the likeliest", best.packed_2RK[0]
+        yield "the upper layers", Request(states_TD, start + 11, middle, depth, head=False)
+    yield "the likeliest", Request(ids(1), start + 13, 0, depth, head=True, best=2, rows=1)
+
+
+def _round(passes: Tried, eager: EagerPasses, start: int) -> Iterator[tuple[str, Tensor]]:
+    """What each kind of pass gives, on from `start`."""
+    device, lower_TD = eager.cache.device, torch.empty(0)
+    for what, asked in _requests(start, len(eager.cache.layers)):
+        if asked.inputs.is_floating_point():
+            request = replace(asked, inputs=lower_TD)
+        else:
+            mask = None if asked.mask is None else send_tensor(asked.mask, device)
+            request = replace(asked, inputs=send_tensor(asked.inputs % eager.vocabulary, device), mask=mask)
+        if request.best:
+            given = passes.read(request)[1].packed_2RK[0]
+        elif request.from_layer == request.to_layer:
+            given = passes.head(request.inputs)
+        else:
+            given = passes.run(request)
+        if not (request.head or request.from_layer):
+            lower_TD = given
+        yield what, given
 
 
 def _differs(ours: Tensor, expected: Tensor) -> str | None:

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 from specbench_s2d.decoding.drafters.beam import BeamDrafter
 from specbench_s2d.decoding.sampling import Sampler, probabilities
 from specbench_s2d.decoding.spec import build_decoder
-from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.decoding.types import Proposal, Verdict, fetch
 from specbench_s2d.models.base import LanguageModel
 from tests.decoding.drafters.test_tree import paths as beginnings
 from tests.decoding.test_beams import beams_by_hand, logprobs_from_scratch
@@ -30,14 +30,15 @@ def started(draft: FakeModel, seed: int = 0, **options: object) -> BeamDrafter:
 
 
 def candidates_of(proposal: Proposal) -> list[Prefix]:
-    return [path for path in beginnings(proposal) if len(path) == proposal.levels]
+    depth = max(fetch(proposal)[0].levels)
+    return [path for path in beginnings(proposal) if len(path) == depth]
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_one_candidate_is_the_best_beam_as_a_chain(seed: int) -> None:
     draft = FakeModel(seed=seed)
     proposal = started(draft).propose(CONTEXT, 40)
-    assert proposal.parents is None and proposal.q_GV is None
+    assert proposal.tree is None and proposal.q_GV is None
     assert tuple(proposal.ids_G.tolist()) == beams_by_hand(draft, CONTEXT, 4, 8)[0][0]
 
 
@@ -48,10 +49,9 @@ def test_several_candidates_are_the_best_beams_with_shared_beginnings_once(seed:
     best = [path for path, _ in beams_by_hand(draft, CONTEXT, 4, 8)[:5]]
     assert sorted(candidates_of(proposal)) == sorted(best)
     assert len(proposal.ids_G) == len({path[:i] for path in best for i in range(1, 5)})
-    assert proposal.levels == 4
-    for token, logprob, path in zip(
-        proposal.ids_G.tolist(), proposal.logprobs or [], beginnings(proposal), strict=True
-    ):
+    drafted = fetch(proposal)[0]
+    assert max(drafted.levels) == 4
+    for token, logprob, path in zip(drafted.ids, drafted.logprobs or [], beginnings(proposal), strict=True):
         assert logprob == pytest.approx(logprobs_from_scratch(draft, (*CONTEXT, *path[:-1]))[token], abs=1e-5)
 
 
@@ -71,15 +71,15 @@ def test_the_draft_keeps_what_was_accepted_and_runs_nothing_twice(accepted: int,
     draft = FakeModel(vocabulary=9, seed=2)
     drafter = started(draft, candidates=candidates)
     proposal = drafter.propose(CONTEXT, 40)
-    nodes = list(range(accepted))
-    if proposal.parents is not None:  # the last candidate's nodes, found from its leaf
+    nodes, tree = list(range(accepted)), proposal.tree
+    if tree is not None:  # the last candidate's nodes, found from its leaf
         node, nodes = len(proposal.ids_G) - 1, []
         while node >= 0:
             nodes.insert(0, node)
-            node = proposal.parents[node]
+            node = int(tree.parents_N[node])
         nodes = nodes[:accepted]
     ids = [int(proposal.ids_G[node]) for node in nodes]
-    drafter.settle(len(CONTEXT) + accepted, Verdict(accepted, 4, nodes if proposal.parents is not None else None))
+    drafter.settle(len(CONTEXT) + accepted, Verdict(accepted, 4, None if tree is None else nodes))
     assert draft._layers[0] == [*CONTEXT, *ids[:3]]
     draft.passes = 0
     again = drafter.propose((*CONTEXT, *ids, 4), 40)

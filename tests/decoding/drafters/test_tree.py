@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.spec import build_decoder
-from specbench_s2d.decoding.tree import tree_levels
-from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.decoding.tree import tree_levels, tree_mask
+from specbench_s2d.decoding.types import Proposal, Verdict, fetch
 from tests.decoding.test_lossless import greedy_by_hand
 from tests.fakes import FakeModel, Prefix
 from tests.models.test_nested import from_scratch
@@ -38,9 +39,9 @@ def grown_by_hand(
 
 
 def paths(proposal: Proposal) -> list[Prefix]:
-    assert proposal.parents is not None
+    assert proposal.tree is not None
     found: list[Prefix] = []
-    for token, parent in zip(proposal.ids_G.tolist(), proposal.parents, strict=True):
+    for token, parent in zip(proposal.ids_G.tolist(), proposal.tree.parents_N.tolist(), strict=True):
         found.append((*(found[parent] if parent >= 0 else ()), token))
     return found
 
@@ -55,22 +56,47 @@ def test_the_tree_holds_the_likeliest_nodes(seed: int, depth: int, topk: int, to
     proposal = decoder.drafter.propose([*PROMPT, 2], 60)  # type: ignore[attr-defined]
     expected = grown_by_hand(draft, (*PROMPT, 2), depth, topk, tokens, exit_depth=3)
     assert set(paths(proposal)) == set(expected)
-    for path, logprob in zip(paths(proposal), proposal.logprobs or [], strict=True):
+    drafted = fetch(proposal)[0]
+    for path, logprob in zip(paths(proposal), drafted.logprobs or [], strict=True):
         parent = expected[path[:-1]] if len(path) > 1 else 1.0
         assert math.exp(logprob) == pytest.approx(expected[path] / parent, rel=1e-4)
-    assert proposal.levels == max(len(path) for path in expected)
+    assert max(drafted.levels) == max(len(path) for path in expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("exits", ["0+0", "0.4+0", "1+0"])
+def test_the_tree_on_the_device_is_the_one_that_its_parents_make(seed: int, exits: str) -> None:
+    """Who sees whom, at which exit each level was read, and which of the positions run since the context is whose."""
+    draft = FakeModel(exits=(1, 3), seed=seed, sharpness=2.0)
+    decoder = build_decoder(f"s2d-tree:depth=4,topk=3,tokens=14,thresholds={exits}", FakeModel(seed=9), draft)
+    decoder.drafter.start(PROMPT, SAMPLER)  # type: ignore[attr-defined]
+    proposal: Proposal = decoder.drafter.propose([*PROMPT, 2], 60)  # type: ignore[attr-defined]
+    drafted, tree = fetch(proposal)[0], proposal.tree
+    assert tree is not None and drafted.parents is not None and drafted.ran is not None
+    assert torch.equal(tree.mask_MM, tree_mask(drafted.parents, 1, torch.device("cpu")))
+    assert set(tree.level_exits) <= {1, 3} and len(tree.level_exits) == 4
+    if exits != "0.4+0":
+        assert tree.level_exits == ((1,) * 4 if exits == "0+0" else (3,) * 4)
+    run = draft._layers[0][3:]
+    assert len(run) == 3 * 3  # three levels of three nodes; the last is never run
+    placed = [(node, place) for node, place in enumerate(drafted.ran) if place >= 0]
+    assert len({place for _, place in placed}) == len(placed) > 3
+    assert [run[place] for _, place in placed] == [drafted.ids[node] for node, _ in placed]
+    assert all(drafted.ran[node] < 0 for node, level in enumerate(drafted.levels) if level == 4)
 
 
 def test_parents_stand_before_children_and_siblings_in_the_drafts_order() -> None:
     decoder = build_decoder("s2d-tree:topk=3,tokens=15,thresholds=0.5+0", FakeModel(seed=9), FakeModel(exits=(1, 3)))
     decoder.drafter.start(PROMPT, SAMPLER)  # type: ignore[attr-defined]
     proposal: Proposal = decoder.drafter.propose([*PROMPT, 2], 60)  # type: ignore[attr-defined]
-    assert proposal.parents is not None and proposal.logprobs is not None
-    levels = tree_levels(proposal.parents)
+    drafted = fetch(proposal)[0]
+    parents, logprobs = drafted.parents, drafted.logprobs
+    assert parents is not None and logprobs is not None
+    levels = tree_levels(parents)
     assert levels == sorted(levels)
-    for node, parent in enumerate(proposal.parents):
-        siblings = [i for i, other in enumerate(proposal.parents) if other == parent and i < node]
-        assert all(proposal.logprobs[i] >= proposal.logprobs[node] for i in siblings)
+    for node, parent in enumerate(parents):
+        siblings = [i for i, other in enumerate(parents) if other == parent and i < node]
+        assert all(logprobs[i] >= logprobs[node] for i in siblings)
 
 
 def test_a_level_leaves_at_the_first_exit_where_it_is_confident() -> None:
@@ -82,11 +108,12 @@ def test_a_level_leaves_at_the_first_exit_where_it_is_confident() -> None:
         decoder = build_decoder("s2d-tree", FakeModel(seed=9), draft, depth=2, topk=2, thresholds=(threshold, 0.0))
         decoder.drafter.start(PROMPT, SAMPLER)  # type: ignore[attr-defined]
         proposal = decoder.drafter.propose([*PROMPT, 2], 60)  # type: ignore[attr-defined]
-        assert proposal.exit_depths[0] == depth
+        first, second = proposal.tree.level_exits
+        assert first == depth
         kept = draft.logits_at((*PROMPT, 2), depth).softmax(-1).topk(2)
         conf = [float(draft.logits_at((*PROMPT, 2, int(t)), 1).softmax(-1).max()) for t in kept.indices]
         mean = sum(w * c for w, c in zip(kept.values.tolist(), conf, strict=True)) / float(kept.values.sum())
-        assert proposal.exit_depths[-1] == (1 if mean > threshold else 3)
+        assert second == (1 if mean > threshold else 3)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -12,7 +12,8 @@ from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.passes import choose
 from specbench_s2d.models.passes.build import NoCompilerError
 from specbench_s2d.models.passes.capture import Work
-from specbench_s2d.models.passes.choose import Engine, check_engine, choose_engine, graphs_or_eager
+from specbench_s2d.models.passes.choose import Engine, check_engine, choose_engine
+from specbench_s2d.models.passes.graphs import GraphPasses
 from tests.models.captured import RecordingCapture
 from tests.models.reference import assert_close, family_model, random_ids, recomputed
 from tests.models.test_llama import lean_twin
@@ -77,8 +78,9 @@ class _Forgetful:
 )
 def test_on_a_gpu_graphs_are_tried_before_they_are_trusted(capture: Any, engine: str, why: str | None) -> None:
     """Where nobody asked for them by name."""
-    made = Engine("graphs", lambda weights: graphs_or_eager(weights, capture))
+    made = Engine("graphs", lambda weights: GraphPasses(weights, capture))
     model = lean_twin(family_model("llama"), made)
+    model.reserve(8)
     assert model.engine == engine
     assert (model.engine_facts.get("why_eager") or "").startswith(why or "")
     ids_BT = random_ids(9)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from specbench_s2d import build_decoder, load_model
+from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.passes.compiled import VARIABLE
-from tests.models.reference import random_tree, tree_mask, tree_positions
+from tests.models.reference import random_tree, tree_mask
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,19 +26,23 @@ def compiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 def test_passes_equal_the_eager_ones(compiling: None, dtype: str) -> None:
     ours, eager = (load_model("demo-s", "cuda", dtype, engine=engine) for engine in ("graphs", "eager"))
     parents = random_tree(12)
-    mask_TT, positions_T = tree_mask(parents).cuda(), tree_positions(parents, len(PROMPT) + 7).cuda()
+    mask_TT = tree_mask(parents).cuda()
+    ours.reserve(200)
+    ours.prepare([PassKind(6), PassKind(12, seen=12)])
     tolerance = 1e-3 if dtype == "float32" else 0.25
     for ids, named in (
         (PROMPT, {}),
         ([7], {}),
         ([1, 2, 3, 4, 5, 6], {}),
-        (list(range(12)), {"mask": mask_TT, "positions": positions_T}),
+        (list(range(12)), {"mask": mask_TT}),
     ):
         ids_BT = torch.tensor([ids], device="cuda")
         torch.testing.assert_close(
             ours.extend(ids_BT, **named), eager.extend(ids_BT, **named), atol=tolerance, rtol=tolerance
         )
-    assert ours.engine_facts["captures"] > 0
+    facts = ours.engine_facts
+    assert (facts["engine"], facts["unannounced"]) == ("graphs", 0)
+    assert facts["captures"] > 0
 
 
 @pytest.mark.parametrize(("spec", "draft"), [("ar", None), ("s2d", "demo-draft"), ("s2d-tree", "demo-draft")])
@@ -53,12 +58,14 @@ def test_methods_write_the_same(compiling: None, spec: str, draft: str | None) -
 def test_a_pass_does_not_wait_for_the_device() -> None:
     model = load_model("demo-s", "cuda", "bfloat16", engine="graphs")
     prompt_BT, ids_BT = torch.tensor([PROMPT], device="cuda"), torch.tensor([[5, 6, 7]], device="cuda")
+    model.reserve(200)
+    model.prepare([PassKind(3), PassKind(3, to_layer=4), PassKind(3, seen=3, to_layer=model.depth)])
+    model.prepare([PassKind(3, to_layer=model.depth), PassKind(3, from_layer=model.depth)])
     model.extend(prompt_BT)
     mask_TT = torch.ones(3, 3, dtype=torch.bool, device="cuda").tril()
-    positions_T = torch.arange(3, device="cuda") + len(PROMPT)
 
     def passes() -> None:
-        for named in ({}, {"to_layer": 4}, {"mask": mask_TT, "positions": positions_T}):
+        for named in ({}, {"to_layer": 4}, {"mask": mask_TT}):
             model.head(model.extend(ids_BT, **{"to_layer": model.depth, **named}))
             model.rollback(len(PROMPT))
 
@@ -68,3 +75,4 @@ def test_a_pass_does_not_wait_for_the_device() -> None:
         passes()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert model.engine_facts["unannounced"] == 0

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.passes.base import Request
-from specbench_s2d.models.passes.shapes import MOST_ROWS, ROWS, Kind, buckets, fits, round_up
+from specbench_s2d.models.passes.shapes import (
+    MOST_ROWS,
+    ROWS,
+    Kind,
+    Shape,
+    announced_kinds,
+    buckets,
+    fits,
+    round_up,
+    shape_of,
+    shapes_of,
+)
 
 
 def request_of(rows: int, start: int = 5, mask_columns: int | None = None, hidden: bool = False) -> Request:
@@ -36,22 +50,70 @@ def test_rows_of_short_drafts_are_exact_and_wide_ones_waste_a_third_at_most() ->
 @pytest.mark.parametrize(
     ("request_", "graph"),
     [
-        (request_of(1, start=0), True),
+        (request_of(1, start=0), False),
         (request_of(6), True),
         (request_of(MOST_ROWS), True),
         (request_of(MOST_ROWS + 1), False),
         (request_of(6, start=0), False),
         (request_of(8, mask_columns=512), True),
         (request_of(8, mask_columns=513), False),
+        (replace(request_of(4), positions=torch.arange(4)), False),
+        (replace(request_of(4), best=64, rows=4), True),
+        (replace(request_of(4), best=65, rows=4), False),
+        (Request(torch.zeros(3, 8), 0, 3, 3, head=True), True),
     ],
-    ids=["first token", "verify", "widest", "too wide", "a prompt", "masked", "mask too wide"],
+    ids=[
+        "a prompt of one token",
+        "verify",
+        "widest",
+        "too wide",
+        "a prompt",
+        "masked",
+        "mask too wide",
+        "positions of its own",
+        "some of the best",
+        "too many of them",
+        "the head alone",
+    ],
 )
 def test_what_repeats_is_captured_and_prompts_are_not(request_: Request, graph: bool) -> None:
     assert fits(request_) is graph
 
 
 def test_a_kind_knows_no_rows_and_no_place() -> None:
-    assert Kind.of(request_of(6, start=7), True) == Kind.of(request_of(2, start=900), True)
-    assert Kind.of(request_of(6, mask_columns=6), True) == Kind.of(request_of(9, mask_columns=40), True)
-    assert Kind.of(request_of(6, mask_columns=6), True) != Kind.of(request_of(6), True)
-    assert Kind.of(request_of(6, hidden=True), True) != Kind.of(request_of(6), True)
+    assert Kind.of(request_of(6, start=7)) == Kind.of(request_of(2, start=900))
+    assert Kind.of(request_of(6, mask_columns=6)) == Kind.of(request_of(9, mask_columns=40))
+    assert Kind.of(request_of(6, mask_columns=6)) != Kind.of(request_of(6))
+    assert Kind.of(request_of(6, hidden=True)) != Kind.of(request_of(6))
+
+
+@pytest.mark.parametrize(
+    ("asked", "request_"),
+    [
+        (PassKind(6), request_of(6)),
+        (PassKind(6, seen=70), request_of(6, mask_columns=65)),
+        (PassKind(6, from_layer=1), request_of(6, hidden=True)),
+        (PassKind(2, to_layer=2), replace(request_of(2), head=False, to_layer=2)),
+        (PassKind(2, to_layer=2, best=4), replace(request_of(2), head=False, to_layer=2, best=4, rows=1)),
+        (PassKind(2, best=4), replace(request_of(2), best=4, rows=1)),
+        (PassKind(2, from_layer=3), Request(torch.zeros(2, 8), 0, 3, 3, head=True)),
+    ],
+    ids=["chain", "tree", "upper layers", "lower layers", "an exit read", "the best", "the head"],
+)
+def test_an_announced_pass_is_the_kind_that_is_met(asked: PassKind, request_: Request) -> None:
+    announced = announced_kinds([asked], 3)
+    assert announced[Kind.of(request_)] == asked.rows
+    shape = shape_of(request_, Kind.of(request_), (128, 192))
+    assert shape == Shape(Kind.of(request_), request_.new, 128 if Kind.of(request_).layers else 0)
+    assert shape in shapes_of(shape.kind, asked.rows, (128, 192))
+
+
+def test_several_announcements_of_a_kind_are_its_widest() -> None:
+    kinds = announced_kinds([PassKind(3), PassKind(9), PassKind(2), PassKind(90, best=2), PassKind(5, best=65)], 3)
+    assert sorted(kinds.values()) == [9, MOST_ROWS]
+
+
+def test_the_longest_cache_comes_first() -> None:
+    """Its graph works in the most memory, in which the others find room."""
+    shapes = shapes_of(Kind(False, 0, 3, False, True), 2, (128, 192))
+    assert [(shape.rows, shape.bucket) for shape in shapes] == [(1, 192), (1, 128), (2, 192), (2, 128)]

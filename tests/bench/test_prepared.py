@@ -1,0 +1,89 @@
+"""A run over graphs: room first, each graph captured once, nothing captured in a timed window or for a score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from specbench_s2d.bench.account import Account
+from specbench_s2d.bench.plan import make_plan
+from specbench_s2d.bench.runner import execute
+from specbench_s2d.bench.session import Session, prompts_for
+from specbench_s2d.bench.store import read_manifest
+from specbench_s2d.config import RunSpec
+from specbench_s2d.models import cache
+from specbench_s2d.models.graph_memory import GraphNeeds
+from specbench_s2d.models.passes import graphs
+from tests.models.captured import RerunningCapture, graph_engine
+
+DECODERS = ["ar", "sd:gamma=heuristic", "s2d:thresholds=0.4+0.4+0", "s2d-tree", "s2d-auto", "mjgd", "mjsd:candidates=4"]
+
+
+@pytest.fixture
+def captures() -> Iterator[list[RerunningCapture]]:
+    """One for each model that is loaded, the target first; two lengths of a cache that grows in small steps."""
+    found: list[RerunningCapture] = []
+
+    def engine(*_: object) -> object:
+        found.append(RerunningCapture())
+        return graph_engine(found[-1])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("specbench_s2d.models.load.choose_engine", engine)
+        patch.setattr(cache, "_GROWTH", 8)
+        patch.setattr(graphs, "buckets", lambda capacity: (capacity // 2, capacity))
+        yield found
+
+
+def spec(tiny_models: Path, decoders: list[str], tokens: int) -> RunSpec:
+    return RunSpec(
+        target=[str(tiny_models / "tiny-target")],
+        draft=[str(tiny_models / "tiny-draft"), str(tiny_models / "tiny-nested")],
+        decoder=decoders,
+        suite=["qa"],
+        questions="embedded",
+        limit=2,
+        max_new_tokens=tokens,
+        device="cpu",
+        energy="off",
+        ignore_eos=True,
+    )
+
+
+@pytest.mark.parametrize("tokens", [5, 40])
+def test_a_session_captures_each_shape_once_and_scoring_none(
+    tokens: int, tiny_models: Path, captures: list[RerunningCapture]
+) -> None:
+    plan = make_plan(spec(tiny_models, DECODERS, tokens))
+    (target,) = plan.spec.target
+    session = Session(plan, target, "run", prompts_for(plan, target), 1e9, Account())
+    ready = [capture.recorded for capture in captures]
+    assert len(ready) == 3 and all(ready)
+    engines = list(session.engines().values())
+    assert [engine["captures"] for engine in engines] == [engine["graphs"] for engine in engines] == ready
+    asked = [kind for lane in plan.lanes[target] for kind in lane.decoder.kind.target_passes(lane.decoder.options)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("specbench_s2d.models.graph_memory.buckets", graphs.buckets)
+        assert ready[0] == GraphNeeds.of(asked, session.target.depth).count(engines[0]["buckets"][-1])
+    cells = [plan.cell(target, lane, question, 0, r) for r, question, order in plan.rounds(target) for lane in order]
+    assert len(cells) == 2 * len(DECODERS)
+    for cell in cells:
+        record, prompt = session.decode(cell, [])
+        assert record.new_tokens == tokens
+        repeated = captures[0].repeated
+        assert session.score(record, prompt, cell.question, None).nll_sum is not None
+        assert captures[0].repeated == repeated, "a score came from graphs"
+    assert session.unprepared == {"captures": 0, "unannounced": 0}
+    assert [capture.recorded for capture in captures] == ready
+
+
+def test_a_whole_run_over_graphs_raises_no_alarm(
+    tiny_models: Path, captures: list[RerunningCapture], tmp_path: Path
+) -> None:
+    outcome = execute(make_plan(spec(tiny_models, DECODERS, 30)), tmp_path / "run")
+    assert (outcome.failed, outcome.mismatched) == (0, 0)
+    conditions = read_manifest(tmp_path / "run")["conditions"]
+    assert [found for found in conditions if found["about"] == "the engine"] == []
+    assert len(captures) == 3
