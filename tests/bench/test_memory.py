@@ -138,8 +138,8 @@ def test_graphs_are_planned_where_lean_passes_run_on_a_gpu(tiny_opt: Path) -> No
         return [one.graphs for one in plans_together(found, torch.bfloat16, 700, device, engine)]
 
     on_gpu = graphs("cuda")
-    # 1,024 - 64 positions: seven lengths, for chains of up to 8 rows; and 9 by which they are tried (see
+    # 1,024 - 64 positions: five lengths, for chains of up to 8 rows; and 9 by which they are tried (see
     # test_graph_memory). The draft's last layer is read with one row, and has no head alone.
-    assert on_gpu == [8 * 7 + 9, 7 + 2 * 2 + 9, 0]
+    assert on_gpu == [8 * 5 + 9, 5 + 2 * 2 + 9, 0]
     assert graphs("auto") == [0, *on_gpu[1:]]
     assert graphs("cuda", "eager") == graphs("cpu") == [0, 0, 0]

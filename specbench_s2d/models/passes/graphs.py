@@ -186,9 +186,15 @@ class GraphPasses:
             return True
         if self._static is None or self._eagerly or not fits(request):
             return False
-        announced = rounded_rows(request.new) in self._rows_of(kind)
+        announced = self._rows(request, kind) is not None
         self._unannounced += not announced
         return announced
+
+    def _rows(self, request: Request, kind: Kind) -> int | None:
+        """The rows of the graph that a pass runs as: the fewest announced that hold it, None where none does."""
+        if self._trying:
+            return rounded_rows(request.new)
+        return min((rows for rows in self._rows_of(kind) if rows >= request.new), default=None)
 
     def _rows_of(self, kind: Kind) -> Collection[int]:
         """Rows of the passes of a kind that are graphs; where nobody announces anything, those of most drafts."""
@@ -202,7 +208,9 @@ class GraphPasses:
 
     def _replay(self, request: Request, kind: Kind) -> StaticPass:
         assert self._static is not None
-        shape = shape_of(request, kind, self._buckets)
+        rows = self._rows(request, kind)
+        assert rows is not None, "a pass that no graph holds runs eagerly"
+        shape = replace(shape_of(request, kind, self._buckets), rows=rows)
         if shape not in self._graphs:
             shapes = [shape] if self._trying else shapes_of(kind, self._rows_of(kind), self._buckets)
             self._capture_missing(self._static, shapes)
