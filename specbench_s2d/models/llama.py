@@ -119,8 +119,8 @@ class LlamaModel(LanguageModel):
         rows: int = 1,
         best: int = 1,
     ) -> tuple[Tensor | None, Likeliest]:
-        asked = self._request(inputs, from_layer, to_layer, mask)
-        request = replace(asked, rows=rows, best=min(best, self.vocabulary))
+        last_only = rows == 1 and to_layer is None
+        request = self._request(inputs, from_layer, to_layer, mask, None, last_only, min(best, self.vocabulary), rows)
         hidden_TD, likeliest = self._passes.read(request)
         self._extended(request)
         return None if hidden_TD is None else hidden_TD[None], likeliest
@@ -131,12 +131,14 @@ class LlamaModel(LanguageModel):
         from_layer: int,
         to_layer: int | None,
         mask: Tensor | None,
-        positions: Tensor | None = None,
-        last_only: bool = False,
+        positions: Tensor | None,
+        last_only: bool,
+        best: int = 0,
+        rows: int = 0,
     ) -> Request:
         """The pass asked for, with room for it."""
         start, last = self._cache.lengths[from_layer], self.depth if to_layer is None else to_layer
-        request = Request(inputs[0], start, from_layer, last, to_layer is None, mask, positions, last_only)
+        request = Request(inputs[0], start, from_layer, last, to_layer is None, mask, positions, last_only, best, rows)
         self.check_room(start, request.new)
         self._passes.reserve(request.end)
         return request

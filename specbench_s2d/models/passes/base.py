@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -105,11 +105,10 @@ class AsTheyCome:
 
     def read(self, request: Request) -> tuple[Tensor | None, Likeliest]:
         """The pass, then the head over the last rows, then the likeliest."""
+        out_TX = self.run(request)
         if request.head:
-            logits_TV = self.run(replace(request, best=0, last_only=request.rows == 1))
-            return None, Likeliest.of(logits_TV[-request.rows :], request.best)
-        hidden_TD = self.run(replace(request, best=0))
-        return hidden_TD, Likeliest.of(self.head(hidden_TD[-request.rows :]), request.best)
+            return None, Likeliest.of(out_TX[-request.rows :], request.best)
+        return out_TX, Likeliest.of(self.head(out_TX[-request.rows :]), request.best)
 
     def prepare(self, kinds: Iterable[PassKind]) -> None:
         """Nothing to make ready."""
