@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -211,7 +212,7 @@ class _Run:
             "template": session.prompts.template.name,
             "context": session.prompts.context,
             "parameter_bytes": session.target.parameter_bytes,
-            "logit_noise": session.noise,
+            "logit_noise": None if math.isnan(session.noise) else session.noise,
             "logit_noise_rows": asdict(session.noise_rows),
             "warm_up": {label: done.facts() for label, done in session.warm_up.items()},
             **({"scripts": scripts} if (scripts := session.scripts()) else {}),

@@ -21,7 +21,7 @@ from specbench_s2d.decoding.types import Generation
 from specbench_s2d.errors import first_line
 from specbench_s2d.measure.divergence import Divergence, classify, classify_alone
 from specbench_s2d.measure.scored import Scored
-from specbench_s2d.measure.scoring import logit_noise, noise_rows, score
+from specbench_s2d.measure.scoring import largest, logit_noise, noise_rows, score
 from specbench_s2d.models import LanguageModel, load_model
 from specbench_s2d.models.chat import ChatTemplate, default_template
 from specbench_s2d.models.graph_memory import with_graph_bytes
@@ -80,7 +80,7 @@ class Session:
         with account.spending("probing"):
             widths = _verified_widths(self._decoders.values())
             self.noise_rows = noise_rows(self.target, *widths)
-            self.noise = max(logit_noise(self.target, prompt, *widths) for prompt in (shortest, longest))
+            self.noise = largest([logit_noise(self.target, prompt, *widths) for prompt in (shortest, longest)])
         with account.spending("warm_up"):
             self.warm_up = {
                 label: self._warm_up(decoder, shortest, longest) for label, decoder in self._decoders.items()

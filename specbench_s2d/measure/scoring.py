@@ -6,6 +6,7 @@ Shapes: `T` new tokens, `V` vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -62,7 +63,7 @@ def logit_noise(
     The last (up to 96) positions of the prompt are computed in one pass, as scoring does; again in passes of the chains
     of `noise_rows`; and as branches of its trees, whose states stand elsewhere in the cache until they are kept. The
     largest difference seen is multiplied by 4. A greedy method that verifies several tokens at once may differ from AR
-    where two logits lie closer than this, and only there.
+    where two logits lie closer than this, and only there. Not-a-number where a pass gives such: no token is excused.
     """
     ids_BT = torch.tensor([list(prompt_ids)], device=target.device)
     total = ids_BT.shape[1]
@@ -73,13 +74,18 @@ def logit_noise(
     widths = noise_rows(target, rows, tree_rows)
     ways = [(width, target.extend) for width in widths.chains]
     ways += [(width - 1, partial(_as_branch, target)) for width in widths.trees]
-    largest = 0.0
+    differences = []
     for width, read in ways:
         target.rollback(first)
         with torch_threads(target.torch_threads):  # as steps are taken
             parts = [read(ids_BT[:, at : at + width])[0] for at in range(first, total, width)]
-        largest = max(largest, float((torch.cat(parts) - wide_TV).abs().max()))
-    return _NOISE_FACTOR * largest
+        differences.append(float((torch.cat(parts) - wide_TV).abs().max()))
+    return _NOISE_FACTOR * largest(differences)
+
+
+def largest(numbers: Sequence[float]) -> float:
+    """The largest, or not-a-number where one is none: `max` would pass over it."""
+    return next((number for number in numbers if math.isnan(number)), max(numbers))
 
 
 def _as_branch(target: LanguageModel, ids_BT: Tensor) -> Tensor:

@@ -28,6 +28,8 @@ class KVCache:
     (`_allocate`, `_move`).
     """
 
+    _all_L2KSC: Tensor
+
     def __init__(
         self, layers: int, kv_heads: int, head_width: int, limit: int, device: torch.device, dtype: torch.dtype
     ) -> None:
@@ -79,11 +81,11 @@ class KVCache:
 
     def _allocate(self, size: int) -> None:
         """Room for `size` positions in every layer; what is cached stays."""
-        old_L2KSC = getattr(self, "_all_L2KSC", None)
         shape = (len(self.lengths), 2, self._kv_heads, size, self._head_width)
-        self._all_L2KSC = torch.zeros(shape, device=self.device, dtype=self.dtype)
-        if old_L2KSC is not None:
-            self._all_L2KSC[:, :, :, : old_L2KSC.shape[3]].copy_(old_L2KSC)
+        grown_L2KSC = torch.zeros(shape, device=self.device, dtype=self.dtype)
+        if self.layers:
+            grown_L2KSC[:, :, :, : self.capacity].copy_(self._all_L2KSC)
+        self._all_L2KSC = grown_L2KSC
         self.layers = [(pair_2KSC[0], pair_2KSC[1]) for pair_2KSC in self._all_L2KSC]
         self.capacity = size
 

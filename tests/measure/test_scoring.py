@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from specbench_s2d.measure.divergence import classify
 from specbench_s2d.measure.scored import Scored
 from specbench_s2d.measure.scoring import logit_noise, score
 from specbench_s2d.models import LanguageModel, load_model
@@ -130,3 +131,20 @@ def test_noise_is_measured_on_any_prompt(tokens: int) -> None:
     model = FakeModel(context=200)
     assert logit_noise(model, [i % 5 for i in range(tokens)]) == 0.0
     assert model.length == tokens
+
+
+@pytest.mark.parametrize("bad_pass", [1, 2, 5])
+def test_noise_of_passes_that_give_no_number_is_no_number(tiny: LanguageModel, bad_pass: int) -> None:
+    """A bound of 0 would have been the best of all; with none, no token is excused."""
+    real, passes = tiny.extend, 0
+
+    def extend(*given: object, **named: object) -> torch.Tensor:
+        nonlocal passes
+        passes += 1
+        out = real(*given, **named)  # type: ignore[arg-type]
+        return out * float("nan") if passes == bad_pass else out
+
+    tiny.extend = extend  # type: ignore[method-assign]
+    noise = logit_noise(tiny, list(range(20, 30)))
+    assert math.isnan(noise)
+    assert classify([2], [2], Scored(0.0, [3.0], [1.0], [3.0]), noise).verdict == "mismatch"
