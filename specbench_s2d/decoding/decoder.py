@@ -18,6 +18,7 @@ from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.exits import Layered
 from specbench_s2d.models.load import check_pair
+from specbench_s2d.models.passes.shapes import AHEAD_ROWS
 
 DraftKind = Literal["none", "plain", "nested"]
 
@@ -46,6 +47,11 @@ class Decoder(ABC):
             if draft is target:
                 raise ModelError(
                     f"{target.name} cannot draft for itself: the two share one cache; load it a second time."
+                )
+            if _place(target) != _place(draft):
+                raise ModelError(
+                    f"{target.name} is on {target.device} and draft {draft.name} on {draft.device}: load both on one "
+                    "device."
                 )
 
     @classmethod
@@ -88,9 +94,10 @@ class Decoder(ABC):
         ever ask for, so that nothing is prepared while it is timed."""
         for model in filter(None, (self.target, self.draft)):
             model.reserve(min(model.context, positions + PROPOSED))
-        self.target.prepare(self.target_passes(self.options))
+        untold = [PassKind(AHEAD_ROWS)]  # what a part from elsewhere that tells nothing is likely to ask for
+        self.target.prepare(self.target_passes(self.options) or untold)
         if self.draft:
-            self.draft.prepare(self.draft_passes(self.options, self.draft))
+            self.draft.prepare(self.draft_passes(self.options, self.draft) or untold)
 
     @classmethod
     def target_passes(cls, options: BaseOptions) -> list[PassKind]:
@@ -162,6 +169,11 @@ class PairDecoder(Decoder):
 
     def facts(self) -> dict[str, Any]:
         return self.drafter.facts() if isinstance(self.drafter, MeasuringDrafter) else {}
+
+
+def _place(model: LanguageModel) -> tuple[str, int]:
+    """A model's device; a GPU without a number is the first."""
+    return model.device.type, model.device.index or 0
 
 
 def _announced(drafter: Any, what: str, *given: Any) -> list[PassKind]:

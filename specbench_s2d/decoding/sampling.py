@@ -56,7 +56,7 @@ class Sampler:
 
     def draw(self, probs_V: Tensor) -> Tensor:
         """One id (1,) from a distribution (V,)."""
-        return torch.multinomial(probs_V, 1, generator=self._generator)
+        return self._draw_rows(probs_V[None])
 
     def uniforms(self, count: int, device: torch.device) -> Tensor:
         """`count` numbers in [0, 1)."""
@@ -66,7 +66,14 @@ class Sampler:
         """The next token ids (T,) after T positions, on the device: argmaxes at temperature 0, draws otherwise."""
         if self.greedy:
             return logits_TV.argmax(-1)
-        return torch.multinomial(self.probs(logits_TV), 1, generator=self._generator)[:, 0]
+        return self._draw_rows(self.probs(logits_TV))
+
+    def _draw_rows(self, probs_TV: Tensor) -> Tensor:
+        """One id (T,) from each row: of exponential variates with the ids' probabilities as rates, the first to come.
+
+        It is what `torch.multinomial` does for one draw; that waited for the device before torch 2.13.
+        """
+        return (probs_TV / torch.empty_like(probs_TV).exponential_(1, generator=self._generator)).argmax(-1)
 
     def pick(self, logits_V: Tensor) -> int:
         """The next token id: argmax at temperature 0, a draw otherwise."""

@@ -104,6 +104,7 @@ class GraphMeter:
 
     def __init__(self, name: str, free_bytes: Callable[[], int] | None) -> None:
         self._name, self._free_bytes, self._taken_bytes = name, free_bytes, 0
+        self._captures = 0
         self._why_unknown = _unknown(_ON_A_CPU) if free_bytes is None else None
 
     def capture(self, batch: Callable[[], None], captures: int, left: int) -> None:
@@ -113,8 +114,11 @@ class GraphMeter:
         if taken_bytes is None or self._free_bytes is None:
             self._why_unknown = found
             return
-        self._taken_bytes += taken_bytes
-        check_graphs_fit(self._name, taken_bytes, captures, left, self._free_bytes())
+        self._taken_bytes, self._captures = self._taken_bytes + taken_bytes, self._captures + captures
+        # What is taken once, for the first of a kind or for the pool, is not to be expected of every graph.
+        batch_is_less = taken_bytes * self._captures < self._taken_bytes * captures
+        taken, of = (taken_bytes, captures) if batch_is_less else (self._taken_bytes, self._captures)
+        check_graphs_fit(self._name, taken, of, left, self._free_bytes())
 
     def facts(self) -> dict[str, Any]:
         """`graph_bytes_measured`: of all captures since the model was loaded; null with the reason."""

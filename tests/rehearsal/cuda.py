@@ -16,7 +16,7 @@ from tests.rehearsal.capture import Recording
 from tests.rehearsal.rules import RefusedError
 from tests.rehearsal.tensors import DeviceMode
 
-MEMORY_BYTES = 80 * 10**9
+MEMORY_BYTES, USED_BYTES = 80 * 10**9, 10**9
 
 
 class Cuda:
@@ -110,11 +110,11 @@ class Cuda:
             "empty_cache": lambda: None,
             "is_current_stream_capturing": lambda: self._mode.recording is not None,
             "is_bf16_supported": lambda *_, **__: True,
-            "memory_reserved": lambda device=None: 0,
-            "memory_allocated": lambda device=None: 0,
-            "max_memory_allocated": lambda device=None: 0,
+            "memory_reserved": lambda device=None: USED_BYTES,
+            "memory_allocated": lambda device=None: USED_BYTES,
+            "max_memory_allocated": lambda device=None: USED_BYTES,
             "reset_peak_memory_stats": lambda device=None: None,
-            "mem_get_info": lambda device=None: (MEMORY_BYTES - 10**9, MEMORY_BYTES),
+            "mem_get_info": lambda device=None: (MEMORY_BYTES - USED_BYTES, MEMORY_BYTES),
             "get_device_name": lambda device=None: "rehearsed device",
             "get_device_capability": lambda device=None: (9, 0),
             "get_device_properties": self._properties,
@@ -126,6 +126,8 @@ class Cuda:
             "stream": self._on_stream,
             "current_stream": lambda device=None: self._stream or self._default,
             "default_stream": lambda device=None: self._default,
+            "set_sync_debug_mode": self._set_sync_debug_mode,
+            "reset_accumulated_memory_stats": lambda device=None: None,
             "manual_seed_all": lambda seed: None,
             "manual_seed": lambda seed: None,
             "get_rng_state": lambda device=None: torch.get_rng_state(),
@@ -149,6 +151,9 @@ class Cuda:
             yield
         finally:
             self._mode.current = before
+
+    def _set_sync_debug_mode(self, mode: str | int) -> None:
+        self._mode.waits_refused = mode in ("error", 2)
 
     def _synchronize(self, device: Any = None) -> None:
         self._mode.synchronize("synchronize")

@@ -15,10 +15,13 @@ import torch
 _SOURCE = Path(__file__).with_name("guard.cpp")
 
 
+def why_not_here() -> str | None:
+    """Why the rehearsed device has no place here; None where it has."""
+    return "torch's CUDA build is here: the rehearsal stands in for CUDA on a CPU build" if torch.version.cuda else None
+
+
 def why_no_guard() -> str | None:
-    """Why the rehearsed device cannot be had here; None where it can."""
-    if torch.version.cuda:
-        return "torch's CUDA build is here: the rehearsal stands in for CUDA on a CPU build"
+    """Why the device guard cannot be had; None where it can."""
     return None if shutil.which("g++") else "no g++: the rehearsed device needs a device guard compiled"
 
 

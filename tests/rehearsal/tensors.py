@@ -101,6 +101,7 @@ class DeviceMode(TorchDispatchMode):
         self.counts = Counts()
         self.current = 0
         self.recording: Recording | None = None
+        self.waits_refused = False
         self._pool: set[int] = set()
         self._pinned: weakref.WeakSet[Any] = weakref.WeakSet()
         self._late: list[tuple[Tensor, Tensor]] = []  # (host tensor, what the device will write there)
@@ -225,6 +226,8 @@ class DeviceMode(TorchDispatchMode):
 
     def _wait(self, name: str) -> None:
         self._refuse_in_capture(f"{name}: the host waits")
+        if self.waits_refused:
+            raise RefusedError(f"{name}: called a synchronizing CUDA operation")
         self.counts.wait(name)
         for host, written in self._late:
             host.copy_(written)

@@ -28,7 +28,7 @@ from specbench_s2d.models.nested import MANY, NestedDraft, stage_passes
 
 @dataclass
 class _Candidates:
-    """All nodes seen so far, level by level: (N * K,) each.
+    """All nodes seen so far, level by level: (N * K,) each; ids are float32, as they are read.
 
     `joint`: cumulative log-probability, float64. `parents`: indices among all candidates, -1: the context. `ran`: which
     of the positions run since the context is the node's, -1: it was not expanded.
@@ -151,7 +151,8 @@ class _Weights:
         best_N = likeliest.logprobs_RK[:, 0]
         if not self._weights and self._joint_N is not None:
             numbers: list[float] = torch.cat((best_N, self._joint_N)).tolist()
-            best, self._weights = numbers[: len(best_N)], [math.exp(joint) for joint in numbers[len(best_N) :]]
+            best, joint = numbers[: len(best_N)], numbers[len(best_N) :]
+            self._weights = [math.exp(own - max(joint)) for own in joint]  # of each other: deep nodes are all unlikely
         else:
             best = best_N.tolist()
         weighed = sum(w * math.exp(p) for w, p in zip(self._weights, best, strict=True))

@@ -46,6 +46,11 @@ from specbench_s2d.models.passes.static import StaticPass
 from specbench_s2d.models.passes.trial import what_stands_against
 from specbench_s2d.models.weights import LlamaWeights
 
+
+def _itself(capture: Capture) -> Capture:
+    return capture
+
+
 _AHEAD = tuple(rows for rows in ROWS if rows <= AHEAD_ROWS)
 
 
@@ -71,7 +76,10 @@ class GraphPasses:
         free_bytes: Callable[[], int] | None = None,
     ) -> None:
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
-        self._capture = capture or CudaCapture(device)
+        self._new_capture: Callable[[], Capture] = partial(CudaCapture, device)
+        if capture is not None:
+            self._new_capture = partial(_itself, capture)
+        self._capture: Capture = self._new_capture()
         if free_bytes is None and device.type == "cuda":
             free_bytes = partial(settled_free_bytes, str(device))
         self._meter = GraphMeter(name, free_bytes)
@@ -122,7 +130,7 @@ class GraphPasses:
         with torch.inference_mode(False), torch.no_grad():
             if not self.cache.reserve(min(length, self._context) + MOST_ROWS):
                 return
-            self._graphs.clear()
+            self._forget_graphs()
             self._buckets = buckets(self.cache.capacity - MOST_ROWS)  # no pass ends beyond
             if self._static is None and not self._why_eager:
                 self._choose_functions()
@@ -168,17 +176,24 @@ class GraphPasses:
         if self._why_eager is None:
             return
         self._static = None
+        self._forget_graphs()
         if self._must:
             raise ModelError(f"--engine graphs: {self._why_eager}; use --engine eager.")
 
     def _against(self, functions: Functions) -> str | None:
         """What stands against graphs of these functions, None where nothing does: they are then in force."""
-        self._graphs.clear()
+        self._forget_graphs()
         self._static, self._trying = StaticPass(self._weights, self.cache, functions), True
         try:
             return what_stands_against(self, self._eager, self._buckets[-1])
         finally:
             self._trying = False
+
+    def _forget_graphs(self) -> None:
+        """Let go of all graphs and of the pool they share: one whose capture failed, or that none uses, is not to be
+        captured into again."""
+        self._graphs.clear()
+        self._capture = self._new_capture()
 
     def _is_graph(self, request: Request, kind: Kind) -> bool:
         """Whether a pass is run as a graph: it repeats, and it was announced, or is as narrow as chains are."""

@@ -19,7 +19,8 @@ from specbench_s2d.models.passes.eager import EagerPasses
 from specbench_s2d.models.passes.shapes import Kind, Shape, shape_of
 from specbench_s2d.models.sending import send_tensor
 
-_SAME = 0.05  # of the largest value: bfloat16 keeps three digits, layer after layer
+_SAME, _SAME_IN_BFLOAT16 = 0.05, 0.2  # of the largest value: bfloat16 keeps three digits, layer after layer
+_SPREADS, _MOST = 4, 0.5  # so many times what eager's own passes differ by, where that is more; and never above a half
 _LAST_POSITIONS = 16  # what one round of passes takes up
 
 
@@ -35,13 +36,16 @@ class Tried(Protocol):
 def what_stands_against(tried: Tried, eager: EagerPasses, length: int) -> str | None:
     """Why `tried` is not to be trusted over a cache of `length` positions, which both share; None where it is.
 
-    Each engine runs a whole round, so that its later passes attend to what its own earlier ones left.
+    Each engine runs a whole round, so that its later passes attend to what its own earlier ones left. How far apart is
+    still the same: random models of 80 layers in bfloat16 differ by 8 % of the largest value where nothing is wrong; so
+    do eager's own passes of one token and of five.
     """
     try:
         for start in _starts(length):
             ours, plain = (list(_round(passes, eager, start)) for passes in (tried, eager))
+            allowed = min(_MOST, max(_least(eager), _SPREADS * _spread(eager, start)))
             for (what, our), (_, expected) in zip(ours, plain, strict=True):
-                if why := _differs(our, expected):
+                if why := _differs(our, expected, allowed):
                     return f"graphs {why} ({what}, after {start} positions)"
     except Exception as error:  # whatever a driver, a compiler or an allocator raises: the next engine is there
         return f"graphs failed here ({type(error).__name__}: {first_line(error)[:200]})"
@@ -98,9 +102,29 @@ def _round(passes: Tried, eager: EagerPasses, start: int) -> Iterator[tuple[str,
         yield what, given
 
 
-def _differs(ours: Tensor, expected: Tensor) -> str | None:
-    """How a result is not the eager one; None where it is, within rounding. Not-a-number is never the same."""
-    difference = float((ours - expected).abs().max() / expected.abs().max())
+def _least(eager: EagerPasses) -> float:
+    return _SAME_IN_BFLOAT16 if eager.cache.dtype == torch.bfloat16 else _SAME
+
+
+def _spread(eager: EagerPasses, start: int) -> float:
+    """How far eager's logits of five tokens, after a round from `start`, differ from those of the five one by one."""
+    first, depth = start + 3, len(eager.cache.layers)
+    ids_T = send_tensor(torch.arange(1, 6) % eager.vocabulary, eager.cache.device)
+    together_TV = eager.run(Request(ids_T, first, 0, depth, head=True))
+    singly = [eager.run(Request(ids_T[i : i + 1], first + i, 0, depth, head=True)) for i in range(5)]
+    return _difference(torch.cat(singly), together_TV)
+
+
+def _differs(ours: Tensor, expected: Tensor, allowed: float) -> str | None:
+    """How a result is not the eager one; None where it is, within what is allowed. Not-a-number is never the same."""
     if not bool(torch.isfinite(ours).all()):
         return "give what is no number"
-    return None if difference <= _SAME else f"differ from eager by {difference:.1%} of the largest value"
+    difference = _difference(ours, expected)
+    if difference <= allowed:
+        return None
+    return f"differ from eager by {difference:.1%} of the largest value ({allowed:.1%} is rounding)"
+
+
+def _difference(ours: Tensor, expected: Tensor) -> float:
+    """The largest difference, over the largest value."""
+    return float((ours - expected).abs().max() / expected.abs().max())

@@ -83,6 +83,7 @@ def test_on_a_gpu_graphs_are_tried_before_they_are_trusted(capture: Any, engine:
     model.reserve(8)
     assert model.engine == engine
     assert (model.engine_facts.get("why_eager") or "").startswith(why or "")
+    assert (model.engine_facts["graphs"] > 0) is (engine == "graphs"), "graphs that are not trusted take no memory"
     ids_BT = random_ids(9)
     assert_close(model.extend(ids_BT), recomputed(family_model("llama"), ids_BT))
 
