@@ -1,5 +1,5 @@
-"""The rehearsed device as fixtures; where it cannot be had, tests skip with the reason, or fail for want of the compiler
-that `SPECBENCH_REHEARSAL=required` asks for."""
+"""The rehearsed device as fixtures; where it cannot be had, tests skip with the reason, or fail for want of
+the compiler that `SPECBENCH_REHEARSAL=required` asks for."""
 
 from __future__ import annotations
 
