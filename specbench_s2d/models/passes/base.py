@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -94,14 +95,16 @@ class Passes(Protocol):
         ...
 
 
-class AsTheyCome:
+class AsTheyCome(ABC):
     """What an engine does that prepares nothing: the parts of `Passes` that are the same for all such."""
 
+    @abstractmethod
     def run(self, request: Request) -> Tensor:
-        raise NotImplementedError
+        """As in `Passes`."""
 
+    @abstractmethod
     def head(self, hidden_TD: Tensor) -> Tensor:
-        raise NotImplementedError
+        """As in `Passes`."""
 
     def read(self, request: Request) -> tuple[Tensor | None, Likeliest]:
         """The pass, then the head over the last rows, then the likeliest."""
@@ -110,7 +113,7 @@ class AsTheyCome:
             return None, Likeliest.of(out_TX[-request.rows :], request.best)
         return out_TX, Likeliest.of(self.head(out_TX[-request.rows :]), request.best)
 
-    def prepare(self, kinds: Iterable[PassKind]) -> None:
+    def prepare(self, kinds: Iterable[PassKind]) -> None:  # noqa: B027 - there is nothing to make ready
         """Nothing to make ready."""
 
     def eagerly(self) -> AbstractContextManager[None]:
