@@ -10,6 +10,7 @@ import torch
 
 from specbench_s2d.bench.plan import Lane, Plan
 from specbench_s2d.bench.prompts import Prompts
+from specbench_s2d.decoding.decoder import UNTOLD
 from specbench_s2d.decoding.loop import PROPOSED
 from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.checkpoint import Checkpoint
@@ -21,7 +22,6 @@ from specbench_s2d.models.load import read_config
 from specbench_s2d.models.memory import MemoryPlan, plan_memory
 from specbench_s2d.models.nested import stage_passes
 from specbench_s2d.models.passes.compiled import why_not_compiled
-from specbench_s2d.models.passes.shapes import AHEAD_ROWS
 from specbench_s2d.models.placement import check_fits, max_memory
 from specbench_s2d.models.reader import reader_passes
 
@@ -97,8 +97,7 @@ class _Layers:
 
 def _target_passes(lanes: Sequence[Lane]) -> list[PassKind]:
     """What decoders and the audit's noise can ask of a target."""
-    asked = [kind for lane in lanes for kind in lane.decoder.kind.target_passes(lane.decoder.options)]
-    return asked or [PassKind(AHEAD_ROWS)]
+    return [kind for lane in lanes for kind in lane.decoder.kind.target_passes(lane.decoder.options)] or UNTOLD
 
 
 def _draft_passes(lanes: Sequence[Lane], draft: Layered) -> list[PassKind]:

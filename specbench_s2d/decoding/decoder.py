@@ -23,6 +23,10 @@ from specbench_s2d.models.passes.shapes import AHEAD_ROWS
 DraftKind = Literal["none", "plain", "nested"]
 
 
+UNTOLD = [PassKind(AHEAD_ROWS)]
+"""What a part from elsewhere that tells nothing of its passes is likely to ask for."""
+
+
 class Decoder(ABC):
     """One way to generate from a target. Subclasses say their `Options`, whether they are `lossy`, and their draft.
 
@@ -94,20 +98,19 @@ class Decoder(ABC):
         ever ask for, so that nothing is prepared while it is timed."""
         for model in filter(None, (self.target, self.draft)):
             model.reserve(min(model.context, positions + PROPOSED))
-        untold = [PassKind(AHEAD_ROWS)]  # what a part from elsewhere that tells nothing is likely to ask for
-        self.target.prepare(self.target_passes(self.options) or untold)
+        self.target.prepare(self.target_passes(self.options))
         if self.draft:
-            self.draft.prepare(self.draft_passes(self.options, self.draft) or untold)
+            self.draft.prepare(self.draft_passes(self.options, self.draft))
 
     @classmethod
     def target_passes(cls, options: BaseOptions) -> list[PassKind]:
-        """The kinds of passes that these options can ask of a target; none where nobody can tell."""
-        return []
+        """The kinds of passes that these options can ask of a target; `UNTOLD` where nobody can tell."""
+        return UNTOLD
 
     @classmethod
     def draft_passes(cls, options: BaseOptions, draft: Layered) -> list[PassKind]:
         """The kinds of passes that these options can ask of a draft; its outline is enough."""
-        return []
+        return UNTOLD
 
     def facts(self) -> dict[str, Any]:
         """What the decoder measured and learnt so far, for the manifest; most know nothing."""
@@ -179,7 +182,7 @@ def _place(model: LanguageModel) -> tuple[str, int]:
 def _announced(drafter: Any, what: str, *given: Any) -> list[PassKind]:
     """What a drafter's class tells of its passes; one from elsewhere need not tell."""
     tell = getattr(drafter, what, None)
-    return tell(*given) if tell else []
+    return tell(*given) if tell else UNTOLD
 
 
 def _part(options: BaseOptions, kind: type[BaseOptions]) -> BaseOptions:
