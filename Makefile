@@ -18,7 +18,7 @@ help:
 	@echo 'make run     the demo grid; ARGS="--suite qa --limit 1" passes flags to specbench-s2d run'
 	@echo 'make test    the tests; ARGS="-k wheel" passes flags to pytest, JOBS=1 keeps to one process'
 	@echo 'make gate    the demo grid into a new folder under results/runs, held to results/baselines'
-	@echo 'make check   ruff (lint and format) and mypy'
+	@echo 'make check   ruff (lint and format), mypy and the import contracts'
 	@echo 'make bench   how near the engine is to the limit; ARGS passes flags to benchmarks/engine.py'
 	@echo 'make readme  the generated tables of README.md; make install, make format, make clean'
 
@@ -44,6 +44,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from specbench_s2d.analysis.tidy import MEAN_TARGET, OVERALL, tidy
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, tidy
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.runner import execute
 from specbench_s2d.config import RunSpec

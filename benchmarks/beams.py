@@ -29,8 +29,8 @@ from specbench_s2d.decoding.drafters.chain import ChainDrafter
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Drafter, Verdict
 from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.engines.threads import torch_threads
 from specbench_s2d.models.load import hide_progress_bars
-from specbench_s2d.models.passes.threads import torch_threads
 
 PROMPT, ROUNDS, PROPOSALS, ROOM = 150, 30, 6, 1_000
 PROMPT_IDS = [1 + i % 500 for i in range(PROMPT)]
@@ -67,7 +67,7 @@ def _proposals(drafter: Drafter, target: LanguageModel, draft: LanguageModel, ga
             started = perf_counter()
             drafter.propose(context, ROOM).ids_G.tolist()
             seconds.append(perf_counter() - started)
-            drafter.settle(len(context), Verdict(0, 7))
+            drafter.commit(len(context), Verdict(0, 7))
             draft.rollback(PROMPT)
     return seconds[1:]
 

@@ -27,15 +27,15 @@ from rich.console import Console
 from rich.table import Table
 
 from specbench_s2d import build_decoder, load_model
-from specbench_s2d.analysis.tidy import OVERALL, tidy
+from specbench_s2d.analysis.tables.summary import OVERALL, tidy
 from specbench_s2d.bench.plan import make_plan
-from specbench_s2d.bench.records import Record
 from specbench_s2d.bench.runner import Event, execute
 from specbench_s2d.config import RunSpec
 from specbench_s2d.measure.bandwidth import read_rate
 from specbench_s2d.measure.environment import environment
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.load import hide_progress_bars
+from specbench_s2d.runs.record import Record
 from specbench_s2d.suites import load_questions
 
 PROMPT, TOKENS, DRAFT, GAMMA = 150, 32, "demo-draft-sft", 5

@@ -23,9 +23,9 @@ from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.training.card import FACTS
 from specbench_s2d.training.data import encode_chats, held_out_by_suite
 from specbench_s2d.training.exits import check_exits
+from specbench_s2d.training.init_model import Start, load_tokenizer, make_start, resolve_source
 from specbench_s2d.training.jobs import HELD_OUT_PER_SUITE, Corpus
 from specbench_s2d.training.spec import make_train_spec
-from specbench_s2d.training.start import Start, load_tokenizer, make_start, resolve_source
 from specbench_s2d.training.trainer import validation_loss
 
 MODELS = ("demo-draft", "demo-draft-sft")

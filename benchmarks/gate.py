@@ -27,13 +27,13 @@ from specbench_s2d.analysis.gate.judge import check_run
 from specbench_s2d.bench import session
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.runner import execute
-from specbench_s2d.bench.store import MANIFEST, read_manifest
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.measure.environment import environment
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.load import hide_progress_bars
+from specbench_s2d.runs.folder import MANIFEST, read_manifest
 
 SLOWER = 0.3
 BASELINES = 3

@@ -88,13 +88,13 @@ def s2d_over_cost_model(s: Setting) -> Figures:
 
 def published_s2d(s: Setting) -> Decoder:
     """S2D whose acceptances are drawn at the published rate, and whose exits are drawn evenly."""
-    from specbench_s2d.bench.geometric import drawn, rate_of
-    from specbench_s2d.decoding.scripts import Script
+    from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace
+    from specbench_s2d.decoding.geometric import drawn, rate_of
 
     generator = random.Random(0)
     decoder = build_decoder("sorted-scripted+scripted", s.target, s.nested)
     stages = [generator.randrange(len(s.nested.exits)) for _ in range(512)]
-    decoder.follow(Script(drawn(rate_of(published_mat()), 512, 0), stages))
+    decoder.follow(AcceptanceTrace(drawn(rate_of(published_mat()), 512, 0), stages))
     return decoder
 
 

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from specbench_s2d.models.checkpoint import find_checkpoint, tensor_reader
+from specbench_s2d.models.engines.native import NativePasses
+from specbench_s2d.models.engines.native_build import native_library
 from specbench_s2d.models.load import load_model, read_config
-from specbench_s2d.models.passes.build import native_library
-from specbench_s2d.models.passes.native import NativePasses
 from specbench_s2d.models.weights import LlamaWeights, load_weights
 
 PHASES = (

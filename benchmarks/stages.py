@@ -4,7 +4,7 @@
 
 For each target: milliseconds of a target pass by width and, after a target pass (cold) and once more (warm), of each
 draft stage with its exit check; apart, of its layers and of the check (final norm, head, likeliest token). Medians as
-`measure/passes.py` takes them.
+`measure/pass_costs.py` takes them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from specbench_s2d import load_model
-from specbench_s2d.measure.passes import Cost, pass_costs
+from specbench_s2d.measure.pass_costs import Cost, pass_costs
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.load import hide_progress_bars
 

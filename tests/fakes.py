@@ -141,6 +141,6 @@ class FakeModel(LanguageModel):
         for layer in self._layers:
             del layer[length:]
 
-    def keep(self, positions: Sequence[int], start: int) -> None:
+    def keep_path(self, positions: Sequence[int], start: int) -> None:
         for layer in self._layers:
             layer[start:] = [layer[start + p] for p in positions if start + p < len(layer)]

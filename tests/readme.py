@@ -11,7 +11,9 @@ import pandas as pd
 import typer.main
 from rich.console import Console
 
-from specbench_s2d.analysis import report, tables, tidy
+from specbench_s2d.analysis.report import write as report
+from specbench_s2d.analysis.tables import summary as tidy
+from specbench_s2d.analysis.tables import text as tables
 from specbench_s2d.cli.main import app
 from specbench_s2d.decoding.spec import describe_decoders
 from specbench_s2d.models.demo import demo_models

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from specbench_s2d.models.passes.compiled import VARIABLE
+from specbench_s2d.models.engines.compiled import VARIABLE
 from tests.readme import ROOT
 
 FOLDER = ROOT / "benchmarks"
@@ -204,7 +204,7 @@ def test_published_acceptances_are_the_papers() -> None:
 def test_only_files_with_tests_that_want_a_gpu_are_collected() -> None:
     files = importlib.import_module("gpu_peers").gpu_test_files()
     names = {path.relative_to(ROOT / "tests").as_posix() for path in files}
-    assert "models/passes/test_cuda.py" in names and "test_layout.py" not in names
+    assert "models/engines/test_cuda.py" in names and "test_layout.py" not in names
     assert Path(__file__).name not in names and len(names) < 30
 
 

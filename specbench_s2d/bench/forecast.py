@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from specbench_s2d.bench.energy import pass_forecast
+from specbench_s2d.bench.energy_pass import pass_forecast
 from specbench_s2d.bench.memory import memory_plans
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.session import prompts_for

@@ -15,15 +15,15 @@ from specbench_s2d.decoding.loop import PROPOSED
 from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.checkpoint import Checkpoint
 from specbench_s2d.models.devices import DTYPES, SPREAD, first_device, free_by_device, free_bytes
-from specbench_s2d.models.exits import Layered, config_exits
+from specbench_s2d.models.engines.compiled import why_not_compiled
+from specbench_s2d.models.exit_view import reader_passes
+from specbench_s2d.models.exits import HasExits, config_exits
 from specbench_s2d.models.graph_memory import GraphNeeds
 from specbench_s2d.models.llama import why_not_lean
 from specbench_s2d.models.load import read_config
 from specbench_s2d.models.memory import MemoryPlan, plan_memory
 from specbench_s2d.models.nested import stage_passes
-from specbench_s2d.models.passes.compiled import why_not_compiled
 from specbench_s2d.models.placement import check_fits, max_memory
-from specbench_s2d.models.reader import reader_passes
 
 Free = Callable[[str], int]
 """A device's free bytes."""
@@ -74,7 +74,7 @@ def _plan(
     positions: int,
     device: str,
     engine: str | None,
-    passes: Callable[[Layered], list[PassKind]],
+    passes: Callable[[HasExits], list[PassKind]],
 ) -> MemoryPlan:
     """The plan of one model; `passes`: what its decoders can ask of it."""
     config, graphs = read_config(found), None
@@ -100,7 +100,7 @@ def _target_passes(lanes: Sequence[Lane]) -> list[PassKind]:
     return [kind for lane in lanes for kind in lane.decoder.kind.target_passes(lane.decoder.options)] or UNTOLD
 
 
-def _draft_passes(lanes: Sequence[Lane], draft: Layered) -> list[PassKind]:
+def _draft_passes(lanes: Sequence[Lane], draft: HasExits) -> list[PassKind]:
     """Likewise of a draft; of one that is timed alone, the passes of its exits, or of its last layer."""
     asked = [kind for lane in lanes for kind in lane.decoder.kind.draft_passes(lane.decoder.options, draft)]
     if asked:

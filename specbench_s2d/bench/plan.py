@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from specbench_s2d.bench.drafts import draft_for, split_pair
-from specbench_s2d.bench.grading import Grader
-from specbench_s2d.bench.records import BASELINE
+from specbench_s2d.bench.grader import Grader
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.checkpoint import Checkpoint, find_checkpoint
 from specbench_s2d.models.devices import SPREAD, check_device, default_device, default_dtype, first_device
 from specbench_s2d.models.load import check_spread
+from specbench_s2d.runs.record import BASELINE
 from specbench_s2d.suites import Question, QuestionSet, load_questions
 
 

@@ -10,22 +10,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.bench.account import Account
-from specbench_s2d.bench.energy import EnergyPass
-from specbench_s2d.bench.machine import Machine
+from specbench_s2d.bench.energy_pass import EnergyPass
 from specbench_s2d.bench.memory import check_memory
+from specbench_s2d.bench.monitor import Monitor
+from specbench_s2d.bench.phase_timer import PhaseTimer
 from specbench_s2d.bench.plan import Cell, Lane, Plan
 from specbench_s2d.bench.prompts import Prompt, Prompts
-from specbench_s2d.bench.records import BASELINE, SCHEMA_VERSION, Record
 from specbench_s2d.bench.session import Session, blank_record, prompts_for
-from specbench_s2d.bench.store import RunStore
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.measure.attention import planless_attention
 from specbench_s2d.measure.conditions import Finding
 from specbench_s2d.measure.energy.block import MIN_BLOCK_S
-from specbench_s2d.measure.energy.choose import Choice, choose_meter
+from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
 from specbench_s2d.measure.energy.meter import EnergyMeter
 from specbench_s2d.measure.environment import environment
+from specbench_s2d.runs.folder import RunStore
+from specbench_s2d.runs.record import BASELINE, SCHEMA_VERSION, Record
 from specbench_s2d.suites import Question
 
 ANOTHER_TURN_FAILED = "an earlier turn of this conversation has no answer"
@@ -78,18 +78,18 @@ def execute(
     prompts = {target: checked_prompts(plan, target) for target in plan.spec.target}
     for target, laid_out in prompts.items():
         check_memory(plan, target, laid_out)
-    choice = Choice(meter) if meter else choose_meter(plan.spec.energy or "off", plan.spec.device or plan.device)
+    choice = MeterChoice(meter) if meter else choose_meter(plan.spec.energy or "off", plan.spec.device or plan.device)
     with planless_attention():
         return _executed(plan, folder, prompts, watch, retry_failed, choice)
 
 
 def _executed(
-    plan: Plan, folder: Path, prompts: dict[str, Prompts], watch: Watcher, retry_failed: bool, choice: Choice
+    plan: Plan, folder: Path, prompts: dict[str, Prompts], watch: Watcher, retry_failed: bool, choice: MeterChoice
 ) -> Outcome:
     facts = environment(plan.device)
     with RunStore(folder, new_manifest(plan, folder.name, facts)) as store, EnergyPass(plan, store, choice) as energy:
-        account = Account()
-        machine = Machine(plan.device, facts, store, account)
+        account = PhaseTimer()
+        machine = Monitor(plan.device, facts, store, account)
         run = _Run(plan, prompts, store, watch, retry_failed, machine, energy, account)
         if store.repaired:
             run.say(f"repaired {folder}: a torn last line of {store.repaired} bytes was cut off; its cell runs again.")
@@ -140,9 +140,9 @@ class _Run:
         store: RunStore,
         watch: Watcher,
         retry_failed: bool,
-        machine: Machine,
+        machine: Monitor,
         energy: EnergyPass,
-        account: Account,
+        account: PhaseTimer,
     ) -> None:
         self._plan, self._prompts, self._store, self._watch = plan, prompts, store, watch
         self._machine, self._energy, self._account = machine, energy, account
@@ -198,7 +198,7 @@ class _Run:
         blocks = len(self._energy.left(target, self._held))
         if blocks:
             self.say(f"{target}: metering energy, {blocks} blocks of at least {MIN_BLOCK_S:g} s")
-        with self._account.spending("energy"):
+        with self._account.measure("energy"):
             self._energy.run(target, session, self._held)
 
     def _time(self, target: str, session: Session, rounds: list[tuple[int, Question, list[Lane]]]) -> None:
@@ -243,7 +243,7 @@ class _Run:
         of_ar = cells.get(BASELINE, [])
         fresh = [made for lane in order for made in self._converse(session, cells[lane.label], of_ar)]
         baseline = {cell.turn: self._held[cell.key] for cell in of_ar if cell.key in self._held}
-        with self._account.spending("scoring"):
+        with self._account.measure("scoring"):
             scored = [session.score(r, p, question, baseline.get(r.turn)) if p else r for r, p in fresh]
         self._account.add("decoding", sum(record.total_s or 0.0 for record in scored))
         scored = [self._energy.explained(record) for record in scored]

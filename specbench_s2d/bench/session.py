@@ -8,24 +8,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from specbench_s2d.bench.account import Account
 from specbench_s2d.bench.memory import weight_limits
+from specbench_s2d.bench.phase_timer import PhaseTimer
 from specbench_s2d.bench.plan import Cell, Lane, Plan
 from specbench_s2d.bench.prompts import Prompt, Prompts
-from specbench_s2d.bench.records import BASELINE, Record
-from specbench_s2d.bench.scripts import ScriptSource, Turn, source_for
+from specbench_s2d.bench.traces import TraceSource, Turn, source_for
 from specbench_s2d.bench.warm_up import WarmUp, warm_up
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.types import Generation
 from specbench_s2d.errors import first_line
 from specbench_s2d.measure.divergence import Divergence, classify, classify_alone
-from specbench_s2d.measure.scored import Scored
-from specbench_s2d.measure.scoring import largest, logit_noise, noise_rows, score
+from specbench_s2d.measure.teacher_forcing import largest, logit_noise, noise_rows, score
+from specbench_s2d.measure.token_scores import TokenScores
 from specbench_s2d.models import LanguageModel, load_model
 from specbench_s2d.models.chat import ChatTemplate, default_template
 from specbench_s2d.models.graph_memory import with_graph_bytes
-from specbench_s2d.models.load import check_pair, read_outline
+from specbench_s2d.models.load import check_pair, read_model_info
+from specbench_s2d.runs.record import BASELINE, Record
 from specbench_s2d.suites import Question
 
 _WARM_UP_TOKENS = 16
@@ -39,8 +39,8 @@ def prompts_for(plan: Plan, target: str) -> Prompts:
     a template or a script that is not there.
     """
     spec = plan.spec
-    outline = read_outline(target)
-    drafts = {name: read_outline(name) for name in plan.drafts(target)}
+    outline = read_model_info(target)
+    drafts = {name: read_model_info(name) for name in plan.drafts(target)}
     for lane in plan.lanes[target]:
         if lane.draft:
             check_pair(outline, drafts[lane.draft])
@@ -55,11 +55,11 @@ class Session:
     """A target, its drafts and its decoders on the run's device. Loading and warming up happen here, untimed."""
 
     def __init__(
-        self, plan: Plan, target: str, run_id: str, prompts: Prompts, read_rate_bytes_per_s: float, account: Account
+        self, plan: Plan, target: str, run_id: str, prompts: Prompts, read_rate_bytes_per_s: float, account: PhaseTimer
     ) -> None:
         self._spec, self._run_id, self.prompts = plan.spec, run_id, prompts
         self._read_rate_bytes_per_s = read_rate_bytes_per_s
-        with account.spending("loading"):
+        with account.measure("loading"):
             self.target = self._load(target, plan.spec.device, weight_limits(plan, target, prompts))
             drafts = {name: self._load(name, plan.device) for name in plan.drafts(target)}
             self._models = {model.name: model for model in (self.target, *drafts.values())}
@@ -71,17 +71,17 @@ class Session:
                 lane.label: source for lane in plan.lanes[target] if (source := self._source(lane, drafts)) is not None
             }
         self._grader = plan.grader
-        self._scored: dict[tuple[str, tuple[int, ...]], Scored] = {}
+        self._scored: dict[tuple[str, tuple[int, ...]], TokenScores] = {}
         shortest, longest = self._outer_prompts(plan)
-        with account.spending("warm_up"):  # room first, and once: what is prepared is prepared for it
+        with account.measure("warm_up"):  # room first, and once: what is prepared is prepared for it
             positions = max(prompts.longest(plan.questions), len(longest) + _WARM_UP_TOKENS)
             for decoder in self._decoders.values():
                 decoder.make_ready(positions)
-        with account.spending("probing"):
+        with account.measure("probing"):
             widths = _verified_widths(self._decoders.values())
             self.noise_rows = noise_rows(self.target, *widths)
             self.noise = largest([logit_noise(self.target, prompt, *widths) for prompt in (shortest, longest)])
-        with account.spending("warm_up"):
+        with account.measure("warm_up"):
             self.warm_up = {
                 label: self._warm_up(decoder, shortest, longest) for label, decoder in self._decoders.items()
             }
@@ -130,7 +130,9 @@ class Session:
             reasons["divergence"] = why_not
         return record.model_copy(update={**filled, "reasons": reasons})
 
-    def _audit(self, record: Record, baseline: Record | None, scored: Scored) -> tuple[Divergence | None, str | None]:
+    def _audit(
+        self, record: Record, baseline: Record | None, scored: TokenScores
+    ) -> tuple[Divergence | None, str | None]:
         """The verdict on an output, or why there is none. Without AR's output its own tokens are still checked."""
         ids = record.output_ids or []
         if record.lossy:
@@ -176,7 +178,7 @@ class Session:
     def _load(self, name: str, device: str | None, limits: Mapping[int, int] | None = None) -> LanguageModel:
         return load_model(name, device=device, dtype=self._spec.dtype, engine=self._spec.engine, limits=limits)
 
-    def _source(self, lane: Lane, drafts: dict[str, LanguageModel]) -> ScriptSource | None:
+    def _source(self, lane: Lane, drafts: dict[str, LanguageModel]) -> TraceSource | None:
         return source_for(lane.decoder, self.target.name, drafts[lane.draft] if lane.draft else None)
 
     def _projected(self, label: str) -> str | None:
@@ -214,7 +216,7 @@ class Session:
         s = self._spec
         return decoder.generate(prompt_ids, max_new_tokens, s.temperature, s.top_k, s.top_p, seed, s.ignore_eos)
 
-    def _score(self, prompt: Prompt, output_ids: list[int]) -> Scored:
+    def _score(self, prompt: Prompt, output_ids: list[int]) -> TokenScores:
         """Identical outputs of several decoders are scored once."""
         key = (prompt.hash, tuple(output_ids))
         if key not in self._scored:

@@ -21,7 +21,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON on stdout.")] = False,
 ) -> None:
     """Set a run beside another run, beside a paper's figures (published:s2d), or its decoders beside one of them."""
-    from specbench_s2d.analysis import comparisons
+    from specbench_s2d.analysis.compare import request as comparisons
 
     if out:
         comparisons.check_out(out)

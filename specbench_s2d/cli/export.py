@@ -19,7 +19,7 @@ def export(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write into.", show_default=False)],
 ) -> None:  # fmt: skip
     """Write RUN as Spec-Bench's answer files, as flat tables, or as a leaderboard for a paper."""
-    from specbench_s2d.analysis.export import export as write
+    from specbench_s2d.exchange.export import export as write
 
     done = write(run, form, out)
     console = Console(stderr=True)

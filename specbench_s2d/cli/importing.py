@@ -38,7 +38,7 @@ def import_run(
     ] = None,
 ) -> None:  # fmt: skip
     """Read answer files of Spec-Bench, ours or its own, into a run that report, compare and export work on."""
-    from specbench_s2d.bench.importing import Naming, import_files
+    from specbench_s2d.exchange.answer_import import Naming, import_files
 
     count = None
     if tokenizer is not None:

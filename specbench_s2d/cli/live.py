@@ -11,11 +11,11 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from specbench_s2d.analysis import stats
-from specbench_s2d.analysis.names import decoder_title
+from specbench_s2d.analysis.metrics import stats
+from specbench_s2d.analysis.tables.naming import decoder_title
 from specbench_s2d.bench.plan import Plan
-from specbench_s2d.bench.records import BASELINE, Record
 from specbench_s2d.bench.runner import Event
+from specbench_s2d.runs.record import BASELINE, Record
 
 _PLAIN_EVERY_S = 10.0
 

@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from specbench_s2d.analysis.projection_table import Device
-    from specbench_s2d.bench.pass_runs import PassRun
-    from specbench_s2d.measure.passes import Cost
+    from specbench_s2d.analysis.projection.table import Device
+    from specbench_s2d.bench.pass_costs import PassRun
+    from specbench_s2d.measure.pass_costs import Cost
 
 
 def project(
@@ -33,9 +33,10 @@ def project(
 
     Nothing is decoded, so random weights (shape:…) do as well; every figure says that it is projected.
     """
-    from specbench_s2d.analysis import projection_table, projection_text
-    from specbench_s2d.bench.acceptances import Acceptances
-    from specbench_s2d.bench.pass_runs import Place, check_targets, pass_runs
+    from specbench_s2d.analysis.projection import table as projection_table
+    from specbench_s2d.analysis.projection import text as projection_text
+    from specbench_s2d.analysis.projection.acceptances import Acceptances
+    from specbench_s2d.bench.pass_costs import Place, check_targets, pass_runs
     from specbench_s2d.errors import UserError
     from specbench_s2d.measure.attention import planless_attention
     from specbench_s2d.models.load import hide_progress_bars
@@ -74,7 +75,7 @@ def _device(run: PassRun) -> Device:
     """Timed passes as the projection's plain arrays, seconds per round."""
     import numpy as np
 
-    from specbench_s2d.analysis.projection_table import Device
+    from specbench_s2d.analysis.projection.table import Device
 
     def seconds(cost: Cost) -> Any:
         return np.array(cost.rounds_s)

@@ -14,8 +14,8 @@ def report(
     out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="One page that holds all RUNs.")] = None,
 ) -> None:
     """Write summary.csv, summary.md, report.html and plots/ into each RUN, and print the table."""
-    from specbench_s2d.analysis.report import WRITTEN, report_runs
-    from specbench_s2d.analysis.tables import render
+    from specbench_s2d.analysis.report.write import WRITTEN, report_runs
+    from specbench_s2d.analysis.tables.text import render
 
     Console().print(render(report_runs(runs, out)))
     for wrote in (*(f"{folder}/{WRITTEN}" for folder in runs), *([out] if out else [])):

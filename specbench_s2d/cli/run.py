@@ -82,8 +82,8 @@ def _dry_run(plan: Any, as_json: bool) -> int:
 
 
 def _execute(plan: Any, folder: Path, retry_failed: bool, as_json: bool) -> int:
-    from specbench_s2d.analysis.report import WRITTEN, write_summary
-    from specbench_s2d.analysis.tables import alarms, render
+    from specbench_s2d.analysis.report.write import WRITTEN, write_summary
+    from specbench_s2d.analysis.tables.text import alarms, render
     from specbench_s2d.bench.runner import execute
     from specbench_s2d.cli.live import Live
 

@@ -17,14 +17,14 @@ from rich.console import Console
 
 from specbench_s2d.cli.train_progress import Watch
 from specbench_s2d.errors import UserError
+from specbench_s2d.training.distributed import is_main
 from specbench_s2d.training.spec import TrainSpec, make_train_spec
-from specbench_s2d.training.team import leads
 
 if TYPE_CHECKING:
-    from specbench_s2d.training.start import Start
+    from specbench_s2d.training.init_model import ModelSource
 
 app = typer.Typer(help="Train tokenizers, targets and drafts.", no_args_is_help=True)
-console = Console(stderr=True, quiet=not leads())
+console = Console(stderr=True, quiet=not is_main())
 
 Data = Annotated[
     list[str], typer.Option("--data", help="Chat JSONL (file or folder) or hub:owner/name[:split]; repeatable.")
@@ -57,7 +57,7 @@ def train_flags(*hidden: str, **defaults: Any) -> Callable[[Callable[..., None]]
                 spec = make_train_spec({name: given.pop(name) for name in shown})
                 command(**given, spec=spec)
             except UserError:
-                if leads():
+                if is_main():
                     raise
                 raise typer.Exit(2) from None
 
@@ -144,7 +144,7 @@ def lm(
     context: Annotated[int | None, typer.Option(min=1, help="Positions of a new model; 4096.")] = None,
 ) -> None:
     """Train a language model on chats: a new one, or one grown or continued from a trained one."""
-    from specbench_s2d.training.start import lm_start
+    from specbench_s2d.training.init_model import lm_start
 
     shape = {"layers": layers, "width": width, "heads": heads, "kv_heads": kv_heads}
     shape |= {"feed_forward": feed_forward, "context": context}
@@ -168,9 +168,9 @@ def sft(
     template: Template = None,
 ) -> None:
     """Fine-tune a model, or a draft made of its first layers, on the answers of chats."""
-    from specbench_s2d.training.start import Start
+    from specbench_s2d.training.init_model import ModelSource
 
-    start = Start("cut", source, layers) if layers else Start("continue", source)
+    start = ModelSource("cut", source, layers) if layers else ModelSource("continue", source)
     _train(start, source, data, spec, out, template)
 
 
@@ -186,14 +186,14 @@ def soft(
 ) -> None:
     """Sorted fine-tuning: a draft made of a model's first layers, each exit of which learns to answer."""
     from specbench_s2d.training.exits import nested_spec
-    from specbench_s2d.training.start import Start
+    from specbench_s2d.training.init_model import ModelSource
 
-    _train(Start("cut", source, layers), source, data, nested_spec(spec, layers), out, template)
+    _train(ModelSource("cut", source, layers), source, data, nested_spec(spec, layers), out, template)
 
 
-def _train(start: Start, words: str, data: list[str], spec: TrainSpec, out: Path, template: str | None) -> None:
+def _train(start: ModelSource, words: str, data: list[str], spec: TrainSpec, out: Path, template: str | None) -> None:
+    from specbench_s2d.training.init_model import load_tokenizer
     from specbench_s2d.training.jobs import Corpus, check_out, train_model
-    from specbench_s2d.training.start import load_tokenizer
 
     command = _as_typed()
     check_out(out)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.models.base import PassKind
-from specbench_s2d.models.reader import Reader, reader_passes
-from specbench_s2d.models.sending import send
+from specbench_s2d.models.exit_view import ExitView, reader_passes
+from specbench_s2d.models.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Cells:
     joint_W: Tensor
 
 
-Choice = Callable[[Reader, Tensor, "Tensor | None", "Tensor | None", int], Cells]
+Choice = Callable[[ExitView, Tensor, "Tensor | None", "Tensor | None", int], Cells]
 """(reader, new ids (B, T), the beams' mask, their joint log-likelihoods, how many) to the chosen continuations. Before
 the first level there are no beams: one continuation of the last new id is read."""
 
@@ -64,7 +64,7 @@ class Beams:
 
 
 def likeliest(
-    reader: Reader,
+    reader: ExitView,
     ids_BT: Tensor,
     mask_WM: Tensor | None,
     above_W: Tensor | None,
@@ -94,7 +94,7 @@ def best_places(values_N: Tensor, count: int) -> Tensor:
 
 @torch.inference_mode()
 def beam_search(
-    reader: Reader,
+    reader: ExitView,
     unseen_ids: Sequence[int],
     context: int,
     depth: int,
@@ -109,7 +109,7 @@ def beam_search(
     least V^(depth-1). Runs `depth` passes; leaves the context and the beams of all levels but the last in the cache.
     """
     device = reader.model.device
-    ids_BT, mask_WM, joint_W = send([list(unseen_ids)], device), None, None
+    ids_BT, mask_WM, joint_W = to_device([list(unseen_ids)], device), None, None
     chosen: list[Cells] = []
     while True:
         cells = choose(reader, ids_BT, mask_WM, joint_W, width if len(chosen) + 1 < depth else finished)

@@ -12,8 +12,8 @@ Floats = NDArray[np.float64]
 BINS = 10
 POSITIONS = 3  # first, second, and later draft positions
 MEMORY = 400.0  # observations after which old ones fade
-HOPE_UNREAD = 1.08  # times what is known, for tokens not read yet: near break-even it is tried rather than given up
-HOPE_DEEPER = 0.05  # added to what is known, for tokens that might go deeper
+OPTIMISM_UNREAD = 1.08  # times what is known, for tokens not read yet: near break-even it is tried rather than given up
+OPTIMISM_DEEPER = 0.05  # added to what is known, for tokens that might go deeper
 PRIOR_WEIGHT = 8.0  # observations that a prior is worth
 
 
@@ -39,8 +39,8 @@ class Calibration:
     """Acceptance by exit, draft position and confidence, and how confident the first exit is.
 
     Start-up state: a token is accepted as often as its confidence says; every confidence is as frequent as any other;
-    a token that goes on to the next exit is accepted `HOPE_DEEPER` more often than one that leaves (hopeful, so that it
-    is tried before it is given up). Each is worth `PRIOR_WEIGHT` observations.
+    a token that goes on to the next exit is accepted `OPTIMISM_DEEPER` more often than one that leaves (so that it is
+    tried before it is given up). Each is worth `PRIOR_WEIGHT` observations.
     """
 
     def __init__(self, exits: int) -> None:
@@ -57,12 +57,12 @@ class Calibration:
 
     def gain(self, stage: int, confidence: float) -> float:
         """How much likelier acceptance becomes when a token of this confidence at exit `stage` goes on to the next."""
-        return self._gain[stage][confidence_bin(confidence)].mean(HOPE_DEEPER)
+        return self._gain[stage][confidence_bin(confidence)].mean(OPTIMISM_DEEPER)
 
     def outlook(self, position: int) -> tuple[Floats, Floats]:
         """By bin of confidence at the first exit: the acceptance hoped for, and the share of tokens that fall there."""
         known_C = np.array([self.acceptance(0, position, (at + 0.5) / BINS) for at in range(BINS)])
-        accept_C = np.minimum(known_C * HOPE_UNREAD, 1.0)
+        accept_C = np.minimum(known_C * OPTIMISM_UNREAD, 1.0)
         seen_C = np.array(self._first[_place(position)])
         return accept_C, seen_C / seen_C.sum()
 

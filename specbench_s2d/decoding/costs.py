@@ -15,8 +15,8 @@ import torch
 
 from specbench_s2d.errors import PromptTooLongError
 from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.engines.threads import common_threads, torch_threads
 from specbench_s2d.models.nested import NestedDraft
-from specbench_s2d.models.passes.threads import common_threads, torch_threads
 
 ROUNDS = 12
 LEVEL_WEIGHT, SHAPE_WEIGHT = 0.25, 0.02  # of a new observation

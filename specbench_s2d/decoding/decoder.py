@@ -9,16 +9,16 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import create_model
 
+from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace, ScriptedPart
 from specbench_s2d.decoding.loop import PROPOSED, DraftAndVerify, Limits, decode
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.scripts import Script, ScriptedPart
 from specbench_s2d.decoding.types import Generation, MeasuringDrafter
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import LanguageModel, PassKind
-from specbench_s2d.models.exits import Layered
+from specbench_s2d.models.engines.pass_shapes import AHEAD_ROWS
+from specbench_s2d.models.exits import HasExits
 from specbench_s2d.models.load import check_pair
-from specbench_s2d.models.passes.shapes import AHEAD_ROWS
 
 DraftKind = Literal["none", "plain", "nested"]
 
@@ -59,7 +59,7 @@ class Decoder(ABC):
                 )
 
     @classmethod
-    def check_draft(cls, options: BaseOptions, draft: Layered) -> None:
+    def check_draft(cls, options: BaseOptions, draft: HasExits) -> None:
         """Raise `UserError` for a draft that these options cannot use; its outline is enough, before weights load."""
         return None
 
@@ -108,7 +108,7 @@ class Decoder(ABC):
         return UNTOLD
 
     @classmethod
-    def draft_passes(cls, options: BaseOptions, draft: Layered) -> list[PassKind]:
+    def draft_passes(cls, options: BaseOptions, draft: HasExits) -> list[PassKind]:
         """The kinds of passes that these options can ask of a draft; its outline is enough."""
         return UNTOLD
 
@@ -136,7 +136,7 @@ class PairDecoder(Decoder):
         cls.projected = ", ".join(filter(None, reasons)) or None
 
     @classmethod
-    def check_draft(cls, options: BaseOptions, draft: Layered) -> None:
+    def check_draft(cls, options: BaseOptions, draft: HasExits) -> None:
         cls.drafter_class.check_draft(_part(options, cls.drafter_class.Options), draft)
 
     @classmethod
@@ -144,7 +144,7 @@ class PairDecoder(Decoder):
         return _announced(cls.drafter_class, "target_passes", _part(options, cls.drafter_class.Options))
 
     @classmethod
-    def draft_passes(cls, options: BaseOptions, draft: Layered) -> list[PassKind]:
+    def draft_passes(cls, options: BaseOptions, draft: HasExits) -> list[PassKind]:
         return _announced(cls.drafter_class, "draft_passes", _part(options, cls.drafter_class.Options), draft)
 
     def __init__(
@@ -155,9 +155,9 @@ class PairDecoder(Decoder):
         self.verifier = self.verifier_class(_part(options, self.verifier_class.Options))
         self._method = DraftAndVerify(target, self.drafter, self.verifier)
         self._scripted = [part for part in (self.drafter, self.verifier) if isinstance(part, ScriptedPart)]
-        self._script: Script | None = None
+        self._script: AcceptanceTrace | None = None
 
-    def follow(self, script: Script) -> None:
+    def follow(self, script: AcceptanceTrace) -> None:
         """Take this script in every generation from now on; without effect where no part is scripted."""
         self._script = script
 
@@ -166,7 +166,9 @@ class PairDecoder(Decoder):
             self.drafter.prepare(self.target, prompt_ids)
         for part in self._scripted:
             if self._script is None:
-                raise UserError(f"decoder {self.label!r} has no script: give it one with its follow(Script(…)).")
+                raise UserError(
+                    f"decoder {self.label!r} has no script: give it one with its follow(AcceptanceTrace(…))."
+                )
             part.follow(self._script)
         return decode(self.target, self.draft, self._method, prompt_ids, limits, sampler)
 

@@ -16,7 +16,7 @@ from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Generation, Marks, Step
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.models.base import LanguageModel, PassKind
-from specbench_s2d.models.reader import Reader
+from specbench_s2d.models.exit_view import ExitView
 
 
 class JointGreedy(Decoder):
@@ -51,7 +51,7 @@ class _Blocks:
     """One step: the block of k tokens that maximises p(x_1..x_k | context)."""
 
     def __init__(self, target: LanguageModel, options: JointGreedy.Options) -> None:
-        self._reader, self._options = Reader(target), options
+        self._reader, self._options = ExitView(target), options
         self._choose = partial(likeliest, prepared=(1, options.beams))
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
@@ -63,6 +63,6 @@ class _Blocks:
         width = max(1, min(self._options.beams, room // length))
         beams = beam_search(self._reader, context[self._reader.length :], len(context), length, width, 1, self._choose)
         path = beams.path(beams.best[0])
-        self._reader.model.keep(beams.rows(path), len(context))
+        self._reader.model.keep_path(beams.rows(path), len(context))
         block = [beams.ids[level][place] for level, place in enumerate(path)]
         return Step([], 0, block, passes=length, marks=Marks(began, began, self._clock.mark()))

@@ -34,8 +34,8 @@ from specbench_s2d.decoding.types import (
 )
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel
-from specbench_s2d.models.passes.threads import common_threads, torch_threads
-from specbench_s2d.models.sending import send
+from specbench_s2d.models.engines.threads import common_threads, torch_threads
+from specbench_s2d.models.transfer import to_device
 
 PROPOSED = 64  # positions past the last new token that a proposal, a tree or the beams of a search may take up
 
@@ -85,7 +85,7 @@ def decode(
     clock.wait()
     started = perf_counter()
     target.reset()
-    logits_BTV = target.extend(send([list(prompt_ids)], target.device), last_only=True)
+    logits_BTV = target.extend(to_device([list(prompt_ids)], target.device), last_only=True)
     method.start(prompt_ids, sampler, clock)
     first = sampler.pick(logits_BTV[0, -1])
     clock.wait()
@@ -139,8 +139,8 @@ class DraftAndVerify:
         if proposal.tree is None:
             target.rollback(len(context) + verdict.accepted)
         else:
-            target.keep(path, len(context))
-        self._drafter.settle(len(context) + verdict.accepted, verdict)
+            target.keep_path(path, len(context))
+        self._drafter.commit(len(context) + verdict.accepted, verdict)
         return Step(
             drafted.ids,
             verdict.accepted,
@@ -163,6 +163,6 @@ def _exit_depths(proposal: Proposal, drafted: Drafted) -> list[int]:
 
 def _target_logits(target: LanguageModel, context: Sequence[int], proposal: Proposal) -> torch.Tensor:
     """Logits (G + 1, V) after the last context token and after each proposed one: one target pass."""
-    last_1 = send([context[-1]], target.device)
+    last_1 = to_device([context[-1]], target.device)
     ids_T = torch.cat((last_1, proposal.ids_G)) if len(proposal.ids_G) else last_1
     return target.extend(ids_T[None], mask=proposal.tree.mask_MM if proposal.tree else None)[0]

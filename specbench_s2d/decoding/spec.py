@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from specbench_s2d import registry
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
+from specbench_s2d.decoding.labels import value_text
 from specbench_s2d.decoding.types import Options
 from specbench_s2d.errors import UnknownNameError, UserError
-from specbench_s2d.labels import value_text
 from specbench_s2d.models.base import LanguageModel
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specbench_s2d.models.sending import send, send_tensor
+from specbench_s2d.models.transfer import send_tensor, to_device
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Tree:
     @classmethod
     def of(cls, parents: Sequence[int], device: torch.device, level_exits: tuple[int, ...] = ()) -> Tree:
         """The tree of these parents."""
-        return cls(send(list(parents), device), tree_mask(parents, 1, device), level_exits)
+        return cls(to_device(list(parents), device), tree_mask(parents, 1, device), level_exits)
 
 
 def tree_levels(parents: Sequence[int]) -> list[int]:

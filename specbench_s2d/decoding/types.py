@@ -177,7 +177,7 @@ class Drafter(Protocol):
         """Up to `room` tokens after `context` (prompt and all emitted ids)."""
         ...
 
-    def settle(self, committed: int, verdict: Verdict) -> None:
+    def commit(self, committed: int, verdict: Verdict) -> None:
         """Keep the `committed` positions of the context and of the accepted tokens; learn from the verdict."""
         ...
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from specbench_s2d.measure.scored import Scored
+from specbench_s2d.measure.token_scores import TokenScores
 
 
 class Divergence(BaseModel):
@@ -27,7 +27,7 @@ class Divergence(BaseModel):
     noise: float | None = None
 
 
-def classify(output_ids: Sequence[int], baseline_ids: Sequence[int], scored: Scored, noise: float) -> Divergence:
+def classify(output_ids: Sequence[int], baseline_ids: Sequence[int], scored: TokenScores, noise: float) -> Divergence:
     """Class an output against AR's; `scored`: the output in one teacher-forced pass, `noise`: the bound of
     `measure.scoring.logit_noise`.
 
@@ -54,7 +54,7 @@ def classify(output_ids: Sequence[int], baseline_ids: Sequence[int], scored: Sco
     )
 
 
-def classify_alone(output_ids: Sequence[int], scored: Scored, noise: float) -> Divergence | None:
+def classify_alone(output_ids: Sequence[int], scored: TokenScores, noise: float) -> Divergence | None:
     """The verdict on an output that has no AR output to compare with: a mismatch where a token is not its target's
     best within the noise; else None, for nothing is known of AR's."""
     wrong = first_wrong(output_ids, scored, noise)
@@ -64,7 +64,7 @@ def classify_alone(output_ids: Sequence[int], scored: Scored, noise: float) -> D
     return Divergence(verdict="mismatch", position=wrong, margin=scored.margin(wrong), noise=noise, **logits)
 
 
-def first_wrong(output_ids: Sequence[int], scored: Scored, noise: float) -> int | None:
+def first_wrong(output_ids: Sequence[int], scored: TokenScores, noise: float) -> int | None:
     """The first token that lies below its target's best by more than the noise; one whose logits are not numbers
     does."""
     return next((i for i in range(len(output_ids)) if not scored.shortfall(i) <= noise), None)

@@ -173,7 +173,7 @@ class LanguageModel(ABC):
         """Forget all positions from `length` on, in every layer; O(1)."""
 
     @abstractmethod
-    def keep(self, positions: Sequence[int], start: int) -> None:
+    def keep_path(self, positions: Sequence[int], start: int) -> None:
         """Of the cached positions from `start` on, keep `start + positions` (ascending), moved together, no others.
 
         A layer that lags behind keeps those of them that it holds.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from specbench_s2d.models.sending import send
+from specbench_s2d.models.transfer import to_device
 
 _GROWTH = 512  # positions; a cache is as long as what has been asked of it, rounded up to this
 
@@ -66,7 +66,7 @@ class KVCache:
         """Forget positions from `length` on, in every layer."""
         self.lengths = [min(length, own) for own in self.lengths]
 
-    def keep(self, positions: Sequence[int], start: int) -> None:
+    def keep_path(self, positions: Sequence[int], start: int) -> None:
         """Keep `start + positions` (ascending) of what lies from `start` on, moved together.
 
         Each layer keeps those of them that it holds; positions already in place are not copied. What a layer that lags
@@ -91,5 +91,5 @@ class KVCache:
 
     def _move(self, positions: Sequence[int], to: int) -> None:
         """Copy the states at `positions` to those from `to` on, in their order, in all layers."""
-        moved_N = send(positions, self.device)
+        moved_N = to_device(positions, self.device)
         self._all_L2KSC.narrow(3, to, len(positions)).copy_(self._all_L2KSC.index_select(3, moved_N))

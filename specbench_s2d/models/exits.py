@@ -11,7 +11,7 @@ from specbench_s2d.errors import ModelError
 CONFIG_KEY = "specbench_exits"
 
 
-class Layered(Protocol):
+class HasExits(Protocol):
     """Whatever has a name, layers, and perhaps exits: a loaded model, or the outline of one."""
 
     @property
@@ -43,7 +43,7 @@ def config_exits(name: str, config: Any) -> tuple[int, ...]:
     return check_exits(listed, config.num_hidden_layers, name)
 
 
-def check_layer_ranges(draft: Layered) -> None:
+def check_layer_ranges(draft: HasExits) -> None:
     """Raise `ModelError` for a draft whose layers cannot be run in parts."""
     if not draft.has_layer_ranges:
         raise ModelError(
@@ -52,7 +52,7 @@ def check_layer_ranges(draft: Layered) -> None:
         )
 
 
-def resolve_exits(draft: Layered, asked: Sequence[int] | None) -> tuple[int, ...]:
+def resolve_exits(draft: HasExits, asked: Sequence[int] | None) -> tuple[int, ...]:
     """The exits to draft with: those asked for, else those the checkpoint declares.
 
     Raises `ModelError` for exits that cannot be, for a plain draft where none are asked for, and for a draft whose

@@ -12,8 +12,8 @@ from typing import Any
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import PassKind
-from specbench_s2d.models.passes.shapes import MOST_ROWS, Kind, Shape, announced_rows, buckets, shapes_of
-from specbench_s2d.models.passes.trial import tried_shapes
+from specbench_s2d.models.engines.pass_shapes import MOST_ROWS, Kind, PassShape, announced_rows, buckets, shapes_of
+from specbench_s2d.models.engines.trial import tried_shapes
 
 LAUNCH_BYTES = 36 * 2**10
 """Device memory of one recorded kernel launch, the pool's share included: 0.21 GiB for 35 graphs of 16 layers of about
@@ -49,7 +49,7 @@ class GraphNeeds:
         """The most rows of a graph."""
         return max(shape.rows for shape in self.shapes(MOST_ROWS))
 
-    def shapes(self, length: int) -> set[Shape]:
+    def shapes(self, length: int) -> set[PassShape]:
         """The graphs of a cache that is reserved for `length` positions."""
         lengths = buckets(length)
         asked = {shape for kind, rows in self.kinds.items() for shape in shapes_of(kind, rows, lengths)}

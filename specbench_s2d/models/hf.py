@@ -113,7 +113,7 @@ class TransformersModel(LanguageModel):
             self._length = length
 
     @torch.inference_mode()
-    def keep(self, positions: Sequence[int], start: int) -> None:
+    def keep_path(self, positions: Sequence[int], start: int) -> None:
         end = start + len(positions)
         placed = next((i for i, position in enumerate(positions) if position != i), len(positions))
         if placed < len(positions):  # the prefix, and what is in place already, is not copied

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.models.base import Identity, LanguageModel, Likeliest, PassKind
+from specbench_s2d.models.engines.base import Request
+from specbench_s2d.models.engines.choose import EAGER, Engine
 from specbench_s2d.models.exits import config_exits
-from specbench_s2d.models.passes.base import Request
-from specbench_s2d.models.passes.choose import EAGER, Engine
 from specbench_s2d.models.weights import Weights, load_weights
 
 if TYPE_CHECKING:
@@ -171,8 +171,8 @@ class LlamaModel(LanguageModel):
         self._cache.rollback(length)
 
     @torch.inference_mode()
-    def keep(self, positions: Sequence[int], start: int) -> None:
-        self._cache.keep(positions, start)
+    def keep_path(self, positions: Sequence[int], start: int) -> None:
+        self._cache.keep_path(positions, start)
 
     @property
     def parameter_bytes(self) -> int:

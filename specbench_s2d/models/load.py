@@ -20,11 +20,11 @@ from specbench_s2d.models.devices import (
     find_dtype,
     free_by_device,
 )
+from specbench_s2d.models.engines.choose import check_engine, choose_engine
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
 from specbench_s2d.models.hf import TransformersModel, context_of
 from specbench_s2d.models.llama import LlamaModel, quantisation, why_not_lean
 from specbench_s2d.models.memory import plan_memory
-from specbench_s2d.models.passes.choose import check_engine, choose_engine
 from specbench_s2d.models.pickled import refusal
 from specbench_s2d.models.placement import check_fits, max_memory
 from specbench_s2d.models.shapes import random_weights
@@ -111,7 +111,7 @@ def _reader(found: Checkpoint, config: Any, place: torch.device, dtype: torch.dt
     return random_weights(config, place, dtype) if found.shape else tensor_reader(found, place, dtype)
 
 
-class Numbering(Protocol):
+class HasVocabulary(Protocol):
     """Whatever has a name, a tokenizer, and a number of ids: a loaded model, or the outline of one."""
 
     @property
@@ -123,7 +123,7 @@ class Numbering(Protocol):
 
 
 @dataclass(frozen=True)
-class Outline:
+class ModelInfo:
     """What a checkpoint says of itself before its weights are loaded: enough to lay out prompts and to pair models."""
 
     name: str
@@ -135,12 +135,12 @@ class Outline:
     has_layer_ranges: bool
 
 
-def read_outline(name: str) -> Outline:
+def read_model_info(name: str) -> ModelInfo:
     """The outline of a model; raises `ModelError` when its config or tokenizer cannot be read."""
     found = find_checkpoint(name)
     config = read_config(found)
     text = config.get_text_config()
-    return Outline(
+    return ModelInfo(
         found.name,
         _read_tokenizer(found, False),
         text.vocab_size,
@@ -250,7 +250,7 @@ def _refuse_offloading(found: Checkpoint, model: Any) -> None:
         )
 
 
-def check_pair(target: Numbering, draft: Numbering) -> None:
+def check_pair(target: HasVocabulary, draft: HasVocabulary) -> None:
     """A draft proposes ids, so both must mean the same by them; raises `ModelError` naming both otherwise."""
     advice = "pick a draft of the target's family"
     if target.vocabulary != draft.vocabulary:

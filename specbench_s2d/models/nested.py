@@ -13,7 +13,7 @@ from torch import Tensor
 
 from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.exits import resolve_exits
-from specbench_s2d.models.sending import send
+from specbench_s2d.models.transfer import to_device
 
 MANY = 64
 """States that may come to wait below a stage, as far as passes are prepared for; more run as they come."""
@@ -84,7 +84,7 @@ class NestedDraft:
             self._waiting[stage].append(hidden_BTD)
 
     def _row(self, ids: Sequence[int]) -> Tensor:
-        return send([list(ids)], self.model.device)
+        return to_device([list(ids)], self.model.device)
 
     def rollback(self, length: int) -> None:
         """Forget positions from `length` on: keys, values and waiting states alike."""
@@ -93,10 +93,10 @@ class NestedDraft:
             self.model.rollback(length)
             self._keep_waiting(spans, lambda position: position < length)
 
-    def keep(self, positions: Sequence[int], start: int) -> None:
+    def keep_path(self, positions: Sequence[int], start: int) -> None:
         """Of the positions from `start` on, keep `start + positions` (ascending), moved together, no others."""
         spans, kept = self._spans(), {start + position for position in positions}
-        self.model.keep(positions, start)
+        self.model.keep_path(positions, start)
         self._keep_waiting(spans, lambda position: position < start or position in kept)
 
     def _spans(self) -> list[range]:
@@ -121,4 +121,4 @@ def _rows(states_BWD: Tensor, rows: list[int]) -> Tensor:
     """Some of the rows, ascending; the first ones are a view."""
     if rows[-1] == len(rows) - 1:
         return states_BWD[:, : len(rows)]
-    return states_BWD.index_select(1, send(rows, states_BWD.device))
+    return states_BWD.index_select(1, to_device(rows, states_BWD.device))

@@ -14,10 +14,10 @@ from typing import Any
 
 from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.training.checkpoint import writing
+from specbench_s2d.training.distributed import launched
+from specbench_s2d.training.init_model import ModelSize, ModelSource, load_tokenizer
 from specbench_s2d.training.jobs import Corpus, check_device, train_model, work_folder
 from specbench_s2d.training.spec import TrainSpec
-from specbench_s2d.training.start import Shape, Start, load_tokenizer
-from specbench_s2d.training.team import launched
 from specbench_s2d.training.tokenizer import save_tokenizer, train_tokenizer
 from specbench_s2d.training.trainer import Watcher
 
@@ -44,13 +44,13 @@ class Member:
     batch: int = 4
     exits: tuple[int, ...] = ()
 
-    def start(self, folder: Path) -> Start:
+    def start(self, folder: Path) -> ModelSource:
         """What this member is made from; `folder` holds the finished members."""
         if self.kind == "new":
-            shape = Shape(self.layers, self.width, self.width // 64, 1, self.feed_forward, CONTEXT)
-            return Start("new", shape=shape)
+            shape = ModelSize(self.layers, self.width, self.width // 64, 1, self.feed_forward, CONTEXT)
+            return ModelSource("new", shape=shape)
         assert self.kind in ("cut", "grow")
-        return Start("cut" if self.kind == "cut" else "grow", str(folder / self.source), self.layers)
+        return ModelSource("cut" if self.kind == "cut" else "grow", str(folder / self.source), self.layers)
 
     def spec(self, tokens_scale: float, device: str) -> TrainSpec:
         """How this member is trained, on `tokens_scale` times its tokens."""

@@ -21,10 +21,10 @@ from specbench_s2d.training.adapters import add_adapters, import_peft, merge_ada
 from specbench_s2d.training.card import DATA_LICENCES, FACTS, data_summary, training_facts, write_card
 from specbench_s2d.training.checkpoint import CHECKPOINT, LOG, writing
 from specbench_s2d.training.data import Encoded, Packed, encode_chats, held_out_by_suite, pack, read_chats
+from specbench_s2d.training.distributed import Processes, check_team, joined
 from specbench_s2d.training.exits import check_nested, declare_exits
+from specbench_s2d.training.init_model import ModelSource, make_start, resolve_source
 from specbench_s2d.training.spec import TrainSpec
-from specbench_s2d.training.start import Start, make_start, resolve_source
-from specbench_s2d.training.team import Team, check_team, joined
 from specbench_s2d.training.trainer import Watcher, train
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def check_device(device: str) -> None:
 
 def train_model(
     name: str,
-    start: Start,
+    start: ModelSource,
     tokenizer: PreTrainedTokenizerBase,
     corpus: Corpus,
     spec: TrainSpec,
@@ -112,10 +112,10 @@ def train_model(
     watched = held_out_by_suite(held_out, HELD_OUT_PER_SUITE, spec.length)
     work = work_folder(out)
     with joined(spec.device) as team:
-        if team.leads:
+        if team.is_main:
             _claim(work, start)
         model, rows = _train_weights(model, packed, watched, spec, work, watch, team)
-    if not team.leads:
+    if not team.is_main:
         return {}
     declare_exits(model, spec.exits)
     facts = training_facts(
@@ -142,7 +142,7 @@ def _train_weights(
     spec: TrainSpec,
     work: Path,
     watch: Watcher,
-    team: Team,
+    team: Processes,
 ) -> tuple[PreTrainedModel, list[dict[str, Any]]]:
     """The trained model, and the log's rows; LoRA's adapters are in its weights by then."""
     if not spec.lora_rank:
@@ -152,7 +152,7 @@ def _train_weights(
     return merge_adapters(tuner), rows
 
 
-def _claim(work: Path, start: Start) -> None:
+def _claim(work: Path, start: ModelSource) -> None:
     """Note in the work folder what the run starts from; raises `RunFolderError` when it went on from another start."""
     note = work / START
     asked = {**dataclasses.asdict(start), "source": Path(start.source).name}
@@ -215,7 +215,7 @@ def _tokens_seen(source: str) -> int:
     return int(known.get("tokens", 0)) + int(known.get("tokens_inherited", 0)) if isinstance(known, dict) else 0
 
 
-def _machine(team: Team) -> str:
+def _machine(team: Processes) -> str:
     """What one process ran on, and how many there were."""
     many = f"{team.size} × " if team.size > 1 else ""
     if team.device.startswith("cuda"):

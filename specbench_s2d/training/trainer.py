@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.training.checkpoint import CHECKPOINT, LOG, read_log, restore, save_checkpoint, writing
 from specbench_s2d.training.data import Encoded, Packed, batch_rows
+from specbench_s2d.training.distributed import Processes
 from specbench_s2d.training.spec import TrainSpec
-from specbench_s2d.training.team import Team
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,7 +67,7 @@ def train(
     spec: TrainSpec,
     out: Path,
     watch: Watcher = lambda progress: None,
-    team: Team | None = None,
+    team: Processes | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` in place and return the log's rows; goes on from `out/checkpoint.pt` where there is one.
 
@@ -76,7 +76,7 @@ def train(
     or when `out` cannot be written; `DivergedError` when the loss is no longer a number. Either way the last
     checkpoint stays whole.
     """
-    team = team or Team(device=spec.device)
+    team = team or Processes(device=spec.device)
     torch.manual_seed(spec.seed)
     _move(model, team.device)
     model.train()
@@ -87,13 +87,13 @@ def train(
     step, seconds = restore(out, model, optimizers, identity, team.device)
     if team.sum(step) != step * team.size:
         raise RunFolderError(f"{out}: the processes see different checkpoints; give an --out that all machines share.")
-    rows = read_log(out, step) if team.leads else []
+    rows = read_log(out, step) if team.is_main else []
     while step < spec.steps:
         started = time.perf_counter()
         loss = _optimizer_step(model, optimizers, packed, spec, step, out, team)
         step += 1
         seconds += time.perf_counter() - started
-        if not team.leads:
+        if not team.is_main:
             continue
         rows.append(_log_row(model, held_out, spec, step, loss, seconds, out))
         _append(out, rows[-1])
@@ -147,7 +147,7 @@ def _optimizer_step(
     spec: TrainSpec,
     step: int,
     out: Path,
-    team: Team,
+    team: Processes,
 ) -> float:
     """One step over `batch` sequences, shared by the team; returns the mean loss per counted token, in nats."""
     chosen = batch_rows(len(packed.ids_BT), spec.batch, step, spec.seed)

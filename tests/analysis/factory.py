@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from specbench_s2d.bench.records import Record
+from specbench_s2d.runs.record import Record
 
 
 def make_record(label: str = "ar", question_id: int | str = 1, **fields: Any) -> Record:

@@ -13,7 +13,7 @@ from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.cli.live import forecast_table
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import ModelError, UserError
-from specbench_s2d.measure.energy.choose import OFF, Choice
+from specbench_s2d.measure.energy.choose import OFF, MeterChoice
 from specbench_s2d.measure.energy.replay import Recording, ReplayMeter, VirtualClock
 from tests.refusals import refused
 
@@ -75,7 +75,7 @@ def test_the_energy_pass_is_named_with_its_meter_and_its_least_time(
     spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     meter = ReplayMeter(Recording([0, 1], [0, 0], [0, 0]), VirtualClock())
-    monkeypatch.setattr(module, "choose_meter", lambda kind, device: Choice(meter))
+    monkeypatch.setattr(module, "choose_meter", lambda kind, device: MeterChoice(meter))
     expected = forecast(make_plan(spec.model_copy(update={"repeats": 3})))
     blocks = 2 * 2 * 1 * 3  # targets, labels, suites, repeats
     assert expected["energy"] == {"meter": "replay", "reason": None, "blocks": blocks, "least_s": blocks * 5}

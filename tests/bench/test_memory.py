@@ -11,8 +11,8 @@ import torch
 
 from specbench_s2d.bench import memory as module
 from specbench_s2d.bench import session
-from specbench_s2d.bench.account import Account
 from specbench_s2d.bench.memory import check_memory, memory_plans, plans_together, weight_limits
+from specbench_s2d.bench.phase_timer import PhaseTimer
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.runner import execute
 from specbench_s2d.bench.session import Session, prompts_for
@@ -97,7 +97,7 @@ def test_over_several_gpus_the_target_is_spread_and_drafts_are_on_the_first(
 
     monkeypatch.setattr(session, "load_model", load)
     with pytest.raises(InterruptedError):
-        Session(plan, target, "run", prompts_for(plan, target), 1.0, Account())
+        Session(plan, target, "run", prompts_for(plan, target), 1.0, PhaseTimer())
     (name, device, limits), *others = asked
     assert (name, device, others) == (target, "auto", [(draft, "cuda:0", None)])
     assert limits is not None and limits[0] > 0 and limits[1] > 0

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from specbench_s2d.bench.account import Account
+from specbench_s2d.bench.phase_timer import PhaseTimer
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.runner import execute
 from specbench_s2d.bench.session import Session, prompts_for
-from specbench_s2d.bench.store import read_manifest
 from specbench_s2d.config import RunSpec
 from specbench_s2d.models import cache
+from specbench_s2d.models.engines import cuda_graphs as graphs
 from specbench_s2d.models.graph_memory import GraphNeeds
-from specbench_s2d.models.passes import graphs
+from specbench_s2d.runs.folder import read_manifest
 from tests.models.captured import RerunningCapture, graph_engine
 
 DECODERS = ["ar", "sd:gamma=heuristic", "s2d:thresholds=0.4+0.4+0", "s2d-tree", "s2d-auto", "mjgd", "mjsd:candidates=4"]
@@ -58,7 +58,7 @@ def test_a_session_captures_each_shape_once_and_scoring_none(
 ) -> None:
     plan = make_plan(spec(tiny_models, DECODERS, tokens))
     (target,) = plan.spec.target
-    session = Session(plan, target, "run", prompts_for(plan, target), 1e9, Account())
+    session = Session(plan, target, "run", prompts_for(plan, target), 1e9, PhaseTimer())
     ready = [capture.recorded for capture in captures]
     assert len(ready) == 3 and all(ready)
     engines = list(session.engines().values())

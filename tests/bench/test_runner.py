@@ -18,9 +18,7 @@ from torch.backends import cuda
 
 from specbench_s2d.bench import session
 from specbench_s2d.bench.plan import Plan, make_plan
-from specbench_s2d.bench.records import TIMING_FIELDS, Record
 from specbench_s2d.bench.runner import ANOTHER_TURN_FAILED, Event, execute
-from specbench_s2d.bench.store import read_manifest, read_records
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.drafters.chain import ChainDrafter
@@ -30,6 +28,8 @@ from specbench_s2d.errors import ModelError, PromptTooLongError, RunFolderError,
 from specbench_s2d.models import cache, load_model
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.models.llama import LlamaModel
+from specbench_s2d.runs.folder import read_manifest, read_records
+from specbench_s2d.runs.record import TIMING_FIELDS, Record
 
 KILLS = int(os.environ.get("SPECBENCH_KILLS", "2"))
 

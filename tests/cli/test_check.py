@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from specbench_s2d.bench.store import MANIFEST, RECORDS
 from specbench_s2d.cli.main import main
+from specbench_s2d.runs.folder import MANIFEST, RECORDS
 from tests.readme import DEMO_RUN
 
 

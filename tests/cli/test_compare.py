@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from specbench_s2d.bench.records import SCHEMA_VERSION, Record
 from specbench_s2d.cli.main import main
+from specbench_s2d.runs.record import SCHEMA_VERSION, Record
 from tests.analysis.factory import paper_run
-from tests.analysis.grid import grid_run
+from tests.analysis.report.grid import grid_run
 
 
 def write_run(folder: Path, records: list[Record], **settings: object) -> Path:

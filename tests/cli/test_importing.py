@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from specbench_s2d.bench.store import read_records
 from specbench_s2d.cli.main import main
-from tests.bench.test_spec_bench import answer, written
+from specbench_s2d.runs.folder import read_records
+from tests.exchange.test_spec_bench import answer, written
 
 VANILLA, EAGLE = "vicuna-7b-v1.3-vanilla-temp-0.0", "vicuna-7b-v1.3-eagle-temp-0.0"
 DEMO = Path(__file__).resolve().parents[2] / "results" / "baselines" / "demo"

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from specbench_s2d.cli.main import main
-from specbench_s2d.measure import passes
+from specbench_s2d.measure import pass_costs as passes
 
 BASELINE = Path(__file__).resolve().parents[2] / "results" / "baselines" / "demo"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from specbench_s2d.analysis import plots
-from specbench_s2d.bench.records import Record
+from specbench_s2d.analysis.report.plots import by_suite as plots
 from specbench_s2d.cli.main import main
+from specbench_s2d.runs.record import Record
 from tests.analysis.factory import make_record, paper_run
 
 
@@ -96,5 +96,7 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_report_needs_no_torch() -> None:
-    code = "import sys, specbench_s2d.analysis.report; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    code = (
+        "import sys, specbench_s2d.analysis.report.write; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -24,8 +24,8 @@ from specbench_s2d.cli.main import main
 from specbench_s2d.cli.train_progress import Watch
 from specbench_s2d.training import demo, jobs
 from specbench_s2d.training.demo import Member
+from specbench_s2d.training.init_model import ModelSize, ModelSource
 from specbench_s2d.training.spec import TrainSpec
-from specbench_s2d.training.start import Shape, Start
 from specbench_s2d.training.trainer import Progress
 from tests.training.factory import sums, tiny_model, tiny_tokenizer, write_chats
 
@@ -52,7 +52,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What a command hands to the training job, which is not run."""
     seen: dict[str, Any] = {}
 
-    def remember(name: str, start: Start, tokenizer: Any, corpus: Any, spec: TrainSpec, *_: Any, **given: Any) -> Any:
+    def remember(
+        name: str, start: ModelSource, tokenizer: Any, corpus: Any, spec: TrainSpec, *_: Any, **given: Any
+    ) -> Any:
         seen.update(name=name, start=start, spec=spec, **given)
         return {"validation_perplexity": {}, "tokens": 1, "train_s": 0.0}
 
@@ -209,9 +211,9 @@ def test_every_field_of_the_specification_is_a_flag(command: str, here: Path, as
 def test_the_defaults_are_those_of_the_specification_and_of_the_command(here: Path, asked: dict[str, Any]) -> None:
     base = ["--data", "chat.jsonl", "--tokens", "5", "--out", "x"]
     assert main(["train", "lm", "--tokenizer", "tok", *base]) == 0
-    assert asked["spec"] == TrainSpec(tokens=5) and asked["start"] == Start("new", shape=Shape())
+    assert asked["spec"] == TrainSpec(tokens=5) and asked["start"] == ModelSource("new", shape=ModelSize())
     assert main(["train", "sft", "--source", "tok", *base]) == 0
-    assert asked["spec"] == TrainSpec(tokens=5, loss_on="answers") and asked["start"] == Start("continue", "tok")
+    assert asked["spec"] == TrainSpec(tokens=5, loss_on="answers") and asked["start"] == ModelSource("continue", "tok")
 
 
 def test_the_template_and_the_shape_reach_the_job(here: Path, asked: dict[str, Any]) -> None:
@@ -219,7 +221,7 @@ def test_the_template_and_the_shape_reach_the_job(here: Path, asked: dict[str, A
     shape += ["--feed-forward", "40", "--context", "50"]
     base = ["--data", "chat.jsonl", "--tokenizer", "tok", "--tokens", "5", "--out", "x"]
     assert main(["train", "lm", *base, *shape, "--template", "vicuna"]) == 0
-    assert asked["start"].shape == Shape(3, 32, 4, 2, 40, 50) and asked["template"] == "vicuna"
+    assert asked["start"].shape == ModelSize(3, 32, 4, 2, 40, 50) and asked["template"] == "vicuna"
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from specbench_s2d import build_decoder, load_model
+from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
-from specbench_s2d.decoding.scripts import Script
-from specbench_s2d.measure.scoring import score
+from specbench_s2d.measure.teacher_forcing import score
 from specbench_s2d.models.base import LanguageModel
-from specbench_s2d.models.passes import graphs
+from specbench_s2d.models.engines import cuda_graphs as graphs
 from specbench_s2d.registry import drafters, verifiers
 from tests.models.captured import RecordingCapture, RerunningCapture, graph_engine
 
@@ -94,7 +94,7 @@ class Captured:
     def repeated(self) -> int:
         return sum(capture.repeated for capture in self._captures)
 
-    def follow(self, script: Script) -> None:
+    def follow(self, script: AcceptanceTrace) -> None:
         if isinstance(self.decoder, PairDecoder):
             self.decoder.follow(script)
 
@@ -115,7 +115,7 @@ def prompt(length: int, seed: int = 1) -> list[int]:
 def test_announced_passes_are_all_that_a_decoder_asks_for(name: str, tiny_models: Path, few_lengths: None) -> None:
     """Each shape is captured once, before the first generation, and every narrow pass then finds its graph."""
     captured = Captured(tiny_models, name)
-    captured.follow(Script([3, 0, 9, 1], [0, 2, 1, 0, 0]))
+    captured.follow(AcceptanceTrace([3, 0, 9, 1], [0, 2, 1, 0, 0]))
     captured.assert_all_was_announced()
     before = captured.repeated
     for length, temperature in ((70, 0.0), (1, 1.0), (30, 1.0)):
@@ -158,14 +158,14 @@ def test_long_proposals_find_their_graphs_too(name: str, tiny_models: Path, few_
 def test_states_that_waited_long_go_deeper_in_a_graph(waiting: int, tiny_models: Path, few_lengths: None) -> None:
     """Every token leaves at the first exit, and then one goes to the last: beyond 64 states the pass is a wide one."""
     captured = Captured(tiny_models, "sorted-scripted+scripted:gamma=3", capture=RecordingCapture)
-    captured.follow(Script([3], [0] * (waiting - 1) + [2, 1]))
+    captured.follow(AcceptanceTrace([3], [0] * (waiting - 1) + [2, 1]))
     eager = build_decoder(
         "sorted-scripted+scripted:gamma=3",
         target=load_model(str(tiny_models / "tiny-target"), "cpu", engine="eager"),
         draft=load_model(str(tiny_models / "tiny-nested"), "cpu", engine="eager"),
     )
     assert isinstance(eager, PairDecoder)
-    eager.follow(Script([3], [0] * (waiting - 1) + [2, 1]))
+    eager.follow(AcceptanceTrace([3], [0] * (waiting - 1) + [2, 1]))
     ours, theirs = (one.generate(prompt(30), 150, ignore_eos=True) for one in (captured.decoder, eager))
     assert 3 in [depth for step in ours.steps for depth in step.exit_depths]
     assert [step.drafted for step in ours.steps] == [step.drafted for step in theirs.steps]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from specbench_s2d.decoding.beams import Beams, Cells, beam_search, best_places, likeliest
 from specbench_s2d.models.base import LanguageModel, Likeliest
-from specbench_s2d.models.reader import Reader
+from specbench_s2d.models.exit_view import ExitView
 from tests.fakes import FakeModel, Prefix
 from tests.tiny import random_pair
 
@@ -60,7 +60,7 @@ def test_the_beams_are_those_of_the_definition(seed: int, depth: int, width: int
         model.reset()
         model.extend(torch.tensor([PROMPT[:-1]]))
         width_here = min(width, 12) if not isinstance(model, FakeModel) else width
-        found = paths_of(beam_search(Reader(model), PROMPT[-1:], len(PROMPT), depth, width_here, width_here))
+        found = paths_of(beam_search(ExitView(model), PROMPT[-1:], len(PROMPT), depth, width_here, width_here))
         expected = beams_by_hand(model, PROMPT, depth, width_here)
         assert [path for path, _ in found] == [path for path, _ in expected]
         assert [joint for _, joint in found] == pytest.approx([joint for _, joint in expected], abs=1e-4)
@@ -69,7 +69,7 @@ def test_the_beams_are_those_of_the_definition(seed: int, depth: int, width: int
 def test_a_search_as_wide_as_all_beginnings_is_exact() -> None:
     model = FakeModel(vocabulary=4, seed=3, context=200)
     model.extend(torch.tensor([PROMPT[:-1]]))
-    best = paths_of(beam_search(Reader(model), PROMPT[-1:], len(PROMPT), 3, 16, 1))[0]
+    best = paths_of(beam_search(ExitView(model), PROMPT[-1:], len(PROMPT), 3, 16, 1))[0]
     joint = {
         path: sum(logprobs_from_scratch(model, (*PROMPT, *path[:i]))[path[i]] for i in range(3))
         for path in itertools.product(range(4), repeat=3)
@@ -82,11 +82,11 @@ def test_one_pass_runs_all_beams_of_a_level_and_the_prefix_stays() -> None:
     model = FakeModel(vocabulary=6, seed=0)
     model.extend(torch.tensor([PROMPT[:-2]]))
     model.passes = 0
-    beams = beam_search(Reader(model), PROMPT[-2:], len(PROMPT), 4, 5, 2)
+    beams = beam_search(ExitView(model), PROMPT[-2:], len(PROMPT), 4, 5, 2)
     assert model.passes == 4
     assert model.length == len(PROMPT) + 3 * 5
     path = beams.path(beams.best[0])
-    model.keep(beams.rows(path), len(PROMPT))
+    model.keep_path(beams.rows(path), len(PROMPT))
     kept = [beams.ids[level][place] for level, place in enumerate(path)][:-1]
     assert model._layers[0] == [*PROMPT, *kept]
 
@@ -99,7 +99,7 @@ def test_of_one_level_the_logits_decide_though_their_logarithms_round_together()
         model = FakeModel(vocabulary=6)
         model.logits_after = lambda prefix, rows=rows: rows  # type: ignore[method-assign,misc]
         model.extend(torch.tensor([PROMPT[:-1]]))
-        assert beam_search(Reader(model), PROMPT[-1:], len(PROMPT), 1, 8, 1).ids == [[best]]
+        assert beam_search(ExitView(model), PROMPT[-1:], len(PROMPT), 1, 8, 1).ids == [[best]]
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 8, 40])
@@ -116,7 +116,7 @@ def test_the_best_of_all_rows_are_among_each_rows_best(count: int) -> None:
 def chosen_of(logits_WV: Tensor, above_W: Tensor, count: int) -> Cells:
     """What `likeliest` chooses of beams with these next-token logits and joint log-likelihoods."""
 
-    class Rows(Reader):
+    class Rows(ExitView):
         def __init__(self) -> None:
             pass
 
@@ -132,7 +132,7 @@ def test_more_may_be_read_of_each_beam_than_are_taken(count: int) -> None:
     """As many as passes are prepared for; what is chosen is the same."""
     reads: list[int] = []
 
-    class Watched(Reader):
+    class Watched(ExitView):
         def likeliest(self, ids_BT: Tensor, mask: Tensor | None, best: int) -> Likeliest:
             reads.append(best)
             return super().likeliest(ids_BT, mask, best)

@@ -6,9 +6,9 @@ import pytest
 
 from specbench_s2d.decoding.calibration import (
     BINS,
-    HOPE_DEEPER,
-    HOPE_UNREAD,
     MEMORY,
+    OPTIMISM_DEEPER,
+    OPTIMISM_UNREAD,
     PRIOR_WEIGHT,
     Calibration,
     Share,
@@ -19,9 +19,9 @@ from specbench_s2d.decoding.calibration import (
 def test_at_the_start_confidence_is_taken_at_its_word() -> None:
     fresh = Calibration(3)
     assert fresh.acceptance(0, 1, 0.35) == pytest.approx(0.35)
-    assert fresh.gain(0, 0.35) == HOPE_DEEPER
+    assert fresh.gain(0, 0.35) == OPTIMISM_DEEPER
     accept_C, share_C = fresh.outlook(1)
-    assert accept_C == pytest.approx([min(1.0, HOPE_UNREAD * (at + 0.5) / BINS) for at in range(BINS)])
+    assert accept_C == pytest.approx([min(1.0, OPTIMISM_UNREAD * (at + 0.5) / BINS) for at in range(BINS)])
     assert share_C == pytest.approx([1 / BINS] * BINS)
 
 

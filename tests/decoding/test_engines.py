@@ -9,7 +9,7 @@ import torch
 
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.models.base import LanguageModel
-from specbench_s2d.models.passes import graphs
+from specbench_s2d.models.engines import cuda_graphs as graphs
 from tests.models.captured import RecordingCapture, graph_engine
 
 DECODERS = [

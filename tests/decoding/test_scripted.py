@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace
 from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.scripts import Script
 from specbench_s2d.decoding.spec import build_decoder, describe_decoders
 from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Proposal
@@ -19,7 +19,7 @@ PROMPT = [1, 2, 3]
 EXITS = (1, 2, 4)
 
 
-def scripted(name: str, script: Script | None, **options: object) -> PairDecoder:
+def scripted(name: str, script: AcceptanceTrace | None, **options: object) -> PairDecoder:
     nested = name.startswith("sorted")
     decoder = build_decoder(name, FakeModel(), FakeModel(seed=1, exits=EXITS if nested else ()), **options)
     assert isinstance(decoder, PairDecoder)
@@ -29,14 +29,14 @@ def scripted(name: str, script: Script | None, **options: object) -> PairDecoder
 
 
 def test_the_script_is_replayed_in_order_and_again_and_cut_at_what_was_proposed() -> None:
-    decoder = scripted("chain+scripted", Script([2, 0, 9]), gamma=3)
+    decoder = scripted("chain+scripted", AcceptanceTrace([2, 0, 9]), gamma=3)
     steps = decoder.generate(PROMPT, max_new_tokens=20, ignore_eos=True).steps
     assert [step.accepted for step in steps][:6] == [2, 0, 3, 2, 0, 3]
     assert all(step.emitted[: step.accepted] == step.drafted[: step.accepted] for step in steps[:-1])
 
 
 def test_every_generation_begins_the_script_anew() -> None:
-    decoder = scripted("chain+scripted", Script([1, 0, 2]), gamma=3)
+    decoder = scripted("chain+scripted", AcceptanceTrace([1, 0, 2]), gamma=3)
     first, second = (decoder.generate(PROMPT, max_new_tokens=6, ignore_eos=True) for _ in range(2))
     assert [step.accepted for step in first.steps] == [step.accepted for step in second.steps]
 
@@ -44,7 +44,7 @@ def test_every_generation_begins_the_script_anew() -> None:
 def test_the_next_token_is_the_target_s_argmax_whatever_the_temperature() -> None:
     logits_TV = torch.tensor([[0.0, 5, 0], [0, 0, 5], [5, 0, 0]])
     verifier = ScriptedVerifier(ScriptedVerifier.Options())
-    verifier.follow(Script([1, 0, 7]))
+    verifier.follow(AcceptanceTrace([1, 0, 7]))
     sampler = Sampler(1.0, 0, 1.0, 0, torch.device("cpu"))
     verdicts = [verifier.judge(Proposal(torch.tensor([0, 0])), logits_TV, sampler) for _ in range(3)]
     assert [(v.accepted, v.next_id) for v in verdicts] == [(1, 2), (0, 1), (2, 0)]
@@ -52,7 +52,7 @@ def test_the_next_token_is_the_target_s_argmax_whatever_the_temperature() -> Non
 
 def test_a_tree_is_walked_along_its_first_children() -> None:
     verifier = ScriptedVerifier(ScriptedVerifier.Options())
-    verifier.follow(Script([2, 9]))
+    verifier.follow(AcceptanceTrace([2, 9]))
     tree = Proposal(torch.tensor([4, 5, 6, 7]), tree=Tree.of([-1, -1, 0, 2], torch.device("cpu")))
     logits_TV = torch.eye(5)
     sampler = Sampler(0.0, 0, 1.0, 0, torch.device("cpu"))
@@ -62,7 +62,7 @@ def test_a_tree_is_walked_along_its_first_children() -> None:
 
 
 def test_tokens_leave_where_the_script_says_and_no_layer_runs_above() -> None:
-    decoder = scripted("sorted-scripted+scripted", Script([0], [0, 2, 1]), gamma=3)
+    decoder = scripted("sorted-scripted+scripted", AcceptanceTrace([0], [0, 2, 1]), gamma=3)
     step = decoder.generate(PROMPT, max_new_tokens=3, ignore_eos=True).steps[0]
     assert step.exit_depths == [1, 4, 2]
     # Layers: 1; then 4 for the second and the 3 that the first left out; then 2.
@@ -81,11 +81,11 @@ def test_a_scripted_decoder_says_that_it_projects() -> None:
     ("name", "script", "message"),
     [
         ("chain+scripted", None, "has no script"),
-        ("chain+scripted", Script(), "no acceptances"),
-        ("sorted-scripted+scripted", Script([1]), "no exits"),
-        ("sorted-scripted+scripted", Script([1], [3]), r"exit number 4; the draft has 3 exits \(1, 2, 4\)"),
+        ("chain+scripted", AcceptanceTrace(), "no acceptances"),
+        ("sorted-scripted+scripted", AcceptanceTrace([1]), "no exits"),
+        ("sorted-scripted+scripted", AcceptanceTrace([1], [3]), r"exit number 4; the draft has 3 exits \(1, 2, 4\)"),
     ],
 )
-def test_a_script_that_lacks_something_is_refused(name: str, script: Script | None, message: str) -> None:
+def test_a_script_that_lacks_something_is_refused(name: str, script: AcceptanceTrace | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         scripted(name, script).generate(PROMPT, max_new_tokens=4)

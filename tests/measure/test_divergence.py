@@ -9,8 +9,8 @@ import pytest
 
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.measure.divergence import Divergence, classify, classify_alone
-from specbench_s2d.measure.scored import Scored
-from specbench_s2d.measure.scoring import logit_noise, score
+from specbench_s2d.measure.teacher_forcing import logit_noise, score
+from specbench_s2d.measure.token_scores import TokenScores
 from specbench_s2d.models import LanguageModel, load_model
 
 NOISE = 0.01
@@ -19,11 +19,11 @@ SECOND = {0: 8.0, 1: 9.999, 2: 9.5, 3: 9.999}
 """Of each position, the second-best logit; the best is 10."""
 
 
-def scored(output: Sequence[int], shortfall: dict[int, float] | None = None) -> Scored:
+def scored(output: Sequence[int], shortfall: dict[int, float] | None = None) -> TokenScores:
     """A teacher-forced pass that finds each token the best, or `shortfall` (by position) below it."""
     size = range(len(output))
     chosen = [10 - (shortfall or {}).get(i, 0.0) for i in size]
-    return Scored(0.0, [10.0] * len(output), [SECOND.get(i, 9.0) for i in size], chosen)
+    return TokenScores(0.0, [10.0] * len(output), [SECOND.get(i, 9.0) for i in size], chosen)
 
 
 def at(verdict: str, position: int) -> Divergence:
@@ -69,7 +69,7 @@ def test_a_cache_that_is_wrong_for_all_decoders_alike_fails_ar_itself() -> None:
 
 def test_logits_that_are_not_numbers_are_a_mismatch_and_not_identical() -> None:
     nan = float("nan")
-    broken = Scored(nan, [nan] * 4, [nan] * 4, [nan] * 4)
+    broken = TokenScores(nan, [nan] * 4, [nan] * 4, [nan] * 4)
     assert classify(AR, AR, broken, NOISE).verdict == "mismatch"
     assert classify(AR, AR, broken, 0.0).verdict == "mismatch"
 
@@ -87,9 +87,9 @@ def test_an_output_that_only_ends_elsewhere_is_a_mismatch(output: Sequence[int],
 
 
 def test_a_margin_at_the_bound_is_not_near() -> None:
-    tied = Scored(0.0, [10.0], [9.5], [10.0])
+    tied = TokenScores(0.0, [10.0], [9.5], [10.0])
     assert classify([4], [3], tied, 0.5).verdict == "mismatch"
-    assert classify([4], [3], Scored(0.0, [10.0], [10.0], [10.0]), 0.0).verdict == "mismatch"
+    assert classify([4], [3], TokenScores(0.0, [10.0], [10.0], [10.0]), 0.0).verdict == "mismatch"
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import torch
 
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.runner import execute
-from specbench_s2d.bench.store import read_manifest
 from specbench_s2d.config import RunSpec
-from specbench_s2d.measure.scoring import NoiseRows, logit_noise, noise_rows
+from specbench_s2d.measure.teacher_forcing import NoiseRows, logit_noise, noise_rows
+from specbench_s2d.runs.folder import read_manifest
 from tests.fakes import FakeModel
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from specbench_s2d.models.passes.capture import Capture, Work
-from specbench_s2d.models.passes.choose import Engine
-from specbench_s2d.models.passes.graphs import GraphPasses
+from specbench_s2d.models.engines.capture import Capture, Work
+from specbench_s2d.models.engines.choose import Engine
+from specbench_s2d.models.engines.cuda_graphs import GraphPasses
 
 
 class _Recorder(TorchDispatchMode):

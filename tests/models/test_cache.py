@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from specbench_s2d.models import cache as module
 from specbench_s2d.models.cache import KVCache
-from specbench_s2d.models.passes.native import PANEL, PanelCache
+from specbench_s2d.models.engines.native import PANEL, PanelCache
 
 LAYERS, HEADS, WIDTH, LIMIT = 4, 2, 3, 1500
 CPU = torch.device("cpu")
@@ -53,8 +53,8 @@ class Plain:
         keys[:, at_T // PANEL, :, at_T % PANEL] = keys_TKC  # indexed dimensions come first
         values[:, at_T, :WIDTH] = -keys_TKC.transpose(0, 1)
 
-    def keep(self, positions: list[int], start: int) -> None:
-        self.cache.keep(positions, start)
+    def keep_path(self, positions: list[int], start: int) -> None:
+        self.cache.keep_path(positions, start)
         for layer, held in enumerate(self.expected):
             kept = [held[start + p] for p in positions if start + p < len(held)]
             self.expected[layer] = [*held[:start], *kept]
@@ -96,7 +96,7 @@ def test_random_work_equals_a_list_per_layer(seed: int, panels: bool) -> None:
             size = coin.randint(0, min(9, done[0] - start))
             positions = sorted(coin.sample(range(done[0] - start), size))
             moved += positions != list(range(size))
-            plain.keep(positions, start)
+            plain.keep_path(positions, start)
         plain.check()
     assert moved > 3
 
@@ -107,7 +107,7 @@ def test_a_lagging_layer_keeps_what_it_holds_of_a_path() -> None:
     plain.write(0, LAYERS, 4)
     plain.write(0, 2, 3)
     before = [list(held) for held in plain.expected]
-    plain.keep([0, 1, 3, 4], 2)
+    plain.keep_path([0, 1, 3, 4], 2)
     assert plain.cache.lengths == [6, 6, 4, 4]
     assert plain.expected[0] == [*before[0][:4], before[0][5], before[0][6]]
     plain.check()
@@ -143,7 +143,7 @@ def test_what_is_kept_is_sent_once_and_moved_at_once_whatever_the_layers(
 
     monkeypatch.setattr(module, "send", send)
     with Operations() as operations:
-        plain.cache.keep(positions, 2)
+        plain.cache.keep_path(positions, 2)
     assert asked == ([] if sent is None else [sent])
     moves = 0 if sent is None else 1
     assert (operations.counts["index_select"], operations.counts["copy_"]) == (moves, moves)

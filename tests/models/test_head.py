@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from specbench_s2d.models.base import Identity
+from specbench_s2d.models.engines.choose import EAGER, Engine
 from specbench_s2d.models.head import head_for, head_logits
 from specbench_s2d.models.llama import LlamaModel
-from specbench_s2d.models.passes.choose import EAGER, Engine
 from tests.models.captured import graph_engine
 from tests.models.reference import family_model, random_ids
 

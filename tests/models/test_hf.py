@@ -180,7 +180,7 @@ def test_kept_positions_are_a_sequence_of_their_own(model: TransformersModel, re
     model.extend(tree_BT, mask=tree_mask(parents), positions=tree_positions(parents, start))
     path = path_to(nodes - 1, parents)
     assert path != list(range(len(path))), "the path must have to be moved"
-    model.keep(path, start=start)
+    model.keep_path(path, start=start)
     assert model.length == start + len(path)
     more_BT = random_ids(4, seed=6)
     expected = recomputed(reference, torch.cat((context_BT, tree_BT[:, path], more_BT), dim=1))

@@ -13,9 +13,9 @@ from specbench_s2d.errors import ModelError
 from specbench_s2d.models import load_model
 from specbench_s2d.models.base import Identity
 from specbench_s2d.models.checkpoint import demo_names
+from specbench_s2d.models.engines.choose import EAGER, Engine
+from specbench_s2d.models.engines.native import NativePasses
 from specbench_s2d.models.llama import LlamaModel, why_not_lean
-from specbench_s2d.models.passes.choose import EAGER, Engine
-from specbench_s2d.models.passes.native import NativePasses
 from specbench_s2d.resources import demo_folder
 from tests.models.reference import (
     CONTEXT,
@@ -185,7 +185,7 @@ def test_kept_positions_are_a_sequence_of_their_own(lean: LlamaModel, reference:
     lean.extend(tree_BT, mask=tree_mask(parents), positions=tree_positions(parents, 11))
     path = path_to(nodes - 1, parents)
     assert path != list(range(len(path))), "the path must have to be moved"
-    lean.keep(path, start=11)
+    lean.keep_path(path, start=11)
     assert lean.length == 11 + len(path)
     more_BT = random_ids(4, seed=6)
     expected = recomputed(reference, torch.cat((context_BT, tree_BT[:, path], more_BT), dim=1))

@@ -22,7 +22,7 @@ from specbench_s2d.models.checkpoint import find_checkpoint
 from specbench_s2d.models.devices import default_device, default_dtype
 from specbench_s2d.models.hf import TransformersModel
 from specbench_s2d.models.llama import why_not_lean
-from specbench_s2d.models.load import load_tokenizer, read_config, read_outline, read_whole
+from specbench_s2d.models.load import load_tokenizer, read_config, read_model_info, read_whole
 from tests.models.reference import assert_close
 from tests.refusals import refused
 
@@ -107,7 +107,7 @@ def test_bfloat16_stays_near_float32(tiny_models: Path, lean: bool) -> None:
 
 def test_an_outline_is_known_without_the_weights(broken: Path) -> None:
     (broken / "model.safetensors").write_bytes(b"not weights")
-    outline = read_outline(str(broken))
+    outline = read_model_info(str(broken))
     assert (outline.name, outline.vocabulary, outline.context) == ("broken", len(outline.tokenizer), 4096)
     assert outline.tokenizer.decode(outline.tokenizer.encode(PROMPT)) == PROMPT
 
@@ -199,7 +199,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(tiny_models: Path, monkeypa
 
 def test_a_pair_of_one_family_is_accepted(tiny_models: Path) -> None:
     check_pair(load(tiny_models / "tiny-target"), load(tiny_models / "tiny-draft"))
-    check_pair(read_outline(str(tiny_models / "tiny-target")), read_outline(str(tiny_models / "tiny-draft")))
+    check_pair(read_model_info(str(tiny_models / "tiny-target")), read_model_info(str(tiny_models / "tiny-draft")))
 
 
 def test_vocabularies_of_different_sizes_are_refused(tiny_models: Path) -> None:
@@ -207,7 +207,7 @@ def test_vocabularies_of_different_sizes_are_refused(tiny_models: Path) -> None:
     with refused(ModelError, "tiny-target", "tiny-other", f"{target.vocabulary}", f"{other.vocabulary}"):
         check_pair(target, other)
     with refused(ModelError, "tiny-target", "tiny-other"):
-        check_pair(read_outline(str(tiny_models / "tiny-target")), read_outline(str(tiny_models / "tiny-other")))
+        check_pair(read_model_info(str(tiny_models / "tiny-target")), read_model_info(str(tiny_models / "tiny-other")))
     with refused(ModelError, "tiny-target", "tiny-other"):
         build_decoder("sd", target, other)
 
@@ -243,7 +243,7 @@ def test_a_quantised_checkpoint_is_transformers_to_load_and_says_what_to_install
     how = {"load_in_4bit": True} if method == "bitsandbytes" else {"bits": 4}
     change_json(broken / "config.json", quantization_config={"quant_method": method, **how})
     assert why_not_lean(read_config(find_checkpoint(str(broken)))) == f"quantised ({method})"
-    assert not read_outline(str(broken)).has_layer_ranges
+    assert not read_model_info(str(broken)).has_layer_ranges
     with refused(ModelError, "broken", "pip install", package):
         load(broken)
 

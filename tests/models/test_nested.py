@@ -128,7 +128,7 @@ def test_keep_moves_waiting_states_together() -> None:
     mask_TM = tree_mask([-1, 0, 0], 0, torch.device("cpu"))
     nested.read(0, [4, 1], mask_TM[-2:], rows=2)
     nested.read(1, (), mask_TM, rows=2)
-    nested.keep([0, 2], 2)
+    nested.keep_path([0, 2], 2)
     assert [model.layer_length(layer) for layer in range(3)] == [4, 4, 2]
     last = nested.read(2, (), best=5)  # the fake refuses states that are not those of 1, 2, 3 and 1, 2, 3, 1
     torch.testing.assert_close(probabilities_of(last), model.logits_at((1, 2, 3, 1), 3).softmax(-1))

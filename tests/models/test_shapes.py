@@ -13,7 +13,7 @@ from specbench_s2d.models import LanguageModel, check_pair
 from specbench_s2d.models.base import Identity
 from specbench_s2d.models.checkpoint import demo_names, find_checkpoint, tensor_reader
 from specbench_s2d.models.llama import LlamaModel, why_not_lean
-from specbench_s2d.models.load import load_tokenizer, read_config, read_outline
+from specbench_s2d.models.load import load_tokenizer, read_config, read_model_info
 from specbench_s2d.models.shapes import Shape, random_weights, shape_names, shape_rows
 from specbench_s2d.models.tensors import layer_shapes, parameters, tensor_shapes
 from tests.models.peak import Peak
@@ -128,11 +128,11 @@ def test_decoders_run_on_shapes_and_agree() -> None:
 @pytest.mark.parametrize("draft", ["vicuna-68m", "vicuna-160m", "s2d-draft"])
 @pytest.mark.parametrize("target", ["vicuna-7b", "vicuna-13b", "vicuna-33b", "llama-2-70b"])
 def test_the_papers_pairs_are_accepted(target: str, draft: str) -> None:
-    check_pair(read_outline(f"shape:{target}"), read_outline(f"shape:{draft}"))
+    check_pair(read_model_info(f"shape:{target}"), read_model_info(f"shape:{draft}"))
 
 
 def test_an_outline_and_a_tokenizer_are_known_without_weights() -> None:
-    outline = read_outline("shape:llama-2-70b")
+    outline = read_model_info("shape:llama-2-70b")
     assert (outline.vocabulary, outline.context, outline.depth) == (32_000, 4096, 80)
     assert outline.has_layer_ranges
     tokenizer = load_tokenizer("shape:llama-2-70b")
@@ -142,7 +142,7 @@ def test_an_outline_and_a_tokenizer_are_known_without_weights() -> None:
 
 def test_vocabularies_that_differ_are_still_refused() -> None:
     with refused(ModelError, "shape:llama-3.1-8b", "shape:vicuna-68m", "128,256", "32,000"):
-        check_pair(read_outline("shape:llama-3.1-8b"), read_outline("shape:vicuna-68m"))
+        check_pair(read_model_info("shape:llama-3.1-8b"), read_model_info("shape:vicuna-68m"))
 
 
 def test_bad_input_is_one_line() -> None:

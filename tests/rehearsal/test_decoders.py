@@ -16,7 +16,7 @@ from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import LanguageModel
-from specbench_s2d.models.sending import send
+from specbench_s2d.models.transfer import to_device
 from tests.refusals import refused
 from tests.rehearsal.counts import Counts
 
@@ -76,7 +76,7 @@ def test_transformers_forward_writes_what_it_does_on_the_cpu(
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_models_run_with_float32_logits(counts: Counts, tiny_models: Path, dtype: str) -> None:
     target, draft = (load_model(str(tiny_models / name), "cuda", dtype) for name in ("tiny-target", "tiny-nested"))
-    assert target.extend(send([PROMPT], target.device)).dtype == torch.float32
+    assert target.extend(to_device([PROMPT], target.device)).dtype == torch.float32
     ids = {build_decoder(spec, target, draft).generate(PROMPT, 8, ignore_eos=True).ids[0] for spec in ("ar", "s2d")}
     assert len(ids) == 1
     for model in (target, draft):  # settled by now: graphs that rounding makes differ are not taken for wrong
@@ -100,9 +100,9 @@ class _EchoDrafter:
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         places = [i for i, token in enumerate(context[:-1]) if token == context[-1]]
         following = list(context[places[-1] + 1 :][: min(3, room)]) if places else []
-        return Proposal(send(following, self._device))
+        return Proposal(to_device(following, self._device))
 
-    def settle(self, committed: int, verdict: Verdict) -> None:
+    def commit(self, committed: int, verdict: Verdict) -> None:
         return None
 
 

@@ -18,8 +18,9 @@ from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Proposal
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.models.base import PassKind
-from specbench_s2d.models.passes import layer, static
-from specbench_s2d.models.sending import send
+from specbench_s2d.models.engines import layer
+from specbench_s2d.models.engines import static_pass as static
+from specbench_s2d.models.transfer import to_device
 from tests.rehearsal.counts import Counts
 from tests.rehearsal.rules import RefusedError
 
@@ -52,7 +53,7 @@ def test_a_host_read_inside_a_capture(counts: Counts, tiny_models: Path, monkeyp
         return place(rows_T, start_1, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(static, "PLAIN", layer.PLAIN._replace(find_place=reads))
-    monkeypatch.setattr("specbench_s2d.models.passes.graphs.PLAIN", layer.PLAIN._replace(find_place=reads))
+    monkeypatch.setattr("specbench_s2d.models.engines.cuda_graphs.PLAIN", layer.PLAIN._replace(find_place=reads))
     model = load_model(str(tiny_models / "tiny-target"), "cuda", "float32")
     model.reserve(64)
     assert model.engine == "eager"
@@ -81,7 +82,7 @@ def test_a_mask_of_the_cpu_beside_logits_of_the_device(
     of = Tree.of.__func__  # type: ignore[attr-defined]
 
     def with_cpu_mask(cls: type[Tree], parents: Sequence[int], device: torch.device) -> Tree:
-        return Tree(send(list(parents), device), of(cls, parents, CPU).mask_MM)
+        return Tree(to_device(list(parents), device), of(cls, parents, CPU).mask_MM)
 
     monkeypatch.setattr(Tree, "of", classmethod(with_cpu_mask))
     for engine in ("graphs", "eager"):
@@ -108,6 +109,6 @@ def test_a_graph_captured_while_it_is_timed(counts: Counts, tiny_models: Path, m
     model = load_model(str(tiny_models / "tiny-target"), "cuda", "float32")
     model.reserve(40)
     before, captured = counts.captures, model.engine_facts["captures"]
-    model.extend(send([PROMPT], model.device))
-    model.extend(send([PROMPT[:3]], model.device))
+    model.extend(to_device([PROMPT], model.device))
+    model.extend(to_device([PROMPT[:3]], model.device))
     assert counts.captures > before and model.engine_facts["captures"] > captured

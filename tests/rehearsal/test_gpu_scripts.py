@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from specbench_s2d.models.sending import send
-from tests.models.passes import test_cuda
+from specbench_s2d.models.transfer import to_device
+from tests.models.engines import test_cuda
 from tests.rehearsal.counts import Counts
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -27,7 +27,7 @@ def test_the_tests_of_a_gpus_passes_hold_on_the_rehearsed_device(counts: Counts)
 
 def test_debug_mode_refuses_a_wait(counts: Counts) -> None:
     """So that the tests above, which switch it on, can fail."""
-    sent = send([1, 2], torch.device("cuda"))
+    sent = to_device([1, 2], torch.device("cuda"))
     torch.cuda.set_sync_debug_mode("error")
     try:
         with pytest.raises(RuntimeError, match="synchroniz"):

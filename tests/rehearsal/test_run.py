@@ -13,7 +13,7 @@ import pytest
 from specbench_s2d.bench import session
 from specbench_s2d.bench.warm_up import WarmUp
 from specbench_s2d.cli.main import main
-from specbench_s2d.measure import passes
+from specbench_s2d.measure import pass_costs as passes
 from tests.rehearsal.counts import Counts
 
 DECODERS = (

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from specbench_s2d.training import trainer
+from specbench_s2d.training.init_model import ModelSource
 from specbench_s2d.training.jobs import Corpus, train_model
-from specbench_s2d.training.start import Start
 from tests.rehearsal.counts import Counts
 from tests.training.factory import SHAPE, sums, tiny_spec, tiny_tokenizer, write_chats
 
@@ -46,7 +46,7 @@ def test_steps_checkpoints_and_validation_give_what_they_do_on_the_cpu(
     for device in ("cpu", "cuda"):
         spec = tiny_spec(steps=5, length=40, tokens=800, device=device, autocast=autocast)
         out = tmp_path / device
-        train_model(device, Start("new", shape=SHAPE), tiny_tokenizer(), corpus, out=out, spec=spec, command="x")
+        train_model(device, ModelSource("new", shape=SHAPE), tiny_tokenizer(), corpus, out=out, spec=spec, command="x")
         weights.append(AutoModelForCausalLM.from_pretrained(str(out)).state_dict())
     assert counts.launches > 100
     for name, tensor in weights[0].items():

@@ -12,13 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from specbench_s2d.models.chat import Message
 from specbench_s2d.training.data import Chat, Encoded, Packed
+from specbench_s2d.training.init_model import ModelSize, new_model
 from specbench_s2d.training.spec import TrainSpec
-from specbench_s2d.training.start import Shape, new_model
 from specbench_s2d.training.tokenizer import train_tokenizer
 
 VOCABULARY = 300
 CONTEXT = 64
-SHAPE = Shape(layers=2, width=16, heads=2, kv_heads=1, feed_forward=24, context=CONTEXT)
+SHAPE = ModelSize(layers=2, width=16, heads=2, kv_heads=1, feed_forward=24, context=CONTEXT)
 
 
 def chat(question: str, answer: str, suite: str = "qa") -> Chat:
@@ -42,7 +42,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerBase:
 
 
 def tiny_model(vocabulary: int = 20, layers: int = 2, seed: int = 0) -> PreTrainedModel:
-    shape = Shape(layers=layers, width=16, heads=2, kv_heads=1, feed_forward=24, context=CONTEXT)
+    shape = ModelSize(layers=layers, width=16, heads=2, kv_heads=1, feed_forward=24, context=CONTEXT)
     return new_model(shape, vocabulary, seed, 0, 1)
 
 

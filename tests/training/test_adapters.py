@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from specbench_s2d.errors import UserError
 from specbench_s2d.training.adapters import add_adapters, merge_adapters
 from specbench_s2d.training.checkpoint import CHECKPOINT
+from specbench_s2d.training.init_model import ModelSource
 from specbench_s2d.training.jobs import Corpus, train_model
 from specbench_s2d.training.spec import TrainSpec
-from specbench_s2d.training.start import Start
 from specbench_s2d.training.trainer import Progress, train
 
 from .factory import held_out, random_rows, sums, tiny_model, tiny_spec, tiny_tokenizer, write_chats
@@ -95,7 +95,7 @@ def test_the_finished_folder_holds_merged_weights(tmp_path: Path) -> None:
     source = tiny_model(len(tokenizer))
     source.save_pretrained(str(tmp_path / "source"))
     spec = tiny_spec(steps=4, length=40, lora_rank=2, learning_rate=5e-2)
-    train_model("d", Start("continue", str(tmp_path / "source")), tokenizer, corpus, spec, tmp_path / "d", "sft")
+    train_model("d", ModelSource("continue", str(tmp_path / "source")), tokenizer, corpus, spec, tmp_path / "d", "sft")
     names = {path.name for path in (tmp_path / "d").iterdir()}
     assert "model.safetensors" in names and not any("adapter" in name for name in names)
     made = AutoModelForCausalLM.from_pretrained(str(tmp_path / "d"), dtype=torch.float32)
@@ -109,7 +109,7 @@ def test_without_peft_one_line_says_how_to_install_it(tmp_path: Path, monkeypatc
     corpus, tokenizer = Corpus([str(write_chats(tmp_path / "c.jsonl", sums(200)))]), tiny_tokenizer()
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(UserError) as caught:
-        train_model("d", Start("new"), tokenizer, corpus, SPEC, tmp_path / "d", "sft")
+        train_model("d", ModelSource("new"), tokenizer, corpus, SPEC, tmp_path / "d", "sft")
     assert str(caught.value) == (
         "--lora-rank 2: LoRA needs peft, which is not installed; pip install 'specbench-s2d[train]'."
     )

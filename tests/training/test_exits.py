@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from specbench_s2d import load_model
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.training.exits import check_exits, check_nested, declare_exits, default_exits, nested_spec
+from specbench_s2d.training.init_model import ModelSource
 from specbench_s2d.training.jobs import Corpus, train_model
 from specbench_s2d.training.spec import TrainSpec
-from specbench_s2d.training.start import Start
 from specbench_s2d.training.surgery import cut_layers
 from specbench_s2d.training.trainer import compute_layers_twice, sums_of_losses, train, validation_loss
 
@@ -140,7 +140,7 @@ def test_a_nested_draft_is_an_ordinary_folder_that_knows_its_exits(tmp_path: Pat
         steps=6, length=40, tokens=6 * 160, exits=(2, 3, 4), loss_on="answers", gradient_checkpointing=True
     )
     facts = train_model(
-        "d", Start("cut", str(tmp_path / "source"), 4), tokenizer, corpus, spec, tmp_path / "d", "train soft"
+        "d", ModelSource("cut", str(tmp_path / "source"), 4), tokenizer, corpus, spec, tmp_path / "d", "train soft"
     )
     assert json.loads((tmp_path / "d" / "config.json").read_text())["specbench_exits"] == [2, 3, 4]
     draft = load_model(str(tmp_path / "d"), device="cpu", dtype="float32")
@@ -164,7 +164,7 @@ def test_exits_that_do_not_fit_the_start_train_nothing(tmp_path: Path) -> None:
         (4, (2, 3, 4), "--layers 4: the source has 3 layers; give 1 to 3"),
         (3, (2, 4), "--exits 2,4: an exit at 4 is above"),
     ):
-        start = Start("cut", str(tmp_path / "source"), layers)
+        start = ModelSource("cut", str(tmp_path / "source"), layers)
         with pytest.raises(UserError, match=message):
             train_model("d", start, tokenizer, corpus, tiny_spec(exits=exits), tmp_path / "d", "train soft")
     assert {path.name for path in tmp_path.iterdir()} == {"c.jsonl", "source"}

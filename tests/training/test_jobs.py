@@ -14,19 +14,27 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from specbench_s2d.errors import ModelError, RunFolderError, UnknownNameError, UserError
 from specbench_s2d.models.chat import TEMPLATES, ChatTemplate
+from specbench_s2d.training import init_model as start_module
 from specbench_s2d.training import jobs
-from specbench_s2d.training import start as start_module
 from specbench_s2d.training.checkpoint import CHECKPOINT
+from specbench_s2d.training.init_model import (
+    ModelSize,
+    ModelSource,
+    lm_start,
+    load_tokenizer,
+    make_start,
+    new_model,
+    resolve_source,
+)
 from specbench_s2d.training.jobs import Corpus, train_model, work_folder
 from specbench_s2d.training.spec import TrainSpec
-from specbench_s2d.training.start import Shape, Start, lm_start, load_tokenizer, make_start, new_model, resolve_source
 from specbench_s2d.training.tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 from specbench_s2d.training.trainer import Progress, train
 from tests.vicuna import BIN_FORMS, tiny_llama, write_vicuna
 
 from .factory import CONTEXT, SHAPE, VOCABULARY, chat, sums, tiny_spec, tiny_tokenizer, write_chats
 
-NEW = Start("new", shape=SHAPE)
+NEW = ModelSource("new", shape=SHAPE)
 
 
 @pytest.fixture
@@ -39,7 +47,7 @@ def lm_spec(steps: int = 6, **changed: Any) -> TrainSpec:
     return tiny_spec(**{"steps": steps, "length": 40, "tokens": steps * 160, **changed})
 
 
-def job(corpus: Corpus, out: Path, start: Start = NEW, **given: Any) -> dict[str, Any]:
+def job(corpus: Corpus, out: Path, start: ModelSource = NEW, **given: Any) -> dict[str, Any]:
     fields = {"spec": lm_spec(), "command": "specbench-s2d train lm --out it", **given}
     return train_model(out.name, start, tiny_tokenizer(), corpus, out=out, **fields)
 
@@ -111,7 +119,7 @@ def test_the_facts_and_the_card_come_from_the_run(corpus: Corpus, tmp_path: Path
 
 def test_a_draft_says_what_its_source_had_seen(corpus: Corpus, tmp_path: Path) -> None:
     job(corpus, tmp_path / "it")
-    facts = job(corpus, tmp_path / "draft", Start("cut", str(tmp_path / "it"), 1), spec=lm_spec(steps=2))
+    facts = job(corpus, tmp_path / "draft", ModelSource("cut", str(tmp_path / "it"), 1), spec=lm_spec(steps=2))
     assert facts["base"] == "the first 1 layers of it"
     assert (facts["tokens"], facts["tokens_inherited"], facts["shape"]["layers"]) == (320, 960, 1)
     assert "320, after the 960 that its source had seen" in (tmp_path / "draft" / "README.md").read_text()
@@ -166,11 +174,11 @@ def test_a_job_does_not_go_on_from_another_start(corpus: Corpus, tmp_path: Path)
     job(corpus, tmp_path / "a")
     job(corpus, tmp_path / "b", spec=lm_spec(steps=6, seed=1))
     with pytest.raises(KeyboardInterrupt):
-        job(corpus, tmp_path / "it", Start("continue", str(tmp_path / "a")), watch=stop)
+        job(corpus, tmp_path / "it", ModelSource("continue", str(tmp_path / "a")), watch=stop)
     with pytest.raises(RunFolderError, match="it does not start from b"):
-        job(corpus, tmp_path / "it", Start("continue", str(tmp_path / "b")))
+        job(corpus, tmp_path / "it", ModelSource("continue", str(tmp_path / "b")))
     (work_folder(tmp_path / "it") / CHECKPOINT).unlink()
-    job(corpus, tmp_path / "it", Start("continue", str(tmp_path / "b")))
+    job(corpus, tmp_path / "it", ModelSource("continue", str(tmp_path / "b")))
 
 
 def test_a_folder_that_holds_something_is_not_overwritten(corpus: Corpus, tmp_path: Path) -> None:
@@ -217,13 +225,13 @@ def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused(tmp_path: Path
     new_model(SHAPE, 50, 0, 0, 1).save_pretrained(str(tmp_path / "small"))
     size = len(tiny_tokenizer())
     with pytest.raises(ModelError, match=f"its vocabulary has 50 entries, the tokenizer {size}"):
-        make_start(Start("continue", str(tmp_path / "small")), tiny_tokenizer(), 0)
+        make_start(ModelSource("continue", str(tmp_path / "small")), tiny_tokenizer(), 0)
 
 
 @pytest.mark.parametrize("form", BIN_FORMS)
 def test_a_draft_can_be_cut_from_bin_weights_and_a_tokenizer_model(tmp_path: Path, form: str) -> None:
     folder = write_vicuna(tmp_path / "vicuna", BIN_FORMS[form])
-    draft = make_start(Start("cut", str(folder), 1), load_tokenizer(str(folder)), 0).state_dict()
+    draft = make_start(ModelSource("cut", str(folder), 1), load_tokenizer(str(folder)), 0).state_dict()
     whole = tiny_llama().state_dict()
     assert draft.keys() == {name for name in whole if ".layers.1." not in name}
     assert all(torch.equal(tensor, whole[name]) for name, tensor in draft.items())
@@ -232,7 +240,7 @@ def test_a_draft_can_be_cut_from_bin_weights_and_a_tokenizer_model(tmp_path: Pat
 def test_a_harmful_bin_is_not_trained_on(tmp_path: Path) -> None:
     folder = write_vicuna(tmp_path / "vicuna", lambda state, out: torch.save(eval, out / "pytorch_model.bin"))
     with pytest.raises(ModelError, match=r"asks for \S*eval.*no code is run"):
-        make_start(Start("continue", str(folder)), load_tokenizer(str(folder)), 0)
+        make_start(ModelSource("continue", str(folder)), load_tokenizer(str(folder)), 0)
 
 
 def test_sources_that_cannot_be_trained_on_are_one_line(tmp_path: Path) -> None:
@@ -243,7 +251,7 @@ def test_sources_that_cannot_be_trained_on_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, message in {"gpt2": "Llama-family", "torn": "not a checkpoint", "empty": "not a checkpoint"}.items():
         with pytest.raises(ModelError, match=message) as caught:
-            make_start(Start("continue", str(tmp_path / name)), tiny_tokenizer(), 0)
+            make_start(ModelSource("continue", str(tmp_path / name)), tiny_tokenizer(), 0)
         assert "\n" not in str(caught.value)
     (tmp_path / "empty" / "tokenizer.json").write_text("{nope")
     with pytest.raises(ModelError, match=r"no tokenizer there .*`train tokenizer` makes one") as caught:
@@ -254,7 +262,7 @@ def test_sources_that_cannot_be_trained_on_are_one_line(tmp_path: Path) -> None:
 def test_shapes_that_llama_cannot_take_are_refused() -> None:
     for width, heads, kv_heads in ((16, 3, 1), (12, 3, 2), (6, 2, 1)):
         with pytest.raises(UserError, match=f"--width {width} --heads {heads} --kv-heads {kv_heads}"):
-            new_model(Shape(width=width, heads=heads, kv_heads=kv_heads), 20, 0, 0, 1)
+            new_model(ModelSize(width=width, heads=heads, kv_heads=kv_heads), 20, 0, 0, 1)
 
 
 def lm_flags(**given: int) -> dict[str, int | None]:
@@ -262,10 +270,10 @@ def lm_flags(**given: int) -> dict[str, int | None]:
 
 
 def test_the_flags_of_train_lm_name_one_start() -> None:
-    assert lm_start(lm_flags(), None, None) == Start("new", shape=Shape())
-    assert lm_start(lm_flags(layers=2, width=128), None, None).shape == Shape(layers=2, width=128, heads=2)
-    assert lm_start(lm_flags(layers=12), "demo-s", None) == Start("grow", "demo-s", 12)
-    assert lm_start(lm_flags(), None, "demo-s") == Start("continue", "demo-s")
+    assert lm_start(lm_flags(), None, None) == ModelSource("new", shape=ModelSize())
+    assert lm_start(lm_flags(layers=2, width=128), None, None).shape == ModelSize(layers=2, width=128, heads=2)
+    assert lm_start(lm_flags(layers=12), "demo-s", None) == ModelSource("grow", "demo-s", 12)
+    assert lm_start(lm_flags(), None, "demo-s") == ModelSource("continue", "demo-s")
 
 
 def test_flags_of_train_lm_that_contradict_each_other_are_refused() -> None:

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from specbench_s2d.training.checkpoint import CHECKPOINT
 from specbench_s2d.training.data import Encoded, Packed
+from specbench_s2d.training.init_model import ModelSize, new_model
 from specbench_s2d.training.spec import TrainSpec
-from specbench_s2d.training.start import Shape, new_model
 from specbench_s2d.training.trainer import (
     DivergedError,
     Progress,
@@ -135,7 +135,7 @@ def test_the_loss_falls_to_the_entropy_of_the_data_and_not_below(
     ids = np.full((80 * 8, 17), 2, dtype=np.int32)
     ids[:, 1::2] = np.random.default_rng(0).integers(0, 2, (80 * 8, 8))
     rows = Packed(ids, np.ones_like(ids, dtype=bool))
-    model = new_model(Shape(layers=1, width=16, heads=1, kv_heads=1, feed_forward=24, context=32), 3, 0, None, None)
+    model = new_model(ModelSize(layers=1, width=16, heads=1, kv_heads=1, feed_forward=24, context=32), 3, 0, None, None)
     spec = TrainSpec(tokens=80 * 8 * 16, length=16, batch=8, optimizer=optimizer, learning_rate=rate, autocast=autocast)
     losses = [row["loss"] for row in train(model, rows, {}, spec, tmp_path)]
     assert losses[0] > 1  # about ln 3: nothing is known yet

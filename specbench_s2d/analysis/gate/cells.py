@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from specbench_s2d.analysis import stats
 from specbench_s2d.analysis.gate.verdict import Check, Tolerances, Verdict
-from specbench_s2d.bench.records import BASELINE, Record
+from specbench_s2d.analysis.metrics import stats
+from specbench_s2d.runs.record import BASELINE, Record
 
 _NAMED = 3  # cells named in a line; the rest is counted
 Cell = tuple[str, int | str, int, int]

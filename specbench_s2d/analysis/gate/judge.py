@@ -10,13 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from specbench_s2d.analysis import tidy
-from specbench_s2d.analysis.gate import cells, comparable, figures, times
+from specbench_s2d.analysis.gate import cells
+from specbench_s2d.analysis.gate import comparability as comparable
+from specbench_s2d.analysis.gate import pooled as figures
+from specbench_s2d.analysis.gate import timing as times
 from specbench_s2d.analysis.gate.verdict import Check, Judgement, Tolerances
-from specbench_s2d.analysis.report import read_run
-from specbench_s2d.bench.records import BASELINE, Record
-from specbench_s2d.bench.store import MANIFEST, RECORDS, read_manifest
+from specbench_s2d.analysis.report.write import read_run
+from specbench_s2d.analysis.tables import summary as tidy
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
+from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
+from specbench_s2d.runs.record import BASELINE, Record
 
 Speed = Literal["auto", "judge", "skip"]
 

@@ -16,19 +16,19 @@ from specbench_s2d.decoding.calibration import Calibration
 from specbench_s2d.decoding.costs import PassCosts, measure_costs
 from specbench_s2d.decoding.drafters.sorted import SortedOptions
 from specbench_s2d.decoding.sampling import Sampler
+from specbench_s2d.decoding.stopping_value import StoppingValue
 from specbench_s2d.decoding.types import Proposal, Verdict
-from specbench_s2d.decoding.worth import Worth
 from specbench_s2d.models.base import LanguageModel, PassKind
-from specbench_s2d.models.exits import Layered, resolve_exits
+from specbench_s2d.models.exits import HasExits, resolve_exits
 from specbench_s2d.models.nested import MANY, NestedDraft, stage_passes
-from specbench_s2d.models.sending import send_tensor
+from specbench_s2d.models.transfer import send_tensor
 
 FIRST_LENGTH, FIRST_DRAFTS, ENOUGH = 4, 100, 24
 """The first drafts are at least this long and proposed whole: so many of them at most, fewer where that many tokens of
 each draft position have been judged before."""
-TRY_AGAIN_STEPS = 128
+EXPLORE_EVERY = 128
 """Steps without a draft until a token is read all the same; an answer's first step counts as so many."""
-REST_EVERY, REST_STEPS = 96, 5
+BASELINE_PROBE_EVERY, BASELINE_PROBE_STEPS = 96, 5
 """After so many steps, so many without a draft: what the target costs alone is seen only then."""
 RATE_MEMORY_STEPS = 500
 """The going rate is an average that fades over this many steps."""
@@ -59,9 +59,9 @@ class AutoDrafter:
     verdicts. Both last as long as the decoder. In order:
     - `Calibration` says what is taken for granted at first, and what is hoped for where little is known.
     - The first drafts are proposed whole (`FIRST_LENGTH`), so that early bad luck is not all that is known.
-    - Then a token is read where `Worth` says so, and proposed where that is worth the wider target pass.
-    - A token that promises nothing is read all the same now and then (`TRY_AGAIN_STEPS`).
-    - Five steps in a hundred rest (`REST_EVERY`), to see what the target costs alone.
+    - Then a token is read where `StoppingValue` says so, and proposed where that is worth the wider target pass.
+    - A token that promises nothing is read all the same now and then (`EXPLORE_EVERY`).
+    - Five steps in a hundred rest (`BASELINE_PROBE_EVERY`), to see what the target costs alone.
 
     What is drafted depends on clocks. At temperature 0 the ids do not; when sampling their law does not, but the same
     seed may draw other ids.
@@ -83,7 +83,7 @@ class AutoDrafter:
         self._drafts, self._active = 0, 0
 
     @staticmethod
-    def check_draft(options: SortedOptions, draft: Layered) -> None:
+    def check_draft(options: SortedOptions, draft: HasExits) -> None:
         """Raise `ModelError` for a draft without exits, or with exits that it cannot have."""
         resolve_exits(draft, options.exits)
 
@@ -104,7 +104,7 @@ class AutoDrafter:
         return max(alone, self._tokens / self._seconds) if self._seconds else alone
 
     @staticmethod
-    def draft_passes(options: SortedOptions, draft: Layered) -> list[PassKind]:
+    def draft_passes(options: SortedOptions, draft: HasExits) -> list[PassKind]:
         """Every step without a draft leaves one more token that it has not seen."""
         return stage_passes(resolve_exits(draft, options.exits), rows=MANY)
 
@@ -116,12 +116,12 @@ class AutoDrafter:
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._nested.prefill(prompt_ids)
         self._began: float | None = None
-        self._skipped, self._news, self._idle = TRY_AGAIN_STEPS, REFRESH_TOKENS, 0
+        self._skipped, self._news, self._idle = EXPLORE_EVERY, REFRESH_TOKENS, 0
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         self._close_step()
         if self._news >= REFRESH_TOKENS:
-            self._worth = Worth(self.rate, self.costs, self.calibration, self._options.gamma)
+            self._worth = StoppingValue(self.rate, self.costs, self.calibration, self._options.gamma)
             self._news = 0
         before = self._nested.layer_runs
         self._drafted: list[_Drafted] = []
@@ -184,16 +184,16 @@ class AutoDrafter:
     def _is_time_to_rest(self) -> bool:
         """Whether this step is left without a draft to see what the target costs alone."""
         self._active += 1
-        return self._active % (REST_EVERY + REST_STEPS) >= REST_EVERY
+        return self._active % (BASELINE_PROBE_EVERY + BASELINE_PROBE_STEPS) >= BASELINE_PROBE_EVERY
 
     def _must_read(self, position: int, learning: bool) -> bool:
         """Whether a token is read that promises nothing, for what it may teach."""
         if learning:
             return position <= FIRST_LENGTH
         self._skipped += position == 1
-        return position == 1 and self._skipped > TRY_AGAIN_STEPS
+        return position == 1 and self._skipped > EXPLORE_EVERY
 
-    def settle(self, committed: int, verdict: Verdict) -> None:
+    def commit(self, committed: int, verdict: Verdict) -> None:
         read_nothing = not self._drafted and self._dropped is None
         # A pass soon after a draft is dearer, so the first idle steps say nothing of the target alone.
         if self._drafted or (read_nothing and self._idle >= 2):

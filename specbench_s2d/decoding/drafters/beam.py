@@ -21,9 +21,9 @@ from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.models.base import LanguageModel, PassKind
-from specbench_s2d.models.exits import Layered
-from specbench_s2d.models.reader import Reader, check_exit
-from specbench_s2d.models.sending import send, send_tensor
+from specbench_s2d.models.exit_view import ExitView, check_exit
+from specbench_s2d.models.exits import HasExits
+from specbench_s2d.models.transfer import send_tensor, to_device
 
 
 class BeamDrafter:
@@ -64,15 +64,15 @@ class BeamDrafter:
             return candidates
 
     def __init__(self, draft: LanguageModel, options: BeamDrafter.Options) -> None:
-        self._reader, self._options = Reader(draft, options.exit), options
+        self._reader, self._options = ExitView(draft, options.exit), options
 
     @staticmethod
-    def check_draft(options: BeamDrafter.Options, draft: Layered) -> None:
+    def check_draft(options: BeamDrafter.Options, draft: HasExits) -> None:
         """Raise `ModelError` for an exit that the draft cannot have."""
         check_exit(draft, options.exit)
 
     @staticmethod
-    def draft_passes(options: BeamDrafter.Options, draft: Layered) -> list[PassKind]:
+    def draft_passes(options: BeamDrafter.Options, draft: HasExits) -> list[PassKind]:
         """The search, over the longest proposal."""
         o, drawn = options, options.draft_temperature > 0
         return search_passes(o.exit, draft.depth, longest_draft(o.gamma), o.beams, o.candidates, drawn)
@@ -104,17 +104,17 @@ class BeamDrafter:
         logprobs = [beams.logprobs[level][place] for level, place in self._nodes]
         tree = Tree.of(_parents(beams, self._nodes), device) if self._options.candidates > 1 else None
         return Proposal(
-            send(ids, device),
+            to_device(ids, device),
             logprobs_G=send_tensor(torch.tensor(logprobs, dtype=torch.float64), device),
             exit_depths=[self._options.exit] * len(ids) if self._options.exit else [],
             tree=tree,
             draft_layers=reader.layers * (reader.length - seen),
         )
 
-    def settle(self, committed: int, verdict: Verdict) -> None:
+    def commit(self, committed: int, verdict: Verdict) -> None:
         """Keep the states of the accepted tokens that the draft has run: all but those of the last level."""
         places = [self._nodes[node][1] for node in verdict.accepted_path]
-        self._reader.model.keep(self._beams.rows(places), self._context)
+        self._reader.model.keep_path(self._beams.rows(places), self._context)
         self._length.learn(verdict.accepted, self._beams.depth)
 
     def _drawing(self, sampler: Sampler) -> Choice:
@@ -124,7 +124,7 @@ class BeamDrafter:
         """
         o = self._options
 
-        def draw(reader: Reader, ids_BT: Tensor, mask_WM: Tensor | None, above_W: Tensor | None, count: int) -> Cells:
+        def draw(reader: ExitView, ids_BT: Tensor, mask_WM: Tensor | None, above_W: Tensor | None, count: int) -> Cells:
             logits_WV = reader.next_logits(ids_BT) if mask_WM is None else reader.logits(ids_BT, mask_WM)
             joint_WV = logits_WV.log_softmax(-1)
             if above_W is not None:

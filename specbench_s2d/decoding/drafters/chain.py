@@ -14,9 +14,9 @@ from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.models.base import LanguageModel, PassKind
-from specbench_s2d.models.exits import Layered
-from specbench_s2d.models.reader import Reader, check_exit, reader_passes
-from specbench_s2d.models.sending import send
+from specbench_s2d.models.exit_view import ExitView, check_exit, reader_passes
+from specbench_s2d.models.exits import HasExits
+from specbench_s2d.models.transfer import to_device
 
 Exit = Annotated[int | None, Field(ge=1, description="Depth to read the draft at, in layers; its last by default.")]
 
@@ -37,15 +37,15 @@ class ChainDrafter:
         exit: Exit = None
 
     def __init__(self, draft: LanguageModel, options: ChainDrafter.Options) -> None:
-        self._reader, self._options = Reader(draft, options.exit), options
+        self._reader, self._options = ExitView(draft, options.exit), options
 
     @staticmethod
-    def check_draft(options: ChainDrafter.Options, draft: Layered) -> None:
+    def check_draft(options: ChainDrafter.Options, draft: HasExits) -> None:
         """Raise `ModelError` for an exit that the draft cannot have."""
         check_exit(draft, options.exit)
 
     @staticmethod
-    def draft_passes(options: ChainDrafter.Options, draft: Layered) -> list[PassKind]:
+    def draft_passes(options: ChainDrafter.Options, draft: HasExits) -> list[PassKind]:
         """After a proposal that was accepted whole, two tokens are new to the draft."""
         return reader_passes(options.exit, draft.depth, rows=2)
 
@@ -63,7 +63,7 @@ class ChainDrafter:
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         reader = self._reader
         seen, device = reader.length, reader.model.device
-        ids_BT = send([context[seen:]], device)
+        ids_BT = to_device([context[seen:]], device)
         ids: list[Tensor] = []
         q: list[Tensor] = []
         logits: list[Tensor] = []
@@ -85,6 +85,6 @@ class ChainDrafter:
             draft_layers=reader.layers * (reader.length - seen),
         )
 
-    def settle(self, committed: int, verdict: Verdict) -> None:
+    def commit(self, committed: int, verdict: Verdict) -> None:
         self._reader.model.rollback(committed)
         self._length.learn(verdict.accepted, self._drafted)

@@ -35,5 +35,5 @@ class NoDrafter:
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         return self._nothing
 
-    def settle(self, committed: int, verdict: Verdict) -> None:
+    def commit(self, committed: int, verdict: Verdict) -> None:
         """Nothing to forget."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace, ScriptOptions, endless
 from specbench_s2d.decoding.drafters.sorted import ExitDrafter, SortedGamma, SortedOptions
-from specbench_s2d.decoding.scripts import Script, ScriptOptions, endless
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import LanguageModel
-from specbench_s2d.models.exits import Layered, resolve_exits
+from specbench_s2d.models.exits import HasExits, resolve_exits
 
 
 class ScriptedRule:
@@ -19,7 +19,7 @@ class ScriptedRule:
         self._stages: Iterator[int] = iter(())
         self._wanted = 0
 
-    def follow(self, script: Script) -> None:
+    def follow(self, script: AcceptanceTrace) -> None:
         self._stages = endless(script.stages, "exits")
 
     def leaves(self, stage: int, logprob: float) -> bool:
@@ -48,11 +48,11 @@ class ScriptedSortedDrafter(ExitDrafter):
         return tuple(self._nested.exits)
 
     @staticmethod
-    def check_draft(options: SortedOptions, draft: Layered) -> None:
+    def check_draft(options: SortedOptions, draft: HasExits) -> None:
         """Raise `UserError` for a draft without exits, or exits that it cannot have."""
         resolve_exits(draft, options.exits)
 
-    def follow(self, script: Script) -> None:
+    def follow(self, script: AcceptanceTrace) -> None:
         """Raises `UserError` for a stage that the draft does not have."""
         if max(script.stages, default=0) >= len(self.exits):
             raise UserError(

@@ -16,7 +16,7 @@ from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
-from specbench_s2d.models.exits import Layered, resolve_exits
+from specbench_s2d.models.exits import HasExits, resolve_exits
 from specbench_s2d.models.nested import NestedDraft, stage_passes
 
 
@@ -94,7 +94,7 @@ class ExitDrafter:
         self._device = draft.device
 
     @staticmethod
-    def draft_passes(options: SortedOptions, draft: Layered) -> list[PassKind]:
+    def draft_passes(options: SortedOptions, draft: HasExits) -> list[PassKind]:
         """After a proposal that was accepted whole, two tokens are new to the draft."""
         return stage_passes(resolve_exits(draft, options.exits), rows=2)
 
@@ -134,7 +134,7 @@ class ExitDrafter:
                 return likeliest, nested.exits[stage]
         return nested.read(last, unseen), nested.exits[last]
 
-    def settle(self, committed: int, verdict: Verdict) -> None:
+    def commit(self, committed: int, verdict: Verdict) -> None:
         self._nested.rollback(committed)
         self._length.learn(verdict.accepted, self._drafted)
 
@@ -152,6 +152,6 @@ class SortedDrafter(ExitDrafter):
         super().__init__(draft, options.exits, options.gamma, ConfidenceRule(options.thresholds))
 
     @staticmethod
-    def check_draft(options: ThresholdOptions, draft: Layered) -> None:
+    def check_draft(options: ThresholdOptions, draft: HasExits) -> None:
         """Raise `UserError` for a draft without exits, exits it cannot have, or thresholds that do not fit them."""
         check_thresholds(options.thresholds, resolve_exits(draft, options.exits), draft.name)

@@ -22,7 +22,7 @@ from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
-from specbench_s2d.models.exits import Layered, resolve_exits
+from specbench_s2d.models.exits import HasExits, resolve_exits
 from specbench_s2d.models.nested import MANY, NestedDraft, stage_passes
 
 
@@ -78,12 +78,12 @@ class TreeDrafter:
         self._device = draft.device
 
     @staticmethod
-    def check_draft(options: ThresholdOptions, draft: Layered) -> None:
+    def check_draft(options: ThresholdOptions, draft: HasExits) -> None:
         """Raise `UserError` for a draft without exits, exits it cannot have, or thresholds that do not fit them."""
         SortedDrafter.check_draft(options, draft)
 
     @staticmethod
-    def draft_passes(options: TreeDrafter.Options, draft: Layered) -> list[PassKind]:
+    def draft_passes(options: TreeDrafter.Options, draft: HasExits) -> list[PassKind]:
         """Over the context's end, then level by level, later stages over all that waits; each level under a mask."""
         exits, o = resolve_exits(draft, options.exits), options
         seen = o.topk * (o.depth - 1) + MANY
@@ -132,11 +132,11 @@ class TreeDrafter:
                 break
         return likeliest, nested.exits[stage]
 
-    def settle(self, committed: int, verdict: Verdict) -> None:
+    def commit(self, committed: int, verdict: Verdict) -> None:
         """Keep the states of the accepted nodes that the draft has run: the prefix of the path."""
         ran = verdict.drafted.ran if verdict.drafted else None
         kept = [ran[i] for i in verdict.accepted_path] if ran else []
-        self._nested.keep([row for row in kept if row >= 0], self._context)
+        self._nested.keep_path([row for row in kept if row >= 0], self._context)
 
 
 class _Weights:

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace, ScriptOptions, endless
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.scripts import Script, ScriptOptions, endless
 from specbench_s2d.decoding.tree import children
 from specbench_s2d.decoding.types import Proposal, Verdict, fetch
 
@@ -23,7 +23,7 @@ class ScriptedVerifier:
     def __init__(self, options: ScriptOptions) -> None:
         self._counts: Iterator[int] = iter(())
 
-    def follow(self, script: Script) -> None:
+    def follow(self, script: AcceptanceTrace) -> None:
         self._counts = endless(script.accepted, "acceptances")
 
     def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:

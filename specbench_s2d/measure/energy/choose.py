@@ -23,7 +23,7 @@ OPENERS: Openers = {
 
 
 @dataclass(frozen=True)
-class Choice:
+class MeterChoice:
     """A meter, or None with the reason."""
 
     meter: EnergyMeter | None
@@ -34,21 +34,21 @@ class Choice:
         return {"meter": self.meter.name if self.meter else None, "reason": self.reason}
 
 
-def choose_meter(kind: Kind, device: str, openers: Openers = OPENERS) -> Choice:
+def choose_meter(kind: Kind, device: str, openers: Openers = OPENERS) -> MeterChoice:
     """`auto`: NVML on a GPU, RAPL on a CPU, none with the reason where they cannot be read; `off`: none.
 
     Raises `UserError` for a meter asked for by name that does not meter `device`, or cannot be read.
     """
     if kind == "off":
-        return Choice(None, OFF)
+        return MeterChoice(None, OFF)
     fitting = "rapl" if device == "cpu" else "nvml"
     if kind not in ("auto", fitting):
         raise UserError(
             f"--energy {kind}: the run is on {device}, which is metered by {fitting}; give {fitting} or auto."
         )
     try:
-        return Choice(openers[fitting](device))
+        return MeterChoice(openers[fitting](device))
     except MeterError as error:
         if kind == "auto":
-            return Choice(None, f"no meter: {error}")
+            return MeterChoice(None, f"no meter: {error}")
         raise UserError(f"--energy {kind}: {error}. Give auto to run on without, or off.") from error

@@ -9,8 +9,8 @@ from typing import Any
 
 from specbench_s2d.analysis.gate.judge import Side, Speed, judge
 from specbench_s2d.analysis.gate.verdict import Check, Judgement, Tolerances, Verdict
-from specbench_s2d.bench.records import Record
-from specbench_s2d.bench.store import read_manifest, read_records
+from specbench_s2d.runs.folder import read_manifest, read_records
+from specbench_s2d.runs.record import Record
 from tests.readme import DEMO_RUN
 
 TARGET = "demo-s"

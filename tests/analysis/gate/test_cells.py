@@ -9,8 +9,8 @@ import pytest
 
 from specbench_s2d.analysis.gate.judge import judge
 from specbench_s2d.analysis.gate.verdict import Tolerances
-from specbench_s2d.bench.records import Record
 from specbench_s2d.measure.divergence import Divergence
+from specbench_s2d.runs.record import Record
 from tests.analysis.gate.runs import LABELS, baseline, changed, found, judged, only, unchanged
 
 CHAT = next(r for r in baseline()[1] if r.turn == 1)

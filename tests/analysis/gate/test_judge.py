@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from specbench_s2d.analysis.gate.judge import Side, check_run, judge
-from specbench_s2d.analysis.gate.times import family_level
+from specbench_s2d.analysis.gate.timing import family_level
 from specbench_s2d.analysis.gate.verdict import Tolerances
-from specbench_s2d.bench.records import Record
 from specbench_s2d.errors import RunFolderError
 from specbench_s2d.measure.divergence import Divergence
+from specbench_s2d.runs.record import Record
 from tests.analysis.gate.runs import LABELS, TARGET, baseline, changed, found, judged, only, unchanged
 from tests.readme import DEMO_RUN
 from tests.refusals import refused

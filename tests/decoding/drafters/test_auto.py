@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.decoding.decoder import PairDecoder
-from specbench_s2d.decoding.drafters.auto import TRY_AGAIN_STEPS, AutoDrafter
+from specbench_s2d.decoding.drafters.auto import EXPLORE_EVERY, AutoDrafter
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.decoding.types import Step
 from tests.decoding.test_lossless import greedy_by_hand
@@ -74,7 +74,7 @@ def test_a_draft_that_is_always_wrong_is_soon_left_alone(clock: Clock) -> None:
     steps, _, built = decoded(clock, {1: 0.0, 2: 0.0}, layer_s=0.2, rounds=12)
     assert sum(len(step.drafted) for step in steps) <= 1
     assert steps[0].draft_layers > 0  # the first step of an answer reads a token all the same
-    assert sum(step.draft_layers > 0 for step in steps) <= 1 + TOKENS / TRY_AGAIN_STEPS
+    assert sum(step.draft_layers > 0 for step in steps) <= 1 + TOKENS / EXPLORE_EVERY
     assert cast(AutoDrafter, built.drafter).facts()["tokens_per_s"] == pytest.approx(1.0, rel=0.1)
 
 

@@ -79,7 +79,7 @@ def test_the_draft_keeps_what_was_accepted_and_runs_nothing_twice(accepted: int,
             node = int(tree.parents_N[node])
         nodes = nodes[:accepted]
     ids = [int(proposal.ids_G[node]) for node in nodes]
-    drafter.settle(len(CONTEXT) + accepted, Verdict(accepted, 4, None if tree is None else nodes))
+    drafter.commit(len(CONTEXT) + accepted, Verdict(accepted, 4, None if tree is None else nodes))
     assert draft._layers[0] == [*CONTEXT, *ids[:3]]
     draft.passes = 0
     again = drafter.propose((*CONTEXT, *ids, 4), 40)
@@ -105,7 +105,7 @@ def test_drawn_beams_of_width_one_follow_the_warped_distribution() -> None:
     drawn = Counter[int]()
     for _ in range(20_000):
         drawn[int(drafter.propose(CONTEXT, 40).ids_G[0])] += 1
-        drafter.settle(len(CONTEXT), Verdict(0, 0))
+        drafter.commit(len(CONTEXT), Verdict(0, 0))
         draft.rollback(len(CONTEXT) - 1)
     allowed = [token for token in range(draft.vocabulary) if law_V[token] > 0]
     assert set(drawn) <= set(allowed) and len(allowed) < draft.vocabulary

@@ -154,5 +154,5 @@ def test_nothing_accepted_leaves_the_context_alone() -> None:
     decoder = build_decoder("s2d-tree:thresholds=0.5+0", FakeModel(seed=1), draft)
     decoder.drafter.start(PROMPT, SAMPLER)  # type: ignore[attr-defined]
     decoder.drafter.propose([*PROMPT, 2], 60)  # type: ignore[attr-defined]
-    decoder.drafter.settle(3, Verdict(0, 1, []))  # type: ignore[attr-defined]
+    decoder.drafter.commit(3, Verdict(0, 1, []))  # type: ignore[attr-defined]
     assert draft.layer_length(0) == 3

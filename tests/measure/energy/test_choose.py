@@ -6,7 +6,7 @@ import pytest
 
 from specbench_s2d.errors import UserError
 from specbench_s2d.measure.energy import choose
-from specbench_s2d.measure.energy.choose import OFF, Choice, choose_meter
+from specbench_s2d.measure.energy.choose import OFF, MeterChoice, choose_meter
 from specbench_s2d.measure.energy.meter import EnergyMeter, MeterError
 from specbench_s2d.measure.energy.replay import Recording, ReplayMeter, VirtualClock
 from specbench_s2d.models import devices
@@ -32,7 +32,7 @@ def test_a_gpu_is_metered_by_nvml(kind: str) -> None:
         return METER
 
     for device in ("cuda:1", "auto"):
-        assert choose_meter(kind, device, {"nvml": nvml, "rapl": other}) == Choice(METER)  # type: ignore[arg-type]
+        assert choose_meter(kind, device, {"nvml": nvml, "rapl": other}) == MeterChoice(METER)  # type: ignore[arg-type]
     assert asked == ["cuda:1", "auto"]
 
 
@@ -49,7 +49,7 @@ def test_a_cpu_is_metered_by_rapl(kind: str) -> None:
 
 
 def test_off_opens_nothing_and_says_how_to_turn_it_on() -> None:
-    assert choose_meter("off", "cpu", {"nvml": other, "rapl": other}) == Choice(None, OFF)
+    assert choose_meter("off", "cpu", {"nvml": other, "rapl": other}) == MeterChoice(None, OFF)
     assert "--energy auto" in OFF
 
 

@@ -1,0 +1,148 @@
+"""May two runs be compared at all? By their manifests: settings, questions, models, decoders, metrics, machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from specbench_s2d.analysis.gate.verdict import Check
+from specbench_s2d.runs.record import Record
+
+_FREE = frozenset({"device", "engine", "seed"})
+"""Settings that are judged on their own: where a run ran, how, and the seed, which greedy decoding does not see."""
+Manifest = Mapping[str, Any]
+
+
+def comparability(ours: Manifest, base: Manifest, records: Sequence[Record], others: Sequence[Record]) -> list[Check]:
+    """One check per kind of thing that must be equal; `incomparable` says which and how."""
+    one, other = identity(ours), identity(base)
+    return [
+        _equal("settings", _settings(one), _settings(other)),
+        _equal("questions", one["questions"], other["questions"], needed=other["questions"]),
+        _equal("models", one["weights"], other["weights"], needed=other["weights"]),
+        _equal("decoders", _decoders(records), _decoders(others), needed=_decoders(others)),
+        _equal("metrics", _metrics(ours), _metrics(base), needed=_metrics(base)),
+        *_projections(records, others),
+    ]
+
+
+def identity(manifest: Manifest) -> dict[str, Any]:
+    """What a manifest says the run is; what an imported one does not say is empty."""
+    found: Mapping[str, Any] = manifest.get("identity", {})
+    return {"settings": {}, "questions": {}, "weights": {}, "repeats": None, **found}
+
+
+def other_machine(ours: Manifest, base: Manifest) -> str | None:
+    """Why times of the two runs cannot be compared: the first fact of the machine that differs or that one of the runs
+    does not record; None for the same machine."""
+    for name, (mine, theirs) in _machine(ours, base).items():
+        if mine != theirs:
+            return f"other {name} ({mine}; the baseline had {theirs})"
+        if mine is None and name != "GPU":  # that a run on a CPU has no GPU is known
+            return f"neither run records its {name}"
+    return None
+
+
+def unrest(ours: Manifest, base: Manifest) -> str | None:
+    """Why times of the two runs say nothing though the machine was one: what came over it during either; None where
+    nothing did."""
+    for whose, manifest in (("the machine was not at rest", ours), ("the baseline's machine was not at rest", base)):
+        for condition in manifest.get("conditions", []):
+            if condition.get("passing"):
+                return f"{whose} ({condition['about']} {condition['what']})"
+    return None
+
+
+def measured_at_run_time(*manifests: Manifest) -> set[tuple[str, str]]:
+    """(target, label) of decoders that decide by what they measure, whose steps may differ from run to run: those that
+    left such measurements in a manifest."""
+    return {
+        (target, label)
+        for manifest in manifests
+        for target, facts in manifest.get("targets", {}).items()
+        for label in facts.get("decoders", {})
+    }
+
+
+def _settings(of_run: Mapping[str, Any]) -> dict[str, Any]:
+    settings = of_run["settings"]
+    kept = {name: value for name, value in settings.items() if name not in _FREE}
+    exact_anywhere = settings.get("dtype") == "float32"  # elsewhere rounding is the device's own
+    kept |= {} if exact_anywhere else {"device": str(settings.get("device")).partition(":")[0]}
+    return kept | ({"seed": settings.get("seed")} if settings.get("temperature") else {})
+
+
+def _decoders(records: Sequence[Record]) -> dict[str, Any]:
+    """What each target's labels stand for."""
+    return {f"{r.target}, {r.label}": (r.draft, r.decoder_options) for r in records}
+
+
+def _projections(records: Sequence[Record], others: Sequence[Record]) -> list[Check]:
+    """A projection can be held to one of its own kind alone; nothing to say of two measured runs."""
+    mine, theirs = (
+        {f"{r.target}, {r.label}": r.projected or "measured" for r in side if r.status == "ok"}
+        for side in (records, others)
+    )
+    if set(mine.values()) | set(theirs.values()) <= {"measured"}:
+        return []
+    shared = mine.keys() & theirs.keys()
+    return [_equal("projected", *({name: side[name] for name in sorted(shared)} for side in (mine, theirs)))]
+
+
+def _metrics(manifest: Manifest) -> dict[str, Any]:
+    return dict(manifest.get("quality_metrics", {}))
+
+
+def _equal(
+    rule: str, ours: Mapping[str, Any], base: Mapping[str, Any], needed: Mapping[str, Any] | None = None
+) -> Check:
+    """Whether the runs agree on everything, or on all that is `needed`."""
+    different = list(_differences(ours, base, needed))
+    return Check(rule, "incomparable" if different else "holds", why="; ".join(different))
+
+
+def _differences(ours: Mapping[str, Any], base: Mapping[str, Any], needed: Mapping[str, Any] | None) -> Iterator[str]:
+    for name in {**ours, **base} if needed is None else needed:
+        if name not in ours:
+            yield f"{name}: missing here"
+        elif name not in base:
+            yield f"{name}: missing in the baseline"
+        elif ours[name] != base[name]:
+            yield f"{name}: {_short(ours[name])}, the baseline has {_short(base[name])}"
+
+
+def _short(value: Any) -> str:
+    """A hash by its first digits, anything else as it is."""
+    text = str(value)
+    return f"{text[:12]}…" if len(text) == 64 and text.isalnum() else text
+
+
+def _machine(ours: Manifest, base: Manifest) -> dict[str, tuple[Any, Any]]:
+    def both(*path: str) -> tuple[Any, Any]:
+        return _at(ours, path), _at(base, path)
+
+    return {
+        "device": both("identity", "settings", "device"),
+        "processor": both("environment", "cpu", "model"),
+        "thread count": both("environment", "cpu", "threads"),
+        "GPU": both("environment", "gpu", "name"),
+        "torch": both("environment", "libraries", "torch"),
+        "engines": (_engines(ours), _engines(base)),
+    }
+
+
+def _engines(manifest: Manifest) -> str:
+    """Every model with the engine that ran its passes; all eager in runs that do not say."""
+    used = {
+        model: facts.get("engine", "eager")
+        for target in manifest.get("targets", {}).values()
+        for model, facts in target.get("engines", {}).items()
+    }
+    return ", ".join(f"{model} {engine}" for model, engine in sorted(used.items())) or "eager"
+
+
+def _at(manifest: Manifest, path: Sequence[str]) -> Any:
+    value: Any = manifest
+    for name in path:
+        value = (value or {}).get(name)
+    return value

@@ -1,0 +1,56 @@
+"""What the drafts did: layers run, and where drafted tokens left a nested draft. Pure functions of records, as in
+`stats`."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from specbench_s2d.analysis.metrics.columns import Measure, defines
+from specbench_s2d.analysis.metrics.stats import carrying, total
+from specbench_s2d.runs.record import Record
+
+
+@dataclass(frozen=True)
+class ExitShare:
+    """One exit of a nested draft: drafted tokens that left there, and their share of all that were drafted."""
+
+    exit_depth: int
+    tokens: int
+    share: float
+
+
+@defines("draft_layers_per_token")
+def draft_layers_per_token(records: Sequence[Record]) -> Measure:
+    """Layers that the draft ran per drafted token: layers x tokens after the draft's prefill over drafted tokens,
+    each summed over the row.
+
+    What the draft runs to catch up with accepted tokens counts too, so a plain draft may lie above its depth.
+    """
+    if records and not any(r.draft for r in records):
+        return Measure(None, "the decoder has no draft")
+    kept, note = carrying(records, "draft_layers", "drafted")
+    drafted = total(kept, "drafted")
+    return Measure(total(kept, "draft_layers") / drafted, note) if drafted else Measure(None, note or "nothing drafted")
+
+
+@defines("mean_exit_depth")
+def mean_exit_depth(records: Iterable[Record]) -> Measure:
+    """Mean depth, in layers, at which drafted tokens left a nested draft, pooled over drafted tokens."""
+    depths, note = _depths(records)
+    tokens = depths.total()
+    layers = math.fsum(depth * count for depth, count in depths.items())
+    return Measure(layers / tokens, note) if tokens else Measure(None, note or "no draft with exits")
+
+
+def exit_histogram(records: Iterable[Record]) -> list[ExitShare]:
+    """Of the drafted tokens, how many left at each depth, shallowest first; empty for a draft without exits."""
+    depths, _ = _depths(records)
+    return [ExitShare(depth, count, count / depths.total()) for depth, count in sorted(depths.items())]
+
+
+def _depths(records: Iterable[Record]) -> tuple[Counter[int], str | None]:
+    kept, note = carrying(records, "exit_depths")
+    return Counter(depth for r in kept for depth in r.exit_depths or []), note

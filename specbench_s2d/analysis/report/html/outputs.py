@@ -1,0 +1,101 @@
+"""Model output beside AR's on the same question, differences marked word by word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from specbench_s2d.analysis.report.html.audit import VERDICTS
+from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
+from specbench_s2d.runs.record import BASELINE, Record
+
+MOST_EXAMPLES = 12
+MOST_CHARACTERS = 3000
+CHOICE = (
+    f"Shown of each decoder: every mismatch, then the first turn of each suite, at most {MOST_EXAMPLES} turns; "
+    f"of each output, at most its first {MOST_CHARACTERS} characters."
+)
+Part = tuple[bool, str]
+"""Whether the words differ from the other side's, and the words."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One turn; `baseline` is None where AR has no output, and empty where `same`."""
+
+    title: str
+    verdict: str
+    same: bool
+    output: list[Part]
+    baseline: list[Part] | None
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The turns that are shown of one decoder on one target; `left_out` mismatches did not fit."""
+
+    target: str
+    decoder: str
+    shown: list[Example]
+    left_out: int
+
+    @property
+    def different(self) -> int:
+        return sum(not example.same for example in self.shown)
+
+
+def examples(records: Sequence[Record]) -> list[Examples]:
+    """The chosen turns of every target and decoder but AR, as `CHOICE` says."""
+    finished = [r for r in records if r.status == "ok" and r.output_text is not None]
+    baseline = {_cell(r): r for r in finished if r.label == BASELINE}
+    by_decoder: dict[tuple[str, str], list[Record]] = {}
+    for r in finished:
+        if r.label != BASELINE:
+            by_decoder.setdefault((r.target, r.label), []).append(r)
+    return [_examples(target, mine, baseline) for (target, _), mine in by_decoder.items()]
+
+
+def _cell(record: Record) -> tuple[object, ...]:
+    return record.target, record.suite, record.question_id, record.turn, record.repeat
+
+
+def _examples(target: str, records: Sequence[Record], baseline: dict[tuple[object, ...], Record]) -> Examples:
+    wrong = [r for r in records if r.divergence and r.divergence.verdict == "mismatch"]
+    first = {r.suite: r for r in reversed(records)}
+    chosen = {r.key: r for r in [*wrong, *reversed(first.values())]}
+    shown = [_example(r, baseline.get(_cell(r))) for r in list(chosen.values())[:MOST_EXAMPLES]]
+    title = decoder_title(records[0].label, records[0].lossy, records[0].projected)
+    return Examples(target, title, shown, max(0, len(wrong) - MOST_EXAMPLES))
+
+
+def _example(record: Record, baseline: Record | None) -> Example:
+    text, other = _clipped(record.output_text), _clipped(baseline.output_text) if baseline else None
+    title = f"{suite_title(record.suite)} · {record.question_id} · turn {record.turn + 1}"
+    title += f" · repeat {record.repeat + 1}" if record.repeat else ""
+    verdict = VERDICTS[record.divergence.verdict] if record.divergence else _unaudited(record)
+    if other is None or baseline is None:
+        return Example(title, verdict, False, [(False, text)], None)
+    if record.output_text == baseline.output_text:
+        return Example(title, verdict, True, [(False, text)], [])
+    return Example(title, verdict, False, *differences(text, other))
+
+
+def _unaudited(record: Record) -> str:
+    return "projected" if record.projected else "lossy" if record.lossy else "not audited"
+
+
+def _clipped(text: str | None) -> str:
+    return (text or "")[:MOST_CHARACTERS]
+
+
+def differences(text: str, other: str) -> tuple[list[Part], list[Part]]:
+    """Both texts in parts, those marked that the other does not have in that place; the parts add up to the text."""
+    left, right = (re.findall(r"\s+|\S+", side) for side in (text, other))
+    parts: tuple[list[Part], list[Part]] = ([], [])
+    for kind, a, b, c, d in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+        for side, piece in zip(parts, (left[a:b], right[c:d]), strict=True):
+            if piece:
+                side.append((kind != "equal", "".join(piece)))
+    return parts

@@ -1,0 +1,259 @@
+"""Pictures of one draft for many targets: the radar of suites, the mean over targets, exits, thresholds.
+
+As in `plots`, nothing is computed here: every point drawn stands in a table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.projections.polar import PolarAxes
+
+from specbench_s2d.analysis.report.plots.style import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    WIDTH,
+    Look,
+    bar,
+    decoder_looks,
+    family_colours,
+    family_titles,
+    footnote,
+    handles,
+    legend,
+    legend_columns,
+)  # fmt: skip
+from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL
+from specbench_s2d.runs.record import BASELINE
+
+Shade = tuple[float, float, float, float]
+_LEAST_SUITES = 3  # two points make no shape
+MOST_SHAPES = 12  # more lines than these cannot be told apart in a small panel
+_SHOWN_SHARE = 0.1  # below this a segment is too narrow for its figure
+
+
+def radar(table: pd.DataFrame) -> Figure | None:
+    """Speed-up by suite as a shape, a panel per target, a line per decoder; None below three suites.
+
+    Of more decoders than can be told apart, those with options of their own are left out.
+    """
+    shown = table[(table["label"] != BASELINE) & (table["target"] != MEAN_TARGET) & (table["suite"] != OVERALL)]
+    shown = shown[shown["speedup"].notna()]
+    suites, targets = (list(dict.fromkeys(shown[column])) for column in ("suite", "target"))
+    if len(suites) < _LEAST_SUITES:
+        return None
+    looks = decoder_looks(shown)
+    crowded = len(looks) > MOST_SHAPES
+    if crowded:
+        shown = shown[shown["label"] == shown["decoder"]]
+        looks = {label: look for label, look in looks.items() if label in set(shown["label"])}
+    figure, grid = _round_panels(len(targets), looks)
+    for target, axes in zip(targets, grid, strict=True):
+        _draw_radar(axes, shown[shown["target"] == target], suites, looks)
+        axes.set_title(target, pad=14)
+    note = (
+        f"Speed-up in decode tokens/s; dark circle: {BASELINE} = 1. Each panel has a scale of its own, not from zero.\n"
+        "Intervals: see the chart of speed-ups by suite."
+    )
+    footnote(figure, note + (" Decoders with options are left out: see there." if crowded else ""), shown)
+    return figure
+
+
+def _round_panels(count: int, looks: dict[str, Look]) -> tuple[Figure, list[PolarAxes]]:
+    """A figure of `count` polar panels, two beside each other; the legend takes the spare place, if there is one."""
+    columns = min(2, count)
+    rows, spare = -(-count // columns), count % columns
+    width = WIDTH if columns > 1 else 5
+    room = 0.5 if spare else 0.8 + 0.2 * -(-len(looks) // legend_columns([k.title for k in looks.values()], width))
+    figure = Figure(figsize=(width, 3.4 * rows + room), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, subplot_kw={"projection": "polar"})
+    made: list[PolarAxes] = list(grid.flat)
+    for unused in made[count:]:
+        unused.remove()
+    if spare:
+        figure.legend(handles=handles(looks, True), loc="lower right", bbox_to_anchor=(1, 0.1), frameon=False,
+                      handlelength=3.2, labelspacing=0.7)  # fmt: skip
+    else:
+        legend(figure, looks, lines=True)
+    return figure, made[:count]
+
+
+def _draw_radar(axes: PolarAxes, rows: pd.DataFrame, suites: Sequence[str], looks: dict[str, Look]) -> None:
+    angles = [math.tau * i / len(suites) for i in range(len(suites))]
+    for label, look in looks.items():
+        line = rows[rows["label"] == label].set_index("suite")["speedup"].reindex(list(suites))
+        axes.plot([*angles, angles[0]], [*line, line.iloc[0]], color=look.colour, linestyle=look.line, linewidth=1.1,
+                  marker=look.marker, markersize=3.2, markerfacecolor=look.face)  # fmt: skip
+    axes.plot([math.tau * i / 180 for i in range(181)], [1] * 181, color=GREY, linewidth=1.1, zorder=1)
+    lowest, highest = min(1.0, rows["speedup"].min()), max(1.0, rows["speedup"].max())
+    margin = 0.08 * (highest - lowest) or 0.1
+    axes.set_theta_zero_location("N")
+    axes.set_theta_direction(-1)
+    axes.set_rlim(max(0.0, lowest - 2 * margin), highest + margin)
+    axes.set_rlabel_position(180 / len(suites))
+    axes.set_xticks(angles, [suite_title(s) for s in suites])
+    for name, angle in zip(axes.get_xticklabels(), angles, strict=True):
+        across = math.sin(angle)
+        name.set_horizontalalignment("center" if abs(across) < 0.1 else "left" if across > 0 else "right")
+    axes.tick_params(axis="x", pad=2)
+    axes.tick_params(axis="y", labelsize=7.5, labelcolor=GREY)
+    axes.spines["polar"].set_color("#BBBBBB")
+    axes.grid(True, axis="both")
+
+
+def mean_speedup(table: pd.DataFrame) -> Figure | None:
+    """The mean over targets of each decoder's speed-up with 95 % intervals, a colour per family: the lossless ones,
+    highest on top, and below a line the lossy ones, hatched. None where a run has one target."""
+    rows = table[(table["target"] == MEAN_TARGET) & (table["suite"] == OVERALL) & table["speedup"].notna()]
+    shown = rows[rows["label"] != BASELINE].sort_values("speedup", kind="stable")
+    shown = shown.sort_values("lossy", ascending=False, kind="stable")
+    if shown.empty:
+        return None
+    families = family_titles(rows[rows["label"].isin(shown["label"])])
+    colours = family_colours(families)
+    columns = legend_columns(list(colours), WIDTH)
+    figure = Figure(figsize=(WIDTH, 0.24 * len(shown) + 0.2 * -(-len(colours) // columns) + 0.9), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(shown.to_dict("records")):
+        bar(axes, place, row["speedup"], colours[families[row["label"]]], row["lossy"])
+        axes.hlines(place, row["speedup_low"], row["speedup_high"], color="black", linewidth=1.2)
+        axes.annotate(_with_interval(row), (1, place), xycoords=("axes fraction", "data"), xytext=(4, 0),
+                      textcoords="offset points", va="center", fontsize=8)  # fmt: skip
+    _frame_bars(axes, shown)
+    patches = [Patch(color=colour, alpha=0.85, label=family) for family, colour in colours.items()]
+    figure.legend(handles=patches, loc="outside upper left", ncols=columns, frameon=False)
+    hatched = " Hatched: lossy." if shown["lossy"].any() else ""
+    note = f"All suites together; lines: 95 % intervals over questions, drawn for all targets alike.{hatched}"
+    footnote(figure, note, shown)
+    return figure
+
+
+def _frame_bars(axes: Axes, shown: pd.DataFrame) -> None:
+    """The decoders' names, AR's line, and a line between the lossy below and the lossless above."""
+    lossy = int(shown["lossy"].sum())
+    if 0 < lossy < len(shown):
+        axes.axhline(lossy - 0.5, color="#BBBBBB", linewidth=0.8)
+    axes.axvline(1, color=GREY, linewidth=1, linestyle="--")
+    names = [decoder_title(row["label"], row["lossy"], row["projected"]) for row in shown.to_dict("records")]
+    axes.set_yticks(range(len(shown)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x")
+    axes.grid(False, axis="y")
+    axes.set_ylim(-0.6, len(shown) - 0.4)
+    axes.set_xlim(0, 1.03 * max(1.0, shown["speedup"].max(), shown["speedup_high"].fillna(1).max()))
+    axes.set_xlabel(f"Speed-up (× {BASELINE}), mean over targets")
+
+
+def _with_interval(row: dict[Hashable, Any]) -> str:
+    if pd.isna(row["speedup_low"]):
+        return f"{row['speedup']:.2f}"
+    return f"{row['speedup']:.2f} [{row['speedup_low']:.2f}–{row['speedup_high']:.2f}]"
+
+
+def exit_depths(exits: pd.DataFrame) -> Figure | None:
+    """Share of the drafted tokens by the depth at which they left, a panel per target, a bar per decoder that chooses
+    its exits; None where there is none."""
+    if exits.empty:
+        return None
+    targets = list(dict.fromkeys(exits["target"]))
+    rows = exits.drop_duplicates("label").to_dict("records")
+    titles = {str(row["label"]): decoder_title(row["label"], row["lossy"], row["projected"]) for row in rows}
+    depths = sorted(set(exits["exit_depth"]))
+    shades: dict[int, Shade] = {
+        d: colormaps["Blues"](0.25 + 0.65 * i / max(1, len(depths) - 1)) for i, d in enumerate(depths)
+    }
+    columns = min(3, len(targets))
+    lines = -(-len(targets) // columns)
+    size = (WIDTH if columns > 1 else 5, (0.28 * len(titles) + 0.5) * lines + 0.8)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = list(figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat)
+    for unused in grid[len(targets) :]:
+        unused.remove()
+    for target, axes in zip(targets, grid, strict=False):
+        of_target = exits[exits["target"] == target]
+        for place, label in enumerate(titles):
+            _draw_shares(axes, place, of_target[of_target["label"] == label], shades)
+        axes.set_title(target, loc="left")
+        axes.set(xlim=(0, 1), ylim=(len(titles) - 0.5, -0.5))
+        axes.set_yticks(range(len(titles)), list(titles.values()))
+        axes.set_xticks([0.25, 0.5, 0.75], ["25 %", "50 %", "75 %"])
+        axes.tick_params(axis="y", length=0)
+        axes.grid(False)
+    patches = [Patch(color=shades[d], label=f"exit after layer {d}") for d in depths]
+    figure.legend(handles=patches, loc="outside upper left", ncols=len(depths), frameon=False)
+    footnote(
+        figure,
+        "Share of all drafted tokens, by the layer of the draft after which they left; figures in per cent.",
+        exits,
+    )
+    return figure
+
+
+def _draw_shares(axes: Axes, place: int, rows: pd.DataFrame, shades: dict[int, Shade]) -> None:
+    left = 0.0
+    for row in rows.to_dict("records"):
+        shade = shades[row["exit_depth"]]
+        axes.barh(place, row["share"], left=left, height=0.74, color=shade)
+        if row["share"] >= _SHOWN_SHARE:
+            dark = sum(shade[:3]) < 1.6
+            axes.text(left + row["share"] / 2, place, f"{100 * row['share']:.0f}", ha="center",
+                      va="center", fontsize=7.5, color="white" if dark else "black")  # fmt: skip
+        left += row["share"]
+
+
+def thresholds(ablation: pd.DataFrame) -> Figure | None:
+    """Speed-up and mean accepted tokens by threshold setting, a line per target and the mean over them; a row of
+    panels per decoder that was run at several. None where none was."""
+    if ablation.empty:
+        return None
+    variants, targets = (list(dict.fromkeys(ablation[column])) for column in ("variant", "target"))
+    figure = Figure(figsize=(WIDTH, 2.3 * len(variants) + 0.9), layout="constrained")
+    grid = figure.subplots(len(variants), 2, squeeze=False, sharex="row")
+    looks = {t: _target_look(t, place) for place, t in enumerate(sorted(targets, key=MEAN_TARGET.__eq__))}
+    for variant, (fast, deep) in zip(variants, grid, strict=True):
+        rows = ablation[ablation["variant"] == variant]
+        settings = list(dict.fromkeys(rows["thresholds"]))
+        for place, (target, look) in enumerate(looks.items()):
+            line = rows[rows["target"] == target].set_index("thresholds").reindex(settings)
+            nudge = (place - (len(looks) - 1) / 2) * 0.06
+            _draw_line(fast, line, "speedup", look, nudge)
+            _draw_line(deep, line, "mat", look, nudge)
+        for axes, what in ((fast, f"speed-up (× {BASELINE})"), (deep, "mean accepted tokens")):
+            axes.set_title(f"{variant}: {what}", loc="left")
+            axes.set_xticks(range(len(settings)), settings)
+            axes.set_xlim(-0.4, len(settings) - 0.6)
+    figure.legend(handles=[_handle(look) for look in looks.values()], loc="outside upper left", ncols=len(looks),
+                  frameon=False)  # fmt: skip
+    footnote(
+        figure, "Across: confidence thresholds, one per exit. All suites together; lines: 95 % intervals.", ablation
+    )
+    return figure
+
+
+def _target_look(target: str, place: int) -> Look:
+    """The mean over targets is black; the targets take the other colours in turn."""
+    colour = COLOURS[-1] if target == MEAN_TARGET else COLOURS[place % (len(COLOURS) - 1)]
+    return Look(target, colour, MARKERS[place % len(MARKERS)], "--" if target == MEAN_TARGET else "-", False)
+
+
+def _handle(look: Look) -> Line2D:
+    return Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.line, label=look.title)
+
+
+def _draw_line(axes: Axes, rows: pd.DataFrame, column: str, look: Look, nudge: float) -> None:
+    x = [place + nudge for place in range(len(rows))]
+    axes.plot(
+        x, rows[column], color=look.colour, marker=look.marker, markersize=4.5, linestyle=look.line, linewidth=1.2
+    )
+    if f"{column}_low" in rows:
+        axes.vlines(x, rows[f"{column}_low"], rows[f"{column}_high"], color=look.colour, linewidth=1.2)

@@ -1,0 +1,210 @@
+"""Pictures of joint decoding: perplexity, quality, speed and accepted length against one option (k, tau).
+
+As in `plots`, nothing is computed here: every point drawn stands in a table. Curves come from a sweep
+(`sweeps.sweep`), the levels they are read against from the tidy table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from specbench_s2d.analysis.report.plots.style import (
+    COLOURS,
+    LINES,
+    MARKERS,
+    METHOD_COLOURS,
+    WIDTH,
+    Look,
+    decoder_looks,
+    footnote,
+    legend_of,
+    panels,
+)
+from specbench_s2d.analysis.tables.naming import decoder_title, option_symbol, suite_title
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL
+from specbench_s2d.runs.record import BASELINE
+
+ROUGE = {"quality_rouge_1": "ROUGE-1", "quality_rouge_2": "ROUGE-2", "quality_rouge_l": "ROUGE-L"}
+ROUGE_SUITE = "summarization"
+CHAIN = "sd"
+_K_AXIS = "k, tokens chosen together"
+_TAU_AXIS = f"{option_symbol('tau')}, threshold of acceptance"
+_INTERVALS = "Bars and bands: each decoder's own 95 % interval; differences: compare --against."
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One column of some rows: points against `value`, or, where the rows have none, a level per target.
+
+    A broad level is seen under another that it coincides with.
+    """
+
+    look: Look
+    rows: pd.DataFrame
+    column: str
+    broad: bool = False
+
+    @property
+    def is_level(self) -> bool:
+        return "value" not in self.rows
+
+    @property
+    def stroke(self) -> dict[str, Any]:
+        """Colour, width and kind of the line."""
+        width, alpha = (3, 0.4) if self.broad else (0.9 if self.is_level else 1.4, 1)
+        return {"color": self.look.colour, "linestyle": self.look.line, "linewidth": width, "alpha": alpha}
+
+
+def ppl_k(table: pd.DataFrame, sweep: pd.DataFrame) -> Figure | None:
+    """Perplexity under the target against k, a panel per target, beside AR's; None where k was not swept."""
+    rows = _rows(sweep)
+    curves = [*_variants(rows, "perplexity"), *_alone(table, "perplexity")]
+    figure = _draw(curves, _K_AXIS, "Perplexity", list(rows["value"]), sharey=False)
+    return _noted(figure, "Perplexity of the output under the target, all suites together.", rows)
+
+
+def rouge_k(table: pd.DataFrame, sweep: pd.DataFrame) -> Figure | None:
+    """ROUGE-1, -2 and -L of summarization against k, a panel per target, beside AR's as thin lines; None where k was
+    not swept or no summary was scored."""
+    rows, alone = _rows(sweep, ROUGE_SUITE), _labelled(table, BASELINE, ROUGE_SUITE)
+    variants = list(dict.fromkeys(rows["variant"]))
+    curves = []
+    for place, (column, title) in enumerate(ROUGE.items()):
+        for variant, line in zip(variants, LINES, strict=False):
+            name = decoder_title(f"{title}, {variant}", lossy=True)
+            look = Look(name, COLOURS[place], MARKERS[place], line, lossy=True)
+            curves.append(_Curve(look, rows[rows["variant"] == variant], column))
+        curves.append(_Curve(Look(f"{title}, {BASELINE}", COLOURS[place], "", "--", lossy=False), alone, column))
+    figure = _draw(curves, _K_AXIS, "ROUGE (F-measure)", list(rows["value"]), sharey=False)
+    return _noted(figure, f"Suite: {suite_title(ROUGE_SUITE)}.", rows)
+
+
+def ppl_tau(table: pd.DataFrame, sweep: pd.DataFrame, equal_gamma: pd.DataFrame) -> Figure | None:
+    """Perplexity under the target against tau, a panel per target, beside AR's and SD's; None where tau was not
+    swept."""
+    note = "Perplexity of the output under the target, all suites together."
+    return _against_tau(table, sweep, equal_gamma, "perplexity", "Perplexity", note)
+
+
+def speed_tau(table: pd.DataFrame, sweep: pd.DataFrame, equal_gamma: pd.DataFrame) -> Figure | None:
+    """Speed-up against tau, a panel per target, beside AR's and SD's; None where tau was not swept."""
+    note = "Decode tokens/s over those of the same target alone, all suites together."
+    return _against_tau(table, sweep, equal_gamma, "speedup", f"Speed-up (× {BASELINE})", note)
+
+
+def mat_tau(table: pd.DataFrame, sweep: pd.DataFrame, equal_gamma: pd.DataFrame) -> Figure | None:
+    """Mean accepted tokens against tau, a panel per target, beside AR's and SD's; None where tau was not swept."""
+    note = "Mean accepted tokens: emitted per step, the target's own included, all suites together."
+    return _against_tau(table, sweep, equal_gamma, "mat", "Tokens per step", note)
+
+
+def _against_tau(
+    table: pd.DataFrame, sweep: pd.DataFrame, equal_gamma: pd.DataFrame, column: str, axis: str, note: str
+) -> Figure | None:
+    rows = _rows(sweep)
+    curves = [*_variants(rows, column), *_alone(table, column), *_chains(table, equal_gamma, rows, column)]
+    figure = _draw(curves, _TAU_AXIS, axis, [0, 0.25, 0.5, 0.75, 1], sharey=column != "perplexity")
+    return _noted(figure, note, rows)
+
+
+def _rows(sweep: pd.DataFrame, suite: str = OVERALL) -> pd.DataFrame:
+    return sweep[(sweep["suite"] == suite) & (sweep["target"] != MEAN_TARGET)]
+
+
+def _labelled(table: pd.DataFrame, label: str, suite: str = OVERALL) -> pd.DataFrame:
+    return table[(table["label"] == label) & (table["suite"] == suite)]
+
+
+def _variants(rows: pd.DataFrame, column: str) -> list[_Curve]:
+    """A curve for each variant of the sweep."""
+    looks = decoder_looks(rows.assign(label=rows["variant"]), by_method=True)
+    return [_Curve(look, rows[rows["variant"] == variant], column) for variant, look in looks.items()]
+
+
+def _alone(table: pd.DataFrame, column: str) -> list[_Curve]:
+    """The level of the target alone."""
+    look = Look(BASELINE, METHOD_COLOURS[BASELINE], "", "--", lossy=False)
+    return [_Curve(look, _labelled(table, BASELINE), column)]
+
+
+def _chains(table: pd.DataFrame, equal_gamma: pd.DataFrame, rows: pd.DataFrame, column: str) -> list[_Curve]:
+    """The level of SD at each draft length of `rows`; where none was run, of SD as it comes."""
+    chains = equal_gamma[(equal_gamma["decoder"] == CHAIN) & equal_gamma["gamma"].isin(rows["gamma"])]
+    plainest = [min(of_gamma, key=len) for _, of_gamma in chains.groupby("gamma")["label"]]
+    curves = []
+    for label, line in zip(plainest or [CHAIN], LINES, strict=False):
+        look = Look(label, METHOD_COLOURS[CHAIN], "", line, lossy=False)
+        curves.append(_Curve(look, _labelled(table, label), column, broad=True))
+    return curves
+
+
+def _draw(curves: Sequence[_Curve], x: str, y: str, ticks: Sequence[float], sharey: bool) -> Figure | None:
+    """A panel per target with the curves, and the levels across it; None where no curve has a point."""
+    known = [c for c in curves if c.column in c.rows and c.rows[c.column].notna().any()]
+    targets = list(dict.fromkeys(t for c in known if not c.is_level for t in c.rows["target"]))
+    if not targets:
+        return None
+    columns = min(3, len(targets))
+    titles = [curve.look.title for curve in known]
+    figure, axes_of = panels(targets, titles, columns, WIDTH if columns > 1 else 4.4, 2.5, sharey)
+    points = [curve for curve in known if not curve.is_level]
+    step = 0.02 * (max(ticks) - min(ticks))
+    for target, axes in zip(targets, axes_of, strict=True):
+        for curve in known:
+            rows = curve.rows[curve.rows["target"] == target]
+            if curve.is_level:
+                _draw_level(axes, rows, curve)
+            else:
+                _draw_points(axes, rows, curve, step * (points.index(curve) - (len(points) - 1) / 2))
+        axes.set_title(target, loc="left")
+        axes.set_xlabel(x)
+        axes.set_xticks(sorted(set(ticks)), [f"{tick:g}" for tick in sorted(set(ticks))])
+        axes.set_xlim(min(ticks) - 3 * step, max(ticks) + 3 * step)
+    figure.supylabel(y, fontsize=9)
+    legend_of(figure, [_handle(curve) for curve in known], 3.2)
+    return figure
+
+
+def _draw_points(axes: Axes, rows: pd.DataFrame, curve: _Curve, nudge: float) -> None:
+    look, x = curve.look, rows["value"] + nudge
+    low, high = f"{curve.column}_low", f"{curve.column}_high"
+    if low in rows:
+        axes.vlines(x, rows[low], rows[high], color=look.colour, linewidth=1.2, zorder=3)
+    axes.plot(x, rows[curve.column], marker=look.marker, markersize=5, markerfacecolor=look.face, zorder=4,
+              **curve.stroke)  # fmt: skip
+
+
+def _draw_level(axes: Axes, rows: pd.DataFrame, curve: _Curve) -> None:
+    low, high = f"{curve.column}_low", f"{curve.column}_high"
+    for row in rows[rows[curve.column].notna()].to_dict("records"):
+        if low in row and pd.notna(row[low]) and row[low] < row[high]:
+            axes.axhspan(row[low], row[high], color=curve.look.colour, alpha=0.1, linewidth=0, zorder=1)
+        axes.axhline(row[curve.column], **curve.stroke, zorder=1.5 if curve.broad else 2)
+
+
+def _handle(curve: _Curve) -> Line2D:
+    look = curve.look
+    return Line2D([], [], **curve.stroke, marker=look.marker, markerfacecolor=look.face, label=look.title)
+
+
+def _noted(figure: Figure | None, text: str, rows: pd.DataFrame) -> Figure | None:
+    if figure:
+        footnote(figure, f"{text}\n{_INTERVALS} {_settings(rows)}", rows)
+    return figure
+
+
+def _settings(rows: pd.DataFrame) -> str:
+    """Draft length and beam width of each variant, where it has them."""
+    parts = []
+    names = {"gamma": f"{option_symbol('gamma')} =", "beams": "beam width"}
+    for row in rows.drop_duplicates("variant").to_dict("records"):
+        known = [f"{name} {row[column]:g}" for column, name in names.items() if pd.notna(row[column])]
+        parts += [f"{row['variant']}: {', '.join(known)}"] if known else []
+    return "; ".join(parts) + "." if parts else ""

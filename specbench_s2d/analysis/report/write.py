@@ -1,0 +1,97 @@
+"""What a run's folder gets from its records: tables, plots and one HTML page; for one run, or for several together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from specbench_s2d.analysis.report.html.page import Run, write_page
+from specbench_s2d.analysis.report.plots import by_suite as plots
+from specbench_s2d.analysis.tables import summary as tidy
+from specbench_s2d.analysis.tables import text as tables
+from specbench_s2d.analysis.tables.series import FigureTables
+from specbench_s2d.errors import RunFolderError, UserError
+from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest, read_records
+from specbench_s2d.runs.record import Record
+
+PAGE = "report.html"
+WRITTEN = f"summary.csv, summary.md, {PAGE} and plots/"
+"""What `write_summary` leaves in a run's folder."""
+
+
+def read_run(folder: Path) -> list[Record]:
+    """The records of a run's folder; raises `RunFolderError` where there is no folder, or no record in it."""
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder}: no such folder; give the folder that `specbench-s2d run` wrote (its --out).")
+    records = read_records(folder)
+    if not records:
+        raise RunFolderError(f"{folder / RECORDS}: no record in it yet; go on with `specbench-s2d run --out {folder}`.")
+    return records
+
+
+def write_summary(records: Sequence[Record], folder: Path) -> pd.DataFrame:
+    """Write `summary.csv`, `summary.md`, `plots/` and `report.html` into a run's folder; returns the tidy table.
+
+    Raises `RunFolderError` where the folder cannot be written, or holds a manifest that cannot be read.
+    """
+    return _summarise(records, folder).table
+
+
+def _summarise(records: Sequence[Record], folder: Path) -> Run:
+    manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
+    table = tidy.tidy(records)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tables.write_tables(table, folder)
+        drawn = plots.draw_all(FigureTables.of(records, table), folder / "plots")
+        run = Run(folder.resolve().name, records, table, manifest, drawn)
+        write_page([run], folder / PAGE)
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder}: the summary cannot be written ({error.strerror or error}); the records are untouched. "
+            f"Free the folder, then `specbench-s2d report {folder}`."
+        ) from error
+    return run
+
+
+def report_runs(folders: Sequence[Path], out: Path | None = None) -> pd.DataFrame:
+    """Summarise each run in its own folder, and all of them in the page `out`, where one is asked for.
+
+    Several come back as one table with a `run` column in front. Speed-ups never cross runs: each is measured against
+    the AR of its own run. Raises `UserError` where `out` cannot be written.
+    """
+    if out is not None:
+        _check_page(out)
+    given = list({folder.resolve(): folder for folder in folders}.values())
+    read = [(folder, read_run(folder)) for folder in given]
+    runs = [_summarise(records, folder) for folder, records in read]
+    names = [run.name for run in runs]
+    runs = [
+        replace(run, name=run.name if names.count(run.name) == 1 else str(folder))
+        for run, folder in zip(runs, given, strict=True)
+    ]
+    if out is not None:
+        _write_shared_page(runs, out)
+    return runs[0].table if len(runs) == 1 else _together(runs)
+
+
+def _together(runs: Sequence[Run]) -> pd.DataFrame:
+    for run in runs:
+        run.table.insert(0, "run", run.name)
+    return pd.concat([run.table for run in runs], ignore_index=True)
+
+
+def _check_page(out: Path) -> None:
+    if out.suffix != ".html" or out.is_dir():
+        raise UserError(f"--out {out}: not the name of an HTML file; give one that ends in .html.")
+
+
+def _write_shared_page(runs: Sequence[Run], out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_page(runs, out)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror or error}); give another file.") from error

@@ -1,0 +1,161 @@
+"""The energy pass: after a target's timing, every (label, suite, repeat) once more, as one metered block each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+from specbench_s2d.bench.plan import Cell, Lane, Plan
+from specbench_s2d.bench.prompts import Prompt
+from specbench_s2d.bench.session import Session
+from specbench_s2d.decoding.clock import clock_for
+from specbench_s2d.errors import UserError, first_line
+from specbench_s2d.measure.energy.block import MIN_BLOCK_S, Metered, idle_power_w, measure_block
+from specbench_s2d.measure.energy.choose import MeterChoice
+from specbench_s2d.measure.energy.meter import EnergyMeter
+from specbench_s2d.runs.energy_block import BlockKey, EnergyBlock, block_of
+from specbench_s2d.runs.folder import RunStore, read_blocks
+from specbench_s2d.runs.record import BASELINE, Record
+
+T = TypeVar("T")
+Held = Mapping[str, Record]
+"""The records of a run so far, by cell key."""
+NOT_YET = "the energy pass has not come to it; the same command goes on"
+
+
+class EnergyPass:
+    """Meters a run's blocks, keeps them in its folder, and gives each record its share. Use as a context manager.
+
+    Without a meter there is no pass, and records say why. Idle power is measured on entry, before any model is loaded,
+    unless the folder's manifest has it.
+    """
+
+    def __init__(self, plan: Plan, store: RunStore, choice: MeterChoice) -> None:
+        self._plan, self._store = plan, store
+        self._meter, self._choice = choice.meter, choice
+        self._idle_w: float | None = None
+
+    def __enter__(self) -> EnergyPass:
+        self._blocks = {block.key: block for block in read_blocks(self._store.folder)}
+        manifest = self._store.manifest
+        self._idle_w, reason = manifest.get("idle_power_w"), self._choice.reason
+        if self._meter and self._idle_w is None:
+            self._idle_w, reason = idle_power_w(self._meter)
+        if self._meter or "energy" not in manifest:  # a sitting without a meter takes nothing from one that had it
+            self._write_facts(reason)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._meter:
+            self._meter.close()
+
+    def left(self, target: str, held: Held) -> set[BlockKey]:
+        """The blocks of `target` with anything to decode that have no energy yet; none without a meter."""
+        if not self._meter:
+            return set()
+        name = self._plan.checkpoints[target].name
+        timed = {block_of(record) for record in held.values() if record.status == "ok" and record.target == name}
+        return {key for key in timed if key not in self._blocks or self._blocks[key].energy_j is None}
+
+    def explained(self, record: Record) -> Record:
+        """A fresh record with the reason why it has no energy (yet)."""
+        reason = self._choice.reason or NOT_YET
+        return record.model_copy(
+            update={"reasons": {**record.reasons, "energy_j": reason, "energy_net_j": reason}},
+        )
+
+    def run(self, target: str, session: Session, held: Held) -> None:
+        """Measure the blocks that are `left`; each is on disk before the next one begins."""
+        left = self.left(target, held)
+        for lane, suite, repeat in blocks_in_order(self._plan, target):
+            key = (self._plan.checkpoints[target].name, lane.label, suite, repeat)
+            if self._meter and key in left:
+                work = list(self._work(target, session, lane, suite, repeat, held))
+                figures = _measure(self._meter, session, work, self._idle_w).model_dump()
+                block = EnergyBlock(target=key[0], label=key[1], suite=suite, repeat=repeat, **figures)
+                self._store.append_block(block)
+                self._blocks[key] = block
+
+    def share(self, records: Iterable[Record]) -> list[Record]:
+        """Of these records those, brought up to date, whose block says something of their energy that they do not."""
+        given = [(record, self._blocks.get(block_of(record))) for record in records if record.status == "ok"]
+        updated = [(record, _share(record, block)) for record, block in given if block]
+        return [new for old, new in updated if new != old]
+
+    def _work(
+        self, target: str, session: Session, lane: Lane, suite: str, repeat: int, held: Held
+    ) -> Iterator[tuple[Cell, Prompt]]:
+        """The timed turns of a block, each with the prompt that it was timed with."""
+        speaker = lane
+        if self._plan.spec.replay_turns == "ar":
+            speaker = next(other for other in self._plan.lanes[target] if other.label == BASELINE)
+        for question in self._plan.questions.by_suite[suite]:
+            answers: list[str] = []
+            for turn in range(len(question.turns)):
+                cell = self._plan.cell(target, lane, question, turn, repeat)
+                record = held.get(cell.key)
+                if record and record.status == "ok":
+                    yield cell, session.prompts.lay_out(question, answers)
+                spoken = held.get(self._plan.cell(target, speaker, question, turn, repeat).key)
+                if not spoken or spoken.output_text is None:
+                    break
+                answers.append(spoken.output_text)
+
+    def _write_facts(self, reason: str | None) -> None:
+        manifest = self._store.manifest
+        reasons = {name: text for name, text in manifest.get("reasons", {}).items() if name != "idle_power_w"}
+        if self._idle_w is None and reason:
+            reasons["idle_power_w"] = reason
+        self._store.note(energy=self._choice.facts(), idle_power_w=self._idle_w, reasons=reasons)
+
+
+def blocks_in_order(plan: Plan, target: str) -> Iterator[tuple[Lane, str, int]]:
+    """(lane, suite, repeat) in the order of measuring: labels and suites move on by one place with each repeat."""
+    for repeat in range(plan.spec.repeats):
+        for suite in _rotated(list(plan.questions.by_suite), repeat):
+            for lane in _rotated(plan.lanes[target], repeat):
+                yield lane, suite, repeat
+
+
+def pass_forecast(plan: Plan, choice: MeterChoice, timing_s: float) -> dict[str, str | float | None]:
+    """The meter of a run or why it has none, the blocks of its pass, and the seconds that they take at least: every
+    block decodes its questions once (`timing_s` in all), or until it is long enough."""
+    blocks = sum(1 for target in plan.spec.target for _ in blocks_in_order(plan, target)) if choice.meter else 0
+    return {**choice.facts(), "blocks": blocks, "least_s": max(blocks * MIN_BLOCK_S, timing_s) if blocks else 0.0}
+
+
+def _measure(
+    meter: EnergyMeter, session: Session, work: Sequence[tuple[Cell, Prompt]], idle_w: float | None
+) -> Metered:
+    def one_round() -> int:
+        return sum(session.decode_again(cell, prompt) for cell, prompt in work)
+
+    try:
+        return measure_block(meter, one_round, clock_for(session.target.device).wait, idle_w)
+    except UserError:
+        raise
+    except Exception as error:  # out of memory, a kernel that fails: this block has no energy, the run goes on
+        return Metered.failed(meter, f"{type(error).__name__}: {first_line(error)}")
+
+
+def _share(record: Record, block: EnergyBlock) -> Record:
+    """The record with its part of the block, by its new tokens; or with the block's reason for having none."""
+    reasons = {name: text for name, text in record.reasons.items() if name not in ("energy_j", "energy_net_j")}
+    gross, net, tokens = block.energy_j_per_token, block.energy_net_j_per_token, record.new_tokens or 0
+    if gross is None:
+        reasons["energy_j"] = block.reason or "its block has no energy"
+    if net is None:
+        reasons["energy_net_j"] = block.reason or "the idle power is not known"
+    shares = {
+        "energy_j": None if gross is None else gross * tokens,
+        "energy_net_j": None if net is None else net * tokens,
+    }
+    return record.model_copy(update={**shares, "reasons": reasons})
+
+
+def _rotated(items: Sequence[T], places: int) -> list[T]:
+    places %= len(items)
+    return [*items[places:], *items[:places]]

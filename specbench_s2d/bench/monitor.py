@@ -1,0 +1,80 @@
+"""The machine as a run finds it: how fast it reads memory, and what spoils the measuring while the run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from specbench_s2d.bench.phase_timer import PhaseTimer
+from specbench_s2d.measure.bandwidth import rates
+from specbench_s2d.measure.conditions import Finding, findings, moved, observe
+from specbench_s2d.runs.folder import RunStore
+
+
+class Monitor:
+    """Looks at the device at the run's start, after each target and at its end; the manifest keeps what it finds.
+
+    `found`: dicts of at (`start`, `end`, or the target that had just been run), about, what, advice and passing; what
+    was found once is not found again. `facts`: the environment, as it was before the run worked on the device.
+    """
+
+    def __init__(self, device: str, facts: Mapping[str, Any], store: RunStore, account: PhaseTimer) -> None:
+        self._device, self._facts, self._store, self._account = device, dict(facts), store, account
+        self.found: list[dict[str, Any]] = list(store.manifest.get("conditions", ()))
+        self.looked = False
+
+    def begin(self) -> list[str]:
+        """Before the first measurement of this sitting: what is newly wrong, a line each. A run whose cells are all
+        there measures nothing, and nothing is found of it."""
+        if self.looked:
+            return []
+        self.looked = True
+        return self.add("start", [*findings(self._device, self._facts), *self._moved_house()])
+
+    def _moved_house(self) -> list[Finding]:
+        """Whether the run began on another machine, or with other threads: its times are then of both."""
+        then, now = (_identity(facts) for facts in (self._store.manifest.get("environment") or {}, self._facts))
+        changed = [f"{name} {then[name]}, now {now[name]}" for name in now if then.get(name) not in (None, now[name])]
+        what = f"the run began elsewhere: {', '.join(changed)}"
+        advice = "times of both stand in it; run it anew with another --out"
+        return [Finding("machine", what, advice, passing=True)] if changed else []
+
+    def look(self, at: str) -> list[str]:
+        """Observe the machine now, and return what is newly wrong, a line each."""
+        with self._account.measure("probing"):
+            now = observe(self._device)
+            return self.add(at, [*findings(self._device, now), *moved(self._facts, now)])
+
+    def read_rate_bytes_per_s(self) -> float:
+        """The device's read rate: measured once in the life of a run's folder, when first needed."""
+        manifest = self._store.manifest
+        if manifest.get("read_rate_bytes_per_s") is None:
+            with self._account.measure("probing"):
+                measured = rates(self._device)
+            reasons = {"rate_buffer_bytes": measured.reason} if measured.reason else {}
+            self._store.note(
+                read_rate_bytes_per_s=measured.read_bytes_per_s,
+                copy_rate_bytes_per_s=measured.copy_bytes_per_s,
+                rate_buffer_bytes=measured.buffer_bytes,
+                reasons={**manifest.get("reasons", {}), **reasons},
+            )
+        return float(self._store.manifest["read_rate_bytes_per_s"])
+
+    def add(self, at: str, found: Iterable[Finding]) -> list[str]:
+        """Keep what is newly found, and return it, a line each."""
+        known = {(entry["about"], entry["what"]) for entry in self.found}
+        new = [{"at": at, **asdict(finding)} for finding in found if (finding.about, finding.what) not in known]
+        self.found += new
+        if new:
+            self._store.note(conditions=self.found)
+        return [_line(entry) for entry in new]
+
+
+def _identity(facts: Mapping[str, Any]) -> dict[str, Any]:
+    cpu, gpu = facts.get("cpu") or {}, facts.get("gpu") or {}
+    return {"processor": cpu.get("model"), "threads": cpu.get("threads"), "GPU": gpu.get("name")}
+
+
+def _line(entry: Mapping[str, str]) -> str:
+    return f"{entry['about']} {entry['what']}: {entry['advice']}."

@@ -1,0 +1,77 @@
+"""Pass costs of several targets with one draft, one target in memory at a time."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from specbench_s2d.bench.memory import plans_together
+from specbench_s2d.measure.bandwidth import read_rate
+from specbench_s2d.measure.pass_costs import PassCosts, pass_costs
+from specbench_s2d.models import check_pair, load_model
+from specbench_s2d.models.checkpoint import find_checkpoint
+from specbench_s2d.models.devices import SPREAD, default_device, find_dtype, first_device, free_by_device
+from specbench_s2d.models.load import read_model_info
+from specbench_s2d.models.memory import MemoryPlan
+from specbench_s2d.models.placement import check_fits, max_memory
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how models run; None: the device's own defaults."""
+
+    device: str | None = None
+    dtype: str | None = None
+    engine: str | None = None
+
+
+@dataclass(frozen=True)
+class PassRun:
+    """What was timed of `target` (its own name; `given` as asked for) and `draft`, on a device that reads at `rate`."""
+
+    given: str
+    target: str
+    draft: str
+    costs: PassCosts
+    read_rate_bytes_per_s: float
+
+
+def check_targets(targets: Sequence[str], draft: str, place: Place, positions: int) -> None:
+    """Raise, before anything is loaded, where a target and the draft do not go or do not fit together."""
+    device = place.device or default_device()
+    for name in targets:
+        check_pair(read_model_info(name), read_model_info(draft))
+        check_fits(_plans(name, draft, place, device, positions), device, free_by_device(device))
+
+
+def _plans(target: str, draft: str, place: Place, device: str, positions: int) -> list[MemoryPlan]:
+    found = [find_checkpoint(one) for one in dict.fromkeys((target, draft))]
+    return plans_together(found, find_dtype(place.dtype, device), positions, device, place.engine)
+
+
+def pass_runs(
+    targets: Sequence[str], draft: str, place: Place, widths: Sequence[int], context: int, say: Callable[[str], None]
+) -> Iterator[PassRun]:
+    """Time the passes of each target and of the draft at `context` cached positions."""
+    device = place.device or default_device()
+    free = free_by_device(device)
+    small = load_model(draft, device=first_device(device), dtype=place.dtype, engine=place.engine)
+    rate = read_rate(str(small.device))
+    for name in targets:
+        say(f"{name}: loading, then timing its passes and those of {draft}")
+        plans = _plans(name, draft, place, device, context + max(widths))
+        limits = max_memory(plans, free) if device == SPREAD else None
+        model = load_model(name, device=device, dtype=place.dtype, engine=place.engine, limits=limits)
+        yield PassRun(name, model.name, small.name, pass_costs(model, small, widths, context), rate)
+        del model
+        _forget()
+
+
+def _forget() -> None:
+    """Give a target's memory back before the next one loads."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

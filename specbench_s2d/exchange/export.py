@@ -1,0 +1,187 @@
+"""A run in the formats of others: Spec-Bench's answer files, flat tables as CSV or Parquet, a leaderboard as text."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import types
+import typing
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from specbench_s2d.analysis.report.write import read_run
+from specbench_s2d.analysis.tables import summary as tidy
+from specbench_s2d.errors import RunFolderError, UnknownNameError, UserError
+from specbench_s2d.exchange import leaderboard
+from specbench_s2d.exchange.spec_bench import AnswerFile, answer_files
+from specbench_s2d.runs.folder import MANIFEST, read_manifest
+from specbench_s2d.runs.record import Record
+
+Files = dict[str, bytes]
+"""What to write, by file name."""
+_TYPES: dict[Any, pa.DataType] = {
+    bool: pa.bool_(), int: pa.int64(), float: pa.float64(), list[int]: pa.list_(pa.int64()),
+}  # fmt: skip
+_LONGEST_NAME = 150  # of a file, in characters: file systems take 255 bytes
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, and what was left out and why."""
+
+    written: list[Path]
+    notes: list[str]
+
+
+def export(run: Path, form: str, out: Path) -> Export:
+    """Write a run's folder in the format `form` into the folder `out`; each file is whole or not there.
+
+    Files of the same names are replaced, others left alone. Raises `UnknownNameError` for a format that is none,
+    `RunFolderError` for a run that cannot be read or a folder that cannot be written, and `UserError` where the run has
+    nothing that the format could hold.
+    """
+    if form not in FORMATS:
+        raise UnknownNameError.of("format", form, FORMATS)
+    records = tidy.latest(read_run(run))
+    manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
+    files, notes = FORMATS[form](records, manifest)
+    if not files:
+        raise UserError(f"{run}: nothing to export as {form}: {'; '.join(notes)}.")
+    return Export(_write(files, out), notes)
+
+
+def _spec_bench(records: Sequence[Record], manifest: Mapping[str, Any]) -> tuple[Files, list[str]]:
+    started = manifest.get("started")
+    found, notes = answer_files(records, datetime.fromisoformat(started).timestamp() if started else None)
+    return {name: file.text().encode() for name, file in file_names(found).items()}, notes
+
+
+def file_names(files: Sequence[AnswerFile]) -> dict[str, AnswerFile]:
+    """A name for each file that every file system takes: letters, digits, dots and dashes, the rest as `_`.
+
+    Where two would be one (upper and lower case alike), or one would be too long, a hash of the model_id tells which.
+    """
+    plain = {file.model_id: re.sub(r"[^A-Za-z0-9.-]+", "_", file.model_id).lstrip(".-") for file in files}
+    alike = Counter(name.lower() for name in plain.values())
+    found = {}
+    for file in files:
+        name = plain[file.model_id]
+        if alike[name.lower()] > 1 or len(name) > _LONGEST_NAME:
+            name = f"{name[:_LONGEST_NAME]}-{sha256(file.model_id.encode()).hexdigest()[:8]}"
+        found[f"{name}-repeat-{file.repeat}.jsonl"] = file
+    return found
+
+
+def _csv(records: Sequence[Record], _: Mapping[str, Any]) -> tuple[Files, list[str]]:
+    rows = [{name: _json(value) for name, value in row.items()} for row in _flat(records)]
+    tables = {"summary.csv": tidy.tidy(records), "records.csv": pd.DataFrame(rows, dtype="object")}
+    return {name: table.to_csv(index=False, lineterminator="\n").encode() for name, table in tables.items()}, []
+
+
+def _parquet(records: Sequence[Record], _: Mapping[str, Any]) -> tuple[Files, list[str]]:
+    tables = {
+        "summary.parquet": pa.Table.from_pandas(tidy.tidy(records), preserve_index=False),
+        "records.parquet": pa.Table.from_pylist(_flat(records), schema=_schema(records)),
+    }
+    return {name: _parquet_bytes(table) for name, table in tables.items()}, []
+
+
+def _parquet_bytes(table: pa.Table) -> bytes:
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    return content.getvalue()
+
+
+def _board(
+    text: Callable[[list[leaderboard.Board]], str], name: str
+) -> Callable[[Sequence[Record], Mapping[str, Any]], tuple[Files, list[str]]]:
+    """The writer of one file with the leaderboard as `text` makes it."""
+
+    def write(records: Sequence[Record], manifest: Mapping[str, Any]) -> tuple[Files, list[str]]:
+        return {name: text(leaderboard.boards(tidy.tidy(records), manifest)).encode()}, []
+
+    return write
+
+
+FORMATS: dict[str, Callable[[Sequence[Record], Mapping[str, Any]], tuple[Files, list[str]]]] = {
+    "spec-bench": _spec_bench,
+    "csv": _csv,
+    "parquet": _parquet,
+    "latex": _board(leaderboard.latex, "leaderboard.tex"),
+    "markdown": _board(leaderboard.markdown, "leaderboard.md"),
+}
+
+
+def _flat(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Records as rows: task quality and the divergence spread over columns, other objects as JSON text."""
+    rows = []
+    for record in records:
+        row = record.model_dump()
+        quality, divergence = row.pop("quality") or {}, row.pop("divergence") or {}
+        row = {name: _json(value) if isinstance(value, dict) else value for name, value in row.items()}
+        row["question_id"] = str(row["question_id"])
+        rows.append({**row, **_prefixed("divergence", divergence), **_prefixed("quality", quality)})
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name) for name in names} for row in rows]
+
+
+def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}_{name}": value for name, value in values.items()}
+
+
+def _json(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def _schema(records: Sequence[Record]) -> pa.Schema:
+    """The flat table's columns with the types that the record declares, whatever is in them."""
+    divergence = _declared(Record)["divergence"]
+    declared = {**_declared(Record), **_prefixed("divergence", _declared(divergence))}
+    names = _flat(records)[0]
+    return pa.schema([(name, _arrow(name, declared)) for name in names])
+
+
+def _arrow(name: str, declared: Mapping[str, Any]) -> pa.DataType:
+    if name.startswith(tidy.QUALITY) and name not in declared:
+        return pa.float64()
+    return _TYPES.get(declared[name], pa.string())
+
+
+def _declared(model: Any) -> dict[str, Any]:
+    """The type of each field of a model, less its None."""
+    return {name: _without_none(field.annotation) for name, field in model.model_fields.items()}
+
+
+def _without_none(annotation: Any) -> Any:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+        return kinds[0] if len(kinds) == 1 else annotation
+    return annotation
+
+
+def _write(files: Files, out: Path) -> list[Path]:
+    """Every file under another name first, then all at their own."""
+    partial = {out / f".{name}.partial": out / name for name in files}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path, final in partial.items():
+            path.write_bytes(files[final.name])
+        for path, final in partial.items():
+            os.replace(path, final)
+    except OSError as error:
+        raise RunFolderError(f"--out {out}: cannot be written ({error.strerror}); give another folder.") from error
+    finally:
+        for path in partial:
+            path.unlink(missing_ok=True) if out.is_dir() else None
+    return list(partial.values())

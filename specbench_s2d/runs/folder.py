@@ -1,0 +1,211 @@
+"""A run's folder on disk: one manifest, and records and metered blocks that only ever grow by whole lines.
+
+Lines are appended in one write and fsynced. After a kill the last line may be torn: it is cut off on the next
+start, said so, and its cell runs again; nothing else is lost. One process writes to a folder at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
+
+from specbench_s2d.errors import RecordSchemaError, RunFolderError, UserError, first_line
+from specbench_s2d.runs.energy_block import EnergyBlock
+from specbench_s2d.runs.record import SCHEMA_VERSION, Record, parse_record
+
+RECORDS = "records.jsonl"
+ENERGY = "energy.jsonl"
+MANIFEST = "manifest.json"
+_LOCK = ".lock"
+
+
+def read_records(folder: Path) -> list[Record]:
+    """All records of a run in the order written; of a cell that ran again, the last one, in its first place.
+
+    Raises `RunFolderError` for a folder without records or with a line that is no record (a torn last line is left
+    out), `RecordSchemaError` for records of another schema version.
+    """
+    path = folder / RECORDS
+    if not path.is_file():
+        raise RunFolderError(f"{folder}: no {RECORDS} there; give the folder of a run.")
+    found: dict[str, Record] = {}
+    for number, line in enumerate(_whole_lines(path), start=1):
+        where = f"{path}:{number}"
+        try:
+            record = parse_record(json.loads(line), where)
+        except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+            raise RunFolderError(
+                f"{where}: not a record of schema version {SCHEMA_VERSION} ({_first(error)})."
+            ) from error
+        found[record.key] = record
+    return list(found.values())
+
+
+def read_blocks(folder: Path) -> list[EnergyBlock]:
+    """The metered blocks of a run, none where nothing was metered; of a block measured again, the last one.
+
+    Raises `RunFolderError` for a line that is no block; a torn last line is left out.
+    """
+    path = folder / ENERGY
+    found: dict[tuple[str, str, str, int], EnergyBlock] = {}
+    for number, line in enumerate(_whole_lines(path) if path.is_file() else [], start=1):
+        try:
+            block = EnergyBlock.model_validate_json(line)
+        except ValidationError as error:
+            raise RunFolderError(f"{path}:{number}: not a metered block ({_first(error)}).") from error
+        found[block.key] = block
+    return list(found.values())
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run; raises `RunFolderError` when there is none that can be read."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunFolderError(
+            f"{folder}: no readable {MANIFEST} ({_first(error)}); give the folder of a run."
+        ) from error
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise RecordSchemaError(
+            f"{folder / MANIFEST}: schema version {manifest.get('schema_version')}; this code reads {SCHEMA_VERSION}. "
+            "Read it with the release that wrote it, or run again."
+        )
+    return manifest
+
+
+class RunStore:
+    """The one writer of a run's folder. Use as a context manager: it holds the folder's lock.
+
+    `repaired`: bytes of a torn last record that were cut off when the folder was opened. A torn block is cut off too.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        self.repaired = 0
+        self._lock = FileLock(str(folder / _LOCK), timeout=0)
+        self._wanted = manifest
+
+    def __enter__(self) -> RunStore:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+            self.manifest = self._join()
+            self.repaired = _cut_torn_line(self.folder / RECORDS)
+            _cut_torn_line(self.folder / ENERGY)
+        except Timeout:
+            raise RunFolderError(
+                f"{self.folder}: another process is writing to this run; wait for it, or give another --out."
+            ) from None
+        except OSError as error:
+            raise RunFolderError(f"{self.folder}: cannot be written ({error.strerror}); give another --out.") from error
+        except RunFolderError:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def records(self) -> list[Record]:
+        """What the folder holds so far."""
+        return read_records(self.folder) if (self.folder / RECORDS).is_file() else []
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Write records as whole lines, on disk when this returns; raises `RunFolderError` when the disk refuses."""
+        self._append(RECORDS, records)
+
+    def append_block(self, block: EnergyBlock) -> None:
+        """Write a metered block, likewise."""
+        self._append(ENERGY, [block])
+
+    def _append(self, name: str, rows: Iterable[BaseModel]) -> None:
+        lines = "".join(row.model_dump_json() + "\n" for row in rows).encode()
+        path = self.folder / name
+        try:
+            with path.open("ab", buffering=0) as file:
+                before = file.tell()
+                try:
+                    _write_all(file.fileno(), lines)
+                    os.fsync(file.fileno())
+                except OSError:
+                    os.ftruncate(file.fileno(), before)
+                    raise
+        except OSError as error:
+            raise RunFolderError(
+                f"{path}: cannot be written ({error.strerror}); the lines before are whole. "
+                f"Make room, then go on with the same command and --out {self.folder}."
+            ) from error
+
+    def note(self, **facts: Any) -> None:
+        """Put facts into the manifest, in place of those of the same names."""
+        self.write_manifest({**self.manifest, **facts})
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Replace the manifest at once."""
+        self.manifest = manifest
+        partial = self.folder / (MANIFEST + ".partial")
+        partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, self.folder / MANIFEST)
+
+    def _join(self) -> dict[str, Any]:
+        """The manifest to work under: this run's own, or the one already there if it is of the same run."""
+        if not (self.folder / MANIFEST).exists():
+            if (self.folder / RECORDS).exists():
+                raise RunFolderError(f"{self.folder}: holds records without a manifest; give another --out.")
+            self.write_manifest(self._wanted)
+            return self._wanted
+        found = read_manifest(self.folder)
+        changed = sorted(k for k in self._wanted["identity"] if found["identity"].get(k) != self._wanted["identity"][k])
+        if changed:
+            raise RunFolderError(
+                f"{self.folder}: holds run {found['run_id']}, which differs in {', '.join(changed)}; "
+                "go on with the command that started it, or start anew with another --out."
+            )
+        return found
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """Lines that end in a newline: the rest of the file, if any, was torn by a kill."""
+    return path.read_bytes().split(b"\n")[:-1]
+
+
+def _cut_torn_line(path: Path) -> int:
+    """Truncate the file after its last newline; returns how many bytes that took."""
+    if not path.is_file():
+        return 0
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+    return len(content) - whole
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def _first(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        return f"{'.'.join(str(p) for p in problem['loc'])}: {problem['msg']}"
+    return first_line(error)
+
+
+@lru_cache(maxsize=4)
+def read_finished_run(run: Path) -> tuple[Record, ...]:
+    """A recorded run, read once; raises `UserError` for a folder without records."""
+    records = tuple(read_records(run)) if run.is_dir() else ()
+    if not records:
+        raise UserError(f"acceptance {run}: no recorded run there; give the folder that `run` wrote, or published:s2d.")
+    return records

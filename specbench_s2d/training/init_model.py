@@ -1,0 +1,190 @@
+"""What a training run starts from: random weights, or a trained model cut, grown, or taken whole."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from specbench_s2d.errors import ModelError, UnknownNameError, UserError, first_line
+from specbench_s2d.models.checkpoint import demo_names, find_checkpoint
+from specbench_s2d.models.pickled import refusal
+from specbench_s2d.models.weight_files import find_weights
+from specbench_s2d.resources import demo_folder
+from specbench_s2d.training.surgery import cut_layers, grow_layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """The size of a model made from nothing."""
+
+    layers: int = 8
+    width: int = 192
+    heads: int = 3
+    kv_heads: int = 1
+    feed_forward: int = 512
+    context: int = 4096
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What a training run starts from.
+
+    `new`: `shape`, random. `cut`: the first `layers` layers of `source`. `grow`: `source` deepened to `layers`.
+    `continue`: `source` as it is. `source` is a folder, a hub id, or a member of the demo family.
+    """
+
+    kind: Literal["new", "cut", "grow", "continue"]
+    source: str = ""
+    layers: int = 0
+    shape: ModelSize = field(default_factory=ModelSize)
+
+    def describe(self) -> str:
+        name = Path(self.source).name if Path(self.source).is_dir() else self.source
+        return {
+            "new": f"random weights, {self.shape.layers} layers",
+            "cut": f"the first {self.layers} layers of {name}",
+            "grow": f"{name}, deepened to {self.layers} layers that at first compute the same",
+            "continue": name,
+        }[self.kind]
+
+
+def lm_start(shape: dict[str, int | None], grow_from: str | None, continue_from: str | None) -> ModelSource:
+    """The start that `train lm`'s flags ask for; `shape` holds the fields of `ModelSize`, None where no flag was given.
+
+    Raises `UserError` for flags that contradict each other.
+    """
+    given = {name: value for name, value in shape.items() if value is not None}
+    if grow_from and continue_from:
+        raise UserError("--grow-from and --continue-from: give one of them.")
+    allowed = {"layers"} if grow_from else set() if continue_from else set(shape)
+    for name in given.keys() - allowed:
+        flag = name.replace("_", "-")
+        raise UserError(f"--{flag} {given[name]}: a model that goes on from another keeps that one's {flag}.")
+    if continue_from:
+        return ModelSource("continue", continue_from)
+    if grow_from:
+        if "layers" not in given:
+            raise UserError("--grow-from: give the depth to grow to, --layers N.")
+        return ModelSource("grow", grow_from, given["layers"])
+    if "width" in given:
+        given.setdefault("heads", max(1, given["width"] // 64))
+    return ModelSource("new", shape=ModelSize(**given))
+
+
+def resolve_source(name: str) -> str:
+    """A folder or hub id as it is; the folder of a demo member for its name.
+
+    Raises `UnknownNameError` for a demo name or a path that is not there.
+    """
+    if Path(name).is_dir():
+        return name
+    if name.startswith("demo-"):
+        if (demo_folder() / name / "config.json").is_file():
+            return str(demo_folder() / name)
+        raise UnknownNameError.of("model", name, demo_names(), "Or give a folder, or a hub id.")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/"):
+        raise ModelError(f"{name}: no such folder; give a model's folder, a demo name, or a hub id.")
+    return name
+
+
+def make_start(start: ModelSource, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """The model that training starts from, in float32.
+
+    Raises `ModelError` for a source that cannot be read, or whose vocabulary is smaller than the tokenizer's.
+    """
+    if start.kind == "new":
+        return new_model(start.shape, len(tokenizer), seed, tokenizer.bos_token_id, tokenizer.eos_token_id)
+    model = _load(start.source)
+    vocabulary = int(model.config.vocab_size)
+    if len(tokenizer) > vocabulary:
+        raise ModelError(
+            f"{start.source}: its vocabulary has {vocabulary} entries, the tokenizer {len(tokenizer)}; "
+            "train with the tokenizer that the model was made with."
+        )
+    if start.kind == "cut":
+        return cut_layers(model, start.layers)
+    return grow_layers(model, start.layers) if start.kind == "grow" else model
+
+
+def _load(source: str) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        found = resolve_source(source)
+        folder = Path(found) if Path(found).is_dir() else find_checkpoint(found).folder
+        use_safetensors = not find_weights(folder, source).pickled
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=torch.float32, use_safetensors=use_safetensors, weights_only=True
+        )
+    except UserError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise refusal(source, "one of its .bin files", error) from error
+    except Exception as error:  # damaged weights surface as zip, struct, index, end-of-file and many other errors
+        raise ModelError(
+            f"{source}: not a checkpoint that can be trained on ({first_line(error).rstrip('.')})."
+        ) from error
+    if not _is_llama_like(model):
+        raise ModelError(f"{source}: training takes Llama-family checkpoints, and this is {type(model).__name__}.")
+    return model
+
+
+def _is_llama_like(model: PreTrainedModel) -> bool:
+    layers = getattr(getattr(model, "model", None), "layers", None)
+    if not isinstance(layers, torch.nn.ModuleList) or not len(layers) or not hasattr(model, "lm_head"):
+        return False
+    names = {name for name, _ in layers[0].named_modules()}
+    return {"self_attn.o_proj", "mlp.down_proj"} <= names
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, a demo member or a hub id; raises `ModelError` when there is none."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(resolve_source(source))
+    except UserError:
+        raise
+    except Exception as error:  # transformers and tokenizers raise bare exceptions for files they cannot parse
+        raise ModelError(
+            f"{source}: no tokenizer there ({first_line(error).rstrip('.')}); `train tokenizer` makes one."
+        ) from error
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return tokenizer
+
+
+def new_model(shape: ModelSize, vocabulary: int, seed: int, bos: int | None, eos: int | None) -> PreTrainedModel:
+    """A fresh Llama with tied embeddings; every matrix drawn with standard deviation 0.02.
+
+    Raises `UserError` for a shape that Llama cannot take.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    width, heads, kv_heads = shape.width, shape.heads, shape.kv_heads
+    if width % heads or heads % kv_heads or width // heads % 2:
+        raise UserError(
+            f"--width {width} --heads {heads} --kv-heads {kv_heads}: the width must be an even multiple of the heads, "
+            "and the heads a multiple of the key-value heads."
+        )
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=True,
+        bos_token_id=bos,
+        eos_token_id=eos,
+    )
+    model: PreTrainedModel = LlamaForCausalLM(config)
+    return model

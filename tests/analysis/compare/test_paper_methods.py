@@ -1,0 +1,128 @@
+"""Which of a paper's rows each of our decoders stands beside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from specbench_s2d.analysis.compare.paper_methods import is_over_sd, is_sps_schedule, methods_of, parts, sd_for
+from specbench_s2d.published import published
+from specbench_s2d.runs.record import Record
+from tests.analysis.factory import ar, decoded
+from tests.analysis.report.grid import grid_run
+
+DEMO = parts(grid_run(1, targets=["demo-s"]))
+S2D = "S2D SoFT 6,9,12"
+
+
+def lane(label: str, model: str, depths: list[int] | None = None, **options: Any) -> Record:
+    return decoded(label, 1, [(1, 1, 2)], decode_s=1, draft=model, exit_depths=depths or [], decoder_options=options)
+
+
+@pytest.mark.parametrize(
+    ("label", "methods"),
+    [
+        ("sd", ["SD SFT L12"]),
+        ("sd:draft=demo-draft-sft,exit=2", ["SD SFT early-exit L6"]),
+        ("sd:draft=demo-draft-sft,exit=3", ["SD SFT early-exit L9"]),
+        ("sd:exit=2", ["SD SoFT L6"]),
+        ("sd:exit=3", ["SD SoFT L9"]),
+        ("sd:exit=4", ["SD SoFT L12"]),
+        ("sd:draft=demo-tiny", ["SD vicuna-160m"]),
+        ("s2d", [S2D, f"{S2D} thresholds 0.5,0.5,0"]),
+        ("s2d:thresholds=0.75+0.7+0", [f"{S2D} thresholds 0.75,0.7,0"]),
+        ("s2d:thresholds=0.9+0.85+0", [f"{S2D} thresholds 0.9,0.85,0"]),
+        ("s2d-tree", []),
+        ("s2d-auto", []),
+        ("ar", []),
+    ],
+)
+def test_the_demo_grid_stands_beside_the_paper_s_grid(label: str, methods: list[str]) -> None:
+    assert methods_of("s2d", DEMO[label]) == methods
+    assert set(methods) <= set(published("s2d")["method"])
+
+
+def test_the_papers_own_models_keep_their_exits() -> None:
+    soft = "parsakaveh/SD2-SoFT-Draft"
+    records = [
+        ar(1, 3, decode_s=1),
+        lane("sd:a", soft, draft=soft, exit=6, gamma="heuristic"),
+        lane("sd:b", "double7/vicuna-160m", draft="double7/vicuna-160m", gamma="heuristic"),
+        lane("s2d:c", soft, [6, 9, 12], draft=soft, exits=[6, 9, 12], thresholds=[0.5, 0.5, 0.0]),
+    ]
+    found = {label: methods_of("s2d", part) for label, part in parts(records).items()}
+    assert found["sd:a"] == ["SD SoFT L6"]
+    assert found["sd:b"] == ["SD vicuna-160m"]
+    assert found["s2d:c"][0] == S2D
+
+
+def test_a_draft_that_is_neither_sorted_nor_plain_is_the_unrelated_one() -> None:
+    assert methods_of("s2d", parts([lane("sd", "demo-tiny")])["sd"]) == ["SD vicuna-160m"]
+
+
+def test_an_exit_without_a_counterpart_has_no_row() -> None:
+    """Two exits are not three: which of the paper's the first stands for cannot be told."""
+    records = [lane("sd:exit=2", "d", exit=2), lane("sd:exit=4", "d", exit=4)]
+    assert [methods_of("s2d", part) for part in parts(records).values()] == [[], []]
+
+
+def test_other_papers() -> None:
+    tree = lane("s2d-tree", "d", depth=4, topk=10, tokens=60)
+    small = lane("s2d-tree", "d", depth=3, topk=10, tokens=60)
+    assert methods_of("sd2", parts([tree])["s2d-tree"])[0] in set(published("sd2")["method"])
+    assert methods_of("sd2", parts([small])["s2d-tree"]) == []
+    sps = lane("sd:gamma=heuristic", "double7/vicuna-68m", gamma="heuristic")
+    assert methods_of("spec-bench", parts([sps])["sd:gamma=heuristic"]) == ["SpS"]
+    assert methods_of("mjsd", parts([sps])["sd:gamma=heuristic"]) == []
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "methods"),
+    [
+        ("sd", {"gamma": 5, "exit": None}, ["SpS"]),
+        ("sd:exit=2", {"gamma": 5, "exit": 2}, []),
+        ("eagle2", {}, ["EAGLE2"]),
+        ("eagle-float16", {}, []),
+        ("mjsd", {"gamma": 4}, []),
+    ],
+    ids=["at any gamma", "not at an exit", "imported under the method's name", "or not", "another"],
+)
+def test_what_stands_beside_the_leaderboard(label: str, options: dict[str, Any], methods: list[str]) -> None:
+    part = parts([lane(label, "d", **options)])[label]
+    assert methods_of("spec-bench", part) == methods
+    assert is_sps_schedule(part) is False
+
+
+@pytest.mark.parametrize(
+    ("options", "stands"),
+    [
+        ({"tau": 0.1, "gamma": 4, "candidates": 1, "exit": None}, True),
+        ({"tau": 0.9, "gamma": 7, "beams": 2}, True),
+        ({"tau": 0.5, "gamma": 4, "candidates": 4}, False),
+        ({"tau": 0.5, "gamma": 4, "candidates": 1, "exit": 2}, False),
+    ],
+    ids=["tau", "gamma and beams", "candidates", "an exit"],
+)
+def test_mjsd_at_any_tau_stands_for_the_papers(options: dict[str, Any], stands: bool) -> None:
+    part = parts([lane("mjsd", "d", **options)])["mjsd"]
+    for paper in ("mjsd", "mtad"):
+        assert set(methods_of(paper, part)) == (set(published(paper)["method"]) if stands else set())
+    assert methods_of("s2d", part) == []
+
+
+def test_mjsd_is_set_over_sd_of_its_draft_and_gamma() -> None:
+    records = [
+        lane("sd", "a", gamma=5, exit=None, draft=None),
+        lane("sd:exit=2", "n", gamma=4, exit=2, draft=None),
+        lane("sd:draft=b,gamma=4", "b", gamma=4, exit=None, draft="b"),
+        lane("mjsd", "a", gamma=4, exit=None, draft=None),
+        lane("mjsd:draft=b", "b", gamma=4, exit=None, draft="b"),
+    ]
+    found = parts(records)
+    assert sd_for("mjsd:draft=b", found) == "sd:draft=b,gamma=4"
+    assert sd_for("mjsd", found) == "sd"
+    four = {**found, **parts([lane("sd:gamma=4", "a", gamma=4, exit=None, draft=None)])}
+    assert sd_for("mjsd", four) == "sd:gamma=4"
+    assert sd_for("mjsd", {"mjsd": found["mjsd"], "sd:exit=2": found["sd:exit=2"]}) is None
+    assert [is_over_sd(name) for name in ("MJSD vs vanilla SD", "MJSD vs greedy autoregressive")] == [True, False]

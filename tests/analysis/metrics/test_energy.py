@@ -1,0 +1,64 @@
+"""Energy per token from records' shares, worked by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+from specbench_s2d.analysis.metrics.columns import Measure
+from specbench_s2d.analysis.metrics.energy import energy_j_per_token, energy_net_j_per_token
+from specbench_s2d.analysis.tables import summary as tidy
+from specbench_s2d.runs.record import Record
+from tests.analysis.factory import ar, decoded, make_record
+
+GROSS, NET = "energy_j_per_token", "energy_net_j_per_token"
+
+
+def metered(
+    target: str = "t", per_token: tuple[float, float] = (2.0, 1.5), tokens: int = 10, question: int = 1
+) -> Record:
+    gross, net = per_token
+    shares = {"energy_j": gross * tokens, "energy_net_j": net * tokens}
+    return ar(question, tokens, decode_s=1, target=target, **shares)
+
+
+def test_a_row_weighs_its_blocks_by_the_tokens_timed() -> None:
+    records = [metered(per_token=(2.0, 1.5), tokens=10), metered(per_token=(5.0, 3.0), tokens=30, question=2)]
+    assert energy_j_per_token(records) == Measure((2 * 10 + 5 * 30) / 40)
+    assert energy_net_j_per_token(records) == Measure((1.5 * 10 + 3 * 30) / 40)
+
+
+def test_failed_cells_have_no_part_in_it() -> None:
+    assert energy_j_per_token([metered(), make_record("ar", 2, status="failed")]) == Measure(2.0)
+
+
+@pytest.mark.parametrize(
+    ("figure", "field"), [(energy_j_per_token, "energy_j"), (energy_net_j_per_token, "energy_net_j")]
+)
+def test_one_cell_without_energy_makes_the_row_null_with_its_reason(figure: Callable[..., Measure], field: str) -> None:
+    lost = metered(question=2).model_copy(update={field: None, "reasons": {field: "the driver was lost"}})
+    found = figure([metered(), lost])
+    assert found.value is None
+    assert found.note == f"1 of 2 cells carry no {field} or new_tokens (the driver was lost)"
+
+
+def test_an_energy_of_zero_is_a_figure_and_no_token_is_not() -> None:
+    assert energy_j_per_token([metered(per_token=(0.0, 0.0))]) == Measure(0.0)
+    assert energy_j_per_token([metered().model_copy(update={"new_tokens": 0})]).value is None
+    assert energy_j_per_token([]) == Measure(None, "no cell finished")
+
+
+def test_the_table_has_both_columns_and_the_mean_over_targets() -> None:
+    table = tidy.tidy([metered("t", (2.0, 1.5)), metered("u", (4.0, 2.5), tokens=90)], resamples=10)
+    overall = table[table["suite"] == tidy.OVERALL].set_index("target")
+    assert dict(overall[GROSS]) == {"t": 2, "u": 4, tidy.MEAN_TARGET: 3}
+    assert dict(overall[NET]) == {"t": 1.5, "u": 2.5, tidy.MEAN_TARGET: 2}
+
+
+def test_without_a_meter_the_table_says_why() -> None:
+    sd = decoded("sd", 1, [(5, 1, 2)], decode_s=2, reasons={"energy_j": "not metered: --energy off"})
+    row = tidy.tidy([ar(1, 3, decode_s=3), sd], resamples=10).query("label == 'sd' and suite == 'overall'").iloc[0]
+    assert pd.isna(row[GROSS]) and pd.isna(row[NET])
+    assert "(not metered: --energy off)" in row["notes"]

@@ -1,0 +1,79 @@
+"""A target's tables: what stands in each cell, and which cells are coloured."""
+
+from __future__ import annotations
+
+import pytest
+
+from specbench_s2d.analysis.report.html import headline
+from specbench_s2d.analysis.report.html.grid import Cell, Grid
+from tests.analysis.report.html.pages import records, table
+
+
+def by_decoder(grid: Grid) -> dict[str, dict[str, Cell]]:
+    """Cells by decoder and heading."""
+    return {
+        str(row[0].value): {column.heading: cell for column, cell in zip(grid.columns, row, strict=True)}
+        for row in grid.rows
+    }
+
+
+def row(label: str, speedup: float | None, low: float | None, high: float | None) -> dict[str, object]:
+    return {"label": label, "speedup": speedup, "speedup_low": low, "speedup_high": high, "notes": "speedup: no AR"}
+
+
+@pytest.mark.parametrize(
+    ("label", "ends", "tone"),
+    [
+        ("sd", (1.01, 2), "up"),
+        ("sd", (0.5, 0.99), "down"),
+        ("sd", (0.9, 1.1), ""),
+        ("sd", (1.0, 2.0), ""),
+        ("ar", (1.5, 2.0), ""),
+        ("sd", (None, None), ""),
+    ],
+)
+def test_colour_says_that_the_whole_interval_leaves_out_one(
+    label: str, ends: tuple[float | None, float | None], tone: str
+) -> None:
+    assert headline.speedup(row(label, 1.2, *ends)).tone == tone
+
+
+def test_a_missing_speedup_is_a_dash_with_the_reason() -> None:
+    cell = headline.speedup(row("sd", None, None, None))
+    assert (cell.text, cell.value, cell.reason) == ("–", None, "no AR")
+
+
+def test_speedups_by_suite_and_figures_over_all() -> None:
+    (target,) = headline.targets(table())
+    cells = by_decoder(target.grids[0])
+    assert list(cells) == ["ar", "s2d", "sd", "mjsd"]
+    assert cells["sd"]["all suites"] == Cell("10.00", pytest.approx(10), "10.00–10.00", tone="up")
+    assert cells["sd"]["RAG"].text == "10.00" and cells["mjsd"]["RAG"].reason == "the decoder was not run on this suite"
+    assert cells["mjsd"]["output"].text == "lossy" and cells["sd"]["output"].text == "lossless"
+    assert cells["sd"]["MAT"].text == "4.00"
+    assert cells["sd"]["J/token"].reason
+
+
+def test_every_suite_and_figure_stands_in_the_full_table() -> None:
+    (target,) = headline.targets(table())
+    assert len(target.full.rows) == len(table())
+    assert {"tokens/s", "speed-up", "Spec-Bench’s", "predicted", "failed"} <= {c.heading for c in target.full.columns}
+    failed = [c.heading for c in target.full.columns].index("failed")
+    assert [r[failed].value for r in target.full.rows if r[0].value == "s2d"] == [0, 1, 1]
+
+
+def test_intervals_stand_on_a_logarithmic_scale_that_holds_one() -> None:
+    scale = headline.Scale(0.25, 4)
+    assert [scale.percent(x) for x in (0.25, 0.5, 1, 4)] == ["0.0%", "25.0%", "50.0%", "100.0%"]
+    fast = headline.Scale.of([row("sd", 3, 2, 4)])
+    assert fast.low < 1 < 4 < fast.high
+    style = fast.cell(row("sd", 3, 2, 4)).style
+    assert [part.split(":")[0] for part in style.split(";")] == ["--low", "--high", "--at", "--one"]
+
+
+def test_task_quality_has_a_table_only_where_something_was_scored() -> None:
+    assert [grid.caption for grid in headline.targets(table())[0].grids][-1] != "Task quality"
+    scored = [r.model_copy(update={"quality": {"f1": 0.5}}) for r in records()]
+    quality = headline.targets(table(scored))[0].grids[-1]
+    assert quality.caption == "Task quality"
+    assert by_decoder(quality)["sd"]["F1"].text == "0.50"

@@ -1,0 +1,35 @@
+"""Pictures inside the page: ids that do not clash, nothing that a page must not hold."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from specbench_s2d.analysis.report.html.pictures import inline, pictures
+from specbench_s2d.analysis.report.plots import by_suite as plots
+from specbench_s2d.analysis.tables.series import FigureTables
+from tests.analysis.report.html.pages import records, table
+
+
+def test_ids_and_what_points_at_them_get_the_prefix() -> None:
+    svg = '<?xml version="1.0"?><!DOCTYPE svg><svg width="9pt" height="9pt" viewBox="0 0 9 9" xmlns="u"><metadata>m' \
+          '</metadata><path id="p"/><use xlink:href="#p" clip-path="url(#c)"/></svg>'  # fmt: skip
+    assert inline(svg, "one-", 'a "title"') == (
+        '<svg viewBox="0 0 9 9" role="img" aria-label="a &#34;title&#34;">'
+        '<path id="one-p"/><use href="#one-p" clip-path="url(#one-c)"/></svg>'
+    )
+
+
+def test_drawn_pictures_share_no_id_and_point_at_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "FORMATS", ("svg",))
+    paths = plots.draw_all(FigureTables.of(records(), table()), tmp_path)
+    found = pictures([*paths, tmp_path / "speedup.png"], "run1")
+    assert [picture.title for picture in found[:2]] == ["Speed-up by suite", "Mean accepted tokens by suite"]
+    ids = [re.findall(r'\bid="([^"]*)"', picture.svg) for picture in found]
+    assert len({i for each in ids for i in each}) == sum(map(len, ids))
+    for picture, own in zip(found, ids, strict=True):
+        assert set(re.findall(r'(?:href="|url\()#([^")]*)', picture.svg)) <= set(own)
+        assert "http" not in picture.svg and ElementTree.fromstring(picture.svg).tag == "svg"

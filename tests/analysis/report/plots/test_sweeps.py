@@ -1,0 +1,119 @@
+"""Pictures of joint decoding: what stands in them is what stands in the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from specbench_s2d.analysis.report.plots import sweeps as plots_joint
+from specbench_s2d.analysis.tables import summary as tidy
+from specbench_s2d.analysis.tables.series import FigureTables
+from specbench_s2d.analysis.tables.summary import OVERALL
+from tests.analysis.factory import paper_run
+from tests.analysis.report.joint import TAUS, joint_run, with_intervals
+
+TARGETS = ("demo-s", "demo-l")
+RUN = joint_run(1, targets=TARGETS)
+TABLE = with_intervals(tidy.tidy(RUN, resamples=20))
+TABLES = FigureTables.of(RUN, TABLE)
+BY_TAU: dict[str, Callable[..., Figure | None]] = {
+    "perplexity": plots_joint.ppl_tau,
+    "speedup": plots_joint.speed_tau,
+    "mat": plots_joint.mat_tau,
+}
+
+
+def drawn(figure: Figure | None) -> Figure:
+    assert figure is not None
+    figure.draw_without_rendering()
+    return figure
+
+
+def points(axes: Axes, marker: str = "o") -> list[tuple[float, float]]:
+    return [xy for line in axes.lines if line.get_marker() == marker for xy in map(tuple, line.get_xydata().tolist())]
+
+
+def levels(axes: Axes) -> list[float]:
+    return [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "None"]
+
+
+def of(rows: pd.DataFrame, target: str, suite: str = OVERALL) -> pd.DataFrame:
+    return rows[(rows["target"] == target) & (rows["suite"] == suite)]
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_perplexity_by_k_beside_ar_with_intervals_and_the_beam_width() -> None:
+    figure = drawn(plots_joint.ppl_k(TABLE, TABLES.by_k))
+    assert [axes.get_title("left") for axes in figure.axes] == list(TARGETS)
+    for target, axes in zip(TARGETS, figure.axes, strict=True):
+        rows, alone = of(TABLES.by_k, target), of(TABLE[TABLE["label"] == "ar"], target)
+        assert points(axes) == list(zip([1, 2, 3, 4], rows["perplexity"], strict=True))
+        bars = [tuple(segment[:, 1]) for segment in axes.collections[0].get_segments()]
+        assert bars == list(zip(rows["perplexity_low"], rows["perplexity_high"], strict=True))
+        assert levels(axes) == list(alone["perplexity"])
+        assert axes.patches[0].get_extents().height > 0, "the band of AR's interval"
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "3", "4"]
+    assert legend(figure) == ["mjgd †", "ar"]
+    assert "beam width 8" in figure.get_supxlabel()
+    assert "lossy" in figure.get_supxlabel()
+
+
+def test_rouge_by_k_has_three_curves_of_summaries_beside_ar_s() -> None:
+    elsewhere = {
+        column: TABLES.by_k[column].where(TABLES.by_k["suite"] == "summarization", 0.9) for column in plots_joint.ROUGE
+    }
+    figure = drawn(plots_joint.rouge_k(TABLE, TABLES.by_k.assign(**elsewhere)))
+    rows = of(TABLES.by_k, "demo-s", "summarization")
+    alone = of(TABLE[TABLE["label"] == "ar"], "demo-s", "summarization")
+    for column, marker in zip(plots_joint.ROUGE, "os^", strict=True):
+        assert [y for _, y in points(figure.axes[0], marker)] == list(rows[column])
+    assert levels(figure.axes[0]) == [alone[column].item() for column in plots_joint.ROUGE]
+    assert legend(figure)[:2] == ["ROUGE-1, mjgd †", "ROUGE-1, ar"]
+
+
+@pytest.mark.parametrize("column", list(BY_TAU))
+def test_by_tau_beside_ar_and_the_chain_of_the_same_length(column: str) -> None:
+    figure = drawn(BY_TAU[column](TABLE, TABLES.by_tau, TABLES.equal_gamma))
+    for target, axes in zip(TARGETS, figure.axes, strict=True):
+        assert points(axes) == list(zip(TAUS, of(TABLES.by_tau, target)[column], strict=True))
+        beside = of(TABLE, target).set_index("label")[column]
+        assert levels(axes) == [beside["ar"], beside["sd:gamma=4"]]
+        low, high = axes.get_xlim()
+        assert low <= 0 and high >= 1
+    assert legend(figure) == ["mjsd †", "ar", "sd:gamma=4"]
+    assert "γ = 4" in figure.get_supxlabel()
+
+
+def test_without_a_chain_of_that_length_sd_stands_beside_as_it_comes() -> None:
+    run = [r for r in RUN if r.label != "sd:gamma=4"]
+    table = TABLE[TABLE["label"] != "sd:gamma=4"]
+    tables = FigureTables.of(run, table)
+    assert legend(drawn(plots_joint.mat_tau(table, tables.by_tau, tables.equal_gamma)))[-1] == "sd"
+
+
+def test_two_variants_are_two_curves_side_by_side() -> None:
+    other = TABLES.by_tau.assign(variant="mjsd:candidates=4", mat=TABLES.by_tau["mat"] + 1)
+    figure = drawn(plots_joint.mat_tau(TABLE, pd.concat([TABLES.by_tau, other]), TABLES.equal_gamma))
+    first, second = points(figure.axes[0], "o"), points(figure.axes[0], "s")
+    assert legend(figure)[:2] == ["mjsd †", "mjsd:candidates=4 †"]
+    assert [y + 1 for _, y in first] == [y for _, y in second]
+    assert all(a < b for (a, _), (b, _) in zip(first, second, strict=True)), "their bars would cover each other"
+
+
+def test_nothing_swept_or_scored_is_no_picture() -> None:
+    records = paper_run()
+    table = tidy.tidy(records)
+    none = FigureTables.of(records, table)
+    assert plots_joint.ppl_k(table, none.by_k) is None
+    assert plots_joint.rouge_k(table, none.by_k) is None
+    assert all(draw(table, none.by_tau, none.equal_gamma) is None for draw in BY_TAU.values())
+    unscored = TABLES.by_k.drop(columns=[c for c in TABLES.by_k if c.startswith("quality_")])
+    assert plots_joint.rouge_k(TABLE, unscored) is None
+    assert plots_joint.ppl_k(TABLE, TABLES.by_k.assign(perplexity=float("nan"))) is None

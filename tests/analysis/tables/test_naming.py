@@ -1,0 +1,29 @@
+"""Names of decoders: the method they belong to, and their label less one option."""
+
+from __future__ import annotations
+
+import pytest
+
+from specbench_s2d.analysis.tables.naming import PAIRS, method_family, without_option
+
+
+@pytest.mark.parametrize(
+    ("decoder", "family"),
+    [("sd", "sd"), ("s2d-tree", "s2d"), ("s2d-auto", "s2d"), ("mjsd", "mjsd"), ("s2d+joint", PAIRS)],
+)
+def test_the_method_of_a_decoder(decoder: str, family: str) -> None:
+    assert method_family(decoder) == family
+
+
+@pytest.mark.parametrize(
+    ("label", "rest"),
+    [
+        ("mjsd", "mjsd"),
+        ("mjsd:tau=0.1", "mjsd"),
+        ("mjsd:candidates=4,tau=0.1", "mjsd:candidates=4"),
+        ("mjsd:tau=0.1,draft=demo-tiny", "mjsd:draft=demo-tiny"),
+        ("mjsd:taurus=1", "mjsd:taurus=1"),
+    ],
+)
+def test_a_label_less_one_option(label: str, rest: str) -> None:
+    assert without_option(label, "tau") == rest

@@ -1,0 +1,90 @@
+"""The leaderboard's shape, its marks, and LaTeX that prints any label."""
+
+from __future__ import annotations
+
+import pytest
+
+from specbench_s2d.analysis.tables.summary import tidy
+from specbench_s2d.exchange.leaderboard import boards, escape, latex, markdown
+from specbench_s2d.runs.record import Record
+from tests.analysis.factory import decoded, paper_run
+
+# On the paper run (sd at 5 times AR's decode rate, MAT 2.4): a lossy one at 10 times, and a slow lossless one.
+RUN = [
+    *paper_run(),
+    *(decoded("mjsd:tau=0.5", i, [(5, 4, n - 1)], decode_s=s) for i, n, s in ((1, 5, 0.4), (2, 9, 1.6))),
+    *(decoded("s2d_x", i, [(5, 4, n - 1)], decode_s=s) for i, n, s in ((1, 5, 8), (2, 9, 32))),
+]
+MANIFEST = {
+    "identity": {"settings": {"temperature": 0.0, "dtype": "float32"}},
+    "environment": {"gpu": {"name": None}, "cpu": {"model": "EPYC"}},
+}
+
+
+def table(records: list[Record] = RUN) -> str:
+    return markdown(boards(tidy(records, resamples=10), MANIFEST))
+
+
+def test_the_columns_are_spec_benchs() -> None:
+    assert table().splitlines()[2] == (
+        "| Decoder | MT-bench | Translation | Summarization | QA | Math | RAG | #Mean Accepted Tokens | Overall |"
+    )
+
+
+def test_the_best_lossless_figure_of_each_column_is_bold_and_no_lossy_one_is() -> None:
+    assert "| ar | – | – | – | 1.00× | – | – | 1.00 | 1.00× |" in table()
+    assert "| sd | – | – | – | **5.00×** | – | – | 2.40 | **5.00×** |" in table()
+    assert "| s2d_x | – | – | – | 0.50× | – | – | **6.00** | 0.50× |" in table()
+    assert "| mjsd:tau=0.5 † | – | – | – | 10.00× | – | – | 6.00 | 10.00× |" in table()
+
+
+def test_ar_is_the_best_where_nothing_is_faster() -> None:
+    assert "| ar | – | – | – | **1.00×** |" in table([r for r in RUN if r.label in ("ar", "s2d_x")])
+
+
+def test_the_caption_says_on_what_and_how() -> None:
+    assert (
+        "t: speed-up, decode tokens/s over ar's on the same questions; device EPYC, dtype float32, temperature 0."
+        in (table())
+    )
+    assert "† lossy" in table() and "† lossy" not in table(paper_run())
+    bare = markdown(boards(tidy(RUN, resamples=10), {}))
+    assert "device not known, dtype not known, temperature not known" in bare
+
+
+def test_a_step_of_several_passes_is_said_to_accept_nothing() -> None:
+    block = decoded("mjgd", 1, [(0, 0, 3)], decode_s=1, target_passes=3)
+    assert "Accepted by mjgd: nothing; the figure is the length of a step" in table([*RUN, block])
+    assert "Accepted by" not in table()
+
+
+def test_a_run_without_decode_times_shows_spec_benchs_own_figure() -> None:
+    """(5/3 + 9/4) / (4/5 + 9/18), worked in test_export."""
+    text = table([r.model_copy(update={"decode_s": None}) for r in paper_run()])
+    assert "| sd | – | – | – | **3.01×** | – | – | **2.40** | **3.01×** |" in text
+    assert "Spec-Bench's formula over ar" in text
+
+
+def test_there_is_a_block_per_target() -> None:
+    both = [*RUN, *(r.model_copy(update={"target": "u"}) for r in RUN)]
+    assert [b.target for b in boards(tidy(both, resamples=10), MANIFEST)] == ["t", "u", "mean over targets"]
+
+
+def test_latex_has_booktabs_rules_and_nothing_raw() -> None:
+    text = latex(boards(tidy(RUN, resamples=10), MANIFEST))
+    assert r"s2d\_x & -- & -- & -- & 0.50$\times$ & -- & -- & \textbf{6.00} & 0.50$\times$ \\" in text
+    assert r"mjsd:tau=0.5 $^\dagger$ &" in text
+    assert r"\#Mean Accepted Tokens & Overall \\" in text
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == text.count(r"\end{table*}") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "tex"),
+    [
+        ("a_b&c%d#e$f", r"a\_b\&c\%d\#e\$f"),
+        ("{~^\\}", r"\{\textasciitilde{}\textasciicircum{}\textbackslash{}\}"),
+        ("s2d:thresholds=0.5+0", "s2d:thresholds=0.5+0"),
+    ],
+)
+def test_latex_prints_any_text(text: str, tex: str) -> None:
+    assert escape(text) == tex

@@ -1,0 +1,173 @@
+"""The native engine: the same logits to the last bit, however wide the pass and however many threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from specbench_s2d import load_model
+from specbench_s2d.models.engines.choose import Engine
+from specbench_s2d.models.engines.native import NativePasses, PanelCache, why_not_native
+from tests.models.reference import assert_close, family_model, random_ids
+from tests.models.test_llama import lean_twin
+
+CPU = torch.device("cpu")
+
+
+def native(threads: int | None = 1, family: str = "llama", passes: list[NativePasses] | None = None) -> Any:
+    def make(weights: Any) -> NativePasses:
+        made = NativePasses(weights, threads=threads)
+        if passes is not None:
+            passes.append(made)
+        return made
+
+    return lean_twin(family_model(family), Engine("graphs", make))
+
+
+def in_passes(model: Any, ids_BT: Tensor, width: int) -> Tensor:
+    model.reset()
+    return torch.cat([model.extend(ids_BT[:, at : at + width])[0] for at in range(0, ids_BT.shape[1], width)])
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_widths_and_threads_change_no_bit(family: str, threads: int) -> None:
+    ids_BT = random_ids(90)
+    expected_TV = native(1, family).extend(ids_BT)[0]
+    model = native(threads, family)
+    for width in (1, 2, 5, 6, 7, 13, 64):
+        assert torch.equal(in_passes(model, ids_BT, width), expected_TV), f"passes of {width}"
+
+
+def test_a_demo_model_is_the_same_to_the_bit_too() -> None:
+    """Heads of 64 and panels that several threads share."""
+    ids_BT = torch.arange(3, 103)[None]
+    model = load_model("demo-tiny", device="cpu", dtype="float32", engine="graphs")
+    whole_TV = model.extend(ids_BT)[0]
+    assert torch.equal(in_passes(model, ids_BT, 1), whole_TV)
+    assert_close(whole_TV, load_model("demo-tiny", device="cpu", dtype="float32", engine="eager").extend(ids_BT)[0])
+
+
+def test_growing_keeps_what_is_cached() -> None:
+    ids_BT = random_ids(700)
+    model, whole_TV = native(), native().extend(ids_BT)[0]
+    assert torch.equal(in_passes(model, ids_BT, 350), whole_TV), "512 positions are outgrown in the second pass"
+
+
+def test_a_cache_of_panels_moves_states_as_the_plain_one_does() -> None:
+    cache = PanelCache(layers=2, kv_heads=2, head_width=16, limit=200)
+    cache.reserve(200)
+    cache.lengths = [150, 140]
+    for keys, values in cache.layers:
+        keys.copy_(torch.arange(keys.shape[1] * 64).view(1, -1, 1, 64).expand_as(keys))
+        values.copy_(torch.arange(values.shape[1]).view(1, -1, 1).expand_as(values))
+    cache.keep_path([0, 3, 20, 45], start=100)
+    assert cache.lengths == [104, 103]
+    for layer, kept in enumerate(([100, 103, 120, 145], [100, 103, 120])):
+        keys, values = cache.layers[layer]
+        flat = keys.transpose(2, 3).flatten(1, 2)
+        assert flat[0, 100 : 100 + len(kept), 5].tolist() == kept
+        assert values[1, 100 : 100 + len(kept), 0].tolist() == kept
+
+
+def test_the_fastest_number_of_threads_is_chosen_and_told() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        made: list[NativePasses] = []
+        native(None, passes=made)
+        facts = made[0].facts()
+        times = facts["pass_ms_by_threads"]
+        allowed = min(2, len(os.sched_getaffinity(0)))
+        assert set(times) == ({1, 2} if allowed > 1 else set())
+        assert facts["threads"] == min(times, key=times.__getitem__, default=1)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_two_python_threads_may_run_passes_at_once() -> None:
+    """The second finds the team busy and runs alone: slower, and right."""
+    ids_BT = random_ids(60)
+    expected_TV = native(2).extend(ids_BT)[0]
+    models, wrong = [native(2) for _ in range(2)], list[int]()
+
+    def decode(model: Any) -> None:
+        for _ in range(30):
+            if not torch.equal(in_passes(model, ids_BT, 10), expected_TV):
+                wrong.append(1)
+
+    both = [threading.Thread(target=decode, args=(model,)) for model in models]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert not wrong
+
+
+def test_a_forked_child_gathers_a_team_of_its_own() -> None:
+    model, ids_BT = native(2), random_ids(20)
+    expected_TV = in_passes(model, ids_BT, 5)
+    child = os.fork()
+    if not child:
+        os._exit(0 if torch.equal(in_passes(model, ids_BT, 5), expected_TV) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+REFUSED: dict[str, tuple[Callable[[Any], Any], torch.dtype, str]] = {
+    "another dtype": (lambda config: config, torch.bfloat16, "computes in float32 on a CPU, not in bfloat16 on cpu"),
+    "a width": (lambda config: _with(config, hidden_size=40), torch.float32, "multiples of 16, not 40, 16, 48"),
+}
+
+
+def _with(config: Any, **changes: Any) -> Any:
+    for name, value in changes.items():
+        setattr(config, name, value)
+    return config
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_it_cannot_run_is_said(case: str) -> None:
+    change, dtype, said = REFUSED[case]
+    assert said in (why_not_native(change(family_model("llama").config), CPU, dtype) or "")
+
+
+def test_a_vocabulary_of_any_size_will_do() -> None:
+    config = family_model("llama").config
+    assert config.vocab_size % 16
+    assert why_not_native(config, CPU, torch.float32) is None
+    assert native().extend(random_ids(3)).shape == (1, 3, config.vocab_size)
+
+
+@pytest.mark.parametrize("scale", [20.0, 60.0, 2000.0])
+def test_gates_far_below_nought_are_shut(scale: float) -> None:
+    """silu(-100) is 0, though e^100 is beyond float32."""
+    reference = family_model("llama")
+    with torch.no_grad():
+        for name, weight in reference.named_parameters():
+            if "gate_proj" in name:
+                weight.mul_(scale)
+    ids_BT = random_ids(40)
+    made = Engine("graphs", lambda weights: NativePasses(weights, threads=1))
+    eager_TV = lean_twin(reference).extend(ids_BT)[0]
+    native_TV = lean_twin(reference, made).extend(ids_BT)[0]
+    assert torch.equal(native_TV.argmax(-1), eager_TV.argmax(-1))
+    assert_close(native_TV, eager_TV, 1e-4 * max(1.0, float(eager_TV.abs().max())))
+
+
+def test_what_is_out_of_range_is_refused_and_what_is_laid_out_otherwise_is_not() -> None:
+    model, ids_BT = native(), random_ids(6)
+    expected_TV = model.extend(ids_BT)[0]
+    model.reset()
+    assert torch.equal(model.extend(ids_BT, positions=torch.arange(12)[::2] // 2)[0], expected_TV)
+    model.reset()
+    assert torch.equal(model.extend(ids_BT.int())[0], expected_TV)
+    with pytest.raises(IndexError, match="an id is out of range: 0 to 60"):
+        model.extend(torch.tensor([[61]]))
+    with pytest.raises(IndexError, match="a position is out of range"):
+        model.extend(ids_BT, positions=torch.arange(6) + 2000)

@@ -1,0 +1,55 @@
+"""Threads: the fastest number for one token, and torch's own set for a while and put back."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+import torch
+
+from specbench_s2d.models.engines import threads
+from specbench_s2d.models.engines.threads import common_threads, fastest_threads, torch_threads
+
+
+def test_threads_are_put_back_whatever_happens() -> None:
+    before = torch.get_num_threads()
+    seen = list[int]()
+
+    def fail() -> None:
+        with torch_threads(before + 1):
+            seen.append(torch.get_num_threads())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert seen == [before + 1]
+    assert torch.get_num_threads() == before
+    with torch_threads(None):
+        assert torch.get_num_threads() == before
+
+
+def test_of_a_pair_the_one_that_wants_more_is_heard_and_one_that_wants_them_left() -> None:
+    assert common_threads([1, 4]) == 4
+    assert common_threads([1, None]) is None
+    assert common_threads([2]) == 2
+
+
+def test_the_number_with_the_least_median_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that only the passes move: 2 threads take 5 ms, others more."""
+    cost_s, now, ran = {1: 0.009, 2: 0.005, 4: 0.007}, [0.0], Counter[int]()
+
+    def run(count: int) -> None:
+        ran[count] += 1
+        now[0] += cost_s[count]
+
+    monkeypatch.setattr(threads, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert fastest_threads(run) == (2, {1: 9.0, 2: 5.0, 4: 7.0})
+    assert len(set(ran.values())) == 1, "each is tried as often"
+
+
+def test_where_there_is_one_thread_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert fastest_threads(lambda count: pytest.fail("timed")) == (1, {})

@@ -1,0 +1,132 @@
+"""The run folder: whole lines, one writer, nothing lost, nothing mixed up."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specbench_s2d.errors import RecordSchemaError, RunFolderError
+from specbench_s2d.runs.folder import RunStore, read_manifest, read_records
+from specbench_s2d.runs.record import SCHEMA_VERSION, Record
+from tests.analysis.factory import make_record
+
+
+def manifest(**identity: Any) -> dict[str, Any]:
+    return {"schema_version": SCHEMA_VERSION, "run_id": "r", "identity": {"targets": ["a"], **identity}}
+
+
+def keyed(key: str, **fields: Any) -> Record:
+    return make_record(**fields).model_copy(update={"key": key})
+
+
+def test_records_come_back_as_they_were_appended(tmp_path: Path) -> None:
+    records = [keyed("1"), keyed("2")]
+    with RunStore(tmp_path / "run", manifest()) as store:
+        store.append(records[:1])
+        store.append(records[1:])
+    assert read_records(tmp_path / "run") == records
+
+
+def test_of_a_cell_that_ran_again_the_last_record_counts_once(tmp_path: Path) -> None:
+    failed = keyed("1").model_copy(update={"status": "failed", "error": "out of memory"})
+    with RunStore(tmp_path, manifest()) as store:
+        store.append([failed, keyed("2")])
+        store.append([keyed("1")])
+    assert [(r.key, r.status) for r in read_records(tmp_path)] == [("1", "ok"), ("2", "ok")]
+
+
+@pytest.mark.parametrize("torn", [b'{"run_id": "r", "sch', b"{", b'{"complete": "but without its newline"}'])
+def test_a_torn_last_line_is_cut_off_and_nothing_else(tmp_path: Path, torn: bytes) -> None:
+    with RunStore(tmp_path, manifest()) as store:
+        store.append([keyed("1"), keyed("2")])
+    whole = (tmp_path / "records.jsonl").read_bytes()
+    (tmp_path / "records.jsonl").write_bytes(whole + torn)
+    assert len(read_records(tmp_path)) == 2
+    with RunStore(tmp_path, manifest()) as store:
+        assert store.repaired == len(torn)
+        store.append([keyed("3")])
+    assert [r.key for r in read_records(tmp_path)] == ["1", "2", "3"]
+    assert (tmp_path / "records.jsonl").read_bytes().startswith(whole)
+
+
+def test_a_broken_line_in_the_middle_is_named_not_skipped(tmp_path: Path) -> None:
+    with RunStore(tmp_path, manifest()) as store:
+        store.append([keyed("1")])
+    with (tmp_path / "records.jsonl").open("ab") as file:
+        file.write(b"not json\n")
+    with pytest.raises(RunFolderError, match=r"records\.jsonl:2: not a record"):
+        read_records(tmp_path)
+
+
+def test_the_same_run_goes_on_in_its_folder_under_its_first_manifest(tmp_path: Path) -> None:
+    with RunStore(tmp_path, {**manifest(), "started": "first"}):
+        pass
+    with RunStore(tmp_path, {**manifest(), "started": "second"}) as store:
+        assert store.manifest["started"] == "first"
+
+
+def test_another_run_is_refused_with_what_differs_and_what_to_do(tmp_path: Path) -> None:
+    with RunStore(tmp_path, manifest()) as store:
+        store.append([keyed("1")])
+    with (
+        pytest.raises(RunFolderError, match=r"differs in decoders; go on with .* or start anew with another --out"),
+        RunStore(tmp_path, manifest(decoders=["sd"])),
+    ):
+        pass
+    assert len(read_records(tmp_path)) == 1
+
+
+def test_two_writers_at_once_are_refused(tmp_path: Path) -> None:
+    refused = pytest.raises(RunFolderError, match="another process is writing")
+    with RunStore(tmp_path, manifest()), refused, RunStore(tmp_path, manifest()):
+        pass
+    with RunStore(tmp_path, manifest()):
+        pass
+
+
+def test_an_unknown_schema_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    row = {**json.loads(keyed("1").model_dump_json()), "schema_version": 99}
+    (tmp_path / "records.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(RecordSchemaError, match=r"schema version 99; this code reads 1.*run again"):
+        read_records(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"schema_version": 99}))
+    with pytest.raises(RecordSchemaError, match="99"):
+        read_manifest(tmp_path)
+
+
+def test_a_full_disk_leaves_whole_records_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunStore(tmp_path, manifest()) as store:
+        store.append([keyed("1")])
+        before = (tmp_path / "records.jsonl").read_bytes()
+        write = os.write
+
+        def short_write(descriptor: int, content: bytes) -> int:
+            write(descriptor, content[:100])  # part of it lands, then the disk is full
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "write", short_write)
+        with pytest.raises(RunFolderError, match=r"No space left on device.*go on with the same command"):
+            store.append([keyed("2")])
+        assert (tmp_path / "records.jsonl").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(RunFolderError, match=r"cannot be written.*another --out"),
+        RunStore(tmp_path / "file" / "run", manifest()),
+    ):
+        pass
+
+
+def test_a_folder_without_records_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="give the folder of a run"):
+        read_records(tmp_path)
+    with pytest.raises(RunFolderError, match="give the folder of a run"):
+        read_manifest(tmp_path)
