@@ -13,7 +13,7 @@ from specbench_s2d.analysis.gate.judge import check_run, judge
 from specbench_s2d.analysis.gate.verdict import Tolerances
 from specbench_s2d.runs.folder import MANIFEST, RECORDS
 from tests.analysis.gate.runs import baseline, changed, found, judged, only, unchanged
-from tests.readme import DEMO_RUN
+from tests.documents import DEMO_RUN
 
 
 def test_times_of_machines_that_nobody_recorded_are_not_judged() -> None:
