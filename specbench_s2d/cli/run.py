@@ -10,36 +10,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from specbench_s2d.cli.flags import flags_from, given_flags
 from specbench_s2d.config import RunSpec, make_spec
 
 
-def _help(name: str) -> str:
-    return str(RunSpec.model_fields[name].description)
-
-
+@flags_from(RunSpec.model_fields, "given", given_flags, dict.fromkeys(RunSpec.model_fields))
 def run(
-    context: typer.Context,
     spec: Annotated[Path | None, typer.Argument(metavar="[SPEC.toml]", help="Run file; flags win over it.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help=_help("target"))] = None,
-    draft: Annotated[list[str] | None, typer.Option(help=_help("draft"))] = None,
-    decoder: Annotated[list[str] | None, typer.Option(help=_help("decoder"))] = None,
-    suite: Annotated[list[str] | None, typer.Option(help=_help("suite"))] = None,
-    questions: Annotated[str | None, typer.Option(help=_help("questions"))] = None,
-    limit: Annotated[int | None, typer.Option(help=_help("limit"))] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help=_help("max_new_tokens"))] = None,
-    ignore_eos: Annotated[bool | None, typer.Option("--ignore-eos", help=_help("ignore_eos"))] = None,
-    temperature: Annotated[float | None, typer.Option(help=_help("temperature"))] = None,
-    top_k: Annotated[int | None, typer.Option(help=_help("top_k"))] = None,
-    top_p: Annotated[float | None, typer.Option(help=_help("top_p"))] = None,
-    repeats: Annotated[int | None, typer.Option(help=_help("repeats"))] = None,
-    seed: Annotated[int | None, typer.Option(help=_help("seed"))] = None,
-    device: Annotated[str | None, typer.Option(help=_help("device"))] = None,
-    dtype: Annotated[str | None, typer.Option(help=_help("dtype"))] = None,
-    engine: Annotated[str | None, typer.Option(help=_help("engine"))] = None,
-    template: Annotated[str | None, typer.Option(help=_help("template"))] = None,
-    long_prompts: Annotated[str | None, typer.Option(help=_help("long_prompts"))] = None,
-    replay_turns: Annotated[str | None, typer.Option(help=_help("replay_turns"))] = None,
-    energy: Annotated[str | None, typer.Option(help=_help("energy"))] = None,
+    *,
+    given: dict[str, Any],
     out: Annotated[Path | None, typer.Option(help="Folder of the run; the same command goes on there.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print cells, memory and expected time; run nothing.")
@@ -56,8 +35,7 @@ def run(
     from specbench_s2d.bench.drafts import narrowed
     from specbench_s2d.bench.plan import make_plan
 
-    flags = {n: v for n, v in context.params.items() if n in RunSpec.model_fields and v not in (None, [], ())}
-    plan = make_plan(make_spec(spec, narrowed(spec, flags)))
+    plan = make_plan(make_spec(spec, narrowed(spec, given)))
     if dry_run:
         return _dry_run(plan, as_json)
     return _execute(plan, out or _new_folder(), retry_failed, as_json)
