@@ -108,8 +108,8 @@ class RunSpec(BaseModel):
     energy: Literal["auto", "nvml", "rapl", "off"] | None = Field(
         None,
         description="Energy meter, read in a pass of its own after the timing, in blocks of at least 5 s: nvml "
-        "(NVIDIA's management library, for GPUs), rapl (running average power limit: a CPU's own counters), auto (the one that "
-        "the device has), or off; default: off for demo models, else auto.",
+        "(NVIDIA's management library, for GPUs), rapl (running average power limit: a CPU's own counters), auto (the "
+        "one that the device has), or off; default: off for demo models, else auto.",
     )
 
     def resolved(self) -> RunSpec:
@@ -162,7 +162,6 @@ def load_spec(path: Path) -> dict[str, Any]:
 def make_spec(file: Path | None, flags: dict[str, Any]) -> RunSpec:
     """One run from a file and the flags given with it (flags win); raises `UserError` naming a bad field."""
     fields = {**(load_spec(file) if file else {}), **flags}
-    where = f"{file}: " if file else ""
     for name in fields:
         if name not in RunSpec.model_fields:
             raise UnknownNameError.of("option", name, RunSpec.model_fields, f"In {file}." if file else "")
@@ -171,4 +170,5 @@ def make_spec(file: Path | None, flags: dict[str, Any]) -> RunSpec:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        raise UserError(f"{where}{name.replace('_', '-')}: {first['msg']}, got {first['input']!r}.") from error
+        where = f"--{name.replace('_', '-')}" if name in flags else f"{file}: {name}"
+        raise UserError(f"{where}: {first['msg']}, got {first['input']!r}.") from error

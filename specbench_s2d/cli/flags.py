@@ -56,8 +56,8 @@ def _flag(name: str, field: FieldInfo, defaults: Mapping[str, Any]) -> inspect.P
     kind: Any = field.annotation if field.annotation in (bool, list[str]) else str
     flag = "--" + name.replace("_", "-")
     names = f"{flag}/--no{flag[1:]}" if kind is bool else flag
-    own = None if field.default == () else field.default
-    default = inspect.Parameter.empty if field.is_required() else defaults.get(name, own)
+    own = None if field.is_required() or field.default == () else field.default
+    default = defaults.get(name, inspect.Parameter.empty if field.is_required() else own)
     shown = own if default is None else None  # any other default is shown by Typer itself
     option = typer.Option(names, help=_help(field, shown), metavar=_metavar(field.annotation) if kind is str else None)
     annotation: Any = Annotated[kind | None if default is None else kind, option]

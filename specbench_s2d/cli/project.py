@@ -22,19 +22,21 @@ _PLACE = {name: RunSpec.model_fields[name] for name in ("device", "dtype", "engi
 
 @flags_from(_PLACE, "place", lambda values: make_spec(None, given_flags(values)), dict.fromkeys(_PLACE))
 def project(
-    target: Annotated[list[str], typer.Option(help="Models to speed up: name, folder or hub id; repeatable.")],
-    draft: Annotated[str, typer.Option(help="The draft model.")],
+    target: Annotated[
+        list[str], typer.Option(help="Models to speed up: demo name, folder, hub id, or shape:NAME; repeatable.")
+    ],
+    draft: Annotated[str, typer.Option(help="The draft model, likewise.")],
     acceptance: Annotated[str, typer.Option(help="A recorded run's folder, or published:PAPER, as published:s2d.")],
     *,
     place: RunSpec,
-    context: Annotated[int, typer.Option(min=1, help="Positions in the caches while passes are timed.")] = 512,
-    gamma_max: Annotated[int, typer.Option(min=1, help="Longest draft to consider.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON on stdout.")] = False,
+    context: Annotated[int, typer.Option(min=1, help="Tokens in the caches while passes are timed.")] = 512,
+    gamma_max: Annotated[int, typer.Option(min=1, help="Longest draft to project, in tokens.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every value as JSON on stdout.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write projection.csv and projection.md into.")] = None,
 ) -> None:
     """Project speed-ups: time single passes here, multiply by the acceptances of a run or of a paper.
 
-    Nothing is decoded, so random weights (shape:…) do as well; every figure says that it is projected.
+    Nothing is decoded, so random weights (shape:…) do as well; every value is marked as projected.
     """
     from specbench_s2d.analysis.projection import table as projection_table
     from specbench_s2d.analysis.projection import text as projection_text
