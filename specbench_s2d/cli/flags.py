@@ -79,6 +79,6 @@ def _help(field: FieldInfo, default: Any) -> str:
         f"{word} {getattr(rule, end):g}" for rule in field.metadata for end, word in _BOUNDS if hasattr(rule, end)
     ]
     what, words, of_default = str(field.description).removesuffix(".").partition("; default:")
-    shown = [] if default is None or default is False or default == [] else [f"default: {value_text(default)}"]
+    shown = [] if default is None or isinstance(default, bool | list) else [f"default: {value_text(default)}"]
     more = [*([", ".join(bounds)] if bounds else []), *shown]
     return "; ".join([what, *more]) + words + of_default + "." if more else str(field.description)
