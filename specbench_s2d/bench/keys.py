@@ -77,12 +77,11 @@ def _changed(settings: Mapping[str, Any], decoder: DecoderSpec) -> dict[str, Any
 
 
 def _in_full(settings: Mapping[str, Any], decoder: DecoderSpec) -> dict[str, Any]:
-    """As schema 1 had it: all settings and options of that time, and of later ones those that were given."""
-    changed = decoder.options.model_dump(exclude_defaults=True)
-    options = decoder.options.model_dump(include=set(_SCHEMA_1_OPTIONS | changed.keys()))
-    return {"settings": _settings_1(settings), "options": options}
+    """As schema 1 had it: every setting and option of that time; the label names those of later ones that count."""
+    return {"settings": _settings_1(settings), "options": decoder.options.model_dump(include=set(_SCHEMA_1_OPTIONS))}
 
 
 def _settings_1(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that schema 1 knew, by their names then, and of later ones those that differ from the default."""
     said = {name: value for name, value in settings.items() if name in SCHEMA_1_SETTINGS or value != DEFAULTS[name]}
     return {**said, "engine": "graphs"} if said["engine"] in ("native", "cuda-graphs") else said
