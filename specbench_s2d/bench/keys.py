@@ -1,7 +1,7 @@
 """What makes two cells the same, and two commands the same run: keys, and the identity that a manifest keeps.
 
-Both go by what differs from the defaults, so that a new option with a default changes neither. A default that changes,
-or a decoder that behaves otherwise, is a new `version` of the decoder's class (`DecoderSpec.versions`).
+Keys hash what differs from the defaults, so that a new option with a default changes no key. Where a decoder's output,
+steps or defaults change, its class gets a new `version`, which keys hash too (`DecoderSpec.versions`).
 """
 
 from __future__ import annotations

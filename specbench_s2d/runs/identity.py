@@ -1,7 +1,7 @@
-"""What a run is, as its manifest says it: two runs are the same, or can be compared, by this and not by every detail.
+"""What a run is, as its manifest says: the part that two runs must share to be the same run, or to be compared.
 
-A run may be older than a setting: what its manifest lacks stands at its default, so a new setting with a default parts
-no run from its baseline and keeps no folder from going on.
+A run may be older than a setting. What its manifest lacks then counts as the default, so that after a new setting with
+a default old baselines still compare and old folders still resume.
 """
 
 from __future__ import annotations

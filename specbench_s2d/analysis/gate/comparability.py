@@ -1,6 +1,6 @@
 """May two runs be compared at all? By their manifests: settings, questions, models, decoders, metrics, machine.
 
-A setting or an option that one of the runs is too old to know stands at its default there.
+A setting or an option that one of the runs is too old to record counts as its default there.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def _decoders(manifest: Manifest, records: Sequence[Record]) -> dict[str, dict[s
 def _same_decoders(ours: Mapping[str, dict[str, Any]], base: Mapping[str, dict[str, Any]]) -> Check:
     """Whether each label of the baseline stands for the same in both runs.
 
-    A label names the options that differ from their defaults: one that a side lacks is at its default on both.
+    A label names the options that differ from their defaults, so one that a side does not record is at its default in
+    both.
     """
     shared = {lane: ours[lane].keys() & base[lane].keys() for lane in base if lane in ours}
     mine, theirs = (
