@@ -56,22 +56,20 @@ class EnergyPass:
         """The blocks of `target` with anything to decode that have no energy yet; none without a meter."""
         if not self._meter:
             return set()
-        name = self._plan.checkpoints[target].name
+        name = self._plan.models[target].name
         timed = {block_of(record) for record in held.values() if record.status == "ok" and record.target == name}
         return {key for key in timed if key not in self._blocks or self._blocks[key].energy_j is None}
 
-    def explained(self, record: Record) -> Record:
-        """A fresh record with the reason why it has no energy (yet)."""
-        reason = self._choice.reason or NOT_YET
-        return record.model_copy(
-            update={"reasons": {**record.reasons, "energy_j": reason, "energy_net_j": reason}},
-        )
+    @property
+    def why_none_yet(self) -> str:
+        """Why a fresh record has no energy."""
+        return self._choice.reason or NOT_YET
 
     def run(self, target: str, session: Session, held: Held) -> None:
         """Measure the blocks that are `left`; each is on disk before the next one begins."""
         left = self.left(target, held)
         for lane, suite, repeat in blocks_in_order(self._plan, target):
-            key = (self._plan.checkpoints[target].name, lane.label, suite, repeat)
+            key = (self._plan.models[target].name, lane.label, suite, repeat)
             if self._meter and key in left:
                 work = list(self._work(target, session, lane, suite, repeat, held))
                 figures = _measure(self._meter, session, work, self._idle_w).model_dump()

@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from specbench_s2d.bench.answer_scorer import AnswerScorer
 from specbench_s2d.bench.drafts import draft_for, split_pair
-from specbench_s2d.bench.grader import Grader
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
 from specbench_s2d.errors import UserError
-from specbench_s2d.models.checkpoint import Checkpoint, find_checkpoint
 from specbench_s2d.models.devices import SPREAD, check_device, default_device, default_dtype, first_device
 from specbench_s2d.models.load import check_spread
+from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
 from specbench_s2d.runs.record import BASELINE
 from specbench_s2d.suites import Question, QuestionSet, load_questions
 
@@ -51,17 +51,16 @@ class Cell:
 class Plan:
     """Everything a run will do, in order: targets, then repeats, then questions, then decoders in a drawn order.
 
-    `lanes`, `checkpoints` and `weights` (hashes) are keyed by what the person called each model. Every target has the
-    same decoders in the same order; their drafts may differ. `grader` knows how each suite's answers are scored.
+    `lanes` and `models` are keyed by what the person called each model. Every target has the same decoders in the same
+    order; their drafts may differ. `scorer` knows how each suite's answers are scored.
     """
 
     spec: RunSpec
     lanes: dict[str, tuple[Lane, ...]]
     questions: QuestionSet
-    checkpoints: dict[str, Checkpoint]
-    weights: dict[str, str]
+    models: Mapping[str, ResolvedModel]
     settings: dict[str, Any]
-    grader: Grader
+    scorer: AnswerScorer
 
     @property
     def device(self) -> str:
@@ -86,12 +85,12 @@ class Plan:
         """What must be equal for two commands to be the same run."""
         return {
             "settings": self.settings,
-            "targets": [self.checkpoints[target].name for target in self.spec.target],
+            "targets": [self.models[target].name for target in self.spec.target],
             "decoders": self.labels,
             "drafts": self._draft_names(),
             "repeats": self.spec.repeats,
             "questions": self.questions.hashes,
-            "weights": {found.name: self.weights[given] for given, found in self.checkpoints.items()},
+            "weights": {model.name: model.sha256 for model in self.models.values()},
         }
 
     def rounds(self, target: str) -> Iterator[tuple[int, Question, list[Lane]]]:
@@ -113,8 +112,8 @@ class Plan:
 
     def cell(self, target: str, lane: Lane, question: Question, turn: int, repeat: int) -> Cell:
         weights = {
-            "target": self.weights[target],
-            "draft": self.weights[lane.draft] if lane.draft else None,
+            "target": self.models[target].sha256,
+            "draft": self.models[lane.draft].sha256 if lane.draft else None,
         }
         defining = {
             "settings": self.settings,
@@ -127,19 +126,17 @@ class Plan:
             "repeat": repeat,
         }
         key = hashlib.sha256(json.dumps(defining, sort_keys=True, default=str).encode()).hexdigest()[:32]
-        name = self.checkpoints[target].name
+        name = self.models[target].name
         return Cell(name, self._draft_name(lane), lane, question, turn, repeat, key, int(key[:8], 16))
 
     def _draft_names(self) -> list[str | None] | dict[str, list[str | None]]:
         """The draft of each lane; by target where targets have drafts of their own."""
-        names = {
-            self.checkpoints[t].name: [self._draft_name(lane) for lane in lanes] for t, lanes in self.lanes.items()
-        }
+        names = {self.models[t].name: [self._draft_name(lane) for lane in lanes] for t, lanes in self.lanes.items()}
         first, *others = names.values()
         return first if all(other == first for other in others) else names
 
     def _draft_name(self, lane: Lane) -> str | None:
-        return self.checkpoints[lane.draft].name if lane.draft else None
+        return self.models[lane.draft].name if lane.draft else None
 
 
 def make_plan(spec: RunSpec) -> Plan:
@@ -150,33 +147,32 @@ def make_plan(spec: RunSpec) -> Plan:
     spec = _on_device(spec.resolved())
     if len(set(spec.target)) < len(spec.target):
         raise UserError(f"--target {' '.join(spec.target)}: a target is given twice; give each once.")
-    checkpoints = {name: find_checkpoint(name) for name in spec.target}
-    for found in checkpoints.values():
-        check_spread(found, spec.device or "")
+    models = ResolvedModels()
+    for name in spec.target:
+        check_spread(models[name], spec.device or "")
     for entry in spec.draft:
         split_pair(entry, spec.target)
     decoders = parse_decoders(spec.decoder)
-    lanes = {t: tuple(Lane(decoder, draft_for(decoder, t, spec)) for decoder in decoders) for t in spec.target}
+    lanes = {t: tuple(Lane(decoder, draft_for(decoder, t, spec, models)) for decoder in decoders) for t in spec.target}
     if spec.replay_turns == BASELINE and BASELINE not in [decoder.label for decoder in decoders]:
         raise UserError(
             "--replay-turns ar: the run has no decoder 'ar' whose turns could be replayed; add --decoder ar."
         )
     questions = load_questions(spec.questions or "embedded", spec.suite, spec.limit)
     drafts = [lane.draft for of_target in lanes.values() for lane in of_target if lane.draft]
-    checkpoints |= {name: find_checkpoint(name) for name in drafts}
-    _refuse_namesakes(checkpoints)
-    weights = {given: found.sha256() for given, found in checkpoints.items()}
-    return Plan(spec, lanes, questions, checkpoints, weights, _settings(spec), Grader(questions.by_suite))
+    used = {name: models[name] for name in (*spec.target, *drafts)}
+    _refuse_namesakes(used)
+    return Plan(spec, lanes, questions, used, _settings(spec), AnswerScorer(questions.by_suite))
 
 
-def _refuse_namesakes(checkpoints: dict[str, Checkpoint]) -> None:
+def _refuse_namesakes(models: Mapping[str, ResolvedModel]) -> None:
     """Records know models by name, so two different folders of one name cannot be told apart."""
     owners: dict[str, str] = {}
-    for given, found in checkpoints.items():
-        other = owners.setdefault(found.name, given)
+    for given, model in models.items():
+        other = owners.setdefault(model.name, given)
         if other != given:
             raise UserError(
-                f"{other} and {given} are both called {found.name!r}, which records could not tell apart; rename one."
+                f"{other} and {given} are both called {model.name!r}, which records could not tell apart; rename one."
             )
 
 

@@ -44,13 +44,15 @@ def project(
     if out and out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; give a folder.")
     given, place = Acceptances.find(acceptance, target), Place(device, dtype, engine)
-    check_targets(target, draft, place, context + gamma_max + 1)
+    models = check_targets(target, draft, place, context + gamma_max + 1)
     hide_progress_bars()
     rows: list[dict[str, Any]] = []
     widths = range(1, gamma_max + 2)
     with planless_attention():  # as in a run
         runs = list(
-            pass_runs(target, draft, place, widths, context, lambda line: _stderr().print(line, highlight=False))
+            pass_runs(
+                models, target, draft, place, widths, context, lambda line: _stderr().print(line, highlight=False)
+            )
         )
     for run in runs:
         figures = given.published.get(run.given)
