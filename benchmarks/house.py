@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "specbench_s2d"
 INNER = ("decoding", "models")
-QUESTIONS, TRIALS = 8, 3
+QUESTIONS, TRIALS = 8, 2
 Stop = tuple[str, str]
 """File below the package, and function."""
 

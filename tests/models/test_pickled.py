@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from specbench_s2d.models.weights.files import find_weights
+from specbench_s2d.models.weight_files import find_weights
 from transformers import AutoModelForCausalLM
 
 from specbench_s2d.errors import ModelError

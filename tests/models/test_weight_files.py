@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from specbench_s2d.models.weights.files import INDEX, PICKLED, SAFE, find_weights, pickled_names
+from specbench_s2d.models.weight_files import INDEX, PICKLED, SAFE, find_weights, pickled_names
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from specbench_s2d.errors import ModelError
@@ -49,7 +49,7 @@ def test_shards_are_those_of_the_index(tmp_path: Path) -> None:
     write_index(tmp_path, WEIGHTS_INDEX_NAME, SHARDS[1], SHARDS[0], SHARDS[0])
     assert names(tmp_path) == SHARDS
     found = find_weights(tmp_path, "m")
-    assert found.pickled and found.whole
+    assert found.pickled and found.complete
     assert found.shard_of == {
         "tensor-0": tmp_path / SHARDS[1],
         "tensor-1": tmp_path / SHARDS[0],
