@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from specbench_s2d.bench import keys
 from specbench_s2d.bench.answer_scorer import AnswerScorer
 from specbench_s2d.bench.drafts import draft_for, split_pair
 from specbench_s2d.config import RunSpec
@@ -17,7 +16,8 @@ from specbench_s2d.errors import UserError
 from specbench_s2d.models.devices import SPREAD, check_device, default_device, default_dtype, first_device
 from specbench_s2d.models.load import check_spread
 from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
-from specbench_s2d.runs.record import BASELINE
+from specbench_s2d.runs.manifest import new_manifest
+from specbench_s2d.runs.record import BASELINE, SCHEMA_VERSION
 from specbench_s2d.suites import Question, QuestionSet, load_questions
 
 
@@ -52,7 +52,8 @@ class Plan:
     """Everything a run will do, in order: targets, then repeats, then questions, then decoders in a drawn order.
 
     `lanes` and `models` are keyed by what the person called each model. Every target has the same decoders in the same
-    order; their drafts may differ. `scorer` knows how each suite's answers are scored.
+    order; their drafts may differ. `scorer` knows how each suite's answers are scored. `key_schema`: how cells are
+    named, which for a folder that exists is its schema.
     """
 
     spec: RunSpec
@@ -61,6 +62,7 @@ class Plan:
     models: Mapping[str, ResolvedModel]
     settings: dict[str, Any]
     scorer: AnswerScorer
+    key_schema: int = SCHEMA_VERSION
 
     @property
     def device(self) -> str:
@@ -83,8 +85,9 @@ class Plan:
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for two commands to be the same run."""
+        decoders = [lane.decoder for lane in self.lanes[self.spec.target[0]]]
         return {
-            "settings": self.settings,
+            **keys.identity(self.settings, decoders, self.key_schema),
             "targets": [self.models[target].name for target in self.spec.target],
             "decoders": self.labels,
             "drafts": self._draft_names(),
@@ -92,6 +95,11 @@ class Plan:
             "questions": self.questions.hashes,
             "weights": {model.name: model.sha256 for model in self.models.values()},
         }
+
+    def manifest(self, run_id: str, environment: dict[str, Any]) -> dict[str, Any]:
+        """The manifest of a run of this plan that begins now; `environment`: what it runs on."""
+        spec, metrics = self.spec.model_dump(), self.scorer.signatures()
+        return new_manifest(run_id, self.identity(), spec, self.questions.source, self.cells, metrics, environment)
 
     def rounds(self, target: str) -> Iterator[tuple[int, Question, list[Lane]]]:
         """(repeat, question, lanes in this round's order): the unit of interleaving.
@@ -115,19 +123,9 @@ class Plan:
             "target": self.models[target].sha256,
             "draft": self.models[lane.draft].sha256 if lane.draft else None,
         }
-        defining = {
-            "settings": self.settings,
-            "weights": weights,
-            "label": lane.label,
-            "options": lane.decoder.options.model_dump(),
-            "suite": question.suite,
-            "question": [question.id, list(question.turns)],
-            "turn": turn,
-            "repeat": repeat,
-        }
-        key = hashlib.sha256(json.dumps(defining, sort_keys=True, default=str).encode()).hexdigest()[:32]
+        key = keys.cell_key(self.settings, weights, lane.decoder, question, turn, repeat, self.key_schema)
         name = self.models[target].name
-        return Cell(name, self._draft_name(lane), lane, question, turn, repeat, key, int(key[:8], 16))
+        return Cell(name, self._draft_name(lane), lane, question, turn, repeat, key, keys.cell_seed(key))
 
     def _draft_names(self) -> list[str | None] | dict[str, list[str | None]]:
         """The draft of each lane; by target where targets have drafts of their own."""
@@ -162,7 +160,7 @@ def make_plan(spec: RunSpec) -> Plan:
     drafts = [lane.draft for of_target in lanes.values() for lane in of_target if lane.draft]
     used = {name: models[name] for name in (*spec.target, *drafts)}
     _refuse_namesakes(used)
-    return Plan(spec, lanes, questions, used, _settings(spec), AnswerScorer(questions.by_suite))
+    return Plan(spec, lanes, questions, used, keys.settings_of(spec), AnswerScorer(questions.by_suite))
 
 
 def _refuse_namesakes(models: Mapping[str, ResolvedModel]) -> None:
@@ -181,12 +179,3 @@ def _on_device(spec: RunSpec) -> RunSpec:
     place = check_device(asked)
     device = asked if asked == SPREAD else str(place)
     return spec.model_copy(update={"device": device, "dtype": spec.dtype or default_dtype(place.type)})
-
-
-def _settings(spec: RunSpec) -> dict[str, Any]:
-    """The settings that change what a cell computes or how it is timed."""
-    names = (
-        "max_new_tokens", "ignore_eos", "temperature", "top_k", "top_p", "seed",
-        "device", "dtype", "engine", "template", "long_prompts", "replay_turns",
-    )  # fmt: skip
-    return {name: getattr(spec, name) for name in names}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
 from specbench_s2d.measure.energy.meter import EnergyMeter
 from specbench_s2d.measure.environment import environment
 from specbench_s2d.models.devices import Free, free_bytes
-from specbench_s2d.runs.folder import RunStore
-from specbench_s2d.runs.manifest import new_manifest, utc_now
+from specbench_s2d.runs.folder import RunStore, schema_of
+from specbench_s2d.runs.manifest import utc_now
 from specbench_s2d.runs.record import BASELINE, Record
 from specbench_s2d.suites import Question
 
@@ -79,13 +79,12 @@ def execute(
     Raises `UserError` before anything is timed when a prompt or a model cannot fit, the folder holds another run, or
     the meter asked for cannot be read.
     """
+    plan = replace(plan, key_schema=schema_of(folder))
     setups = check(plan, free)
     choice = MeterChoice(meter) if meter else choose_meter(plan.spec.energy or "off", plan.spec.device or plan.device)
     with planless_attention():
         facts, timer = environment(plan.device), PhaseTimer()
-        spec, metrics = plan.spec.model_dump(), plan.scorer.signatures()
-        manifest = new_manifest(folder.name, plan.identity(), spec, plan.questions.source, plan.cells, metrics, facts)
-        with RunStore(folder, manifest) as store, EnergyPass(plan, store, choice) as energy:
+        with RunStore(folder, plan.manifest(folder.name, facts)) as store, EnergyPass(plan, store, choice) as energy:
             monitor = Monitor(plan.device, facts, store, timer)
             run = _Run(plan, store, watch, retry_failed, monitor, energy, timer, open_session)
             if store.repaired:

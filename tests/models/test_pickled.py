@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from specbench_s2d.models.weight_files import find_weights
 from transformers import AutoModelForCausalLM
 
 from specbench_s2d.errors import ModelError
@@ -20,6 +19,7 @@ from specbench_s2d.models.load import tensor_reader
 from specbench_s2d.models.memory import plan_memory
 from specbench_s2d.models.pickled import PickledWeights, read_pickle
 from specbench_s2d.models.resolve import resolve_model
+from specbench_s2d.models.weight_files import find_weights
 from tests.models.reference import assert_close
 from tests.refusals import refused
 from tests.vicuna import BIN_FORMS, as_bin, as_legacy_shards, as_safetensors, as_shards, tiny_llama, write_vicuna

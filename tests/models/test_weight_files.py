@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-from specbench_s2d.models.weight_files import INDEX, PICKLED, SAFE, find_weights, pickled_names
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.resolve import ResolvedModel, resolve_model
+from specbench_s2d.models.weight_files import INDEX, PICKLED, SAFE, find_weights, pickled_names
 from tests.refusals import refused
 
 SHARDS = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
