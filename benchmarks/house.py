@@ -6,9 +6,8 @@
 A way is the package's functions in the order in which they are first entered, each once: `calls` is their number,
 `files` the files they stand in, `returns` how often the way goes to a file that it had left before. A question's way
 runs from `execute` to its record: the functions that a run of eight questions enters more often than a run of one does,
-once more for every question or oftener. Of decoding and models only the
-functions that the bench itself calls count, for what they do inside is the method's own. The table's way runs from
-records to summary.csv and what is drawn from it.
+once more for every question or oftener. Of decoding, measure and models only the functions that the bench itself calls
+count, for what they do inside is theirs. The table's way runs from records to summary.csv and what is drawn from it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "specbench_s2d"
-INNER = ("decoding", "models")
+INNER = ("decoding", "measure", "models")
 QUESTIONS, TRIALS = 8, 2
 Stop = tuple[str, str]
 """File below the package, and function."""

@@ -79,6 +79,8 @@ class EnergyPass:
 
     def share(self, records: Iterable[Record]) -> list[Record]:
         """Of these records those, brought up to date, whose block says something of their energy that they do not."""
+        if not self._blocks:
+            return []
         given = [(record, self._blocks.get(block_of(record))) for record in records if record.status == "ok"]
         updated = [(record, _share(record, block)) for record, block in given if block]
         return [new for old, new in updated if new != old]
@@ -92,12 +94,12 @@ class EnergyPass:
             speaker = next(other for other in self._plan.lanes[target] if other.label == BASELINE)
         for question in self._plan.questions.by_suite[suite]:
             answers: list[str] = []
-            for turn in range(len(question.turns)):
-                cell = self._plan.cell(target, lane, question, turn, repeat)
+            own = self._plan.conversation(target, lane, question, repeat)
+            for cell, said in zip(own, self._plan.conversation(target, speaker, question, repeat), strict=True):
                 record = held.get(cell.key)
                 if record and record.status == "ok":
                     yield cell, session.prompts.lay_out(question, answers)
-                spoken = held.get(self._plan.cell(target, speaker, question, turn, repeat).key)
+                spoken = held.get(said.key)
                 if not spoken or spoken.output_text is None:
                     break
                 answers.append(spoken.output_text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from specbench_s2d.bench import keys
@@ -28,7 +29,7 @@ class Lane:
     decoder: DecoderSpec
     draft: str | None
 
-    @property
+    @cached_property
     def label(self) -> str:
         return self.decoder.label
 
@@ -40,11 +41,28 @@ class Cell:
     target: str
     draft: str | None
     lane: Lane
+    label: str
     question: Question
     turn: int
     repeat: int
     key: str
     seed: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """One question put to every decoder of a target, once: the unit of interleaving.
+
+    `conversations`: for each lane, in the order of decoding, its cells turn by turn.
+    """
+
+    question: Question
+    conversations: list[list[Cell]]
+
+    @property
+    def labels(self) -> list[str]:
+        """The decoders in the order of decoding."""
+        return [cells[0].label for cells in self.conversations]
 
 
 @dataclass(frozen=True)
@@ -101,31 +119,44 @@ class Plan:
         spec, metrics = self.spec.model_dump(), self.scorer.signatures()
         return new_manifest(run_id, self.identity(), spec, self.questions.source, self.cells, metrics, environment)
 
-    def rounds(self, target: str) -> Iterator[tuple[int, Question, list[Lane]]]:
-        """(repeat, question, lanes in this round's order): the unit of interleaving.
+    def rounds(self, target: str) -> Iterator[Round]:
+        """Every cell of a target, in the order of decoding.
 
         Drift of the machine falls on all decoders alike, and so does the place in a round: in as many rounds as there
         are decoders each of them stands once at every place (the rows of a Latin square, from an order drawn anew from
         the run's seed). Where turns replay AR's answers, AR comes first.
         """
         lanes = self.lanes[target]
-        rounds = ((repeat, question) for repeat in range(self.spec.repeats) for question in self.questions)
-        for number, (repeat, question) in enumerate(rounds):
+        asked = ((repeat, question) for repeat in range(self.spec.repeats) for question in self.questions)
+        for number, (repeat, question) in enumerate(asked):
             square, row = divmod(number, len(lanes))
             drawn = random.Random(f"{self.spec.seed}/{target}/{square}").sample(lanes, len(lanes))
             order = [*drawn[row:], *drawn[:row]]
             if self.spec.replay_turns == "ar":
                 order.sort(key=lambda lane: lane.label != BASELINE)
-            yield repeat, question, order
+            yield Round(question, [self.conversation(target, lane, question, repeat) for lane in order])
 
-    def cell(self, target: str, lane: Lane, question: Question, turn: int, repeat: int) -> Cell:
-        weights = {
-            "target": self.models[target].sha256,
-            "draft": self.models[lane.draft].sha256 if lane.draft else None,
-        }
-        key = keys.cell_key(self.settings, weights, lane.decoder, question, turn, repeat, self.key_schema)
-        name = self.models[target].name
-        return Cell(name, self._draft_name(lane), lane, question, turn, repeat, key, keys.cell_seed(key))
+    def conversation(self, target: str, lane: Lane, question: Question, repeat: int) -> list[Cell]:
+        """The cells of one question for one decoder, turn by turn."""
+        defining = self._lane_identities[target, lane.label]
+        name, draft = self.models[target].name, self._draft_name(lane)
+        keyed = [(turn, keys.cell_key(defining, question, turn, repeat)) for turn in range(len(question.turns))]
+        return [
+            Cell(name, draft, lane, lane.label, question, turn, repeat, key, keys.cell_seed(key)) for turn, key in keyed
+        ]
+
+    @cached_property
+    def _lane_identities(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """What defines the cells of each lane, by target as given and label."""
+
+        def identity(target: str, lane: Lane) -> dict[str, Any]:
+            weights = {
+                "target": self.models[target].sha256,
+                "draft": self.models[lane.draft].sha256 if lane.draft else None,
+            }
+            return keys.lane_identity(self.settings, weights, lane.decoder, self.key_schema)
+
+        return {(t, lane.label): identity(t, lane) for t, lanes in self.lanes.items() for lane in lanes}
 
     def _draft_names(self) -> list[str | None] | dict[str, list[str | None]]:
         """The draft of each lane; by target where targets have drafts of their own."""

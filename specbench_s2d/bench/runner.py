@@ -12,7 +12,7 @@ from specbench_s2d.bench.energy_pass import EnergyPass
 from specbench_s2d.bench.grader import Grader
 from specbench_s2d.bench.monitor import Monitor
 from specbench_s2d.bench.phase_timer import PhaseTimer
-from specbench_s2d.bench.plan import Cell, Lane, Plan
+from specbench_s2d.bench.plan import Cell, Plan, Round
 from specbench_s2d.bench.preflight import TargetSetup, check
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.session import Session
@@ -26,7 +26,6 @@ from specbench_s2d.models.devices import Free, free_bytes
 from specbench_s2d.runs.folder import RunStore, schema_of
 from specbench_s2d.runs.manifest import utc_now
 from specbench_s2d.runs.record import BASELINE, Record
-from specbench_s2d.suites import Question
 
 ANOTHER_TURN_FAILED = "an earlier turn of this conversation has no answer"
 
@@ -114,30 +113,28 @@ class _Run:
         self._plan, self._store, self._watch, self._open_session = plan, store, watch, open_session
         self._monitor, self._energy, self._timer = monitor, energy, timer
         self._done = {r.key: r for r in store.records() if not (retry_failed and _failed(r))}
-        self._already, self._started = len(self._done), time.monotonic()
+        self._no_energy_yet = dict.fromkeys(("energy_j", "energy_net_j"), energy.why_none_yet)
+        self._cells, self._already, self._started = plan.cells, len(self._done), time.monotonic()
 
     def say(self, *lines: str) -> None:
         """Tell the watcher."""
         for line in lines:
-            self._watch(Event(line, len(self._done), self._plan.cells))
+            self._watch(Event(line, len(self._done), self._cells))
 
     def target(self, setup: TargetSetup) -> None:
         """All rounds of one target, then its energy pass; the model is loaded only if any of it is left."""
-        rounds = [r for r in self._plan.rounds(setup.target) if self._is_left(setup.target, *r)]
+        rounds = [asked for asked in self._plan.rounds(setup.target) if self._is_left(asked)]
         if rounds or self._energy.left(setup.target, self._done):
             session = self._load(setup)
             if rounds:
-                self._time(setup.target, session, rounds)
+                self._time(session, rounds)
             self._meter(setup.target, session)
         shares = self._energy.share(self._done.values())
         if shares:
             self._keep(shares)
 
-    def _is_left(self, target: str, repeat: int, question: Question, order: list[Lane]) -> bool:
-        turns = range(len(question.turns))
-        return any(
-            self._plan.cell(target, lane, question, t, repeat).key not in self._done for lane in order for t in turns
-        )
+    def _is_left(self, asked: Round) -> bool:
+        return any(cell.key not in self._done for cells in asked.conversations for cell in cells)
 
     def _load(self, setup: TargetSetup) -> Session:
         self.say(*self._monitor.begin())
@@ -152,15 +149,15 @@ class _Run:
         with self._timer.measure("energy"):
             self._energy.run(target, session, self._done)
 
-    def _time(self, target: str, session: Session, rounds: list[tuple[int, Question, list[Lane]]]) -> None:
+    def _time(self, session: Session, rounds: list[Round]) -> None:
         """Decode and grade the rounds that are left, and say in the manifest with what."""
         name, facts = session.target.name, session.facts()
         grader = Grader(session.target, session.noise, self._plan.scorer, self._plan.spec.temperature > 0)
         metrics = {"quality_metrics": self._plan.scorer.signatures()}  # a folder of an older release has none yet
         self._note_target(name, facts, metrics)
         try:
-            for repeat, question, order in rounds:
-                self._round(session, grader, target, repeat, question, order)
+            for asked in rounds:
+                self._round(session, grader, asked)
         finally:  # of this launch: a run that goes on later learns anew
             self._note_target(name, {**facts, "decoders": session.decoder_facts()}, {})
         self.say(*self._monitor.unprepared(name, session.unprepared), *self._monitor.look(name))
@@ -169,22 +166,18 @@ class _Run:
         manifest = self._store.manifest
         self._store.write_manifest({**others, **manifest, "targets": {**manifest.get("targets", {}), name: facts}})
 
-    def _round(
-        self, session: Session, grader: Grader, target: str, repeat: int, question: Question, order: list[Lane]
-    ) -> None:
+    def _round(self, session: Session, grader: Grader, asked: Round) -> None:
         """Decode one question with every decoder, in this order; then grade what is new, and store it in one write."""
-        turns = range(len(question.turns))
-        cells = {lane.label: [self._plan.cell(target, lane, question, t, repeat) for t in turns] for lane in order}
-        of_ar = cells.get(BASELINE, [])
-        decoded = [made for lane in order for made in self._converse(session, cells[lane.label], of_ar)]
+        of_ar = next((cells for cells in asked.conversations if cells[0].label == BASELINE), [])
+        decoded = [made for cells in asked.conversations for made in self._converse(session, cells, of_ar)]
         self._timer.add("decoding", sum(record.total_s or 0.0 for record, _ in decoded))
         baseline = {cell.turn: self._done.get(cell.key) for cell in of_ar}
         with self._timer.measure("scoring"):
-            graded = [grader.grade(r, p, question, baseline.get(r.turn)) if p else r for r, p in decoded]
+            graded = [grader.grade(r, p, asked.question, baseline.get(r.turn)) if p else r for r, p in decoded]
         self._keep(graded)
         elapsed_s, done = time.monotonic() - self._started, len(self._done) - self._already
-        left_s = elapsed_s / done * (self._plan.cells - len(self._done)) if done else None
-        self._watch(Event(None, len(self._done), self._plan.cells, graded, left_s))
+        left_s = elapsed_s / done * (self._cells - len(self._done)) if done else None
+        self._watch(Event(None, len(self._done), self._cells, graded, left_s))
 
     def _converse(self, session: Session, cells: list[Cell], of_ar: list[Cell]) -> list[Decoded]:
         """All turns of one conversation that are not done yet; each turn builds on the answers before it.
@@ -228,7 +221,7 @@ class _Run:
                 "error": error,
                 "target": cell.target,
                 "decoder": decoder.name,
-                "label": cell.lane.label,
+                "label": cell.label,
                 "draft": cell.draft,
                 "decoder_options": decoder.options.model_dump(),
                 "lossy": decoder.kind.lossy,
@@ -239,7 +232,7 @@ class _Run:
                 "repeat": cell.repeat,
                 "seed": cell.seed,
                 "replay_turns": self._plan.spec.replay_turns,
-                "reasons": dict.fromkeys(("energy_j", "energy_net_j"), self._energy.why_none_yet),
+                "reasons": dict(self._no_energy_yet),
                 **decoded,
             }
         )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +12,7 @@ from specbench_s2d.bench.phase_timer import PhaseTimer
 from specbench_s2d.bench.plan import Cell, Plan
 from specbench_s2d.bench.preflight import TargetSetup
 from specbench_s2d.bench.prompts import Prompt
-from specbench_s2d.bench.traces import Turn, source_for
+from specbench_s2d.bench.traces import source_for
 from specbench_s2d.bench.warm_up import WarmUp, warm_up
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.types import Generation
@@ -41,6 +40,7 @@ class Session:
         load: Callable[..., LanguageModel] = load_model,
     ) -> None:
         self._spec, self.prompts = plan.spec, setup.prompts
+        self._new_tokens = plan.spec.max_new_tokens or 1
         self._read_rate_bytes_per_s = read_rate_bytes_per_s
         lanes, options = plan.lanes[setup.target], {"dtype": plan.spec.dtype, "engine": plan.spec.engine}
         with timer.measure("loading"):
@@ -54,6 +54,7 @@ class Session:
             self._decoders = {lane.label: lane.decoder.build(self.target, used[lane.label]) for lane in lanes}
             sources = {lane.label: source_for(lane.decoder, self.target.name, used[lane.label]) for lane in lanes}
             self._traces = {label: source for label, source in sources.items() if source}
+            self._projected = {label: _why_projected(decoder) for label, decoder in self._decoders.items()}
         shortest, longest = setup.warm_up_prompts(plan.questions, _WARM_UP_TOKENS)
         with timer.measure("warm_up"):  # room first, and once: what is prepared is prepared for it
             positions = max(setup.prompts.longest(plan.questions), len(longest) + _WARM_UP_TOKENS)
@@ -64,20 +65,18 @@ class Session:
             self.noise_rows = noise_rows(self.target, *widths)
             self.noise = largest([logit_noise(self.target, prompt, *widths) for prompt in (shortest, longest)])
         with timer.measure("warm_up"):
-            self._warmed_up = {
-                label: self._warm_up(decoder, shortest, longest) for label, decoder in self._decoders.items()
-            }
+            self._warmed_up = {label: self._warm_up(label, shortest, longest) for label in self._decoders}
         self._before = self._counted()
 
     def decode(self, cell: Cell, prompt: Prompt) -> dict[str, Any]:
         """Decode one turn, timed: the fields of its record that decoding gives."""
-        generation, tokenizer = self._generate_cell(cell, prompt), self.target.tokenizer
+        generation, tokenizer = self._generate(cell.label, prompt.ids, self._new_tokens, cell), self.target.tokenizer
         steps = generation.steps
         text = tokenizer.decode(generation.ids, skip_special_tokens=True)
         assert isinstance(text, str)
         draft_s, verify_s = sum(step.draft_s for step in steps), sum(step.verify_s for step in steps)
         return {
-            "projected": self._projected(self._decoders[cell.lane.label]),
+            "projected": self._projected[cell.label],
             "prompt_hash": prompt.hash,
             "prompt_tokens": len(prompt.ids),
             "prompt_truncated": prompt.truncated,
@@ -106,7 +105,7 @@ class Session:
 
     def decode_again(self, cell: Cell, prompt: Prompt) -> int:
         """Decode one turn for the energy pass; its new tokens."""
-        return len(self._generate_cell(cell, prompt).ids)
+        return len(self._generate(cell.label, prompt.ids, self._new_tokens, cell).ids)
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of the target, before its first timed cell."""
@@ -145,47 +144,34 @@ class Session:
         facts = self._engines().values()
         return {name: sum(engine.get(name, 0) for engine in facts) for name in _UNPREPARED}
 
-    def _projected(self, decoder: Decoder) -> str | None:
-        """Why a decoder's cells are a projection: random weights of the target or of its draft, or a given trace."""
-        models = [model for model in (decoder.target, decoder.draft) if model is not None]
-        random = "random weights" if any(model.identity.random_weights for model in models) else None
-        return ", ".join(filter(None, (random, decoder.projected))) or None
-
-    def _follow(self, decoder: Decoder, turn: Turn | None, seed: int) -> None:
-        """Hand a decoder that follows acceptance traces the one of a turn."""
-        if decoder.label in self._traces and isinstance(decoder, PairDecoder):
-            decoder.follow(self._traces[decoder.label].script(turn, seed))
-
-    def _generate_cell(self, cell: Cell, prompt: Prompt) -> Generation:
-        decoder = self._decoders[cell.lane.label]
-        self._follow(decoder, (cell.question.suite, cell.question.id, cell.turn), cell.seed)
-        with _without_collector():
-            return self._generate(decoder, prompt.ids, cell.seed, self._spec.max_new_tokens or 1)
-
-    def _warm_up(self, decoder: Decoder, shortest: list[int], longest: list[int]) -> WarmUp:
+    def _warm_up(self, label: str, shortest: list[int], longest: list[int]) -> WarmUp:
         """One long prompt, at which caches grow to their size; then a short one until its time is steady."""
-        self._follow(decoder, None, 0)
-        self._generate(decoder, longest, 0, _WARM_UP_TOKENS)
-        return warm_up(lambda: self._generate(decoder, shortest, 0, _WARM_UP_TOKENS).total_s)
+        self._generate(label, longest, _WARM_UP_TOKENS)
+        return warm_up(lambda: self._generate(label, shortest, _WARM_UP_TOKENS).total_s)
 
-    def _generate(self, decoder: Decoder, prompt_ids: list[int], seed: int, max_new_tokens: int) -> Generation:
-        s = self._spec
-        return decoder.generate(prompt_ids, max_new_tokens, s.temperature, s.top_k, s.top_p, seed, s.ignore_eos)
+    def _generate(self, label: str, prompt_ids: list[int], new_tokens: int, cell: Cell | None = None) -> Generation:
+        """Decode after a prompt, of a cell or to warm up; no garbage is collected meanwhile."""
+        s, decoder, seed = self._spec, self._decoders[label], cell.seed if cell else 0
+        if label in self._traces and isinstance(decoder, PairDecoder):
+            turn = (cell.question.suite, cell.question.id, cell.turn) if cell else None
+            decoder.follow(self._traces[label].script(turn, seed))
+        collected = gc.isenabled()
+        gc.disable()
+        try:
+            return decoder.generate(prompt_ids, new_tokens, s.temperature, s.top_k, s.top_p, seed, s.ignore_eos)
+        finally:
+            if collected:
+                gc.enable()
+
+
+def _why_projected(decoder: Decoder) -> str | None:
+    """Why a decoder's cells are a projection: random weights of the target or of its draft, or a given trace."""
+    models = [model for model in (decoder.target, decoder.draft) if model is not None]
+    random = "random weights" if any(model.identity.random_weights for model in models) else None
+    return ", ".join(filter(None, (random, decoder.projected))) or None
 
 
 def _verified_widths(decoders: Iterable[Decoder]) -> tuple[set[int], set[int]]:
     """Rows of the passes that decoders take over their target's logits: of chains, and of trees."""
     passes = [kind for decoder in decoders for kind in decoder.target_passes(decoder.options) if not kind.best]
     return {kind.rows for kind in passes if not kind.seen}, {kind.rows for kind in passes if kind.seen}
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """No garbage collection inside the timed window."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -261,7 +261,7 @@ def test_the_meter_is_no_part_of_what_a_run_is() -> None:
     off, on = plan_of(energy="off"), plan_of(energy="auto")
     assert off.identity() == on.identity()
     lane, question = off.lanes["demo-s"][0], next(iter(off.questions))
-    assert off.cell("demo-s", lane, question, 0, 0).key == on.cell("demo-s", lane, question, 0, 0).key
+    assert off.conversation("demo-s", lane, question, 0)[0].key == on.conversation("demo-s", lane, question, 0)[0].key
 
 
 def test_a_line_that_is_no_block_is_refused(tmp_path: Path) -> None:

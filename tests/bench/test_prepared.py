@@ -71,7 +71,7 @@ def test_a_session_captures_each_shape_once_and_scoring_none(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("specbench_s2d.models.graph_memory.buckets", graphs.buckets)
         assert ready[0] == GraphNeeds.of(asked, session.target.depth).count(engines[0]["buckets"][-1])
-    cells = [plan.cell(target, lane, question, 0, r) for r, question, order in plan.rounds(target) for lane in order]
+    cells = [conversation[0] for asked in plan.rounds(target) for conversation in asked.conversations]
     assert len(cells) == 2 * len(DECODERS)
     for cell in cells:
         prompt = session.prompts.lay_out(cell.question, [])
