@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specbench_s2d.models.checkpoint import find_checkpoint, tensor_reader
 from specbench_s2d.models.engines.native import NativePasses
 from specbench_s2d.models.engines.native_build import native_library
-from specbench_s2d.models.load import load_model, read_config
+from specbench_s2d.models.load import load_model, tensor_reader
+from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.models.weights import LlamaWeights, load_weights
 
 PHASES = (
@@ -40,9 +40,9 @@ Run = Callable[[], Any]
 
 def weights_of(name: str) -> LlamaWeights:
     """A model's weights in float32, as its checkpoint has them."""
-    found, place = find_checkpoint(name), torch.device("cpu")
+    found, place = resolve_model(name), torch.device("cpu")
     reader = tensor_reader(found, place, torch.float32)
-    return load_weights(reader, found.name, read_config(found), place, torch.float32)
+    return load_weights(reader, found.name, found.config, place, torch.float32)
 
 
 def matrices(weights: LlamaWeights) -> list[Tensor]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from specbench_s2d.models.checkpoint import demo_names
 from specbench_s2d.resources import demo_folder
+
+
+def demo_names() -> list[str]:
+    """Members of the embedded family that are there."""
+    return sorted(path.parent.name for path in demo_folder().glob("demo-*/config.json"))
 
 
 def demo_models() -> list[dict[str, Any]]:

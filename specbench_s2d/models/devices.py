@@ -53,6 +53,10 @@ def check_device(device: str) -> torch.device:
     return place
 
 
+Free = Callable[[str], int]
+"""A device's free bytes."""
+
+
 def free_bytes(device: str) -> int:
     """Bytes that can be allocated on one device now: of a GPU, what is free and what torch holds unused."""
     if device == "cpu":
@@ -72,7 +76,7 @@ def settled_free_bytes(device: str) -> int:
     return driver_free_bytes(device)
 
 
-def free_by_device(device: str, free: Callable[[str], int] = free_bytes) -> dict[str, int]:
+def free_by_device(device: str, free: Free = free_bytes) -> dict[str, int]:
     """What is free on the device, or of `auto` on every visible GPU, in their order."""
     return {one: free(one) for one in all_devices(device)}
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from specbench_s2d.errors import ModelError, UnknownNameError, UserError, first_line
-from specbench_s2d.models.checkpoint import demo_names, find_checkpoint
+from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.pickled import refusal
+from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.models.weight_files import find_weights
 from specbench_s2d.resources import demo_folder
 from specbench_s2d.training.surgery import cut_layers, grow_layers
@@ -118,7 +119,7 @@ def _load(source: str) -> PreTrainedModel:
 
     try:
         found = resolve_source(source)
-        folder = Path(found) if Path(found).is_dir() else find_checkpoint(found).folder
+        folder = Path(found) if Path(found).is_dir() else resolve_model(found).folder
         use_safetensors = not find_weights(folder, source).pickled
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=torch.float32, use_safetensors=use_safetensors, weights_only=True

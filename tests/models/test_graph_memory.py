@@ -12,7 +12,6 @@ from specbench_s2d.decoding.spec import parse_decoders
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import Identity, PassKind
 from specbench_s2d.models.cache import KVCache
-from specbench_s2d.models.checkpoint import find_checkpoint, tensor_reader
 from specbench_s2d.models.engines.layer import PLAIN
 from specbench_s2d.models.engines.pass_shapes import Kind, PassShape, buckets
 from specbench_s2d.models.engines.static_pass import StaticPass
@@ -27,8 +26,9 @@ from specbench_s2d.models.graph_memory import (
     with_graph_bytes,
 )
 from specbench_s2d.models.llama import LlamaModel
-from specbench_s2d.models.load import load_tokenizer, read_config
+from specbench_s2d.models.load import tensor_reader
 from specbench_s2d.models.memory import pool_bytes, static_bytes
+from specbench_s2d.models.resolve import load_tokenizer, resolve_model
 from specbench_s2d.models.shapes import random_weights
 from specbench_s2d.models.tensors import tensor_shapes
 from specbench_s2d.models.weights import Weights, load_weights
@@ -131,7 +131,7 @@ def unmade(config: Any, dtype: torch.dtype) -> Weights:
 
 
 def static_pass(name: str, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> StaticPass:
-    config = read_config(find_checkpoint(name))
+    config = resolve_model(name).config
     weights = load_weights(
         unmade(config, dtype) if device.type == "meta" else random_weights(config, device, dtype),
         name,
@@ -146,7 +146,7 @@ def static_pass(name: str, device: torch.device, dtype: torch.dtype = torch.bflo
 
 @pytest.mark.parametrize("name", ["shape:demo-s", "shape:llama-3.2-1b"])
 def test_static_buffers_are_what_is_made(name: str) -> None:
-    config = read_config(find_checkpoint(name))
+    config = resolve_model(name).config
     passes = static_pass(name, torch.device("meta"))
     kept = [value for value in vars(passes).values() if isinstance(value, torch.Tensor)]
     made = sum(tensor.nbytes for tensor in [*kept, *passes._masks.values()])
@@ -157,7 +157,7 @@ def test_static_buffers_are_what_is_made(name: str) -> None:
 def test_a_captured_pass_works_in_what_the_pool_is_planned_for(rows: int) -> None:
     """Sizes alone, over 4,096 positions: with a tree (61 rows come to 64) and without."""
     name = "shape:llama-2-70b"
-    passes, config = static_pass(name, torch.device("meta")), read_config(find_checkpoint(name))
+    passes, config = static_pass(name, torch.device("meta")), resolve_model(name).config
     with torch.inference_mode(), Made() as made:
         passes.compute(PassShape(Kind(False, 0, 2, False, True, 0, 64), rows, 4096))
     assert 0.3 < made.bytes / pool_bytes(config, torch.bfloat16, rows, 4160) < 1
@@ -173,11 +173,11 @@ class Made(Peak):
 
 
 def graphed(name: str) -> LlamaModel:
-    found, device = find_checkpoint(name), torch.device("cpu")
+    found, device = resolve_model(name), torch.device("cpu")
     reader = tensor_reader(found, device, torch.float32)
     identity, engine = Identity(name, name), graph_engine(RerunningCapture())
     tokenizer = load_tokenizer(name)
-    return LlamaModel(identity, read_config(found), reader, tokenizer, frozenset(), device, torch.float32, engine)
+    return LlamaModel(identity, found.config, reader, tokenizer, frozenset(), device, torch.float32, engine)
 
 
 DECODERS = (

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models import load_model
 from specbench_s2d.models.base import Identity
-from specbench_s2d.models.checkpoint import demo_names
+from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.engines.choose import EAGER, Engine
 from specbench_s2d.models.engines.native import NativePasses
 from specbench_s2d.models.llama import LlamaModel, why_not_lean

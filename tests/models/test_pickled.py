@@ -15,10 +15,10 @@ from transformers import AutoModelForCausalLM
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models import load_model, pickled
-from specbench_s2d.models.checkpoint import find_checkpoint, tensor_reader
-from specbench_s2d.models.load import read_config
+from specbench_s2d.models.load import tensor_reader
 from specbench_s2d.models.memory import plan_memory
 from specbench_s2d.models.pickled import PickledWeights, read_pickle
+from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.models.weight_files import find_weights
 from tests.models.reference import assert_close
 from tests.refusals import refused
@@ -93,10 +93,8 @@ def test_a_model_of_another_family_loads_with_or_without_its_prefix(tiny_opt: Pa
         }
         torch.save(names, out / "pytorch_model.bin")
         assert torch.equal(load_model(str(out), "cpu").extend(IDS_BT % 50), expected)
-        found = find_checkpoint(str(out))
-        assert (
-            plan_memory(found, read_config(found), torch.float32).weights_bytes == found.weight_files[0].stat().st_size
-        )
+        found = resolve_model(str(out))
+        assert plan_memory(found, torch.float32).weights_bytes == found.weights.files[0].stat().st_size
 
 
 def test_zip_files_are_mapped_and_older_ones_are_let_go_of(folders: Path) -> None:
@@ -124,9 +122,7 @@ def test_a_shard_is_read_once_and_when_it_is_needed(folders: Path, monkeypatch: 
     opened: list[str] = []
     plain = read_pickle
     monkeypatch.setattr(pickled, "read_pickle", lambda file, name: opened.append(file.name) or plain(file, name))
-    read = tensor_reader(
-        find_checkpoint(str(folders / "shards of the older format")), torch.device("cpu"), torch.float32
-    )
+    read = tensor_reader(resolve_model(str(folders / "shards of the older format")), torch.device("cpu"), torch.float32)
     assert opened == []
     read("model.embed_tokens.weight")
     assert opened == ["pytorch_model-00001-of-00002.bin"]
