@@ -167,7 +167,7 @@ class _Run:
             "unannounced": "ran {} narrow passes eagerly, for no decoder had announced them",
         }
         found = [
-            Finding("the engine", said[name].format(count), "this is a fault of a decoder: report it", passing=True)
+            Finding("the engine", said[name].format(count), "this is a fault of a decoder: report it", transient=True)
             for name, count in session.unprepared.items()
             if count
         ]
