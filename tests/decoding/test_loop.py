@@ -123,7 +123,7 @@ PROMPT_IN_FIVE = [1, 0]
 @pytest.mark.parametrize("gamma", [1, 2, 4])
 def test_one_target_pass_per_step_and_one_draft_pass_per_drafted_token(gamma: int) -> None:
     target, draft = half_right_pair()
-    generation = build_decoder("sd", target, draft, gamma=gamma).generate(PROMPT_IN_FIVE, max_new_tokens=30)
+    generation = build_decoder("sd", target, draft, gamma=gamma).generate(PROMPT_IN_FIVE, max_new_tokens=40)
     assert {step.accepted for step in generation.steps} == set(range(gamma + 1)), "else the case proves too little"
     assert target.passes == 1 + len(generation.steps) == 1 + sum(step.passes for step in generation.steps)
     assert draft.passes == 1 + sum(len(step.drafted) for step in generation.steps)
