@@ -10,7 +10,7 @@ import torch
 
 from specbench_s2d.bench.plan import Lane, Plan
 from specbench_s2d.bench.prompts import Prompts
-from specbench_s2d.decoding.decoder import UNTOLD
+from specbench_s2d.decoding.decoder import ASSUMED_PASSES
 from specbench_s2d.decoding.loop import PROPOSED
 from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.checkpoint import Checkpoint
@@ -97,7 +97,7 @@ class _Layers:
 
 def _target_passes(lanes: Sequence[Lane]) -> list[PassKind]:
     """What decoders and the audit's noise can ask of a target."""
-    return [kind for lane in lanes for kind in lane.decoder.kind.target_passes(lane.decoder.options)] or UNTOLD
+    return [kind for lane in lanes for kind in lane.decoder.kind.target_passes(lane.decoder.options)] or ASSUMED_PASSES
 
 
 def _draft_passes(lanes: Sequence[Lane], draft: HasExits) -> list[PassKind]:

@@ -1,4 +1,4 @@
-"""Seconds that passes take on a device, by name, over rounds: the one timer of whatever chooses or projects by them."""
+"""The timer of passes: seconds by name over rounds, for whatever chooses, decides or projects by what passes cost."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Now = Callable[[], float]
 
 
 class PassTimer:
-    """Times work from a device at rest to a device at rest, and keeps the seconds of each name in the order they came.
+    """Times calls with the device synchronised at both ends, and keeps the seconds of each name.
 
-    `now`: the clock; a test gives its own.
+    `now`: the clock, in seconds.
     """
 
     def __init__(self, device: torch.device, now: Now = perf_counter) -> None:
@@ -24,7 +24,7 @@ class PassTimer:
         self._seconds: dict[Hashable, list[float]] = defaultdict(list)
 
     def time(self, name: Hashable, work: Callable[[], object], parts: int = 1) -> None:
-        """Time `work` once under `name`; `parts`: what it is made of, of which one is kept."""
+        """Time `work` once under `name`; `parts`: into how many equal parts its seconds are divided, to keep one."""
         self._wait()
         began = self._now()
         work()
@@ -32,7 +32,7 @@ class PassTimer:
         self._seconds[name].append((self._now() - began) / parts)
 
     def rounds(self, one_round: Callable[[], object], rounds: int, warm_up: int) -> None:
-        """Do `one_round` this often, after `warm_up` rounds whose seconds are not kept."""
+        """Call `one_round` so many times, after `warm_up` calls whose seconds are not kept."""
         for _ in range(warm_up):
             one_round()
         self._seconds.clear()
@@ -40,7 +40,7 @@ class PassTimer:
             one_round()
 
     def rounds_s(self, name: Hashable) -> tuple[float, ...]:
-        """The seconds of a name, one value each time it was timed."""
+        """The seconds of a name, one value for each time it was timed."""
         return tuple(self._seconds[name])
 
     def median_s(self, name: Hashable) -> float:
