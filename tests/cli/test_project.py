@@ -9,14 +9,8 @@ import pandas as pd
 import pytest
 
 from specbench_s2d.cli.main import main
-from specbench_s2d.measure import pass_costs as passes
 
 BASELINE = Path(__file__).resolve().parents[2] / "results" / "baselines" / "demo"
-
-
-@pytest.fixture(autouse=True)
-def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes.pass_costs, "__defaults__", (2,))
 
 
 def project(*more: str, target: str = "demo-l", draft: str = "demo-draft", acceptance: str = str(BASELINE)) -> int:
