@@ -1,4 +1,4 @@
-"""NVML, NVIDIA's management library: one GPU of it, found by its UUID. The only module that imports pynvml."""
+"""NVML, NVIDIA's management library, through pynvml, which no other module imports: GPUs by UUID, values by unit."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeVar
 import pynvml
 
 T = TypeVar("T")
-Which = Literal["SM", "MEM"]
-"""A clock: of the processors (streaming multiprocessors), or of the memory."""
-# Bits of the driver's reasons for its clocks that are throttling: an idle GPU, or clocks that a person set, are not.
+ClockDomain = Literal["SM", "MEM"]
+"""The clock of the streaming multiprocessors, or of the memory."""
+# The driver's reasons for low clocks that are throttling; that a GPU is idle, or that a person set its clocks, is not.
 _THROTTLES = {
     "nvmlClocksThrottleReasonSwPowerCap": "power limit",
     "nvmlClocksThrottleReasonHwSlowdown": "hardware slowdown",
@@ -26,9 +26,9 @@ class NvmlError(Exception):
 
 
 class Nvml:
-    """NVML opened by this process, until `close`; other users of it in the process keep it.
+    """NVML, opened until `close`; other users of it in this process are not affected.
 
-    `library`: the module to ask, pynvml unless a test gives its own. Every call raises `NvmlError` for a refusal.
+    `library`: pynvml, or what stands in for it. Every call raises `NvmlError` where the driver refuses.
     """
 
     def __init__(self, library: Any = pynvml) -> None:
@@ -36,7 +36,7 @@ class Nvml:
         self.ask(library.nvmlInit)
 
     def close(self) -> None:
-        """Give NVML back; a driver that is lost has nothing left to give."""
+        """Close NVML; that fails only where the driver is lost, and then there is nothing to close."""
         with suppress(self.library.NVMLError):
             self.library.nvmlShutdown()
 
@@ -49,7 +49,7 @@ class Nvml:
         return str(self.ask(self.library.nvmlSystemGetDriverVersion))
 
     def ask(self, read: Callable[..., T], *arguments: Any) -> T:
-        """What one of the library's functions returns."""
+        """The result of one of the library's functions."""
         try:
             return read(*arguments)
         except self.library.NVMLError as error:
@@ -95,14 +95,14 @@ class NvmlGpu:
         """The least of the limits that hold now, set by a person or by the driver."""
         return float(self._ask("nvmlDeviceGetEnforcedPowerLimit")) / 1000
 
-    def max_clock_mhz(self, which: Which) -> int:
-        return int(self._ask("nvmlDeviceGetMaxClockInfo", self._clock(which)))
+    def max_clock_mhz(self, domain: ClockDomain) -> int:
+        return int(self._ask("nvmlDeviceGetMaxClockInfo", self._clock(domain)))
 
-    def clock_mhz(self, which: Which) -> int:
-        return int(self._ask("nvmlDeviceGetClockInfo", self._clock(which)))
+    def clock_mhz(self, domain: ClockDomain) -> int:
+        return int(self._ask("nvmlDeviceGetClockInfo", self._clock(domain)))
 
     def ecc(self) -> bool:
-        """Whether memory errors are corrected now, not after the next start."""
+        """Whether error correction of memory (ECC) is on now, not after the next start."""
         return bool(self._ask("nvmlDeviceGetEccMode")[0])
 
     def persistence_mode(self) -> bool:
@@ -149,15 +149,15 @@ class NvmlGpu:
         """The processes that compute on the GPU, by the host's numbers."""
         return [process.pid for process in self._ask("nvmlDeviceGetComputeRunningProcesses")]
 
-    def _clock(self, which: Which) -> int:
-        return int(getattr(self._nvml.library, f"NVML_CLOCK_{which}"))
+    def _clock(self, domain: ClockDomain) -> int:
+        return int(getattr(self._nvml.library, f"NVML_CLOCK_{domain}"))
 
     def _ask(self, function: str, *arguments: Any) -> Any:
         return self._nvml.ask(getattr(self._nvml.library, function), self._handle, *arguments)
 
 
 def answers(readings: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """What each of `readings` returns; None for one that is refused, with the reason under `<name>_reason`."""
+    """The result of each of `readings`; None for one that the driver refuses, with the reason under `<name>_reason`."""
     facts: dict[str, Any] = {}
     for name, read in readings.items():
         try:

@@ -34,7 +34,7 @@ class NvmlMeter(SampledMeter):
             raise
 
     def close(self) -> None:
-        """Give the driver back; other users of NVML in this process keep it."""
+        """Close NVML; other users of it in this process are not affected."""
         self._nvml.close()
 
     def counters_j(self) -> tuple[float, ...]:
@@ -67,7 +67,7 @@ class NvmlMeter(SampledMeter):
         return sum(limits) if len(limits) == len(self._gpus) else None
 
     def _known(self, read: Callable[[NvmlGpu], T]) -> tuple[T, ...]:
-        """What the GPUs answer; those that do not support the question are left out: none of it is a figure."""
+        """The answers of the GPUs that support the question: facts that explain a figure, and no figure itself."""
         known = []
         for gpu in self._gpus:
             with suppress(NvmlError):
