@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specbench_s2d.models.engines.native import NativePasses
+from specbench_s2d.models.engines.native import NativeEngine
 from specbench_s2d.models.engines.native_build import native_library
 from specbench_s2d.models.load import load_model, tensor_reader
 from specbench_s2d.models.resolve import resolve_model
@@ -94,7 +94,7 @@ def one_dnn(all_OI: Sequence[Tensor], rows: int) -> Run | None:
     return run
 
 
-def native(passes: NativePasses, rows: int) -> Run:
+def native(passes: NativeEngine, rows: int) -> Run:
     """The native kernel's products, packed as its passes have them."""
     room = torch.randn(rows * 8 * 4096)
     logits_TV = torch.empty(rows, int(passes._model.vocabulary))
@@ -109,8 +109,8 @@ def native(passes: NativePasses, rows: int) -> Run:
     return run
 
 
-def native_passes(weights: LlamaWeights, threads: int) -> NativePasses:
-    return NativePasses(weights, threads, native_library(profile=True))
+def native_passes(weights: LlamaWeights, threads: int) -> NativeEngine:
+    return NativeEngine(weights, threads, native_library(profile=True))
 
 
 def interleaved(contenders: dict[str, Run], rounds: int, seed: int = 0) -> dict[str, list[float]]:

@@ -9,7 +9,7 @@ import torch
 
 from specbench_s2d.bench.plan import Lane, Plan
 from specbench_s2d.bench.prompts import Prompts
-from specbench_s2d.decoding.decoder import UNTOLD
+from specbench_s2d.decoding.decoder import ASSUMED_PASSES
 from specbench_s2d.decoding.loop import PROPOSED
 from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.devices import DTYPES, first_device
@@ -66,7 +66,7 @@ def _plan(
 
 def _target_passes(lanes: Sequence[Lane]) -> list[PassKind]:
     """What decoders and the audit's noise can ask of a target."""
-    return [kind for lane in lanes for kind in lane.decoder.kind.target_passes(lane.decoder.options)] or UNTOLD
+    return [kind for lane in lanes for kind in lane.decoder.kind.target_passes(lane.decoder.options)] or ASSUMED_PASSES
 
 
 def _draft_passes(lanes: Sequence[Lane], draft: HasExits) -> list[PassKind]:

@@ -20,7 +20,7 @@ _UNPREPARED = {
 class Monitor:
     """Looks at the device at the run's start, after each target and at its end; the manifest keeps what it finds.
 
-    `found`: dicts of at (`start`, `end`, or the target that had just been run), about, what, advice and passing; what
+    `found`: dicts of at (`start`, `end`, or the target that had just been run), about, what, advice and transient; what
     was found once is not found again. `facts`: the environment, as it was before the run worked on the device.
     """
 
@@ -43,7 +43,7 @@ class Monitor:
         changed = [f"{name} {then[name]}, now {now[name]}" for name in now if then.get(name) not in (None, now[name])]
         what = f"the run began elsewhere: {', '.join(changed)}"
         advice = "times of both stand in it; run it anew with another --out"
-        return [Finding("machine", what, advice, passing=True)] if changed else []
+        return [Finding("machine", what, advice, transient=True)] if changed else []
 
     def look(self, at: str) -> list[str]:
         """Observe the machine now, and return what is newly wrong, a line each."""
@@ -55,7 +55,7 @@ class Monitor:
         """Name what timed windows had to do that should have been done before (`Session.unprepared`)."""
         advice = "this is a fault of a decoder: report it"
         found = [
-            Finding("the engine", _UNPREPARED[name].format(count), advice, passing=True)
+            Finding("the engine", _UNPREPARED[name].format(count), advice, transient=True)
             for name, count in counts.items()
             if count
         ]

@@ -128,11 +128,11 @@ def lm(
     spec: TrainSpec,
 ) -> None:
     """Train a language model on chats: a new one, or one grown or continued from a trained one."""
-    from specbench_s2d.training.init_model import lm_start
+    from specbench_s2d.training.init_model import lm_source
 
     shape = {"layers": layers, "width": width, "heads": heads, "kv_heads": kv_heads}
     shape |= {"feed_forward": feed_forward, "context": context}
-    start = lm_start(shape, grow_from, continue_from)
+    start = lm_source(shape, grow_from, continue_from)
     words = tokenizer or start.source
     if not words:
         raise UserError("a new model needs --tokenizer; `specbench-s2d train tokenizer` makes one.")

@@ -1,4 +1,4 @@
-"""What one teacher-forced pass says of an output."""
+"""Likelihood and logits of an output's tokens, from one teacher-forced pass of its target."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TokenScores:
-    """An output under its target: the negative log-likelihood in nats at temperature 1, and per new token the two
-    highest logits and that of the token itself."""
+    """`nll_sum`: negative log-likelihood of the new tokens in nats, at temperature 1. Per new token: the target's
+    highest (`best`) and second-highest logit, and that of the token itself (`chosen`)."""
 
     nll_sum: float
     best: list[float]
@@ -16,11 +16,11 @@ class TokenScores:
     chosen: list[float]
 
     def margin(self, position: int) -> float:
-        """How far the best logit lies above the second there: below the noise bound, a near-tie."""
+        """The highest logit less the second; below the noise bound, the position is a near-tie."""
         return self.best[position] - self.second[position]
 
     def shortfall(self, position: int) -> float:
-        """How far the token's logit lies below the best; 0 where it is the best."""
+        """The highest logit less the token's own; 0 where that is the highest."""
         return self.best[position] - self.chosen[position]
 
     def ties(self, noise: float) -> list[int]:

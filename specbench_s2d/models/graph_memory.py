@@ -12,8 +12,8 @@ from typing import Any
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import PassKind
-from specbench_s2d.models.engines.pass_shapes import MOST_ROWS, Kind, PassShape, announced_rows, buckets, shapes_of
-from specbench_s2d.models.engines.trial import tried_shapes
+from specbench_s2d.models.engines.graph_keys import MOST_ROWS, GraphKey, GraphKind, buckets, declared_rows, keys_of
+from specbench_s2d.models.engines.trial import trial_keys
 
 LAUNCH_BYTES = 36 * 2**10
 """Device memory of one recorded kernel launch, the pool's share included: 0.21 GiB for 35 graphs of 16 layers of about
@@ -34,7 +34,7 @@ class GraphNeeds:
     engine is tried by. `compiled`: its layers are. `graph_bytes`: of one graph, where it was measured on this device;
     else they are estimated by their launches."""
 
-    kinds: Mapping[Kind, Collection[int]]
+    kinds: Mapping[GraphKind, Collection[int]]
     depth: int
     compiled: bool = False
     graph_bytes: int | None = None
@@ -42,18 +42,18 @@ class GraphNeeds:
     @classmethod
     def of(cls, passes: Iterable[PassKind], depth: int, compiled: bool = False) -> GraphNeeds:
         """By the passes that decoders announce of a model of `depth` layers."""
-        return cls(announced_rows(passes, depth), depth, compiled)
+        return cls(declared_rows(passes, depth), depth, compiled)
 
     @property
     def widest_rows(self) -> int:
         """The most rows of a graph."""
         return max(shape.rows for shape in self.shapes(MOST_ROWS))
 
-    def shapes(self, length: int) -> set[PassShape]:
+    def shapes(self, length: int) -> set[GraphKey]:
         """The graphs of a cache that is reserved for `length` positions."""
         lengths = buckets(length)
-        asked = {shape for kind, rows in self.kinds.items() for shape in shapes_of(kind, rows, lengths)}
-        return asked | tried_shapes(self.depth, lengths)
+        asked = {shape for kind, rows in self.kinds.items() for shape in keys_of(kind, rows, lengths)}
+        return asked | trial_keys(self.depth, lengths)
 
     def count(self, length: int) -> int:
         """How many graphs those are."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from specbench_s2d.models.base import Identity, LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.engines.base import Request
-from specbench_s2d.models.engines.choose import EAGER, Engine
+from specbench_s2d.models.engines.choose import EAGER, EngineChoice
 from specbench_s2d.models.exits import config_exits
 from specbench_s2d.models.weights import Weights, load_weights
 
@@ -69,7 +69,7 @@ class LlamaModel(LanguageModel):
         eos_ids: frozenset[int],
         device: torch.device,
         dtype: torch.dtype,
-        engine: Engine = EAGER,
+        engine: EngineChoice = EAGER,
     ) -> None:
         self.identity, self.tokenizer, self.eos_ids = identity, tokenizer, eos_ids
         self.device, self.dtype = device, dtype
@@ -80,12 +80,12 @@ class LlamaModel(LanguageModel):
         self._layer_bytes, self._head_bytes, self._total_bytes = (
             loaded.layer_bytes, loaded.head_bytes, loaded.total_bytes,
         )  # fmt: skip
-        self._passes = engine.make(loaded)
-        self._cache, self.torch_threads = self._passes.cache, self._passes.torch_threads
+        self._engine = engine.make(loaded)
+        self._cache, self.torch_threads = self._engine.cache, self._engine.torch_threads
 
     @property
     def engine(self) -> str:
-        return self._passes.engine
+        return self._engine.engine
 
     @property
     def length(self) -> int:
@@ -105,7 +105,7 @@ class LlamaModel(LanguageModel):
         last_only: bool = False,
     ) -> Tensor:
         request = self._request(inputs, from_layer, to_layer, mask, positions, last_only)
-        out_TX = self._passes.run(request)
+        out_TX = self._engine.run(request)
         self._extended(request)
         return out_TX[None]
 
@@ -121,7 +121,7 @@ class LlamaModel(LanguageModel):
     ) -> tuple[Tensor | None, Likeliest]:
         last_only = rows == 1 and to_layer is None
         request = self._request(inputs, from_layer, to_layer, mask, None, last_only, min(best, self.vocabulary), rows)
-        hidden_TD, likeliest = self._passes.read(request)
+        hidden_TD, likeliest = self._engine.read(request)
         self._extended(request)
         return None if hidden_TD is None else hidden_TD[None], likeliest
 
@@ -140,7 +140,7 @@ class LlamaModel(LanguageModel):
         start, last = self._cache.lengths[from_layer], self.depth if to_layer is None else to_layer
         request = Request(inputs[0], start, from_layer, last, to_layer is None, mask, positions, last_only, best, rows)
         self.check_room(start, request.new)
-        self._passes.reserve(request.end)
+        self._engine.reserve(request.end)
         return request
 
     def _extended(self, request: Request) -> None:
@@ -154,18 +154,18 @@ class LlamaModel(LanguageModel):
     @torch.inference_mode()
     def head(self, hidden_BTD: Tensor) -> Tensor:
         self.read_bytes += self._head_bytes
-        return self._passes.head(hidden_BTD[0])[None]
+        return self._engine.head(hidden_BTD[0])[None]
 
     @torch.inference_mode()
     def reserve(self, length: int) -> None:
-        self._passes.reserve(min(length, self.context))
+        self._engine.reserve(min(length, self.context))
 
     @torch.inference_mode()
     def prepare(self, kinds: Iterable[PassKind]) -> None:
-        self._passes.prepare(replace(kind, best=min(kind.best, self.vocabulary)) for kind in kinds)
+        self._engine.prepare(replace(kind, best=min(kind.best, self.vocabulary)) for kind in kinds)
 
     def eagerly(self) -> AbstractContextManager[None]:
-        return self._passes.eagerly()
+        return self._engine.eagerly()
 
     def rollback(self, length: int) -> None:
         self._cache.rollback(length)
@@ -180,4 +180,4 @@ class LlamaModel(LanguageModel):
 
     @property
     def engine_facts(self) -> dict[str, Any]:
-        return {"engine": self.engine, "head_dtype": "float32", **self._passes.facts()}
+        return {"engine": self.engine, "head_dtype": "float32", **self._engine.facts()}

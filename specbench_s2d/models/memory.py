@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from specbench_s2d.models.cache import room_for
-from specbench_s2d.models.engines.pass_shapes import MASK_COLUMNS, MOST_ROWS
+from specbench_s2d.models.engines.graph_keys import MASK_COLUMNS, MOST_ROWS
 from specbench_s2d.models.graph_memory import WORKSPACE_BYTES, GraphNeeds
 from specbench_s2d.models.llama import quantisation
 from specbench_s2d.models.resolve import ResolvedModel

@@ -14,7 +14,7 @@ from typing import Any
 
 from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.training.checkpoint import writing
-from specbench_s2d.training.distributed import launched
+from specbench_s2d.training.distributed import launcher_ranks
 from specbench_s2d.training.init_model import ModelSize, ModelSource, load_tokenizer
 from specbench_s2d.training.jobs import Corpus, check_device, train_model, work_folder
 from specbench_s2d.training.spec import TrainSpec
@@ -109,7 +109,7 @@ def train_family(
     Raises `UnknownNameError` for a name in `only` that is not in the family, `UserError` for one whose source is
     neither there nor asked for, or for several processes.
     """
-    if launched()[1] > 1:
+    if launcher_ranks()[1] > 1:
         raise UserError("train demo: its models are small, and one process trains them; start it without a launcher.")
     missing = _missing(out, only)
     check_device(device)

@@ -57,7 +57,7 @@ class Processes:
                 torch.distributed.all_reduce(parameter.grad)
 
 
-def launched() -> tuple[int, int, int]:
+def launcher_ranks() -> tuple[int, int, int]:
     """(number of this process, number of processes, number on this machine), as a launcher says; (0, 1, 0) without."""
     names = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     rank, size, local = (int(os.environ.get(name, default)) for name, default in names)
@@ -66,12 +66,12 @@ def launched() -> tuple[int, int, int]:
 
 def is_main() -> bool:
     """Whether this process may speak: it is alone, or the first of several."""
-    return launched()[0] == 0
+    return launcher_ranks()[0] == 0
 
 
-def check_team(device: str, batch: int) -> None:
+def check_processes(device: str, batch: int) -> None:
     """Refuse a device or a batch that the processes cannot share; raises `UserError`."""
-    _, size, _ = launched()
+    _, size, _ = launcher_ranks()
     if batch % size:
         raise UserError(f"--batch {batch}: {size} processes share the sequences of a step; give a multiple of {size}.")
     if size == 1 or not device.startswith("cuda"):
@@ -86,9 +86,9 @@ def check_team(device: str, batch: int) -> None:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
-    """The team of the launcher's processes, connected while inside; without a launcher, this process alone."""
-    rank, size, local = launched()
+def process_group(device: str) -> Iterator[Processes]:
+    """The processes of the launcher's processes, connected while inside; without a launcher, this process alone."""
+    rank, size, local = launcher_ranks()
     if size == 1:
         yield Processes(device=device)
         return

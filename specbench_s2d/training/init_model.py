@@ -56,7 +56,7 @@ class ModelSource:
         }[self.kind]
 
 
-def lm_start(shape: dict[str, int | None], grow_from: str | None, continue_from: str | None) -> ModelSource:
+def lm_source(shape: dict[str, int | None], grow_from: str | None, continue_from: str | None) -> ModelSource:
     """The start that `train lm`'s flags ask for; `shape` holds the fields of `ModelSize`, None where no flag was given.
 
     Raises `UserError` for flags that contradict each other.
@@ -95,7 +95,7 @@ def resolve_source(name: str) -> str:
     return name
 
 
-def make_start(start: ModelSource, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+def init_model(start: ModelSource, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
     """The model that training starts from, in float32.
 
     Raises `ModelError` for a source that cannot be read, or whose vocabulary is smaller than the tokenizer's.

@@ -21,9 +21,9 @@ from specbench_s2d.training.adapters import add_adapters, import_peft, merge_ada
 from specbench_s2d.training.card import DATA_LICENCES, FACTS, data_summary, training_facts, write_card
 from specbench_s2d.training.checkpoint import CHECKPOINT, LOG, writing
 from specbench_s2d.training.data import Encoded, Packed, encode_chats, held_out_by_suite, pack, read_chats
-from specbench_s2d.training.distributed import Processes, check_team, joined
+from specbench_s2d.training.distributed import Processes, check_processes, process_group
 from specbench_s2d.training.exits import check_nested, declare_exits
-from specbench_s2d.training.init_model import ModelSource, make_start, resolve_source
+from specbench_s2d.training.init_model import ModelSource, init_model, resolve_source
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.trainer import Watcher, train
 
@@ -98,11 +98,11 @@ def train_model(
     hide_progress_bars()
     check_out(out)
     check_device(spec.device)
-    check_team(spec.device, spec.batch)
+    check_processes(spec.device, spec.batch)
     if spec.lora_rank:
         import_peft(spec.lora_rank)
     chat = ChatTemplate.choose(tokenizer, template)
-    model = make_start(start, tokenizer, spec.seed)
+    model = init_model(start, tokenizer, spec.seed)
     if spec.length > model.config.max_position_embeddings:
         raise UserError(f"--length {spec.length}: the model's context is {model.config.max_position_embeddings}.")
     if spec.exits:
@@ -111,11 +111,11 @@ def train_model(
     packed = pack(training, spec.length, spec.loss_on == "answers", spec.seed)
     watched = held_out_by_suite(held_out, HELD_OUT_PER_SUITE, spec.length)
     work = work_folder(out)
-    with joined(spec.device) as team:
-        if team.is_main:
+    with process_group(spec.device) as processes:
+        if processes.is_main:
             _claim(work, start)
-        model, rows = _train_weights(model, packed, watched, spec, work, watch, team)
-    if not team.is_main:
+        model, rows = _train_weights(model, packed, watched, spec, work, watch, processes)
+    if not processes.is_main:
         return {}
     declare_exits(model, spec.exits)
     facts = training_facts(
@@ -127,7 +127,7 @@ def train_model(
         rows,
         _shape_of(model),
         _tokens_seen(start.source),
-        _machine(team),
+        _machine(processes),
         chat.name,
         licence,
     )
@@ -142,13 +142,13 @@ def _train_weights(
     spec: TrainSpec,
     work: Path,
     watch: Watcher,
-    team: Processes,
+    processes: Processes,
 ) -> tuple[PreTrainedModel, list[dict[str, Any]]]:
     """The trained model, and the log's rows; LoRA's adapters are in its weights by then."""
     if not spec.lora_rank:
-        return model, train(model, packed, watched, spec, work, watch, team)
+        return model, train(model, packed, watched, spec, work, watch, processes)
     tuner = add_adapters(model, spec)
-    rows = train(model, packed, watched, spec, work, watch, team)
+    rows = train(model, packed, watched, spec, work, watch, processes)
     return merge_adapters(tuner), rows
 
 
@@ -215,9 +215,9 @@ def _tokens_seen(source: str) -> int:
     return int(known.get("tokens", 0)) + int(known.get("tokens_inherited", 0)) if isinstance(known, dict) else 0
 
 
-def _machine(team: Processes) -> str:
+def _machine(processes: Processes) -> str:
     """What one process ran on, and how many there were."""
-    many = f"{team.size} × " if team.size > 1 else ""
-    if team.device.startswith("cuda"):
-        return many + torch.cuda.get_device_name(team.device)
+    many = f"{processes.size} × " if processes.size > 1 else ""
+    if processes.device.startswith("cuda"):
+        return many + torch.cuda.get_device_name(processes.device)
     return f"{many}{torch.get_num_threads()} CPU threads ({platform.machine()})"

@@ -67,33 +67,33 @@ def train(
     spec: TrainSpec,
     out: Path,
     watch: Watcher = lambda progress: None,
-    team: Processes | None = None,
+    processes: Processes | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` in place and return the log's rows; goes on from `out/checkpoint.pt` where there is one.
 
-    In a `team` of processes the first alone validates, writes and returns rows; all end with the same weights.
+    In a `processes` of processes the first alone validates, writes and returns rows; all end with the same weights.
     Raises `RunFolderError` when the checkpoint in `out` is damaged or belongs to another specification or data set,
     or when `out` cannot be written; `DivergedError` when the loss is no longer a number. Either way the last
     checkpoint stays whole.
     """
-    team = team or Processes(device=spec.device)
+    processes = processes or Processes(device=spec.device)
     torch.manual_seed(spec.seed)
-    _move(model, team.device)
+    _move(model, processes.device)
     model.train()
     if spec.gradient_checkpointing:
         compute_layers_twice(model)
     optimizers = _optimizers(model, spec)
     identity = {"spec": spec.model_dump(), "rows": len(packed.ids_BT), "ids_sum": int(packed.ids_BT.sum())}
-    step, seconds = restore(out, model, optimizers, identity, team.device)
-    if team.sum(step) != step * team.size:
+    step, seconds = restore(out, model, optimizers, identity, processes.device)
+    if processes.sum(step) != step * processes.size:
         raise RunFolderError(f"{out}: the processes see different checkpoints; give an --out that all machines share.")
-    rows = read_log(out, step) if team.is_main else []
+    rows = read_log(out, step) if processes.is_main else []
     while step < spec.steps:
         started = time.perf_counter()
-        loss = _optimizer_step(model, optimizers, packed, spec, step, out, team)
+        loss = _optimizer_step(model, optimizers, packed, spec, step, out, processes)
         step += 1
         seconds += time.perf_counter() - started
-        if not team.is_main:
+        if not processes.is_main:
             continue
         rows.append(_log_row(model, held_out, spec, step, loss, seconds, out))
         _append(out, rows[-1])
@@ -147,22 +147,22 @@ def _optimizer_step(
     spec: TrainSpec,
     step: int,
     out: Path,
-    team: Processes,
+    processes: Processes,
 ) -> float:
-    """One step over `batch` sequences, shared by the team; returns the mean loss per counted token, in nats."""
+    """One step over `batch` sequences, shared by the processes; returns the mean loss per counted token, in nats."""
     chosen = batch_rows(len(packed.ids_BT), spec.batch, step, spec.seed)
     counted = max(1, int(packed.learn_BT[chosen, 1:].sum()))
     total = 0.0
-    own = chosen[team.rank :: team.size]
+    own = chosen[processes.rank :: processes.size]
     for start in range(0, len(own), spec.micro_batch):
         part = own[start : start + spec.micro_batch]
-        ids_BT = torch.from_numpy(packed.ids_BT[part]).long().to(team.device)
-        learn_BT = torch.from_numpy(packed.learn_BT[part]).to(team.device)
+        ids_BT = torch.from_numpy(packed.ids_BT[part]).long().to(processes.device)
+        learn_BT = torch.from_numpy(packed.learn_BT[part]).to(processes.device)
         loss = sums_of_losses(model, ids_BT, learn_BT, spec.autocast, spec.exits).mean() / counted
         torch.autograd.backward(loss)
         total += loss.item()
-    total = team.sum(total)
-    team.sum_gradients(model.parameters())
+    total = processes.sum(total)
+    processes.sum_gradients(model.parameters())
     _must_be_finite(total, "training loss", step + 1, out)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), spec.clip)
     _must_be_finite(norm.item(), "gradient", step + 1, out)

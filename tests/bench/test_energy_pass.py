@@ -18,11 +18,11 @@ from specbench_s2d.bench.session import Session
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.measure.energy.choose import OFF
-from specbench_s2d.measure.energy.replay import Recording, ReplayMeter, VirtualClock
 from specbench_s2d.runs.energy_block import EnergyBlock, block_of
 from specbench_s2d.runs.folder import ENERGY, read_blocks, read_manifest, read_records
 from specbench_s2d.runs.record import Record
 from tests.bench.sessions import never, with_methods
+from tests.measure.energy.replay import Recording, ReplayMeter, VirtualClock
 from tests.refusals import refused
 
 IDLE_W, BUSY_W = 40.0, 100.0

@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from specbench_s2d.models.engines.capture import Capture, Work
-from specbench_s2d.models.engines.choose import Engine
-from specbench_s2d.models.engines.cuda_graphs import GraphPasses
+from specbench_s2d.models.engines.choose import EngineChoice
+from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
 
 
 class _Recorder(TorchDispatchMode):
@@ -77,6 +77,6 @@ class RerunningCapture:
         return repeat
 
 
-def graph_engine(capture: Capture | None = None) -> Engine:
+def graph_engine(capture: Capture | None = None) -> EngineChoice:
     """An engine for `LlamaModel`: the graph engine over such a capture."""
-    return Engine("graphs", lambda weights: GraphPasses(weights, capture or RecordingCapture()))
+    return EngineChoice("graphs", lambda weights: CudaGraphEngine(weights, capture or RecordingCapture()))

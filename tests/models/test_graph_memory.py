@@ -12,8 +12,8 @@ from specbench_s2d.decoding.spec import parse_decoders
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import Identity, PassKind
 from specbench_s2d.models.cache import KVCache
+from specbench_s2d.models.engines.graph_keys import GraphKey, GraphKind, buckets
 from specbench_s2d.models.engines.layer import PLAIN
-from specbench_s2d.models.engines.pass_shapes import Kind, PassShape, buckets
 from specbench_s2d.models.engines.static_pass import StaticPass
 from specbench_s2d.models.graph_memory import (
     COMPILED_LAYER_LAUNCHES,
@@ -108,10 +108,10 @@ def test_a_pass_launches_no_more_than_is_planned(columns: int, best: int) -> Non
     passes = static_pass("shape:demo-m", torch.device("cpu"))
     counts = []
     for layers in (4, 8):
-        kind = Kind(False, 0, layers, False, not best, best, columns)
+        kind = GraphKind(False, 0, layers, False, not best, best, columns)
         passes.make_room(kind)
         with torch.inference_mode(), _Recorder() as recorder:
-            passes.compute(PassShape(kind, 8, 512))
+            passes.compute(GraphKey(kind, 8, 512))
         counts.append(sum(not is_view(func) for func, *_ in recorder.calls))
     per_layer = (counts[1] - counts[0]) / 4
     assert 20 < per_layer <= PLAIN_LAYER_LAUNCHES
@@ -159,7 +159,7 @@ def test_a_captured_pass_works_in_what_the_pool_is_planned_for(rows: int) -> Non
     name = "shape:llama-2-70b"
     passes, config = static_pass(name, torch.device("meta")), resolve_model(name).config
     with torch.inference_mode(), Made() as made:
-        passes.compute(PassShape(Kind(False, 0, 2, False, True, 0, 64), rows, 4096))
+        passes.compute(GraphKey(GraphKind(False, 0, 2, False, True, 0, 64), rows, 4096))
     assert 0.3 < made.bytes / pool_bytes(config, torch.bfloat16, rows, 4160) < 1
 
 

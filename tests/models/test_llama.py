@@ -13,8 +13,8 @@ from specbench_s2d.errors import ModelError
 from specbench_s2d.models import load_model
 from specbench_s2d.models.base import Identity
 from specbench_s2d.models.demo import demo_names
-from specbench_s2d.models.engines.choose import EAGER, Engine
-from specbench_s2d.models.engines.native import NativePasses
+from specbench_s2d.models.engines.choose import EAGER, EngineChoice
+from specbench_s2d.models.engines.native import NativeEngine
 from specbench_s2d.models.llama import LlamaModel, why_not_lean
 from specbench_s2d.resources import demo_folder
 from tests.models.reference import (
@@ -32,7 +32,7 @@ from tests.models.reference import (
 from tests.refusals import refused
 
 
-def lean_twin(model: PreTrainedModel, engine: Engine = EAGER) -> LlamaModel:
+def lean_twin(model: PreTrainedModel, engine: EngineChoice = EAGER) -> LlamaModel:
     weights = model.state_dict()
     nobody: Any = None
     identity = Identity("random", "test")
@@ -43,8 +43,8 @@ def lean_twin(model: PreTrainedModel, engine: Engine = EAGER) -> LlamaModel:
 
 ENGINES = {
     "eager": EAGER,
-    "native, one thread": Engine("graphs", lambda weights: NativePasses(weights, threads=1)),
-    "native, three threads": Engine("graphs", lambda weights: NativePasses(weights, threads=3)),
+    "native, one thread": EngineChoice("graphs", lambda weights: NativeEngine(weights, threads=1)),
+    "native, three threads": EngineChoice("graphs", lambda weights: NativeEngine(weights, threads=3)),
 }
 PAIRS = [(family, engine) for family in FAMILIES for engine in ENGINES]
 

@@ -46,14 +46,14 @@ def test_a_proposal_that_stays_on_the_cpu(counts: Counts, tiny_models: Path, mon
 
 def test_a_host_read_inside_a_capture(counts: Counts, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine falls back to eager, and the reason is what CUDA would say."""
-    place = layer.find_place
+    place = layer.attention_inputs
 
-    def reads(rows_T: Tensor, start_1: Tensor, *rest: object) -> layer.Place:
+    def reads(rows_T: Tensor, start_1: Tensor, *rest: object) -> layer.AttentionInputs:
         assert int(start_1) >= 0
         return place(rows_T, start_1, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(static, "PLAIN", layer.PLAIN._replace(find_place=reads))
-    monkeypatch.setattr("specbench_s2d.models.engines.cuda_graphs.PLAIN", layer.PLAIN._replace(find_place=reads))
+    monkeypatch.setattr(static, "PLAIN", layer.PLAIN._replace(attention_inputs=reads))
+    monkeypatch.setattr("specbench_s2d.models.engines.cuda_graphs.PLAIN", layer.PLAIN._replace(attention_inputs=reads))
     model = load_model(str(tiny_models / "tiny-target"), "cuda", "float32")
     model.reserve(64)
     assert model.engine == "eager"

@@ -13,7 +13,6 @@ import pytest
 from specbench_s2d.bench import session
 from specbench_s2d.bench.warm_up import WarmUp
 from specbench_s2d.cli.main import main
-from specbench_s2d.measure import pass_costs as passes
 from tests.rehearsal.counts import Counts
 
 DECODERS = (
@@ -98,8 +97,7 @@ def test_a_target_spread_over_two_devices_writes_what_it_does_on_the_cpu(
     assert manifest(tmp_path / "auto")["targets"]["tiny-target"]["forward"] == "transformers (device map)"
 
 
-def test_projections_are_made_there(counts: Counts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes.pass_costs, "__defaults__", (2,))
+def test_projections_are_made_there(counts: Counts, tmp_path: Path) -> None:
     baseline = Path(__file__).resolve().parents[2] / "results" / "baselines" / "demo"
     given = ("--target", "demo-s", "--draft", "demo-draft", "--acceptance", str(baseline), "--device", "cuda")
     assert main(["project", *given, "--context", "32", "--gamma-max", "3", "--out", str(tmp_path)]) == 0

@@ -20,9 +20,9 @@ from specbench_s2d.training.checkpoint import CHECKPOINT
 from specbench_s2d.training.init_model import (
     ModelSize,
     ModelSource,
-    lm_start,
+    init_model,
+    lm_source,
     load_tokenizer,
-    make_start,
     new_model,
     resolve_source,
 )
@@ -225,13 +225,13 @@ def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused(tmp_path: Path
     new_model(SHAPE, 50, 0, 0, 1).save_pretrained(str(tmp_path / "small"))
     size = len(tiny_tokenizer())
     with pytest.raises(ModelError, match=f"its vocabulary has 50 entries, the tokenizer {size}"):
-        make_start(ModelSource("continue", str(tmp_path / "small")), tiny_tokenizer(), 0)
+        init_model(ModelSource("continue", str(tmp_path / "small")), tiny_tokenizer(), 0)
 
 
 @pytest.mark.parametrize("form", BIN_FORMS)
 def test_a_draft_can_be_cut_from_bin_weights_and_a_tokenizer_model(tmp_path: Path, form: str) -> None:
     folder = write_vicuna(tmp_path / "vicuna", BIN_FORMS[form])
-    draft = make_start(ModelSource("cut", str(folder), 1), load_tokenizer(str(folder)), 0).state_dict()
+    draft = init_model(ModelSource("cut", str(folder), 1), load_tokenizer(str(folder)), 0).state_dict()
     whole = tiny_llama().state_dict()
     assert draft.keys() == {name for name in whole if ".layers.1." not in name}
     assert all(torch.equal(tensor, whole[name]) for name, tensor in draft.items())
@@ -240,7 +240,7 @@ def test_a_draft_can_be_cut_from_bin_weights_and_a_tokenizer_model(tmp_path: Pat
 def test_a_harmful_bin_is_not_trained_on(tmp_path: Path) -> None:
     folder = write_vicuna(tmp_path / "vicuna", lambda state, out: torch.save(eval, out / "pytorch_model.bin"))
     with pytest.raises(ModelError, match=r"asks for \S*eval.*no code is run"):
-        make_start(ModelSource("continue", str(folder)), load_tokenizer(str(folder)), 0)
+        init_model(ModelSource("continue", str(folder)), load_tokenizer(str(folder)), 0)
 
 
 def test_sources_that_cannot_be_trained_on_are_one_line(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_sources_that_cannot_be_trained_on_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, message in {"gpt2": "Llama-family", "torn": "not a checkpoint", "empty": "not a checkpoint"}.items():
         with pytest.raises(ModelError, match=message) as caught:
-            make_start(ModelSource("continue", str(tmp_path / name)), tiny_tokenizer(), 0)
+            init_model(ModelSource("continue", str(tmp_path / name)), tiny_tokenizer(), 0)
         assert "\n" not in str(caught.value)
     (tmp_path / "empty" / "tokenizer.json").write_text("{nope")
     with pytest.raises(ModelError, match=r"no tokenizer there .*`train tokenizer` makes one") as caught:
@@ -270,21 +270,21 @@ def lm_flags(**given: int) -> dict[str, int | None]:
 
 
 def test_the_flags_of_train_lm_name_one_start() -> None:
-    assert lm_start(lm_flags(), None, None) == ModelSource("new", shape=ModelSize())
-    assert lm_start(lm_flags(layers=2, width=128), None, None).shape == ModelSize(layers=2, width=128, heads=2)
-    assert lm_start(lm_flags(layers=12), "demo-s", None) == ModelSource("grow", "demo-s", 12)
-    assert lm_start(lm_flags(), None, "demo-s") == ModelSource("continue", "demo-s")
+    assert lm_source(lm_flags(), None, None) == ModelSource("new", shape=ModelSize())
+    assert lm_source(lm_flags(layers=2, width=128), None, None).shape == ModelSize(layers=2, width=128, heads=2)
+    assert lm_source(lm_flags(layers=12), "demo-s", None) == ModelSource("grow", "demo-s", 12)
+    assert lm_source(lm_flags(), None, "demo-s") == ModelSource("continue", "demo-s")
 
 
 def test_flags_of_train_lm_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(UserError, match="--grow-from and --continue-from: give one"):
-        lm_start(lm_flags(layers=2), "a", "b")
+        lm_source(lm_flags(layers=2), "a", "b")
     with pytest.raises(UserError, match="--grow-from: give the depth to grow to, --layers N"):
-        lm_start(lm_flags(), "a", None)
+        lm_source(lm_flags(), "a", None)
     with pytest.raises(UserError, match="--kv-heads 2: a model that goes on from another keeps that one's kv-heads"):
-        lm_start(lm_flags(layers=12, kv_heads=2), "a", None)
+        lm_source(lm_flags(layers=12, kv_heads=2), "a", None)
     with pytest.raises(UserError, match="--layers 2: "):
-        lm_start(lm_flags(layers=2), None, "a")
+        lm_source(lm_flags(layers=2), None, "a")
 
 
 # The tokenizer

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from specbench_s2d.analysis.gate.verdict import Check
+from specbench_s2d.runs.conditions import is_transient
 from specbench_s2d.runs.identity import engine_name, identity
 from specbench_s2d.runs.record import Record
 
@@ -46,7 +47,7 @@ def unrest(ours: Manifest, base: Manifest) -> str | None:
     nothing did."""
     for whose, manifest in (("the machine was not at rest", ours), ("the baseline's machine was not at rest", base)):
         for condition in manifest.get("conditions", []):
-            if condition.get("passing"):
+            if is_transient(condition):
                 return f"{whose} ({condition['about']} {condition['what']})"
     return None
 

@@ -18,6 +18,7 @@ from specbench_s2d.analysis.gate.verdict import Check, Judgement, Tolerances
 from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.analysis.tables import summary as tidy
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
+from specbench_s2d.runs.conditions import is_transient
 from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
 from specbench_s2d.runs.identity import identity
 from specbench_s2d.runs.record import BASELINE, Record
@@ -164,5 +165,6 @@ def _notes(
 
 
 def _conditions(manifest: Mapping[str, Any]) -> list[str]:
-    passing = (c for c in manifest.get("conditions", []) if c.get("passing", True))
-    return list(dict.fromkeys(f"{c['about']}: {c['what']}" for c in passing))
+    """What came and went on the machine, and what an old manifest does not say that of."""
+    transient = (c for c in manifest.get("conditions", []) if is_transient(c) is not False)
+    return list(dict.fromkeys(f"{c['about']}: {c['what']}" for c in transient))

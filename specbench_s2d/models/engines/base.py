@@ -45,7 +45,7 @@ class Request:
         return self.start + self.inputs.shape[0]
 
 
-class Passes(Protocol):
+class Engine(Protocol):
     """An engine with a model's weights and its cache."""
 
     @property
@@ -95,16 +95,16 @@ class Passes(Protocol):
         ...
 
 
-class OrdinaryPasses(ABC):
-    """What an engine does that prepares nothing: the parts of `Passes` that are the same for all such."""
+class UnpreparedEngine(ABC):
+    """What an engine does that prepares nothing: the parts of `Engine` that are the same for all such."""
 
     @abstractmethod
     def run(self, request: Request) -> Tensor:
-        """As in `Passes`."""
+        """As in `Engine`."""
 
     @abstractmethod
     def head(self, hidden_TD: Tensor) -> Tensor:
-        """As in `Passes`."""
+        """As in `Engine`."""
 
     def read(self, request: Request) -> tuple[Tensor | None, Likeliest]:
         """The pass, then the head over the last rows, then the likeliest."""

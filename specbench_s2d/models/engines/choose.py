@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from specbench_s2d.errors import ModelError, UserError
-from specbench_s2d.models.engines.base import Passes
-from specbench_s2d.models.engines.cuda_graphs import GraphPasses
-from specbench_s2d.models.engines.eager import EagerPasses
-from specbench_s2d.models.engines.native import NativePasses, why_not_native
+from specbench_s2d.models.engines.base import Engine
+from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
+from specbench_s2d.models.engines.eager import EagerEngine
+from specbench_s2d.models.engines.native import NativeEngine, why_not_native
 from specbench_s2d.models.engines.native_build import NoCompilerError, native_library
 from specbench_s2d.models.weights import LlamaWeights
 
@@ -21,15 +21,15 @@ ENGINES = ("eager", "graphs")
 
 
 @dataclass(frozen=True)
-class Engine:
+class EngineChoice:
     """`make` turns weights into passes; `why_eager`: what stands against `graphs`, where eager was not asked for."""
 
     name: str
-    make: Callable[[LlamaWeights], Passes]
+    make: Callable[[LlamaWeights], Engine]
     why_eager: str | None = None
 
 
-EAGER = Engine("eager", EagerPasses)
+EAGER = EngineChoice("eager", EagerEngine)
 
 
 def check_engine(engine: str | None) -> None:
@@ -38,18 +38,18 @@ def check_engine(engine: str | None) -> None:
         raise UserError(f"--engine {engine}: give one of {', '.join(ENGINES)}; the fastest possible by default.")
 
 
-def choose_engine(asked: str | None, name: str, config: Any, device: torch.device, dtype: torch.dtype) -> Engine:
+def choose_engine(asked: str | None, name: str, config: Any, device: torch.device, dtype: torch.dtype) -> EngineChoice:
     """The engine for a Llama-family model; raises `ModelError` where `graphs` is asked for and cannot be."""
     if asked == "eager":
         return EAGER
     if device.type == "cuda":
-        return Engine("graphs", partial(GraphPasses, must=asked is not None, name=name))
+        return EngineChoice("graphs", partial(CudaGraphEngine, must=asked is not None, name=name))
     why_not = _why_not_graphs(config, device, dtype)
     if why_not is None:
-        return Engine("graphs", NativePasses)
+        return EngineChoice("graphs", NativeEngine)
     if asked == "graphs":
         raise ModelError(f"{name} --engine graphs: {why_not}; use --engine eager.")
-    return Engine("eager", partial(EagerPasses, why_eager=why_not), why_not)
+    return EngineChoice("eager", partial(EagerEngine, why_eager=why_not), why_not)
 
 
 def _why_not_graphs(config: Any, device: torch.device, dtype: torch.dtype) -> str | None:

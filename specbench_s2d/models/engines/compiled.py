@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.models.engines.layer import (
-    Functions,
-    Place,
+    AttentionInputs,
+    PassFunctions,
     Sizes,
     Tables,
-    Tree,
-    find_place,
+    TreeMask,
+    attention_inputs,
     run_head,
     run_layer,
 )
@@ -44,11 +44,17 @@ def why_not_compiled(device: torch.device) -> str | None:
     return None if importlib.util.find_spec("triton") else "triton is not installed"
 
 
-def compiled_functions(backend: str | Callable[..., Any] = "inductor") -> Functions:
+def compiled_functions(backend: str | Callable[..., Any] = "inductor") -> PassFunctions:
     """The functions of a pass, each compiled when it is first called; `backend` as in `torch.compile`."""
-    place, layer, head = _compiled(find_place, backend), _compiled(run_layer, backend), _compiled(run_head, backend)
+    place, layer, head = (
+        _compiled(attention_inputs, backend),
+        _compiled(run_layer, backend),
+        _compiled(run_head, backend),
+    )
 
-    def call_place(rows_T: Tensor, start_1: Tensor, cached_S: Tensor, tree: Tree | None, tables: Tables) -> Place:
+    def call_place(
+        rows_T: Tensor, start_1: Tensor, cached_S: Tensor, tree: TreeMask | None, tables: Tables
+    ) -> AttentionInputs:
         _leave_open(rows_T, 0)
         _leave_open(cached_S, 0)
         if tree is not None:
@@ -57,7 +63,12 @@ def compiled_functions(backend: str | Callable[..., Any] = "inductor") -> Functi
             return place(rows_T, start_1, cached_S, tree, tables)
 
     def call_layer(
-        hidden_TD: Tensor, place: Place, keys_KSC: Tensor, values_KSC: Tensor, weights: LayerWeights, sizes: Sizes
+        hidden_TD: Tensor,
+        place: AttentionInputs,
+        keys_KSC: Tensor,
+        values_KSC: Tensor,
+        weights: LayerWeights,
+        sizes: Sizes,
     ) -> Tensor:
         for rows in (hidden_TD, place.at_T, place.cos_T1C, place.sin_T1C):
             _leave_open(rows, 0)
@@ -72,7 +83,7 @@ def compiled_functions(backend: str | Callable[..., Any] = "inductor") -> Functi
         with _settings():
             return head(hidden_TD, norm_D, head_VD, eps)
 
-    return Functions(call_place, call_layer, call_head)
+    return PassFunctions(call_place, call_layer, call_head)
 
 
 def _compiled(function: Callable[_P, _R], backend: str | Callable[..., Any]) -> Callable[_P, _R]:

@@ -25,22 +25,22 @@ from specbench_s2d.models.devices import settled_free_bytes
 from specbench_s2d.models.engines.base import Request
 from specbench_s2d.models.engines.capture import Capture, CudaCapture, Work
 from specbench_s2d.models.engines.compiled import compiled_functions, why_not_compiled
-from specbench_s2d.models.engines.eager import EagerPasses
-from specbench_s2d.models.engines.layer import PLAIN, Functions
-from specbench_s2d.models.engines.pass_shapes import (
-    AHEAD_ROWS,
+from specbench_s2d.models.engines.eager import EagerEngine
+from specbench_s2d.models.engines.graph_keys import (
     MASK_COLUMNS,
     MOST_ROWS,
     ROWS,
-    Kind,
-    PassShape,
-    announced_rows,
+    UNDECLARED_ROWS,
+    GraphKey,
+    GraphKind,
     buckets,
+    declared_rows,
     fits,
+    key_of,
+    keys_of,
     rounded_rows,
-    shape_of,
-    shapes_of,
 )
+from specbench_s2d.models.engines.layer import PLAIN, PassFunctions
 from specbench_s2d.models.engines.static_pass import StaticPass
 from specbench_s2d.models.engines.trial import why_not_trusted
 from specbench_s2d.models.graph_memory import GraphMeter
@@ -51,10 +51,10 @@ def _itself(capture: Capture) -> Capture:
     return capture
 
 
-_AHEAD = tuple(rows for rows in ROWS if rows <= AHEAD_ROWS)
+_AHEAD = tuple(rows for rows in ROWS if rows <= UNDECLARED_ROWS)
 
 
-class GraphPasses:
+class CudaGraphEngine:
     """Narrow passes as captured graphs over one static cache; prompts and the widest passes run eagerly over the same.
 
     `capture` defaults to CUDA graphs, `compiled` to torch.compile's functions where those can be. Which functions
@@ -71,7 +71,7 @@ class GraphPasses:
         weights: LlamaWeights,
         capture: Capture | None = None,
         must: bool = False,
-        compiled: Functions | None = None,
+        compiled: PassFunctions | None = None,
         name: str = "the model",
         free_bytes: Callable[[], int] | None = None,
     ) -> None:
@@ -89,14 +89,14 @@ class GraphPasses:
         self._why_eager: str | None = None
         # Rows beyond those asked for are written after the end.
         limit = weights.context + MOST_ROWS
-        self._eager = EagerPasses(weights)
+        self._eager = EagerEngine(weights)
         self._eager.cache = self.cache = KVCache(
             self._depth, weights.kv_heads, weights.head_width, limit, device, dtype
         )
         self._static: StaticPass | None = None
         self._eagerly, self._trying = False, False
-        self._announced: dict[Kind, set[int]] = {}
-        self._graphs: dict[PassShape, Work] = {}
+        self._announced: dict[GraphKind, set[int]] = {}
+        self._graphs: dict[GraphKey, Work] = {}
         self._buckets: tuple[int, ...] = ()
         self._captures, self._capture_s, self._unannounced = 0, 0.0, 0
 
@@ -136,11 +136,11 @@ class GraphPasses:
                 self._choose_functions()
 
     def prepare(self, kinds: Iterable[PassKind]) -> None:
-        for kind, rows in announced_rows(kinds, self._depth).items():
+        for kind, rows in declared_rows(kinds, self._depth).items():
             self._announced.setdefault(kind, set()).update(rows)
         if self._static is not None:
             for kind, rows in self._announced.items():
-                self._capture_missing(self._static, shapes_of(kind, rows, self._buckets))
+                self._capture_missing(self._static, keys_of(kind, rows, self._buckets))
 
     @contextmanager
     def eagerly(self) -> Iterator[None]:
@@ -180,7 +180,7 @@ class GraphPasses:
         if self._must:
             raise ModelError(f"--engine graphs: {self._why_eager}; use --engine eager.")
 
-    def _against(self, functions: Functions) -> str | None:
+    def _against(self, functions: PassFunctions) -> str | None:
         """What stands against graphs of these functions, None where nothing does: they are then in force."""
         self._forget_graphs()
         self._static, self._trying = StaticPass(self._weights, self.cache, functions), True
@@ -195,7 +195,7 @@ class GraphPasses:
         self._graphs.clear()
         self._capture = self._new_capture()
 
-    def _is_graph(self, request: Request, kind: Kind) -> bool:
+    def _is_graph(self, request: Request, kind: GraphKind) -> bool:
         """Whether a pass is run as a graph: it repeats, and it was announced, or is as narrow as chains are."""
         if self._trying:
             return True
@@ -205,35 +205,35 @@ class GraphPasses:
         self._unannounced += not announced
         return announced
 
-    def _rows(self, request: Request, kind: Kind) -> int | None:
+    def _rows(self, request: Request, kind: GraphKind) -> int | None:
         """The rows of the graph that a pass runs as: the fewest announced that hold it, None where none does."""
         if self._trying:
             return rounded_rows(request.new)
         return min((rows for rows in self._rows_of(kind) if rows >= request.new), default=None)
 
-    def _rows_of(self, kind: Kind) -> Collection[int]:
+    def _rows_of(self, kind: GraphKind) -> Collection[int]:
         """Rows of the passes of a kind that are graphs; where nobody announces anything, those of most drafts."""
         return self._announced.get(kind, () if self._announced else _AHEAD)
 
-    def _kind(self, request: Request) -> Kind:
+    def _kind(self, request: Request) -> GraphKind:
         """The announced kind that a request belongs to, its mask perhaps wider; else its own."""
-        own = Kind.of(request)
+        own = GraphKind.of(request)
         wider = (replace(own, mask_columns=columns) for columns in MASK_COLUMNS if columns >= own.mask_columns > 0)
         return next((kind for kind in wider if kind in self._announced), own)
 
-    def _replay(self, request: Request, kind: Kind) -> StaticPass:
+    def _replay(self, request: Request, kind: GraphKind) -> StaticPass:
         assert self._static is not None
         rows = self._rows(request, kind)
         assert rows is not None, "a pass that no graph holds runs eagerly"
-        shape = replace(shape_of(request, kind, self._buckets), rows=rows)
+        shape = replace(key_of(request, kind, self._buckets), rows=rows)
         if shape not in self._graphs:
-            shapes = [shape] if self._trying else shapes_of(kind, self._rows_of(kind), self._buckets)
+            shapes = [shape] if self._trying else keys_of(kind, self._rows_of(kind), self._buckets)
             self._capture_missing(self._static, shapes)
         self._static.fill(request, kind)
         self._graphs[shape]()
         return self._static
 
-    def _capture_missing(self, static: StaticPass, shapes: Iterable[PassShape]) -> None:
+    def _capture_missing(self, static: StaticPass, shapes: Iterable[GraphKey]) -> None:
         """Capture those of `shapes` that are not yet: at the cache's last positions, which hold nothing then."""
         missing = [shape for shape in shapes if shape not in self._graphs]
         if not missing:
@@ -243,16 +243,16 @@ class GraphPasses:
         self._captures += len(missing)
         self._capture_s += perf_counter() - started
 
-    def _capture_all(self, static: StaticPass, shapes: Iterable[PassShape]) -> None:
+    def _capture_all(self, static: StaticPass, shapes: Iterable[GraphKey]) -> None:
         with torch.inference_mode(False), torch.no_grad():
             static.write_elsewhere(self.cache.capacity)
             for shape in shapes:
                 static.make_room(shape.kind)
                 self._graphs[shape] = self._capture.capture(partial(static.compute, shape))
 
-    def _left(self, about: Iterable[PassShape]) -> int:
+    def _left(self, about: Iterable[GraphKey]) -> int:
         """Announced graphs that are not there yet, but for those that are about to be captured."""
         if self._trying:
             return 0
-        wanted = {s for kind, rows in self._announced.items() for s in shapes_of(kind, rows, self._buckets)}
+        wanted = {s for kind, rows in self._announced.items() for s in keys_of(kind, rows, self._buckets)}
         return len(wanted - self._graphs.keys() - set(about))

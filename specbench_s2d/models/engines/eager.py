@@ -15,7 +15,7 @@ from torch import Tensor
 
 from specbench_s2d.models.base import positions_under
 from specbench_s2d.models.cache import KVCache
-from specbench_s2d.models.engines.base import OrdinaryPasses, Request
+from specbench_s2d.models.engines.base import Request, UnpreparedEngine
 from specbench_s2d.models.engines.threads import fastest_threads, torch_threads
 from specbench_s2d.models.head import head_logits
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights
@@ -75,7 +75,7 @@ class _Layer:
         )
 
 
-class EagerPasses(OrdinaryPasses):
+class EagerEngine(UnpreparedEngine):
     """Every pass as it comes, whatever its shape. `why_eager`: what stood against `graphs`, where eager was not asked
     for."""
 

@@ -43,7 +43,7 @@ class Tables:
 
 
 @dataclass(frozen=True)
-class Tree:
+class TreeMask:
     """What rows under a mask see: bool (T, M), of which the first `seen_1` columns and `rows_1` rows are in use; the
     columns end where the pass ends."""
 
@@ -53,7 +53,7 @@ class Tree:
 
 
 @dataclass(frozen=True)
-class Place:
+class AttentionInputs:
     """Where the rows of a pass stand: cache positions (T,), rotary tables (T, 1, C), additive visibility (R, S)."""
 
     at_T: Tensor
@@ -62,7 +62,9 @@ class Place:
     seen_RS: Tensor
 
 
-def find_place(rows_T: Tensor, start_1: Tensor, cached_S: Tensor, tree: Tree | None, tables: Tables) -> Place:
+def attention_inputs(
+    rows_T: Tensor, start_1: Tensor, cached_S: Tensor, tree: TreeMask | None, tables: Tables
+) -> AttentionInputs:
     """Where `rows_T` (0, 1, …) after `start_1` stand, and which of the cache's first positions `cached_S` they see.
 
     Under a mask a row stands as far on as it sees positions, less one.
@@ -79,10 +81,10 @@ def find_place(rows_T: Tensor, start_1: Tensor, cached_S: Tensor, tree: Tree | N
     seen_TS = seen_TS.masked_fill(~visible_TS, float("-inf"))
     rows, bucket = seen_TS.shape
     seen_RS = seen_TS[:, None].expand(rows, tables.group, bucket).reshape(rows * tables.group, bucket)
-    return Place(at_T, cos_TC[:, None], sin_TC[:, None], seen_RS)
+    return AttentionInputs(at_T, cos_TC[:, None], sin_TC[:, None], seen_RS)
 
 
-def _in_tree(rows_T: Tensor, start_1: Tensor, cached_S: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
+def _in_tree(rows_T: Tensor, start_1: Tensor, cached_S: Tensor, tree: TreeMask) -> tuple[Tensor, Tensor]:
     """(positions (T,), visible (T, S)) under a mask; a row that is not in use sees all, for one that saw nothing would
     leave no number in the cache."""
     columns = tree.mask_TM.shape[1]
@@ -96,7 +98,7 @@ def _in_tree(rows_T: Tensor, start_1: Tensor, cached_S: Tensor, tree: Tree) -> t
 
 
 def run_layer(
-    hidden_TD: Tensor, place: Place, keys_KSC: Tensor, values_KSC: Tensor, layer: LayerWeights, sizes: Sizes
+    hidden_TD: Tensor, place: AttentionInputs, keys_KSC: Tensor, values_KSC: Tensor, layer: LayerWeights, sizes: Sizes
 ) -> Tensor:
     """Hidden states (T, D) after the layer; its keys and values are written to the cache (the whole of it)."""
     normed_TD = _norm(hidden_TD, layer.attention_norm_D, sizes.eps)
@@ -123,7 +125,7 @@ def _norm(rows_TD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
 
 
 def _rotate_and_store(
-    qkv_TA: Tensor, place: Place, keys_KSC: Tensor, values_KSC: Tensor, layer: LayerWeights, sizes: Sizes
+    qkv_TA: Tensor, place: AttentionInputs, keys_KSC: Tensor, values_KSC: Tensor, layer: LayerWeights, sizes: Sizes
 ) -> Tensor:
     """Queries, the rows of a group of heads together: (K, R, C)."""
     rows, heads, kv_heads, width = qkv_TA.shape[0], sizes.heads, sizes.kv_heads, sizes.head_width
@@ -136,7 +138,7 @@ def _rotate_and_store(
     return grouped_TKGC.transpose(0, 1).reshape(kv_heads, rows * (heads // kv_heads), width)
 
 
-def _rotated(x_THC: Tensor, place: Place) -> Tensor:
+def _rotated(x_THC: Tensor, place: AttentionInputs) -> Tensor:
     """x * cos + swap(x) * sin: the sine table carries the sign of the first half."""
     return x_THC * place.cos_T1C + x_THC.roll(x_THC.shape[-1] // 2, -1) * place.sin_T1C
 
@@ -148,13 +150,13 @@ def _heads_together(mixed_KRC: Tensor, sizes: Sizes) -> Tensor:
     return mixed_KTGC.transpose(0, 1).reshape(-1, sizes.heads * sizes.head_width)
 
 
-class Functions(NamedTuple):
+class PassFunctions(NamedTuple):
     """The three functions of a pass, as they are or compiled."""
 
-    find_place: Callable[[Tensor, Tensor, Tensor, Tree | None, Tables], Place]
-    run_layer: Callable[[Tensor, Place, Tensor, Tensor, LayerWeights, Sizes], Tensor]
+    attention_inputs: Callable[[Tensor, Tensor, Tensor, TreeMask | None, Tables], AttentionInputs]
+    run_layer: Callable[[Tensor, AttentionInputs, Tensor, Tensor, LayerWeights, Sizes], Tensor]
     run_head: Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
-PLAIN = Functions(find_place, run_layer, run_head)
+PLAIN = PassFunctions(attention_inputs, run_layer, run_head)
 """As torch calls, one by one."""

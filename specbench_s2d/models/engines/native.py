@@ -16,7 +16,7 @@ from torch import Tensor
 
 from specbench_s2d.models.base import positions_under
 from specbench_s2d.models.cache import KVCache
-from specbench_s2d.models.engines.base import OrdinaryPasses, Request
+from specbench_s2d.models.engines.base import Request, UnpreparedEngine
 from specbench_s2d.models.engines.native_build import native_library
 from specbench_s2d.models.engines.threads import fastest_threads
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights
@@ -71,7 +71,7 @@ def why_not_native(config: Any, device: torch.device, dtype: torch.dtype) -> str
     return None
 
 
-class NativePasses(OrdinaryPasses):
+class NativeEngine(UnpreparedEngine):
     """Passes as calls of the kernel, on as many threads as are fastest for one token (`facts` says which).
 
     The kernel's threads are its own. Torch's calls around a pass are small, and best left to one.

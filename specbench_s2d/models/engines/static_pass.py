@@ -13,8 +13,8 @@ from torch import Tensor
 from specbench_s2d.models.base import Likeliest
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.models.engines.base import Request
-from specbench_s2d.models.engines.layer import PLAIN, Functions, Place, Sizes, Tables, Tree
-from specbench_s2d.models.engines.pass_shapes import MASK_COLUMNS, MOST_ROWS, Kind, PassShape
+from specbench_s2d.models.engines.graph_keys import MASK_COLUMNS, MOST_ROWS, GraphKey, GraphKind
+from specbench_s2d.models.engines.layer import PLAIN, AttentionInputs, PassFunctions, Sizes, Tables, TreeMask
 from specbench_s2d.models.transfer import to_device
 from specbench_s2d.models.weights import LlamaWeights
 
@@ -22,7 +22,7 @@ from specbench_s2d.models.weights import LlamaWeights
 class StaticPass:
     """The buffers of one model, and the pass over them: `fill`, then `compute`, then `states`, `logits`, `best`."""
 
-    def __init__(self, weights: LlamaWeights, cache: KVCache, functions: Functions = PLAIN) -> None:
+    def __init__(self, weights: LlamaWeights, cache: KVCache, functions: PassFunctions = PLAIN) -> None:
         self._weights, self._cache, self._functions = weights, cache, functions
         self._sizes = Sizes.of(weights)
         self._tables = Tables(weights.cos_SC, weights.sin_SC, weights.heads // weights.kv_heads)
@@ -40,7 +40,7 @@ class StaticPass:
         self._logits_TV = torch.zeros(MOST_ROWS, weights.vocabulary, device=device)
         self._best_2TK: dict[int, Tensor] = {}
 
-    def make_room(self, kind: Kind) -> None:
+    def make_room(self, kind: GraphKind) -> None:
         """Buffers that this kind alone needs, made before it is captured."""
         if kind.best and kind.best not in self._best_2TK:
             width = min(kind.best, self._weights.vocabulary)
@@ -51,7 +51,7 @@ class StaticPass:
         `capacity` positions, in the rows beyond the context."""
         self._place_3.copy_(to_device([capacity - MOST_ROWS, MOST_ROWS, MOST_ROWS], self._place_3.device))
 
-    def fill(self, request: Request, kind: Kind) -> None:
+    def fill(self, request: Request, kind: GraphKind) -> None:
         """Copy a request's inputs to the buffers, on the device."""
         rows = request.new
         (self._hidden_TD if kind.hidden else self._ids_T)[:rows].copy_(request.inputs)
@@ -62,7 +62,7 @@ class StaticPass:
         self._place_3.copy_(to_device([request.start, rows, seen], self._place_3.device))
         self._masks[kind.mask_columns][:rows, :seen].copy_(request.mask)
 
-    def compute(self, shape: PassShape) -> None:
+    def compute(self, shape: GraphKey) -> None:
         """The pass itself, from the buffers to the buffers."""
         kind, rows, w = shape.kind, shape.rows, self._weights
         hidden_TD = self._hidden_TD[:rows] if kind.hidden else F.embedding(self._ids_T[:rows], w.embedding_VD)
@@ -91,13 +91,13 @@ class StaticPass:
         """A copy of its logits, a small kernel: 0.1 MB for a row of 32,000."""
         return self._logits_TV[first:end].clone()
 
-    def best(self, kind: Kind, first: int, end: int) -> Likeliest:
+    def best(self, kind: GraphKind, first: int, end: int) -> Likeliest:
         """A copy of the likeliest tokens after rows `first` to `end`."""
         return Likeliest(self._best_2TK[kind.best][:, first:end].clone())
 
-    def _place(self, shape: PassShape) -> Place:
+    def _place(self, shape: GraphKey) -> AttentionInputs:
         rows, columns, tree = shape.rows, shape.kind.mask_columns, None
         if columns:
-            tree = Tree(self._masks[columns][:rows], self._seen_1, self._rows_1)
+            tree = TreeMask(self._masks[columns][:rows], self._seen_1, self._rows_1)
         cached_S = torch.arange(shape.bucket, device=self._start_1.device)
-        return self._functions.find_place(self._rows_T[:rows], self._start_1, cached_S, tree, self._tables)
+        return self._functions.attention_inputs(self._rows_T[:rows], self._start_1, cached_S, tree, self._tables)

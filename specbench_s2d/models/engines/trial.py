@@ -15,17 +15,17 @@ from torch import Tensor
 from specbench_s2d.errors import first_line
 from specbench_s2d.models.base import Likeliest
 from specbench_s2d.models.engines.base import Request
-from specbench_s2d.models.engines.eager import EagerPasses
-from specbench_s2d.models.engines.pass_shapes import Kind, PassShape, shape_of
-from specbench_s2d.models.transfer import send_tensor
+from specbench_s2d.models.engines.eager import EagerEngine
+from specbench_s2d.models.engines.graph_keys import GraphKey, GraphKind, key_of
+from specbench_s2d.models.transfer import to_device
 
 _SAME, _SAME_IN_BFLOAT16 = 0.05, 0.2  # of the largest value: bfloat16 keeps three digits, layer after layer
 _SPREADS, _MOST = 4, 0.5  # so many times what eager's own passes differ by, where that is more; and never above a half
 _LAST_POSITIONS = 16  # what one round of passes takes up
 
 
-class EngineOnTrial(Protocol):
-    """The part of `Passes` that is tried."""
+class TrialEngine(Protocol):
+    """The part of `Engine` that is tried."""
 
     def run(self, request: Request) -> Tensor: ...
     def read(self, request: Request) -> tuple[Tensor | None, Likeliest]: ...
@@ -33,7 +33,7 @@ class EngineOnTrial(Protocol):
 
 
 @torch.inference_mode()
-def why_not_trusted(tried: EngineOnTrial, eager: EagerPasses, length: int) -> str | None:
+def why_not_trusted(tried: TrialEngine, eager: EagerEngine, length: int) -> str | None:
     """Why `tried` is not to be trusted over a cache of `length` positions, which both share; None where it is.
 
     Each engine runs a whole round, so that its later passes attend to what its own earlier ones left. How far apart is
@@ -52,10 +52,10 @@ def why_not_trusted(tried: EngineOnTrial, eager: EagerPasses, length: int) -> st
     return None
 
 
-def tried_shapes(depth: int, lengths: tuple[int, ...]) -> set[PassShape]:
+def trial_keys(depth: int, lengths: tuple[int, ...]) -> set[GraphKey]:
     """The graphs that a trial captures of a model of `depth` layers, over a cache of these lengths."""
     requests = [request for start in _starts(lengths[-1]) for _, request in _requests(start, depth)]
-    return {shape_of(request, Kind.of(request), lengths) for request in requests}
+    return {key_of(request, GraphKind.of(request), lengths) for request in requests}
 
 
 def _starts(length: int) -> Iterator[int]:
@@ -82,15 +82,15 @@ def _requests(start: int, depth: int) -> Iterator[tuple[str, Request]]:
     yield "the likeliest", Request(ids(1), start + 13, 0, depth, head=True, best=2, rows=1)
 
 
-def _round(passes: EngineOnTrial, eager: EagerPasses, start: int) -> Iterator[tuple[str, Tensor]]:
+def _round(passes: TrialEngine, eager: EagerEngine, start: int) -> Iterator[tuple[str, Tensor]]:
     """What each kind of pass gives, on from `start`."""
     device, lower_TD = eager.cache.device, torch.empty(0)
     for what, asked in _requests(start, len(eager.cache.layers)):
         if asked.inputs.is_floating_point():
             request = replace(asked, inputs=lower_TD)
         else:
-            mask = None if asked.mask is None else send_tensor(asked.mask, device)
-            request = replace(asked, inputs=send_tensor(asked.inputs % eager.vocabulary, device), mask=mask)
+            mask = None if asked.mask is None else to_device(asked.mask, device)
+            request = replace(asked, inputs=to_device(asked.inputs % eager.vocabulary, device), mask=mask)
         if request.best:
             given = passes.read(request)[1].packed_2RK[0]
         elif request.from_layer == request.to_layer:
@@ -102,14 +102,14 @@ def _round(passes: EngineOnTrial, eager: EagerPasses, start: int) -> Iterator[tu
         yield what, given
 
 
-def _least(eager: EagerPasses) -> float:
+def _least(eager: EagerEngine) -> float:
     return _SAME_IN_BFLOAT16 if eager.cache.dtype == torch.bfloat16 else _SAME
 
 
-def _spread(eager: EagerPasses, start: int) -> float:
+def _spread(eager: EagerEngine, start: int) -> float:
     """How far eager's logits of five tokens, after a round from `start`, differ from those of the five one by one."""
     first, depth = start + 3, len(eager.cache.layers)
-    ids_T = send_tensor(torch.arange(1, 6) % eager.vocabulary, eager.cache.device)
+    ids_T = to_device(torch.arange(1, 6) % eager.vocabulary, eager.cache.device)
     together_TV = eager.run(Request(ids_T, first, 0, depth, head=True))
     singly = [eager.run(Request(ids_T[i : i + 1], first + i, 0, depth, head=True)) for i in range(5)]
     return _difference(torch.cat(singly), together_TV)

@@ -11,8 +11,8 @@ from specbench_s2d import build_decoder, load_model
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.engines import choose
 from specbench_s2d.models.engines.capture import Work
-from specbench_s2d.models.engines.choose import Engine, check_engine, choose_engine
-from specbench_s2d.models.engines.cuda_graphs import GraphPasses
+from specbench_s2d.models.engines.choose import EngineChoice, check_engine, choose_engine
+from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
 from specbench_s2d.models.engines.native_build import NoCompilerError
 from tests.models.captured import RecordingCapture
 from tests.models.reference import assert_close, family_model, random_ids, recomputed
@@ -78,7 +78,7 @@ class _Forgetful:
 )
 def test_on_a_gpu_graphs_are_tried_before_they_are_trusted(capture: Any, engine: str, why: str | None) -> None:
     """Where nobody asked for them by name."""
-    made = Engine("graphs", lambda weights: GraphPasses(weights, capture))
+    made = EngineChoice("graphs", lambda weights: CudaGraphEngine(weights, capture))
     model = lean_twin(family_model("llama"), made)
     model.reserve(8)
     assert model.engine == engine

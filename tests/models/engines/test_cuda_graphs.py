@@ -11,12 +11,12 @@ from transformers import PreTrainedModel
 
 from specbench_s2d.models.base import Identity, PassKind
 from specbench_s2d.models.engines import cuda_graphs as graphs
-from specbench_s2d.models.engines.choose import EAGER, Engine
+from specbench_s2d.models.engines.choose import EAGER, EngineChoice
 from specbench_s2d.models.engines.compiled import VARIABLE, compiled_functions, why_not_compiled
-from specbench_s2d.models.engines.cuda_graphs import GraphPasses
-from specbench_s2d.models.engines.eager import EagerPasses
-from specbench_s2d.models.engines.pass_shapes import AHEAD_ROWS, MOST_ROWS, Kind
-from specbench_s2d.models.engines.trial import tried_shapes
+from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
+from specbench_s2d.models.engines.eager import EagerEngine
+from specbench_s2d.models.engines.graph_keys import MOST_ROWS, UNDECLARED_ROWS, GraphKind
+from specbench_s2d.models.engines.trial import trial_keys
 from specbench_s2d.models.llama import LlamaModel
 from tests.models.captured import RecordingCapture, RerunningCapture, graph_engine
 from tests.models.reference import (
@@ -32,7 +32,7 @@ from tests.models.reference import (
 FEW = ("llama", "llama, a key head per query head", "qwen2", "qwen3")
 
 
-def twin(model: PreTrainedModel, engine: Engine, layers: int | None = None) -> LlamaModel:
+def twin(model: PreTrainedModel, engine: EngineChoice, layers: int | None = None) -> LlamaModel:
     """The model over an engine, or its first layers alone."""
     weights = model.state_dict()
     model.config.num_hidden_layers = layers or model.config.num_hidden_layers
@@ -171,7 +171,7 @@ def test_what_a_trial_captures_is_what_is_counted_for_it() -> None:
         model = twin(family_model("llama"), graph_engine(), layers)
         model.reserve(400)
         facts = model.engine_facts
-        assert facts["graphs"] == facts["captures"] == len(tried_shapes(layers, tuple(facts["buckets"]))) > 10
+        assert facts["graphs"] == facts["captures"] == len(trial_keys(layers, tuple(facts["buckets"]))) > 10
 
 
 def test_the_last_positions_of_the_context_have_room_for_rounded_up_rows() -> None:
@@ -189,12 +189,12 @@ def test_what_was_met_once_is_captured_for_every_length_and_for_shorter_drafts()
     capture = RecordingCapture()
     model = twin(family_model("llama"), graph_engine(capture))
     model.reserve(400)
-    tried = tried_shapes(model.depth, tuple(model.engine_facts["buckets"]))
-    chains = {shape for shape in tried if shape.kind == Kind(False, 0, model.depth, states=False, logits=True)}
+    tried = trial_keys(model.depth, tuple(model.engine_facts["buckets"]))
+    chains = {shape for shape in tried if shape.kind == GraphKind(False, 0, model.depth, states=False, logits=True)}
     assert len(chains) == 3 * 2  # 1, 2 and 5 rows, in the first bucket and the last
     model.extend(random_ids(20))
     model.extend(random_ids(6))
-    ahead = AHEAD_ROWS * len(model.engine_facts["buckets"])
+    ahead = UNDECLARED_ROWS * len(model.engine_facts["buckets"])
     assert model.engine_facts["captures"] == capture.recorded == ahead + len(tried - chains)
     before, repeated = capture.recorded, capture.repeated
     for width in (1, 2, 8, 3) * 20:
@@ -224,8 +224,8 @@ def test_what_is_returned_is_the_callers_own() -> None:
 
 def test_a_row_that_is_not_asked_for_leaves_numbers_in_the_cache() -> None:
     """Not-a-number anywhere in a bucket would spoil the mixture, however little it weighs."""
-    passes = GraphPasses(_weights(), RecordingCapture())
-    model = twin(family_model("llama"), Engine("graphs", lambda weights: passes))
+    passes = CudaGraphEngine(_weights(), RecordingCapture())
+    model = twin(family_model("llama"), EngineChoice("graphs", lambda weights: passes))
     model.extend(random_ids(1))
     model.prepare([PassKind(9, seen=10)])
     mask_TM = torch.cat((torch.ones(9, 1, dtype=torch.bool), tree_mask(random_tree(9))), dim=1)  # nothing before it
@@ -237,18 +237,18 @@ def test_a_row_that_is_not_asked_for_leaves_numbers_in_the_cache() -> None:
 def _weights() -> Any:
     kept: list[Any] = []
 
-    def engine(weights: Any) -> EagerPasses:
+    def engine(weights: Any) -> EagerEngine:
         kept.append(weights)
-        return EagerPasses(weights)
+        return EagerEngine(weights)
 
-    twin(family_model("llama"), Engine("eager", engine))
+    twin(family_model("llama"), EngineChoice("eager", engine))
     return kept[0]
 
 
-def compiling_engine(backend: Any) -> Engine:
+def compiling_engine(backend: Any) -> EngineChoice:
     """Graphs of compiled functions, over a capture that runs them anew."""
     functions = compiled_functions(backend)
-    return Engine("graphs", lambda weights: GraphPasses(weights, RerunningCapture(), compiled=functions))
+    return EngineChoice("graphs", lambda weights: CudaGraphEngine(weights, RerunningCapture(), compiled=functions))
 
 
 def test_compiled_layers_are_few_variants_and_equal_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,9 @@ import torch
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import Identity, PassKind
 from specbench_s2d.models.engines.capture import Work
-from specbench_s2d.models.engines.choose import Engine, choose_engine
-from specbench_s2d.models.engines.cuda_graphs import GraphPasses
-from specbench_s2d.models.engines.pass_shapes import Kind
+from specbench_s2d.models.engines.choose import EngineChoice, choose_engine
+from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
+from specbench_s2d.models.engines.graph_keys import GraphKind
 from specbench_s2d.models.llama import LlamaModel
 from tests.models.captured import RecordingCapture
 from tests.models.reference import family_model, random_ids
@@ -43,7 +43,9 @@ class Device:
 def model_on(device: Device, free_bytes: Callable[[], int] | None) -> LlamaModel:
     nobody: Any = None
     model = family_model("llama")
-    engine = Engine("graphs", lambda weights: GraphPasses(weights, device, name="tiny", free_bytes=free_bytes))
+    engine = EngineChoice(
+        "graphs", lambda weights: CudaGraphEngine(weights, device, name="tiny", free_bytes=free_bytes)
+    )
     reader, identity = model.state_dict().__getitem__, Identity("tiny", "test")
     where = torch.device("cpu"), torch.float32
     return LlamaModel(identity, model.config, reader, nobody, frozenset(), *where, engine)
@@ -100,7 +102,10 @@ def grows(device: Device) -> Callable[[Work], Work]:
 # Of 3 layers, up to 2 rows and their likeliest token, then up to 8 rows and their logits: 10 rows in all, of 3 lengths
 # each (128, 256 and the capacity). The trial has left some of the second.
 ASKED = (PassKind(2, best=1), PassKind(8))
-FIRST, SECOND = Kind(False, 0, 3, states=False, logits=False, best=1), Kind(False, 0, 3, states=False, logits=True)
+FIRST, SECOND = (
+    GraphKind(False, 0, 3, states=False, logits=False, best=1),
+    GraphKind(False, 0, 3, states=False, logits=True),
+)
 LENGTHS = 3
 
 

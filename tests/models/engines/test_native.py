@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 
 from specbench_s2d import load_model
-from specbench_s2d.models.engines.choose import Engine
-from specbench_s2d.models.engines.native import NativePasses, PanelCache, why_not_native
+from specbench_s2d.models.engines.choose import EngineChoice
+from specbench_s2d.models.engines.native import NativeEngine, PanelCache, why_not_native
 from tests.models.reference import assert_close, family_model, random_ids
 from tests.models.test_llama import lean_twin
 
 CPU = torch.device("cpu")
 
 
-def native(threads: int | None = 1, family: str = "llama", passes: list[NativePasses] | None = None) -> Any:
-    def make(weights: Any) -> NativePasses:
-        made = NativePasses(weights, threads=threads)
+def native(threads: int | None = 1, family: str = "llama", passes: list[NativeEngine] | None = None) -> Any:
+    def make(weights: Any) -> NativeEngine:
+        made = NativeEngine(weights, threads=threads)
         if passes is not None:
             passes.append(made)
         return made
 
-    return lean_twin(family_model(family), Engine("graphs", make))
+    return lean_twin(family_model(family), EngineChoice("graphs", make))
 
 
 def in_passes(model: Any, ids_BT: Tensor, width: int) -> Tensor:
@@ -80,7 +80,7 @@ def test_the_fastest_number_of_threads_is_chosen_and_told() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        made: list[NativePasses] = []
+        made: list[NativeEngine] = []
         native(None, passes=made)
         facts = made[0].facts()
         times = facts["pass_ms_by_threads"]
@@ -153,7 +153,7 @@ def test_gates_far_below_nought_are_shut(scale: float) -> None:
             if "gate_proj" in name:
                 weight.mul_(scale)
     ids_BT = random_ids(40)
-    made = Engine("graphs", lambda weights: NativePasses(weights, threads=1))
+    made = EngineChoice("graphs", lambda weights: NativeEngine(weights, threads=1))
     eager_TV = lean_twin(reference).extend(ids_BT)[0]
     native_TV = lean_twin(reference, made).extend(ids_BT)[0]
     assert torch.equal(native_TV.argmax(-1), eager_TV.argmax(-1))

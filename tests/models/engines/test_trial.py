@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.engines.capture import Work
-from specbench_s2d.models.engines.choose import EAGER, Engine
-from specbench_s2d.models.engines.cuda_graphs import GraphPasses
-from specbench_s2d.models.engines.layer import PLAIN, Functions
-from specbench_s2d.models.engines.pass_shapes import PassShape
+from specbench_s2d.models.engines.choose import EAGER, EngineChoice
+from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
+from specbench_s2d.models.engines.graph_keys import GraphKey
+from specbench_s2d.models.engines.layer import PLAIN, PassFunctions
 from specbench_s2d.models.engines.static_pass import StaticPass
 from specbench_s2d.models.llama import LlamaModel
 from tests.models.captured import RerunningCapture
@@ -40,7 +40,7 @@ class Wrong:
     """A capture whose graphs of some shapes leave damaged results."""
 
     def __init__(
-        self, is_wrong: Callable[[PassShape, int], bool], damage: Callable[[Tensor, int], None] = whole
+        self, is_wrong: Callable[[GraphKey, int], bool], damage: Callable[[Tensor, int], None] = whole
     ) -> None:
         self._is_wrong, self._damage = is_wrong, damage
 
@@ -60,15 +60,15 @@ class Wrong:
         return wrong
 
 
-def written(static: StaticPass, shape: PassShape) -> list[Tensor]:
+def written(static: StaticPass, shape: GraphKey) -> list[Tensor]:
     """Where a graph leaves what it gives, its rows first."""
     given = [(shape.kind.states, static._out_TD), (shape.kind.logits, static._logits_TV)]
     best = [static._best_2TK[shape.kind.best].transpose(0, 1)] if shape.kind.best else []
     return [results for gives, results in given if gives] + best
 
 
-def tried(capture: Any, must: bool = False, compiled: Functions | None = None) -> LlamaModel:
-    made = Engine("graphs", lambda weights: GraphPasses(weights, capture, must, compiled))
+def tried(capture: Any, must: bool = False, compiled: PassFunctions | None = None) -> LlamaModel:
+    made = EngineChoice("graphs", lambda weights: CudaGraphEngine(weights, capture, must, compiled))
     model = lean_twin(family_model("llama"), made)
     model.reserve(POSITIONS)
     return model
@@ -82,7 +82,7 @@ def assert_equals_eager(model: LlamaModel) -> None:
         assert_close(model.extend(ids_BT, mask=mask), plain.extend(ids_BT, mask=mask))
 
 
-WRONG: dict[str, tuple[Callable[[PassShape, int], bool], str]] = {
+WRONG: dict[str, tuple[Callable[[GraphKey, int], bool], str]] = {
     "everywhere": (lambda shape, _: True, "one token, after 0 positions"),
     "only for 2 rows": (lambda shape, _: shape.rows == 2, "two tokens"),
     "only for 3 or more rows of a chain": (lambda shape, _: shape.rows > 3, "five tokens"),
@@ -167,7 +167,7 @@ def no_number_under_a_mask(hidden_TD: Tensor, place: Any, *rest: Any) -> Tensor:
     ids=["that raise", "that compute wrongly", "that give no numbers under a mask"],
 )
 @pytest.mark.parametrize("must", [False, True])
-def test_compiled_functions_give_way_to_plain_graphs(compiled: Functions, why: str, must: bool) -> None:
+def test_compiled_functions_give_way_to_plain_graphs(compiled: PassFunctions, why: str, must: bool) -> None:
     """Graphs asked for by name are still graphs; nothing of the compiled ones stays."""
     model = tried(RerunningCapture(), must, compiled)
     facts = model.engine_facts

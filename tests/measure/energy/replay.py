@@ -1,4 +1,4 @@
-"""A recorded meter on a virtual clock: what tests of everything above a meter stand on."""
+"""A recorded meter on a virtual clock, for tests of all that uses a meter."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64)
 MOST_ROWS = ROWS[-1]
 MOST_BEST = 64
 """Likeliest tokens that a graph reads at most."""
-AHEAD_ROWS = 8
+UNDECLARED_ROWS = 8
 """A kind of pass that nobody announced is captured for up to so many rows when it is met; wider ones run eagerly."""
 MASK_COLUMNS = (64, 128, 256, 512)
 """Widths of the static mask; a mask over more positions runs eagerly."""
@@ -21,7 +21,7 @@ _BUCKETS = (128, 256, 512)
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class GraphKind:
     """What a pass does, whatever its rows and its place: from hidden states or ids, through which layers; whether it
     gives `states` and `logits`; how many of the likeliest tokens (`best`, 0: none); under a mask of so many columns (0:
     causal)."""
@@ -44,7 +44,7 @@ class Kind:
         return self.logits or self.best > 0
 
     @classmethod
-    def of(cls, request: Request) -> Kind:
+    def of(cls, request: Request) -> GraphKind:
         columns = 0 if request.mask is None else round_up(request.mask.shape[1], MASK_COLUMNS)
         hidden, logits = request.inputs.is_floating_point(), request.head and not request.best
         return cls(
@@ -53,10 +53,10 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class PassShape:
+class GraphKey:
     """One graph: a kind of pass over `rows` positions that attends to the first `bucket` positions of the cache."""
 
-    kind: Kind
+    kind: GraphKind
     rows: int
     bucket: int
 
@@ -66,35 +66,35 @@ def rounded_rows(rows: int) -> int:
     return round_up(rows, ROWS)
 
 
-def shape_of(request: Request, kind: Kind, lengths: tuple[int, ...]) -> PassShape:
+def key_of(request: Request, kind: GraphKind, lengths: tuple[int, ...]) -> GraphKey:
     """The graph that runs a request of this kind, over a cache of these lengths."""
     bucket = round_up(request.end, lengths) if kind.layers else 0
-    return PassShape(kind, rounded_rows(request.new), bucket)
+    return GraphKey(kind, rounded_rows(request.new), bucket)
 
 
-def kind_of(asked: PassKind, depth: int) -> Kind:
+def graph_kind(asked: PassKind, depth: int) -> GraphKind:
     """The kind of graphs that an announced kind of pass needs: under a mask, of the widest it grows to."""
     to_layer, head = depth if asked.to_layer is None else asked.to_layer, asked.to_layer is None
     columns = round_up(min(asked.seen, MASK_COLUMNS[-1]), (0, *MASK_COLUMNS))
     logits = head and not asked.best
-    return Kind(asked.from_layer > 0, asked.from_layer, to_layer, not head, logits, asked.best, columns)
+    return GraphKind(asked.from_layer > 0, asked.from_layer, to_layer, not head, logits, asked.best, columns)
 
 
-def announced_rows(passes: Iterable[PassKind], depth: int) -> dict[Kind, set[int]]:
+def declared_rows(passes: Iterable[PassKind], depth: int) -> dict[GraphKind, set[int]]:
     """Rows of the graphs that announced passes need of a model of `depth` layers, by kind."""
-    rows: dict[Kind, set[int]] = {}
+    rows: dict[GraphKind, set[int]] = {}
     for asked in passes:
         if asked.best > MOST_BEST:  # reads more tokens than a graph does
             continue
         least, most = (round_up(min(limit, MOST_ROWS), ROWS) for limit in (asked.least, asked.rows))
-        rows.setdefault(kind_of(asked, depth), set()).update(size for size in ROWS if least <= size <= most)
+        rows.setdefault(graph_kind(asked, depth), set()).update(size for size in ROWS if least <= size <= most)
     return rows
 
 
-def shapes_of(kind: Kind, rows: Iterable[int], lengths: Iterable[int]) -> list[PassShape]:
+def keys_of(kind: GraphKind, rows: Iterable[int], lengths: Iterable[int]) -> list[GraphKey]:
     """The graphs of a kind, for every length of the cache; the longest first."""
     buckets_of = sorted(lengths, reverse=True) if kind.layers else [0]
-    return [PassShape(kind, size, length) for size in sorted(rows) for length in buckets_of]
+    return [GraphKey(kind, size, length) for size in sorted(rows) for length in buckets_of]
 
 
 def fits(request: Request) -> bool:

@@ -9,17 +9,17 @@ import torch
 
 from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.engines.base import Request
-from specbench_s2d.models.engines.pass_shapes import (
+from specbench_s2d.models.engines.graph_keys import (
     MOST_ROWS,
     ROWS,
-    Kind,
-    PassShape,
-    announced_rows,
+    GraphKey,
+    GraphKind,
     buckets,
+    declared_rows,
     fits,
+    key_of,
+    keys_of,
     round_up,
-    shape_of,
-    shapes_of,
 )
 
 
@@ -82,10 +82,10 @@ def test_what_repeats_is_captured_and_prompts_are_not(request_: Request, graph: 
 
 
 def test_a_kind_knows_no_rows_and_no_place() -> None:
-    assert Kind.of(request_of(6, start=7)) == Kind.of(request_of(2, start=900))
-    assert Kind.of(request_of(6, mask_columns=6)) == Kind.of(request_of(9, mask_columns=40))
-    assert Kind.of(request_of(6, mask_columns=6)) != Kind.of(request_of(6))
-    assert Kind.of(request_of(6, hidden=True)) != Kind.of(request_of(6))
+    assert GraphKind.of(request_of(6, start=7)) == GraphKind.of(request_of(2, start=900))
+    assert GraphKind.of(request_of(6, mask_columns=6)) == GraphKind.of(request_of(9, mask_columns=40))
+    assert GraphKind.of(request_of(6, mask_columns=6)) != GraphKind.of(request_of(6))
+    assert GraphKind.of(request_of(6, hidden=True)) != GraphKind.of(request_of(6))
 
 
 @pytest.mark.parametrize(
@@ -102,28 +102,28 @@ def test_a_kind_knows_no_rows_and_no_place() -> None:
     ids=["chain", "tree", "upper layers", "lower layers", "an exit read", "the best", "the head"],
 )
 def test_an_announced_pass_is_the_kind_that_is_met(asked: PassKind, request_: Request) -> None:
-    announced = announced_rows([asked], 3)
+    announced = declared_rows([asked], 3)
     (kind,) = announced
-    own = Kind.of(request_)
+    own = GraphKind.of(request_)
     assert kind == replace(own, mask_columns=128 if asked.seen > 64 else 0)
     assert announced[kind] == set(range(1, asked.rows + 1))
-    shape = shape_of(request_, Kind.of(request_), (128, 192))
-    assert shape == PassShape(Kind.of(request_), request_.new, 128 if Kind.of(request_).layers else 0)
-    assert shape in shapes_of(shape.kind, announced[kind], (128, 192))
+    shape = key_of(request_, GraphKind.of(request_), (128, 192))
+    assert shape == GraphKey(GraphKind.of(request_), request_.new, 128 if GraphKind.of(request_).layers else 0)
+    assert shape in keys_of(shape.kind, announced[kind], (128, 192))
 
 
 def test_several_announcements_of_a_kind_are_its_widest() -> None:
-    kinds = announced_rows([PassKind(3), PassKind(9), PassKind(2), PassKind(90, best=2), PassKind(5, best=65)], 3)
+    kinds = declared_rows([PassKind(3), PassKind(9), PassKind(2), PassKind(90, best=2), PassKind(5, best=65)], 3)
     assert list(kinds.values()) == [{1, 2, 3, 4, 5, 6, 7, 8, 16}, set(ROWS)]
 
 
 def test_rows_below_the_least_are_not_captured() -> None:
-    (chain,) = announced_rows([PassKind(6, least=6)], 3).values()
-    (tree,) = announced_rows([PassKind(17, seen=17, least=5)], 3).values()
+    (chain,) = declared_rows([PassKind(6, least=6)], 3).values()
+    (tree,) = declared_rows([PassKind(17, seen=17, least=5)], 3).values()
     assert (chain, tree) == ({6}, {5, 6, 7, 8, 16, 32})
 
 
 def test_the_longest_cache_comes_first() -> None:
     """Its graph works in the most memory, in which the others find room."""
-    shapes = shapes_of(Kind(False, 0, 3, False, True), {1, 2}, (128, 192))
+    shapes = keys_of(GraphKind(False, 0, 3, False, True), {1, 2}, (128, 192))
     assert [(shape.rows, shape.bucket) for shape in shapes] == [(1, 192), (1, 128), (2, 192), (2, 128)]
