@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from specbench_s2d.bench import keys
-from specbench_s2d.bench.answer_scorer import AnswerScorer
 from specbench_s2d.bench.drafts import draft_for, split_pair
+from specbench_s2d.bench.grader import AnswerScorer
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
 from specbench_s2d.errors import UserError

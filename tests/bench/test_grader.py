@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from specbench_s2d.bench import runner
-from specbench_s2d.bench.answer_scorer import AnswerScorer
+from specbench_s2d.bench.grader import AnswerScorer
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.config import SUITES, RunSpec
 from specbench_s2d.errors import UnknownNameError
