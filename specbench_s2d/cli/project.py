@@ -23,7 +23,10 @@ def project(
         str | None, typer.Option(help="cpu, cuda, cuda:1 … or auto, as in `run`; default: cuda if there is one.")
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 on a CPU, bfloat16 on a GPU by default.")] = None,
-    engine: Annotated[Literal["eager", "graphs"] | None, typer.Option(help="How passes are run.")] = None,
+    engine: Annotated[
+        Literal["eager", "graphs", "native", "cuda-graphs"] | None,
+        typer.Option(help="How passes are run, as in `run`."),
+    ] = None,
     context: Annotated[int, typer.Option(min=1, help="Positions in the caches while passes are timed.")] = 512,
     gamma_max: Annotated[int, typer.Option(min=1, help="Longest draft to consider.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON on stdout.")] = False,

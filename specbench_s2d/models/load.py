@@ -20,7 +20,7 @@ from specbench_s2d.models.devices import (
     find_dtype,
     free_by_device,
 )
-from specbench_s2d.models.engines.choose import check_engine, choose_engine
+from specbench_s2d.models.engines.choose import EngineChoice, check_engine, choose_engine
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
 from specbench_s2d.models.hf import TransformersModel, context_of
 from specbench_s2d.models.llama import LlamaModel, quantisation, why_not_lean
@@ -44,7 +44,7 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     lean: bool = True,
-    engine: str | None = None,
+    engine: str | EngineChoice | None = None,
     limits: Mapping[int, int] | None = None,
 ) -> LanguageModel:
     """Load a demo model, a shape (`shape:NAME`), a folder or a hub id (`owner/name[@revision]`) for inference.
@@ -52,7 +52,8 @@ def load_model(
     `device` is `cuda` if there is one, else `cpu`; `auto` spreads the weights over all visible GPUs. `dtype` is
     `float32` on a CPU, `bfloat16` on a GPU. Llama-family checkpoints run through the lean forward unless `lean` is
     False or they are spread; all others through transformers'.
-    `engine`: `eager`, `graphs` (passes prepared before timing), or the fastest that model and machine allow.
+    `engine`: `eager`, `native` (CPU), `cuda-graphs` (GPU), `graphs` for either of these two; by default the fastest
+    that model and machine allow.
     `limits`: of `auto`, bytes of weights by GPU at most (`placement.max_memory`); by default what is free there,
     less what passes work in.
     Raises `ModelError` (or `UnknownNameError`) in one line when that cannot be done, for want of memory say.
@@ -60,7 +61,7 @@ def load_model(
     device = device or default_device()
     place = check_device(device)
     chosen = find_dtype(dtype, device)
-    check_engine(engine)
+    check_engine(engine, place, chosen)
     found = find_checkpoint(name, revision)
     check_spread(found, device)
     config, tokenizer = read_config(found, trust_remote_code), _read_tokenizer(found, trust_remote_code)
@@ -75,15 +76,16 @@ def load_model(
         architecture=str(config.model_type),
         forward="lean" if reason is None else f"transformers ({reason})",
         random_weights=found.random_weights,
-        facts={"layers": config.get_text_config().num_hidden_layers, "width": config.get_text_config().hidden_size},
     )
     ends = eos_ids(found, tokenizer)
     if reason is None:
         reader = _reader(found, config, place, chosen)
         chosen_engine = choose_engine(engine, found.name, config, place, chosen)
         return LlamaModel(identity, config, reader, tokenizer, ends, place, chosen, chosen_engine)
-    if engine == "graphs":
-        raise ModelError(f"{found.name} --engine graphs: it runs through transformers ({reason}); use --engine eager.")
+    if engine not in (None, "eager"):
+        raise ModelError(
+            f"{found.name} --engine {engine}: it runs through transformers ({reason}); use --engine eager."
+        )
     if device == SPREAD:
         model = read_whole(found, place, chosen, trust_remote_code, "sequential", limits or max_memory(plans, free))
     else:

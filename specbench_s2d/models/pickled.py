@@ -1,4 +1,4 @@
-"""`.bin` weights, which are pickles: torch's restricted unpickler alone reads them, so that no code in one can run."""
+"""`.bin` weights, which are pickles: read only with torch's restricted unpickler, so that no code in them can run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _ASKED_FOR = re.compile(r"GLOBAL (\S+)")
 
 
 class PickledWeights:
-    """Tensors of `pytorch_model.bin`, or of its shards, by name; each file is opened when first asked of.
+    """Tensors of `pytorch_model.bin`, or of its shards, by name; each file is opened when first needed.
 
-    A zip file is mapped. One of the older format has to be read whole, and lets go of what it hands out, so that a
-    checkpoint is never held twice; a tensor asked for again is read again. Raises `KeyError` for a name that is not
-    there, `ModelError` for a file that cannot be read or is more than tensors by name.
+    A zip file is memory-mapped. A file of the older format is read completely, and each of its tensors is released when
+    returned, so that a checkpoint is never held twice; a tensor requested again is read again. Raises `KeyError` for an
+    unknown name, `ModelError` for a file that cannot be read or holds anything but named tensors.
     """
 
     def __init__(self, weights: WeightFiles, name: str) -> None:
@@ -42,7 +42,7 @@ class PickledWeights:
 
 
 def read_pickle(file: Path, name: str) -> dict[str, Tensor]:
-    """All tensors of one file by name, on the CPU; raises `ModelError` in one line."""
+    """All tensors of one file by name, on the CPU; raises `ModelError`."""
     try:
         held = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
@@ -56,11 +56,11 @@ def read_pickle(file: Path, name: str) -> dict[str, Tensor]:
 
 
 def refusal(name: str, file: str, error: pickle.UnpicklingError) -> ModelError:
-    """Why the restricted unpickler stopped, in place of torch's own text, which says how to run the code."""
+    """The error for a pickle that the restricted unpickler refused; torch's own message tells how to run its code."""
     asked = _ASKED_FOR.search(str(error))
     if asked is None:
         return ModelError(f"{name}: {file} is not a pickle of weights; fetch it again, or give safetensors.")
     return ModelError(
-        f"{name}: {file} asks for {asked[1].rstrip('.,')}, and of a .bin, which is a pickle, tensors alone are read "
+        f"{name}: {file} asks for {asked[1].rstrip('.,')}; of a .bin file, which is a pickle, only tensors are read "
         "and no code is run; give safetensors weights."
     )

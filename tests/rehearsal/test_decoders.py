@@ -47,7 +47,7 @@ def built(
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("engine", ["graphs", "eager"])
+@pytest.mark.parametrize("engine", ["cuda-graphs", "eager"])
 @pytest.mark.parametrize(("spec", "draft"), LEAN, ids=[name for name, _ in LEAN])
 def test_the_lean_forward_writes_what_it_does_on_the_cpu(
     counts: Counts, tiny_models: Path, spec: str, draft: str | None, engine: str, temperature: float
@@ -80,7 +80,7 @@ def test_half_precision_models_run_with_float32_logits(counts: Counts, tiny_mode
     ids = {build_decoder(spec, target, draft).generate(PROMPT, 8, ignore_eos=True).ids[0] for spec in ("ar", "s2d")}
     assert len(ids) == 1
     for model in (target, draft):  # settled by now: graphs that rounding makes differ are not taken for wrong
-        assert model.engine == "graphs" and "why_eager" not in model.engine_facts
+        assert model.engine == "cuda-graphs" and "why_eager" not in model.engine_facts
 
 
 class _EchoDrafter:
@@ -113,7 +113,7 @@ class EchoDecoding(PairDecoder):
     verifier_class = TokenVerifier
 
 
-@pytest.mark.parametrize("engine", ["graphs", "eager"])
+@pytest.mark.parametrize("engine", ["cuda-graphs", "eager"])
 def test_a_plug_in_runs_too(counts: Counts, tiny_models: Path, engine: str) -> None:
     there, here = (
         load_model(str(tiny_models / "tiny-target"), device, "float32", engine=own)

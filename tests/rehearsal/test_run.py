@@ -65,7 +65,7 @@ def test_from_the_command_line_to_the_report_and_the_gate(
     assert {r["status"] for r in records} == {"ok"} and len(records) == len(DECODERS)
     assert {r["divergence"]["verdict"] for r in records if not r["lossy"]} == {"identical"}
     target = manifest(there)["targets"]["tiny-target"]
-    assert {engine["engine"] for engine in target["engines"].values()} == {"graphs"}
+    assert {engine["engine"] for engine in target["engines"].values()} == {"cuda-graphs"}
     assert not [found for found in manifest(there)["conditions"] if found["about"] == "the engine"]
     assert main(["report", str(there), "--out", str(tmp_path / "page.html")]) == 0
     table = pd.read_csv(there / "summary.csv")
