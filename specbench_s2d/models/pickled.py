@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,18 +15,20 @@ from specbench_s2d.errors import ModelError, first_line
 from specbench_s2d.models.weight_files import WeightFiles
 
 _ASKED_FOR = re.compile(r"GLOBAL (\S+)")
+ReadFile = Callable[[Path, str], dict[str, Tensor]]
 
 
 class PickledWeights:
     """Tensors of `pytorch_model.bin`, or of its shards, by name; each file is opened when first needed.
 
     A zip file is memory-mapped. A file of the older format is read completely, and each of its tensors is released when
-    returned, so that a checkpoint is never held twice; a tensor requested again is read again. Raises `KeyError` for an
-    unknown name, `ModelError` for a file that cannot be read or holds anything but named tensors.
+    returned, so that a checkpoint is never held twice; a tensor requested again is read again. `read`: reads all
+    tensors of a file. Raises `KeyError` for an unknown name, `ModelError` for a file that cannot be read or holds
+    anything but named tensors.
     """
 
-    def __init__(self, weights: WeightFiles, name: str) -> None:
-        self._name = name
+    def __init__(self, weights: WeightFiles, name: str, read: ReadFile | None = None) -> None:
+        self._name, self._read = name, read or read_pickle
         self._held: dict[Path, dict[str, Tensor]] = {}
         self._shard_of = weights.shard_of or {
             tensor: file for file in weights.files for tensor in self._open(file)
@@ -37,7 +40,7 @@ class PickledWeights:
         return (held if tensor in held else self._open(file)).pop(tensor).detach()
 
     def _open(self, file: Path) -> dict[str, Tensor]:
-        self._held[file] = read_pickle(file, self._name)
+        self._held[file] = self._read(file, self._name)
         return self._held[file]
 
 

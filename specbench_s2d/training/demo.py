@@ -16,7 +16,7 @@ from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.training.checkpoint import writing
 from specbench_s2d.training.distributed import launcher_ranks
 from specbench_s2d.training.init_model import ModelSize, ModelSource, load_tokenizer
-from specbench_s2d.training.jobs import Corpus, check_device, train_model, work_folder
+from specbench_s2d.training.jobs import Corpus, check_usable_device, train_model, work_folder
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.tokenizer import save_tokenizer, train_tokenizer
 from specbench_s2d.training.trainer import Watcher
@@ -115,7 +115,7 @@ def train_family(
     if launcher_ranks()[1] > 1:
         raise UserError("train demo: its small models are trained by a single process; start it without a launcher.")
     missing = _missing(family, out, only)
-    check_device(device)
+    check_usable_device(device)
     if not missing:
         return {}
     corpus = Corpus(data)

@@ -18,7 +18,7 @@ def default_exits(depth: int) -> tuple[int, ...]:
     return tuple(sorted({-(-depth * quarters // 4) for quarters in (2, 3, 4)}))
 
 
-def check_exits(exits: Sequence[int], depth: int) -> None:
+def check_exit_flags(exits: Sequence[int], depth: int) -> None:
     """Raise `UserError` for exits that a model of `depth` layers cannot have."""
     given = ",".join(map(str, exits))
     example = ",".join(map(str, default_exits(depth)))
@@ -36,7 +36,7 @@ def check_exits(exits: Sequence[int], depth: int) -> None:
 def nested_spec(spec: TrainSpec, depth: int) -> TrainSpec:
     """`spec` with exits for a draft of `depth` layers: its own, checked, or `default_exits`."""
     exits = spec.exits or default_exits(depth)
-    check_exits(exits, depth)
+    check_exit_flags(exits, depth)
     return spec.model_copy(update={"exits": exits})
 
 
@@ -47,7 +47,7 @@ def check_nested(model: PreTrainedModel, exits: Sequence[int], source: str) -> N
     """
     from specbench_s2d.models.llama import why_not_lean
 
-    check_exits(exits, model.config.num_hidden_layers)
+    check_exit_flags(exits, model.config.num_hidden_layers)
     reason = why_not_lean(model.config)
     if reason:
         raise ModelError(

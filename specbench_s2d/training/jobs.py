@@ -70,7 +70,7 @@ def check_out(out: Path) -> None:
             raise RunFolderError(f"{out} is not an empty folder; give another --out, or an empty one.")
 
 
-def check_device(device: str) -> None:
+def check_usable_device(device: str) -> None:
     """Raise `UserError` for a device that cannot be used on this machine."""
     try:
         torch.empty(0, device=device)
@@ -100,7 +100,7 @@ def train_model(
     """
     hide_progress_bars()
     check_out(out)
-    check_device(spec.device)
+    check_usable_device(spec.device)
     check_processes(spec.device, spec.batch)
     if spec.lora_rank:
         import_peft(spec.lora_rank)

@@ -14,7 +14,7 @@ from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
-from specbench_s2d.errors import ModelError
+from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.transfer import to_device
 from tests.refusals import refused
@@ -62,6 +62,22 @@ def test_the_lean_forward_writes_what_it_does_on_the_cpu(
     models = [model for model in (there.target, there.draft) if model]
     assert all(model.engine == engine for model in models)
     assert all(model.engine_facts.get("unannounced", 0) == 0 for model in models)
+
+
+@pytest.mark.parametrize(
+    ("asked", "engine"),
+    [(None, "cuda-graphs"), ("graphs", "cuda-graphs"), ("cuda-graphs", "cuda-graphs"), ("eager", "eager")],
+)
+def test_a_model_says_which_engine_it_has(counts: Counts, tiny_models: Path, asked: str | None, engine: str) -> None:
+    model = load_model(str(tiny_models / "tiny-target"), "cuda", "float32", engine=asked)
+    model.reserve(64)
+    assert model.engine == model.engine_facts["engine"] == engine
+
+
+def test_the_native_engine_is_refused_on_a_gpu(counts: Counts, tiny_models: Path) -> None:
+    said = "it runs on cpu, and the device is cuda; give --engine cuda-graphs or eager, or --device cpu."
+    with refused(UserError, f"--engine native: {said}"):
+        load_model(str(tiny_models / "tiny-target"), "cuda", "float32", engine="native")
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

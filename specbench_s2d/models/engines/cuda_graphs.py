@@ -51,13 +51,14 @@ _UNDECLARED = tuple(rows for rows in ROWS if rows <= UNDECLARED_ROWS)
 class CudaGraphEngine(Engine):
     """Narrow passes as captured graphs over one static cache; prompts and very wide passes run eagerly over the same.
 
-    `asked`: the engine that the user named, None for the default. `model`: its name, for error messages. `capture`: a
-    source of captures, by default of CUDA graphs. `compiled`: functions of a pass, by default torch.compile's where it
-    is available. `plain`: the functions otherwise. `free_bytes`: reads the device's free memory, by default from the
-    GPU's driver. `lengths`: the length buckets of a capacity, by default `graph_keys.buckets`. The trial takes place
-    when the cache is first reserved; where graphs fail it, `ModelError` is raised if the engine was asked for by name,
-    and passes run eagerly if not. Declared graphs that will not fit in free memory raise `ModelError`. Returned tensors
-    are the caller's own: a later pass does not change them.
+    `asked`: the engine that the user named, None for the default. `model`: the model's name, for error messages.
+    `capture`: makes the source of captures, by default of CUDA graphs. `compiled`: functions of a pass, by default
+    torch.compile's where it is available. `plain`: the functions otherwise. `free_bytes`: reads the device's free
+    memory, by default from the GPU's driver. `lengths`: the length buckets of a capacity, by default
+    `graph_keys.buckets`.
+    The trial takes place when the cache is first reserved. Where graphs fail it, `ModelError` is raised if the engine
+    was named, and passes run eagerly if not. Declared graphs that will not fit in free memory raise `ModelError`.
+    Returned tensors are the caller's own: a later pass does not change them.
     """
 
     def __init__(

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from specbench_s2d import build_decoder, load_model
+from specbench_s2d.bench.plan import make_plan
+from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.engines.capture import Work
 from specbench_s2d.models.engines.choose import ENGINES, check_engine, choose_engine
@@ -131,6 +133,11 @@ def test_engines_that_a_device_does_not_have_are_refused_before_anything_is_load
     for asked, said in (("fast", "eager, graphs, native, cuda-graphs"), ("cuda-graphs", "--engine native or eager")):
         with refused(UserError, f"--engine {asked}", said):
             load_model("./no/such/folder", device="cpu", engine=asked)
+
+
+def test_a_run_is_refused_when_it_is_planned() -> None:
+    with refused(UserError, "--engine cuda-graphs: it runs on cuda, and the device is cpu"):
+        make_plan(RunSpec(target=["demo-tiny"], decoder=["ar"], device="cpu", engine="cuda-graphs"))
 
 
 def test_transformers_forward_is_always_eager() -> None:
