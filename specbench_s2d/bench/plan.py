@@ -14,7 +14,15 @@ from specbench_s2d.bench.grader import AnswerScorer
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
 from specbench_s2d.errors import UserError
-from specbench_s2d.models.devices import SPREAD, check_device, default_device, default_dtype, first_device
+from specbench_s2d.models.devices import (
+    SPREAD,
+    check_device,
+    default_device,
+    default_dtype,
+    find_dtype,
+    first_device,
+)
+from specbench_s2d.models.engines.choose import check_engine
 from specbench_s2d.models.load import check_spread
 from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
 from specbench_s2d.runs.manifest import new_manifest
@@ -208,5 +216,6 @@ def _refuse_namesakes(models: Mapping[str, ResolvedModel]) -> None:
 def _on_device(spec: RunSpec) -> RunSpec:
     asked = spec.device or default_device()
     place = check_device(asked)
+    check_engine(spec.engine, place, find_dtype(spec.dtype, asked))
     device = asked if asked == SPREAD else str(place)
     return spec.model_copy(update={"device": device, "dtype": spec.dtype or default_dtype(place.type)})

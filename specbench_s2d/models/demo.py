@@ -1,4 +1,4 @@
-"""The embedded family, as its own folders tell it."""
+"""The demo family that ships with the package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def demo_names() -> list[str]:
 
 
 def demo_models() -> list[dict[str, Any]]:
-    """One row per member: shape, tokens trained on, held-out perplexity, bytes."""
+    """One row per model: size, training tokens, held-out perplexity, bytes."""
     rows = []
     for name in demo_names():
         folder = demo_folder() / name

@@ -12,7 +12,7 @@ from torch import Tensor
 from specbench_s2d.errors import ModelError, first_line
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.devices import SPREAD, check_device, default_device, find_dtype, free_by_device
-from specbench_s2d.models.engines.choose import check_engine, choose_engine
+from specbench_s2d.models.engines.choose import EngineChoice, check_engine, choose_engine
 from specbench_s2d.models.hf import TransformersModel
 from specbench_s2d.models.llama import LlamaModel, quantisation, why_not_lean
 from specbench_s2d.models.memory import plan_memory
@@ -30,7 +30,7 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     lean: bool = True,
-    engine: str | None = None,
+    engine: str | EngineChoice | None = None,
     limits: Mapping[int, int] | None = None,
 ) -> LanguageModel:
     """Load a demo model, a shape (`shape:NAME`), a folder or a hub id (`owner/name[@revision]`) for inference.
@@ -38,7 +38,8 @@ def load_model(
     `device` is `cuda` if there is one, else `cpu`; `auto` spreads the weights over all visible GPUs. `dtype` is
     `float32` on a CPU, `bfloat16` on a GPU. Llama-family checkpoints run through the lean forward unless `lean` is
     False or they are spread; all others through transformers'.
-    `engine`: `eager`, `graphs` (passes prepared before timing), or the fastest that model and machine allow.
+    `engine`: `eager`, `native` (CPU), `cuda-graphs` (GPU), `graphs` for either of these two; by default the fastest
+    that model and machine allow.
     `limits`: of `auto`, bytes of weights by GPU at most (`placement.max_memory`); by default what is free there,
     less what passes work in. A model that is resolved already is not resolved again.
     Raises `ModelError` (or `UnknownNameError`) in one line when that cannot be done, for want of memory say.
@@ -46,7 +47,7 @@ def load_model(
     device = device or default_device()
     place = check_device(device)
     chosen = find_dtype(dtype, device)
-    check_engine(engine)
+    check_engine(engine, place, chosen)
     model = name if isinstance(name, ResolvedModel) else resolve_model(name, revision, trust_remote_code)
     check_spread(model, device)
     config, why_transformers = model.config, _why_transformers(model, device, lean)
@@ -54,7 +55,6 @@ def load_model(
     check_fits(plans, device, free)
     identity = Identity(
         name=model.name,
-        source=model.name,
         revision=model.revision,
         weights_sha256=model.sha256,
         architecture=str(config.model_type),
@@ -65,9 +65,9 @@ def load_model(
         read = random_weights(config, place, chosen) if model.shape else tensor_reader(model, place, chosen)
         chosen_engine = choose_engine(engine, model.name, config, place, chosen)
         return LlamaModel(identity, config, read, model.tokenizer, model.eos_ids, place, chosen, chosen_engine)
-    if engine == "graphs":
+    if engine not in (None, "eager"):
         raise ModelError(
-            f"{model.name} --engine graphs: it runs through transformers ({why_transformers}); use --engine eager."
+            f"{model.name} --engine {engine}: it runs through transformers ({why_transformers}); use --engine eager."
         )
     spread = str(place) if quantisation(config) else None
     if device == SPREAD:

@@ -109,7 +109,7 @@ def test_a_pass_launches_no_more_than_is_planned(columns: int, best: int) -> Non
     counts = []
     for layers in (4, 8):
         kind = GraphKind(False, 0, layers, False, not best, best, columns)
-        passes.make_room(kind)
+        passes.allocate(kind)
         with torch.inference_mode(), _Recorder() as recorder:
             passes.compute(GraphKey(kind, 8, 512))
         counts.append(sum(not is_view(func) for func, *_ in recorder.calls))
@@ -149,7 +149,7 @@ def test_static_buffers_are_what_is_made(name: str) -> None:
     config = resolve_model(name).config
     passes = static_pass(name, torch.device("meta"))
     kept = [value for value in vars(passes).values() if isinstance(value, torch.Tensor)]
-    made = sum(tensor.nbytes for tensor in [*kept, *passes._masks.values()])
+    made = sum(tensor.nbytes for tensor in [*kept, *passes.masks.values()])
     assert 0.9 * static_bytes(config, torch.bfloat16) <= made <= static_bytes(config, torch.bfloat16)
 
 
@@ -175,7 +175,7 @@ class Made(Peak):
 def graphed(name: str) -> LlamaModel:
     found, device = resolve_model(name), torch.device("cpu")
     reader = tensor_reader(found, device, torch.float32)
-    identity, engine = Identity(name, name), graph_engine(RerunningCapture())
+    identity, engine = Identity(name), graph_engine(RerunningCapture())
     tokenizer = load_tokenizer(name)
     return LlamaModel(identity, found.config, reader, tokenizer, frozenset(), device, torch.float32, engine)
 
@@ -216,8 +216,8 @@ def test_no_decoder_captures_another_number_of_graphs_than_its_models_are_planne
 
 def test_what_several_decoders_use_is_counted_once() -> None:
     chain, tree = needs(PassKind(6)), needs(PassKind(6), PassKind(61, seen=61))
-    assert needs(PassKind(6), PassKind(61, seen=61), PassKind(4), PassKind(6)).shapes(1024) == tree.shapes(1024)
-    assert chain.shapes(1024) < tree.shapes(1024)
+    assert needs(PassKind(6), PassKind(61, seen=61), PassKind(4), PassKind(6)).keys(1024) == tree.keys(1024)
+    assert chain.keys(1024) < tree.keys(1024)
 
 
 def test_what_graphs_took_is_what_is_not_free_any_more() -> None:
@@ -234,7 +234,7 @@ def test_what_nobody_can_tell_is_null_with_the_reason() -> None:
     assert facts["graph_bytes_measured"] is None and "CPU" in facts["graph_bytes_measured_reason"]
     free = iter([100, 200])
     facts = measure_graphs(lambda: None, lambda: next(free))
-    assert facts["graph_bytes_measured"] is None and "gave memory back" in facts["graph_bytes_measured_reason"]
+    assert facts["graph_bytes_measured"] is None and "released memory" in facts["graph_bytes_measured_reason"]
 
 
 def test_graphs_that_will_not_fit_are_refused_after_the_first() -> None:
@@ -248,5 +248,5 @@ def test_an_engine_that_does_not_say_what_its_graphs_took_says_why() -> None:
     assert with_graph_bytes(told) == told
     captured, other = with_graph_bytes({"captures": 3}), with_graph_bytes({"engine": "eager"})
     assert captured["graph_bytes_measured"] is other["graph_bytes_measured"] is None
-    assert "not metered" in captured["graph_bytes_measured_reason"]
+    assert "not measured" in captured["graph_bytes_measured_reason"]
     assert "no CUDA graphs" in other["graph_bytes_measured_reason"]

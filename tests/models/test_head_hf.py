@@ -72,7 +72,7 @@ def half(name: str, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
 
 def wrapped(model: PreTrainedModel) -> TransformersModel:
     nobody: Any = None
-    return TransformersModel(Identity("random", "test", architecture="test"), model, nobody, frozenset())
+    return TransformersModel(Identity("random", architecture="test"), model, nobody, frozenset())
 
 
 @torch.inference_mode()
@@ -164,7 +164,7 @@ def test_a_head_of_its_own_kind_is_left_and_said_to_be_rounded() -> None:
     assert model.get_output_embeddings() is head
     facts = ours.engine_facts
     assert facts["head_dtype"] == "bfloat16"
-    assert facts["head_dtype_reason"] == "its head is Linear4bit, which computes in its own way"
+    assert facts["head_dtype_reason"] == "its head is a Linear4bit, not a plain linear layer"
 
 
 def test_hooks_of_a_head_on_another_device_go_over_to_the_new_one() -> None:

@@ -45,7 +45,7 @@ def on_meta(name: str, dtype: torch.dtype = torch.bfloat16) -> LanguageModel:
     config = found.config
     shapes = tensor_shapes(config)
     return LlamaModel(
-        Identity(found.name, found.name),
+        Identity(found.name),
         config,
         lambda tensor: torch.empty(shapes[tensor], device=meta, dtype=dtype),
         load_tokenizer("demo-s"),
