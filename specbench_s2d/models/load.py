@@ -20,7 +20,7 @@ from specbench_s2d.models.devices import (
     find_dtype,
     free_by_device,
 )
-from specbench_s2d.models.engines.choose import EngineChoice, check_engine, choose_engine
+from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose_engine
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
 from specbench_s2d.models.hf import TransformersModel, context_of
 from specbench_s2d.models.llama import LlamaModel, quantisation, why_not_lean
@@ -44,7 +44,7 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     lean: bool = True,
-    engine: str | EngineChoice | None = None,
+    engine: str | MakeEngine | None = None,
     limits: Mapping[int, int] | None = None,
 ) -> LanguageModel:
     """Load a demo model, a shape (`shape:NAME`), a folder or a hub id (`owner/name[@revision]`) for inference.
