@@ -12,8 +12,8 @@ import typer.main
 from rich.console import Console
 
 from specbench_s2d.analysis.report import write as report
-from specbench_s2d.analysis.tables import summary as tidy
-from specbench_s2d.analysis.tables import text as tables
+from specbench_s2d.analysis.tables import summary_text
+from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.cli.main import app
 from specbench_s2d.decoding.spec import describe_decoders
 from specbench_s2d.models.demo import demo_models
@@ -27,18 +27,18 @@ DEMO_RUN = ROOT / "results" / "baselines" / "demo"
 def blocks() -> dict[str, str]:
     """Every generated block by its name, as it must stand between its markers."""
     return {
-        "run-output": fenced(tables.render(run_output())),
+        "run-output": fenced(summary_text.render(run_output())),
         "commands": command_table(),
         "run-flags": flag_table("run"),
         "decoders": decoder_table(),
         "models": model_table(),
-        "definitions": tables.definitions(),
+        "definitions": summary_text.definition_list(),
     }
 
 
 def run_output() -> pd.DataFrame:
     """The demo run's table, of one of its targets."""
-    table = tidy.tidy(report.read_run(DEMO_RUN))
+    table = summary_table(report.read_run(DEMO_RUN))
     return table[table["target"] == SHOWN_TARGET]
 
 

@@ -83,7 +83,8 @@ def _dry_run(plan: Any, as_json: bool) -> int:
 
 def _execute(plan: Any, folder: Path, retry_failed: bool, as_json: bool) -> int:
     from specbench_s2d.analysis.report.write import WRITTEN, write_summary
-    from specbench_s2d.analysis.tables.text import alarms, render
+    from specbench_s2d.analysis.tables.remarks import alarms
+    from specbench_s2d.analysis.tables.summary_text import render
     from specbench_s2d.bench.runner import execute
     from specbench_s2d.cli.live import Live
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from specbench_s2d.analysis.metrics import stats
 from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES, Floats
+from specbench_s2d.analysis.metrics.pairs import latest, pair, question_of
+from specbench_s2d.analysis.metrics.speed import speedup
 from specbench_s2d.analysis.projection.model import Costs, Projected, Turn, at_rate, cumulative, from_turns
-from specbench_s2d.analysis.tables.summary import OVERALL, latest
+from specbench_s2d.analysis.tables.summary import OVERALL
 from specbench_s2d.decoding.geometric import PAPERS_GAMMA, rate_of
 from specbench_s2d.errors import UserError
 from specbench_s2d.published import PublishedMat, match_name, published
@@ -26,7 +27,7 @@ COLUMNS = (
     "published", "of_run", "mat", "cost_ratio", "verify_ratio", "ar_ms", "ar_percent_of_bound", "extrapolated",
     "projected", "note",
 )  # fmt: skip
-_FIGURES = ("speedup", "low", "high", "costs_low", "costs_high", "mat", "cost_ratio", "verify_ratio", "extrapolated")
+_VALUES = ("speedup", "low", "high", "costs_low", "costs_high", "mat", "cost_ratio", "verify_ratio", "extrapolated")
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ def of_run(
         for suite in [*dict.fromkeys(r.suite for r in records_of), OVERALL]:
             of_suite = [r for r in records_of if suite in (r.suite, OVERALL)]
             found = from_turns([turns[r.key] for r in of_suite], device.costs(line.depth), resamples=resamples)
-            measured = stats.speedup(stats.pair(of_suite, [r for r in mine if r.label == BASELINE])).value
-            beside = {"of_run": measured, "gamma": _own_gamma(records_of[0])}
-            rows.append(_row(device, line, RECORDED, suite, found, note, **beside))
+            measured = speedup([pair(of_suite, [r for r in mine if r.label == BASELINE])]).value
+            more = {"of_run": measured, "gamma": _own_gamma(records_of[0])}
+            rows.append(_row(device, line, RECORDED, suite, found, note, **more))
         for gamma in range(1, gamma_max + 1):
             found = from_turns(list(turns.values()), device.costs(line.depth), gamma, resamples)
             rows.append(_row(device, line, CANDIDATE, OVERALL, found, note, gamma=gamma))
@@ -144,7 +145,7 @@ def _turn(record: Record, depths: Sequence[int], device: Device, line: Line) -> 
     else:
         known = device.exits if set(depths) <= set(device.exits) else list(depths)
         stages = [known.index(depth) for depth in record.exit_depths or ()]
-    return Turn(stats.question_of(record), drafted, accepted, stages)
+    return Turn(question_of(record), drafted, accepted, stages)
 
 
 def of_paper(figures: PublishedMat, device: Device, gamma_max: int) -> list[dict[str, Any]]:
@@ -201,7 +202,7 @@ def _row(
     figures = asdict(found)
     return {
         **dict.fromkeys(COLUMNS), "target": device.target, "draft": device.draft, "label": line.label,
-        "sort": line.sort, "role": role, "suite": suite, **{name: figures[name] for name in _FIGURES},
+        "sort": line.sort, "role": role, "suite": suite, **{name: figures[name] for name in _VALUES},
         "ar_ms": 1e3 * float(np.median(device.ar_N)), "ar_percent_of_bound": device.ar_percent_of_bound,
         "projected": PROJECTED, "note": "; ".join(filter(None, (note, found.note))) or None, **more,
     }  # fmt: skip

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from specbench_s2d.analysis.compare.papers import compare_published, match_targets
+from specbench_s2d.analysis.compare.paper_targets import match_targets
+from specbench_s2d.analysis.compare.papers import compare_published
 from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded, paper_run
@@ -65,10 +66,10 @@ def test_both_sides_have_their_mean_over_targets() -> None:
 
 
 def test_blocks_show_both_names_and_both_figures() -> None:
-    block = DEMO.blocks[0]
-    assert block.title == "demo-s beside vicuna-7b: speed-up"
-    assert block.headings[1:] == ["MT", "Transl", "Summ", "QA", "Math", "RAG"]
-    row = next(row for row in block.rows if row[0] == "sd:exit=2\nSD SoFT L6")
+    table = DEMO.shown[0]
+    assert table.title == "demo-s compared with vicuna-7b: speed-up"
+    assert table.headings[1:] == ["MT", "Transl", "Summ", "QA", "Math", "RAG"]
+    row = next(row for row in table.rows if row[0] == "sd:exit=2\nSD SoFT L6")
     assert row[1].endswith("\n1.38")
     notes = " ".join(DEMO.notes)
     assert "demo-l – llama-2-70b-chat" in notes and "by size" in notes
@@ -89,12 +90,12 @@ def test_without_decode_times_ours_is_shown_by_spec_benchs_formula_and_said_so()
     """(5/3 + 9/4) / (4/5 + 9/18) = 3.01; Spec-Bench's SpS stands beside sd at any gamma."""
     run = [r.model_copy(update={"decode_s": None, "suite": "mt_bench"}) for r in paper_run()]
     comparison = compare_published(run, "r", "spec-bench", 0.0, resamples=10)
-    assert comparison.blocks[0].rows[0][1].startswith("3.01\n")
+    assert comparison.shown[0].rows[0][1].startswith("3.01\n")
     notes = " ".join(comparison.notes)
     assert "Without decode times, ours is shown by Spec-Bench's formula: sd." in notes
     assert "SpS drafts by the schedule gamma=heuristic; not so sd." in notes
     timed = compare_published([r.model_copy(update={"suite": "mt_bench"}) for r in paper_run()], "r", "spec-bench", 0.0)
-    assert timed.blocks[0].rows[0][1].startswith("5.00\n") and "Without decode times" not in " ".join(timed.notes)
+    assert timed.shown[0].rows[0][1].startswith("5.00\n") and "Without decode times" not in " ".join(timed.notes)
 
 
 def test_targets_without_decode_times_go_by_size_too() -> None:

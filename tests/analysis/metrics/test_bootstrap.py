@@ -65,7 +65,7 @@ def test_a_question_that_a_group_lacks_adds_nothing_there() -> None:
 def test_undefined_resamples_count_for_nothing() -> None:
     found = interval([sums_of((0, 0), (6, 2))], quotient)
     assert (found.low, found.high) == (3.0, 3.0)
-    assert interval([sums_of((0, 0), (1, 0))], quotient).note == "no interval: no resample gives the figure"
+    assert interval([sums_of((0, 0), (1, 0))], quotient).note == "no interval: no resample gives a value"
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -1,92 +1,25 @@
-"""Pictures of the tidy tables, as PNG and SVG. Nothing is computed here: every point drawn stands in a table.
-
-The same table gives the same SVG, byte for byte, with the same matplotlib. Other pictures are in
-`plots_targets` (several targets at once), `plots_joint` and `plots_methods`.
-"""
+"""Plots by suite: speed-up, mean accepted tokens, and the acceptance rate by draft position."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from specbench_s2d.analysis.report.plots import by_target as plots_targets
-from specbench_s2d.analysis.report.plots import sweeps as plots_joint
-from specbench_s2d.analysis.report.plots import tradeoffs as plots_methods
 from specbench_s2d.analysis.report.plots.by_target import MOST_SHAPES
-from specbench_s2d.analysis.report.plots.style import GREY, STYLE, WIDTH, Look, decoder_looks, footnote, legend, panels
+from specbench_s2d.analysis.report.plots.style import GREY, WIDTH, Look, decoder_looks, footnote, legend, panels
 from specbench_s2d.analysis.tables.naming import suite_title
-from specbench_s2d.analysis.tables.series import FigureTables
-from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL
-from specbench_s2d.analysis.tables.text import projections
+from specbench_s2d.analysis.tables.summary import OVERALL, single_targets
 from specbench_s2d.runs.record import BASELINE
 
-FORMATS = ("png", "svg")
 FEWEST_REACHED = 20  # proposals that a drawn acceptance rate stands on
-
-
-def draw_all(tables: FigureTables, folder: Path) -> list[Path]:
-    """Write every picture that has anything to show into `folder`; returns the paths.
-
-    `speedup`, `mat`, `acceptance`; of several targets `radar`, `mean_speedup`, `exit_depths`, `thresholds`
-    (`plots_targets`); of joint decoding `ppl_k`, `rouge_k`, `ppl_tau`, `speed_tau`, `mat_tau` (`plots_joint`); of all
-    methods `mat_gamma`, `speed_ppl`, `energy` (`plots_methods`).
-    """
-    written: list[Path] = []
-    folder.mkdir(parents=True, exist_ok=True)
-    with _style():
-        for name, figure in _pictures(tables):
-            written += _save(figure, folder / name, projections(tables.summary)) if figure else []
-    return written
-
-
-def _pictures(tables: FigureTables) -> Iterator[tuple[str, Figure | None]]:
-    table, k, tau, gamma = tables.summary, tables.by_k, tables.by_tau, tables.equal_gamma
-    yield "speedup", speedup(table)
-    yield "mat", mean_accepted_tokens(table)
-    yield "acceptance", acceptance(tables.positions)
-    yield "radar", plots_targets.radar(table)
-    yield "mean_speedup", plots_targets.mean_speedup(table)
-    yield "exit_depths", plots_targets.exit_depths(tables.exits)
-    yield "thresholds", plots_targets.thresholds(tables.thresholds)
-    yield "ppl_k", plots_joint.ppl_k(table, k)
-    yield "rouge_k", plots_joint.rouge_k(table, k)
-    yield "ppl_tau", plots_joint.ppl_tau(table, tau, gamma)
-    yield "speed_tau", plots_joint.speed_tau(table, tau, gamma)
-    yield "mat_tau", plots_joint.mat_tau(table, tau, gamma)
-    yield "mat_gamma", plots_methods.mat_gamma(gamma)
-    yield "speed_ppl", plots_methods.speed_ppl(table, {"k": k, "tau": tau})
-    yield "energy", plots_methods.energy(table)
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    with mpl.rc_context(STYLE):
-        yield
-
-
-def _save(figure: Figure, stem: Path, title: Sequence[str]) -> list[Path]:
-    """Lay out once, then write every format, without a date in the SVG; projections stand in the title."""
-    if title:
-        figure.suptitle("\n".join(textwrap.fill(line, 110) for line in title), fontsize=7.5, x=0.01, ha="left")
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    paths = [stem.with_suffix(f".{suffix}") for suffix in FORMATS]
-    for path in paths:
-        figure.savefig(path, bbox_inches="tight", metadata={"Date": None} if path.suffix == ".svg" else None)
-    return paths
 
 
 def speedup(table: pd.DataFrame) -> Figure | None:
     """Speed-up by suite, a panel per target, with 95 % intervals; None where nothing was compared with AR."""
-    shown = _single_targets(table)
-    shown = shown[shown["speedup"].notna()]
+    shown = _decoders(table, "speedup")
     figure = _by_suite(shown, "speedup", f"Speed-up (× {BASELINE})", f"{BASELINE} = 1")
     if figure:
         footnote(figure, "Decode tokens/s over those of the same target alone; bars: 95 % intervals.", shown)
@@ -95,8 +28,7 @@ def speedup(table: pd.DataFrame) -> Figure | None:
 
 def mean_accepted_tokens(table: pd.DataFrame) -> Figure | None:
     """Mean accepted tokens by suite, a panel per target, with 95 % intervals; None where no decoder but AR finished."""
-    shown = _single_targets(table)
-    shown = shown[shown["mat"].notna()]
+    shown = _decoders(table, "mat")
     figure = _by_suite(shown, "mat", "Tokens per step", f"{BASELINE} = 1")
     if figure:
         footnote(
@@ -105,8 +37,10 @@ def mean_accepted_tokens(table: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _single_targets(table: pd.DataFrame) -> pd.DataFrame:
-    return table[(table["label"] != BASELINE) & (table["target"] != MEAN_TARGET)]
+def _decoders(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Rows of single targets and of decoders but AR that have the value."""
+    rows = single_targets(table)
+    return rows[(rows["label"] != BASELINE) & rows[column].notna()]
 
 
 def acceptance(positions: pd.DataFrame) -> Figure | None:

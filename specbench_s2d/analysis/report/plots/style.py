@@ -1,4 +1,4 @@
-"""What every picture shares: the style, how one decoder looks, panels by target, the legend and the footnote.
+"""What every plot shares: the style, how one decoder looks, panels by target, the legend and the footnote.
 
 Colours are Okabe and Ito's, which stay apart for colour-blind readers; markers and lines differ too, for print in grey.
 """
@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from specbench_s2d.analysis.tables.naming import PAIRS, decoder_title, mark_notes, method_family
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# A method keeps its colour in every picture that colours by method.
+# A method keeps its colour in every plot that colours by method.
 METHOD_COLOURS = {"ar": "#000000", "sd": "#0072B2", "s2d": "#009E73", "mjgd": "#CC79A7", "mjsd": "#D55E00"}
 METHOD_COLOURS |= {PAIRS: "#E69F00"}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "d")
@@ -50,7 +50,7 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Look:
-    """How one decoder is drawn in every picture; a lossy one is hollow."""
+    """How one decoder is drawn in every plot; a lossy one is hollow."""
 
     title: str
     colour: str
@@ -118,8 +118,7 @@ def panels(
     rows = -(-len(targets) // columns)
     room = 0.2 * -(-len(titles) // legend_columns(titles, width)) + 0.5 if titles else 0.5
     figure = Figure(figsize=(width, height * rows + room), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False)
-    made: list[Axes] = list(grid.flat)
+    made: list[Axes] = list(figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False).flat)
     for unused in made[len(targets) :]:
         unused.remove()
     for lowest in made[: len(targets)][-columns:]:
@@ -162,6 +161,6 @@ def bar(axes: Axes, place: int, value: float, colour: str, lossy: bool) -> None:
 
 
 def footnote(figure: Figure, text: str, rows: pd.DataFrame) -> None:
-    """What the picture shows, below it; marks are explained where there are any."""
+    """What the plot shows, below it; marks are explained where there are any."""
     lines = [text, *mark_notes(rows["lossy"], rows["projected"])]
     figure.supxlabel("\n".join(lines), fontsize=7.5, color=GREY, x=0.01, ha="left")

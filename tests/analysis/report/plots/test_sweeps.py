@@ -10,16 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from specbench_s2d.analysis.report.plots import sweeps as plots_joint
-from specbench_s2d.analysis.tables import summary as tidy
-from specbench_s2d.analysis.tables.series import FigureTables
-from specbench_s2d.analysis.tables.summary import OVERALL
+from specbench_s2d.analysis.tables.series import PlotTables
+from specbench_s2d.analysis.tables.summary import OVERALL, summary_table
 from tests.analysis.factory import paper_run
 from tests.analysis.report.joint import TAUS, joint_run, with_intervals
 
 TARGETS = ("demo-s", "demo-l")
 RUN = joint_run(1, targets=TARGETS)
-TABLE = with_intervals(tidy.tidy(RUN, resamples=20))
-TABLES = FigureTables.of(RUN, TABLE)
+TABLE = with_intervals(summary_table(RUN, resamples=20))
+TABLES = PlotTables.of(RUN, TABLE)
 BY_TAU: dict[str, Callable[..., Figure | None]] = {
     "perplexity": plots_joint.ppl_tau,
     "speedup": plots_joint.speed_tau,
@@ -94,7 +93,7 @@ def test_by_tau_beside_ar_and_the_chain_of_the_same_length(column: str) -> None:
 def test_without_a_chain_of_that_length_sd_stands_beside_as_it_comes() -> None:
     run = [r for r in RUN if r.label != "sd:gamma=4"]
     table = TABLE[TABLE["label"] != "sd:gamma=4"]
-    tables = FigureTables.of(run, table)
+    tables = PlotTables.of(run, table)
     assert legend(drawn(plots_joint.mat_tau(table, tables.by_tau, tables.equal_gamma)))[-1] == "sd"
 
 
@@ -109,8 +108,8 @@ def test_two_variants_are_two_curves_side_by_side() -> None:
 
 def test_nothing_swept_or_scored_is_no_picture() -> None:
     records = paper_run()
-    table = tidy.tidy(records)
-    none = FigureTables.of(records, table)
+    table = summary_table(records)
+    none = PlotTables.of(records, table)
     assert plots_joint.ppl_k(table, none.by_k) is None
     assert plots_joint.rouge_k(table, none.by_k) is None
     assert all(draw(table, none.by_tau, none.equal_gamma) is None for draw in BY_TAU.values())

@@ -1,4 +1,4 @@
-"""Intervals of perplexity, accepted length and quality, and two decoders beside each other: on paper."""
+"""Intervals of perplexity, accepted length and quality, and two decoders compared: on paper."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import math
 import numpy as np
 import pytest
 
-from specbench_s2d.analysis.metrics import stats
-from specbench_s2d.analysis.metrics.columns import Interval, Measure
-from specbench_s2d.analysis.metrics.quotients import MAT, PERPLEXITY, mean_quality
-from specbench_s2d.analysis.metrics.stats import Pair
+from specbench_s2d.analysis.metrics import acceptance, quality
+from specbench_s2d.analysis.metrics.acceptance import MAT
+from specbench_s2d.analysis.metrics.pairs import Pair, pair
+from specbench_s2d.analysis.metrics.quality import PERPLEXITY, quality_statistic
+from specbench_s2d.analysis.metrics.values import Interval, Measure
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded, make_record, of, paper_run
 
 RUN = paper_run()
 AR, SD = of("ar", RUN), of("sd", RUN)
-PAIRS = stats.pair(SD, AR)
+PAIRS = pair(SD, AR)
 
 
 def test_perplexity_spans_its_questions_own() -> None:
     """Question 1: exp(4/5), question 2: exp(10/9); drawn once each, the pooled value."""
     found = PERPLEXITY.interval([SD])
     assert (found.low, found.high) == (pytest.approx(math.exp(4 / 5)), pytest.approx(math.exp(10 / 9)))
-    assert found.low < (stats.perplexity(SD).value or 0) < found.high  # type: ignore[operator]
+    assert found.low < (quality.perplexity(SD).value or 0) < found.high  # type: ignore[operator]
 
 
 def test_mat_spans_its_questions_own() -> None:
@@ -31,10 +32,10 @@ def test_mat_spans_its_questions_own() -> None:
     assert (found.low, found.high) == (pytest.approx(4 / 3), pytest.approx(8 / 2))
 
 
-@pytest.mark.parametrize(("quotient", "value"), [(MAT, stats.mat), (PERPLEXITY, stats.perplexity)])
-def test_where_all_questions_are_alike_the_interval_is_the_value(quotient: object, value: object) -> None:
+@pytest.mark.parametrize(("statistic", "value"), [(MAT, acceptance.mat), (PERPLEXITY, quality.perplexity)])
+def test_where_all_questions_are_alike_the_interval_is_the_value(statistic: object, value: object) -> None:
     alike = [decoded("sd", i, [(5, 2, 3), (5, 0, 1)], decode_s=1, nll_sum=7) for i in range(4)]
-    found = quotient.interval([alike])  # type: ignore[attr-defined]
+    found = statistic.interval([alike])  # type: ignore[attr-defined]
     assert found.low == pytest.approx(found.high) == pytest.approx(value(alike).value)  # type: ignore[operator]
 
 
@@ -62,14 +63,14 @@ def scored(label: str, *values: float | None) -> list[Record]:
 
 
 def test_a_difference_of_quality_takes_only_answers_that_both_have() -> None:
-    pairs = stats.pair(scored("sd", 0.5, 1.0, 1.0), scored("ar", 0.25, 0.25, None))
-    value, interval = mean_quality("f1").compare([pairs], "difference")
+    pairs = pair(scored("sd", 0.5, 1.0, 1.0), scored("ar", 0.25, 0.25, None))
+    value, interval = quality_statistic("f1").compare([pairs], "difference")
     assert value.value == pytest.approx(0.5)
     assert (interval.low, interval.high) == (pytest.approx(0.25), pytest.approx(0.75))
 
 
 def test_nothing_in_common_has_a_reason() -> None:
-    value, interval = mean_quality("f1").compare([stats.pair(scored("sd", None), scored("ar", 1.0))], "difference")
+    value, interval = quality_statistic("f1").compare([pair(scored("sd", None), scored("ar", 1.0))], "difference")
     assert (value.value, value.note, interval.low) == (None, "no cell that both have", None)
 
 
@@ -79,8 +80,8 @@ def test_unfinished_and_unscored_records_count_for_nothing() -> None:
 
 
 def test_a_figure_that_is_nought_gives_no_ratio() -> None:
-    pairs = stats.pair(scored("sd", 1.0, 1.0), scored("ar", 0.0, 0.0))
-    value, _ = mean_quality("f1").compare([pairs], "ratio")
+    pairs = pair(scored("sd", 1.0, 1.0), scored("ar", 0.0, 0.0))
+    value, _ = quality_statistic("f1").compare([pairs], "ratio")
     assert value.value is None and value.note
 
 
@@ -91,7 +92,7 @@ def lowered(target: str, nlls: list[float], shift: float) -> list[Pair]:
         decoded("mjsd", i, [(4, 3, 4)], decode_s=1, nll_sum=nll - shift * (i + 1), target=target)
         for i, nll in enumerate(nlls)
     ]
-    return stats.pair(of("mjsd", records), of("ar", records))
+    return pair(of("mjsd", records), of("ar", records))
 
 
 def reduction(groups: list[list[Pair]], resamples: int) -> tuple[Measure, Interval]:
@@ -105,7 +106,7 @@ def test_a_reduction_is_of_pooled_perplexities_and_may_be_negative() -> None:
 
 
 def test_ar_beside_itself_is_nothing_lower() -> None:
-    found, interval = reduction([stats.pair(AR, AR)], 200)
+    found, interval = reduction([pair(AR, AR)], 200)
     assert (found.value, interval.low, interval.high) == (0, 0, 0)
 
 
