@@ -10,7 +10,7 @@ import pandas as pd
 
 from specbench_s2d.analysis.compare.paper_methods import DecoderFacts, is_over_sd, sd_for
 from specbench_s2d.analysis.metrics.energy import ENERGY
-from specbench_s2d.analysis.metrics.group import Group
+from specbench_s2d.analysis.metrics.pairs import Group
 from specbench_s2d.analysis.metrics.quality import PERPLEXITY
 from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup
 from specbench_s2d.analysis.metrics.values import Interval, Measure

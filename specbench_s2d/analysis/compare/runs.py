@@ -9,8 +9,7 @@ import pandas as pd
 
 from specbench_s2d.analysis.compare.comparison import Comparison, require_baseline
 from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES
-from specbench_s2d.analysis.metrics.group import Group
-from specbench_s2d.analysis.metrics.pairs import Pair, latest, pair, question_of
+from specbench_s2d.analysis.metrics.pairs import Group, Pair, latest, pair, question_of
 from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup_ratio
 from specbench_s2d.analysis.tables.naming import decoder_title, is_projected, suite_title
 from specbench_s2d.analysis.tables.summary import Key, Row, row_groups, rows_by_target, summary_table

@@ -38,17 +38,8 @@ def truncated(records: Iterable[Record]) -> int:
     return sum(r.prompt_truncated for r in records)
 
 
-def mismatches(records: Iterable[Record]) -> Measure:
-    """Audited outputs that differ from AR's by more than rounding explains."""
-    return _verdicts(records, "mismatch")
-
-
-def near_ties(records: Iterable[Record]) -> Measure:
-    """Audited outputs that leave AR's where the two best logits differ by less than the noise bound."""
-    return _verdicts(records, "near_tie")
-
-
-def _verdicts(records: Iterable[Record], verdict: str) -> Measure:
+def verdicts(records: Iterable[Record], verdict: str) -> Measure:
+    """Audited outputs of one verdict; None where none was audited."""
     audited: list[str] = [r.divergence.verdict for r in records if r.status == "ok" and r.divergence is not None]
     return Measure(audited.count(verdict)) if audited else Measure(None, NOT_AUDITED)
 

@@ -78,7 +78,8 @@ class Statistic(Generic[Item]):
         self, groups: Sequence[Iterable[Item]], resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
     ) -> Interval:
         """The interval of the value; of several groups, of the mean of their values."""
-        return self._interval([self.sums(items) for items in groups], self._mean, resamples, seed, level)
+        sums = [self.sums(items) for items in groups]
+        return interval(sums, self._mean, min(resamples, self.most_resamples), level, seed)
 
     def ratio_interval(
         self,
@@ -95,7 +96,8 @@ class Statistic(Generic[Item]):
             ratios_R: Floats = values_GR[: len(ours)].mean(axis=0) / values_GR[len(ours) :].mean(axis=0)
             return ratios_R
 
-        return self._interval([self.sums(items) for items in (*ours, *theirs)], ratio, resamples, seed, level)
+        sums = [self.sums(items) for items in (*ours, *theirs)]
+        return interval(sums, ratio, min(resamples, self.most_resamples), level, seed)
 
     def compare(
         self: Statistic[Record], groups: Sequence[Sequence[Pair]], how: How, resamples: int = RESAMPLES, seed: int = 0
@@ -122,11 +124,6 @@ class Statistic(Generic[Item]):
     def _mean(self, sums_GCR: Floats) -> Floats:
         means_R: Floats = self.shape(sums_GCR).mean(axis=0)
         return means_R
-
-    def _interval(
-        self, sums: Sequence[Sums], of_sums: Callable[[Floats], Floats], resamples: int, seed: int, level: float
-    ) -> Interval:
-        return interval(sums, of_sums, min(resamples, self.most_resamples), level, seed)
 
 
 def question_sums(items: Iterable[T], question: Callable[[T], Hashable], row: Callable[[T], Summands]) -> Sums:

@@ -15,8 +15,7 @@ from typing import Any, Literal
 
 from specbench_s2d.analysis.metrics import acceptance, audit, cost_model, drafts, energy, quality, speed
 from specbench_s2d.analysis.metrics.bootstrap import Statistic
-from specbench_s2d.analysis.metrics.group import Group
-from specbench_s2d.analysis.metrics.pairs import Pair
+from specbench_s2d.analysis.metrics.pairs import Group, Pair, full_sum
 from specbench_s2d.analysis.metrics.values import Interval, Measure
 from specbench_s2d.measure.quality import METRICS
 from specbench_s2d.runs.record import Record
@@ -100,6 +99,12 @@ def _which(name: str, definition: str, kind: Kind = "text") -> Column:
     return Column(name, attrgetter(name), kind=kind, of=None, definition=definition, over_targets="together")
 
 
+def _seconds(name: str, definition: str) -> Column:
+    """A column that sums the records' field of its name."""
+    total = partial(full_sum, field=name)
+    return Column(name, total, unit="s", definition=definition, over_targets="together")
+
+
 _count = partial(Column, kind="count", digits="d", over_targets="together")
 _speed = partial(Column, overview="speed")
 _over_ar = partial(_speed, of=BY_TARGET, over_targets="together")
@@ -150,23 +155,25 @@ _DRAFTS = (
     Column("mean_exit_depth", drafts.mean_exit_depth, unit="layers"),
 )
 _TIMES_TEXT_ENERGY = (
-    Column("draft_s", speed.draft_s, unit="s", over_targets="together"),
-    Column("verify_s", speed.verify_s, unit="s", over_targets="together"),
-    Column("other_s", speed.other_s, unit="s", over_targets="together"),
+    _seconds("draft_s", "Seconds spent drafting, summed over the row"),
+    _seconds("verify_s", "Seconds spent in target passes that verify, summed over the row"),
+    _seconds("other_s", "Seconds of decoding outside drafting and verifying, summed over the row"),
     Column("perplexity", quality.perplexity, "perplexity", over_targets="none", statistic=quality.PERPLEXITY,
            overview="effect"),
     Column("energy_j_per_token", energy.energy_j_per_token, "J/token", ".3g", unit="J/token", overview="effect"),
     _speed("energy_net_j_per_token", energy.energy_net_j_per_token, "J/token, net of idle", ".3g", unit="J/token"),
 )  # fmt: skip
 _OUTCOMES = (
-    _count("mismatches", audit.mismatches, "mismatches"),
-    _count("near_ties", audit.near_ties, "near-ties"),
+    _count("mismatches", partial(audit.verdicts, verdict="mismatch"), "mismatches", definition="Audited outputs that "
+           "differ from AR's by more than rounding explains"),
+    _count("near_ties", partial(audit.verdicts, verdict="near_tie"), "near-ties", definition="Audited outputs that "
+           "leave AR's where the two best logits differ by less than the noise bound"),
     _count("audited_tokens", audit.audited_tokens),
     Column("auditable_share", audit.auditable_share, "auditable", ".3f"),
     _count("failed", audit.failed, "failed"),
     _count("skipped", audit.skipped, "skipped"),
     _count("truncated", audit.truncated, "truncated"),
-)
+)  # fmt: skip
 COLUMNS: tuple[Column, ...] = (
     *_WHICH, *_TOKENS, *_SPEEDUPS, *_ACCEPTANCE, *_DRAFTS, *_TIMES_TEXT_ENERGY, *_OUTCOMES,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Records picked, summed and paired: what every metric starts from.
+"""Records picked, summed, paired and grouped: what every metric starts from.
 
 A metric takes the records (any status: only those with status ok are used) or the pairs of one table row, and returns
 a `Measure`, whose value is None, with the reason, where nothing can be said.
@@ -7,10 +7,13 @@ a `Measure`, whose value is None, with the reason, where nothing can be said.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from specbench_s2d.analysis.metrics.values import Measure
+from specbench_s2d.decoding.labels import value_text
 from specbench_s2d.runs.record import Record
 
 Question = tuple[str, int | str]
@@ -76,3 +79,58 @@ def pair(records: Iterable[Record], baseline: Iterable[Record]) -> list[Pair]:
     fields = ("new_tokens", "total_s")
     partners = {cell_of(r): r for r in carrying(baseline, *fields)[0]}
     return [Pair(r, partners[cell_of(r)]) for r in carrying(records, *fields)[0] if cell_of(r) in partners]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The records behind one row of the summary table: a decoder on one suite, or on all, of one target, or of several.
+
+    `targets`: those that the row is about. `baseline`: AR's records. `parts`: of several targets, the row of each,
+    empty for one that has none."""
+
+    target: str
+    label: str
+    suite: str
+    records: Sequence[Record]
+    targets: Sequence[str]
+    baseline: Sequence[Record]
+    parts: Sequence[Mapping[str, Any]] = ()
+
+    @cached_property
+    def by_target(self) -> list[list[Record]]:
+        return [[r for r in self.records if r.target == target] for target in self.targets]
+
+    @cached_property
+    def pairs_by_target(self) -> list[list[Pair]]:
+        """The cells paired with AR's, target by target."""
+        return [pair(records, self.baseline) for records in self.by_target]
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The same in one list."""
+        return [p for pairs in self.pairs_by_target for p in pairs]
+
+    @property
+    def decoder(self) -> str:
+        return self.records[0].decoder
+
+    @property
+    def lossy(self) -> bool:
+        return any(r.lossy for r in self.records)
+
+    @property
+    def draft(self) -> str | None:
+        """Targets may differ in it."""
+        return ", ".join(dict.fromkeys(r.draft for r in self.records if r.draft)) or None
+
+    @property
+    def options(self) -> str:
+        """Every option that the decoder ran with, defaults included, but for those that are not set."""
+        options = self.records[0].decoder_options.items()
+        return ", ".join(f"{name}={value_text(value)}" for name, value in options if value is not None)
+
+    @property
+    def projected(self) -> str | None:
+        """Why any of the records is a projection, each reason once; None where all were measured."""
+        reasons = dict.fromkeys(part for r in self.records if r.projected for part in r.projected.split(", "))
+        return ", ".join(reasons) or None

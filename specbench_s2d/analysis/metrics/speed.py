@@ -42,21 +42,6 @@ def _length(record: Record) -> tuple[float, float] | None:
 LENGTH = Statistic(_length)
 
 
-def draft_s(records: Iterable[Record]) -> Measure:
-    """Seconds spent drafting, summed over the row."""
-    return full_sum(records, "draft_s")
-
-
-def verify_s(records: Iterable[Record]) -> Measure:
-    """Seconds spent in target passes that verify, summed over the row."""
-    return full_sum(records, "verify_s")
-
-
-def other_s(records: Iterable[Record]) -> Measure:
-    """Seconds of decoding outside drafting and verifying, summed over the row."""
-    return full_sum(records, "other_s")
-
-
 def decode_tokens(record: Record) -> int:
     """New tokens that the Steps made: all but the first, which the prefill gives."""
     return max((record.new_tokens or 0) - 1, 0)

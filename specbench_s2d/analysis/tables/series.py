@@ -11,8 +11,7 @@ import pandas as pd
 
 from specbench_s2d.analysis.metrics import acceptance, drafts
 from specbench_s2d.analysis.metrics.columns import QUALITY
-from specbench_s2d.analysis.metrics.group import Group
-from specbench_s2d.analysis.metrics.pairs import latest
+from specbench_s2d.analysis.metrics.pairs import Group, latest
 from specbench_s2d.analysis.tables.naming import without_option
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, row_groups
 from specbench_s2d.decoding.labels import value_text

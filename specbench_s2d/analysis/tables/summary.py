@@ -11,8 +11,7 @@ import pandas as pd
 
 from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES
 from specbench_s2d.analysis.metrics.columns import COLUMNS, IN_NOTES, NOTES, Column, quality_column
-from specbench_s2d.analysis.metrics.group import Group
-from specbench_s2d.analysis.metrics.pairs import latest
+from specbench_s2d.analysis.metrics.pairs import Group, latest
 from specbench_s2d.analysis.metrics.quality import metrics_of
 from specbench_s2d.analysis.metrics.values import Measure
 from specbench_s2d.config import SUITES
@@ -58,7 +57,8 @@ def _groups_of(name: str, targets: Sequence[str], records: Sequence[Record]) -> 
     groups = []
     for label, _ in sorted({r.label: r.lossy for r in records}.items(), key=_label_order):
         mine = [r for r in records if r.label == label]
-        for suite in sorted(dict.fromkeys(r.suite for r in mine), key=_suite_order):
+        seen = dict.fromkeys(r.suite for r in mine)
+        for suite in (*(s for s in SUITES if s in seen), *(s for s in seen if s not in SUITES)):
             groups.append(Group(name, label, suite, [r for r in mine if r.suite == suite], targets, baseline))
         groups.append(Group(name, label, OVERALL, mine, targets, baseline))
     return groups
@@ -69,10 +69,6 @@ def _label_order(item: tuple[str, bool]) -> tuple[bool, bool, list[tuple[bool, f
     label, lossy = item
     parts = re.findall(r"\d+(?:\.\d+)?|\D+", label)
     return label != BASELINE, lossy, [(p[0].isdigit(), float(p) if p[0].isdigit() else 0, p) for p in parts]
-
-
-def _suite_order(suite: str) -> int:
-    return SUITES.index(suite) if suite in SUITES else len(SUITES)
 
 
 def _row(group: Group, quality: Sequence[Column], resamples: int, seed: int) -> Row:

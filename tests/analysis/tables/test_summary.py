@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from specbench_s2d.analysis.metrics.columns import COLUMNS, definitions
-from specbench_s2d.analysis.metrics.group import options_text
 from specbench_s2d.analysis.tables import summary_text
 from specbench_s2d.analysis.tables.series import (
     ABLATION_COLUMNS,
@@ -75,7 +74,6 @@ def test_the_paper_run_gives_the_paper_numbers() -> None:
 
 def test_a_row_says_every_option_that_its_decoder_ran_with() -> None:
     options = {"draft": None, "gamma": 4, "tau": 0.5, "thresholds": [0.5, 0.0], "exit": None}
-    assert options_text(options) == "gamma=4, tau=0.5, thresholds=0.5+0"
     table = summary_table([r.model_copy(update={"decoder_options": options, "draft": "d"}) for r in paper_run()])
     assert set(table["options"]) == {"gamma=4, tau=0.5, thresholds=0.5+0"}
     assert "- `sd`: draft d; gamma=4, tau=0.5, thresholds=0.5+0." in summary_text.markdown(table)

@@ -27,7 +27,10 @@ _UNKNOWN = "not recorded by the release that wrote the run"
 def audit_counts(records: Sequence[Record]) -> HtmlTable:
     """How many outputs of each target and decoder got which verdict; why the others got none."""
     body = []
-    for (target, title), mine in _by_decoder(records).items():
+    by_decoder: dict[tuple[str, str], list[Record]] = {}
+    for r in records:
+        by_decoder.setdefault((r.target, decoder_title(r.label, r.lossy, r.projected)), []).append(r)
+    for (target, title), mine in by_decoder.items():
         counts: Counter[str] = Counter(r.divergence.verdict for r in mine if r.divergence)
         unaudited = [r for r in mine if r.divergence is None]
         why = Counter(r.error or r.reasons.get("divergence") or "no reason was recorded" for r in unaudited)
@@ -132,10 +135,3 @@ def lost_turns(records: Iterable[Record]) -> HtmlTable:
 
 def _count(n: int, verdict: str = "") -> HtmlCell:
     return number_cell(n, "d", tone="bad" if n and verdict == "mismatch" else "zero" if not n else "")
-
-
-def _by_decoder(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
-    found: dict[tuple[str, str], list[Record]] = {}
-    for r in records:
-        found.setdefault((r.target, decoder_title(r.label, r.lossy, r.projected)), []).append(r)
-    return found

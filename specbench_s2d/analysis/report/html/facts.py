@@ -43,11 +43,6 @@ def summary(manifest: Manifest) -> list[str]:
     return [part for part in parts if part]
 
 
-def conditions(manifest: Manifest) -> list[dict[str, str]]:
-    """What was wrong with the machine for benchmarking: when, about what, and what to do."""
-    return list(manifest.get("conditions") or [])
-
-
 def groups(manifest: Manifest) -> list[tuple[str, list[Fact]]]:
     """Facts under headings: the run, the machine, libraries, settings, and what was measured of the machine."""
     environment = dict(manifest.get("environment") or {})

@@ -84,7 +84,7 @@ def _run(run: Run, key: str) -> dict[str, Any]:
         "name": run.name,
         "device": facts.device(manifest),
         "summary": [*facts.summary(manifest), f"{len(records):,} turns", f"{run.table['label'].nunique()} decoders"],
-        "conditions": facts.conditions(manifest),
+        "conditions": list(manifest.get("conditions") or []),
         "alarms": [
             *remarks.projections(run.table),
             *remarks.alarms(run.table),

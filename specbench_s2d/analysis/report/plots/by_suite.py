@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,32 +16,47 @@ from specbench_s2d.analysis.tables.summary import OVERALL, single_targets
 from specbench_s2d.runs.record import BASELINE
 
 FEWEST_REACHED = 20  # proposals that a drawn acceptance rate stands on
+_SHOWN = {
+    "speedup": (f"Speed-up (× {BASELINE})", "Decode tokens/s over those of the same target alone"),
+    "mat": ("Tokens per step", "Mean accepted tokens: emitted per step, the target's own included"),
+}
+"""The axis and the note of each value that `by_suite` draws."""
 
 
-def speedup(table: pd.DataFrame) -> Figure | None:
-    """Speed-up by suite, a panel per target, with 95 % intervals; None where nothing was compared with AR."""
-    shown = _decoders(table, "speedup")
-    figure = _by_suite(shown, "speedup", f"Speed-up (× {BASELINE})", f"{BASELINE} = 1")
-    if figure:
-        footnote(figure, "Decode tokens/s over those of the same target alone; bars: 95 % intervals.", shown)
+def by_suite(table: pd.DataFrame, column: Literal["speedup", "mat"]) -> Figure | None:
+    """A value by suite with its 95 % intervals, a panel per target: suites along x, decoders side by side within a
+    suite. None where no decoder but AR has it."""
+    shown = single_targets(table)
+    shown = shown[(shown["label"] != BASELINE) & shown[column].notna()]
+    if shown.empty:
+        return None
+    looks = decoder_looks(shown)
+    targets = list(dict.fromkeys(shown["target"]))
+    seen = list(dict.fromkeys(s for s in shown["suite"] if s != OVERALL))
+    suites = [*seen, OVERALL] if len(seen) > 1 else seen
+    crowded = len(looks) > 6
+    width = min(WIDTH, 3.2 + 0.9 * len(suites))
+    figure, axes_of = panels(targets, [look.title for look in looks.values()], 1, width, height=2.3 if crowded else 1.8)
+    for target, axes in zip(targets, axes_of, strict=True):
+        axes.axhline(1, color=GREY, linewidth=1, linestyle="--", zorder=1)
+        axes.annotate(f"{BASELINE} = 1", (1, 1), xycoords=("axes fraction", "data"), xytext=(3, 0),
+                      textcoords="offset points", va="center", color=GREY, fontsize=8)  # fmt: skip
+        for place, (label, look) in enumerate(looks.items()):
+            rows = shown[(shown["target"] == target) & (shown["label"] == label)].set_index("suite")
+            _draw_points(axes, rows, suites, column, look, _offset(place, len(looks)), 3.4 if crowded else 5.5)
+        axes.set_title(target, loc="left")
+        axes.set_xlim(-0.5, len(suites) - 0.5)
+        axes.set_xticks(range(len(suites)), [suite_title(s) for s in suites])
+        axes.tick_params(axis="x", length=0)
+        for edge in range(1, len(suites)) if crowded else ():
+            axes.axvline(edge - 0.5, color="#EEEEEE", linewidth=0.8, zorder=0)
+        if OVERALL in suites:
+            axes.axvline(len(suites) - 1.5, color="#BBBBBB", linewidth=0.8)
+    axis, note = _SHOWN[column]
+    figure.supylabel(axis, fontsize=9)
+    legend(figure, looks)
+    footnote(figure, f"{note}; bars: 95 % intervals.", shown)
     return figure
-
-
-def mean_accepted_tokens(table: pd.DataFrame) -> Figure | None:
-    """Mean accepted tokens by suite, a panel per target, with 95 % intervals; None where no decoder but AR finished."""
-    shown = _decoders(table, "mat")
-    figure = _by_suite(shown, "mat", "Tokens per step", f"{BASELINE} = 1")
-    if figure:
-        footnote(
-            figure, "Mean accepted tokens: emitted per step, the target's own included; bars: 95 % intervals.", shown
-        )
-    return figure
-
-
-def _decoders(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Rows of single targets and of decoders but AR that have the value."""
-    rows = single_targets(table)
-    return rows[(rows["label"] != BASELINE) & rows[column].notna()]
 
 
 def acceptance(positions: pd.DataFrame) -> Figure | None:
@@ -89,37 +105,6 @@ def _draw_positions(axes: Axes, rows: pd.DataFrame, look: Look) -> None:
             markerfacecolor=look.face,
             zorder=3 if overall else 2,
         )
-
-
-def _by_suite(shown: pd.DataFrame, column: str, axis: str, reference: str) -> Figure | None:
-    """A row of panels, one per target: suites along x, decoders side by side within a suite."""
-    if shown.empty:
-        return None
-    looks = decoder_looks(shown)
-    targets = list(dict.fromkeys(shown["target"]))
-    seen = list(dict.fromkeys(s for s in shown["suite"] if s != OVERALL))
-    suites = [*seen, OVERALL] if len(seen) > 1 else seen
-    crowded = len(looks) > 6
-    width = min(WIDTH, 3.2 + 0.9 * len(suites))
-    figure, axes_of = panels(targets, [look.title for look in looks.values()], 1, width, height=2.3 if crowded else 1.8)
-    for target, axes in zip(targets, axes_of, strict=True):
-        axes.axhline(1, color=GREY, linewidth=1, linestyle="--", zorder=1)
-        axes.annotate(reference, (1, 1), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
-                      va="center", color=GREY, fontsize=8)  # fmt: skip
-        for place, (label, look) in enumerate(looks.items()):
-            rows = shown[(shown["target"] == target) & (shown["label"] == label)].set_index("suite")
-            _draw_points(axes, rows, suites, column, look, _offset(place, len(looks)), 3.4 if crowded else 5.5)
-        axes.set_title(target, loc="left")
-        axes.set_xlim(-0.5, len(suites) - 0.5)
-        axes.set_xticks(range(len(suites)), [suite_title(s) for s in suites])
-        axes.tick_params(axis="x", length=0)
-        for edge in range(1, len(suites)) if crowded else ():
-            axes.axvline(edge - 0.5, color="#EEEEEE", linewidth=0.8, zorder=0)
-        if OVERALL in suites:
-            axes.axvline(len(suites) - 1.5, color="#BBBBBB", linewidth=0.8)
-    figure.supylabel(axis, fontsize=9)
-    legend(figure, looks)
-    return figure
 
 
 def _offset(place: int, count: int) -> float:

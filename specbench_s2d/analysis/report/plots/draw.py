@@ -31,8 +31,8 @@ class Plot:
 
 
 PLOTS = (
-    Plot("speedup", "Speed-up by suite", lambda t: by_suite.speedup(t.summary)),
-    Plot("mat", "Mean accepted tokens by suite", lambda t: by_suite.mean_accepted_tokens(t.summary)),
+    Plot("speedup", "Speed-up by suite", lambda t: by_suite.by_suite(t.summary, "speedup")),
+    Plot("mat", "Mean accepted tokens by suite", lambda t: by_suite.by_suite(t.summary, "mat")),
     Plot("acceptance", "Acceptance rate by draft position", lambda t: by_suite.acceptance(t.positions)),
     Plot("radar", "Speed-up by suite, all decoders", lambda t: by_target.radar(t.summary)),
     Plot("mean_speedup", "Mean speed-up over targets", lambda t: by_target.mean_speedup(t.summary)),
@@ -40,9 +40,9 @@ PLOTS = (
     Plot("thresholds", "Speed-up by confidence thresholds", lambda t: by_target.thresholds(t.thresholds)),
     Plot("ppl_k", "Perplexity by k", lambda t: sweeps.ppl_k(t.summary, t.by_k)),
     Plot("rouge_k", "Task quality by k", lambda t: sweeps.rouge_k(t.summary, t.by_k)),
-    Plot("ppl_tau", "Perplexity by τ", lambda t: sweeps.ppl_tau(t.summary, t.by_tau, t.equal_gamma)),
-    Plot("speed_tau", "Speed-up by τ", lambda t: sweeps.speed_tau(t.summary, t.by_tau, t.equal_gamma)),
-    Plot("mat_tau", "Mean accepted tokens by τ", lambda t: sweeps.mat_tau(t.summary, t.by_tau, t.equal_gamma)),
+    Plot("ppl_tau", "Perplexity by τ", lambda t: sweeps.against_tau(t, "perplexity")),
+    Plot("speed_tau", "Speed-up by τ", lambda t: sweeps.against_tau(t, "speedup")),
+    Plot("mat_tau", "Mean accepted tokens by τ", lambda t: sweeps.against_tau(t, "mat")),
     Plot("mat_gamma", "Mean accepted tokens at equal γ", lambda t: tradeoffs.mat_gamma(t.equal_gamma)),
     Plot(
         "speed_ppl", "Speed-up and perplexity", lambda t: tradeoffs.speed_ppl(t.summary, {"k": t.by_k, "tau": t.by_tau})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -27,6 +27,7 @@ from specbench_s2d.analysis.report.plots.style import (
     panels,
 )
 from specbench_s2d.analysis.tables.naming import decoder_title, option_symbol, suite_title
+from specbench_s2d.analysis.tables.series import PlotTables
 from specbench_s2d.analysis.tables.summary import OVERALL, single_targets
 from specbench_s2d.runs.record import BASELINE
 
@@ -85,32 +86,22 @@ def rouge_k(table: pd.DataFrame, sweep: pd.DataFrame) -> Figure | None:
     return _noted(figure, f"Suite: {suite_title(ROUGE_SUITE)}.", rows)
 
 
-def ppl_tau(table: pd.DataFrame, sweep: pd.DataFrame, equal_gamma: pd.DataFrame) -> Figure | None:
-    """Perplexity under the target against tau, a panel per target, with AR's and SD's; None where tau was not
-    swept."""
-    note = "Perplexity of the output under the target, all suites together."
-    return _against_tau(table, sweep, equal_gamma, "perplexity", "Perplexity", note)
+_AGAINST_TAU = {
+    "perplexity": ("Perplexity", "Perplexity of the output under the target"),
+    "speedup": (f"Speed-up (× {BASELINE})", "Decode tokens/s over those of the same target alone"),
+    "mat": ("Tokens per step", "Mean accepted tokens: emitted per step, the target's own included"),
+}
+"""The axis and the note of each value that `against_tau` draws."""
 
 
-def speed_tau(table: pd.DataFrame, sweep: pd.DataFrame, equal_gamma: pd.DataFrame) -> Figure | None:
-    """Speed-up against tau, a panel per target, with AR's and SD's; None where tau was not swept."""
-    note = "Decode tokens/s over those of the same target alone, all suites together."
-    return _against_tau(table, sweep, equal_gamma, "speedup", f"Speed-up (× {BASELINE})", note)
-
-
-def mat_tau(table: pd.DataFrame, sweep: pd.DataFrame, equal_gamma: pd.DataFrame) -> Figure | None:
-    """Mean accepted tokens against tau, a panel per target, with AR's and SD's; None where tau was not swept."""
-    note = "Mean accepted tokens: emitted per step, the target's own included, all suites together."
-    return _against_tau(table, sweep, equal_gamma, "mat", "Tokens per step", note)
-
-
-def _against_tau(
-    table: pd.DataFrame, sweep: pd.DataFrame, equal_gamma: pd.DataFrame, column: str, axis: str, note: str
-) -> Figure | None:
-    rows = single_targets(sweep, OVERALL)
-    curves = [*_variants(rows, column), *_alone(table, column), *_chains(table, equal_gamma, rows, column)]
-    figure = _draw(curves, _TAU_AXIS, axis, [0, 0.25, 0.5, 0.75, 1], sharey=column != "perplexity")
-    return _noted(figure, note, rows)
+def against_tau(tables: PlotTables, column: Literal["perplexity", "speedup", "mat"]) -> Figure | None:
+    """A value against tau, a panel per target, with AR's and SD's; None where tau was not swept."""
+    axis, note = _AGAINST_TAU[column]
+    rows = single_targets(tables.by_tau, OVERALL)
+    levels = [*_alone(tables.summary, column), *_chains(tables.summary, tables.equal_gamma, rows, column)]
+    ticks, sharey = [0, 0.25, 0.5, 0.75, 1], column != "perplexity"
+    figure = _draw([*_variants(rows, column), *levels], _TAU_AXIS, axis, ticks, sharey)
+    return _noted(figure, f"{note}, all suites together.", rows)
 
 
 def _labelled(table: pd.DataFrame, label: str, suite: str = OVERALL) -> pd.DataFrame:

@@ -45,7 +45,7 @@ def test_pictures_in_two_formats_the_same_twice(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_panel_per_target_with_the_table_s_points_and_intervals() -> None:
-    figure = by_suite.speedup(TABLE)
+    figure = by_suite.by_suite(TABLE, "speedup")
     assert figure is not None
     assert [axes.get_title("left") for axes in figure.axes] == ["t", "u"]
     points = [y for line in figure.axes[0].lines for y in line.get_ydata() if line.get_marker() == "o"]
@@ -71,7 +71,7 @@ def test_acceptance_draws_the_rates_of_all_suites() -> None:
 
 
 def test_lossy_decoders_are_hollow_and_marked_in_the_legend() -> None:
-    figure = by_suite.mean_accepted_tokens(summary_table([*RUN, decoded("mjsd", 1, [(4, 4, 5)], decode_s=1)]))
+    figure = by_suite.by_suite(summary_table([*RUN, decoded("mjsd", 1, [(4, 4, 5)], decode_s=1)]), "mat")
     assert figure is not None
     legend = figure.legends[0]
     assert [text.get_text() for text in legend.get_texts()] == ["sd", "mjsd †"]
