@@ -83,7 +83,7 @@ def _duration(seconds: float) -> str:
 
 
 def forecast_table(expected: dict[str, Any]) -> Table:
-    """The dry run's figures as a table."""
+    """What the dry run expects, as a table."""
     table = Table(title=f"{expected['cells']} cells on {expected['device']} in {expected['dtype']}")
     for name in ("target", "drafts", "template", "cells", "memory GB", "at least"):
         table.add_column(name, overflow="fold")

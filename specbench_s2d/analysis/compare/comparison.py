@@ -1,4 +1,4 @@
-"""What every comparison is: a tidy table of values, tables of text that show it, and notes on how to read them."""
+"""What every comparison is: a table of values, tables of text that show it, and notes on how to read them."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def sd_for(label: str, found: Mapping[str, DecoderFacts]) -> str | None:
 
 
 def is_over_sd(method: str) -> bool:
-    """Whether a paper's row is a figure over vanilla speculative decoding, and not over AR."""
+    """Whether a paper's row is over vanilla speculative decoding, and not over AR."""
     return method.endswith(_OVER_SD)
 
 

@@ -90,7 +90,7 @@ def _at_temperature(values: pd.DataFrame, paper: str, temperature: float) -> pd.
     if kept.empty:
         there = ", ".join(f"{t:g}" for t in sorted(set(values["temperature"])))
         raise UserError(
-            f"published:{paper} has figures at temperature {there}; the run was at {temperature:g}: nothing to compare."
+            f"published:{paper} has values at temperature {there}; the run was at {temperature:g}: nothing to compare."
         )
     return kept
 

@@ -1,4 +1,4 @@
-"""Tables beside the summary: acceptance by draft position, exits, and rows of the summary table whose decoders differ
+"""Tables besides the summary: acceptance by draft position, exits, and rows of the summary table whose decoders differ
 in one option, or share a draft length. Nothing is computed of the latter but the choice."""
 
 from __future__ import annotations

@@ -51,16 +51,6 @@ def test_lossy_decoders_are_marked_and_explained() -> None:
     assert "†" not in printed(TABLE)
 
 
-def test_failures_and_mismatches_are_called_out() -> None:
-    wrong = decoded("sd", 3, [(1, 1, 2)], decode_s=1, divergence={"verdict": "mismatch"})
-    failed = make_record("sd", 4, status="failed")
-    assert remarks.alarms(summary_table([*paper_run(), wrong, failed])) == [
-        "t, sd: 1 of 4 turns failed.",
-        "t, sd: 1 outputs differ from ar's.",
-    ]
-    assert remarks.alarms(TABLE) == []
-
-
 def test_the_mean_over_targets_is_a_block_of_its_own_and_repeats_no_alarm() -> None:
     failed = make_record("sd", 4, status="failed")
     both = [r.model_copy(update={"target": t}) for t in ("t", "u") for r in (*paper_run(), failed)]

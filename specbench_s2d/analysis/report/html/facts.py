@@ -63,7 +63,7 @@ def groups(manifest: Manifest) -> list[tuple[str, list[Fact]]]:
 
 
 def _flat(values: Mapping[str, Any], reasons: Mapping[str, str], above: str = "") -> Iterator[Fact]:
-    """Facts of a nested mapping, outer names first; a `reason` beside a missing value explains it."""
+    """Facts of a nested mapping, outer names first; a `reason` next to a missing value explains it."""
     for name, value in values.items():
         if name == "reason" or name.endswith("_reason"):
             continue

@@ -16,7 +16,7 @@ _TITLES = {plot.name: plot.title for plot in PLOTS}
 
 @dataclass(frozen=True)
 class InlinePlot:
-    """A title, and an `<svg>` element that is safe to stand in a page beside others."""
+    """A title, and an `<svg>` element that is safe to stand in a page with others."""
 
     name: str
     title: str

@@ -67,7 +67,7 @@ def radar(table: pd.DataFrame) -> Figure | None:
 
 
 def _round_panels(count: int, looks: dict[str, Look]) -> tuple[Figure, list[PolarAxes]]:
-    """A figure of `count` polar panels, two beside each other; the legend takes the spare place, if there is one."""
+    """A figure of `count` polar panels, two abreast; the legend takes the spare place, if there is one."""
     columns = min(2, count)
     rows, spare = -(-count // columns), count % columns
     width = WIDTH if columns > 1 else 5

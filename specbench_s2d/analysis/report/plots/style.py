@@ -127,7 +127,7 @@ def panels(
 
 
 def legend_columns(titles: Sequence[str], width: float) -> int:
-    """How many legend entries fit beside each other, rows being alike: about 12 letters an inch, 6 for the marker."""
+    """How many legend entries fit abreast, rows being alike: about 12 letters an inch, 6 for the marker."""
     most = max(1, min(len(titles), int(width * 12 // (max(map(len, titles)) + 6))))
     return -(-len(titles) // -(-len(titles) // most))
 
@@ -147,7 +147,7 @@ def legend(figure: Figure, looks: dict[str, Look], lines: bool = False) -> None:
 
 
 def legend_of(figure: Figure, shown: Sequence[Artist], length: float = 2) -> None:
-    """The legend of these handles above the panels, as many beside each other as fit."""
+    """The legend of these handles above the panels, as many abreast as fit."""
     columns = legend_columns([str(handle.get_label()) for handle in shown], figure.get_figwidth())
     figure.legend(handles=shown, loc="outside upper left", ncols=columns, frameon=False, handlelength=length)
 

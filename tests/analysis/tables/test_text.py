@@ -1,0 +1,93 @@
+"""One table of text in its three forms, and how numbers are written."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from specbench_s2d.analysis.tables.text import (
+    Entry,
+    TextTable,
+    interval,
+    latex_text,
+    markdown_text,
+    number,
+    terminal_tables,
+    with_interval,
+)
+
+TABLE = TextTable(
+    ["Decoder", "All [95 %]", "MAT"],
+    [["sd", Entry("1.50", bold=True), "2.40"], ["mjsd | *a* †", "0.50\n0.40 to 0.60", "–"]],
+    title="t",
+    caption="100 % of the turns.",
+)
+
+
+def printed(table: TextTable, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(terminal_tables([table], ["a note"]))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_terminal_shows_title_rows_caption_and_notes() -> None:
+    lines = [line.rstrip() for line in printed(TABLE).splitlines()]
+    assert lines[0] == "t" and lines[-2:] == ["100 % of the turns.", "a note"]
+    assert " Decoder         All [95 %]   MAT" in lines
+    assert " sd                    1.50  2.40" in lines
+
+
+def test_a_terminal_takes_a_label_like_markup_as_it_is() -> None:
+    assert "[bold]x[/bold]" in printed(TextTable(["Decoder"], [["[bold]x[/bold]"]]))
+
+
+def test_on_a_narrow_terminal_words_wrap_and_kept_values_do_not() -> None:
+    table = TextTable(["Decoder", "speed-up"], [["a-label-of-thirty-characters-xy", "12.34–56.78"]], keep=True)
+    shown = printed(table, width=26)
+    assert "12.34–56.78" in shown and "a-label-of-thirty-characters-xy" not in shown
+
+
+def test_markdown_escapes_and_joins_stacked_values() -> None:
+    assert TABLE.markdown() == (
+        "| Decoder | All [95 %] | MAT |\n"
+        "| --- | ---: | ---: |\n"
+        "| sd | **1.50** | 2.40 |\n"
+        "| mjsd \\| \\*a\\* † | 0.50 / 0.40 to 0.60 | – |"
+    )
+    assert TABLE.markdown_section() == f"## t\n\n{TABLE.markdown()}\n\n100 % of the turns."
+
+
+def test_latex_has_booktabs_rules_bold_and_a_caption() -> None:
+    lines = TABLE.latex().splitlines()
+    assert lines[2:4] == [r"\caption{100 \% of the turns.}", r"\begin{tabular}{lrr}"]
+    assert lines[5:8] == [r"Decoder & All [95 \%] & MAT \\", r"\midrule", r"sd & \textbf{1.50} & 2.40 \\"]
+    assert lines[-1] == r"\end{table*}"
+
+
+@pytest.mark.parametrize(
+    ("text", "tex"),
+    [
+        ("a_b&c%d#e$f", r"a\_b\&c\%d\#e\$f"),
+        ("{~^\\}", r"\{\textasciitilde{}\textasciicircum{}\textbackslash{}\}"),
+        ("s2d:thresholds=0.5+0", "s2d:thresholds=0.5+0"),
+    ],
+)
+def test_latex_prints_any_text(text: str, tex: str) -> None:
+    assert latex_text(text) == tex
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("max_new_tokens", "max_new_tokens"), ("_x_", r"\_x\_"), ("1 | <b>", r"1 \| \<b\>"), ("a\nb", "a / b")],
+)
+def test_markdown_shows_any_text(text: str, shown: str) -> None:
+    assert markdown_text(text) == shown
+
+
+def test_missing_numbers_are_dashes() -> None:
+    assert (number(None), number(float("nan")), number(2, "d")) == ("–", "–", "2")
+    assert (interval(None, None), interval(1, 2, ".1f")) == ("–", "1.0–2.0")
+    assert (with_interval(1.5, None, None), with_interval(1.5, 1, 2)) == ("1.50", "1.50 [1.00–2.00]")
