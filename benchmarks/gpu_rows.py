@@ -8,7 +8,6 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from specbench_s2d.decoding.clock import clock_for
 from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.decoding.types import Generation
 from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.pass_timer import PassTimer
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINES = ("eager", "graphs")
@@ -191,15 +191,15 @@ def _pass(s: Setting, model: LanguageModel, width: int) -> Callable[[], None]:
 
 
 def in_turn(works: list[Callable[[], Any]], rounds: int) -> list[list[float]]:
-    """Seconds of each work in each round, after two rounds untimed."""
-    seconds: list[list[float]] = [[] for _ in works]
-    for number in range(rounds + 2):
-        for own, work in zip(seconds, works, strict=True):
-            started = perf_counter()
-            work()
-            if number >= 2:
-                own.append(perf_counter() - started)
-    return seconds
+    """Seconds of each work in each round, after two rounds untimed; each work waits for its device itself."""
+    timer = PassTimer(torch.device("cpu"))
+
+    def one_round() -> None:
+        for number, work in enumerate(works):
+            timer.time(number, work)
+
+    timer.rounds(one_round, rounds, warm_up=2)
+    return [list(timer.rounds_s(number)) for number in range(len(works))]
 
 
 def _ms(names: list[str], seconds: list[list[float]]) -> Figures:

@@ -138,16 +138,14 @@ def machine(device: str) -> Figures:
 
 
 def _driver() -> Figures:
-    """The driver's version by NVML, or why it is not known."""
+    """The driver's version by NVML (NVIDIA's management library), or why it is not known."""
     try:
-        import pynvml
+        from specbench_s2d.measure.nvml import opened
 
-        pynvml.nvmlInit()
-        driver = pynvml.nvmlSystemGetDriverVersion()
-        pynvml.nvmlShutdown()
+        with opened() as nvml:
+            return {"driver": nvml.driver()}
     except Exception as error:  # no package, no library, no permission: the figures are wanted all the same
         return {"driver": None, "driver_reason": f"{type(error).__name__}: {error}"}
-    return {"driver": driver.decode() if isinstance(driver, bytes) else driver}
 
 
 def _version(name: str) -> str | None:

@@ -1,4 +1,7 @@
-"""What a container or a job scheduler lets this process have: the CPU quota and the memory limit of its cgroups."""
+"""What a container or a job scheduler lets this process have: the CPU quota and the memory limit of its cgroups.
+
+A cgroup (control group) is the Linux kernel's limit on what a group of processes may use; there are versions 1 and 2.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +36,14 @@ def memory_limit_bytes(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int 
 
 def available_bytes() -> int:
     """Bytes of memory that this process can still take without swapping."""
-    available, limit = int(psutil.virtual_memory().available), memory_limit_bytes()
-    return min(available, max(0, limit - int(psutil.Process().memory_info().rss))) if limit else available
+    return available_within(
+        memory_limit_bytes(), int(psutil.virtual_memory().available), int(psutil.Process().memory_info().rss)
+    )
+
+
+def available_within(limit: int | None, available: int, held: int) -> int:
+    """Of the machine's available bytes, those that a limit leaves to a process that holds so many."""
+    return available if limit is None else min(available, max(0, limit - held))
 
 
 def _cores(quota_and_period: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -43,7 +44,7 @@ class FakeModel(LanguageModel):
         clock: Clock | None = None,
         layer_s: float = 0.0,
     ) -> None:
-        self.identity = Identity(name=f"fake-{seed}", source="test")
+        self.identity = Identity(name=f"fake-{seed}")
         self.vocabulary, self.context, self.width = vocabulary, context, 1
         self.depth, self.exits = (exits[-1] if exits else 1), exits
         self.eos_ids = frozenset() if eos is None else frozenset({eos})
@@ -51,7 +52,7 @@ class FakeModel(LanguageModel):
         self.tokenizer: Any = SimpleNamespace(get_vocab=lambda: {str(i): i for i in range(vocabulary)})
         self._seed, self._sharpness = seed, sharpness
         self._layers: list[list[int]] = [[] for _ in range(self.depth)]
-        self._known: dict[Prefix, Tensor] = {}
+        self._known: dict[tuple[Prefix, int | None], Tensor] = {}
         self._numbers: dict[tuple[Prefix, int], int] = {}
         self._states: list[tuple[Prefix, int]] = []
         self.passes = 0
@@ -70,19 +71,20 @@ class FakeModel(LanguageModel):
 
     def logits_after(self, prefix: Prefix) -> Tensor:
         """(V,) logits after a prefix, the same for ever."""
-        return self._random(prefix, (self._seed, *prefix))
+        return self._random(prefix, None)
 
     def logits_at(self, prefix: Prefix, depth: int) -> Tensor:
         """(V,) logits of the sub-model of that depth."""
-        if depth == self.depth:
-            return self.logits_after(prefix)
-        return self._random((-depth, *prefix), (self._seed, -depth, *prefix))
+        return self.logits_after(prefix) if depth == self.depth else self._random(prefix, depth)
 
-    def _random(self, key: Prefix, seed: tuple[int, ...]) -> Tensor:
-        if key not in self._known:
-            generator = torch.Generator().manual_seed(hash(seed) % 2**31)
-            self._known[key] = torch.randn(self.vocabulary, generator=generator) * self._sharpness
-        return self._known[key]
+    def _random(self, prefix: Prefix, exit_depth: int | None) -> Tensor:
+        """Drawn once, seeded by SHA-256: Python's `hash` has one value for -1 and -2, and for tuples that differ so."""
+        if (prefix, exit_depth) not in self._known:
+            text = f"seed {self._seed}, exit {exit_depth}, prefix {list(prefix)}"
+            seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+            logits_V = torch.randn(self.vocabulary, generator=torch.Generator().manual_seed(seed))
+            self._known[prefix, exit_depth] = logits_V * self._sharpness
+        return self._known[prefix, exit_depth]
 
     def extend(
         self,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from specbench_s2d import cgroup
-from specbench_s2d.cgroup import available_bytes, memory_limit_bytes, quota_cores
+from specbench_s2d.cgroup import available_bytes, available_within, memory_limit_bytes, quota_cores
 
 
 class Tree:
@@ -72,9 +70,10 @@ def test_no_limit_is_none(tree: Tree) -> None:
     assert tree.limits == (None, None)
 
 
-def test_available_memory_is_what_a_container_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
-    monkeypatch.setattr(psutil.Process, "memory_info", lambda process: SimpleNamespace(rss=100))
-    for limit, left in ((None, 1000), (600, 500), (5000, 1000), (50, 0)):
-        monkeypatch.setattr(cgroup, "memory_limit_bytes", lambda limit=limit: limit)
-        assert available_bytes() == left
+@pytest.mark.parametrize(("limit", "left"), [(None, 1000), (600, 500), (5000, 1000), (50, 0)])
+def test_available_memory_is_what_a_container_leaves(limit: int | None, left: int) -> None:
+    assert available_within(limit, available=1000, held=100) == left
+
+
+def test_this_process_has_no_more_than_the_machine() -> None:
+    assert 0 < available_bytes() <= psutil.virtual_memory().total

@@ -11,11 +11,16 @@ from specbench_s2d.measure.bandwidth import rates
 from specbench_s2d.measure.conditions import Finding, findings, moved, observe
 from specbench_s2d.runs.folder import RunStore
 
+_UNPREPARED = {
+    "captures": "captured {} graphs while it was timed",
+    "unannounced": "ran {} narrow passes eagerly, for no decoder had announced them",
+}
+
 
 class Monitor:
     """Looks at the device at the run's start, after each target and at its end; the manifest keeps what it finds.
 
-    `found`: dicts of at (`start`, `end`, or the target that had just been run), about, what, advice and passing; what
+    `found`: dicts of at (`start`, `end`, or the target that had just been run), about, what, advice and transient; what
     was found once is not found again. `facts`: the environment, as it was before the run worked on the device.
     """
 
@@ -38,13 +43,23 @@ class Monitor:
         changed = [f"{name} {then[name]}, now {now[name]}" for name in now if then.get(name) not in (None, now[name])]
         what = f"the run began elsewhere: {', '.join(changed)}"
         advice = "times of both stand in it; run it anew with another --out"
-        return [Finding("machine", what, advice, passing=True)] if changed else []
+        return [Finding("machine", what, advice, transient=True)] if changed else []
 
     def look(self, at: str) -> list[str]:
         """Observe the machine now, and return what is newly wrong, a line each."""
         with self._account.measure("probing"):
             now = observe(self._device)
             return self.add(at, [*findings(self._device, now), *moved(self._facts, now)])
+
+    def unprepared(self, target: str, counts: Mapping[str, int]) -> list[str]:
+        """Name what timed windows had to do that should have been done before (`Session.unprepared`)."""
+        advice = "this is a fault of a decoder: report it"
+        found = [
+            Finding("the engine", _UNPREPARED[name].format(count), advice, transient=True)
+            for name, count in counts.items()
+            if count
+        ]
+        return self.add(target, found)
 
     def read_rate_bytes_per_s(self) -> float:
         """The device's read rate: measured once in the life of a run's folder, when first needed."""

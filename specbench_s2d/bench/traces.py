@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace, ScriptedPart, ScriptOptions
+from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace, TraceFollower, TraceOptions
 from specbench_s2d.decoding.geometric import drawn, rate_of
 from specbench_s2d.decoding.spec import DecoderSpec, decoder_class
 from specbench_s2d.errors import UnknownNameError, UserError
@@ -41,13 +41,13 @@ def source_for(decoder: DecoderSpec, target: str, draft: HasExits | None) -> Tra
     Raises `UserError` for no source, a run or a label that is not there, and a paper without figures of this target.
     """
     options = decoder.options
-    if not isinstance(options, ScriptOptions):
+    if not isinstance(options, TraceOptions):
         return None
     if not options.acceptance:
         raise UserError(
             f"decoder {decoder.label!r} needs a script; give {decoder.name}:acceptance=RUN or acceptance=published:s2d."
         )
-    scripted_exits = issubclass(getattr(decoder.kind, "drafter_class", object), ScriptedPart)
+    scripted_exits = issubclass(getattr(decoder.kind, "drafter_class", object), TraceFollower)
     exits = resolve_exits(draft, getattr(options, "exits", None)) if scripted_exits and draft else ()
     if options.acceptance.startswith(PREFIX):
         figures = published_mat(options.acceptance.removeprefix(PREFIX), target)

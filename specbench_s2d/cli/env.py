@@ -1,4 +1,4 @@
-"""`specbench-s2d env`: the machine as a run's manifest records it, and what is wrong with it for benchmarking."""
+"""`specbench-s2d env`: the machine as a run's manifest records it, and what about it disturbs benchmarks."""
 
 from __future__ import annotations
 
@@ -40,13 +40,17 @@ def env(
     place = str(check_device(device or default_device()))
     with planless_attention():  # as in a run
         facts = environment(place)
-    wrong = findings(place, facts)
+    show(place, facts, findings(place, facts), as_json)
+
+
+def show(device: str, facts: dict[str, Any], wrong: list[Finding], as_json: bool) -> None:
+    """Print the facts of `environment` and what is wrong with them for a run on `device`."""
     if as_json:
         typer.echo(json.dumps({**facts, "findings": [asdict(finding) for finding in wrong]}, indent=1))
         return
     console = Console()
     console.print(_facts_table(facts))
-    console.print(_findings_table(wrong) if wrong else f"Nothing found that is wrong for benchmarking on {place}.")
+    console.print(_findings_table(wrong) if wrong else f"Nothing found that is wrong for benchmarking on {device}.")
 
 
 def _facts_table(facts: dict[str, Any]) -> Table:
@@ -66,7 +70,7 @@ def _rows(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _row(name: str, value: Any, reason: str | None = None) -> tuple[str, str]:
-    """A fact's name in words and its value with its unit; for one that is not known, why."""
+    """A fact's name in words and its value with its unit; for an unknown one the reason."""
     unit = next((unit for unit in _UNITS if name.endswith(unit)), "")
     words = name if name.isupper() else name.removesuffix(unit).replace("_", " ")
     return words, _text(value, unit, reason)

@@ -1,20 +1,19 @@
-"""`specbench-s2d train …`: the commands that made the demo family, for anyone's data and sizes."""
+"""`specbench-s2d train …`: the commands that train tokenizers, targets and drafts."""
 
 from __future__ import annotations
 
 import functools
-import inspect
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic.fields import FieldInfo
 from rich.console import Console
 
+from specbench_s2d.cli.flags import flags_from
 from specbench_s2d.cli.train_progress import Watch
 from specbench_s2d.errors import UserError
 from specbench_s2d.training.distributed import is_main
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from specbench_s2d.training.init_model import ModelSource
 
 app = typer.Typer(help="Train tokenizers, targets and drafts.", no_args_is_help=True)
-console = Console(stderr=True, quiet=not is_main())
 
 Data = Annotated[
     list[str], typer.Option("--data", help="Chat JSONL (file or folder) or hub:owner/name[:split]; repeatable.")
@@ -39,67 +37,56 @@ Template = Annotated[
 
 
 def train_flags(*hidden: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command one flag per field of `TrainSpec`, checked and handed over as its argument `spec`.
+    """Give a command one flag per field of `TrainSpec`, checked and passed as its argument `spec`.
 
-    `hidden` fields get no flag here, `defaults` replace the fields' own. The signature that Typer reads is built from
-    the fields, so that every training command has the same flags and none is declared twice. Of several processes
-    that a launcher started, the first alone complains.
+    `hidden` fields get no flag here, `defaults` replace the fields' own. Of several processes that a launcher started,
+    the first alone complains.
     """
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "spec"]
-        shown = {name: field for name, field in TrainSpec.model_fields.items() if name not in hidden}
-        flags = [_flag(name, field, defaults) for name, field in shown.items()]
+    fields = {name: field for name, field in TrainSpec.model_fields.items() if name not in hidden}
 
-        @functools.wraps(command)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        flagged = flags_from(fields, "spec", make_train_spec, defaults)(command)
+
+        @functools.wraps(flagged)
         def wrapper(**given: Any) -> None:
             try:
-                spec = make_train_spec({name: given.pop(name) for name in shown})
-                command(**given, spec=spec)
+                flagged(**given)
             except UserError:
                 if is_main():
                     raise
                 raise typer.Exit(2) from None
 
-        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *flags)]
-        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
         return wrapper
 
     return decorate
 
 
-def _flag(name: str, field: FieldInfo, defaults: dict[str, Any]) -> inspect.Parameter:
-    """One field as a flag; pydantic checks its value, so a choice and a list are plain text here."""
-    kind: Any = str if get_origin(field.annotation) in (Literal, tuple) else field.annotation
-    flag = "--" + name.replace("_", "-")
-    names = f"{flag}/--no{flag[1:]}" if kind is bool else flag
-    own = None if field.default == () else field.default
-    default = inspect.Parameter.empty if field.is_required() else defaults.get(name, own)
-    annotation: Any = Annotated[kind, typer.Option(names, help=field.description)]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _as_typed() -> str:
-    """The command as typed, with folders cut to their names: a card must not tell where it was made."""
+def command_text(arguments: Sequence[str] | None = None) -> str:
+    """The command line (by default this process's) for the model card, with folders shortened to their names."""
     words = []
-    for word in sys.argv[1:]:
+    for word in sys.argv[1:] if arguments is None else arguments:
         flag, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
         local = value.startswith(("/", ".", "~")) or ("/" in value and Path(value).exists())
         words.append(flag + equals + (Path(value).resolve().name if local else value))
     return shlex.join(["specbench-s2d", *words])
 
 
+def _console() -> Console:
+    """Standard error, in the main process alone."""
+    return Console(stderr=True, quiet=not is_main())
+
+
 @contextmanager
 def _stoppable(out: Path) -> Iterator[None]:
-    """Turn Ctrl-C into one line that says what is kept and how to go on; exit code 130."""
+    """Turn Ctrl-C into one line that says what is kept and how to resume; exit code 130."""
     try:
         yield
     except KeyboardInterrupt:
         kept = [*out.parent.glob(f"{out.name}.work/checkpoint.pt"), *out.glob("*.work/checkpoint.pt")]
-        state = "The last checkpoint is whole" if kept else "No checkpoint was written yet"
+        state = "The last checkpoint is intact" if kept else "No checkpoint was written yet"
         then = "goes on from it" if kept else "starts again"
-        console.print(f"\nstopped. {state}; the same command {then}.", markup=False, highlight=False, soft_wrap=True)
+        _console().print(f"\nstopped. {state}; the same command {then}.", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
 
 
@@ -126,7 +113,6 @@ def tokenizer(
 def lm(
     data: Data,
     out: Out,
-    spec: TrainSpec,
     tokenizer: Annotated[
         str | None, typer.Option("--tokenizer", help="Tokenizer: folder, demo name or hub id; default: the source's.")
     ] = None,
@@ -142,17 +128,19 @@ def lm(
     kv_heads: Annotated[int | None, typer.Option(min=1, help="Key-value heads of a new model; 1.")] = None,
     feed_forward: Annotated[int | None, typer.Option(min=1, help="Feed-forward width of a new model; 512.")] = None,
     context: Annotated[int | None, typer.Option(min=1, help="Positions of a new model; 4096.")] = None,
+    *,
+    spec: TrainSpec,
 ) -> None:
     """Train a language model on chats: a new one, or one grown or continued from a trained one."""
-    from specbench_s2d.training.init_model import lm_start
+    from specbench_s2d.training.init_model import lm_source
 
-    shape = {"layers": layers, "width": width, "heads": heads, "kv_heads": kv_heads}
-    shape |= {"feed_forward": feed_forward, "context": context}
-    start = lm_start(shape, grow_from, continue_from)
-    words = tokenizer or start.source
-    if not words:
+    size = {"layers": layers, "width": width, "heads": heads, "kv_heads": kv_heads}
+    size |= {"feed_forward": feed_forward, "context": context}
+    start = lm_source(size, grow_from, continue_from)
+    tokenizer_name = tokenizer or start.source
+    if not tokenizer_name:
         raise UserError("a new model needs --tokenizer; `specbench-s2d train tokenizer` makes one.")
-    _train(start, words, data, spec, out, template)
+    _train(start, tokenizer_name, data, spec, out, template)
 
 
 @app.command()
@@ -161,11 +149,12 @@ def sft(
     data: Data,
     out: Out,
     source: Source,
-    spec: TrainSpec,
     layers: Annotated[
         int | None, typer.Option("--layers", min=1, help="Keep this many first layers; all by default.")
     ] = None,
     template: Template = None,
+    *,
+    spec: TrainSpec,
 ) -> None:
     """Fine-tune a model, or a draft made of its first layers, on the answers of chats."""
     from specbench_s2d.training.init_model import ModelSource
@@ -181,8 +170,9 @@ def soft(
     out: Out,
     source: Source,
     layers: Annotated[int, typer.Option("--layers", min=1, help="Keep this many first layers of the source.")],
-    spec: TrainSpec,
     template: Template = None,
+    *,
+    spec: TrainSpec,
 ) -> None:
     """Sorted fine-tuning: a draft made of a model's first layers, each exit of which learns to answer."""
     from specbench_s2d.training.exits import nested_spec
@@ -191,16 +181,18 @@ def soft(
     _train(ModelSource("cut", source, layers), source, data, nested_spec(spec, layers), out, template)
 
 
-def _train(start: ModelSource, words: str, data: list[str], spec: TrainSpec, out: Path, template: str | None) -> None:
+def _train(
+    start: ModelSource, tokenizer_name: str, data: list[str], spec: TrainSpec, out: Path, template: str | None
+) -> None:
     from specbench_s2d.training.init_model import load_tokenizer
     from specbench_s2d.training.jobs import Corpus, check_out, train_model
 
-    command = _as_typed()
+    command = command_text()
     check_out(out)
-    with _stoppable(out), Watch(console) as watch:
-        vocabulary = load_tokenizer(words)
+    with _stoppable(out), Watch(_console()) as watch:
+        tokenizer = load_tokenizer(tokenizer_name)
         watch.announce(f"{out.name}: {start.describe()}, {spec.tokens:,} tokens")
-        facts = train_model(out.name, start, vocabulary, Corpus(data), spec, out, command, watch, template=template)
+        facts = train_model(out.name, start, tokenizer, Corpus(data), spec, out, command, watch, template=template)
     _report(out, facts)
 
 
@@ -215,8 +207,8 @@ def demo(
     """Train the whole demo family: tokenizer, three targets, drafts."""
     from specbench_s2d.training.demo import train_family
 
-    command = _as_typed()
-    with _stoppable(out), Watch(console) as watch:
+    command = command_text()
+    with _stoppable(out), Watch(_console()) as watch:
         trained = train_family(data, out, only or [], scale, device, command, watch.announce, watch)
     for name, facts in trained.items():
         _report(out / name, facts)
@@ -226,7 +218,7 @@ def demo(
 
 def _report(out: Path, facts: dict[str, Any]) -> None:
     if not facts:
-        return  # one of several processes, and not the first
+        return  # not the main one of several processes
     perplexity = facts["validation_perplexity"].get("all")
     held_out = "not measured (no prompt held out)" if perplexity is None else f"{perplexity:.2f}"
     by_exit = facts.get("exit_perplexity", {})

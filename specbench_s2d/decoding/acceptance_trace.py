@@ -1,7 +1,8 @@
-"""Scripts: acceptances and exits that are given, not found out, so that a decoder's work can be timed without weights.
+"""Acceptance traces: recorded or published acceptances that a decoder follows, so that it is timed without real
+weights.
 
-What a scripted decoder writes means nothing; how long it takes does. Whoever runs one hands it the script
-(`PairDecoder.follow`): a recorded run's or published figures' (`bench/traces.py`), or one made by hand.
+The output of a decoder that follows a trace is meaningless; its timing is not. The trace is handed over with
+`PairDecoder.follow`: from a recorded run or a paper (`bench/traces.py`), or written by hand.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from specbench_s2d.errors import UserError
 
 @dataclass(frozen=True)
 class AcceptanceTrace:
-    """`accepted`: how many tokens each step accepts; `stages`: the exit (from 0) that each drafted token leaves at.
+    """`accepted`: tokens accepted at each step. `stages`: the exit, counted from 0, of each drafted token.
 
-    Both are followed in order, and from the start again when they end; what a decoder does not need may be empty.
+    Both are repeated from the start when they end; either may be empty where the decoder does not use it.
     """
 
     accepted: Sequence[int] = ()
     stages: Sequence[int] = ()
 
 
-class ScriptOptions(Options):
-    """`acceptance`: where the script comes from. `label`: which decoder of it."""
+class TraceOptions(Options):
+    """`acceptance`: the source of the trace. `label`: the decoder of that source to follow."""
 
     acceptance: Annotated[
-        str, Field(description="A recorded run's folder, or published:PAPER; empty: follow() gives the script.")
+        str, Field(description="A recorded run's folder, or published:PAPER; empty: follow() gives the trace.")
     ] = ""
     label: Annotated[
         str,
@@ -44,16 +45,16 @@ class ScriptOptions(Options):
 
 
 @runtime_checkable
-class ScriptedPart(Protocol):
-    """A drafter or verifier that does what a script says."""
+class TraceFollower(Protocol):
+    """A drafter or verifier whose exits or acceptances come from a trace."""
 
-    def follow(self, script: AcceptanceTrace) -> None:
-        """Begin the script anew, at the start of a generation; raises `UserError` where it lacks what is needed."""
+    def follow(self, trace: AcceptanceTrace) -> None:
+        """Start the trace from its beginning, once per generation; `UserError` where it lacks a needed list."""
         ...
 
 
-def endless(counts: Sequence[int], what: str) -> Iterator[int]:
-    """The counts of a script, over and over; raises `UserError` where there are none."""
+def repeat_forever(counts: Sequence[int], what: str) -> Iterator[int]:
+    """The counts in an endless cycle; raises `UserError` for an empty list."""
     if not counts:
-        raise UserError(f"the script has no {what}; give it some, or another script.")
+        raise UserError(f"the acceptance trace has no {what}; add them, or follow another trace.")
     return cycle(counts)

@@ -1,4 +1,4 @@
-"""AR: the target alone, through the same loop and the same token counter as every other method."""
+"""AR, autoregressive decoding: the target alone, in the same loop as every other method."""
 
 from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.drafters.none import NoDrafter

@@ -1,7 +1,7 @@
-"""Beam search over one cache: the beams of a level run as one batch of positions, and the prefix is never copied.
+"""Beam search over one key-value cache: the beams of a level run as one pass, and the prefix is never copied.
 
-Beams are the paths of a tree. A level's W beams are W positions after the context, each of which sees the context, its
-own ancestors and itself; to reorder beams is to name other parents. Afterwards the cache keeps one path.
+Beams are the paths of a tree. The W beams of a level are W positions after the context; each attends to the context,
+its own ancestors and itself. Reordering beams only changes parent indices, and afterwards the cache keeps one path.
 Shapes: `W` beams, `k` continuations of each, `V` vocabulary, `M` positions run since the context, `N` = W * k.
 """
 
@@ -20,25 +20,28 @@ from specbench_s2d.models.transfer import to_device
 
 
 @dataclass(frozen=True)
-class Cells:
-    """Chosen continuations: the tokens, which beams they continue (places in the level above), and their joint
-    log-likelihoods; (W,) each, best first."""
+class Continuations:
+    """The beams chosen at one level, best first, (W,) each: token ids, parents (indices of beams in the level above)
+    and joint log-likelihoods."""
 
     ids_W: Tensor
     parents_W: Tensor
     joint_W: Tensor
 
 
-Choice = Callable[[ExitView, Tensor, "Tensor | None", "Tensor | None", int], Cells]
-"""(reader, new ids (B, T), the beams' mask, their joint log-likelihoods, how many) to the chosen continuations. Before
-the first level there are no beams: one continuation of the last new id is read."""
+ChooseContinuations = Callable[[ExitView, Tensor, "Tensor | None", "Tensor | None", int], Continuations]
+"""(model, new ids (B, T), mask of the beams, their joint log-likelihoods, how many to choose) to the chosen beams.
+
+At the first level mask and likelihoods are None: the beams continue the last of the new ids."""
 
 
 @dataclass(frozen=True)
 class Beams:
-    """The beams of a finished search: `ids`, `parents` (places in the level above) and `logprobs` (natural logarithm
-    of the conditional probability at temperature 1), each a list per level. `best`: places in the last level, by
-    falling joint likelihood."""
+    """The beams of a finished search, one list per level.
+
+    `ids`; `parents`: indices in the level above; `logprobs`: log of the conditional probability at temperature 1.
+    `best`: indices in the last level, by falling joint likelihood.
+    """
 
     ids: list[list[int]]
     parents: list[list[int]]
@@ -49,76 +52,75 @@ class Beams:
     def depth(self) -> int:
         return len(self.ids)
 
-    def path(self, place: int) -> list[int]:
-        """The place at each level, from the first, of the beam that ends at `place` in the last."""
-        places = []
+    def path(self, index: int) -> list[int]:
+        """The index at each level, from the first, of the beam that ends at `index` in the last level."""
+        indices = []
         for level in reversed(range(self.depth)):
-            places.append(place)
-            place = self.parents[level][place]
-        return places[::-1]
+            indices.append(index)
+            index = self.parents[level][index]
+        return indices[::-1]
 
     def rows(self, path: Sequence[int]) -> list[int]:
-        """Which of the positions run since the context hold this path; the last level is never run."""
+        """The rows of a path among the positions run since the context; the last level is never run."""
         starts = [sum(map(len, self.ids[:level])) for level in range(self.depth)]
-        return [starts[level] + place for level, place in enumerate(path[: self.depth - 1])]
+        return [starts[level] + index for level, index in enumerate(path[: self.depth - 1])]
 
 
-def likeliest(
-    reader: ExitView,
+def best_continuations(
+    view: ExitView,
     ids_BT: Tensor,
     mask_WM: Tensor | None,
-    above_W: Tensor | None,
+    joint_W: Tensor | None,
     count: int,
     prepared: Sequence[int] = (),
-) -> Cells:
-    """The `count` continuations of the highest joint likelihood; of equals, the first where one is asked for.
+) -> Continuations:
+    """The `count` continuations of the highest joint likelihood; of equal ones, the first where `count` is 1.
 
-    No beam has more than `count` of them, so that each beam's own best are all that need be compared: as many of them
-    are read as the next of `prepared`, for which passes are, or `count`. Of one row alone the best by logit are the
-    best: that tells apart what their logarithms round together.
+    At most `count` of them continue the same beam, so only the `count` best tokens of each beam are read; or, where the
+    engine has prepared passes for other numbers (`prepared`), the next of those. At the first level tokens are ranked
+    by their logits, which tell apart tokens whose log-probabilities round to the same value.
     """
     best = min((number for number in prepared if number >= count), default=count)
-    logprobs_Wk, ids_Wk = reader.likeliest(ids_BT, mask_WM, best).packed_2RK
-    if above_W is None:
+    logprobs_Wk, ids_Wk = view.likeliest(ids_BT, mask_WM, best).packed_2RK
+    if joint_W is None:
         ids_k = ids_Wk[0, :count].long()
-        return Cells(ids_k, torch.zeros_like(ids_k), logprobs_Wk[0, :count])
-    joint_N = (logprobs_Wk + above_W[:, None]).flatten()
-    places_W = best_places(joint_N, count)
-    return Cells(ids_Wk.flatten()[places_W].long(), places_W // ids_Wk.shape[1], joint_N[places_W])
+        return Continuations(ids_k, torch.zeros_like(ids_k), logprobs_Wk[0, :count])
+    joint_N = (logprobs_Wk + joint_W[:, None]).flatten()
+    chosen_W = best_indices(joint_N, count)
+    return Continuations(ids_Wk.flatten()[chosen_W].long(), chosen_W // ids_Wk.shape[1], joint_N[chosen_W])
 
 
-def best_places(values_N: Tensor, count: int) -> Tensor:
-    """Where the `count` highest values are, best first; of equals, the first where one is asked for."""
+def best_indices(values_N: Tensor, count: int) -> Tensor:
+    """Indices of the `count` highest values, best first; of equal ones, the first where `count` is 1."""
     return values_N.argmax(0, keepdim=True) if count == 1 else values_N.topk(min(count, len(values_N))).indices
 
 
 @torch.inference_mode()
 def beam_search(
-    reader: ExitView,
+    view: ExitView,
     unseen_ids: Sequence[int],
-    context: int,
     depth: int,
     width: int,
     finished: int,
-    choose: Choice = likeliest,
+    choose: ChooseContinuations = best_continuations,
 ) -> Beams:
     """The best `finished` continuations of `depth` tokens (1 or more) after a context, by joint likelihood.
 
-    `unseen_ids`: the end of the context that `reader` has not run, at least its last token; `context`: its whole
-    length; `width`: beams that are carried on from level to level. Exact for one finished beam where `width` is at
-    least V^(depth-1). Runs `depth` passes; leaves the context and the beams of all levels but the last in the cache.
+    `unseen_ids`: the end of the context that `view` has not run, at least its last token. `width`: beams carried on
+    from level to level; the search is exact for one finished beam where that is at least V^(depth-1). Runs `depth`
+    passes; leaves the context and the beams of all levels but the last in the cache.
     """
-    device = reader.model.device
+    device = view.model.device
     ids_BT, mask_WM, joint_W = to_device([list(unseen_ids)], device), None, None
-    chosen: list[Cells] = []
+    levels: list[Continuations] = []
     while True:
-        cells = choose(reader, ids_BT, mask_WM, joint_W, width if len(chosen) + 1 < depth else finished)
-        chosen.append(cells)
-        if len(chosen) == depth:
-            return _beams(chosen)
-        own_WW = torch.eye(len(cells.ids_W), dtype=torch.bool, device=device)
-        mask_WM = own_WW if mask_WM is None else torch.cat((mask_WM[cells.parents_W], own_WW), dim=1)
-        ids_BT, joint_W = cells.ids_W[None], cells.joint_W
+        beams = choose(view, ids_BT, mask_WM, joint_W, width if len(levels) + 1 < depth else finished)
+        levels.append(beams)
+        if len(levels) == depth:
+            return _to_host(levels)
+        own_WW = torch.eye(len(beams.ids_W), dtype=torch.bool, device=device)
+        mask_WM = own_WW if mask_WM is None else torch.cat((mask_WM[beams.parents_W], own_WW), dim=1)
+        ids_BT, joint_W = beams.ids_W[None], beams.joint_W
 
 
 def search_passes(
@@ -129,11 +131,11 @@ def search_passes(
     finished: int,
     drawn: bool = False,
 ) -> list[PassKind]:
-    """The passes of a search `depth` tokens deep on a model of so many layers, read at `exit`: over the context's end
-    (after a proposal that was accepted whole, two tokens are new to the model), then level by level under a wider mask.
+    """The passes of a search `depth` tokens deep on a model of `layers` layers, read at `exit`.
 
-    Every level asks each beam for as many continuations as there will be beams, the last for the finished ones; next to
-    the context's end, where beams are fewer, `likeliest` reads as many all the same.
+    The first pass runs the unseen end of the context (two tokens after a fully accepted proposal), each later one a
+    level of beams, under a mask that widens. A level reads the `width` best tokens of every beam, the last level the
+    `finished` best; `best_continuations` reads as many near the end of the context window, where beams are fewer.
     """
     counts = [0] if drawn else sorted({width, finished} if depth > 1 else {finished})
     passes = [kind for best in counts for kind in reader_passes(exit, layers, rows=2, best=best)]
@@ -143,17 +145,17 @@ def search_passes(
     return passes
 
 
-def _beams(chosen: Sequence[Cells]) -> Beams:
-    """The levels as lists, all fetched in one wait; whole numbers as float32, exact below 2^24."""
-    widths = [len(cells.ids_W) for cells in chosen]
-    rows = [*(c.ids_W for c in chosen), *(c.parents_W for c in chosen), *(c.joint_W for c in chosen)]
-    together = iter(torch.cat(rows).tolist())
-    ids, parents, joint = ([list(islice(together, width)) for width in widths] for _ in range(3))
+def _to_host(levels: Sequence[Continuations]) -> Beams:
+    """All levels as lists, copied in one wait; ids and indices travel as float32, which is exact below 2^24."""
+    widths = [len(level.ids_W) for level in levels]
+    tensors = [*(c.ids_W for c in levels), *(c.parents_W for c in levels), *(c.joint_W for c in levels)]
+    values = iter(torch.cat(tensors).tolist())
+    ids, parents, joint = ([list(islice(values, width)) for width in widths] for _ in range(3))
     above, logprobs = [0.0], list[list[float]]()
-    for places, own in zip(parents, joint, strict=True):
-        logprobs.append([value - above[int(place)] for value, place in zip(own, places, strict=True)])
+    for indices, own in zip(parents, joint, strict=True):
+        logprobs.append([value - above[int(index)] for value, index in zip(own, indices, strict=True)])
         above = own
-    best = sorted(range(len(above)), key=lambda place: -above[place])
+    best = sorted(range(len(above)), key=lambda index: -above[index])
     return Beams(
         [[int(i) for i in level] for level in ids], [[int(p) for p in level] for level in parents], logprobs, best
     )

@@ -1,42 +1,45 @@
-"""When the parts of a step happened, without making a device wait.
+"""Times of the parts of a step, taken without making the host wait for the device.
 
-A mark is set where a part ends; seconds between marks are asked for after the generation. On a CPU a mark is the time.
-On a GPU, whose work runs behind the host's, it is an event on the stream: designed so that a part's seconds are those
-of its kernels, and the loop waits no more often than the method itself does; not measured on one.
+A mark is set at the end of each part, and the seconds between marks are computed after the generation. On a CPU a mark
+is the time; on a GPU, where kernels run asynchronously, it is a CUDA event on the stream (docs/gpu.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Protocol
 
 import torch
 
 Mark = Any
-"""What a clock gives out and takes back; of no meaning elsewhere."""
+"""A moment that only the clock that set it can read."""
 
 
 class Clock(Protocol):
-    """Marks on one device's time."""
+    """Marks on the time of one device."""
 
     def mark(self) -> Mark:
-        """This moment, after all work asked for so far."""
+        """The moment at which the work queued so far ends."""
         ...
 
     def wait(self) -> None:
-        """Return when the device has finished all work asked for."""
+        """Return when the device has finished all queued work."""
         ...
 
     def seconds(self, first: Mark, last: Mark) -> float:
-        """Seconds from one mark to a later one; waits for the later where it has not passed."""
+        """Seconds from one mark to a later one; waits until the device has passed the later."""
         ...
 
 
 class HostClock:
-    """The processor's own: what it was asked for is done when it goes on."""
+    """The clock of a CPU, where every call returns with its work done."""
+
+    def __init__(self, now: Callable[[], float] = perf_counter) -> None:
+        self._now = now
 
     def mark(self) -> float:
-        return perf_counter()
+        return self._now()
 
     def wait(self) -> None:
         return None
@@ -46,7 +49,7 @@ class HostClock:
 
 
 class CudaClock:
-    """Events on the current stream of a CUDA device."""
+    """CUDA events on the current stream of a device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -61,9 +64,9 @@ class CudaClock:
 
     def seconds(self, first: torch.cuda.Event, last: torch.cuda.Event) -> float:
         last.synchronize()
-        return float(first.elapsed_time(last)) / 1000  # CUDA tells milliseconds
+        return float(first.elapsed_time(last)) / 1000  # elapsed_time is in milliseconds
 
 
 def clock_for(device: torch.device) -> Clock:
-    """The clock that sees when a device's work is done."""
+    """The clock of a device."""
     return CudaClock(device) if device.type == "cuda" else HostClock()

@@ -1,4 +1,4 @@
-"""What a decoder is, and how a drafter and a verifier make one."""
+"""Decoders: the base class, and pairs of a drafter and a verifier."""
 
 from __future__ import annotations
 
@@ -9,29 +9,28 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import create_model
 
-from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace, ScriptedPart
+from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace, TraceFollower
 from specbench_s2d.decoding.loop import PROPOSED, DraftAndVerify, Limits, decode
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Generation, MeasuringDrafter
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import LanguageModel, PassKind
-from specbench_s2d.models.engines.pass_shapes import AHEAD_ROWS
+from specbench_s2d.models.engines.graph_keys import UNDECLARED_ROWS
 from specbench_s2d.models.exits import HasExits
-from specbench_s2d.models.load import check_pair
+from specbench_s2d.models.vocabulary import check_pair
 
 DraftKind = Literal["none", "plain", "nested"]
-
-
-UNTOLD = [PassKind(AHEAD_ROWS)]
-"""What a part from elsewhere that tells nothing of its passes is likely to ask for."""
+ASSUMED_PASSES = [PassKind(UNDECLARED_ROWS)]
+"""The passes that are prepared for a plug-in which declares none."""
 
 
 class Decoder(ABC):
-    """One way to generate from a target. Subclasses say their `Options`, whether they are `lossy`, and their draft.
+    """One way to generate from a target.
 
-    `label` names the decoder with the options that differ from the defaults: what tables and records are keyed by.
-    `projected`: why its output means nothing and its times are a projection, None for a decoder that decodes.
+    Subclasses set `Options`, `lossy` (whether the output may differ from the target's own) and `draft_kind`. `label`:
+    the name with the options that differ from the defaults; tables and records are keyed by it. `projected`: why the
+    output means nothing and the times are a projection (an acceptance trace), None for an ordinary decoder.
     """
 
     Options: ClassVar[type[BaseOptions]] = BaseOptions
@@ -52,7 +51,7 @@ class Decoder(ABC):
                 raise ModelError(
                     f"{target.name} cannot draft for itself: the two share one cache; load it a second time."
                 )
-            if _place(target) != _place(draft):
+            if _device_key(target) != _device_key(draft):
                 raise ModelError(
                     f"{target.name} is on {target.device} and draft {draft.name} on {draft.device}: load both on one "
                     "device."
@@ -60,7 +59,7 @@ class Decoder(ABC):
 
     @classmethod
     def check_draft(cls, options: BaseOptions, draft: HasExits) -> None:
-        """Raise `UserError` for a draft that these options cannot use; its outline is enough, before weights load."""
+        """Raise `UserError` for a draft that these options cannot use; a `ModelInfo` is enough, before weights load."""
         return None
 
     @property
@@ -94,8 +93,8 @@ class Decoder(ABC):
         return self._run(prompt_ids, limits, Sampler(temperature, top_k, top_p, seed, self.target.device))
 
     def make_ready(self, positions: int) -> None:
-        """Give both models room for sequences of `positions`, and have them prepare every pass that this decoder can
-        ever ask for, so that nothing is prepared while it is timed."""
+        """Reserve caches for sequences of `positions`, and prepare every pass that this decoder declares, so that
+        nothing is prepared while it is timed."""
         for model in filter(None, (self.target, self.draft)):
             model.reserve(min(model.context, positions + PROPOSED))
         self.target.prepare(self.target_passes(self.options))
@@ -104,16 +103,16 @@ class Decoder(ABC):
 
     @classmethod
     def target_passes(cls, options: BaseOptions) -> list[PassKind]:
-        """The kinds of passes that these options can ask of a target; `UNTOLD` where nobody can tell."""
-        return UNTOLD
+        """The passes that the decoder may run on a target with these options; override to declare them."""
+        return ASSUMED_PASSES
 
     @classmethod
     def draft_passes(cls, options: BaseOptions, draft: HasExits) -> list[PassKind]:
-        """The kinds of passes that these options can ask of a draft; its outline is enough."""
-        return UNTOLD
+        """The passes that the decoder may run on a draft with these options; a `ModelInfo` of the draft is enough."""
+        return ASSUMED_PASSES
 
     def facts(self) -> dict[str, Any]:
-        """What the decoder measured and learnt so far, for the manifest; most know nothing."""
+        """What the decoder has measured and learnt so far, for the manifest; empty for most."""
         return {}
 
     @abstractmethod
@@ -121,7 +120,7 @@ class Decoder(ABC):
 
 
 class PairDecoder(Decoder):
-    """A drafter and a verifier over the one loop. Its options are those of both, and `draft`."""
+    """A drafter and a verifier in the common loop; its options are those of both, and `draft`."""
 
     drafter_class: ClassVar[Any]
     verifier_class: ClassVar[Any]
@@ -132,60 +131,61 @@ class PairDecoder(Decoder):
         cls.Options = create_model(f"{cls.__name__}Options", __base__=bases, **fields)
         cls.lossy = cls.verifier_class.lossy
         cls.draft_kind = cls.drafter_class.draft_kind
-        reasons = [getattr(part, "projected", None) for part in (cls.drafter_class, cls.verifier_class)]
+        reasons = [getattr(half, "projected", None) for half in (cls.drafter_class, cls.verifier_class)]
         cls.projected = ", ".join(filter(None, reasons)) or None
 
     @classmethod
     def check_draft(cls, options: BaseOptions, draft: HasExits) -> None:
-        cls.drafter_class.check_draft(_part(options, cls.drafter_class.Options), draft)
+        cls.drafter_class.check_draft(_select(options, cls.drafter_class.Options), draft)
 
     @classmethod
     def target_passes(cls, options: BaseOptions) -> list[PassKind]:
-        return _announced(cls.drafter_class, "target_passes", _part(options, cls.drafter_class.Options))
+        return _declared(cls.drafter_class, "target_passes", _select(options, cls.drafter_class.Options))
 
     @classmethod
     def draft_passes(cls, options: BaseOptions, draft: HasExits) -> list[PassKind]:
-        return _announced(cls.drafter_class, "draft_passes", _part(options, cls.drafter_class.Options), draft)
+        return _declared(cls.drafter_class, "draft_passes", _select(options, cls.drafter_class.Options), draft)
 
     def __init__(
         self, target: LanguageModel, draft: LanguageModel | None, options: BaseOptions, label: str = ""
     ) -> None:
         super().__init__(target, draft, options, label)
-        self.drafter = self.drafter_class(draft, _part(options, self.drafter_class.Options))
-        self.verifier = self.verifier_class(_part(options, self.verifier_class.Options))
+        self.drafter = self.drafter_class(draft, _select(options, self.drafter_class.Options))
+        self.verifier = self.verifier_class(_select(options, self.verifier_class.Options))
         self._method = DraftAndVerify(target, self.drafter, self.verifier)
-        self._scripted = [part for part in (self.drafter, self.verifier) if isinstance(part, ScriptedPart)]
-        self._script: AcceptanceTrace | None = None
+        self._followers = [half for half in (self.drafter, self.verifier) if isinstance(half, TraceFollower)]
+        self._trace: AcceptanceTrace | None = None
 
-    def follow(self, script: AcceptanceTrace) -> None:
-        """Take this script in every generation from now on; without effect where no part is scripted."""
-        self._script = script
+    def follow(self, trace: AcceptanceTrace) -> None:
+        """Follow this trace in every later generation; no effect where neither drafter nor verifier follows one."""
+        self._trace = trace
 
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation:
         if isinstance(self.drafter, MeasuringDrafter):
             self.drafter.prepare(self.target, prompt_ids)
-        for part in self._scripted:
-            if self._script is None:
+        for half in self._followers:
+            if self._trace is None:
                 raise UserError(
-                    f"decoder {self.label!r} has no script: give it one with its follow(AcceptanceTrace(…))."
+                    f"decoder {self.label!r} has no acceptance trace: call its follow(AcceptanceTrace(…)) first."
                 )
-            part.follow(self._script)
+            half.follow(self._trace)
         return decode(self.target, self.draft, self._method, prompt_ids, limits, sampler)
 
     def facts(self) -> dict[str, Any]:
         return self.drafter.facts() if isinstance(self.drafter, MeasuringDrafter) else {}
 
 
-def _place(model: LanguageModel) -> tuple[str, int]:
-    """A model's device; a GPU without a number is the first."""
+def _device_key(model: LanguageModel) -> tuple[str, int]:
+    """A model's device; a GPU without an index is the first."""
     return model.device.type, model.device.index or 0
 
 
-def _announced(drafter: Any, what: str, *given: Any) -> list[PassKind]:
-    """What a drafter's class tells of its passes; one from elsewhere need not tell."""
-    tell = getattr(drafter, what, None)
-    return tell(*given) if tell else UNTOLD
+def _declared(drafter: Any, method: str, *given: Any) -> list[PassKind]:
+    """The passes that a drafter class declares, or `ASSUMED_PASSES` for a plug-in that declares none."""
+    declare = getattr(drafter, method, None)
+    return declare(*given) if declare else ASSUMED_PASSES
 
 
-def _part(options: BaseOptions, kind: type[BaseOptions]) -> BaseOptions:
+def _select(options: BaseOptions, kind: type[BaseOptions]) -> BaseOptions:
+    """The options of one half of a pair."""
     return kind(**{name: getattr(options, name) for name in kind.model_fields})

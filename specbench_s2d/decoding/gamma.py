@@ -1,4 +1,4 @@
-"""Draft length: how many tokens to propose next."""
+"""The draft length gamma: a constant, or Spec-Bench's heuristic schedule."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class DraftLength(Protocol):
         ...
 
     def learn(self, accepted: int, drafted: int) -> None:
-        """What became of the last proposal."""
+        """Take note of how many of the last proposal's tokens were accepted."""
         ...
 
 
 class ConstantLength:
-    """Always gamma."""
+    """The same gamma at every step."""
 
     def __init__(self, gamma: int) -> None:
         self._gamma = gamma
@@ -33,11 +33,12 @@ class ConstantLength:
         return self._gamma
 
     def learn(self, accepted: int, drafted: int) -> None:
-        """Constant: nothing to learn."""
+        """A constant does not change."""
 
 
 class HeuristicLength:
-    """Start at 5; +2 after a fully accepted proposal, -1 otherwise, at least 1 (Spec-Bench's SpS rows)."""
+    """Start at 5; +2 after a fully accepted proposal, -1 otherwise, at least 1 (the schedule of Spec-Bench's SpS,
+    speculative sampling)."""
 
     def __init__(self) -> None:
         self._gamma = 5
@@ -50,16 +51,16 @@ class HeuristicLength:
 
 
 def longest_draft(gamma: int | str) -> int:
-    """The longest draft that an option can lead to, as far as passes are prepared for it."""
+    """The longest draft that passes are prepared for."""
     return 63 if gamma == "heuristic" else int(gamma)
 
 
 def chain_passes(gamma: int | str) -> list[PassKind]:
-    """The passes in which a target verifies chains of that length, the context's last token before them."""
+    """The target passes that verify chains of up to gamma tokens, after the context's last token."""
     rows = longest_draft(gamma) + 1
     return [PassKind(rows, least=2 if gamma == "heuristic" else rows)]
 
 
 def draft_length(gamma: int | str) -> DraftLength:
-    """The schedule that an option names."""
+    """The schedule of the option `gamma`."""
     return HeuristicLength() if gamma == "heuristic" else ConstantLength(int(gamma))

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from specbench_s2d.decoding.beams import beam_search, likeliest, search_passes
+from specbench_s2d.decoding.beams import beam_search, best_continuations, search_passes
 from specbench_s2d.decoding.clock import Clock
 from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.decoding.loop import Limits, decode
@@ -22,14 +22,14 @@ from specbench_s2d.models.exit_view import ExitView
 class JointGreedy(Decoder):
     """Multi-token joint greedy decoding: k tokens a step, likeliest together under the target: lossy.
 
-    A step is k target passes of a beam search; k = 1 is greedy decoding. Deterministic at any temperature. The last
-    block is as long as what is left; near the context's end the beams are fewer.
+    A step is a beam search of k target passes; k = 1 is greedy decoding. Deterministic at any temperature. The last
+    block is as long as what is left; near the end of the context window there are fewer beams.
     """
 
     lossy: ClassVar[bool] = True
 
     class Options(BaseOptions):
-        """`k`: tokens per step. `beams`: width of the search; at most V^(k-1) of them are of use."""
+        """`k`: tokens per step. `beams`: width of the search; more than V^(k-1) are of no use."""
 
         k: Annotated[int, Field(ge=1, description="Tokens chosen together per step.")] = 3
         beams: Annotated[int, Field(ge=1, description="Width of the beam search over the target.")] = 8
@@ -38,7 +38,7 @@ class JointGreedy(Decoder):
 
     @classmethod
     def target_passes(cls, options: BaseOptions) -> list[PassKind]:
-        """The search, over blocks of k tokens and of those that the limit cuts."""
+        """The passes of the search, for blocks of k tokens and for a shorter last block."""
         assert isinstance(options, JointGreedy.Options)
         return search_passes(None, 0, options.k, options.beams, 1)
 
@@ -51,8 +51,8 @@ class _Blocks:
     """One step: the block of k tokens that maximises p(x_1..x_k | context)."""
 
     def __init__(self, target: LanguageModel, options: JointGreedy.Options) -> None:
-        self._reader, self._options = ExitView(target), options
-        self._choose = partial(likeliest, prepared=(1, options.beams))
+        self._view, self._options = ExitView(target), options
+        self._choose = partial(best_continuations, prepared=(1, options.beams))
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
         self._clock = clock
@@ -61,8 +61,8 @@ class _Blocks:
         began = self._clock.mark()
         length = min(self._options.k, left)
         width = max(1, min(self._options.beams, room // length))
-        beams = beam_search(self._reader, context[self._reader.length :], len(context), length, width, 1, self._choose)
+        beams = beam_search(self._view, context[self._view.length :], length, width, 1, self._choose)
         path = beams.path(beams.best[0])
-        self._reader.model.keep_path(beams.rows(path), len(context))
-        block = [beams.ids[level][place] for level, place in enumerate(path)]
+        self._view.model.keep_path(beams.rows(path), len(context))
+        block = [beams.ids[level][index] for level, index in enumerate(path)]
         return Step([], 0, block, passes=length, marks=Marks(began, began, self._clock.mark()))

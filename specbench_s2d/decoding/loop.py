@@ -1,4 +1,4 @@
-"""The one loop. Every drafter-and-verifier method, and plain decoding, is `decode` over `DraftAndVerify`:
+"""The decoding loop. Every pair of drafter and verifier, and plain decoding too, is `decode` with `DraftAndVerify`:
 
 prefill the prompt, emit the first token
 repeat: proposal = drafter.propose(context)
@@ -6,8 +6,8 @@ repeat: proposal = drafter.propose(context)
         verdict  = verifier.judge(proposal, logits)
         commit accepted + next; roll target and drafter back to it; record a Step
 
-A proposal is a chain or a tree; a tree is verified under a mask, and its accepted path is moved together in the cache.
-A method that takes its steps otherwise (MJGD) brings its own `Method`.
+A proposal is a chain or a tree; a tree is verified under an attention mask, and the cache keeps its accepted path.
+MJGD (multi-token joint greedy decoding), whose steps are different, has its own `Method`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.engines.threads import common_threads, torch_threads
 from specbench_s2d.models.transfer import to_device
 
-PROPOSED = 64  # positions past the last new token that a proposal, a tree or the beams of a search may take up
+PROPOSED = 64
+"""Positions past the last new token that a proposal, a tree or the beams of a search may take up."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a generation ends: the context both models share, the tokens asked for, and the ids that end an answer."""
+    """When a generation ends: the context window of both models, the token limit, and the ids that end an answer."""
 
     context: int
     max_new_tokens: int
@@ -78,7 +79,7 @@ def decode(
     limits: Limits,
     sampler: Sampler,
 ) -> Generation:
-    """Generate after `prompt_ids`; the models have room for it. Raises `PromptTooLongError` when it cannot fit."""
+    """Generate after `prompt_ids`, with caches reserved; raises `PromptTooLongError` when it cannot fit."""
     limits.check(len(prompt_ids))
     clock = clock_for(target.device)
     models = [model for model in (target, draft) if model is not None]
@@ -103,12 +104,12 @@ def decode(
         clock.wait()
     decode_s = perf_counter() - prefilled
     for step, ended in zip(steps, ends, strict=True):
-        _time(step, ended, clock)
+        _set_seconds(step, ended, clock)
     return Generation(ids, steps, stop, prefilled - started, decode_s, _read_bytes(target, draft) - read_bytes)
 
 
-def _time(step: Step, ended: Mark, clock: Clock) -> None:
-    """Seconds of a step's parts from its marks."""
+def _set_seconds(step: Step, ended: Mark, clock: Clock) -> None:
+    """Compute the seconds of a step and its parts from its marks."""
     assert step.marks is not None, "a method marks its steps"
     step.seconds = clock.seconds(step.marks.began, ended)
     step.draft_s = clock.seconds(step.marks.began, step.marks.drafted)
@@ -120,7 +121,7 @@ def _read_bytes(target: LanguageModel, draft: LanguageModel | None) -> int:
 
 
 class DraftAndVerify:
-    """The step of every drafter-and-verifier method: propose, one target pass, judge, commit."""
+    """The step of every pair: propose, run one target pass, judge, commit."""
 
     def __init__(self, target: LanguageModel, drafter: Drafter, verifier: Verifier) -> None:
         self._target, self._drafter, self._verifier = target, drafter, verifier
@@ -155,7 +156,7 @@ class DraftAndVerify:
 
 
 def _exit_depths(proposal: Proposal, drafted: Drafted) -> list[int]:
-    """The exit depth of each drafted token; a tree's are by level."""
+    """The exit depth of each drafted token; in a tree, that of its level."""
     if proposal.tree is None or not proposal.tree.level_exits:
         return proposal.exit_depths
     return [proposal.tree.level_exits[level - 1] for level in drafted.levels]

@@ -1,4 +1,4 @@
-"""Tensor maths of choosing a token: temperature, top-k, top-p, draws. Shapes: `T` rows, `V` vocabulary."""
+"""Choosing a token: temperature, top-k, top-p, draws. Shapes: `T` rows, `V` vocabulary."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ def probabilities(logits_TV: Tensor, temperature: float, top_k: int = 0, top_p: 
 
 
 def residual(p_V: Tensor, q_V: Tensor) -> Tensor:
-    """normalise(max(0, p - q)): what a rejected proposal leaves to draw from (Leviathan et al. 2023, eq. 2.3)."""
+    """normalise(max(0, p - q)), the distribution to draw from after a rejection (Leviathan et al. 2023, section
+    2.3)."""
     left_V = (p_V - q_V).clamp_min(0)
     total = left_V.sum()
-    # p = q to the last bit rejects with probability 0 only in exact arithmetic; then p itself is the residual.
+    # Where p = q to the last bit, rounding may still reject; the residual is then p itself.
     return torch.where(total > 0, left_V / total, p_V)
 
 
 class Sampler:
-    """The run's way of choosing: greedy at temperature 0, else draws from a seeded generator."""
+    """The run's sampling settings: greedy at temperature 0, otherwise draws from a seeded generator."""
 
     def __init__(
         self, temperature: float, top_k: int, top_p: float, seed: int, device: torch.device | str = "cpu"
@@ -50,7 +51,7 @@ class Sampler:
         return self.temperature == 0
 
     def probs(self, logits_TV: Tensor) -> Tensor:
-        """The run's distributions (T, V); only where it samples."""
+        """The distributions (T, V) at the run's settings; only for temperatures above 0."""
         assert not self.greedy
         return probabilities(logits_TV, self.temperature, self.top_k, self.top_p)
 
@@ -69,9 +70,10 @@ class Sampler:
         return self._draw_rows(self.probs(logits_TV))
 
     def _draw_rows(self, probs_TV: Tensor) -> Tensor:
-        """One id (T,) from each row: of exponential variates with the ids' probabilities as rates, the first to come.
+        """One id (T,) from each row: the smallest of exponential variates whose rates are the ids' probabilities.
 
-        It is what `torch.multinomial` does for one draw; that waited for the device before torch 2.13.
+        This is `torch.multinomial`'s method for a single draw, but does not wait for the device, as that does before
+        torch 2.13.
         """
         return (probs_TV / torch.empty_like(probs_TV).exponential_(1, generator=self._generator)).argmax(-1)
 

@@ -1,4 +1,4 @@
-"""Decoder specifications: `sd`, `ar,sd`, `sd:draft=demo-tiny,gamma=3`, `chain+token`; their labels; building them."""
+"""Decoder specifications such as `sd`, `sd:draft=demo-tiny,gamma=3` or `chain+token`: parsing, labels, building."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from specbench_s2d.models.base import LanguageModel
 
 @dataclass(frozen=True)
 class DecoderSpec:
-    """A decoder as asked for: its class, its options, and its label."""
+    """A decoder as specified: its name, class and options."""
 
     name: str
     kind: type[Decoder]
@@ -27,14 +27,24 @@ class DecoderSpec:
     @property
     def label(self) -> str:
         """The name, with the options that differ from the defaults in the order the class declares them."""
-        fields = type(self.options).model_fields
-        changed = [n for n in fields if getattr(self.options, n) != fields[n].default]
-        shown = ",".join(f"{n}={value_text(getattr(self.options, n))}" for n in changed)
+        changed = self.options.model_dump(exclude_defaults=True)
+        shown = ",".join(f"{name}={value_text(value)}" for name, value in changed.items())
         return f"{self.name}:{shown}" if shown else self.name
 
     @property
+    def versions(self) -> dict[str, int]:
+        """The versions of the decoder, its drafter and its verifier, of those that are not the first.
+
+        A class says `version: ClassVar[int] = 2` when its output, its steps or its defaults are no longer those of
+        version 1: its cells then have other keys, and older runs of it are no baseline.
+        """
+        parts = {"decoder": self.kind, **{n: getattr(self.kind, f"{n}_class", None) for n in ("drafter", "verifier")}}
+        versions = {name: getattr(part, "version", 1) for name, part in parts.items()}
+        return {name: version for name, version in versions.items() if version != 1}
+
+    @property
     def draft(self) -> str | None:
-        """The draft that the options name, if any."""
+        """The draft named by the options, if any."""
         return getattr(self.options, "draft", None)
 
     def build(self, target: LanguageModel, draft: LanguageModel | None) -> Decoder:
@@ -98,13 +108,13 @@ def make_spec(name: str, options: dict[str, Any]) -> DecoderSpec:
 
 
 def _reason(message: str) -> str:
-    """pydantic's message as the end of a line of ours."""
+    """A message of pydantic as the end of a sentence."""
     plain = message.removeprefix("Value error, ")
     return plain[0].lower() + plain[1:]
 
 
 def parse_decoders(texts: Iterable[str]) -> list[DecoderSpec]:
-    """All decoders of a run, in order, by label; a text without a colon may list names by comma."""
+    """All decoders of a run in order, each label once; a text without a colon may list names by comma."""
     found: dict[str, DecoderSpec] = {}
     for text in texts:
         names = [text] if ":" in text else [part for part in text.split(",") if part.strip()]
@@ -117,9 +127,9 @@ def parse_decoders(texts: Iterable[str]) -> list[DecoderSpec]:
 
 
 def build_decoder(decoder: str, target: LanguageModel, draft: LanguageModel | None = None, **options: Any) -> Decoder:
-    """A decoder for `target` by its name with keyword options, or by the command line's string.
+    """A decoder for `target`, by its name with keyword options or by the command line's string.
 
-    Raises `UserError` for a name, an option or a pair of models that does not fit.
+    Raises `UserError` for an unknown name or option, and for models that do not fit together.
     """
     if ":" in decoder and options:
         raise UserError(f"build_decoder({decoder!r}, …): give options in the string or as keywords, not both.")
@@ -135,7 +145,7 @@ def _names(given: str, model: LanguageModel) -> bool:
 
 
 def describe_decoders() -> list[dict[str, Any]]:
-    """One row per registered decoder, drafter and verifier: what it is, its options with defaults, if lossy."""
+    """One row per registered decoder, drafter and verifier: what it is, its options, and whether it is lossy."""
     rows = []
     for name in registry.decoders.names():
         kind = registry.decoders.load(name)

@@ -26,13 +26,13 @@ class Options(BaseModel):
 
 @dataclass(frozen=True)
 class Proposal:
-    """Tokens a drafter proposes after the context, on the model's device: the host reads them with the verdict.
+    """G drafted tokens after the context, on the model's device; the host reads them together with the verdict.
 
-    `ids_G` (G,). `q_GV`: the draft's distribution at each of them, None where the draft chose greedily (a one-hot q).
-    `logprobs_G` (the draft's, at temperature 1), one per token, where the drafter knows them; else `draft_logits`
-    (1, V) at each token, for who needs them (`likelihoods`). `exit_depths`: of a chain, one per token, empty for a
-    plain draft. `tree`: None for a chain; else every level after the one above it, siblings in the draft's order.
-    `draft_layers`: layers x positions that the draft ran for it.
+    `ids_G`: (G,). `q_GV`: the draft's distribution at each token, None for a greedy draft (q is one-hot). `logprobs_G`:
+    the draft's log-probability of each token at temperature 1, where the drafter computed it; otherwise `draft_logits`
+    holds the logits (1, V) that `token_logprobs` computes it from. `exit_depths`: the depth that each token of a chain
+    was read at, empty for a plain draft. `tree`: None for a chain; otherwise its nodes level by level, siblings in the
+    draft's order. `draft_layers`: layers times positions that the draft ran for this proposal.
     """
 
     ids_G: Tensor
@@ -43,8 +43,8 @@ class Proposal:
     draft_layers: int = 0
     draft_logits: Sequence[Tensor] = ()
 
-    def likelihoods(self) -> Tensor:
-        """log q (G,) of each token at temperature 1 over the whole vocabulary, whatever the draft picked by."""
+    def token_logprobs(self) -> Tensor:
+        """log q (G,) of each token at temperature 1 over the full vocabulary, also where the draft was sampled."""
         if self.logprobs_G is not None or not self.draft_logits:
             return self.ids_G.new_empty(0, dtype=torch.float32) if self.logprobs_G is None else self.logprobs_G
         logprobs_GV = torch.cat(list(self.draft_logits)).log_softmax(-1)
@@ -53,55 +53,55 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Drafted:
-    """A proposal as the host read it; `parents`, `ran`: as in `Tree`, None for a chain."""
+    """A proposal copied to the host; `parents` and `cached_rows` as in `Tree`, None for a chain."""
 
     ids: list[int]
     logprobs: list[float] | None = None
     parents: list[int] | None = None
-    ran: list[int] | None = None
+    cached_rows: list[int] | None = None
 
     @property
-    def above(self) -> list[int]:
-        """Each token's parent; a chain's is the token before it."""
+    def all_parents(self) -> list[int]:
+        """The parent of each token; in a chain, the token before it."""
         return list(range(-1, len(self.ids) - 1)) if self.parents is None else self.parents
 
     @property
     def levels(self) -> list[int]:
-        """Each token's level, from 1."""
-        return tree_levels(self.above)
+        """The level of each token, from 1."""
+        return tree_levels(self.all_parents)
 
 
 def fetch(proposal: Proposal, *wanted: Tensor) -> tuple[Drafted, list[list[float]]]:
-    """The proposal, and `wanted` (each of one dimension), on the host in one wait for the device.
+    """Copy the proposal and the one-dimensional tensors `wanted` to the host, in one wait for the device.
 
-    Whole numbers come beside others as float32, exact below 2^24: ids are.
+    Ids travel as float32 beside the other values, which is exact below 2^24.
     """
     tree = proposal.tree
     parts = {
         "ids": proposal.ids_G,
         "logprobs": proposal.logprobs_G,
         "parents": None if tree is None else tree.parents_N,
-        "ran": None if tree is None else tree.ran_N,
+        "cached_rows": None if tree is None else tree.cached_rows_N,
     }
-    sent = {name: part for name, part in parts.items() if part is not None}
-    tensors = [part for part in (*sent.values(), *wanted) if len(part)]
-    together: list[float] = (tensors[0] if len(tensors) == 1 else torch.cat(tensors)).tolist() if tensors else []
-    read, at = list[list[float]](), 0
-    for part in (*sent.values(), *wanted):
-        read.append(together[at : at + len(part)])
-        at += len(part)
-    found = dict(zip(sent, read, strict=False))
-    whole = {name: [int(number) for number in found[name]] for name in ("ids", "parents", "ran") if name in found}
-    drafted = Drafted(whole["ids"], found.get("logprobs"), whole.get("parents"), whole.get("ran"))
-    return drafted, read[len(sent) :]
+    given = {name: part for name, part in parts.items() if part is not None}
+    tensors = [part for part in (*given.values(), *wanted) if len(part)]
+    values: list[float] = (tensors[0] if len(tensors) == 1 else torch.cat(tensors)).tolist() if tensors else []
+    lists, start = list[list[float]](), 0
+    for part in (*given.values(), *wanted):
+        lists.append(values[start : start + len(part)])
+        start += len(part)
+    by_name = dict(zip(given, lists, strict=False))
+    whole = {name: [int(value) for value in by_name[name]] for name in by_name if name != "logprobs"}
+    drafted = Drafted(whole["ids"], by_name.get("logprobs"), whole.get("parents"), whole.get("cached_rows"))
+    return drafted, lists[len(given) :]
 
 
 @dataclass(frozen=True)
 class Verdict:
     """How many proposed tokens are accepted, and the token that follows them.
 
-    `path`: for a tree, the indices of the accepted tokens, root to leaf; a chain's are its first. `drafted`: the
-    proposal, which came to the host with the verdict, in one wait for the device.
+    `path`: for a tree, the indices of the accepted nodes from root to leaf; None for a chain, whose first tokens are
+    accepted. `drafted`: the proposal, copied to the host together with the verdict.
     """
 
     accepted: int
@@ -111,13 +111,13 @@ class Verdict:
 
     @property
     def accepted_path(self) -> Sequence[int]:
-        """The indices of the accepted tokens, of a chain too."""
+        """The indices of the accepted tokens, for chains and trees alike."""
         return range(self.accepted) if self.path is None else self.path
 
 
 @dataclass(frozen=True)
 class Marks:
-    """Where a step's parts ended, on the loop's clock: when it `began`, had `drafted`, had `verified`."""
+    """When a step began, when its drafting ended, and when its verification ended, on the loop's clock."""
 
     began: Mark
     drafted: Mark
@@ -126,10 +126,12 @@ class Marks:
 
 @dataclass
 class Step:
-    """One commit after the first token; `seconds` is its wall time, of which `draft_s` and `verify_s`.
+    """One commit after the first token.
 
-    `passes`: target passes. A method without a draft has nothing `drafted` and nothing `accepted`. `marks`: set by the
-    method; the loop makes seconds of them when the generation is over.
+    `drafted`: proposed ids, for a tree in level order with their `parents`; empty for a method without a draft.
+    `accepted`: the verdict's count, before any cut. `emitted`: the ids kept, cut at EOS or at the limit. `passes`:
+    target passes. `levels`: of a tree, or the length of a chain. `draft_layers`: as in `Proposal`. `seconds`: wall time
+    of the step, `draft_s` and `verify_s` of its parts; the loop computes them from `marks` after the generation.
     """
 
     drafted: list[int]
@@ -149,9 +151,10 @@ class Step:
 
 @dataclass
 class Generation:
-    """New tokens and how they came about; `ids = [first] + the emitted of every step`.
+    """New tokens, and the steps that produced them: `ids = [first] + the emitted of every step`.
 
-    `decode_bytes`: what the steps' passes, of target and draft, had to read at least (`LanguageModel.read_bytes`).
+    `stop`: whether an EOS token or the token limit ended it. `decode_bytes`: the least that the steps' passes, of
+    target and draft, had to read from memory (`LanguageModel.read_bytes`).
     """
 
     ids: list[int]
@@ -167,10 +170,10 @@ class Generation:
 
 
 class Drafter(Protocol):
-    """Proposes tokens; keeps a cache of its own in step with the context."""
+    """Proposes tokens, and keeps its own cache in step with the context."""
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
-        """Begin a generation: run the prompt through the draft, and reset any schedule."""
+        """Begin a generation: prefill the draft, and reset the draft-length schedule."""
         ...
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
@@ -178,33 +181,37 @@ class Drafter(Protocol):
         ...
 
     def commit(self, committed: int, verdict: Verdict) -> None:
-        """Keep the `committed` positions of the context and of the accepted tokens; learn from the verdict."""
+        """Cut the draft's cache to the first `committed` positions (context and accepted tokens); learn from the
+        verdict."""
         ...
 
 
 @runtime_checkable
 class MeasuringDrafter(Protocol):
-    """A drafter that decides by what it has measured."""
+    """A drafter that decides by measured pass costs."""
 
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
-        """Measure what it needs to know of `target`, before a generation; it measures once."""
+        """Measure pass costs with `target`, once, before the first generation."""
         ...
 
     def facts(self) -> dict[str, Any]:
-        """What it measured and learnt so far, for the manifest."""
+        """What it has measured and learnt so far, for the manifest."""
         ...
 
 
 class Method(Protocol):
-    """How a decoder takes its steps; the loop does the rest."""
+    """How a decoder takes one step of the loop."""
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
-        """Begin a generation, whose steps set their marks on `clock`: the target has just seen the prompt."""
+        """Begin a generation: the target has been prefilled; the steps set their marks on `clock`."""
         ...
 
     def step(self, context: Sequence[int], room: int, left: int) -> Step:
-        """One step after `context` (prompt and all emitted ids), its `emitted` not cut yet, the target's cache kept
-        in step. `room`: positions before the context's end; `left`: tokens before the limit."""
+        """One step after `context` (prompt and all emitted ids), with the target's cache kept in step.
+
+        `room`: positions before the end of the context window; `left`: tokens before the limit. The loop cuts the
+        step's `emitted`.
+        """
         ...
 
 

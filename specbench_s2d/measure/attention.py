@@ -1,9 +1,9 @@
-"""Which kernels torch may take for fused attention while a run lasts: none that is planned anew for every length.
+"""Which kernels torch may use for attention during a run (SDPA, scaled dot-product attention): all but cuDNN's.
 
-On Hopper and Blackwell torch prefers cuDNN's (from 2.11 on, whose cuDNN is new enough), which builds a plan on the host
-for each length of prompt and cache that it meets, tens of milliseconds each as others measured. That time would fall on
-whichever decoder meets a length first; through transformers' own forward, where every token makes a new length, on each
-step. Flash, memory-efficient and plain attention need no plan, so no length has to be warmed up. Not measured here.
+On Hopper and Blackwell GPUs torch from 2.11 on prefers cuDNN's kernel, which builds a plan on the host for each new
+length of prompt and cache; others measured tens of milliseconds a plan. That time would be charged to whichever decoder
+meets a length first, and in transformers' own forward pass, where every token makes a new length, to each step. Flash,
+memory-efficient and plain attention build no plans, so no length has to be warmed up. Not measured on a GPU here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.backends import cuda
 
 @contextmanager
 def planless_attention() -> Iterator[None]:
-    """cuDNN's attention is off inside the block, for the whole process; afterwards it is as it was."""
+    """Turn cuDNN's attention off inside the block, for the whole process; afterwards it is as it was."""
     was_on = cuda.cudnn_sdp_enabled()
     cuda.enable_cudnn_sdp(False)
     try:
@@ -27,7 +27,7 @@ def planless_attention() -> Iterator[None]:
 
 
 def sdpa_facts(device: str) -> dict[str, Any]:
-    """The kernels that torch may choose from on this device, now, for the manifest."""
+    """For the manifest: the attention kernels that torch may choose from on this device now."""
     switches = {"flash": cuda.flash_sdp_enabled, "math": cuda.math_sdp_enabled}
     if device.startswith("cuda"):
         switches |= {"efficient": cuda.mem_efficient_sdp_enabled, "cudnn": cuda.cudnn_sdp_enabled}

@@ -1,4 +1,4 @@
-"""What is wrong with a machine for benchmarking, and what to do: rules over facts, and the facts that change."""
+"""What is wrong with a machine for benchmarking, and what to do: rules over the facts of `environment`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from specbench_s2d.measure.gpu import gpu_state
+from specbench_s2d.measure.gpu import GpuProbe
 from specbench_s2d.measure.machine import CpuWatch, memory_state
 
 WINDOW_S = 0.25
@@ -26,28 +26,28 @@ FREE_MEMORY_SHARE = 0.10
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that makes figures less trustworthy: what it is about, what was seen, what to do.
+    """Something that makes a run's figures less trustworthy: what it is about, what was seen, what to do.
 
-    `passing`: it comes and goes (other work, heat, clocks), so that two runs on one machine may differ by it; what is
-    not is how the machine is set up.
+    `transient`: it comes and goes (other work, heat, clocks), so that two runs on one machine may differ by it. What is
+    not transient is how the machine is set up.
     """
 
     about: str
     what: str
     advice: str
-    passing: bool = False
+    transient: bool = False
 
 
-def observe(device: str) -> dict[str, Any]:
-    """The facts that change while a run goes on, in the sections of `environment`; takes a quarter of a second."""
+def observe(device: str, gpu: GpuProbe | None = None) -> dict[str, Any]:
+    """The facts that change during a run, in the sections of `environment`; takes a quarter of a second."""
     watch, began = CpuWatch(), time.monotonic()
-    gpu = gpu_state(device)
+    gpu_state = (gpu or GpuProbe(device)).state()
     time.sleep(max(0.0, WINDOW_S - (time.monotonic() - began)))
-    return {"observed_unix_s": time.time(), "cpu": watch.state(), "memory": memory_state(), "gpu": gpu}
+    return {"observed_unix_s": time.time(), "cpu": watch.state(), "memory": memory_state(), "gpu": gpu_state}
 
 
 def findings(device: str, facts: dict[str, Any]) -> list[Finding]:
-    """What is wrong for a run on `device`, by `environment`'s facts or `observe`'s; an unknown fact says nothing."""
+    """What is wrong for a run on `device`, from `environment`'s facts or `observe`'s; an unknown fact is no finding."""
     parts = ("cpu", "memory", "python_build", "torch", "settings", "gpu")
     sections = {part: _known(facts, part) for part in parts}
     if not device.startswith("cuda"):
@@ -57,18 +57,18 @@ def findings(device: str, facts: dict[str, Any]) -> list[Finding]:
 
 
 def moved(before: dict[str, Any], after: dict[str, Any]) -> list[Finding]:
-    """What changed between two `observe`s (or `environment`s) that a fair comparison wants unchanged."""
+    """What changed between two `observe`s (or `environment`s) that a fair comparison needs unchanged."""
     elapsed_s = after.get("observed_unix_s", 0.0) - before.get("observed_unix_s", 0.0)
     found = [
         *_clocks_moved(before, after),
         *_gpu_warmed(_known(before, "gpu"), _known(after, "gpu")),
         *_throttled(_known(before, "gpu"), _known(after, "gpu"), elapsed_s),
     ]
-    return [replace(finding, passing=True) for finding in found]
+    return [replace(finding, transient=True) for finding in found]
 
 
 def _known(facts: dict[str, Any], part: str) -> dict[str, Any]:
-    """A section's facts without those that could not be read, so that a rule asks only whether a name is there."""
+    """A section's facts without those that could not be read."""
     return {name: value for name, value in (facts.get(part) or {}).items() if value is not None}
 
 
@@ -78,21 +78,23 @@ def _gpu_load(facts: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("GPU", f"its state cannot be read ({gpu['reason']})", "check that nvidia-smi works here")
     if gpu.get("utilization_percent", 0) > UTILIZATION_PERCENT:
         yield Finding(
-            "GPU", f"busy: {gpu['utilization_percent']} % before the run", "stop what else runs on it", passing=True
+            "GPU", f"busy: {gpu['utilization_percent']} % before the run", "stop what else runs on it", transient=True
         )
     if others := gpu.get("other_processes", 0):
         yield Finding(
             "GPU",
             f"shared: {others} other compute process(es)",
             "stop them, or take another GPU (--device)",
-            passing=True,
+            transient=True,
         )
     if reasons := gpu.get("throttle_reasons"):
         yield Finding(
-            "GPU", f"clocks held down: {', '.join(reasons)}", "let it cool, or raise the power limit", passing=True
+            "GPU", f"clocks held down: {', '.join(reasons)}", "let it cool, or raise the power limit", transient=True
         )
     if gpu.get("temperature_c", 0) >= HOT_C:
-        yield Finding("GPU", f"hot: {gpu['temperature_c']} °C", "let it cool, and check its fans and air", passing=True)
+        yield Finding(
+            "GPU", f"hot: {gpu['temperature_c']} °C", "let it cool, and check its fans and air", transient=True
+        )
 
 
 def _gpu_limits(facts: dict[str, Any]) -> Iterator[Finding]:
@@ -121,14 +123,14 @@ def _cpu_load(facts: dict[str, Any]) -> Iterator[Finding]:
             "CPU",
             f"busy: other processes use {other:.1f} of the {cores} cores this one may use",
             "stop them, or bind the run to free cores (taskset -c)",
-            passing=True,
+            transient=True,
         )
     if stolen > STOLEN_SHARE * cores:
         yield Finding(
             "CPU",
             f"the hypervisor withholds {stolen:.1f} of {cores} cores",
             "take a machine with cores of its own",
-            passing=True,
+            transient=True,
         )
     if (governor := cpu.get("governor", "performance")) != "performance":
         yield Finding("CPU", f"governor {governor}: clocks follow the load", "cpupower frequency-set -g performance")
@@ -142,7 +144,7 @@ def _cpu_threads(facts: dict[str, Any]) -> Iterator[Finding]:
     if quota and threads > quota:
         yield Finding(
             "CPU",
-            f"{threads} threads, but a quota of {quota:g} cores: they are paused in every period",
+            f"{threads} threads, but a quota of {quota:g} cores: the system pauses them in every period",
             f"set OMP_NUM_THREADS={max(1, int(quota))}, or raise the container's quota",
         )
 
@@ -164,7 +166,7 @@ def _memory(facts: dict[str, Any]) -> Iterator[Finding]:
 def _builds(facts: dict[str, Any]) -> Iterator[Finding]:
     python, torch = facts["python_build"], facts["torch"]
     if python.get("debug_build"):
-        yield Finding("Python", "a debug build", "use a release build: every step pays for its checks")
+        yield Finding("Python", "a debug build", "use a release build: its checks slow every step")
     if sanitizers := python.get("sanitizers"):
         yield Finding("Python", f"runs under sanitizers: {', '.join(sanitizers)}", "use a build without them")
     if torch.get("debug_build"):

@@ -1,20 +1,44 @@
-"""The divergence audit: a lossless greedy output is AR's, parts from it at a near-tie, or is wrong."""
+"""The divergence audit of lossless greedy outputs against those of autoregressive decoding (AR): identical, different
+from a near-tie on, or wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from specbench_s2d.measure.token_scores import TokenScores
+
+@dataclass(frozen=True)
+class TokenScores:
+    """`nll_sum`: negative log-likelihood of the new tokens in nats, at temperature 1. Per new token: the target's
+    highest (`best`) and second-highest logit, and that of the token itself (`chosen`)."""
+
+    nll_sum: float
+    best: list[float]
+    second: list[float]
+    chosen: list[float]
+
+    def margin(self, position: int) -> float:
+        """The highest logit less the second; below the noise bound, the position is a near-tie."""
+        return self.best[position] - self.second[position]
+
+    def shortfall(self, position: int) -> float:
+        """The highest logit less the token's own; 0 where that is the highest."""
+        return self.best[position] - self.chosen[position]
+
+    def ties(self, noise: float) -> list[int]:
+        """Positions, from 0, whose margin is below `noise`."""
+        return [i for i in range(len(self.best)) if self.margin(i) < noise]
 
 
 class Divergence(BaseModel):
     """How a lossless greedy output compares with AR's, and with what its target computes in one pass.
 
-    `position`: the new token, from 0, that decided the verdict. There: `best_logit` and `second_logit` of the
-    teacher-forced pass, their gap `margin`, and `noise`, the measured bound of what rounding moves a gap by.
+    `position`: the new token, from 0, that decided the verdict. At that position: `best_logit` and `second_logit` of
+    the teacher-forced pass, their difference `margin`, and `noise`, the measured bound on how far rounding moves such a
+    difference.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -27,51 +51,50 @@ class Divergence(BaseModel):
     noise: float | None = None
 
 
-def classify(output_ids: Sequence[int], baseline_ids: Sequence[int], scored: TokenScores, noise: float) -> Divergence:
-    """Class an output against AR's; `scored`: the output in one teacher-forced pass, `noise`: the bound of
-    `measure.scoring.logit_noise`.
+def classify(output_ids: Sequence[int], baseline_ids: Sequence[int], scores: TokenScores, noise: float) -> Divergence:
+    """Classify an output against AR's; `scores`: of the output's tokens, `noise`: the bound of `logit_noise`.
 
-    Every token must be its target's best or lie within the noise below it: a cache that is wrong for all decoders
-    alike shows here, AR itself included. Near-tie: so it is, and where the output first parts from AR's the two best
-    logits lie within the noise. Of two outputs of which one begins with the other, the longer parts at the shorter's
-    end, without a margin: a mismatch.
+    Every token's logit must be its target's highest, or lie below it by no more than the noise; a cache that is wrong
+    for all decoders, AR included, fails this. The verdict is near-tie if every token does, and the two highest logits
+    differ by less than the noise where the output first differs from AR's. An output that is AR's with tokens missing
+    or added at the end is a mismatch, without a margin.
     """
-    wrong = first_wrong(output_ids, scored, noise)
-    parted = _first_difference(output_ids, baseline_ids)
-    if wrong is None and parted is None:
+    wrong = first_wrong(output_ids, scores, noise)
+    differs = _first_difference(output_ids, baseline_ids)
+    if wrong is None and differs is None:
         return Divergence(verdict="identical")
-    position = min(i for i in (wrong, parted) if i is not None)
-    if position == min(len(output_ids), len(baseline_ids)):  # no tie made them part: equal tokens end alike
+    position = min(i for i in (wrong, differs) if i is not None)
+    if position == min(len(output_ids), len(baseline_ids)):  # equal up to the shorter one's end
         return Divergence(verdict="mismatch", position=position, noise=noise)
-    margin = scored.margin(position)
+    margin = scores.margin(position)
     return Divergence(
         verdict="near_tie" if wrong is None and margin < noise else "mismatch",
         position=position,
         margin=margin,
-        best_logit=scored.best[position],
-        second_logit=scored.second[position],
+        best_logit=scores.best[position],
+        second_logit=scores.second[position],
         noise=noise,
     )
 
 
-def classify_alone(output_ids: Sequence[int], scored: TokenScores, noise: float) -> Divergence | None:
-    """The verdict on an output that has no AR output to compare with: a mismatch where a token is not its target's
-    best within the noise; else None, for nothing is known of AR's."""
-    wrong = first_wrong(output_ids, scored, noise)
+def classify_alone(output_ids: Sequence[int], scores: TokenScores, noise: float) -> Divergence | None:
+    """The verdict on an output without AR's to compare with: a mismatch where a token's logit lies below its target's
+    highest by more than the noise; else None, since nothing is known of AR's."""
+    wrong = first_wrong(output_ids, scores, noise)
     if wrong is None:
         return None
-    logits = {"best_logit": scored.best[wrong], "second_logit": scored.second[wrong]}
-    return Divergence(verdict="mismatch", position=wrong, margin=scored.margin(wrong), noise=noise, **logits)
+    logits = {"best_logit": scores.best[wrong], "second_logit": scores.second[wrong]}
+    return Divergence(verdict="mismatch", position=wrong, margin=scores.margin(wrong), noise=noise, **logits)
 
 
-def first_wrong(output_ids: Sequence[int], scored: TokenScores, noise: float) -> int | None:
-    """The first token that lies below its target's best by more than the noise; one whose logits are not numbers
-    does."""
-    return next((i for i in range(len(output_ids)) if not scored.shortfall(i) <= noise), None)
+def first_wrong(output_ids: Sequence[int], scores: TokenScores, noise: float) -> int | None:
+    """The first token whose logit lies below its target's highest by more than the noise, or is not a number; None
+    where there is none."""
+    return next((i for i in range(len(output_ids)) if not scores.shortfall(i) <= noise), None)
 
 
 def _first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
-    """Where two outputs first part, which may be the end of the shorter; None where they are equal."""
+    """The first position where two outputs differ, which may be the shorter one's end; None where they are equal."""
     if list(ours) == list(theirs):
         return None
     shorter = min(len(ours), len(theirs))

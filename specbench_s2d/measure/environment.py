@@ -1,4 +1,4 @@
-"""What a run ran on: everything the manifest records of code, libraries, processor and GPU."""
+"""The environment of a run, as its manifest records it: code, libraries, processor and GPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from specbench_s2d import __version__
 from specbench_s2d.measure.attention import sdpa_facts
 from specbench_s2d.measure.conditions import observe
-from specbench_s2d.measure.gpu import gpu_facts
+from specbench_s2d.measure.gpu import GpuProbe
 from specbench_s2d.measure.machine import cpu_facts, host_facts, python_facts, settings, torch_facts
 
 _LIBRARIES = (
@@ -27,16 +27,18 @@ _LIBRARIES = (
 )
 
 
-def environment(device: str) -> dict[str, Any]:
-    """Code, libraries, machine, and how busy it is; what cannot be read is None, with the reason beside it.
+def environment(device: str, gpu: GpuProbe | None = None) -> dict[str, Any]:
+    """Code, libraries, machine and its load; what cannot be read is None, with the reason beside it.
 
-    Ask before this process works on the device: its load is taken for that of others.
+    To be called before this process works on the device, for its load would count as that of others. `gpu`: what reads
+    the GPU, if not a probe of `device`.
     """
-    cpu, gpu = cpu_facts(), gpu_facts(device)
-    now = observe(device)
+    gpu = gpu or GpuProbe(device)
+    on_cpu, on_gpu = cpu_facts(), gpu.facts()
+    now = observe(device, gpu)
     return {
-        "code": {"version": __version__, "commit": _commit()},
-        "libraries": {name: _library(name) for name in _LIBRARIES},
+        "code": {"version": __version__, "commit": commit_of(Path(__file__).resolve().parents[2])},
+        "libraries": {name: library_version(name) for name in _LIBRARIES},
         "python": platform.python_version(),
         "python_build": python_facts(),
         "torch": torch_facts(),
@@ -45,21 +47,21 @@ def environment(device: str) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "host": host_facts(),
         **now,
-        "cpu": {**cpu, **now["cpu"]},
-        "gpu": {**gpu, **now["gpu"], "name": gpu["name"]},
+        "cpu": {**on_cpu, **now["cpu"]},
+        "gpu": {**on_gpu, **now["gpu"], "name": on_gpu["name"]},
     }
 
 
-def _library(name: str) -> str | None:
+def library_version(name: str) -> str | None:
+    """The installed version of a distribution; None where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
         return None
 
 
-def _commit() -> str | None:
-    """The checkout's commit, with `+` when files differ from it; None outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
+def commit_of(root: Path) -> str | None:
+    """A checkout's commit, with `+` when files differ from it; None outside a checkout, or without git."""
     if not (root / ".git").exists():
         return None
     try:

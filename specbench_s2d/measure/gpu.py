@@ -1,150 +1,137 @@
-"""The run's GPU by NVML: what it is, and what it does now. What cannot be read is None, with the reason beside it."""
+"""The run's GPU, by torch and NVML (NVIDIA's management library): what it is, and what it does now."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import torch
+
+from specbench_s2d.measure.nvml import Nvml, NvmlError, NvmlGpu, answers, opened
 
 _WAKE_S = 0.1
 _WAKE_BYTES = 2**26
 
 
-def cuda_uuid(device: str) -> str:
-    """The UUID of a torch device as NVML spells it: indices differ between the two wherever devices are hidden."""
-    uuid = str(torch.cuda.get_device_properties(device).uuid)
-    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+class CudaDevice(Protocol):
+    """What torch says of a GPU."""
+
+    @property
+    def uuid(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def reserved_bytes(self) -> int: ...
+
+    def wake(self) -> None: ...
 
 
-def gpu_facts(device: str) -> dict[str, Any]:
-    """The run's GPU, found by its UUID: name, driver, limits, modes and its load; or why there is none.
+class TorchCuda:
+    """A CUDA device of torch, as `cuda` or `cuda:1`."""
 
-    The load is of the last second: ask before this process works on the GPU.
+    def __init__(self, device: str) -> None:
+        self._device = torch.device(device)
+
+    @property
+    def uuid(self) -> str:
+        """Its UUID as NVML spells it: indices differ between the two wherever devices are hidden."""
+        uuid = str(torch.cuda.get_device_properties(self._device).uuid)
+        return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+
+    @property
+    def name(self) -> str:
+        return torch.cuda.get_device_name(self._device)
+
+    def reserved_bytes(self) -> int:
+        """Bytes that this process holds there."""
+        return torch.cuda.memory_reserved(self._device)
+
+    def wake(self) -> None:
+        """Stream memory for a tenth of a second: an idle GPU's clocks are not those it works at."""
+        buffer = torch.ones(_WAKE_BYTES // 4, device=self._device)
+        until = time.monotonic() + _WAKE_S
+        while time.monotonic() < until:
+            for _ in range(100):
+                buffer.mul_(1.0)
+            torch.cuda.synchronize(self._device)
+
+
+class GpuProbe:
+    """The run's GPU, found by its UUID. What cannot be read is None, with the reason beside it.
+
+    `device`: the run's; for one without a GPU all that is read is why there is none.
     """
-    return _read(device, _fact_readings)
 
+    def __init__(
+        self,
+        device: str,
+        find: Callable[[str], CudaDevice] = TorchCuda,
+        open_nvml: Callable[[], Nvml] = Nvml,
+    ) -> None:
+        self._device, self._open_nvml = device, open_nvml
+        self._cuda = find(device) if device.startswith("cuda") else None
 
-def gpu_state(device: str) -> dict[str, Any]:
-    """What changes while a run goes on: clocks and temperature under a short load, throttling, other processes."""
-    if device.startswith("cuda"):
-        _wake(torch.device(device))
-    return _read(device, lambda handle: _state_readings(handle, device))
+    def facts(self) -> dict[str, Any]:
+        """Name, driver, limits, modes, and the load of the last second, so before this process works on the GPU."""
+        return self._read(_fact_readings)
 
+    def state(self) -> dict[str, Any]:
+        """What changes during a run: clocks and temperature under a short load, throttling, other processes."""
+        if self._cuda:
+            self._cuda.wake()
+        return self._read(self._state_readings)
 
-def _read(device: str, readings: Callable[[Any], Mapping[str, Callable[[], Any]]]) -> dict[str, Any]:
-    """The answers to `readings`, or the GPU's name with the reason why NVML gives none."""
-    if not device.startswith("cuda"):
-        return {"name": None, "reason": f"the run used {device}"}
-    import pynvml
-
-    name = torch.cuda.get_device_name(device)
-    try:
-        with _nvml():
-            handle = pynvml.nvmlDeviceGetHandleByUUID(cuda_uuid(device))
-            return {"name": name, **_answers(readings(handle))}
-    except pynvml.NVMLError as error:  # no driver, or NVML does not know the device
-        return {"name": name, "reason": f"NVML: {error}"}
-
-
-@contextmanager
-def _nvml() -> Iterator[None]:
-    import pynvml
-
-    pynvml.nvmlInit()
-    try:
-        yield
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _answers(readings: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    import pynvml
-
-    facts: dict[str, Any] = {}
-    for name, read in readings.items():
+    def _read(self, readings: Callable[[Nvml, NvmlGpu], Mapping[str, Callable[[], Any]]]) -> dict[str, Any]:
+        """The answers to `readings`, or the GPU's name with the reason why NVML gives none."""
+        if self._cuda is None:
+            return {"name": None, "reason": f"the run used {self._device}"}
         try:
-            facts[name] = read()
-        except pynvml.NVMLError as error:  # a virtual or MIG device may refuse any of them
-            facts[name], facts[f"{name}_reason"] = None, str(error)
-    return facts
+            with opened(self._open_nvml) as nvml:
+                gpu = nvml.gpu(self._cuda.uuid)
+                return {"name": self._cuda.name, **answers(readings(nvml, gpu))}
+        except NvmlError as error:
+            return {"name": self._cuda.name, "reason": f"NVML: {error}"}
+
+    def _state_readings(self, nvml: Nvml, gpu: NvmlGpu) -> dict[str, Callable[[], Any]]:
+        return {
+            "sm_clock_mhz": lambda: gpu.clock_mhz("SM"),
+            "memory_clock_mhz": lambda: gpu.clock_mhz("MEM"),
+            "temperature_c": gpu.temperature_c,
+            "power_w": gpu.power_w,
+            "throttle_reasons": gpu.throttle_reasons,
+            "power_throttled_s": lambda: gpu.throttled_s("POWER"),
+            "thermal_throttled_s": lambda: gpu.throttled_s("THERMAL"),
+            "other_processes": lambda: self._others(gpu.process_ids()),
+        }
+
+    def _others(self, process_ids: list[int]) -> int:
+        """How many of the GPU's processes are not this one.
+
+        In a container NVML gives the host's process ids, among which this process cannot find its own: then one of them
+        is its own, once it holds memory there.
+        """
+        assert self._cuda is not None
+        others = [pid for pid in process_ids if pid != os.getpid()]
+        unknown_self = len(others) == len(process_ids) and self._cuda.reserved_bytes() > 0
+        return max(0, len(others) - unknown_self)
 
 
-def _fact_readings(handle: Any) -> dict[str, Callable[[], Any]]:
-    import pynvml as nvml
-
+def _fact_readings(nvml: Nvml, gpu: NvmlGpu) -> dict[str, Callable[[], Any]]:
     return {
-        "name": lambda: nvml.nvmlDeviceGetName(handle),
-        "uuid": lambda: nvml.nvmlDeviceGetUUID(handle),
-        "driver": nvml.nvmlSystemGetDriverVersion,
-        "memory_bytes": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total,
-        "power_limit_w": lambda: nvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000,
-        "default_power_limit_w": lambda: nvml.nvmlDeviceGetPowerManagementDefaultLimit(handle) / 1000,
-        "max_power_limit_w": lambda: nvml.nvmlDeviceGetPowerManagementLimitConstraints(handle)[1] / 1000,
-        "max_sm_clock_mhz": lambda: nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM),
-        "max_memory_clock_mhz": lambda: nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_MEM),
-        "ecc": lambda: bool(nvml.nvmlDeviceGetEccMode(handle)[0]),
-        "persistence_mode": lambda: bool(nvml.nvmlDeviceGetPersistenceMode(handle)),
-        "mig": lambda: bool(nvml.nvmlDeviceGetMigMode(handle)[0]),
-        "utilization_percent": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu,
+        "name": gpu.name,
+        "uuid": gpu.uuid,
+        "driver": nvml.driver,
+        "memory_bytes": gpu.memory_bytes,
+        "power_limit_w": gpu.power_limit_w,
+        "default_power_limit_w": gpu.default_power_limit_w,
+        "max_power_limit_w": gpu.max_power_limit_w,
+        "max_sm_clock_mhz": lambda: gpu.max_clock_mhz("SM"),
+        "max_memory_clock_mhz": lambda: gpu.max_clock_mhz("MEM"),
+        "ecc": gpu.ecc,
+        "persistence_mode": gpu.persistence_mode,
+        "mig": gpu.mig,
+        "utilization_percent": gpu.utilization_percent,
     }
-
-
-def _state_readings(handle: Any, device: str) -> dict[str, Callable[[], Any]]:
-    import pynvml as nvml
-
-    return {
-        "sm_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
-        "memory_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
-        "temperature_c": lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
-        "power_w": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-        "throttle_reasons": lambda: throttle_names(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)),
-        # NVML counts nanoseconds since the driver was loaded.
-        "power_throttled_s": lambda: _violation_s(handle, nvml.NVML_PERF_POLICY_POWER),
-        "thermal_throttled_s": lambda: _violation_s(handle, nvml.NVML_PERF_POLICY_THERMAL),
-        "other_processes": lambda: _others(nvml.nvmlDeviceGetComputeRunningProcesses(handle), device),
-    }
-
-
-def throttle_names(bits: int) -> list[str]:
-    """What holds the clocks down, of NVML's bits; a clock that idles or that a person set is not held down."""
-    import pynvml as nvml
-
-    names = {
-        "power cap": nvml.nvmlClocksThrottleReasonSwPowerCap,
-        "hardware slow-down": nvml.nvmlClocksThrottleReasonHwSlowdown,
-        "heat (driver)": nvml.nvmlClocksThrottleReasonSwThermalSlowdown,
-        "heat (hardware)": nvml.nvmlClocksThrottleReasonHwThermalSlowdown,
-        "power brake": nvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown,
-    }
-    return [name for name, bit in names.items() if bits & bit]
-
-
-def _violation_s(handle: Any, policy: int) -> float:
-    import pynvml
-
-    return float(pynvml.nvmlDeviceGetViolationStatus(handle, policy).violationTime) / 1e9
-
-
-def _others(processes: list[Any], device: str) -> int:
-    """How many of the GPU's processes are not this one.
-
-    In a container NVML gives the host's numbers, by which this process does not know itself: then one is it, once it
-    has memory there.
-    """
-    others = [process for process in processes if process.pid != os.getpid()]
-    unknown_self = len(others) == len(processes) and torch.cuda.memory_reserved(device) > 0
-    return max(0, len(others) - unknown_self)
-
-
-def _wake(device: torch.device) -> None:
-    """Stream memory for a tenth of a second: an idle GPU's clocks say nothing of those it works at."""
-    buffer = torch.ones(_WAKE_BYTES // 4, device=device)
-    until = time.monotonic() + _WAKE_S
-    while time.monotonic() < until:
-        for _ in range(100):
-            buffer.mul_(1.0)
-        torch.cuda.synchronize(device)

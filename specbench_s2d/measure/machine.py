@@ -1,4 +1,4 @@
-"""The host: its processor, memory, Python and torch, and how busy others keep it."""
+"""The host: its processor, memory, Python and torch, and the load that other processes put on it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import platform
 import sys
 import sysconfig
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +37,22 @@ def cpu_model() -> str | None:
     return names[0] if names else platform.processor() or None
 
 
-def cpu_facts() -> dict[str, Any]:
-    """The processor, the cores of it that this process may use, and torch's threads on them."""
-    quota = quota_cores()
+def cpu_facts(
+    cores: Sequence[int] | None = None, find_quota: Callable[[], float | None] = quota_cores
+) -> dict[str, Any]:
+    """The processor, the `cores` of it that this process may use, and torch's threads on them."""
+    cores, quota = usable_cores() if cores is None else cores, find_quota()
     return {
         "model": cpu_model(),
         "cores": os.cpu_count(),
         "physical_cores": psutil.cpu_count(logical=False),
-        "usable_cores": len(usable_cores()),
+        "usable_cores": len(cores),
         "quota_cores": quota,
         **({} if quota else {"quota_cores_reason": "no cgroup limits this process's CPU time"}),
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        **governor(usable_cores()),
+        **governor(cores),
     }
 
 
@@ -61,7 +64,7 @@ def usable_cores() -> list[int]:
 
 
 def governor(cores: Iterable[int], folder: Path = CPU_FOLDER) -> dict[str, Any]:
-    """What decides the clocks of `cores`: `performance`, `powersave` …, several of them by comma."""
+    """The governors (Linux's policies for clock frequencies) of `cores`: `performance`, `powersave` …, by comma."""
     files = [folder / f"cpu{core}" / "cpufreq" / "scaling_governor" for core in cores]
     names = sorted({file.read_text(encoding="utf-8").strip() for file in files if file.is_file()})
     if names:
@@ -70,7 +73,7 @@ def governor(cores: Iterable[int], folder: Path = CPU_FOLDER) -> dict[str, Any]:
 
 
 def memory_state() -> dict[str, Any]:
-    """Memory in all, what a container leaves of it, what is free of it, and what was swapped out, now."""
+    """Bytes of memory now: in all, the container's limit, what is available, and what is swapped out."""
     limit = memory_limit_bytes()
     return {
         "total_bytes": psutil.virtual_memory().total,
@@ -82,7 +85,7 @@ def memory_state() -> dict[str, Any]:
 
 
 def python_facts() -> dict[str, Any]:
-    """How the interpreter was built and started, as far as it makes Python slow."""
+    """How the interpreter was built and started, where that makes Python slow."""
     return {
         "implementation": platform.python_implementation(),
         "debug_build": hasattr(sys, "gettotalrefcount"),
@@ -103,7 +106,7 @@ def sanitizers(configured: str, preloaded: str) -> list[str]:
 
 
 def torch_facts() -> dict[str, Any]:
-    """How torch was built, and its switches between speed and exactness."""
+    """How torch was built, and its settings that trade exactness for speed."""
     return {
         "version": str(torch.__version__),
         "git": torch.version.git_version,
@@ -121,12 +124,12 @@ def torch_facts() -> dict[str, Any]:
 
 
 def settings() -> dict[str, str | None]:
-    """The variables of the process's environment that decide threads and launches; None where not set."""
+    """The environment variables that set threads and launches; None where not set."""
     return {name: os.environ.get(name) for name in _SETTINGS}
 
 
 def host_facts() -> dict[str, Any]:
-    """Whether this is a container or a virtual machine, as far as the system shows it."""
+    """Whether this is a container or a virtual machine, where the system shows it."""
     marks = [name for path, name in _CONTAINER_MARKS.items() if Path(path).exists()]
     flags = _cpuinfo("flags")
     return {
@@ -135,27 +138,49 @@ def host_facts() -> dict[str, Any]:
     }
 
 
-class CpuWatch:
-    """How busy other processes keep the cores that this one may use, from its making to `state`."""
+def cpu_times() -> Any:
+    """Seconds since the start by logical core, of each kind of work."""
+    return psutil.cpu_times(percpu=True)
 
-    def __init__(self) -> None:
-        self._cores, self._began = usable_cores(), time.monotonic()
-        self._before, self._own_s = _busy_and_stolen_s(self._cores), time.process_time()
+
+def cpu_frequencies() -> Any:
+    """MHz by logical core, now and at most; one entry for all cores where the system does not distinguish them."""
+    return psutil.cpu_freq(percpu=True)
+
+
+@dataclass(frozen=True)
+class CpuReadings:
+    """Where a `CpuWatch` reads times and clock frequencies of the cores, and two clocks in seconds: of this process's
+    work, and of time as it passes."""
+
+    times: Callable[[], Sequence[Any]] = cpu_times
+    frequencies: Callable[[], Sequence[Any]] = cpu_frequencies
+    process_s: Callable[[], float] = time.process_time
+    now_s: Callable[[], float] = time.monotonic
+
+
+class CpuWatch:
+    """The load that other processes put on the cores that this one may use, from its creation to `state`."""
+
+    def __init__(self, cores: Sequence[int] | None = None, readings: CpuReadings | None = None) -> None:
+        self._cores, self._readings = usable_cores() if cores is None else cores, readings or CpuReadings()
+        self._began_s = self._readings.now_s()
+        self._before, self._own_s = self._busy_and_stolen_s(), self._readings.process_s()
 
     def state(self) -> dict[str, Any]:
-        """Cores' worth of work that others did meanwhile, or that the hypervisor took; clock and load average now."""
+        """Cores of time that others used meanwhile, or that the hypervisor withheld; clock and load average now."""
         return {
             "usable_cores": len(self._cores),
             **self._load(),
             "load_average_1_min": round(os.getloadavg()[0], 2),
-            **clocks(self._cores),
+            **clocks(self._cores, self._readings.frequencies),
         }
 
     def _load(self) -> dict[str, Any]:
-        elapsed_s = max(time.monotonic() - self._began, 1e-6)
-        after, own_s = _busy_and_stolen_s(self._cores), time.process_time() - self._own_s
+        elapsed_s = max(self._readings.now_s() - self._began_s, 1e-6)
+        after, own_s = self._busy_and_stolen_s(), self._readings.process_s() - self._own_s
         if self._before is None or after is None:
-            names, reason = ("other_load_cores", "stolen_cores"), "the system does not tell the cores' times"
+            names, reason = ("other_load_cores", "stolen_cores"), "the system does not show the cores' times"
             return {**dict.fromkeys(names), **{f"{name}_reason": reason for name in names}}
         busy_s, stolen_s = (now - then for now, then in zip(after, self._before, strict=True))
         return {
@@ -163,36 +188,34 @@ class CpuWatch:
             "stolen_cores": round(stolen_s / elapsed_s, 3),
         }
 
+    def _busy_and_stolen_s(self) -> tuple[float, float] | None:
+        """Seconds since the start that the cores worked, and that they waited for the hypervisor; None if not shown."""
+        try:
+            times = self._readings.times()
+        except (OSError, psutil.Error):  # a sandbox may hide them
+            return None
+        chosen = [times[core] for core in self._cores if core < len(times)]
+        busy_s = sum(t.user + t.nice + t.system + getattr(t, "irq", 0) + getattr(t, "softirq", 0) for t in chosen)
+        return busy_s, sum(getattr(t, "steal", 0.0) for t in chosen)
 
-def clocks(cores: list[int]) -> dict[str, Any]:
-    """MHz of the fastest of `cores` while this process keeps one busy, and the most it is made for."""
+
+def clocks(cores: Sequence[int], frequencies: Callable[[], Sequence[Any]] = cpu_frequencies) -> dict[str, Any]:
+    """MHz of the fastest of `cores` while this process keeps one busy, and its maximum."""
     until = time.monotonic() + _SPIN_S
     while time.monotonic() < until:
-        pass  # an idle core's clock says nothing of the one it works at
+        pass  # an idle core's frequency is not the one it works at
     try:
-        each = psutil.cpu_freq(percpu=True)
+        each = frequencies()
     except (OSError, NotImplementedError, psutil.Error) as error:
         each, reason = [], str(error)
     else:
         reason = "the system shows no clock"
-    # One entry for all cores where the system does not tell them apart.
     chosen = [each[core] for core in cores if core < len(each)] or each
     known = {
         "clock_mhz": max((clock.current for clock in chosen), default=None),
         "max_clock_mhz": max((clock.max for clock in chosen), default=None) or None,
     }
     return known | {f"{name}_reason": reason for name, value in known.items() if value is None}
-
-
-def _busy_and_stolen_s(cores: list[int]) -> tuple[float, float] | None:
-    """Seconds since the start that `cores` worked, and that they waited for the hypervisor; None if not told."""
-    try:
-        times = psutil.cpu_times(percpu=True)
-    except (OSError, psutil.Error):  # a sandbox may hide them
-        return None
-    chosen = [times[core] for core in cores if core < len(times)]
-    busy_s = sum(t.user + t.nice + t.system + getattr(t, "irq", 0) + getattr(t, "softirq", 0) for t in chosen)
-    return busy_s, sum(getattr(t, "steal", 0.0) for t in chosen)
 
 
 def _cpuinfo(field: str) -> list[str]:

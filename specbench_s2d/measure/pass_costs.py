@@ -1,27 +1,26 @@
-"""What passes cost on a device: of a target by width, of a draft by exit, each as the loop takes it.
+"""Times of single passes on a device: of a target by width, of a draft by exit, in the order that decoding takes them.
 
-Target and draft alternate over rounds, so that drift falls on all alike and each finds the device's caches as it will
-in the loop: the draft's first token comes right after a target pass (cold), the next ones after it (warm). The passes
-go through the calls that decoding makes, and the clock stops when the device has finished.
+Target and draft alternate over rounds, so that drift affects all passes equally and each finds the device's caches as
+it will in the loop: the draft's first token comes right after a target pass (cold), the next ones after it (warm). The
+passes go through the calls that decoding makes, and the clock stops when the device has finished.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import median
 from time import perf_counter
 
-import numpy as np
 import torch
 
-from specbench_s2d.decoding.clock import Clock, clock_for
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.engines.threads import common_threads, torch_threads
 from specbench_s2d.models.exit_view import ExitView, reader_passes
 from specbench_s2d.models.nested import NestedDraft, stage_passes
+from specbench_s2d.models.pass_timer import Now, PassTimer
 
 ROUNDS, WARM_UP_ROUNDS = 20, 3
 _CHAIN = 4  # further tokens of a chain, to tell what each costs: their kernels may queue
@@ -36,12 +35,7 @@ class Cost:
 
     @property
     def median_s(self) -> float:
-        return float(np.median(self.rounds_s))
-
-    @property
-    def quartiles_s(self) -> tuple[float, float]:
-        low, high = np.quantile(self.rounds_s, [0.25, 0.75])
-        return float(low), float(high)
+        return median(self.rounds_s)
 
 
 @dataclass(frozen=True)
@@ -85,19 +79,20 @@ class PassCosts:
 
 
 def pass_costs(
-    target: LanguageModel, draft: LanguageModel, widths: Sequence[int], context: int, rounds: int = ROUNDS
+    target: LanguageModel,
+    draft: LanguageModel,
+    widths: Sequence[int],
+    context: int,
+    rounds: int = ROUNDS,
+    now: Now = perf_counter,
 ) -> PassCosts:
-    """Time every pass with `context` positions in the caches; leaves both caches empty.
+    """Time every pass `rounds` times with `context` positions in the caches; leaves both caches empty.
 
-    Raises `UserError` where the context does not fit the models.
+    `now`: the clock, in seconds. Raises `UserError` where the context does not fit the models.
     """
-    bench = _Bench(target, draft, widths, context)
-    with torch_threads(common_threads((target.torch_threads, draft.torch_threads))):  # as steps are taken
-        for _ in range(WARM_UP_ROUNDS):
-            bench.round()
-        bench.seen.clear()
-        for _ in range(rounds):
-            bench.round()
+    bench = _Bench(target, draft, widths, context, PassTimer(target.device, now))
+    with torch_threads(common_threads((target.torch_threads, draft.torch_threads))):  # as in decoding
+        bench.timer.rounds(bench.round, rounds, WARM_UP_ROUNDS)
     costs = bench.costs()
     target.reset()
     draft.reset()
@@ -105,9 +100,11 @@ def pass_costs(
 
 
 class _Bench:
-    """The models with their caches filled, and the seconds seen so far by what was timed."""
+    """The models with their caches filled, and the seconds of each kind of pass so far."""
 
-    def __init__(self, target: LanguageModel, draft: LanguageModel, widths: Sequence[int], context: int) -> None:
+    def __init__(
+        self, target: LanguageModel, draft: LanguageModel, widths: Sequence[int], context: int, timer: PassTimer
+    ) -> None:
         self._widths = widths
         room = min(target.context, draft.context) - max(*widths, 1 + _CHAIN)
         if not 1 <= context <= room:
@@ -116,8 +113,7 @@ class _Bench:
                 f"positions; give 1 to {room}."
             )
         self._target, self._draft, self._context = target, draft, context
-        self._clock: Clock = clock_for(target.device)
-        self.seen: dict[tuple[str, int], list[float]] = defaultdict(list)
+        self.timer = timer
         ids = [1 + i % (target.vocabulary - 1) for i in range(context)]
         self._id = ids[-1]
         for model in (target, draft):
@@ -171,9 +167,10 @@ class _Bench:
         def work() -> None:
             self._target.extend(ids_BT)[0].argmax(-1).tolist()
 
-        seconds = self._timed(work)
         if keep:
-            self.seen[name, width].append(seconds)
+            self.timer.time((name, width), work)
+        else:
+            work()
         self._forget(self._target)
 
     def _chain(self, depth: int, reader: ExitView) -> None:
@@ -185,15 +182,15 @@ class _Bench:
             for _ in range(tokens):
                 ids_BT = reader.next_logits(ids_BT).argmax(-1)[None]
 
-        self.seen["chain_cold", depth].append(self._timed(partial(draft, 1)))
-        self.seen["chain_warm", depth].append(self._timed(partial(draft, _CHAIN)) / _CHAIN)
+        self.timer.time(("chain_cold", depth), partial(draft, 1))
+        self.timer.time(("chain_warm", depth), partial(draft, _CHAIN), parts=_CHAIN)
 
     def _stages(self) -> None:
         """Two tokens, each through all stages."""
         assert self._nested is not None
         for name in ("stage_cold", "stage_warm"):
             for stage, depth in enumerate(self._nested.exits):
-                self.seen[name, depth].append(self._timed(partial(self._stage, stage)))
+                self.timer.time((name, depth), partial(self._stage, stage))
 
     def _stage(self, stage: int) -> None:
         assert self._nested is not None
@@ -206,8 +203,8 @@ class _Bench:
         for stage in range(len(nested.exits)):
             self._stage(stage)
         for stage, depth in enumerate(nested.exits):
-            self.seen["layers", depth].append(self._timed(partial(self._layers, stage)))
-            self.seen["check", depth].append(self._timed(self._check))
+            self.timer.time(("layers", depth), partial(self._layers, stage))
+            self.timer.time(("check", depth), self._check)
 
     def _layers(self, stage: int) -> None:
         assert self._nested is not None
@@ -217,16 +214,9 @@ class _Bench:
         """Norm, head and maximum over the states that a stage has just given, read by the host."""
         Likeliest.of(self._draft.head(self._top_BTD)[0], 1).packed_2RK.tolist()
 
-    def _timed(self, work: Callable[[], object]) -> float:
-        self._clock.wait()
-        started = perf_counter()
-        work()
-        self._clock.wait()
-        return perf_counter() - started
-
     def costs(self) -> PassCosts:
         def cost(name: str, key: int) -> Cost:
-            return Cost(tuple(self.seen[name, key]))
+            return Cost(self.timer.rounds_s((name, key)))
 
         depths = self._nested.exits if self._nested else ()
         return PassCosts(

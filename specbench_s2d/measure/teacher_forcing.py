@@ -1,7 +1,7 @@
-"""Scoring of a finished output by its target, outside the timed window.
+"""Teacher forcing: one pass of the target over a prompt and its finished output, outside the timed window.
 
-One teacher-forced pass over prompt and output gives its perplexity and what the divergence audit needs.
-Shapes: `T` new tokens, `V` vocabulary.
+It gives the output's likelihood, and the logits that the divergence audit compares.
+Shapes: `B` = 1 sequence, `T` positions (of an output: its tokens), `V` vocabulary.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from specbench_s2d.measure.token_scores import TokenScores
+from specbench_s2d.measure.divergence import TokenScores
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.engines.threads import torch_threads
 
-# A margin is a difference of two logits, each of which may move by the measured noise; the sample that measures it
-# holds a hundred positions, so its maximum is doubled once more.
+# A margin is a difference of two logits, each of which may move by the largest difference seen, hence 2; that maximum
+# is over a sample of about a hundred positions, hence 2 more.
 _NOISE_FACTOR = 4.0
 
 
 @torch.inference_mode()
 def score(target: LanguageModel, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> TokenScores:
-    """Score `output_ids` after `prompt_ids` under `target`: its cache is overwritten."""
-    *unscored, last = prompt_ids
+    """Likelihood and logits of `output_ids` after `prompt_ids` under `target`, whose cache is overwritten."""
+    *before, last = prompt_ids
     seen = [last, *output_ids[:-1]]
     target.reset()
     with target.eagerly():
-        if unscored:  # in a pass of their own, for their logits are not needed
-            target.extend(torch.tensor([unscored], device=target.device), last_only=True)
+        if before:  # in a pass of their own: their logits are not needed
+            target.extend(torch.tensor([before], device=target.device), last_only=True)
         logits_TV = target.extend(torch.tensor([seen], device=target.device))[0].float()
     ids_T1 = torch.tensor(list(output_ids), device=target.device)[:, None]
     nll_T = -torch.log_softmax(logits_TV, -1).gather(1, ids_T1)[:, 0]
@@ -42,14 +42,16 @@ def score(target: LanguageModel, prompt_ids: Sequence[int], output_ids: Sequence
 
 @dataclass(frozen=True)
 class NoiseRows:
-    """Rows of the passes that a noise bound is measured over: of chains, and of trees, none where no mask is taken."""
+    """Widths, in positions, of the passes that a noise bound is measured over: of chains, and of trees; of these none
+    where the model takes no mask."""
 
     chains: tuple[int, ...]
     trees: tuple[int, ...]
 
 
 def noise_rows(target: LanguageModel, rows: Iterable[int] = (6,), tree_rows: Iterable[int] = (6,)) -> NoiseRows:
-    """The rows for decoders whose chains are of `rows` and whose trees are of `tree_rows`: 1, 2 and 4 always."""
+    """The widths to measure for decoders that verify chains of `rows` positions and trees of `tree_rows`; chains of 1,
+    2 and 4 are always among them."""
     trees = sorted({width for width in tree_rows if width > 1}) if target.takes_masks else ()
     return NoiseRows(tuple(sorted({1, 2, 4, *rows})), tuple(trees))
 
@@ -58,12 +60,13 @@ def noise_rows(target: LanguageModel, rows: Iterable[int] = (6,), tree_rows: Ite
 def logit_noise(
     target: LanguageModel, prompt_ids: Sequence[int], rows: Iterable[int] = (6,), tree_rows: Iterable[int] = (6,)
 ) -> float:
-    """The noise bound: how far a difference of logits may move between passes that compute the same positions.
+    """The noise bound: how far rounding may move a difference of two logits between passes over the same positions.
 
-    The last (up to 96) positions of the prompt are computed in one pass, as scoring does; again in passes of the chains
-    of `noise_rows`; and as branches of its trees, whose states stand elsewhere in the cache until they are kept. The
-    largest difference seen is multiplied by 4. A greedy method that verifies several tokens at once may differ from AR
-    where two logits lie closer than this, and only there. Not-a-number where a pass gives such: no token is excused.
+    The last (up to 96) positions of the prompt are computed in one pass, as `score` does; again in passes of the chain
+    widths of `noise_rows`; and again as branches of its trees, which the cache holds at other places until their path
+    is kept. The bound is 4 times the largest difference of a logit. A greedy method that verifies several tokens at
+    once may differ from AR where two logits lie closer than this, and only there. Not-a-number where a pass gives
+    such: then no difference is excused.
     """
     ids_BT = torch.tensor([list(prompt_ids)], device=target.device)
     total = ids_BT.shape[1]
@@ -84,12 +87,13 @@ def logit_noise(
 
 
 def largest(numbers: Sequence[float]) -> float:
-    """The largest, or not-a-number where one is none: `max` would pass over it."""
+    """The largest; not-a-number if any is, which `max` alone would ignore."""
     return next((number for number in numbers if math.isnan(number)), max(numbers))
 
 
 def _as_branch(target: LanguageModel, ids_BT: Tensor) -> Tensor:
-    """Logits of a chain verified as the second branch of a tree, behind a token that nothing else sees; it is kept."""
+    """(B, T, V) logits of a chain verified as the second branch of a tree, after a first branch of one token; the
+    chain's path is kept."""
     start, width = target.length, ids_BT.shape[1]
     mask_TT = torch.ones(width + 1, width + 1, dtype=torch.bool, device=target.device).tril()
     mask_TT[1:, 0] = False

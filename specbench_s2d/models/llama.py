@@ -1,6 +1,6 @@
-"""One lean forward for Llama-family checkpoints: Llama, Vicuna, Mistral, Qwen2 and Qwen3.
+"""The lean forward of Llama-family checkpoints: Llama, Vicuna, Mistral, Qwen2 and Qwen3.
 
-`LlamaModel` checks, counts and keeps the cache in step; an engine (`models/passes`) runs the passes.
+`LlamaModel` checks requests and keeps count of the cache; an engine (`models/engines`) runs the passes.
 Shapes: see `models/base.py`.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from specbench_s2d.models.base import Identity, LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.engines.base import Request
-from specbench_s2d.models.engines.choose import EAGER, Engine
+from specbench_s2d.models.engines.choose import EAGER, EngineChoice
 from specbench_s2d.models.exits import config_exits
 from specbench_s2d.models.weights import Weights, load_weights
 
@@ -28,7 +28,7 @@ _LEAN_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 
 def quantisation(config: Any) -> str | None:
-    """How a checkpoint's weights are quantised, by its config; None where they are plain numbers."""
+    """The quantisation method that a config states; None for unquantised weights."""
     given = getattr(config, "quantization_config", None)
     if not given:
         return None
@@ -37,7 +37,7 @@ def quantisation(config: Any) -> str | None:
 
 
 def why_not_lean(config: Any) -> str | None:
-    """Why a checkpoint must go through transformers' own forward; None when the lean one computes the same."""
+    """Why a checkpoint must run through transformers' own forward; None where the lean one computes the same."""
     if quantised := quantisation(config):
         return f"quantised ({quantised})"
     if config.model_type not in _LEAN_TYPES:
@@ -56,7 +56,7 @@ def why_not_lean(config: Any) -> str | None:
 
 
 class LlamaModel(LanguageModel):
-    """A Llama-family model whose every sub-range of layers can be run on its own over one cache."""
+    """A Llama-family model; any range of its layers can be run separately, over one cache."""
 
     has_layer_ranges: ClassVar[bool] = True
 
@@ -69,7 +69,7 @@ class LlamaModel(LanguageModel):
         eos_ids: frozenset[int],
         device: torch.device,
         dtype: torch.dtype,
-        engine: Engine = EAGER,
+        engine: EngineChoice = EAGER,
     ) -> None:
         self.identity, self.tokenizer, self.eos_ids = identity, tokenizer, eos_ids
         self.device, self.dtype = device, dtype
@@ -80,12 +80,12 @@ class LlamaModel(LanguageModel):
         self._layer_bytes, self._head_bytes, self._total_bytes = (
             loaded.layer_bytes, loaded.head_bytes, loaded.total_bytes,
         )  # fmt: skip
-        self._passes = engine.make(loaded)
-        self._cache, self.torch_threads = self._passes.cache, self._passes.torch_threads
+        self._engine = engine.make(loaded)
+        self._cache, self.torch_threads = self._engine.cache, self._engine.torch_threads
 
     @property
     def engine(self) -> str:
-        return self._passes.engine
+        return self._engine.name
 
     @property
     def length(self) -> int:
@@ -101,12 +101,12 @@ class LlamaModel(LanguageModel):
         from_layer: int = 0,
         to_layer: int | None = None,
         mask: Tensor | None = None,
-        positions: Tensor | None = None,
+        *,
         last_only: bool = False,
     ) -> Tensor:
-        request = self._request(inputs, from_layer, to_layer, mask, positions, last_only)
-        out_TX = self._passes.run(request)
-        self._extended(request)
+        request = self._request(inputs, from_layer, to_layer, mask, last_only)
+        out_TX = self._engine.run(request)
+        self._count(request)
         return out_TX[None]
 
     @torch.inference_mode()
@@ -120,9 +120,9 @@ class LlamaModel(LanguageModel):
         best: int = 1,
     ) -> tuple[Tensor | None, Likeliest]:
         last_only = rows == 1 and to_layer is None
-        request = self._request(inputs, from_layer, to_layer, mask, None, last_only, min(best, self.vocabulary), rows)
-        hidden_TD, likeliest = self._passes.read(request)
-        self._extended(request)
+        request = self._request(inputs, from_layer, to_layer, mask, last_only, min(best, self.vocabulary), rows)
+        hidden_TD, likeliest = self._engine.read(request)
+        self._count(request)
         return None if hidden_TD is None else hidden_TD[None], likeliest
 
     def _request(
@@ -131,20 +131,19 @@ class LlamaModel(LanguageModel):
         from_layer: int,
         to_layer: int | None,
         mask: Tensor | None,
-        positions: Tensor | None,
         last_only: bool,
         best: int = 0,
         rows: int = 0,
     ) -> Request:
-        """The pass asked for, with room for it."""
+        """The request for a pass, with room for it in the cache; raises `ModelError` beyond the context."""
         start, last = self._cache.lengths[from_layer], self.depth if to_layer is None else to_layer
-        request = Request(inputs[0], start, from_layer, last, to_layer is None, mask, positions, last_only, best, rows)
+        request = Request(inputs[0], start, from_layer, last, to_layer is None, mask, last_only, best, rows)
         self.check_room(start, request.new)
-        self._passes.reserve(request.end)
+        self._engine.reserve(request.end)
         return request
 
-    def _extended(self, request: Request) -> None:
-        """Count what a pass left in the cache, and what it had to read."""
+    def _count(self, request: Request) -> None:
+        """Update the cache's lengths and the bytes read after a pass."""
         layers = request.to_layer - request.from_layer
         self._cache.lengths[request.from_layer : request.to_layer] = [request.end] * layers
         self.read_bytes += layers * (self._layer_bytes + request.end * self._cache.position_bytes)
@@ -154,18 +153,18 @@ class LlamaModel(LanguageModel):
     @torch.inference_mode()
     def head(self, hidden_BTD: Tensor) -> Tensor:
         self.read_bytes += self._head_bytes
-        return self._passes.head(hidden_BTD[0])[None]
+        return self._engine.head(hidden_BTD[0])[None]
 
     @torch.inference_mode()
     def reserve(self, length: int) -> None:
-        self._passes.reserve(min(length, self.context))
+        self._engine.reserve(min(length, self.context))
 
     @torch.inference_mode()
     def prepare(self, kinds: Iterable[PassKind]) -> None:
-        self._passes.prepare(replace(kind, best=min(kind.best, self.vocabulary)) for kind in kinds)
+        self._engine.prepare(replace(kind, best=min(kind.best, self.vocabulary)) for kind in kinds)
 
     def eagerly(self) -> AbstractContextManager[None]:
-        return self._passes.eagerly()
+        return self._engine.eagerly()
 
     def rollback(self, length: int) -> None:
         self._cache.rollback(length)
@@ -180,4 +179,4 @@ class LlamaModel(LanguageModel):
 
     @property
     def engine_facts(self) -> dict[str, Any]:
-        return {"engine": self.engine, "head_dtype": "float32", **self._passes.facts()}
+        return {"engine": self.engine, "head_dtype": "float32", **self._engine.facts()}

@@ -14,7 +14,7 @@ from specbench_s2d.cli.live import forecast_table
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.measure.energy.choose import OFF, MeterChoice
-from specbench_s2d.measure.energy.replay import Recording, ReplayMeter, VirtualClock
+from tests.measure.energy.replay import Recording, ReplayMeter, VirtualClock
 from tests.refusals import refused
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from specbench_s2d.cli import main as cli
+from specbench_s2d.cli.env import show
+from specbench_s2d.measure.conditions import findings
 
 FACTS: dict[str, Any] = {
     "python": "3.11.0",
@@ -19,16 +21,14 @@ FACTS: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def facts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    asked: dict[str, Any] = json.loads(json.dumps(FACTS))
-    monkeypatch.setattr("specbench_s2d.measure.environment.environment", lambda device: asked)
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
-    return asked
 
 
-def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert cli.main(["env", "--device", "cpu", *arguments]) == 0
+def printed(capsys: pytest.CaptureFixture[str], threads: int = 4, as_json: bool = False) -> str:
+    facts = {**FACTS, "cpu": {**FACTS["cpu"], "threads": threads}}
+    show("cpu", facts, findings("cpu", facts), as_json)
     return capsys.readouterr().out
 
 
@@ -38,7 +38,6 @@ def row(text: str, name: str) -> str:
     return line.strip("│ ").split("│")[-1].strip()
 
 
-@pytest.mark.usefixtures("facts")
 def test_values_stand_with_their_units_and_gaps_with_their_reasons(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys)
     assert row(text, "python") == "3.11.0"
@@ -50,22 +49,27 @@ def test_values_stand_with_their_units_and_gaps_with_their_reasons(capsys: pytes
     assert "governor reason" not in text
 
 
-def test_what_is_wrong_stands_below_with_what_to_do(facts: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_wrong_stands_below_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     table, _, wrong = printed(capsys).partition("Wrong for benchmarking")
     assert "usable cores" in table
     assert "4 threads on 2 usable cores" in wrong and "set OMP_NUM_THREADS=2" in wrong
-    facts["cpu"]["threads"] = 2
-    assert "Nothing found that is wrong for benchmarking on cpu." in printed(capsys)
+    assert "Nothing found that is wrong for benchmarking on cpu." in printed(capsys, threads=2)
 
 
-@pytest.mark.usefixtures("facts")
 def test_json_is_the_facts_and_the_findings(capsys: pytest.CaptureFixture[str]) -> None:
-    said = json.loads(printed(capsys, "--json"))
+    said = json.loads(printed(capsys, as_json=True))
     (finding,) = said.pop("findings")
     assert said == FACTS
     assert finding == {
-        "about": "CPU", "what": "4 threads on 2 usable cores", "advice": "set OMP_NUM_THREADS=2", "passing": False
+        "about": "CPU", "what": "4 threads on 2 usable cores", "advice": "set OMP_NUM_THREADS=2", "transient": False
     }  # fmt: skip
+
+
+def test_the_command_shows_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["env", "--device", "cpu", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["gpu"] == {"name": None, "reason": "the run used cpu"}
+    assert said["cpu"]["usable_cores"] >= 1 and said["attention"]["sdpa_backends"] == ["flash", "math"]
 
 
 def test_a_device_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

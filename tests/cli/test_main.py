@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from specbench_s2d import __version__
 from specbench_s2d.cli import main as cli
 
 
@@ -31,7 +32,7 @@ MISTAKES = {
     ),
     "unknown decoder option": (["run", "--decoder", "sd:gama=3", "--target", "demo-s"], "Did you mean 'gamma'?"),
     "unknown suite": (["suites", "sumarization"], "Did you mean 'summarization'"),
-    "a bad number": (["run", "--limit", "0"], "limit: Input should be greater than or equal to 1, got 0"),
+    "a bad number": (["run", "--limit", "0"], "limit: Input should be greater than or equal to 1, got '0'"),
     "a folder that is no run": (["report", "no/such/folder"], "no/such/folder: no such folder"),
     "a missing run file": (["run", "missing.toml"], "missing.toml: no such run file"),
 }
@@ -81,6 +82,11 @@ def test_every_list_has_a_table_and_json(command: str, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.strip()
     assert cli.main([command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) is not None
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"specbench-s2d {__version__}\n"
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

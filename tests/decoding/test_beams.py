@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from specbench_s2d.decoding.beams import Beams, Cells, beam_search, best_places, likeliest
+from specbench_s2d.decoding.beams import Beams, Continuations, beam_search, best_continuations, best_indices
 from specbench_s2d.models.base import LanguageModel, Likeliest
 from specbench_s2d.models.exit_view import ExitView
 from tests.fakes import FakeModel, Prefix
@@ -60,16 +60,16 @@ def test_the_beams_are_those_of_the_definition(seed: int, depth: int, width: int
         model.reset()
         model.extend(torch.tensor([PROMPT[:-1]]))
         width_here = min(width, 12) if not isinstance(model, FakeModel) else width
-        found = paths_of(beam_search(ExitView(model), PROMPT[-1:], len(PROMPT), depth, width_here, width_here))
+        found = paths_of(beam_search(ExitView(model), PROMPT[-1:], depth, width_here, width_here))
         expected = beams_by_hand(model, PROMPT, depth, width_here)
         assert [path for path, _ in found] == [path for path, _ in expected]
         assert [joint for _, joint in found] == pytest.approx([joint for _, joint in expected], abs=1e-4)
 
 
-def test_a_search_as_wide_as_all_beginnings_is_exact() -> None:
+def test_a_search_as_wide_as_all_prefixes_is_exact() -> None:
     model = FakeModel(vocabulary=4, seed=3, context=200)
     model.extend(torch.tensor([PROMPT[:-1]]))
-    best = paths_of(beam_search(ExitView(model), PROMPT[-1:], len(PROMPT), 3, 16, 1))[0]
+    best = paths_of(beam_search(ExitView(model), PROMPT[-1:], 3, 16, 1))[0]
     joint = {
         path: sum(logprobs_from_scratch(model, (*PROMPT, *path[:i]))[path[i]] for i in range(3))
         for path in itertools.product(range(4), repeat=3)
@@ -82,7 +82,7 @@ def test_one_pass_runs_all_beams_of_a_level_and_the_prefix_stays() -> None:
     model = FakeModel(vocabulary=6, seed=0)
     model.extend(torch.tensor([PROMPT[:-2]]))
     model.passes = 0
-    beams = beam_search(ExitView(model), PROMPT[-2:], len(PROMPT), 4, 5, 2)
+    beams = beam_search(ExitView(model), PROMPT[-2:], 4, 5, 2)
     assert model.passes == 4
     assert model.length == len(PROMPT) + 3 * 5
     path = beams.path(beams.best[0])
@@ -99,7 +99,7 @@ def test_of_one_level_the_logits_decide_though_their_logarithms_round_together()
         model = FakeModel(vocabulary=6)
         model.logits_after = lambda prefix, rows=rows: rows  # type: ignore[method-assign,misc]
         model.extend(torch.tensor([PROMPT[:-1]]))
-        assert beam_search(ExitView(model), PROMPT[-1:], len(PROMPT), 1, 8, 1).ids == [[best]]
+        assert beam_search(ExitView(model), PROMPT[-1:], 1, 8, 1).ids == [[best]]
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 8, 40])
@@ -113,8 +113,8 @@ def test_the_best_of_all_rows_are_among_each_rows_best(count: int) -> None:
     torch.testing.assert_close(cells.joint_W, expected.values)
 
 
-def chosen_of(logits_WV: Tensor, above_W: Tensor, count: int) -> Cells:
-    """What `likeliest` chooses of beams with these next-token logits and joint log-likelihoods."""
+def chosen_of(logits_WV: Tensor, above_W: Tensor, count: int) -> Continuations:
+    """What `best_continuations` chooses of beams with these next-token logits and joint log-likelihoods."""
 
     class Rows(ExitView):
         def __init__(self) -> None:
@@ -124,7 +124,7 @@ def chosen_of(logits_WV: Tensor, above_W: Tensor, count: int) -> Cells:
             return Likeliest.of(logits_WV, best)
 
     rows = len(logits_WV)
-    return likeliest(Rows(), torch.zeros(1, rows, dtype=torch.long), torch.eye(rows).bool(), above_W, count)
+    return best_continuations(Rows(), torch.zeros(1, rows, dtype=torch.long), torch.eye(rows).bool(), above_W, count)
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])
@@ -141,8 +141,8 @@ def test_more_may_be_read_of_each_beam_than_are_taken(count: int) -> None:
     for prepared in ((), (2, 6), (1, 4)):
         model = FakeModel(vocabulary=8, seed=count)
         model.extend(torch.tensor([PROMPT[:-1]]))
-        choose = partial(likeliest, prepared=prepared)
-        found.append(beam_search(Watched(model), PROMPT[-1:], len(PROMPT), 3, count, 1, choose))
+        choose = partial(best_continuations, prepared=prepared)
+        found.append(beam_search(Watched(model), PROMPT[-1:], 3, count, 1, choose))
     assert found[0] == found[1] == found[2]
     assert reads[:6] == [count, count, 1, {1: 2, 3: 6, 5: 6}[count], {1: 2, 3: 6, 5: 6}[count], 2]
 
@@ -154,9 +154,9 @@ def test_likeliest_takes_no_more_than_there_are() -> None:
     assert cells.ids_W.tolist() == [1, 0, 0, 1]
     assert cells.parents_W.tolist() == [0, 1, 0, 1]
     assert cells.joint_W.exp().tolist() == pytest.approx([0.3, 0.21, 0.2, 0.09])
-    assert best_places(torch.tensor([0.1, 0.3, 0.2, 0.0]), 9).tolist() == [1, 2, 0, 3]
+    assert best_indices(torch.tensor([0.1, 0.3, 0.2, 0.0]), 9).tolist() == [1, 2, 0, 3]
 
 
 def test_of_equals_the_first_is_taken_where_one_is_asked_for() -> None:
-    assert best_places(torch.tensor([0.0, 3.0, 1.0, 3.0]), 1).tolist() == [1]
+    assert best_indices(torch.tensor([0.0, 3.0, 1.0, 3.0]), 1).tolist() == [1]
     assert Likeliest.of(torch.tensor([[0.0, 3.0, 1.0, 3.0]]), 1).ids_RK.tolist() == [[1]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from specbench_s2d.decoding.gamma import ConstantLength, HeuristicLength, draft_length
 from specbench_s2d.decoding.spec import build_decoder
-from tests.decoding.scripted import PROMPT, Scripted
+from tests.decoding.fixed_output import PROMPT, FixedOutput
 
 
 def test_a_constant_learns_nothing() -> None:
@@ -34,7 +34,7 @@ def test_all_but_one_accepted_is_not_all() -> None:
 
 def test_the_schedule_starts_anew_at_each_generation() -> None:
     script = [1, 2, 3, 4, 5, 6] * 6
-    decoder = build_decoder("sd:gamma=heuristic", Scripted(script), Scripted(script, seed=1))
+    decoder = build_decoder("sd:gamma=heuristic", FixedOutput(script), FixedOutput(script, seed=1))
     for _ in range(2):
         generation = decoder.generate(PROMPT, max_new_tokens=24)
         # All accepted: 1 + (5 + 1) + (7 + 1) + 9 of the last step's 9 + 1.

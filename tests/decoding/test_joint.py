@@ -17,7 +17,7 @@ from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.spec import build_decoder, parse_decoder
 from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Proposal, Step, Verdict, fetch
-from specbench_s2d.decoding.verifiers.joint import JointVerifier, _target_logprobs
+from specbench_s2d.decoding.verifiers.joint import JointVerifier
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import LanguageModel
 from tests.decoding.test_beams import log_softmax
@@ -47,7 +47,7 @@ class Scratch:
 
 @dataclass
 class Expected:
-    """What one step must be: the candidates with log Q and log P of each beginning, n, and what follows."""
+    """What one step must be: the candidates with log Q and log P of each prefix, n, and what follows."""
 
     paths: list[Prefix]
     log_q: list[list[float]]
@@ -97,13 +97,15 @@ def _joint(model: Scratch, context: Prefix, path: Prefix) -> list[float]:
 
 
 class _Watched(JointVerifier):
-    """The joint rule, keeping the target's log p of each proposed token."""
+    """The joint rule, keeping the target's log p of each proposed token after its parent."""
 
     seen: list[tuple[list[int], list[float]]]
 
     def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
-        drafted, (logprobs,) = fetch(proposal, _target_logprobs(proposal, logits_TV))
-        self.seen.append((drafted.above, logprobs))
+        drafted, _ = fetch(proposal)
+        rows = [log_softmax(row) for row in logits_TV.double().tolist()]
+        logprobs = [rows[p + 1][token] for p, token in zip(drafted.all_parents, drafted.ids, strict=True)]
+        self.seen.append((drafted.all_parents, logprobs))
         return super().judge(proposal, logits_TV, sampler)
 
 
@@ -113,7 +115,7 @@ class _WatchedMJSD(PairDecoder):
 
 
 def sums_along(path: Prefix, step: Step, parents: list[int], logprobs: list[float]) -> list[float]:
-    """Joint log-likelihoods of a candidate's beginnings, from its tokens' own in the proposal."""
+    """Joint log-likelihoods of a candidate's prefixes, from its tokens' own in the proposal."""
     sums, total, node = [], 0.0, -1
     for token in path:
         node = next(i for i, p in enumerate(parents) if p == node and step.drafted[i] == token)
@@ -178,7 +180,7 @@ def logs(*probabilities: float) -> list[float]:
     return [math.log(p) for p in probabilities]
 
 
-def test_the_longest_beginning_that_passes_counts_though_a_shorter_one_fails() -> None:
+def test_the_longest_prefix_above_tau_is_accepted_though_a_shorter_one_fails() -> None:
     """P/Q is 0.2, 0.16, 0.8: at 0.5 the third passes, and takes the first two along."""
     assert judged(logs(0.1, 0.4, 0.5), logs(0.5, 0.5, 0.1), 0.5).accepted == 3
     assert judged(logs(0.1, 0.4, 0.05), logs(0.5, 0.5, 0.1), 0.5).accepted == 0
@@ -258,7 +260,7 @@ def test_a_chains_q_is_taken_at_temperature_one_whatever_it_drew_by() -> None:
     proposal: Proposal = decoder.drafter.propose([1, 0, 3], 9)  # type: ignore[attr-defined]
     ids = proposal.ids_G.tolist()
     expected = [log_softmax(draft.logits_after((1, 0, 3, *ids[:i])).double().tolist())[t] for i, t in enumerate(ids)]
-    assert proposal.likelihoods().tolist() == pytest.approx(expected, abs=1e-5)
+    assert proposal.token_logprobs().tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_ar_under_the_joint_rule_proposes_nothing() -> None:

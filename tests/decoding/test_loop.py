@@ -12,7 +12,7 @@ import torch
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.errors import ModelError, PromptTooLongError, UserError
 from specbench_s2d.models import load_model
-from tests.decoding.scripted import PROMPT, Scripted
+from tests.decoding.fixed_output import PROMPT, FixedOutput
 from tests.fakes import FakeModel
 from tests.refusals import refused
 
@@ -21,7 +21,7 @@ EOS = 7
 
 def sd(target: list[int], draft: list[int], gamma: int | str = 5, eos: int | None = EOS, context: int = 64) -> Any:
     """SD over a target and a draft that write these scripts."""
-    return build_decoder("sd", Scripted(target, 0, context, eos), Scripted(draft, 1, context, eos), gamma=gamma)
+    return build_decoder("sd", FixedOutput(target, 0, context, eos), FixedOutput(draft, 1, context, eos), gamma=gamma)
 
 
 def half_right_pair(seed: int = 3, context: int = 64) -> tuple[FakeModel, FakeModel]:
@@ -70,13 +70,13 @@ def test_eos_as_the_first_token_leaves_no_steps() -> None:
 
 
 def test_every_id_that_ends_an_answer_does() -> None:
-    target = Scripted([1, 2, 3, 4])
+    target = FixedOutput([1, 2, 3, 4])
     target.eos_ids = frozenset({3, EOS})
     assert build_decoder("ar", target).generate(PROMPT, max_new_tokens=4).ids == [1, 2, 3]
 
 
 def test_the_targets_ends_count_and_not_the_drafts() -> None:
-    target, draft = Scripted([1, 2, 3, 4], eos=EOS), Scripted([1, 2, 3, 4], seed=1, eos=2)
+    target, draft = FixedOutput([1, 2, 3, 4], eos=EOS), FixedOutput([1, 2, 3, 4], seed=1, eos=2)
     assert build_decoder("sd", target, draft).generate(PROMPT, max_new_tokens=4).ids == [1, 2, 3, 4]
 
 
@@ -123,7 +123,7 @@ PROMPT_IN_FIVE = [1, 0]
 @pytest.mark.parametrize("gamma", [1, 2, 4])
 def test_one_target_pass_per_step_and_one_draft_pass_per_drafted_token(gamma: int) -> None:
     target, draft = half_right_pair()
-    generation = build_decoder("sd", target, draft, gamma=gamma).generate(PROMPT_IN_FIVE, max_new_tokens=30)
+    generation = build_decoder("sd", target, draft, gamma=gamma).generate(PROMPT_IN_FIVE, max_new_tokens=40)
     assert {step.accepted for step in generation.steps} == set(range(gamma + 1)), "else the case proves too little"
     assert target.passes == 1 + len(generation.steps) == 1 + sum(step.passes for step in generation.steps)
     assert draft.passes == 1 + sum(len(step.drafted) for step in generation.steps)

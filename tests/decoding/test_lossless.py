@@ -24,6 +24,7 @@ from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.decoding.tree import children
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
+from tests.decoding import clocked
 from tests.fakes import Clock, FakeModel
 
 DRAWS = 50_000
@@ -78,7 +79,7 @@ def test_greedy_ids_of_sorted_drafts_equal_token_by_token_argmax(decoder: str, s
     draft = FakeModel(seed=seed + 100, exits=(1, 2, 4), clock=clock, layer_s=0.01)
     right_half_the_time(draft, target)
     expected = greedy_by_hand(target, PROMPT, 40)
-    built = build_decoder(decoder, target, draft)
+    built = clocked.build_decoder(decoder, target, draft, clock)
     for _ in range(3):
         generation = built.generate(PROMPT, max_new_tokens=40)
         assert generation.ids == expected
@@ -93,7 +94,7 @@ def test_eos_inside_a_sorted_draft_or_on_a_trees_path_ends_the_answer(decoder: s
     draft.logits_at = lambda prefix, depth: target.logits_after(prefix)  # type: ignore[method-assign]
     expected = greedy_by_hand(target, PROMPT, 40)
     expected = expected[: expected.index(3) + 1] if 3 in expected else expected
-    generation = build_decoder(decoder, target, draft).generate(PROMPT, max_new_tokens=40)
+    generation = clocked.build_decoder(decoder, target, draft, clock).generate(PROMPT, max_new_tokens=40)
     assert generation.ids == expected
     assert generation.stop == ("eos" if expected[-1] == 3 else "length")
 
@@ -178,7 +179,7 @@ def test_sampled_sequences_follow_the_targets_law(case: str, clock: Clock) -> No
     draft = FakeModel(4, seed=2, exits=(1, 2, 4), clock=clock, layer_s=0.01)
     law = sequence_law(target, length, settings["temperature"], settings.get("top_k", 0), settings.get("top_p", 1.0))
     assert sum(law.values()) == pytest.approx(1.0)
-    assert chi_square_p(build_decoder(decoder, target, draft), law, **settings) > FALSE_ALARM_RATE
+    assert chi_square_p(clocked.build_decoder(decoder, target, draft, clock), law, **settings) > FALSE_ALARM_RATE
 
 
 class _NoResidual(TokenVerifier):

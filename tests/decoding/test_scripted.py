@@ -1,4 +1,4 @@
-"""Scripted parts: acceptances and exits as given, at the token rule's work; nothing without a script."""
+"""Decoders that follow an acceptance trace: its acceptances and exits, at the token rule's cost."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ PROMPT = [1, 2, 3]
 EXITS = (1, 2, 4)
 
 
-def scripted(name: str, script: AcceptanceTrace | None, **options: object) -> PairDecoder:
+def scripted(name: str, trace: AcceptanceTrace | None, **options: object) -> PairDecoder:
     nested = name.startswith("sorted")
     decoder = build_decoder(name, FakeModel(), FakeModel(seed=1, exits=EXITS if nested else ()), **options)
     assert isinstance(decoder, PairDecoder)
-    if script:
-        decoder.follow(script)
+    if trace:
+        decoder.follow(trace)
     return decoder
 
 
-def test_the_script_is_replayed_in_order_and_again_and_cut_at_what_was_proposed() -> None:
+def test_the_trace_is_followed_in_order_and_again_and_cut_at_what_was_proposed() -> None:
     decoder = scripted("chain+scripted", AcceptanceTrace([2, 0, 9]), gamma=3)
     steps = decoder.generate(PROMPT, max_new_tokens=20, ignore_eos=True).steps
     assert [step.accepted for step in steps][:6] == [2, 0, 3, 2, 0, 3]
     assert all(step.emitted[: step.accepted] == step.drafted[: step.accepted] for step in steps[:-1])
 
 
-def test_every_generation_begins_the_script_anew() -> None:
+def test_every_generation_begins_the_trace_anew() -> None:
     decoder = scripted("chain+scripted", AcceptanceTrace([1, 0, 2]), gamma=3)
     first, second = (decoder.generate(PROMPT, max_new_tokens=6, ignore_eos=True) for _ in range(2))
     assert [step.accepted for step in first.steps] == [step.accepted for step in second.steps]
@@ -61,7 +61,7 @@ def test_a_tree_is_walked_along_its_first_children() -> None:
     assert (all_levels.path, all_levels.next_id) == ([0, 2, 3], 4)
 
 
-def test_tokens_leave_where_the_script_says_and_no_layer_runs_above() -> None:
+def test_tokens_leave_where_the_trace_says_and_no_layer_runs_above() -> None:
     decoder = scripted("sorted-scripted+scripted", AcceptanceTrace([0], [0, 2, 1]), gamma=3)
     step = decoder.generate(PROMPT, max_new_tokens=3, ignore_eos=True).steps[0]
     assert step.exit_depths == [1, 4, 2]
@@ -78,14 +78,14 @@ def test_a_scripted_decoder_says_that_it_projects() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "script", "message"),
+    ("name", "trace", "message"),
     [
-        ("chain+scripted", None, "has no script"),
+        ("chain+scripted", None, "has no acceptance trace"),
         ("chain+scripted", AcceptanceTrace(), "no acceptances"),
         ("sorted-scripted+scripted", AcceptanceTrace([1]), "no exits"),
         ("sorted-scripted+scripted", AcceptanceTrace([1], [3]), r"exit number 4; the draft has 3 exits \(1, 2, 4\)"),
     ],
 )
-def test_a_script_that_lacks_something_is_refused(name: str, script: AcceptanceTrace | None, message: str) -> None:
+def test_a_trace_that_lacks_something_is_refused(name: str, trace: AcceptanceTrace | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        scripted(name, script).generate(PROMPT, max_new_tokens=4)
+        scripted(name, trace).generate(PROMPT, max_new_tokens=4)

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from specbench_s2d.decoding.calibration import Calibration
-from specbench_s2d.decoding.costs import PassCosts
+from specbench_s2d.decoding.costs import OnlineCosts
 from specbench_s2d.decoding.stopping_value import StoppingValue
 
 LONGEST = 5
@@ -17,20 +17,20 @@ def learnt(seed: int) -> Calibration:
     coin, calibration = random.Random(seed), Calibration(2)
     for _ in range(400):
         position, confidence = coin.randint(1, 4), coin.random() ** coin.choice((1, 3))
-        calibration.read(position, confidence)
-        calibration.saw(0, position, confidence, coin.random() < confidence)
+        calibration.observe_confidence(position, confidence)
+        calibration.observe(0, position, confidence, coin.random() < confidence)
     return calibration
 
 
-def costs(read: float = 0.1, wider: float = 0.02) -> PassCosts:
-    return PassCosts([1.0 + wider * width for width in range(LONGEST + 1)], [2 * read, 1.0], [read, 1.0], [0.0, 0.0])
+def costs(read: float = 0.1, wider: float = 0.02) -> OnlineCosts:
+    return OnlineCosts([1.0 + wider * width for width in range(LONGEST + 1)], [2 * read, 1.0], [read, 1.0], [0.0, 0.0])
 
 
-def by_hand(rate: float, known: PassCosts, calibration: Calibration, position: int, alive: float) -> float:
+def by_hand(rate: float, known: OnlineCosts, calibration: Calibration, position: int, alive: float) -> float:
     """W_j(a) by the definition, without a grid."""
     if position > LONGEST:
         return 0.0
-    accept_C, share_C = calibration.outlook(position)
+    accept_C, share_C = calibration.forecast(position)
     worth = -rate * known.stage(0, 1, cold=position == 1)
     wider = rate * (known.verify(position + 1) - known.verify(position))
     for accept, share in zip(accept_C, share_C, strict=True):
@@ -64,7 +64,7 @@ def test_the_likelier_a_draft_is_dead_the_less_reading_on_is_worth() -> None:
 
 def test_a_token_that_will_be_rejected_is_dropped() -> None:
     worth = StoppingValue(1.0, costs(wider=0.1), learnt(1), LONGEST)
-    assert worth.of_keeping(1, 1.0, 0.01) < 0.0 < worth.of_keeping(1, 1.0, 0.9)
+    assert worth.of_proposing(1, 1.0, 0.01) < 0.0 < worth.of_proposing(1, 1.0, 0.9)
 
 
 def test_beyond_the_longest_draft_nothing_is_worth_reading() -> None:

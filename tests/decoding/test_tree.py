@@ -1,4 +1,4 @@
-"""Draft trees: levels, who sees whom, whose child is whose."""
+"""Draft trees: levels, attention masks, children."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def test_a_level_is_one_more_than_the_parents() -> None:
 
 
 def test_a_node_sees_the_context_its_ancestors_and_itself() -> None:
-    seen = [[j for j, sees in enumerate(row) if sees] for row in tree_mask(PARENTS, 2, torch.device("cpu")).tolist()]
-    assert seen == [[0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 1, 2, 4], [0, 1, 2, 5], [0, 1, 3, 6], [0, 1, 2, 5, 7]]
+    seen = [[j for j, sees in enumerate(row) if sees] for row in tree_mask(PARENTS, torch.device("cpu")).tolist()]
+    assert seen == [[0], [0, 1], [0, 2], [0, 1, 3], [0, 1, 4], [0, 2, 5], [0, 1, 4, 6]]
 
 
 def test_children_keep_their_order() -> None:

@@ -1,4 +1,4 @@
-"""NVML as an H100 answers it, for tests without a GPU."""
+"""A fake of the library that NVML is read by, and of torch's view of a GPU, for tests without one."""
 
 from __future__ import annotations
 
@@ -7,60 +7,103 @@ from types import SimpleNamespace
 from typing import Any
 
 import pynvml
-import pytest
-import torch
 
-from specbench_s2d.measure import gpu as module
+from specbench_s2d.measure.nvml import Nvml
 
 POWER_NS, THERMAL_NS = 2_500_000_000, 0
+_CLOCKS_MHZ = {pynvml.NVML_CLOCK_SM: 1755, pynvml.NVML_CLOCK_MEM: 2619}
+_MAX_CLOCKS_MHZ = {pynvml.NVML_CLOCK_SM: 1980, pynvml.NVML_CLOCK_MEM: 2619}
 
 
-def refuse(*arguments: Any) -> Any:
-    raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+class FakeNvml(SimpleNamespace):
+    """pynvml's constants and errors, and functions that answer as an idle H100 does; a GPU's handle is its UUID.
+
+    `power_w` and `energy_mj` are asked by UUID at each reading; `throttled`: bits of what holds the clocks down;
+    `changes` replaces single functions. `asked`: the UUIDs of the GPUs that were looked for.
+    """
+
+    def __init__(
+        self,
+        power_w: Callable[[str], float] = lambda uuid: 112.5,
+        energy_mj: Callable[[str], int] = lambda uuid: 0,
+        throttled: int = 0,
+        **changes: Any,
+    ) -> None:
+        self.asked: list[str] = []
+        real = {name: value for name, value in vars(pynvml).items() if name.isupper() or "ThrottleReason" in name}
+        answers = {
+            "NVMLError": pynvml.NVMLError,
+            "nvmlInit": lambda: None,
+            "nvmlShutdown": lambda: None,
+            "nvmlDeviceGetHandleByUUID": self._find,
+            "nvmlDeviceGetName": lambda uuid: "NVIDIA H100",
+            "nvmlDeviceGetUUID": lambda uuid: uuid,
+            "nvmlSystemGetDriverVersion": lambda: "550.1",
+            "nvmlDeviceGetMemoryInfo": lambda uuid: SimpleNamespace(total=80 * 2**30),
+            "nvmlDeviceGetPowerManagementLimit": lambda uuid: 650_000,  # milliwatts
+            "nvmlDeviceGetEnforcedPowerLimit": lambda uuid: 650_000,
+            "nvmlDeviceGetPowerManagementDefaultLimit": lambda uuid: 700_000,
+            "nvmlDeviceGetPowerManagementLimitConstraints": lambda uuid: [200_000, 750_000],
+            "nvmlDeviceGetFieldValues": lambda uuid, fields: [instant(power_w(uuid))],
+            "nvmlDeviceGetPowerUsage": lambda uuid: round(power_w(uuid) * 1000),
+            "nvmlDeviceGetTotalEnergyConsumption": energy_mj,
+            "nvmlDeviceGetClockInfo": lambda uuid, kind: _CLOCKS_MHZ[kind],
+            "nvmlDeviceGetMaxClockInfo": lambda uuid, kind: _MAX_CLOCKS_MHZ[kind],
+            "nvmlDeviceGetTemperature": lambda uuid, kind: 41,
+            "nvmlDeviceGetUtilizationRates": lambda uuid: SimpleNamespace(gpu=3),
+            "nvmlDeviceGetEccMode": lambda uuid: [1, 0],  # now, after the next start
+            "nvmlDeviceGetPersistenceMode": lambda uuid: 1,
+            "nvmlDeviceGetMigMode": lambda uuid: [0, 1],
+            "nvmlDeviceGetCurrentClocksThrottleReasons": lambda uuid: throttled,
+            "nvmlDeviceGetViolationStatus": _violations,
+            "nvmlDeviceGetComputeRunningProcesses": processes(),
+        }
+        super().__init__(**{**real, **answers, **changes})
+
+    def open(self) -> Nvml:
+        """The package's wrapper around this library."""
+        return Nvml(self)
+
+    def _find(self, uuid: str) -> str:
+        self.asked.append(uuid)
+        return uuid
+
+
+class FakeCuda:
+    """A GPU as torch sees it, which notes when it is woken."""
+
+    name = "H100 by torch"
+
+    def __init__(self, device: str, held_bytes: int = 0) -> None:
+        self.uuid, self.woken = f"GPU-of-{device}", 0
+        self._held_bytes = held_bytes
+
+    def reserved_bytes(self) -> int:
+        return self._held_bytes
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+def refuse(code: int = pynvml.NVML_ERROR_NOT_SUPPORTED) -> Callable[..., Any]:
+    """A function of NVML that always fails with this error."""
+
+    def fail(*arguments: Any) -> Any:
+        raise pynvml.NVMLError(code)
+
+    return fail
+
+
+def instant(watts: float, status: int = pynvml.NVML_SUCCESS) -> SimpleNamespace:
+    """A field's value as NVML wraps it, in milliwatts."""
+    return SimpleNamespace(nvmlReturn=status, value=SimpleNamespace(uiVal=round(watts * 1000)))
 
 
 def processes(*pids: int) -> Callable[[str], list[SimpleNamespace]]:
-    return lambda handle: [SimpleNamespace(pid=pid) for pid in pids]
+    """The processes that compute on a GPU."""
+    return lambda uuid: [SimpleNamespace(pid=pid) for pid in pids]
 
 
-def replay_nvml(monkeypatch: pytest.MonkeyPatch, **changes: Callable[..., Any]) -> list[str]:
-    """Replace NVML's functions by an idle H100's answers, `changes` apart; returns the UUIDs that are asked for."""
-    asked: list[str] = []
-
-    def by_uuid(uuid: str) -> str:
-        asked.append(uuid)
-        return "handle"
-
-    answers: dict[str, Callable[..., Any]] = {
-        "nvmlInit": lambda: None,
-        "nvmlShutdown": lambda: None,
-        "nvmlDeviceGetHandleByUUID": by_uuid,
-        "nvmlDeviceGetName": lambda handle: "NVIDIA H100",
-        "nvmlDeviceGetUUID": lambda handle: asked[-1],
-        "nvmlSystemGetDriverVersion": lambda: "550.1",
-        "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(total=80 * 2**30),
-        "nvmlDeviceGetPowerManagementLimit": lambda handle: 650_000,  # milliwatts
-        "nvmlDeviceGetPowerManagementDefaultLimit": lambda handle: 700_000,
-        "nvmlDeviceGetPowerManagementLimitConstraints": lambda handle: [200_000, 750_000],
-        "nvmlDeviceGetPowerUsage": lambda handle: 112_500,
-        "nvmlDeviceGetClockInfo": lambda handle, kind: {pynvml.NVML_CLOCK_SM: 1755, pynvml.NVML_CLOCK_MEM: 2619}[kind],
-        "nvmlDeviceGetMaxClockInfo": lambda handle, kind: {pynvml.NVML_CLOCK_SM: 1980, pynvml.NVML_CLOCK_MEM: 2619}[
-            kind
-        ],
-        "nvmlDeviceGetTemperature": lambda handle, kind: 41,
-        "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=3),
-        "nvmlDeviceGetEccMode": lambda handle: [1, 0],  # now, after the next start
-        "nvmlDeviceGetPersistenceMode": lambda handle: 1,
-        "nvmlDeviceGetMigMode": lambda handle: [0, 1],
-        "nvmlDeviceGetCurrentClocksThrottleReasons": lambda handle: pynvml.nvmlClocksThrottleReasonSwPowerCap,
-        "nvmlDeviceGetViolationStatus": lambda handle, policy: SimpleNamespace(
-            violationTime={pynvml.NVML_PERF_POLICY_POWER: POWER_NS, pynvml.NVML_PERF_POLICY_THERMAL: THERMAL_NS}[policy]
-        ),
-        "nvmlDeviceGetComputeRunningProcesses": processes(),
-    }
-    for name, answer in {**answers, **changes}.items():
-        monkeypatch.setattr(pynvml, name, answer)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="1234-ab"))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100 by torch")
-    monkeypatch.setattr(module, "_wake", lambda device: None)
-    return asked
+def _violations(uuid: str, policy: int) -> SimpleNamespace:
+    seen_ns = {pynvml.NVML_PERF_POLICY_POWER: POWER_NS, pynvml.NVML_PERF_POLICY_THERMAL: THERMAL_NS}
+    return SimpleNamespace(violationTime=seen_ns[policy])

@@ -108,7 +108,7 @@ def test_a_run_on_a_cpu_does_not_ask_what_the_gpu_does(rule: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "passing"),
+    ("changes", "transient"),
     [
         ({"cpu__other_load_cores": 2.0}, True),
         ({"cpu__stolen_cores": 2.0}, True),
@@ -120,15 +120,15 @@ def test_a_run_on_a_cpu_does_not_ask_what_the_gpu_does(rule: str) -> None:
         ({"torch__debug_build": True}, False),
     ],
 )
-def test_what_comes_and_goes_is_told_from_how_the_machine_is_set_up(changes: dict[str, Any], passing: bool) -> None:
+def test_what_comes_and_goes_is_told_from_how_the_machine_is_set_up(changes: dict[str, Any], transient: bool) -> None:
     """Times are compared between runs on one machine, set up as it is; not where other work came over one of them."""
     (finding,) = findings("cuda:0", with_facts(**changes))
-    assert finding.passing is passing
+    assert finding.transient is transient
 
 
 def test_what_moved_is_passing() -> None:
     after = with_facts(gpu__sm_clock_mhz=1500)
-    assert all(finding.passing for finding in moved(CLEAN, after)) and moved(CLEAN, after)
+    assert all(finding.transient for finding in moved(CLEAN, after)) and moved(CLEAN, after)
 
 
 def test_memory_is_little_against_a_containers_limit() -> None:

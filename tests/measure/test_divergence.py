@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from specbench_s2d.decoding.spec import build_decoder
-from specbench_s2d.measure.divergence import Divergence, classify, classify_alone
+from specbench_s2d.measure.divergence import Divergence, TokenScores, classify, classify_alone
 from specbench_s2d.measure.teacher_forcing import logit_noise, score
-from specbench_s2d.measure.token_scores import TokenScores
 from specbench_s2d.models import LanguageModel, load_model
 
 NOISE = 0.01
@@ -19,7 +18,7 @@ SECOND = {0: 8.0, 1: 9.999, 2: 9.5, 3: 9.999}
 """Of each position, the second-best logit; the best is 10."""
 
 
-def scored(output: Sequence[int], shortfall: dict[int, float] | None = None) -> TokenScores:
+def scores_of(output: Sequence[int], shortfall: dict[int, float] | None = None) -> TokenScores:
     """A teacher-forced pass that finds each token the best, or `shortfall` (by position) below it."""
     size = range(len(output))
     chosen = [10 - (shortfall or {}).get(i, 0.0) for i in size]
@@ -48,23 +47,23 @@ def at(verdict: str, position: int) -> Divergence:
     ],
 )
 def test_where_outputs_part_the_margin_decides(output: Sequence[int], expected: Divergence) -> None:
-    assert classify(output, AR, scored(output), NOISE) == expected
+    assert classify(output, AR, scores_of(output), NOISE) == expected
 
 
 def test_after_a_near_tie_every_token_must_still_be_the_targets_own() -> None:
     """A bug that shows behind an honest tie is a bug."""
     output = [5, 9, 1, 1]
-    assert classify(output, AR, scored(output, {2: 0.3}), NOISE).verdict == "mismatch"
-    assert classify(output, AR, scored(output, {2: 0.009}), NOISE).verdict == "near_tie"
+    assert classify(output, AR, scores_of(output, {2: 0.3}), NOISE).verdict == "mismatch"
+    assert classify(output, AR, scores_of(output, {2: 0.009}), NOISE).verdict == "near_tie"
 
 
 def test_at_a_near_tie_only_the_two_that_tie_will_do() -> None:
     output = [5, 9, 1, 1]
-    assert classify(output, AR, scored(output, {1: 4.0}), NOISE) == at("mismatch", 1)
+    assert classify(output, AR, scores_of(output, {1: 4.0}), NOISE) == at("mismatch", 1)
 
 
 def test_a_cache_that_is_wrong_for_all_decoders_alike_fails_ar_itself() -> None:
-    assert classify(AR, AR, scored(AR, {2: 0.3}), NOISE) == at("mismatch", 2)
+    assert classify(AR, AR, scores_of(AR, {2: 0.3}), NOISE) == at("mismatch", 2)
 
 
 def test_logits_that_are_not_numbers_are_a_mismatch_and_not_identical() -> None:
@@ -75,15 +74,15 @@ def test_logits_that_are_not_numbers_are_a_mismatch_and_not_identical() -> None:
 
 
 def test_without_ars_output_a_wrong_token_is_still_a_mismatch_and_a_right_one_says_nothing() -> None:
-    assert classify_alone(AR, scored(AR, {2: 0.3}), NOISE) == at("mismatch", 2)
-    assert classify_alone(AR, scored(AR), NOISE) is None
+    assert classify_alone(AR, scores_of(AR, {2: 0.3}), NOISE) == at("mismatch", 2)
+    assert classify_alone(AR, scores_of(AR), NOISE) is None
 
 
 @pytest.mark.parametrize(("output", "position"), [([5, 6, 7], 3), ([5, 6, 7, 8, 9], 4), ([], 0)])
 def test_an_output_that_only_ends_elsewhere_is_a_mismatch(output: Sequence[int], position: int) -> None:
     """No tie explains it: the same tokens end at the same place. (At position 3 the margin is a near-tie's.)"""
     expected = Divergence(verdict="mismatch", position=position, noise=NOISE)
-    assert classify(output, AR, scored(output), NOISE) == expected
+    assert classify(output, AR, scores_of(output), NOISE) == expected
 
 
 def test_a_margin_at_the_bound_is_not_near() -> None:
@@ -133,5 +132,6 @@ def test_a_cache_that_is_cut_one_position_off_comes_out_as_a_mismatch(
     with monkeypatch.context() as patch:
         patch.setattr(target, "rollback", lambda length: right(length + 1 if length else 0))
         ids = build_decoder("sd", target, draft).generate(prompt, max_new_tokens=40).ids
-        assert classify(ids, ar_ids, score(target, prompt, ids), noise).verdict == "mismatch"  # scored under the bug
+        with_the_bug = score(target, prompt, ids)
+        assert classify(ids, ar_ids, with_the_bug, noise).verdict == "mismatch"
     assert classify(ids, ar_ids, score(target, prompt, ids), noise).verdict == "mismatch"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
 from specbench_s2d import __version__
-from specbench_s2d.measure import environment as module
-from specbench_s2d.measure.environment import environment
-from tests.measure.nvml import replay_nvml
+from specbench_s2d.measure.environment import commit_of, environment, library_version
+from specbench_s2d.measure.gpu import GpuProbe
+from tests.measure.nvml import FakeCuda, FakeNvml
 
 
 def test_code_libraries_and_machine_are_named() -> None:
@@ -29,32 +30,41 @@ def test_code_libraries_and_machine_are_named() -> None:
     assert json.loads(json.dumps(facts)) == facts
 
 
-def test_a_gpus_load_is_read_before_its_clocks_are_woken(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = replay_nvml(monkeypatch, nvmlDeviceGetUtilizationRates=lambda handle: SimpleNamespace(gpu=len(woken)))
-    woken: list[str] = []
-    monkeypatch.setattr("specbench_s2d.measure.gpu._wake", lambda device: woken.append(str(device)))
-    facts = environment("cuda:0")["gpu"]
-    assert len(asked) == 2 and woken == ["cuda:0"]
+def test_a_gpus_load_is_read_before_its_clocks_are_woken() -> None:
+    cuda = FakeCuda("cuda:0")
+    nvml = FakeNvml(nvmlDeviceGetUtilizationRates=lambda uuid: SimpleNamespace(gpu=cuda.woken))
+    facts = environment("cuda:0", GpuProbe("cuda:0", lambda device: cuda, nvml.open))["gpu"]
+    assert len(nvml.asked) == 2 and cuda.woken == 1
     assert (facts["utilization_percent"], facts["sm_clock_mhz"], facts["name"]) == (0, 1755, "NVIDIA H100")
 
 
-def test_a_library_that_is_not_installed_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LIBRARIES", ("no-such-library", "torch"))
-    assert environment("cpu")["libraries"] == {"no-such-library": None, "torch": version("torch")}
+def test_a_library_that_is_not_installed_is_none() -> None:
+    assert library_version("torch") == version("torch")
+    assert library_version("no-such-library") is None
 
 
-def test_changed_files_mark_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"rev-parse": "abc123", "status": " M file.py"}
-    monkeypatch.setattr(module, "_git", lambda root, command, *rest: said[command])
-    monkeypatch.setattr(module.Path, "exists", lambda path: True)
-    assert environment("cpu")["code"]["commit"] == "abc123+"
-    said["status"] = ""
-    assert environment("cpu")["code"]["commit"] == "abc123"
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A git checkout with one file."""
+    (tmp_path / "file.py").write_text("before")
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    for command in (("init", "-q"), ("add", "file.py"), (*identity, "commit", "-q", "-m", "first")):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    return tmp_path
 
 
-def test_without_git_the_commit_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_git(*arguments: Any) -> str:
-        raise FileNotFoundError("git")
+def test_changed_files_mark_the_commit(checkout: Path) -> None:
+    head = commit_of(checkout)
+    assert head and len(head) == 40
+    (checkout / "untracked.py").write_text("new")
+    assert commit_of(checkout) == head
+    (checkout / "file.py").write_text("after")
+    assert commit_of(checkout) == head + "+"
 
-    monkeypatch.setattr(module, "_git", no_git)
-    assert environment("cpu")["code"]["commit"] is None
+
+def test_outside_a_checkout_and_without_git_the_commit_is_none(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert commit_of(tmp_path_factory.mktemp("elsewhere")) is None
+    monkeypatch.setenv("PATH", "")
+    assert commit_of(checkout) is None

@@ -8,12 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
-import pytest
 import torch
 
-from specbench_s2d.measure import machine as module
 from specbench_s2d.measure.machine import (
+    CpuReadings,
     CpuWatch,
     clocks,
     cpu_facts,
@@ -23,12 +21,11 @@ from specbench_s2d.measure.machine import (
 )
 
 
-def test_threads_and_cores_are_this_processs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "usable_cores", lambda: [3, 5])
-    monkeypatch.setattr(module, "quota_cores", lambda: 1.5)
-    facts = cpu_facts()
+def test_threads_and_cores_are_this_processs() -> None:
+    facts = cpu_facts([3, 5], lambda: 1.5)
     assert (facts["usable_cores"], facts["quota_cores"]) == (2, 1.5)
     assert "quota_cores_reason" not in facts
+    assert "no cgroup" in cpu_facts([0], lambda: None)["quota_cores_reason"]
     assert (facts["threads"], facts["interop_threads"]) == (torch.get_num_threads(), torch.get_num_interop_threads())
 
 
@@ -65,63 +62,45 @@ def cpu_times(user: float, steal: float) -> SimpleNamespace:
     return SimpleNamespace(user=user, nice=0.25, system=0.25, idle=100.0, irq=0.0, softirq=0.5, steal=steal)
 
 
-@pytest.fixture
-def replayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two seconds on cores 0 and 1 of three: 3 s of work, of which 0.5 s this process's; 1 s stolen on core 1."""
-    readings: dict[tuple[Any, str], Callable[[], Any]] = {
-        (psutil, "cpu_times"): iter(
-            [
-                [cpu_times(10, 0), cpu_times(20, 5), cpu_times(0, 0)],
-                [cpu_times(12, 0), cpu_times(21, 6), cpu_times(90, 90)],
-            ]
-        ).__next__,
-        (module.time, "process_time"): iter([1.0, 1.5]).__next__,
-        (module.time, "monotonic"): iter([100.0, 102.0]).__next__,
-    }
-    for (place, name), read in readings.items():
-        monkeypatch.setattr(place, name, lambda read=read, **options: read())
-    monkeypatch.setattr(module, "usable_cores", lambda: [0, 1])
-    monkeypatch.setattr(module, "clocks", lambda cores: {"clock_mhz": 2000.0})
-
-
-@pytest.mark.usefixtures("replayed")
 def test_others_load_leaves_out_this_process_and_cores_it_may_not_use() -> None:
-    state = CpuWatch().state()
+    """Two seconds on cores 0 and 1 of three: 3 s of work, of which 0.5 s this process's; 1 s stolen on core 1."""
+    before = [cpu_times(10, 0), cpu_times(20, 5), cpu_times(0, 0)]
+    after = [cpu_times(12, 0), cpu_times(21, 6), cpu_times(90, 90)]
+    readings = CpuReadings(
+        iter([before, after]).__next__, frequencies((2000, 0)), iter([1.0, 1.5]).__next__, iter([100.0, 102.0]).__next__
+    )
+    state = CpuWatch([0, 1], readings).state()
     assert (state["other_load_cores"], state["stolen_cores"]) == ((3 - 0.5) / 2, 0.5)
-    assert (state["usable_cores"], state["clock_mhz"]) == (2, 2000.0)
+    assert (state["usable_cores"], state["clock_mhz"]) == (2, 2000)
 
 
-def test_a_load_that_the_system_hides_is_none_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hide(percpu: bool) -> Any:
-        raise PermissionError("/proc/stat")
-
-    monkeypatch.setattr(psutil, "cpu_times", hide)
-    state = CpuWatch().state()
+def test_a_load_that_the_system_hides_is_none_with_a_reason() -> None:
+    state = CpuWatch(readings=CpuReadings(times=failing(PermissionError("/proc/stat")))).state()
     assert state["other_load_cores"] is state["stolen_cores"] is None
     assert state["other_load_cores_reason"] and state["stolen_cores_reason"]
 
 
-def frequencies(*pairs: tuple[float, float]) -> Callable[..., list[SimpleNamespace]]:
-    return lambda percpu: [SimpleNamespace(current=current, max=most) for current, most in pairs]
+def failing(error: Exception) -> Callable[[], Any]:
+    def fail() -> Any:
+        raise error
+
+    return fail
 
 
-def test_the_clock_is_that_of_the_fastest_usable_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "cpu_freq", frequencies((800, 3000), (2900, 3000), (3500, 4000)))
-    assert clocks([0, 1]) == {"clock_mhz": 2900, "max_clock_mhz": 3000}
+def frequencies(*pairs: tuple[float, float]) -> Callable[[], list[SimpleNamespace]]:
+    return lambda: [SimpleNamespace(current=current, max=most) for current, most in pairs]
 
 
-def test_a_clock_that_the_system_does_not_show_is_none_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "cpu_freq", frequencies((2900, 0.0)))
-    assert clocks([4]) == {
+def test_the_clock_is_that_of_the_fastest_usable_core() -> None:
+    three = frequencies((800, 3000), (2900, 3000), (3500, 4000))
+    assert clocks([0, 1], three) == {"clock_mhz": 2900, "max_clock_mhz": 3000}
+
+
+def test_a_clock_that_the_system_does_not_show_is_none_with_a_reason() -> None:
+    assert clocks([4], frequencies((2900, 0.0))) == {
         "clock_mhz": 2900,
         "max_clock_mhz": None,
         "max_clock_mhz_reason": "the system shows no clock",
     }
-    monkeypatch.setattr(psutil, "cpu_freq", frequencies())
-    assert clocks([0])["clock_mhz"] is None
-
-    def refuse(percpu: bool) -> Any:
-        raise NotImplementedError("no clock here")
-
-    monkeypatch.setattr(psutil, "cpu_freq", refuse)
-    assert clocks([0])["clock_mhz_reason"] == "no clock here"
+    assert clocks([0], frequencies())["clock_mhz"] is None
+    assert clocks([0], failing(NotImplementedError("no clock here")))["clock_mhz_reason"] == "no clock here"

@@ -5,22 +5,15 @@ from __future__ import annotations
 import pytest
 
 from specbench_s2d.errors import UserError
-from specbench_s2d.measure import pass_costs as passes
 from specbench_s2d.measure.pass_costs import pass_costs
 from tests.fakes import Clock, FakeModel
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def test_a_nested_draft_costs_its_stages_layers() -> None:
     clock = Clock()
-    monkeypatch.setattr(passes, "perf_counter", clock)
-    return clock
-
-
-def test_a_nested_draft_costs_its_stages_layers(clock: Clock) -> None:
     target = FakeModel(clock=clock, layer_s=7.0)
     draft = FakeModel(seed=1, exits=(2, 3, 6), clock=clock, layer_s=1.0)
-    costs = pass_costs(target, draft, range(1, 4), context=10, rounds=5)
+    costs = pass_costs(target, draft, range(1, 4), context=10, rounds=5, now=clock)
     assert costs.ar.median_s == 7 and [cost.median_s for cost in costs.verify.values()] == [7, 7, 7]
     assert [(s.depth, s.cold.median_s, s.warm.median_s) for s in costs.stages] == [(2, 2, 2), (3, 1, 1), (6, 3, 3)]
     assert [(s.layers.median_s, s.check.median_s) for s in costs.stages] == [(2, 0), (1, 0), (3, 0)]
@@ -28,13 +21,15 @@ def test_a_nested_draft_costs_its_stages_layers(clock: Clock) -> None:
     assert {len(cost.rounds_s) for cost in (costs.ar, *costs.verify.values(), costs.stages[0].cold)} == {5}
 
 
-def test_a_plain_draft_is_read_at_its_last_layer(clock: Clock) -> None:
-    costs = pass_costs(FakeModel(), FakeModel(seed=1, clock=clock, layer_s=2.0), [1, 2], context=10)
+def test_a_plain_draft_is_read_at_its_last_layer() -> None:
+    clock = Clock()
+    draft = FakeModel(seed=1, clock=clock, layer_s=2.0)
+    costs = pass_costs(FakeModel(), draft, [1, 2], context=10, rounds=2, now=clock)
     assert [(c.depth, c.cold.median_s, c.warm.median_s) for c in costs.chains] == [(1, 2, 2)]
     assert costs.stages == ()
 
 
-def test_the_caches_are_left_empty(clock: Clock) -> None:
+def test_the_caches_are_left_empty() -> None:
     target, draft = FakeModel(), FakeModel(seed=1, exits=(1, 2))
     pass_costs(target, draft, [1, 2], context=10, rounds=1)
     assert target.length == draft.layer_length(0) == 0

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from specbench_s2d.measure.divergence import classify
+from specbench_s2d.measure.divergence import TokenScores, classify
 from specbench_s2d.measure.teacher_forcing import logit_noise, score
-from specbench_s2d.measure.token_scores import TokenScores
 from specbench_s2d.models import LanguageModel, load_model
 from tests.fakes import FakeModel
 
@@ -37,19 +36,19 @@ def plain_scores(model: FakeModel, prompt: list[int], output: list[int]) -> tupl
 @pytest.mark.parametrize("output", [OUTPUT, [3]], ids=["an output", "one token"])
 def test_scores_equal_plain_log_softmax(prompt: list[int], output: list[int]) -> None:
     model = FakeModel(sharpness=2.0)
-    scored = score(model, prompt, output)
+    scores = score(model, prompt, output)
     nll, logits_of = plain_scores(model, prompt, output)
-    assert scored.nll_sum == pytest.approx(nll, abs=1e-5)
+    assert scores.nll_sum == pytest.approx(nll, abs=1e-5)
     for i, (best, second, chosen) in enumerate(logits_of):
-        assert (scored.best[i], scored.second[i], scored.chosen[i]) == pytest.approx((best, second, chosen), abs=1e-5)
-        assert scored.margin(i) == pytest.approx(best - second, abs=1e-5)
-        assert scored.shortfall(i) == pytest.approx(best - chosen, abs=1e-5)
+        assert (scores.best[i], scores.second[i], scores.chosen[i]) == pytest.approx((best, second, chosen), abs=1e-5)
+        assert scores.margin(i) == pytest.approx(best - second, abs=1e-5)
+        assert scores.shortfall(i) == pytest.approx(best - chosen, abs=1e-5)
 
 
 def test_ties_are_where_the_two_best_lie_within_the_noise() -> None:
-    scored = TokenScores(0.0, [3.0, 3.0, 3.0], [2.0, 2.9, 3.0], [3.0, 3.0, 3.0])
-    assert scored.ties(0.2) == [1, 2]
-    assert scored.ties(0.0) == []
+    scores = TokenScores(0.0, [3.0, 3.0, 3.0], [2.0, 2.9, 3.0], [3.0, 3.0, 3.0])
+    assert scores.ties(0.2) == [1, 2]
+    assert scores.ties(0.0) == []
 
 
 def test_scores_do_not_depend_on_what_the_cache_held(tiny: LanguageModel) -> None:
@@ -63,9 +62,9 @@ def test_a_greedy_outputs_scores_are_those_of_the_best_tokens(tiny: LanguageMode
     for _ in range(6):
         tiny.reset()
         ids.append(int(tiny.extend(torch.tensor([ids]))[0, -1].argmax()))
-    scored = score(tiny, PROMPT, ids[3:])
-    assert 0 < scored.nll_sum < score(tiny, PROMPT, [5, 5, 5, 5, 5, 5]).nll_sum
-    assert all(scored.shortfall(i) == 0 < scored.margin(i) for i in range(6))
+    scores = score(tiny, PROMPT, ids[3:])
+    assert 0 < scores.nll_sum < score(tiny, PROMPT, [5, 5, 5, 5, 5, 5]).nll_sum
+    assert all(scores.shortfall(i) == 0 < scores.margin(i) for i in range(6))
 
 
 def test_a_model_of_exact_logits_makes_no_noise() -> None:

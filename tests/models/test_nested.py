@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from specbench_s2d.decoding.tree import tree_mask
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import LanguageModel, Likeliest
 from specbench_s2d.models.exits import check_exits, resolve_exits
 from specbench_s2d.models.nested import NestedDraft
 from tests.fakes import FakeModel
+from tests.models.reference import tree_mask
 from tests.refusals import refused
 from tests.tiny import random_nested
 
@@ -125,7 +125,7 @@ def test_keep_moves_waiting_states_together() -> None:
     nested = NestedDraft(model)
     nested.prefill([1, 2])
     nested.run(0, [3])
-    mask_TM = tree_mask([-1, 0, 0], 0, torch.device("cpu"))
+    mask_TM = tree_mask([-1, 0, 0])
     nested.read(0, [4, 1], mask_TM[-2:], rows=2)
     nested.read(1, (), mask_TM, rows=2)
     nested.keep_path([0, 2], 2)

@@ -59,7 +59,7 @@ def test_adapters_start_silent_and_are_all_that_is_trained(tmp_path: Path) -> No
 
 
 def test_adapters_are_drawn_from_the_seed_alone() -> None:
-    """So that every process of a team starts with the same."""
+    """So that every process of a processes starts with the same."""
     drawn = []
     for before, seed in ((1, 0), (2, 0), (3, 1)):
         model = tiny_model()

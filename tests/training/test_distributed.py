@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import specbench_s2d
 from specbench_s2d.cli.main import main
 from specbench_s2d.errors import UserError
-from specbench_s2d.training.distributed import Processes, check_team, is_main, joined, launched
+from specbench_s2d.training.distributed import Processes, check_processes, is_main, launcher_ranks, process_group
 
 from .factory import sums, tiny_model, tiny_tokenizer, write_chats
 
@@ -27,28 +27,27 @@ def launch(monkeypatch: pytest.MonkeyPatch, size: int, rank: int = 0) -> None:
 
 
 def test_without_a_launcher_one_process_does_it_all() -> None:
-    assert launched() == (0, 1, 0) and is_main()
-    check_team("cuda:7", 3)
-    with joined("cpu") as team:
-        assert team == Processes() and team.is_main and team.sum(2.5) == 2.5
+    assert launcher_ranks() == (0, 1, 0) and is_main()
+    check_processes("cuda:7", 3)
+    with process_group("cpu") as processes:
+        assert processes == Processes() and processes.is_main and processes.sum(2.5) == 2.5
 
 
-def test_the_first_of_several_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_of_several_is_the_main_one(monkeypatch: pytest.MonkeyPatch) -> None:
     launch(monkeypatch, 3, 2)
-    assert launched() == (2, 3, 2) and not is_main() and not Processes(2, 3).is_main
+    assert launcher_ranks() == (2, 3, 2) and not is_main() and not Processes(2, 3).is_main
 
 
 def test_what_processes_cannot_share_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     launch(monkeypatch, 3)
-    check_team("cpu", 6)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check_processes("cpu", 6)
     for device, batch, message in (
         ("cpu", 8, "--batch 8: 3 processes share the sequences of a step; give a multiple of 3."),
         ("cuda:1", 6, "--device cuda:1: 3 processes take a GPU each; give --device cuda."),
         ("cuda", 6, "--device cuda: 3 processes on this machine and 2 GPUs; launch at most 2."),
     ):
         with pytest.raises(UserError) as caught:
-            check_team(device, batch)
+            check_processes(device, batch, gpus=lambda: 2)
         assert str(caught.value) == message
 
 

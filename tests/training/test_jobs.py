@@ -14,15 +14,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from specbench_s2d.errors import ModelError, RunFolderError, UnknownNameError, UserError
 from specbench_s2d.models.chat import TEMPLATES, ChatTemplate
-from specbench_s2d.training import init_model as start_module
-from specbench_s2d.training import jobs
+from specbench_s2d.resources import demo_folder
 from specbench_s2d.training.checkpoint import CHECKPOINT
 from specbench_s2d.training.init_model import (
     ModelSize,
     ModelSource,
-    lm_start,
+    init_model,
+    lm_source,
     load_tokenizer,
-    make_start,
     new_model,
     resolve_source,
 )
@@ -32,9 +31,9 @@ from specbench_s2d.training.tokenizer import SPECIAL_TOKENS, save_tokenizer, tra
 from specbench_s2d.training.trainer import Progress, train
 from tests.vicuna import BIN_FORMS, tiny_llama, write_vicuna
 
-from .factory import CONTEXT, SHAPE, VOCABULARY, chat, sums, tiny_spec, tiny_tokenizer, write_chats
+from .factory import CONTEXT, SIZE, VOCABULARY, chat, sums, tiny_spec, tiny_tokenizer, write_chats
 
-NEW = ModelSource("new", shape=SHAPE)
+NEW = ModelSource("new", size=SIZE)
 
 
 @pytest.fixture
@@ -71,9 +70,7 @@ def test_the_finished_folder_loads_in_plain_transformers(corpus: Corpus, tmp_pat
     assert model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] > ids.shape[1]
 
 
-def test_the_saved_weights_are_the_trained_ones_rounded(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_saved_weights_are_the_trained_ones_rounded(corpus: Corpus, tmp_path: Path) -> None:
     trained: list[dict[str, torch.Tensor]] = []
 
     def remember(model: PreTrainedModel, *given: Any) -> Any:
@@ -81,8 +78,7 @@ def test_the_saved_weights_are_the_trained_ones_rounded(
         trained.append({n: p.detach().clone() for n, p in model.named_parameters()})
         return rows
 
-    monkeypatch.setattr(jobs, "train", remember)
-    job(corpus, tmp_path / "it")
+    job(corpus, tmp_path / "it", trainer=remember)
     saved = dict(AutoModelForCausalLM.from_pretrained(str(tmp_path / "it"), dtype="auto").named_parameters())
     assert all(torch.equal(saved[name], weight.bfloat16()) for name, weight in trained[0].items())
 
@@ -186,7 +182,7 @@ def test_a_folder_that_holds_something_is_not_overwritten(corpus: Corpus, tmp_pa
     with pytest.raises(RunFolderError, match="already holds a model; give another --out"):
         job(corpus, tmp_path / "it")
     (tmp_path / "it" / "config.json").unlink()
-    with pytest.raises(RunFolderError, match="holds something else"):
+    with pytest.raises(RunFolderError, match="is not an empty folder"):
         job(corpus, tmp_path / "it")
 
 
@@ -204,12 +200,8 @@ def test_settings_that_cannot_work_are_one_line(corpus: Corpus, tmp_path: Path) 
 # Starts
 
 
-def test_a_demo_name_is_the_folder_of_that_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    member = tmp_path / "demo-s"
-    member.mkdir()
-    (member / "config.json").write_text("{}")
-    monkeypatch.setattr(start_module, "demo_folder", lambda: tmp_path)
-    assert resolve_source("demo-s") == str(member)
+def test_a_demo_name_is_the_folder_of_that_member() -> None:
+    assert resolve_source("demo-s") == str(demo_folder() / "demo-s")
     with pytest.raises(UnknownNameError, match=r"unknown model 'demo-x'. Did you mean 'demo-s'"):
         resolve_source("demo-x")
 
@@ -222,16 +214,16 @@ def test_a_path_that_is_not_there_never_reaches_the_hub() -> None:
 
 
 def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused(tmp_path: Path) -> None:
-    new_model(SHAPE, 50, 0, 0, 1).save_pretrained(str(tmp_path / "small"))
+    new_model(SIZE, 50, 0, 0, 1).save_pretrained(str(tmp_path / "small"))
     size = len(tiny_tokenizer())
     with pytest.raises(ModelError, match=f"its vocabulary has 50 entries, the tokenizer {size}"):
-        make_start(ModelSource("continue", str(tmp_path / "small")), tiny_tokenizer(), 0)
+        init_model(ModelSource("continue", str(tmp_path / "small")), tiny_tokenizer(), 0)
 
 
 @pytest.mark.parametrize("form", BIN_FORMS)
 def test_a_draft_can_be_cut_from_bin_weights_and_a_tokenizer_model(tmp_path: Path, form: str) -> None:
     folder = write_vicuna(tmp_path / "vicuna", BIN_FORMS[form])
-    draft = make_start(ModelSource("cut", str(folder), 1), load_tokenizer(str(folder)), 0).state_dict()
+    draft = init_model(ModelSource("cut", str(folder), 1), load_tokenizer(str(folder)), 0).state_dict()
     whole = tiny_llama().state_dict()
     assert draft.keys() == {name for name in whole if ".layers.1." not in name}
     assert all(torch.equal(tensor, whole[name]) for name, tensor in draft.items())
@@ -240,18 +232,18 @@ def test_a_draft_can_be_cut_from_bin_weights_and_a_tokenizer_model(tmp_path: Pat
 def test_a_harmful_bin_is_not_trained_on(tmp_path: Path) -> None:
     folder = write_vicuna(tmp_path / "vicuna", lambda state, out: torch.save(eval, out / "pytorch_model.bin"))
     with pytest.raises(ModelError, match=r"asks for \S*eval.*no code is run"):
-        make_start(ModelSource("continue", str(folder)), load_tokenizer(str(folder)), 0)
+        init_model(ModelSource("continue", str(folder)), load_tokenizer(str(folder)), 0)
 
 
 def test_sources_that_cannot_be_trained_on_are_one_line(tmp_path: Path) -> None:
     GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=8, n_layer=1, n_head=1)).save_pretrained(str(tmp_path / "gpt2"))
-    new_model(SHAPE, 400, 0, 0, 1).save_pretrained(str(tmp_path / "torn"))
+    new_model(SIZE, 400, 0, 0, 1).save_pretrained(str(tmp_path / "torn"))
     weights = tmp_path / "torn" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     (tmp_path / "empty").mkdir()
     for name, message in {"gpt2": "Llama-family", "torn": "not a checkpoint", "empty": "not a checkpoint"}.items():
         with pytest.raises(ModelError, match=message) as caught:
-            make_start(ModelSource("continue", str(tmp_path / name)), tiny_tokenizer(), 0)
+            init_model(ModelSource("continue", str(tmp_path / name)), tiny_tokenizer(), 0)
         assert "\n" not in str(caught.value)
     (tmp_path / "empty" / "tokenizer.json").write_text("{nope")
     with pytest.raises(ModelError, match=r"no tokenizer there .*`train tokenizer` makes one") as caught:
@@ -270,21 +262,21 @@ def lm_flags(**given: int) -> dict[str, int | None]:
 
 
 def test_the_flags_of_train_lm_name_one_start() -> None:
-    assert lm_start(lm_flags(), None, None) == ModelSource("new", shape=ModelSize())
-    assert lm_start(lm_flags(layers=2, width=128), None, None).shape == ModelSize(layers=2, width=128, heads=2)
-    assert lm_start(lm_flags(layers=12), "demo-s", None) == ModelSource("grow", "demo-s", 12)
-    assert lm_start(lm_flags(), None, "demo-s") == ModelSource("continue", "demo-s")
+    assert lm_source(lm_flags(), None, None) == ModelSource("new", size=ModelSize())
+    assert lm_source(lm_flags(layers=2, width=128), None, None).size == ModelSize(layers=2, width=128, heads=2)
+    assert lm_source(lm_flags(layers=12), "demo-s", None) == ModelSource("grow", "demo-s", 12)
+    assert lm_source(lm_flags(), None, "demo-s") == ModelSource("continue", "demo-s")
 
 
 def test_flags_of_train_lm_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(UserError, match="--grow-from and --continue-from: give one"):
-        lm_start(lm_flags(layers=2), "a", "b")
+        lm_source(lm_flags(layers=2), "a", "b")
     with pytest.raises(UserError, match="--grow-from: give the depth to grow to, --layers N"):
-        lm_start(lm_flags(), "a", None)
+        lm_source(lm_flags(), "a", None)
     with pytest.raises(UserError, match="--kv-heads 2: a model that goes on from another keeps that one's kv-heads"):
-        lm_start(lm_flags(layers=12, kv_heads=2), "a", None)
+        lm_source(lm_flags(layers=12, kv_heads=2), "a", None)
     with pytest.raises(UserError, match="--layers 2: "):
-        lm_start(lm_flags(layers=2), None, "a")
+        lm_source(lm_flags(layers=2), None, "a")
 
 
 # The tokenizer

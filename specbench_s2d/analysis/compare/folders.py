@@ -13,6 +13,7 @@ from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.errors import UserError
 from specbench_s2d.published import PREFIX
 from specbench_s2d.runs.folder import MANIFEST, read_manifest
+from specbench_s2d.runs.identity import identity
 
 
 def compare(run: Path, other: str | None, against: str | None) -> Comparison:
@@ -47,6 +48,6 @@ def _differences(first: Path, second: Path) -> list[str]:
     """What the manifests say of the settings that the runs do not share; nothing where one has no manifest."""
     if not all((folder / MANIFEST).exists() for folder in (first, second)):
         return []
-    a, b = (read_manifest(folder)["identity"]["settings"] for folder in (first, second))
+    a, b = (identity(read_manifest(folder))["settings"] for folder in (first, second))
     changed = [f"{name} ({a.get(name)}, {b.get(name)})" for name in sorted({*a, *b}) if a.get(name) != b.get(name)]
     return [f"The runs differ in {', '.join(changed)}."] if changed else []

@@ -15,7 +15,9 @@ from specbench_s2d.analysis.gate.verdict import Check, Judgement, Tolerances
 from specbench_s2d.analysis.metrics.pairs import latest
 from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
+from specbench_s2d.runs.conditions import is_transient
 from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
+from specbench_s2d.runs.identity import identity
 from specbench_s2d.runs.record import BASELINE, Record
 
 Speed = Literal["auto", "judge", "skip"]
@@ -71,7 +73,7 @@ def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed, other
     elsewhere = comparability.other_machine(manifest, theirs)
     clock = _Clock(ours, manifest, bases, tolerances, speed)
     free = comparability.measured_at_run_time(manifest, theirs)
-    settings = comparability.identity(theirs)["settings"]
+    settings = identity(theirs)["settings"]
     rows = cells.rows(ours, base, _repeats(manifest, theirs, ours, base))
     by_name = {(row.target, row.label): row for row in rows}
     for row in rows:
@@ -91,7 +93,7 @@ def _repeats(
 ) -> int:
     """How many repeats both runs were to make, which one that was stopped may lack; of imported runs, what is there."""
     sides = ((manifest, ours), (theirs, base))
-    return min(comparability.identity(m)["repeats"] or 1 + max(r.repeat for r in records) for m, records in sides)
+    return min(identity(m)["repeats"] or 1 + max(r.repeat for r in records) for m, records in sides)
 
 
 def _outputs(row: cells.Row, tolerances: Tolerances, greedy: bool) -> Iterator[Check]:
@@ -162,5 +164,6 @@ def _notes(
 
 
 def _conditions(manifest: Mapping[str, Any]) -> list[str]:
-    passing = (c for c in manifest.get("conditions", []) if c.get("passing", True))
-    return list(dict.fromkeys(f"{c['about']}: {c['what']}" for c in passing))
+    """What came and went on the machine, and what an old manifest does not say that of."""
+    transient = (c for c in manifest.get("conditions", []) if is_transient(c) is not False)
+    return list(dict.fromkeys(f"{c['about']}: {c['what']}" for c in transient))

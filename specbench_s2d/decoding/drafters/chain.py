@@ -22,13 +22,13 @@ Exit = Annotated[int | None, Field(ge=1, description="Depth to read the draft at
 
 
 class ChainDrafter:
-    """Drafts gamma tokens, each from the draft's next-token distribution (or its argmax)."""
+    """Drafts gamma tokens one by one, each drawn from the draft's next-token distribution (or its argmax)."""
 
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "plain"
 
     class Options(BaseOptions):
-        """`gamma`: tokens per proposal, or `heuristic`. `sampling`: `run` draws as the run does, `greedy`: argmax.
-        `exit`: the depth that the draft is read at."""
+        """`gamma`: tokens per proposal, or `heuristic`. `sampling`: `run` draws at the run's temperature, `greedy`
+        takes the argmax. `exit`: the depth that the draft is read at."""
 
         gamma: Annotated[Gamma, Field(description="Draft length: a number, or heuristic (Spec-Bench's schedule).")] = 5
         sampling: Annotated[
@@ -37,7 +37,7 @@ class ChainDrafter:
         exit: Exit = None
 
     def __init__(self, draft: LanguageModel, options: ChainDrafter.Options) -> None:
-        self._reader, self._options = ExitView(draft, options.exit), options
+        self._view, self._options = ExitView(draft, options.exit), options
 
     @staticmethod
     def check_draft(options: ChainDrafter.Options, draft: HasExits) -> None:
@@ -46,29 +46,29 @@ class ChainDrafter:
 
     @staticmethod
     def draft_passes(options: ChainDrafter.Options, draft: HasExits) -> list[PassKind]:
-        """After a proposal that was accepted whole, two tokens are new to the draft."""
+        """One or two new tokens a pass: two are new to the draft after a fully accepted proposal."""
         return reader_passes(options.exit, draft.depth, rows=2)
 
     @staticmethod
     def target_passes(options: ChainDrafter.Options) -> list[PassKind]:
-        """A chain, after the context's last token."""
+        """One pass over the context's last token and the chain."""
         return chain_passes(options.gamma)
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._length: DraftLength = draft_length(self._options.gamma)
         self._sampler = sampler
         self._greedy = sampler.greedy or self._options.sampling == "greedy"
-        self._reader.prefill(prompt_ids)
+        self._view.prefill(prompt_ids)
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
-        reader = self._reader
-        seen, device = reader.length, reader.model.device
+        view = self._view
+        seen, device = view.length, view.model.device
         ids_BT = to_device([context[seen:]], device)
         ids: list[Tensor] = []
         q: list[Tensor] = []
         logits: list[Tensor] = []
         for _ in range(min(self._length.next(), room)):
-            logits.append(reader.next_logits(ids_BT))
+            logits.append(view.next_logits(ids_BT))
             if self._greedy:
                 id_1 = logits[-1].argmax(dim=-1)
             else:
@@ -82,9 +82,9 @@ class ChainDrafter:
             q_GV=torch.stack(q) if q else None,
             draft_logits=logits,
             exit_depths=[self._options.exit] * len(ids) if self._options.exit else [],
-            draft_layers=reader.layers * (reader.length - seen),
+            draft_layers=view.layers * (view.length - seen),
         )
 
     def commit(self, committed: int, verdict: Verdict) -> None:
-        self._reader.model.rollback(committed)
+        self._view.model.rollback(committed)
         self._length.learn(verdict.accepted, self._drafted)

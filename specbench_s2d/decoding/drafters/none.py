@@ -1,4 +1,4 @@
-"""The empty drafter: proposes nothing, so that the loop is plain autoregressive decoding."""
+"""The empty drafter: it proposes nothing, which makes the loop plain autoregressive decoding."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class NoDrafter:
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "none"
 
     class Options(BaseOptions):
-        """None."""
+        """No options."""
 
     def __init__(self, draft: None, options: NoDrafter.Options) -> None:
         del draft, options
 
     @staticmethod
     def target_passes(options: NoDrafter.Options) -> list[PassKind]:
-        """One token."""
+        """One token a pass."""
         return [PassKind(1)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
@@ -36,4 +36,4 @@ class NoDrafter:
         return self._nothing
 
     def commit(self, committed: int, verdict: Verdict) -> None:
-        """Nothing to forget."""
+        """There is no draft cache to cut."""

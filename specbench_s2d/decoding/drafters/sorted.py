@@ -1,4 +1,4 @@
-"""The sorted drafter of S2D: nested sub-models, the exit of each token chosen by confidence (arXiv 2407.01955)."""
+"""The sorted drafter of S2D (Kavehzadeh et al. 2024, arXiv 2407.01955, section 3): each token exits by confidence."""
 
 from __future__ import annotations
 
@@ -32,19 +32,17 @@ Thresholds = Annotated[
     BeforeValidator(_split),
     Field(description="Confidence above which a token leaves at each exit; the last exit always answers."),
 ]
-
-
 SortedGamma = Annotated[Gamma, Field(description="Draft length: a number, or heuristic (Spec-Bench's schedule).")]
 
 
 class SortedOptions(BaseOptions):
-    """What every sorted drafter takes."""
+    """Options of every drafter with exits. `exits`: depths in layers."""
 
     exits: Exits = None
 
 
 class ThresholdOptions(SortedOptions):
-    """`thresholds`: one per exit, shallow to deep, each from 0 to 1. `exits`: depths in layers."""
+    """`thresholds`: one per exit, shallow to deep, each from 0 to 1."""
 
     thresholds: Thresholds = (0.5, 0.5, 0.0)
 
@@ -60,16 +58,18 @@ def check_thresholds(thresholds: Sequence[float], exits: Sequence[int], draft: s
 
 
 class ExitRule(Protocol):
-    """Where a drafted token leaves."""
+    """At which exit a drafted token leaves."""
 
     def leaves(self, stage: int, logprob: float) -> bool:
-        """Whether a token leaves at exit number `stage` (from 0), where its log-probability is `logprob`; asked from
-        the first exit on until it does. At the last exit nobody asks: it always answers."""
+        """Whether a token leaves at exit `stage` (from 0), where its log-probability is `logprob`.
+
+        Called from the first exit on until it is true; not at the last exit, where every token leaves.
+        """
         ...
 
 
 class ConfidenceRule:
-    """A token leaves where its probability is above the exit's threshold."""
+    """A token leaves at the first exit where its probability is above the threshold: max softmax > theta_i."""
 
     def __init__(self, thresholds: Sequence[float]) -> None:
         self._thresholds = thresholds
@@ -79,9 +79,9 @@ class ConfidenceRule:
 
 
 class ExitDrafter:
-    """Drafts gamma tokens greedily over a nested draft; a rule says which exit each leaves at.
+    """Drafts gamma tokens greedily with a nested draft; a rule chooses the exit of each.
 
-    `family`: what all drafters by exits have in common, so that one's acceptances can script another.
+    `family`: shared by all such drafters, so that one can follow the recorded acceptances of another.
     """
 
     family: ClassVar[str] = "exits"
@@ -95,12 +95,12 @@ class ExitDrafter:
 
     @staticmethod
     def draft_passes(options: SortedOptions, draft: HasExits) -> list[PassKind]:
-        """After a proposal that was accepted whole, two tokens are new to the draft."""
+        """One or two new tokens a pass: two are new to the draft after a fully accepted proposal."""
         return stage_passes(resolve_exits(draft, options.exits), rows=2)
 
     @staticmethod
     def target_passes(options: Any) -> list[PassKind]:
-        """A chain, after the context's last token; the options have a `gamma`."""
+        """One pass over the context's last token and the chain; `options` has a `gamma`."""
         return chain_passes(options.gamma)
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
@@ -108,29 +108,28 @@ class ExitDrafter:
         self._nested.prefill(prompt_ids)
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
-        """Tokens stay on the device: the host reads the confidences that it decides by, and no more."""
+        """Tokens stay on the device; the host reads only the confidences."""
         nested = self._nested
         before = nested.layer_runs
         unseen: Sequence[int] | Tensor = context[nested.length :]
-        read: list[Tensor] = []
+        tokens: list[Tensor] = []
         depths: list[int] = []
         for _ in range(min(self._length.next(), room)):
             likeliest, depth = self._next(unseen)
-            read.append(likeliest.packed_2RK)
+            tokens.append(likeliest.packed_2RK)
             depths.append(depth)
             unseen = likeliest.ids_RK
-        self._drafted = len(read)
-        logprobs_G, ids_G = torch.cat(read, dim=1)[..., 0] if read else torch.empty(2, 0, device=self._device)
+        self._drafted = len(tokens)
+        logprobs_G, ids_G = torch.cat(tokens, dim=1)[..., 0] if tokens else torch.empty(2, 0, device=self._device)
         return Proposal(ids_G.long(), None, logprobs_G, depths, draft_layers=nested.layer_runs - before)
 
     def _next(self, unseen: Sequence[int] | Tensor) -> tuple[Likeliest, int]:
-        """(the likeliest token, exit depth) after `unseen`: the exit where the rule lets it leave answers, else the
-        last, which is not asked."""
+        """(the likeliest token, exit depth) after `unseen`, at the first exit that the rule chooses, else the last."""
         nested = self._nested
         *checked, last = range(len(nested.exits))
         for stage in checked:
             likeliest = nested.read(stage, unseen)
-            if self._rule.leaves(stage, likeliest.logprobs_RK.item()):  # waits for the device, as a threshold must
+            if self._rule.leaves(stage, likeliest.logprobs_RK.item()):  # the host waits for the device here
                 return likeliest, nested.exits[stage]
         return nested.read(last, unseen), nested.exits[last]
 

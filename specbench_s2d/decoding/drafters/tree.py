@@ -1,7 +1,7 @@
-"""The adaptive tree of S2D's follow-up (SD2): the sorted draft grows a tree by cumulative probability.
+"""The adaptive tree of SD2, S2D's follow-up: the sorted draft grows a tree by cumulative probability.
 
-The tree is grown on the device: the host waits for the confidences that exits are chosen by, and for nothing else; it
-learns which tokens there are with the verdict.
+The tree is grown on the device. The host waits only for the confidences that exits are chosen by, and learns the tokens
+together with the verdict.
 Shapes: `N` nodes of one level, `K` children of each, `E` expanded nodes, `C` candidates of all levels, `V` vocabulary.
 """
 
@@ -28,17 +28,17 @@ from specbench_s2d.models.nested import MANY, NestedDraft, stage_passes
 
 @dataclass
 class _Candidates:
-    """All nodes seen so far, level by level: (N * K,) each; ids are float32, as they are read.
+    """All nodes seen so far, one tensor (N * K,) per level; ids are float32, as the model returns them.
 
-    `joint`: cumulative log-probability, float64. `parents`: indices among all candidates, -1: the context. `ran`: which
-    of the positions run since the context is the node's, -1: it was not expanded.
+    `joint`: cumulative log-probability, float64. `parents`: indices among all candidates, -1 for the context.
+    `cached_rows`: the node's row among the positions run since the context, -1 for a node that was not expanded.
     """
 
     ids: list[Tensor] = field(default_factory=list)
     logprobs: list[Tensor] = field(default_factory=list)
     joint: list[Tensor] = field(default_factory=list)
     parents: list[Tensor] = field(default_factory=list)
-    ran: list[Tensor] = field(default_factory=list)
+    cached_rows: list[Tensor] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -47,8 +47,10 @@ class _Candidates:
 
 @dataclass(frozen=True)
 class _Frontier:
-    """The nodes of a level that are expanded: their ids, cumulative log-probabilities, indices among all candidates;
-    `mask_EE`: who sees whom among all nodes expanded so far."""
+    """The expanded nodes of a level: ids, cumulative log-probabilities, and indices among all candidates.
+
+    `mask_EE`: which of all nodes expanded so far each of them attends to.
+    """
 
     ids_N: Tensor
     joint_N: Tensor
@@ -57,16 +59,17 @@ class _Frontier:
 
 
 class TreeDrafter:
-    """Grows a tree level by level from the draft's likeliest nodes, and proposes the likeliest of all it saw.
+    """Grows a tree level by level from the draft's likeliest nodes, and proposes the likeliest nodes of all levels.
 
-    A level leaves at the first exit where its nodes' confidences, weighted by the nodes' probabilities, are above the
-    threshold; for the first level, a single node, that is S2D's own rule. Near the context's end the tree is narrower.
+    A level leaves at the first exit where the mean confidence of its nodes, weighted by their probabilities, is above
+    the threshold; on the first level, a single node, this is S2D's own rule. Near the end of the context window the
+    tree is narrower.
     """
 
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "nested"
 
     class Options(ThresholdOptions):
-        """`depth`: levels. `topk`: nodes expanded per level and children of each. `tokens`: most nodes proposed."""
+        """`depth`: levels. `topk`: nodes expanded per level, and children of each. `tokens`: most nodes proposed."""
 
         depth: Annotated[int, Field(ge=1, description="Levels of the tree.")] = 4
         topk: Annotated[int, Field(ge=1, description="Nodes expanded per level, and children of each.")] = 10
@@ -84,7 +87,7 @@ class TreeDrafter:
 
     @staticmethod
     def draft_passes(options: TreeDrafter.Options, draft: HasExits) -> list[PassKind]:
-        """Over the context's end, then level by level, later stages over all that waits; each level under a mask."""
+        """The end of the context, then each level under a mask; later stages run over all waiting states as well."""
         exits, o = resolve_exits(draft, options.exits), options
         seen = o.topk * (o.depth - 1) + MANY
         levels = stage_passes(exits, o.topk, o.topk, seen, least=o.topk) if o.depth > 1 else []
@@ -92,7 +95,7 @@ class TreeDrafter:
 
     @staticmethod
     def target_passes(options: TreeDrafter.Options) -> list[PassKind]:
-        """All tokens of the tree, and the last one of the context; there is always room for a tree of one."""
+        """One pass over the context's last token and all tokens of the tree."""
         o = options
         rows = min(o.tokens, o.topk + (o.depth - 1) * o.topk**2) + 1
         return [PassKind(rows, seen=rows, least=rows)]
@@ -119,40 +122,41 @@ class TreeDrafter:
         return _proposal(found, min(o.tokens, room), tuple(exits), layers)
 
     def _read(self, unseen: Sequence[int] | Tensor, frontier: _Frontier | None) -> tuple[Likeliest, int]:
-        """(the K likeliest tokens after every node of a level, exit depth): the first exit whose confidence is above
+        """(the K likeliest tokens after every node of a level, exit depth), at the first exit whose confidence is above
         its threshold, else the last."""
-        nested, weights = self._nested, _Weights(frontier)
+        nested, level = self._nested, _LevelConfidence(frontier)
         rows = 1 if frontier is None else len(frontier.ids_N)
         last = len(nested.exits) - 1
         for stage, threshold in enumerate(self._options.thresholds):
             new = nested.waiting(stage) if stage else rows
             mask_TM = None if frontier is None else _mask(frontier.mask_EE, new)
             likeliest = nested.read(stage, unseen, mask_TM, rows, self._options.topk)
-            if stage == last or weights.confidence(likeliest) > threshold:
+            if stage == last or level.confidence(likeliest) > threshold:
                 break
         return likeliest, nested.exits[stage]
 
     def commit(self, committed: int, verdict: Verdict) -> None:
-        """Keep the states of the accepted nodes that the draft has run: the prefix of the path."""
-        ran = verdict.drafted.ran if verdict.drafted else None
-        kept = [ran[i] for i in verdict.accepted_path] if ran else []
-        self._nested.keep_path([row for row in kept if row >= 0], self._context)
+        """Keep the accepted nodes that the draft has run in its cache: a prefix of the accepted path."""
+        cached = verdict.drafted.cached_rows if verdict.drafted else None
+        path = [cached[i] for i in verdict.accepted_path] if cached else []
+        self._nested.keep_path([row for row in path if row >= 0], self._context)
 
 
-class _Weights:
-    """The probabilities of a level's nodes, fetched with the first confidence that is asked for."""
+class _LevelConfidence:
+    """The confidence of a level: the mean of its nodes' confidences, weighted by the nodes' cumulative
+    probabilities."""
 
     def __init__(self, frontier: _Frontier | None) -> None:
         self._joint_N = None if frontier is None else frontier.joint_N
         self._weights: list[float] = [] if frontier else [1.0]
 
     def confidence(self, likeliest: Likeliest) -> float:
-        """The nodes' largest probabilities, averaged by the nodes' own; waits for the device, as a threshold must."""
+        """The weighted mean; the host waits for the device, the first time for the weights as well."""
         best_N = likeliest.logprobs_RK[:, 0]
         if not self._weights and self._joint_N is not None:
-            numbers: list[float] = torch.cat((best_N, self._joint_N)).tolist()
-            best, joint = numbers[: len(best_N)], numbers[len(best_N) :]
-            self._weights = [math.exp(own - max(joint)) for own in joint]  # of each other: deep nodes are all unlikely
+            values: list[float] = torch.cat((best_N, self._joint_N)).tolist()
+            best, joint = values[: len(best_N)], values[len(best_N) :]
+            self._weights = [math.exp(own - max(joint)) for own in joint]  # relative, as all deep nodes are unlikely
         else:
             best = best_N.tolist()
         weighed = sum(w * math.exp(p) for w, p in zip(self._weights, best, strict=True))
@@ -160,7 +164,7 @@ class _Weights:
 
 
 def _mask(mask_EE: Tensor, new: int) -> Tensor:
-    """Who sees whom for the last `new` of context and expanded nodes: (T, M)."""
+    """The attention mask (T, M) of the last `new` positions of context and expanded nodes."""
     before = new - len(mask_EE)
     if before <= 0:
         return mask_EE[-new:]
@@ -169,7 +173,7 @@ def _mask(mask_EE: Tensor, new: int) -> Tensor:
 
 
 def _add_children(found: _Candidates, likeliest: Likeliest, frontier: _Frontier | None, topk: int) -> None:
-    """The K likeliest next tokens of every node of the frontier, as candidates."""
+    """Add the K likeliest next tokens of every node of the frontier to the candidates."""
     logprobs_NK = likeliest.logprobs_RK[:, :topk]
     joint_NK = logprobs_NK.double()
     if frontier is None:
@@ -181,15 +185,15 @@ def _add_children(found: _Candidates, likeliest: Likeliest, frontier: _Frontier 
     found.logprobs.append(logprobs_NK.flatten())
     found.joint.append(joint_NK.flatten())
     found.parents.append(parents_NK.flatten())
-    found.ran.append(torch.full_like(found.parents[-1], -1))
+    found.cached_rows.append(torch.full_like(found.parents[-1], -1))
 
 
 def _expand(found: _Candidates, above: _Frontier | None, topk: int) -> _Frontier:
-    """The `topk` likeliest nodes of the last level, in their own order, as the next to be run."""
-    chosen_N = _likeliest(found.joint[-1], topk)
+    """The `topk` likeliest nodes of the last level in index order, to be run next."""
+    chosen_N = _top_candidates(found.joint[-1], topk)
     expanded = 0 if above is None else len(above.mask_EE)
     own_NN = torch.eye(len(chosen_N), dtype=torch.bool, device=chosen_N.device)
-    found.ran[-1][chosen_N] = torch.arange(expanded, expanded + len(chosen_N), device=chosen_N.device)
+    found.cached_rows[-1][chosen_N] = torch.arange(expanded, expanded + len(chosen_N), device=chosen_N.device)
     mask_EE = own_NN
     if above is not None:
         parents_N = chosen_N // (len(found.joint[-1]) // len(above.ids_N))
@@ -199,27 +203,28 @@ def _expand(found: _Candidates, above: _Frontier | None, topk: int) -> _Frontier
     return _Frontier(found.ids[-1][chosen_N].long(), found.joint[-1][chosen_N], chosen_N + before, mask_EE)
 
 
-def _likeliest(joint_C: Tensor, count: int) -> Tensor:
+def _top_candidates(joint_C: Tensor, count: int) -> Tensor:
     """Indices of the `count` highest cumulative probabilities, ascending; ties go to the first."""
     best_C = joint_C.sort(descending=True, stable=True).indices
     return best_C[:count].sort().values
 
 
 def _proposal(found: _Candidates, tokens: int, exits: tuple[int, ...], layers: int) -> Proposal:
-    """The likeliest candidates as a tree; a node is never likelier than its parent, so parents come along."""
-    kept_G = _likeliest(torch.cat(found.joint), tokens)
-    ids_G, logprobs_G, ran_G, above_G = (
-        torch.cat(part)[kept_G] for part in (found.ids, found.logprobs, found.ran, found.parents)
+    """The likeliest candidates as a tree: with a node its parent is chosen too, for no node is likelier than its
+    parent."""
+    chosen_G = _top_candidates(torch.cat(found.joint), tokens)
+    ids_G, logprobs_G, cached_rows_G, candidates_G = (
+        torch.cat(part)[chosen_G] for part in (found.ids, found.logprobs, found.cached_rows, found.parents)
     )
-    parents_G = torch.where(above_G < 0, -1, torch.searchsorted(kept_G, above_G))
-    tree = Tree(parents_G, _ancestors(parents_G, len(exits)), exits, ran_G)
+    parents_G = torch.where(candidates_G < 0, -1, torch.searchsorted(chosen_G, candidates_G))
+    tree = Tree(parents_G, _ancestor_mask(parents_G, len(exits)), exits, cached_rows_G)
     return Proposal(ids_G.long(), logprobs_G=logprobs_G, tree=tree, draft_layers=layers)
 
 
-def _ancestors(parents_G: Tensor, depth: int) -> Tensor:
-    """Who sees whom among the last context token and the nodes: (G + 1, G + 1), each its ancestors and itself."""
-    above_M = F.pad(parents_G + 1, (1, 0))  # the context's last token is its own parent
-    seen_MM = torch.eye(len(above_M), dtype=torch.bool, device=parents_G.device)
+def _ancestor_mask(parents_G: Tensor, depth: int) -> Tensor:
+    """`tree_mask` on the device: (G + 1, G + 1), each node sees the context's last token, its ancestors and itself."""
+    parents_M = F.pad(parents_G + 1, (1, 0))  # the context's last token is its own parent
+    seen_MM = torch.eye(len(parents_M), dtype=torch.bool, device=parents_G.device)
     for _ in range(depth):
-        seen_MM = seen_MM | seen_MM[above_M]
+        seen_MM = seen_MM | seen_MM[parents_M]
     return seen_MM

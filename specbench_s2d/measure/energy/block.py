@@ -1,4 +1,4 @@
-"""One metered block: work repeated until it is long enough to be weighed, and what the meter says of it."""
+"""One metered block: work repeated until it is long enough to be metered, and the energy that it took."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from specbench_s2d.measure.energy.meter import EnergyMeter, Reading, Sample
 from specbench_s2d.measure.energy.trace import integrate_j
 
 MIN_BLOCK_S = 5.0
-"""Designed for counters that are renewed ten times a second: over five seconds 2 % at most. Not measured on a GPU."""
+"""Counters that are updated ten times a second err by at most 2 % over five seconds. Not measured on a GPU."""
 MOST_ROUNDS = 2000
-"""What a block may take to become long enough: rounds of less than 2.5 ms are too short to weigh."""
+"""The most rounds of a block: rounds of less than 2.5 ms are too short to be metered."""
 IDLE_S = 3.0
 SETTLE_S = 2.0
 
 
 class Metered(BaseModel):
-    """The figures of one block. `energy_j` is the counter's, None with a `reason`; `trace_j` that of the power sampled
-    beside it, None with a `trace_reason`.
+    """The energy of one block. `energy_j`: by the energy counter, None with a `reason`. `trace_j`: by integrating the
+    sampled power, None with a `trace_reason`.
 
     `disagreement`: trace over counter, less one. `energy_net_j`: less what the idle device would have drawn meanwhile.
-    `clocks_mhz`: lowest and highest by clock. `throttled`: what slowed the device at any sample.
+    `clocks_mhz`: lowest and highest, by clock. `throttled`: what throttled the device at any sample.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -48,7 +48,7 @@ class Metered(BaseModel):
 
     @classmethod
     def failed(cls, meter: EnergyMeter, reason: str) -> Metered:
-        """A block whose work failed."""
+        """The block of work that failed."""
         return Metered(
             meter=meter.name,
             covers=list(meter.covers),
@@ -68,10 +68,10 @@ def measure_block(
     min_s: float = MIN_BLOCK_S,
     most_rounds: int = MOST_ROUNDS,
 ) -> Metered:
-    """Meter rounds of `work`, each of which returns its new tokens, until `min_s` are over or `most_rounds` are done.
+    """Meter rounds of `work`, each of which returns its new tokens, until `min_s` have passed or after `most_rounds`.
 
-    The device is synchronised at both ends. A block that stays too short, or whose meter fails, has no energy and the
-    reason. Raises only what `work` raises; the meter is stopped even so.
+    The device is synchronised at both ends. Where a block stays too short or the meter fails, energy is None with the
+    reason. Raises only what `work` raises; the meter is then stopped too.
     """
     synchronize()
     meter.start()
@@ -90,7 +90,7 @@ def measure_block(
 def idle_power_w(
     meter: EnergyMeter, seconds: float = IDLE_S, settle_s: float = SETTLE_S
 ) -> tuple[float | None, str | None]:
-    """Watts of the devices with nothing to do, after `settle_s` of rest; or None and why."""
+    """Watts of the idle devices, after `settle_s` of rest; or None with the reason."""
     meter.sleep(settle_s)
     meter.start()
     meter.sleep(seconds)
@@ -132,7 +132,7 @@ def _metered(
 
 
 def _unusable(reading: Reading, rounds: int, new_tokens: int, min_s: float) -> str | None:
-    """Why a counter's difference says nothing about a token."""
+    """Why a counter's difference gives no energy per token; None where it does."""
     if reading.seconds < min_s:
         return f"{rounds} rounds took {reading.seconds:.2f} s; a block is measured from {min_s:g} s on"
     if not new_tokens:

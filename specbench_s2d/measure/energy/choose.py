@@ -1,8 +1,8 @@
-"""Which meter a run gets: the one asked for, or the one that its device has."""
+"""Which energy meter a run gets: the one asked for, or the one of its device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,16 +10,26 @@ from specbench_s2d.errors import UserError
 from specbench_s2d.measure.energy.meter import EnergyMeter, MeterError
 from specbench_s2d.measure.energy.nvml import NvmlMeter
 from specbench_s2d.measure.energy.rapl import RaplMeter
-from specbench_s2d.measure.gpu import cuda_uuid
+from specbench_s2d.measure.gpu import CudaDevice, TorchCuda
+from specbench_s2d.measure.nvml import Nvml
 from specbench_s2d.models.devices import all_devices
 
 Kind = Literal["auto", "nvml", "rapl", "off"]
 OFF = "not metered: --energy off, the default for demo models; --energy auto meters where the machine can"
 Openers = Mapping[str, Callable[[str], EnergyMeter]]
-OPENERS: Openers = {
-    "nvml": lambda device: NvmlMeter([cuda_uuid(one) for one in all_devices(device)]),
-    "rapl": lambda device: RaplMeter(),
-}
+
+
+def gpu_meter(
+    device: str,
+    list_devices: Callable[[str], Sequence[str]] = all_devices,
+    find: Callable[[str], CudaDevice] = TorchCuda,
+    open_nvml: Callable[[], Nvml] = Nvml,
+) -> NvmlMeter:
+    """A meter of the device's GPU, or of `auto` every visible one; raises `MeterError`."""
+    return NvmlMeter([find(one).uuid for one in list_devices(device)], open_nvml)
+
+
+OPENERS: Openers = {"nvml": gpu_meter, "rapl": lambda device: RaplMeter()}
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ class MeterChoice:
 
 
 def choose_meter(kind: Kind, device: str, openers: Openers = OPENERS) -> MeterChoice:
-    """`auto`: NVML on a GPU, RAPL on a CPU, none with the reason where they cannot be read; `off`: none.
+    """`auto`: NVML on a GPU, RAPL on a CPU, or no meter with the reason where these cannot be read; `off`: no meter.
 
     Raises `UserError` for a meter asked for by name that does not meter `device`, or cannot be read.
     """

@@ -1,4 +1,4 @@
-"""What an energy meter is, and what it says of one block."""
+"""The protocol of energy meters, and their readings."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Protocol
 
 
 class MeterError(Exception):
-    """A counter or a sensor that cannot be read; the message becomes the reason of a null."""
+    """A counter or a sensor that cannot be read; the message is the reason for a null in the records."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Power and state at one moment, over all devices of a meter: watts summed, the hottest temperature.
+    """Power and state of all devices of a meter at one moment: watts summed, the highest temperature.
 
-    `clocks_mhz`: by clock, one value per device. `throttled`: what slows any of the devices down.
+    `clocks_mhz`: by clock, one value per device. `throttled`: what throttles any of the devices.
     """
 
     at_s: float
@@ -27,8 +27,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a meter saw between start and stop. `counter_j` is None with a `reason`; an empty or broken series of
-    samples has a `trace_reason`."""
+    """What a meter counted and sampled between start and stop. `counter_j` is None with a `reason`; if samples are
+    missing, `trace_reason` says why."""
 
     seconds: float
     counter_j: float | None
@@ -38,10 +38,10 @@ class Reading:
 
 
 class EnergyMeter(Protocol):
-    """Counts joules between `start` and `stop`, neither of which raises: what goes wrong is the reading's reason.
+    """Counts joules between `start` and `stop`, neither of which raises: an error becomes the reading's reason.
 
-    `covers`: what is counted, GPU UUIDs or processor packages, other processes' work on them included.
-    `clock` is the one that the reading's seconds are taken from, and `sleep` lets it go on.
+    `covers`: the devices counted, GPU UUIDs or processor packages, with other processes' work on them. `clock`: the
+    seconds that readings are made with; `sleep` waits by that clock.
     """
 
     @property

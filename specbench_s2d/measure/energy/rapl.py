@@ -1,4 +1,4 @@
-"""Processor packages: the kernel's RAPL counters, where their files may be read."""
+"""Processor packages, by the energy counters that Linux shows as files (RAPL, running average power limit)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from specbench_s2d.measure.energy.trace import SampledMeter
 
 POWERCAP = Path("/sys/class/powercap")
 MOST_WATTS = 1000.0
-"""More than any one package draws: how soon a counter could wrap."""
+"""More than any one package draws, and so how soon a counter could wrap around."""
 # Whole zones only; `intel-rapl-mmio:N` counts the same package again, `intel-rapl:N:M` a part of it.
 _ZONE = re.compile(r"(?:intel|amd)-rapl:\d+")
 
 
 @dataclass
 class _Package:
-    """One package's counter, unwrapped: `total_uj` grows by what was used since the reading before."""
+    """One package's counter without its wrap-arounds: `total_uj` grows by what was used since the last reading."""
 
     name: str
     file: Path
@@ -29,7 +29,8 @@ class _Package:
     total_uj: int = 0
 
     def update(self, now_s: float) -> float:
-        """Joules since the first reading; one wrap since the last reading is put right, two could not be told."""
+        """Joules since the first reading. One wrap-around since the last reading is corrected; raises `MeterError`
+        where there could have been two."""
         raw_uj, gap_s = _number(self.file), now_s - self.read_at_s
         if self.last_uj is not None:
             if gap_s * MOST_WATTS * 1e6 >= self.range_uj:
@@ -44,10 +45,10 @@ class _Package:
 
 
 class RaplMeter(SampledMeter):
-    """All processor packages, summed: cores, caches and what else sits on them, other processes' work included.
+    """All processor packages, summed, with other processes' work on them.
 
-    Packages have a counter and no sensor of power, so there is no trace to hold it against; the sampler's thread reads
-    the counter on, so that it is seen to wrap. Raises `MeterError` where a package cannot be read.
+    Packages have a counter and no sensor of power, so there is no trace to compare it with; the sampler's thread reads
+    the counters often enough to notice each wrap-around. Raises `MeterError` where a package cannot be read.
     """
 
     def __init__(self, root: Path = POWERCAP, **sampling: Any) -> None:
@@ -56,18 +57,18 @@ class RaplMeter(SampledMeter):
         self.counters_j()
 
     def start(self) -> None:
-        """Open the window: what the counters did before it does not matter."""
+        """Open the window, and forget what was counted before it."""
         for package in self._packages:
             package.last_uj, package.total_uj = None, 0
         super().start()
 
     def stop(self) -> Reading:
-        """Close the window; the reading has no samples, and says why."""
+        """Close the window; the reading has no samples, and the reason."""
         self._trace_reason = self._trace_reason or "processor packages count energy and have no sensor of power"
         return super().stop()
 
     def close(self) -> None:
-        """Files are open only while they are read."""
+        """Nothing to close: files are open only while they are read."""
 
     def counters_j(self) -> tuple[float, ...]:
         """Joules since the window opened, by package."""
@@ -75,7 +76,7 @@ class RaplMeter(SampledMeter):
         return tuple(package.update(now_s) for package in self._packages)
 
     def sample(self) -> None:
-        """Reads the counters, so that none wraps unseen."""
+        """Read the counters, so that no wrap-around is missed."""
         self.counters_j()
 
 

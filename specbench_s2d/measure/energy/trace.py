@@ -1,4 +1,4 @@
-"""Power over time: sampled in a thread beside a counter, and integrated."""
+"""Power over time: sampled by a thread while a counter runs, and integrated."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 from specbench_s2d.measure.energy.meter import MeterError, Reading, Sample
 
 SAMPLE_EVERY_S = 1 / 15
-"""Between the 10 and 20 Hz at which sensors of boards renew themselves."""
+"""Between the 10 and 20 Hz at which the power sensors of GPU boards are updated."""
 
 
 def integrate_j(samples: Sequence[Sample]) -> float | None:
-    """Joules under the sampled power, by the trapezoid rule; None for fewer than two samples."""
+    """Joules, by integrating the sampled power with the trapezoid rule; None for fewer than two samples."""
     if len(samples) < 2:
         return None
     return float(np.trapezoid([s.power_w for s in samples], [s.at_s for s in samples]))
 
 
 class SampledMeter(ABC):
-    """A meter of real devices: reads their counters at both ends, and samples them in a thread between."""
+    """A meter of real devices: reads their counters at both ends, and samples them from a thread in between."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class SampledMeter(ABC):
 
     @abstractmethod
     def sample(self) -> Sample | None:
-        """Power and state now, None for devices that only count; raises `MeterError`."""
+        """Power and state now, None for devices that have only counters; raises `MeterError`."""
 
     def sleep(self, seconds: float) -> None:
-        """Let real time pass."""
+        """Wait in real time."""
         time.sleep(seconds)
 
     def start(self) -> None:
-        """Open the window: the counters first, then a sample at once and every `every_s` after it."""
+        """Open the window: read the counters, then sample at once and every `every_s` after that."""
         self._samples: list[Sample] = []
         self._reason: str | None = None
         self._trace_reason: str | None = None
@@ -67,7 +67,7 @@ class SampledMeter(ABC):
         self._thread.start()
 
     def stop(self) -> Reading:
-        """Close the window; the sampler's thread is gone when this returns."""
+        """Close the window; the sampling thread has ended when this returns."""
         self._done.set()
         if self._thread:
             self._thread.join()
@@ -91,7 +91,7 @@ class SampledMeter(ABC):
             if after < before:
                 raise MeterError(
                     f"the energy counter of {device} went backwards, from {before:.3f} to {after:.3f} J: it wrapped, "
-                    "or its driver was loaded anew"
+                    "or its driver was reloaded"
                 )
         return sum(after_j) - sum(self._before_j)
 
@@ -100,7 +100,7 @@ class SampledMeter(ABC):
             self._take()
 
     def _take(self) -> None:
-        """One more sample; the first failure ends the series, and is kept."""
+        """Take one more sample; the first failure ends the series, and its reason is kept."""
         if self._trace_reason is not None:
             return
         try:

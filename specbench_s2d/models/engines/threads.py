@@ -1,14 +1,16 @@
-"""How many threads a pass of one token is fastest on: small matrices gain little from many, whose meeting costs."""
+"""How many threads a pass of one token is fastest on: of small matrices, waiting for many costs more than they gain."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from statistics import median
+from functools import partial
 from time import perf_counter
 
 import torch
+
+from specbench_s2d.models.pass_timer import Now, PassTimer
 
 
 @contextmanager
@@ -34,27 +36,26 @@ def common_threads(counts: Iterable[int | None]) -> int | None:
 _TRIALS = 15  # timed passes of each number of threads
 
 
-def fastest_threads(run: Callable[[int], None]) -> tuple[int, dict[int, float]]:
-    """The number of threads at which `run(threads)` takes least, and the milliseconds (median) of all that were tried.
+def most_threads() -> int:
+    """Threads that torch may use and this process has cores for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(torch.get_num_threads(), cores)
 
-    Tried are 1, 2, 4 … up to those that torch may use and this process has; where that is one, nothing is timed.
+
+def fastest_threads(
+    run: Callable[[int], None], most: int | None = None, now: Now = perf_counter
+) -> tuple[int, dict[int, float]]:
+    """The number of threads at which `run(threads)` takes least, and the milliseconds (median) of each number tried.
+
+    Tried are 1, 2, 4 … up to `most`, by default `most_threads()`; where that is one, nothing is timed.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = min(torch.get_num_threads(), allowed)
+    most = most or most_threads()
     if most == 1:
         return 1, {}
-    times_ms = {threads: _median_ms(run, threads) for threads in _candidates(most)}
+    timer = PassTimer(torch.device("cpu"), now)
+    candidates = sorted({most, *(2**i for i in range(most.bit_length()))})
+    for threads in candidates:
+        for _ in range(_TRIALS):
+            timer.time(threads, partial(run, threads))
+    times_ms = {threads: round(1e3 * timer.median_s(threads), 4) for threads in candidates}
     return min(times_ms, key=times_ms.__getitem__), times_ms
-
-
-def _candidates(most: int) -> list[int]:
-    return sorted({most, *(2**i for i in range(most.bit_length()))})
-
-
-def _median_ms(run: Callable[[int], None], threads: int) -> float:
-    seconds = []
-    for _ in range(_TRIALS):
-        began = perf_counter()
-        run(threads)
-        seconds.append(perf_counter() - began)
-    return round(1e3 * median(seconds), 4)

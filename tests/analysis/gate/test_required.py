@@ -37,7 +37,7 @@ def test_a_run_whose_speed_was_judged_passes_as_it_did() -> None:
     assert found(judgement, RULE, "") == Check(RULE, "holds", ours=f"{DECODERS} decoders")
 
 
-BUSY = [{"at": "start", "about": "CPU", "what": "busy", "advice": "stop it", "passing": True}]
+BUSY = [{"at": "start", "about": "CPU", "what": "busy", "advice": "stop it", "transient": True}]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.drafters.auto import EXPLORE_EVERY, AutoDrafter
-from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.decoding.types import Step
+from tests.decoding.clocked import build_decoder
 from tests.decoding.test_lossless import greedy_by_hand
 from tests.fakes import Clock, FakeModel, Prefix
 
@@ -45,7 +45,7 @@ def decoded(
 ) -> tuple[list[Step], float, PairDecoder]:
     """The last round's steps, its seconds per token (a target pass is 1), and the decoder, after learning rounds."""
     target = FakeModel(seed=1, context=256, clock=clock, layer_s=1.0)
-    built = build_decoder(decoder, target, Told(target, right, clock, layer_s))
+    built = build_decoder(decoder, target, Told(target, right, clock, layer_s), clock)
     for _ in range(rounds):
         began = clock.now
         generation = built.generate(PROMPT, max_new_tokens=TOKENS)
@@ -97,7 +97,7 @@ def test_it_beats_every_fixed_exit_and_length_where_confidence_tells(clock: Cloc
 
 def test_costs_are_measured_once(clock: Clock) -> None:
     target = FakeModel(seed=1, context=256, clock=clock, layer_s=1.0)
-    built = build_decoder("s2d-auto", target, FakeModel(exits=(1, 2), context=256, clock=clock, layer_s=0.1))
+    built = build_decoder("s2d-auto", target, FakeModel(exits=(1, 2), context=256, clock=clock, layer_s=0.1), clock)
     built.generate(PROMPT, max_new_tokens=2)
     passes = target.passes
     assert passes > 50
@@ -107,7 +107,7 @@ def test_costs_are_measured_once(clock: Clock) -> None:
 
 def test_a_prompt_that_fills_the_context_leaves_room_to_measure(clock: Clock) -> None:
     target = FakeModel(seed=1, context=40, clock=clock, layer_s=1.0)
-    built = build_decoder("s2d-auto", target, FakeModel(exits=(1, 2), context=40, clock=clock, layer_s=0.1))
+    built = build_decoder("s2d-auto", target, FakeModel(exits=(1, 2), context=40, clock=clock, layer_s=0.1), clock)
     assert len(built.generate([1] * 38, max_new_tokens=2).ids) == 2
 
 

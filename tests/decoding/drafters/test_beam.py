@@ -13,7 +13,7 @@ from specbench_s2d.decoding.sampling import Sampler, probabilities
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.decoding.types import Proposal, Verdict, fetch
 from specbench_s2d.models.base import LanguageModel
-from tests.decoding.drafters.test_tree import paths as beginnings
+from tests.decoding.drafters.test_tree import paths as prefixes
 from tests.decoding.test_beams import beams_by_hand, logprobs_from_scratch
 from tests.fakes import FakeModel, Prefix
 from tests.tiny import random_nested
@@ -31,7 +31,7 @@ def started(draft: FakeModel, seed: int = 0, **options: object) -> BeamDrafter:
 
 def candidates_of(proposal: Proposal) -> list[Prefix]:
     depth = max(fetch(proposal)[0].levels)
-    return [path for path in beginnings(proposal) if len(path) == depth]
+    return [path for path in prefixes(proposal) if len(path) == depth]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -43,7 +43,7 @@ def test_one_candidate_is_the_best_beam_as_a_chain(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_several_candidates_are_the_best_beams_with_shared_beginnings_once(seed: int) -> None:
+def test_several_candidates_are_the_best_beams_with_shared_prefixes_once(seed: int) -> None:
     draft = FakeModel(seed=seed)
     proposal = started(draft, candidates=5).propose(CONTEXT, 40)
     best = [path for path, _ in beams_by_hand(draft, CONTEXT, 4, 8)[:5]]
@@ -51,7 +51,7 @@ def test_several_candidates_are_the_best_beams_with_shared_beginnings_once(seed:
     assert len(proposal.ids_G) == len({path[:i] for path in best for i in range(1, 5)})
     drafted = fetch(proposal)[0]
     assert max(drafted.levels) == 4
-    for token, logprob, path in zip(drafted.ids, drafted.logprobs or [], beginnings(proposal), strict=True):
+    for token, logprob, path in zip(drafted.ids, drafted.logprobs or [], prefixes(proposal), strict=True):
         assert logprob == pytest.approx(logprobs_from_scratch(draft, (*CONTEXT, *path[:-1]))[token], abs=1e-5)
 
 

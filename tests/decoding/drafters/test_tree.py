@@ -66,23 +66,23 @@ def test_the_tree_holds_the_likeliest_nodes(seed: int, depth: int, topk: int, to
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("exits", ["0+0", "0.4+0", "1+0"])
 def test_the_tree_on_the_device_is_the_one_that_its_parents_make(seed: int, exits: str) -> None:
-    """Who sees whom, at which exit each level was read, and which of the positions run since the context is whose."""
+    """Its mask, the exit of each level, and the row that each expanded node has in the draft's cache."""
     draft = FakeModel(exits=(1, 3), seed=seed, sharpness=2.0)
     decoder = build_decoder(f"s2d-tree:depth=4,topk=3,tokens=14,thresholds={exits}", FakeModel(seed=9), draft)
     decoder.drafter.start(PROMPT, SAMPLER)  # type: ignore[attr-defined]
     proposal: Proposal = decoder.drafter.propose([*PROMPT, 2], 60)  # type: ignore[attr-defined]
     drafted, tree = fetch(proposal)[0], proposal.tree
-    assert tree is not None and drafted.parents is not None and drafted.ran is not None
-    assert torch.equal(tree.mask_MM, tree_mask(drafted.parents, 1, torch.device("cpu")))
+    assert tree is not None and drafted.parents is not None and drafted.cached_rows is not None
+    assert torch.equal(tree.mask_MM, tree_mask(drafted.parents, torch.device("cpu")))
     assert set(tree.level_exits) <= {1, 3} and len(tree.level_exits) == 4
     if exits != "0.4+0":
         assert tree.level_exits == ((1,) * 4 if exits == "0+0" else (3,) * 4)
     run = draft._layers[0][3:]
     assert len(run) == 3 * 3  # three levels of three nodes; the last is never run
-    placed = [(node, place) for node, place in enumerate(drafted.ran) if place >= 0]
+    placed = [(node, place) for node, place in enumerate(drafted.cached_rows) if place >= 0]
     assert len({place for _, place in placed}) == len(placed) > 3
     assert [run[place] for _, place in placed] == [drafted.ids[node] for node, _ in placed]
-    assert all(drafted.ran[node] < 0 for node, level in enumerate(drafted.levels) if level == 4)
+    assert all(drafted.cached_rows[node] < 0 for node, level in enumerate(drafted.levels) if level == 4)
 
 
 def test_parents_stand_before_children_and_siblings_in_the_drafts_order() -> None:

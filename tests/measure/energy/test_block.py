@@ -6,8 +6,8 @@ import pytest
 
 from specbench_s2d.measure.energy.block import Metered, idle_power_w, measure_block
 from specbench_s2d.measure.energy.meter import Sample
-from specbench_s2d.measure.energy.replay import Recording, ReplayMeter, VirtualClock
 from specbench_s2d.measure.energy.trace import integrate_j
+from tests.measure.energy.replay import Recording, ReplayMeter, VirtualClock
 
 HIGH_W, LOW_W, PERIOD_S = 300.0, 100.0, 1.7
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from specbench_s2d.errors import UserError
-from specbench_s2d.measure.energy import choose
-from specbench_s2d.measure.energy.choose import OFF, MeterChoice, choose_meter
+from specbench_s2d.measure.energy.choose import OFF, MeterChoice, choose_meter, gpu_meter
 from specbench_s2d.measure.energy.meter import EnergyMeter, MeterError
-from specbench_s2d.measure.energy.replay import Recording, ReplayMeter, VirtualClock
-from specbench_s2d.models import devices
+from tests.measure.energy.replay import Recording, ReplayMeter, VirtualClock
+from tests.measure.nvml import FakeCuda, FakeNvml
 from tests.refusals import refused
 
 METER = ReplayMeter(Recording([0, 1], [0, 0], [0, 0]), VirtualClock())
@@ -36,11 +35,9 @@ def test_a_gpu_is_metered_by_nvml(kind: str) -> None:
     assert asked == ["cuda:1", "auto"]
 
 
-def test_a_target_over_all_gpus_is_metered_on_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_gpus", lambda: 2)
-    monkeypatch.setattr(choose, "cuda_uuid", lambda device: f"GPU-{device}")
-    monkeypatch.setattr(choose, "NvmlMeter", lambda uuids: uuids)
-    assert choose_meter("nvml", "auto").meter == ["GPU-cuda:0", "GPU-cuda:1"]
+def test_a_target_over_all_gpus_is_metered_on_all_of_them() -> None:
+    meter = gpu_meter("auto", lambda device: [f"{device}:0", f"{device}:1"], FakeCuda, FakeNvml().open)
+    assert meter.covers == ("GPU-of-auto:0", "GPU-of-auto:1")
 
 
 @pytest.mark.parametrize("kind", ["auto", "rapl"])

@@ -15,7 +15,7 @@ from specbench_s2d.measure.energy.block import Metered, measure_block
 from specbench_s2d.measure.energy.choose import choose_meter
 from specbench_s2d.measure.energy.meter import MeterError
 from specbench_s2d.measure.energy.nvml import NvmlMeter
-from tests.measure.energy.fake_nvml import FakeNvml, instant, refuse
+from tests.measure.nvml import FakeNvml, instant, refuse
 
 
 def steady(mj_per_s: float) -> Callable[[str], int]:
@@ -28,20 +28,20 @@ def block_of(nvml: FakeNvml, uuids: tuple[str, ...] = ("GPU-a",), work_s: float 
         time.sleep(work_s)
         return 10
 
-    meter = NvmlMeter(uuids, nvml, every_s=0.01)
+    meter = NvmlMeter(uuids, nvml.open, every_s=0.01)
     return measure_block(meter, work, lambda: None, idle_power_w=50.0, min_s=0.05)
 
 
 def test_a_block_has_the_counters_joules_and_the_sampled_ones_beside_them() -> None:
-    block = block_of(FakeNvml(energy_mj=steady(200_000)))  # 200 W by both
+    block = block_of(FakeNvml(lambda uuid: 200.0, steady(200_000)))
     assert block.energy_j == pytest.approx(200 * block.block_s, rel=0.05)
     assert block.trace_j == pytest.approx(200 * block.block_s, rel=0.05)
     assert block.energy_j and block.trace_j and block.disagreement == pytest.approx(block.trace_j / block.energy_j - 1)
     assert block.energy_net_j == pytest.approx(block.energy_j - 50 * block.block_s)
     assert block.energy_j_per_token == block.energy_j / 10
-    assert (block.meter, block.covers, block.power_limit_w) == ("nvml", ["GPU-a"], 700.0)
+    assert (block.meter, block.covers, block.power_limit_w) == ("nvml", ["GPU-a"], 650.0)
     assert (block.temperature_max_c, block.throttled) == (41, [])
-    assert block.clocks_mhz == {"sm": (1980, 1980), "memory": (2619, 2619)}
+    assert block.clocks_mhz == {"sm": (1755, 1755), "memory": (2619, 2619)}
     assert block.reason is None and block.trace_reason is None
 
 
@@ -51,29 +51,20 @@ def test_only_the_gpus_that_the_run_used_are_summed() -> None:
     block = block_of(nvml, ("GPU-a", "GPU-b"))
     assert block.energy_j == pytest.approx(400 * block.block_s, rel=0.05)
     assert block.trace_j == pytest.approx(400 * block.block_s, rel=0.05)
-    assert block.power_limit_w == 1400
+    assert block.power_limit_w == 1300
 
 
 def test_throttling_and_moving_clocks_are_kept_of_any_sample() -> None:
     clocks = iter([1980, 1200])
-    bits = iter([pynvml.nvmlClocksEventReasonGpuIdle, pynvml.nvmlClocksEventReasonSwPowerCap])
+    bits = iter([pynvml.nvmlClocksThrottleReasonGpuIdle, pynvml.nvmlClocksThrottleReasonSwPowerCap])
     nvml = FakeNvml(
         energy_mj=steady(1000),
         nvmlDeviceGetClockInfo=lambda handle, kind: next(clocks, 1500) if kind == pynvml.NVML_CLOCK_SM else 2619,
-        nvmlDeviceGetCurrentClocksEventReasons=lambda handle: next(bits, 0),
+        nvmlDeviceGetCurrentClocksThrottleReasons=lambda handle: next(bits, 0),
     )
     block = block_of(nvml)
     assert block.clocks_mhz["sm"] == (1200, 1980)
     assert block.throttled == ["power limit"]
-
-
-def test_an_older_driver_gives_its_averaged_power() -> None:
-    for answer in (
-        lambda handle, fields: [instant(0, pynvml.NVML_ERROR_NOT_SUPPORTED)],
-        refuse(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND),
-    ):
-        nvml = FakeNvml(lambda uuid: 320.0, steady(320_000), nvmlDeviceGetFieldValues=answer)
-        assert NvmlMeter(["GPU-a"], nvml).sample().power_w == 320
 
 
 def test_a_counter_that_goes_backwards_is_null() -> None:
@@ -111,7 +102,7 @@ def test_a_driver_lost_in_a_block_is_null_and_raises_nothing() -> None:
         nvmlDeviceGetFieldValues=or_lost([instant(200)]),
         nvmlDeviceGetPowerUsage=or_lost(200_000),
     )
-    meter = NvmlMeter(["GPU-a"], nvml, every_s=0.01)
+    meter = NvmlMeter(["GPU-a"], nvml.open, every_s=0.01)
     block = measure_block(meter, work, lambda: None, min_s=0.05)
     assert (block.energy_j, block.trace_j, block.disagreement) == (None, None, None)
     assert block.reason == "NVML, energy counter: GPU is lost"
@@ -121,7 +112,7 @@ def test_a_driver_lost_in_a_block_is_null_and_raises_nothing() -> None:
 
 
 def test_power_without_a_sensor_leaves_the_counter_alone() -> None:
-    no_power = refuse(pynvml.NVML_ERROR_NOT_SUPPORTED)
+    no_power = refuse()
     nvml = FakeNvml(energy_mj=steady(200_000), nvmlDeviceGetFieldValues=no_power, nvmlDeviceGetPowerUsage=no_power)
     block = block_of(nvml)
     assert block.energy_j and block.trace_j is None and block.disagreement is None
@@ -129,12 +120,12 @@ def test_power_without_a_sensor_leaves_the_counter_alone() -> None:
 
 
 def test_what_explains_a_figure_may_be_missing() -> None:
-    silent = refuse(pynvml.NVML_ERROR_NOT_SUPPORTED)
+    silent = refuse()
     nvml = FakeNvml(
         energy_mj=steady(200_000),
         nvmlDeviceGetTemperature=silent,
         nvmlDeviceGetClockInfo=silent,
-        nvmlDeviceGetCurrentClocksEventReasons=silent,
+        nvmlDeviceGetCurrentClocksThrottleReasons=silent,
         nvmlDeviceGetEnforcedPowerLimit=silent,
     )
     block = block_of(nvml)
@@ -148,24 +139,26 @@ def test_what_explains_a_figure_may_be_missing() -> None:
         ("MIG-1", {}, "MIG is on"),
         ("GPU-a", {"nvmlDeviceGetMigMode": lambda handle: [1, 1]}, "MIG is on"),
         ("GPU-a", {"energy_mj": refuse(pynvml.NVML_ERROR_NO_PERMISSION)}, "energy counter: Insufficient Permissions"),
-        ("GPU-a", {"energy_mj": refuse(pynvml.NVML_ERROR_NOT_SUPPORTED)}, "energy counter: Not Supported"),
+        ("GPU-a", {"energy_mj": refuse()}, "energy counter: Not Supported"),
         ("GPU-a", {"nvmlInit": refuse(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)}, "NVML: Driver Not Loaded"),
         ("GPU-a", {"nvmlDeviceGetHandleByUUID": refuse(pynvml.NVML_ERROR_NOT_FOUND)}, "GPU-a: Not Found"),
     ],
 )
 def test_a_gpu_that_cannot_be_metered_says_why(uuid: str, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(MeterError, match=said):
-        NvmlMeter([uuid], FakeNvml(**changes))
+        NvmlMeter([uuid], FakeNvml(**changes).open)
 
 
-def test_a_gpu_that_can_do_mig_and_does_not_is_metered() -> None:
-    NvmlMeter(["GPU-a"], FakeNvml(nvmlDeviceGetMigMode=lambda handle: [0, 1]))
+@pytest.mark.parametrize("mode", [lambda uuid: [0, 1], refuse()], ids=["off until the next start", "not known"])
+def test_a_gpu_out_of_mig_mode_is_metered(mode: Callable[[str], Any]) -> None:
+    meter = NvmlMeter(["GPU-a"], FakeNvml(energy_mj=lambda uuid: 3000, nvmlDeviceGetMigMode=mode).open)
+    assert meter.counters_j() == (3.0,)
 
 
 def test_a_meter_refused_lets_go_of_the_driver() -> None:
     shut: list[bool] = []
     with pytest.raises(MeterError):
-        NvmlMeter(["MIG-1"], FakeNvml(nvmlShutdown=lambda: shut.append(True)))
+        NvmlMeter(["MIG-1"], FakeNvml(nvmlShutdown=lambda: shut.append(True)).open)
     assert shut == [True]
 
 
@@ -176,7 +169,7 @@ def test_no_sampling_thread_outlives_its_block() -> None:
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        measure_block(NvmlMeter(["GPU-a"], FakeNvml()), fails, lambda: None)
+        measure_block(NvmlMeter(["GPU-a"], FakeNvml().open), fails, lambda: None)
     assert threading.active_count() == before
 
 

@@ -10,7 +10,7 @@ import pytest
 from specbench_s2d.measure.energy.block import measure_block
 from specbench_s2d.measure.energy.meter import MeterError
 from specbench_s2d.measure.energy.rapl import MOST_WATTS, RaplMeter
-from specbench_s2d.measure.energy.replay import VirtualClock
+from tests.measure.energy.replay import VirtualClock
 
 RANGE_UJ = 262_143_328_850
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
 import pytest
 import torch
 
-from specbench_s2d.models.engines import threads
-from specbench_s2d.models.engines.threads import common_threads, fastest_threads, torch_threads
+from specbench_s2d.models.engines.threads import common_threads, fastest_threads, most_threads, torch_threads
+from tests.fakes import Clock
 
 
 def test_threads_are_put_back_whatever_happens() -> None:
@@ -35,21 +34,27 @@ def test_of_a_pair_the_one_that_wants_more_is_heard_and_one_that_wants_them_left
     assert common_threads([2]) == 2
 
 
-def test_the_number_with_the_least_median_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_with_the_least_median_is_taken() -> None:
     """On a clock that only the passes move: 2 threads take 5 ms, others more."""
-    cost_s, now, ran = {1: 0.009, 2: 0.005, 4: 0.007}, [0.0], Counter[int]()
+    cost_s, clock, ran = {1: 0.009, 2: 0.005, 4: 0.007}, Clock(), Counter[int]()
 
     def run(count: int) -> None:
         ran[count] += 1
-        now[0] += cost_s[count]
+        clock.now += cost_s[count]
 
-    monkeypatch.setattr(threads, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert fastest_threads(run) == (2, {1: 9.0, 2: 5.0, 4: 7.0})
+    assert fastest_threads(run, most=4, now=clock) == (2, {1: 9.0, 2: 5.0, 4: 7.0})
     assert len(set(ran.values())) == 1, "each is tried as often"
 
 
-def test_where_there_is_one_thread_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert fastest_threads(lambda count: pytest.fail("timed")) == (1, {})
+def test_a_number_between_powers_of_two_is_tried_too() -> None:
+    _, times_ms = fastest_threads(lambda count: None, most=6)
+    assert list(times_ms) == [1, 2, 4, 6]
+
+
+def test_where_there_is_one_thread_nothing_is_timed() -> None:
+    assert fastest_threads(lambda count: pytest.fail("timed"), most=1) == (1, {})
+
+
+def test_no_more_threads_are_tried_than_torch_may_use() -> None:
+    with torch_threads(1):
+        assert most_threads() == 1

@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from specbench_s2d.analysis.report.plots import by_suite, by_target, sweeps, tradeoffs
-from specbench_s2d.analysis.report.plots.style import STYLE
+from specbench_s2d.analysis.report.plots.style import STYLE, save
 from specbench_s2d.analysis.tables.remarks import projections
 from specbench_s2d.analysis.tables.series import PlotTables
 
@@ -63,12 +63,12 @@ def draw_all(tables: PlotTables, folder: Path) -> list[Path]:
 
 
 def _save(figure: Figure, stem: Path, title: Sequence[str]) -> list[Path]:
-    """Lay out once, then write every format, without a date in the SVG; projections stand in the title."""
+    """Lay out once, then write every format; projections stand in the title."""
     if title:
         figure.suptitle("\n".join(textwrap.fill(line, 110) for line in title), fontsize=7.5, x=0.01, ha="left")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     paths = [stem.with_suffix(f".{suffix}") for suffix in FORMATS]
     for path in paths:
-        figure.savefig(path, bbox_inches="tight", metadata={"Date": None} if path.suffix == ".svg" else None)
+        save(figure, path)
     return paths
