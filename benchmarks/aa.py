@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, tidy
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, summary_table
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.runner import execute
 from specbench_s2d.config import RunSpec
@@ -34,7 +34,7 @@ def one_run(number: int, targets: list[str]) -> list[dict[str, Any]]:
     spec = RunSpec(target=targets, decoder=["ar", TWIN], seed=number, limit=2, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         records = execute(make_plan(spec), Path(folder) / "run").records
-    table = tidy(records, seed=number)
+    table = summary_table(records, seed=number)
     rows = table[(table["label"] == TWIN) & (table["suite"] == OVERALL)].to_dict("records")
     return [
         {

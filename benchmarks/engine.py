@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from specbench_s2d import build_decoder, load_model
-from specbench_s2d.analysis.tables.summary import OVERALL, tidy
+from specbench_s2d.analysis.tables.summary import OVERALL, summary_table
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.runner import Event, execute
 from specbench_s2d.config import RunSpec
@@ -144,7 +144,7 @@ def model_rows(target: str, rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         spec = RunSpec(decoder=["ar", "sd", "s2d"], limit=4, repeats=max(1, rounds // 15), device="cpu")
         records = execute(make_plan(spec), Path(folder) / "run").records
-    table = tidy(records)
+    table = summary_table(records)
     table = table[(table["suite"] == OVERALL) & (table["label"] != "ar")]
     rows = []
     for row in table.to_dict("records"):

@@ -21,8 +21,8 @@ import typer.main
 
 from specbench_s2d import suites
 from specbench_s2d.analysis.report.write import read_run
-from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, tidy
-from specbench_s2d.analysis.tables.text import all_definitions
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, summary_table
+from specbench_s2d.analysis.tables.summary_text import definition_list
 from specbench_s2d.cli.main import app
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import describe_decoders
@@ -52,7 +52,7 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def demo_table() -> str:
     """The committed demo run: the four methods, mean over its targets, and how near AR was to the bound."""
-    overall = [row for row in tidy(read_run(DEMO_RUN)).to_dict("records") if row["suite"] == OVERALL]
+    overall = [row for row in summary_table(read_run(DEMO_RUN)).to_dict("records") if row["suite"] == OVERALL]
     mean = {row["label"]: row for row in overall if row["target"] == MEAN_TARGET}
     shares = [r["percent_of_bound"] for r in overall if r["label"] == "ar" and r["target"] != MEAN_TARGET]
     said = (
@@ -167,11 +167,6 @@ def shape_table() -> str:
     return table(["name", "layers", "width", "vocabulary", "context", "parameters", "exits"], rows)
 
 
-def definitions() -> str:
-    """What each column means."""
-    return "\n".join(f"- `{column}`: {text}." for column, text in all_definitions().items())
-
-
 def layers() -> str:
     """The layers of the package, from the top down, as the import contract has them."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
@@ -222,7 +217,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "suites": suite_table,
     "models": model_table,
     "shapes": shape_table,
-    "definitions": definitions,
+    "definitions": definition_list,
     "layers": layers,
     **{f"modules:{folder}": lambda folder=folder: modules(folder) for folder in folders()},
 }

@@ -56,7 +56,7 @@ def check(
     """Judge a run against a baseline, for CI.
 
     Exit code: 0 the run holds, 1 it regressed, 2 bad input, 3 the runs cannot be compared or the run is incomplete
-    (it lacks cells or figures that the baseline has, or nothing of a decoder could be compared), or, with
+    (it lacks cells or values that the baseline has, or nothing of a decoder could be compared), or, with
     --require-speed, speed was not judged: another device, no times, too few questions, a machine not at rest.
     Outputs, acceptance, perplexity and task quality are compared exactly or within tolerances; at near-ties greedy
     outputs may part. Speed-ups and cost ratios count where, against every baseline, they lie beyond their margin and

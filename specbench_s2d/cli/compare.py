@@ -1,4 +1,4 @@
-"""`specbench-s2d compare A B`: side by side, with intervals."""
+"""`specbench-s2d compare A B`: two runs, a run and a paper, or the decoders of a run, with intervals."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ def compare(
     against: Annotated[
         str | None, typer.Option(help="Compare the decoders of RUN with this one of them, by its label.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write this file too: .csv (every figure) or .md.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON on stdout.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write this file too: .csv (every value) or .md.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every value as JSON on stdout.")] = False,
 ) -> None:
-    """Set a run beside another run, beside a paper's figures (published:s2d), or its decoders beside one of them."""
-    from specbench_s2d.analysis.compare import request as comparisons
+    """Compare a run with another run, with a paper's values (published:s2d), or its decoders with one of them."""
+    from specbench_s2d.analysis.compare import folders
+    from specbench_s2d.analysis.compare.comparison import check_out
 
     if out:
-        comparisons.check_out(out)
-    comparison = comparisons.compare(run, other, against)
+        check_out(out)
+    comparison = folders.compare(run, other, against)
     if as_json:
-        typer.echo(comparisons.as_json(comparison))
+        typer.echo(comparison.json())
     else:
-        Console().print(comparisons.render(comparison))
+        Console().print(comparison.terminal())
     if out:
-        comparisons.write(comparison, out)
+        comparison.write(out)
         Console(stderr=True).print(f"wrote {out}", markup=False, highlight=False, soft_wrap=True)

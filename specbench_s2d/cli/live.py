@@ -11,7 +11,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from specbench_s2d.analysis.metrics import stats
+from specbench_s2d.analysis.metrics.pairs import pair
+from specbench_s2d.analysis.metrics.speed import speedup
 from specbench_s2d.analysis.tables.naming import decoder_title
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import Event
@@ -67,8 +68,8 @@ class Live:
 
     def _cell(self, target: str, suite: str, label: str) -> str:
         here = [r for r in self._records if r.target == target and r.suite == suite and r.status == "ok"]
-        pairs = stats.pair([r for r in here if r.label == label], [r for r in here if r.label == BASELINE])
-        value = stats.speedup(pairs).value if pairs else None
+        pairs = pair([r for r in here if r.label == label], [r for r in here if r.label == BASELINE])
+        value = speedup([pairs]).value
         return f"{value:.2f}x" if value is not None else "-"
 
 
@@ -82,7 +83,7 @@ def _duration(seconds: float) -> str:
 
 
 def forecast_table(expected: dict[str, Any]) -> Table:
-    """The dry run's figures as a table."""
+    """What the dry run expects, as a table."""
     table = Table(title=f"{expected['cells']} cells on {expected['device']} in {expected['dtype']}")
     for name in ("target", "drafts", "template", "cells", "memory GB", "at least"):
         table.add_column(name, overflow="fold")

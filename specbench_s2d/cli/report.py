@@ -15,7 +15,7 @@ def report(
 ) -> None:
     """Write summary.csv, summary.md, report.html and plots/ into each RUN, and print the table."""
     from specbench_s2d.analysis.report.write import WRITTEN, report_runs
-    from specbench_s2d.analysis.tables.text import render
+    from specbench_s2d.analysis.tables.summary_text import render
 
     Console().print(render(report_runs(runs, out)))
     for wrote in (*(f"{folder}/{WRITTEN}" for folder in runs), *([out] if out else [])):

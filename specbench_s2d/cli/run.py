@@ -74,7 +74,8 @@ def execute_and_print(
 ) -> int:
     """Execute a plan under a live display, write and print its tables; the exit code. `execute`: the runner's."""
     from specbench_s2d.analysis.report.write import WRITTEN, write_summary
-    from specbench_s2d.analysis.tables.text import alarms, render
+    from specbench_s2d.analysis.tables.remarks import alarms
+    from specbench_s2d.analysis.tables.summary_text import render
     from specbench_s2d.bench import runner
     from specbench_s2d.cli.live import Live
 

@@ -20,8 +20,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from specbench_s2d.analysis.metrics.columns import QUALITY
+from specbench_s2d.analysis.metrics.pairs import latest
 from specbench_s2d.analysis.report.write import read_run
-from specbench_s2d.analysis.tables import summary as tidy
+from specbench_s2d.analysis.tables.summary import summary_table
+from specbench_s2d.analysis.tables.text import TextTable
 from specbench_s2d.errors import RunFolderError, UnknownNameError, UserError
 from specbench_s2d.exchange import leaderboard
 from specbench_s2d.exchange.spec_bench import AnswerFile, answer_files
@@ -53,7 +56,7 @@ def export(run: Path, form: str, out: Path) -> Export:
     """
     if form not in FORMATS:
         raise UnknownNameError.of("format", form, FORMATS)
-    records = tidy.latest(read_run(run))
+    records = latest(read_run(run))
     manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
     files, notes = FORMATS[form](records, manifest)
     if not files:
@@ -85,13 +88,13 @@ def file_names(files: Sequence[AnswerFile]) -> dict[str, AnswerFile]:
 
 def _csv(records: Sequence[Record], _: Mapping[str, Any]) -> tuple[Files, list[str]]:
     rows = [{name: _json(value) for name, value in row.items()} for row in _flat(records)]
-    tables = {"summary.csv": tidy.tidy(records), "records.csv": pd.DataFrame(rows, dtype="object")}
+    tables = {"summary.csv": summary_table(records), "records.csv": pd.DataFrame(rows, dtype="object")}
     return {name: table.to_csv(index=False, lineterminator="\n").encode() for name, table in tables.items()}, []
 
 
 def _parquet(records: Sequence[Record], _: Mapping[str, Any]) -> tuple[Files, list[str]]:
     tables = {
-        "summary.parquet": pa.Table.from_pandas(tidy.tidy(records), preserve_index=False),
+        "summary.parquet": pa.Table.from_pandas(summary_table(records), preserve_index=False),
         "records.parquet": pa.Table.from_pylist(_flat(records), schema=_schema(records)),
     }
     return {name: _parquet_bytes(table) for name, table in tables.items()}, []
@@ -104,12 +107,12 @@ def _parquet_bytes(table: pa.Table) -> bytes:
 
 
 def _board(
-    text: Callable[[list[leaderboard.Board]], str], name: str
+    text: Callable[[list[TextTable]], str], name: str
 ) -> Callable[[Sequence[Record], Mapping[str, Any]], tuple[Files, list[str]]]:
     """The writer of one file with the leaderboard as `text` makes it."""
 
     def write(records: Sequence[Record], manifest: Mapping[str, Any]) -> tuple[Files, list[str]]:
-        return {name: text(leaderboard.boards(tidy.tidy(records), manifest)).encode()}, []
+        return {name: text(leaderboard.boards(summary_table(records), manifest)).encode()}, []
 
     return write
 
@@ -153,7 +156,7 @@ def _schema(records: Sequence[Record]) -> pa.Schema:
 
 
 def _arrow(name: str, declared: Mapping[str, Any]) -> pa.DataType:
-    if name.startswith(tidy.QUALITY) and name not in declared:
+    if name.startswith(QUALITY) and name not in declared:
         return pa.float64()
     return _TYPES.get(declared[name], pa.string())
 

@@ -47,7 +47,7 @@ def test_a_paper_beside_a_run_as_json_and_as_csv(tmp_path: Path, capsys: pytest.
     assert main(["compare", str(run), "published:s2d", "--json", "--out", str(out)]) == 0
     captured = capsys.readouterr()
     answer = json.loads(captured.out)
-    assert answer["title"] == "grid beside published:s2d"
+    assert answer["title"] == "grid compared with published:s2d"
     assert any("demo-s – vicuna-7b" in note for note in answer["notes"])
     table = pd.read_csv(out)
     assert len(table) == len(answer["rows"]) > 40

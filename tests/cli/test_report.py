@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from specbench_s2d.analysis.report.plots import by_suite as plots
+from specbench_s2d.analysis.report.plots import draw
 from specbench_s2d.cli.main import main
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import make_record, paper_run
@@ -19,7 +19,7 @@ from tests.analysis.factory import make_record, paper_run
 @pytest.fixture(autouse=True)
 def _one_format(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing PNGs takes most of the time, and tests/analysis does it."""
-    monkeypatch.setattr(plots, "FORMATS", ("svg",))
+    monkeypatch.setattr(draw, "FORMATS", ("svg",))
 
 
 def write_run(folder: Path, records: list[Record]) -> Path:

@@ -12,9 +12,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from specbench_s2d.analysis.metrics import stats
+from specbench_s2d.analysis.metrics.acceptance import mat
+from specbench_s2d.analysis.metrics.pairs import pair
+from specbench_s2d.analysis.metrics.speed import speedup_specbench
 from specbench_s2d.analysis.report.write import read_run
-from specbench_s2d.analysis.tables import summary as tidy
+from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.errors import RunFolderError, UnknownNameError, UserError
 from specbench_s2d.exchange.answer_import import Naming, import_files
 from specbench_s2d.exchange.export import export, file_names
@@ -75,10 +77,10 @@ def test_spec_benchs_formula_on_our_files_gives_our_speedup_specbench(run: Path,
     assert spec_bench_speedup(ours, base) == pytest.approx((5 / 3 + 9 / 4) / (4 / 5 + 9 / 18))
     assert spec_bench_speedup(base, base) == pytest.approx((5 / 5 + 9 / 18) / (4 / 5 + 9 / 18))
     for label, path in (("sd", ours), ("ar", base)):
-        pairs = stats.pair(of(label, paper_run()), of("ar", paper_run()))
-        assert spec_bench_speedup(path, base) == pytest.approx(stats.speedup_specbench(pairs).value)
+        pairs = pair(of(label, paper_run()), of("ar", paper_run()))
+        assert spec_bench_speedup(path, base) == pytest.approx(speedup_specbench(pairs).value)
     accepted = [n for line in lines(ours) for n in line["choices"][0]["accept_lengths"]]
-    assert np.mean(accepted) == pytest.approx(stats.mat(of("sd", paper_run())).value)
+    assert np.mean(accepted) == pytest.approx(mat(of("sd", paper_run())).value)
 
 
 def test_an_answer_carries_the_time_at_which_the_run_started(run: Path, tmp_path: Path) -> None:
@@ -109,8 +111,8 @@ def test_export_and_import_give_the_same_values_in_every_column_that_the_format_
     files = export(write_run(tmp_path / "run", records), "spec-bench", tmp_path / "out").written
     import_files(files, tmp_path / "back", Naming(), 0.0, lambda text: known[text] or 0)
     key = ["target", "label", "suite"]
-    before = tidy.tidy(records, resamples=200).set_index(key)
-    after = tidy.tidy(read_run(tmp_path / "back"), resamples=200).set_index(key).reindex(before.index)
+    before = summary_table(records, resamples=200).set_index(key)
+    after = summary_table(read_run(tmp_path / "back"), resamples=200).set_index(key).reindex(before.index)
     pd.testing.assert_frame_equal(after[list(CARRIED)], before[list(CARRIED)], rtol=1e-12)
     assert after[list(NOT_CARRIED)].isna().all(axis=None)
     assert before[list(CARRIED)].notna().all(axis=None)
@@ -148,7 +150,7 @@ def test_csv_is_the_tidy_table_and_flat_records(run: Path, tmp_path: Path) -> No
     assert list(records["label"]) == ["ar", "sd", "sd", "ar"]
     assert json.loads(records["emitted_per_step"][1]) == [2, 1, 1]
     summary = pd.read_csv(tmp_path / "out" / "summary.csv")
-    assert list(summary.columns) == list(tidy.tidy(paper_run(), resamples=10).columns)
+    assert list(summary.columns) == list(summary_table(paper_run(), resamples=10).columns)
 
 
 def test_parquet_keeps_types_and_lists_and_what_is_missing(tmp_path: Path) -> None:

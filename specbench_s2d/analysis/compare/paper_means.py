@@ -1,24 +1,25 @@
-"""A run beside figures that a paper printed as means over its targets, some of them over SD and not over AR."""
+"""A run compared with values that a paper printed as means over its targets, some of them over SD and not over AR."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from specbench_s2d.analysis.compare.decoders import Block, of, with_interval
-from specbench_s2d.analysis.compare.paper_methods import MethodPart, is_over_sd, sd_for
-from specbench_s2d.analysis.metrics import stats
-from specbench_s2d.analysis.metrics.columns import Interval, Measure
-from specbench_s2d.analysis.metrics.quotients import ENERGY, PERPLEXITY
+from specbench_s2d.analysis.compare.paper_methods import DecoderFacts, is_over_sd, sd_for
+from specbench_s2d.analysis.metrics.energy import ENERGY
+from specbench_s2d.analysis.metrics.pairs import Group
+from specbench_s2d.analysis.metrics.quality import PERPLEXITY
+from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup
+from specbench_s2d.analysis.metrics.values import Interval, Measure
 from specbench_s2d.analysis.tables.naming import decoder_title, option_symbol
-from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, projection_of
-from specbench_s2d.analysis.tables.text import absent, number
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, Row, row_groups
+from specbench_s2d.analysis.tables.text import TextTable, absent, number, with_interval
 from specbench_s2d.runs.record import BASELINE, Record
 
-Row = dict[str, Any]
-# the paper's metric: what the figure is called
+# the paper's metric: what the value is called
 _METRICS = {
     "speedup": "speed, times",
     "perplexity_reduction_percent": "perplexity, % lower",
@@ -27,77 +28,63 @@ _METRICS = {
 
 
 def rows(
-    figures: pd.DataFrame,
+    values: pd.DataFrame,
     methods: Mapping[str, Sequence[str]],
-    found: Mapping[str, MethodPart],
+    found: Mapping[str, DecoderFacts],
     records: Sequence[Record],
     resamples: int,
 ) -> list[Row]:
-    """Every such figure beside each of our labels that stands for its method, in the paper's order, as rows of
-    `beside_papers`; ours is over the run's SD where theirs is, else over AR, and missing with a reason."""
+    """Every such value compared with each of our labels that stands for its method, in the paper's order, as rows of
+    `papers`; ours is over the run's SD where theirs is, else over AR, and missing with a reason."""
+    groups = {(g.label, g.suite): g for g in row_groups(records)}  # the mean over targets, where there are several
     made = []
-    for figure in figures[figures["metric"].isin(list(_METRICS))].to_dict("records"):
-        for label in (label for label, names in methods.items() if figure["method"] in names):
-            against = sd_for(label, found) if is_over_sd(str(figure["method"])) else BASELINE
-            mine = [r for r in records if r.label == label and figure["suite"] in (r.suite, OVERALL)]
-            if mine:
-                value, interval = _ours(str(figure["metric"]), mine, records, against, resamples)
-                made.append(_row(figure, mine, against, value, interval, records))
+    for printed in values[values["metric"].isin(list(_METRICS))].to_dict("records"):
+        for label in (label for label, names in methods.items() if printed["method"] in names):
+            group = groups.get((label, str(printed["suite"])))
+            if group is not None:
+                against = sd_for(label, found) if is_over_sd(str(printed["method"])) else BASELINE
+                compared = replace(group, baseline=[r for r in records if r.label == against])
+                made.append(_row(printed, compared, against, resamples))
     return made
 
 
-def _row(
-    figure: Mapping[Any, Any],
-    mine: Sequence[Record],
-    against: str | None,
-    value: Measure,
-    interval: Interval,
-    records: Sequence[Record],
-) -> Row:
-    targets = list(dict.fromkeys(r.target for r in records))
+def _row(printed: Mapping[Any, Any], group: Group, against: str | None, resamples: int) -> Row:
+    value, interval = Measure(None, "the run has no plain sd to compare with"), Interval(None, None)
+    if against is not None:
+        value, interval = _ours(str(printed["metric"]), group, resamples)
     return {
-        "target": MEAN_TARGET if len(targets) > 1 else targets[0], "paper_target": figure["target"],
-        "device": figure["device"], "label": mine[0].label, "lossy": mine[0].lossy,
-        "projected": projection_of(mine), "against": against,
-        "method": figure["method"], "suite": figure["suite"], "metric": figure["metric"],
+        "target": group.target, "paper_target": printed["target"], "device": printed["device"],
+        "label": group.label, "lossy": group.lossy, "projected": group.projected, "against": against,
+        "method": printed["method"], "suite": printed["suite"], "metric": printed["metric"],
         "ours": value.value, "ours_low": interval.low, "ours_high": interval.high, "ours_specbench": None,
-        "reason": value.note, "published": figure["value"], "source": figure["source"],
+        "reason": value.note, "published": printed["value"], "source": printed["source"],
     }  # fmt: skip
 
 
-def _ours(
-    metric: str, mine: Sequence[Record], records: Sequence[Record], against: str | None, resamples: int
-) -> tuple[Measure, Interval]:
-    """Our figure over the label `against`, each target weighing alike, with its interval."""
-    if against is None:
-        return Measure(None, "the run has no plain sd to compare with"), Interval(None, None)
-    theirs = [r for r in records if r.label == against]
-    groups = [stats.pair(of(mine, target), theirs) for target in dict.fromkeys(r.target for r in records)]
+def _ours(metric: str, group: Group, resamples: int) -> tuple[Measure, Interval]:
+    """Our value over the group's baseline, each target weighing alike, with its interval."""
+    pairs = group.pairs_by_target
     if metric == "speedup":
-        return stats.mean_speedup(groups), stats.mean_speedup_interval(groups, resamples)
-    if metric == "energy_ratio":
-        return _energy(groups, mine), Interval(None, None)
-    return PERPLEXITY.compare(groups, "reduction_percent", resamples)
+        return speedup(pairs), SPEEDUP.interval(pairs, resamples)
+    if metric == "perplexity_reduction_percent":
+        return PERPLEXITY.compare(pairs, "reduction_percent", resamples)
+    value, _ = ENERGY.compare(pairs, "times_less", resamples=1)
+    said = {r.reasons["energy_j"] for r in group.records if "energy_j" in r.reasons}
+    # Where it is not known, the records say why.
+    return Measure(None, "; ".join(sorted(said))) if value.value is None and said else value, Interval(None, None)
 
 
-def _energy(groups: Sequence[Sequence[stats.Pair]], mine: Sequence[Record]) -> Measure:
-    """How many times less energy a token takes; where it is not known, why the records do not carry it."""
-    value, _ = ENERGY.compare(groups, "times_less", resamples=1)
-    said = {r.reasons["energy_j"] for r in mine if "energy_j" in r.reasons}
-    return Measure(None, "; ".join(sorted(said))) if value.value is None and said else value
-
-
-def blocks(made: Sequence[Row]) -> list[Block]:
-    """A table for each of the paper's figures that any of our decoders has."""
-    by_figure: dict[tuple[str, str], list[Row]] = {}
+def shown(made: Sequence[Row]) -> list[TextTable]:
+    """A table for each of the paper's values that any of our decoders has."""
+    by_value: dict[tuple[str, str], list[Row]] = {}
     for row in made:
-        by_figure.setdefault((row["method"], row["metric"]), []).append(row)
-    return [_block(of_one) for of_one in by_figure.values() if not all(absent(row["ours"]) for row in of_one)]
+        by_value.setdefault((row["method"], row["metric"]), []).append(row)
+    return [_table(of_one) for of_one in by_value.values() if not all(absent(row["ours"]) for row in of_one)]
 
 
-def _block(of_one: Sequence[Row]) -> Block:
+def _table(of_one: Sequence[Row]) -> TextTable:
     first = of_one[0]
-    title = f"{first['method']}, {_METRICS[first['metric']]}: {first['target']} beside the paper's {MEAN_TARGET}"
+    title = f"{first['method']}, {_METRICS[first['metric']]}: {first['target']} compared with the paper's {MEAN_TARGET}"
     lines = [
         [
             decoder_title(row["label"], row["lossy"], row["projected"]),
@@ -107,16 +94,16 @@ def _block(of_one: Sequence[Row]) -> Block:
         ]
         for row in of_one
     ]
-    return Block(title, ["Decoder", "over", "ours [95 %]", "paper"], lines)
+    return TextTable(["Decoder", "over", "ours [95 %]", "paper"], lines, title)
 
 
-def notes(made: Sequence[Row], found: Mapping[str, MethodPart]) -> list[str]:
-    """How to read `blocks`: which of our decoders stand there, over what, and why figures are missing."""
+def notes(made: Sequence[Row], found: Mapping[str, DecoderFacts]) -> list[str]:
+    """How to read these tables: which of our decoders stand there, over what, and why values are missing."""
     if not made:
         return []
     labels = list(dict.fromkeys(row["label"] for row in made))
     return [
-        "The paper's figures are means over its own targets, on other models and other hardware than ours.",
+        "The paper's values are means over its own targets, on other models and other hardware than ours.",
         f"Standing for the paper's method: {'; '.join(f'{label} ({_settings(found[label])})' for label in labels)}.",
         "Each target weighs alike; the interval is a paired bootstrap over questions, drawn for all targets alike.",
         f"Speed: decode tokens/s. Perplexity: pooled over new tokens, {BASELINE}'s at the run's own temperature.",
@@ -131,17 +118,17 @@ def _missing(row: Row) -> str:
     )
 
 
-def _settings(part: MethodPart) -> str:
-    known = [(option_symbol(name), part.options[name]) for name in ("tau", "gamma", "beams") if name in part.options]
+def _settings(facts: DecoderFacts) -> str:
+    known = [(option_symbol(name), facts.options[name]) for name in ("tau", "gamma", "beams") if name in facts.options]
     return ", ".join(f"{symbol} = {value}" for symbol, value in known)
 
 
-def _other_gammas(made: Sequence[Row], found: Mapping[str, MethodPart]) -> list[str]:
+def _other_gammas(made: Sequence[Row], found: Mapping[str, DecoderFacts]) -> list[str]:
     """A note for each pair of draft lengths that differ: the run has no SD of the decoder's own."""
     pairs = dict.fromkeys((row["label"], row["against"]) for row in made if row["against"] not in (None, BASELINE))
     gammas = [(label, other, *(found[x].options.get("gamma") for x in (label, other))) for label, other in pairs]
     return [
-        f"{label} (γ = {own}) stands over {other} (γ = {its}): the run has no sd of the same draft length."
+        f"{label} (γ = {own}) is set over {other} (γ = {its}): the run has no sd of the same draft length."
         for label, other, own, its in gammas
         if own != its
     ]

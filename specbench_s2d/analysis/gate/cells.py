@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from specbench_s2d.analysis.gate.verdict import Check, Tolerances, Verdict
-from specbench_s2d.analysis.metrics import stats
+from specbench_s2d.analysis.metrics.pairs import Cell, cell_of, question_of
 from specbench_s2d.runs.record import BASELINE, Record
 
 _NAMED = 3  # cells named in a line; the rest is counted
-Cell = tuple[str, int | str, int, int]
 
 
 @dataclass(frozen=True)
@@ -58,14 +57,14 @@ class Row:
 
     @property
     def alike(self) -> list[Both]:
-        """The cells whose figures must agree: of equal ids, or of ids that neither run carries."""
+        """The cells whose values must agree: of equal ids, or of ids that neither run carries."""
         return [both for both in self.common if both.same_ids or not both.with_ids]
 
     @cached_property
     def finished(self) -> list[Both]:
         """The cells that both runs finished."""
-        theirs = {_cell(r): r for r in self.base if r.status == "ok"}
-        return [Both(r, theirs[_cell(r)]) for r in self.ours if r.status == "ok" and _cell(r) in theirs]
+        theirs = {cell_of(r): r for r in self.base if r.status == "ok"}
+        return [Both(r, theirs[cell_of(r)]) for r in self.ours if r.status == "ok" and cell_of(r) in theirs]
 
     @property
     def common(self) -> list[Both]:
@@ -80,7 +79,7 @@ def rows(ours: Sequence[Record], base: Sequence[Record], repeats: int) -> list[R
     return [Row(t, n, _of(ours, t, n), _of(wanted, t, n)) for t, n in names]
 
 
-def whole(row: Row, source: Row) -> Iterator[Check]:
+def same_work(row: Row, source: Row) -> Iterator[Check]:
     """Whether a row did what the baseline's did, and its own run's audit found nothing wrong."""
     asked = prompts(row, source)
     yield completeness(row)
@@ -88,18 +87,18 @@ def whole(row: Row, source: Row) -> Iterator[Check]:
     yield audit(row)
 
 
-def evidence(row: Row, judged: Iterable[Check]) -> Iterator[Check]:
-    """That there was a figure to judge the row by: else it is incomplete, for nothing held is nothing shown."""
+def anything_compared(row: Row, judged: Iterable[Check]) -> Iterator[Check]:
+    """A row of which no value could be compared is incomplete: nothing was shown of it."""
     finished = any(r.status == "ok" for r in row.base)
     if finished and all(check.verdict == "not judged" for check in judged):
-        yield Check("evidence", "incomplete", row.target, row.label, why="no figure of it could be compared")
+        yield Check("evidence", "incomplete", row.target, row.label, why="no value of it could be compared")
 
 
 def completeness(row: Row) -> Check:
     """Every cell that the baseline finished is finished here; a failure is a regression, a gap leaves the run
     incomplete."""
-    mine = {_cell(r): r.status for r in row.ours}
-    wanted = [_cell(r) for r in row.base if r.status == "ok"]
+    mine = {cell_of(r): r.status for r in row.ours}
+    wanted = [cell_of(r) for r in row.base if r.status == "ok"]
     failed = [cell for cell in wanted if mine.get(cell) == "failed"]
     absent = [cell for cell in wanted if mine.get(cell) not in ("ok", "failed")]
     if not wanted:
@@ -117,8 +116,8 @@ def prompts(row: Row, source: Row) -> Check | None:
     Anything else is another template or tokenizer, and the runs did not do the same. None where all are the same.
     """
     moved = [both for both in row.finished if not both.same_prompt]
-    parted = {_cell(b.ours) for b in source.finished if not b.same_ids}
-    alone = [_cell(b.ours) for b in moved if not parted & set(_turns_before(b.ours))]
+    parted = {cell_of(b.ours) for b in source.finished if not b.same_ids}
+    alone = [cell_of(b.ours) for b in moved if not parted & set(_turns_before(b.ours))]
     if alone:
         return _check(row, "prompts", "incomparable", alone, "differ though no earlier answer does", len(row.finished))
     counted = f"{len(moved)} of {len(row.finished)} differ"
@@ -129,11 +128,11 @@ def prompts(row: Row, source: Row) -> Check | None:
 def audit(row: Row) -> Check:
     """No output that its own run's audit calls a mismatch, in any repeat."""
     audited = [r for r in row.ours if r.divergence is not None]
-    wrong = [_cell(r) for r in audited if r.divergence is not None and r.divergence.verdict == "mismatch"]
+    wrong = [cell_of(r) for r in audited if r.divergence is not None and r.divergence.verdict == "mismatch"]
     ties = sum(r.divergence is not None and r.divergence.verdict == "near_tie" for r in audited)
     if wrong:
         return _check(row, "audit", "regressed", wrong, "mismatched", len(audited))
-    lost = [_cell(b.ours) for b in row.common if b.base.divergence is not None and b.ours.divergence is None]
+    lost = [cell_of(b.ours) for b in row.common if b.base.divergence is not None and b.ours.divergence is None]
     if lost:
         return _check(row, "audit", "incomplete", lost, "not audited", len(row.common))
     if not audited:
@@ -152,8 +151,8 @@ def outputs(row: Row, tolerances: Tolerances, greedy: bool) -> Check:
     wrong = [b for b in moved if not _parts_at_a_tie(b)]
     if wrong and not (row.lossy and len(wrong) <= tolerances.moved_cells * len(both)):
         where = f"first at token {parting(wrong[0])}: "
-        return _check(row, "output ids", "regressed", [_cell(b.ours) for b in wrong], "differ", len(both), where)
-    lost = [_cell(b.ours) for b in row.common if b.ours.output_ids is None and b.base.output_ids is not None]
+        return _check(row, "output ids", "regressed", [cell_of(b.ours) for b in wrong], "differ", len(both), where)
+    lost = [cell_of(b.ours) for b in row.common if b.ours.output_ids is None and b.base.output_ids is not None]
     if lost:
         return _check(row, "output ids", "incomplete", lost, "carry no ids", len(row.common))
     if not both or len(both) < len(row.common):
@@ -188,22 +187,18 @@ def acceptance(row: Row, exact: bool) -> Check | None:
     if not exact or not both:
         why = "another machine's drafts may part at ties of their own: see MAT" if both else "no cell of equal ids"
         return Check("acceptance", "not judged", row.target, row.label, why=why)
-    moved = [_cell(b.ours) for b in both if _steps(b.ours) != _steps(b.base)]
+    moved = [cell_of(b.ours) for b in both if _steps(b.ours) != _steps(b.base)]
     if moved:
         return _check(row, "acceptance", "regressed", moved, "accept otherwise", len(both))
     return Check("acceptance", "holds", row.target, row.label, f"{len(both)} equal", f"{len(both)}")
 
 
 def _turns_before(record: Record) -> list[Cell]:
-    return [(*stats.question_of(record), turn, record.repeat) for turn in range(record.turn)]
+    return [(record.target, *question_of(record), turn, record.repeat) for turn in range(record.turn)]
 
 
 def _steps(record: Record) -> tuple[list[int] | None, ...]:
     return record.accepted_per_step, record.emitted_per_step
-
-
-def _cell(record: Record) -> Cell:
-    return *stats.question_of(record), record.turn, record.repeat
 
 
 def _of(records: Iterable[Record], target: str, label: str) -> list[Record]:
@@ -214,7 +209,7 @@ def _check(
     row: Row, rule: str, verdict: Verdict, cells: Sequence[Cell], what: str, total: int, before: str = ""
 ) -> Check:
     named = "; ".join(
-        f"{suite} {question} turn {turn} repeat {repeat}" for suite, question, turn, repeat in cells[:_NAMED]
+        f"{suite} {question} turn {turn} repeat {repeat}" for _, suite, question, turn, repeat in cells[:_NAMED]
     )
     more = f"; {len(cells) - _NAMED} more" if len(cells) > _NAMED else ""
     return Check(rule, verdict, row.target, row.label, f"{len(cells)} of {total} {what}", why=before + named + more)

@@ -42,7 +42,7 @@ def other_machine(ours: Manifest, base: Manifest) -> str | None:
     return None
 
 
-def unrest(ours: Manifest, base: Manifest) -> str | None:
+def unstable_reason(ours: Manifest, base: Manifest) -> str | None:
     """Why times of the two runs say nothing though the machine was one: what came over it during either; None where
     nothing did."""
     for whose, manifest in (("the machine was not at rest", ours), ("the baseline's machine was not at rest", base)):

@@ -10,13 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from specbench_s2d.analysis.gate import cells
-from specbench_s2d.analysis.gate import comparability as comparable
-from specbench_s2d.analysis.gate import pooled as figures
-from specbench_s2d.analysis.gate import timing as times
+from specbench_s2d.analysis.gate import cells, comparability, pooled, timing
 from specbench_s2d.analysis.gate.verdict import Check, Judgement, Tolerances
+from specbench_s2d.analysis.metrics.pairs import latest
 from specbench_s2d.analysis.report.write import read_run
-from specbench_s2d.analysis.tables import summary as tidy
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
 from specbench_s2d.runs.conditions import is_transient
 from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
@@ -67,25 +64,25 @@ def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed, other
     `others`: more baselines, for times alone.
     """
     (name, ours, manifest), other = run, baseline[0]
-    ours = tidy.latest(ours)
-    bases = [(tidy.latest(records), facts) for _, records, facts in (baseline, *others)]
+    ours = latest(ours)
+    bases = [(latest(records), facts) for _, records, facts in (baseline, *others)]
     base, theirs = bases[0]
-    found = [check for more, facts in bases for check in comparable.comparability(manifest, facts, ours, more)]
+    found = [check for more, facts in bases for check in comparability.comparability(manifest, facts, ours, more)]
     if any(check.verdict == "incomparable" for check in found):
         return Judgement(name, other, found, _notes(manifest, theirs, ours, base))
-    elsewhere = comparable.other_machine(manifest, theirs)
+    elsewhere = comparability.other_machine(manifest, theirs)
     clock = _Clock(ours, manifest, bases, tolerances, speed)
-    free = comparable.measured_at_run_time(manifest, theirs)
+    free = comparability.measured_at_run_time(manifest, theirs)
     settings = identity(theirs)["settings"]
     rows = cells.rows(ours, base, _repeats(manifest, theirs, ours, base))
     by_name = {(row.target, row.label): row for row in rows}
     for row in rows:
         source = by_name.get((row.target, BASELINE), row) if settings.get("replay_turns") == BASELINE else row
-        seen = [*cells.whole(row, source)]
+        seen = [*cells.same_work(row, source)]
         judged = [*_outputs(row, tolerances, settings.get("temperature") == 0)]
         judged += _steps(row, tolerances, elsewhere is None, (row.target, row.label) in free)
         judged += clock.checks(row, (row.target, row.label) in free)
-        found += [*seen, *judged, *cells.evidence(row, judged)]
+        found += [*seen, *judged, *cells.anything_compared(row, judged)]
     if not any(record.status == "ok" for record in base):
         found.append(Check("evidence", "incomplete", why="the baseline finished no cell"))
     return Judgement(name, other, found, _notes(manifest, theirs, ours, base))
@@ -102,8 +99,8 @@ def _repeats(
 def _outputs(row: cells.Row, tolerances: Tolerances, greedy: bool) -> Iterator[Check]:
     """What a row put out, and how good that is."""
     yield cells.outputs(row, tolerances, greedy)
-    yield figures.perplexity(row, tolerances)
-    yield from figures.quality(row, tolerances)
+    yield pooled.perplexity(row, tolerances)
+    yield from pooled.quality(row, tolerances)
 
 
 def _steps(row: cells.Row, tolerances: Tolerances, same_machine: bool, free: bool) -> Iterator[Check]:
@@ -114,7 +111,7 @@ def _steps(row: cells.Row, tolerances: Tolerances, same_machine: bool, free: boo
         return
     exactly = cells.acceptance(row, same_machine)
     yield from [exactly] if exactly else []
-    yield from figures.accepted(row, tolerances)
+    yield from pooled.accepted(row, tolerances)
 
 
 class _Clock:
@@ -129,7 +126,9 @@ class _Clock:
         speed: Speed,
     ) -> None:
         self._ours, self._tolerances = ours, tolerances
-        doubts = [comparable.other_machine(manifest, m) or comparable.unrest(manifest, m) for _, m in bases]
+        doubts = [
+            comparability.other_machine(manifest, m) or comparability.unstable_reason(manifest, m) for _, m in bases
+        ]
         kept = [base for base, doubt in zip(bases, doubts, strict=True) if speed == "judge" or not doubt]
         self._untimed = "--speed skip" if speed == "skip" else None if kept else doubts[0]
         self._bases = [
@@ -137,24 +136,24 @@ class _Clock:
             for base, m in kept
         ]
         rows = {(r.target, r.label) for r in ours if r.label != BASELINE}
-        self._level = times.family_level(2 * len(rows))
+        self._level = timing.family_level(2 * len(rows))
 
     def checks(self, row: cells.Row, free: bool) -> Iterator[Check]:
-        """How fast a row was beside AR, and what its draft passes cost."""
+        """How fast a row was compared with AR, and what its draft passes cost."""
         if row.label == BASELINE:
             return
         if self._untimed:
             yield Check("speed-up", "not judged", row.target, row.label, why=self._untimed)
             return
         name = (row.target, row.label)
-        beside = [times.Timed.of(rows[name], self._ours, base) for base, rows in self._bases if name in rows]
-        yield from times.times(row, beside, self._tolerances, self._level, free)
+        timed = [timing.Timed.of(rows[name], self._ours, base) for base, rows in self._bases if name in rows]
+        yield from timing.times(row, timed, self._tolerances, self._level, free)
 
 
 def _notes(
     manifest: Mapping[str, Any], theirs: Mapping[str, Any], ours: Sequence[Record], base: Sequence[Record]
 ) -> list[str]:
-    """What a reader should know beside the checks: restless machines, rows that nobody asked for."""
+    """What a reader should know besides the checks: restless machines, rows that nobody asked for."""
     known = {(r.target, r.label) for r in base}
     extra = dict.fromkeys(f"{r.target}, {r.label}" for r in ours if (r.target, r.label) not in known)
     return [

@@ -1,4 +1,4 @@
-"""Figures of a row beside the baseline's that hold on any machine: accepted length, likelihood, task quality."""
+"""Values of a row compared with the baseline's that hold on any machine: accepted length, likelihood, task quality."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from specbench_s2d.analysis.gate.cells import Both, Row
 from specbench_s2d.analysis.gate.verdict import Check, Tolerances, Verdict
-from specbench_s2d.analysis.metrics import quality as grades
-from specbench_s2d.analysis.metrics import stats
-from specbench_s2d.analysis.metrics.columns import Measure
+from specbench_s2d.analysis.metrics import acceptance
+from specbench_s2d.analysis.metrics import quality as metric_quality
+from specbench_s2d.analysis.metrics.columns import quality_column
+from specbench_s2d.analysis.metrics.values import Measure
 from specbench_s2d.runs.record import Record
 
 _SAME_TEXT_QUALITY = 1e-9
@@ -18,15 +19,15 @@ def accepted(row: Row, tolerances: Tolerances) -> Iterator[Check]:
     """Pooled MAT and acceptance rate over the cells of equal ids have not fallen by more than the tolerance. Nothing
     for what drafts nothing."""
     if row.drafts:
-        for rule, figure in (("MAT", stats.mat), ("acceptance rate", stats.acceptance_rate)):
-            ours, base = (figure(side) for side in sides(row.alike))
+        for rule, metric in (("MAT", acceptance.mat), ("acceptance rate", acceptance.acceptance_rate)):
+            ours, base = (metric(side) for side in sides(row.alike))
             yield _relative(row, rule, ours, base, tolerances.mat, worse=-1)
 
 
 def perplexity(row: Row, tolerances: Tolerances) -> Check:
     """Of equal ids the same; where neither run carries ids, not above the baseline's by more than the tolerance."""
     same = all(both.with_ids for both in row.alike)
-    ours, base = (stats.perplexity(side) for side in sides(row.alike))
+    ours, base = (metric_quality.perplexity(side) for side in sides(row.alike))
     if same:
         return _relative(row, "perplexity", ours, base, tolerances.perplexity, worse=0)
     return _relative(row, "perplexity", ours, base, tolerances.moved_perplexity, worse=1)
@@ -36,13 +37,13 @@ def quality(row: Row, tolerances: Tolerances) -> Iterator[Check]:
     """Each metric of task quality: of equal ids the same; without ids, within the tolerance of perplexity."""
     mine, theirs = sides(row.alike)
     same = all(both.with_ids for both in row.alike)
-    for metric in grades.metrics_of(theirs):
-        ours, base = (grades.quality(side, metric) for side in (mine, theirs))
+    for metric in metric_quality.metrics_of(theirs):
+        ours, base = (metric_quality.quality(side, metric) for side in (mine, theirs))
         here, there = _scored(mine, metric), _scored(theirs, metric)
         if here != there:
             ours, base = (Measure(m.value, f"{n} of {len(mine)} scored") for m, n in ((ours, here), (base, there)))
         allowed = _SAME_TEXT_QUALITY if same else tolerances.moved_perplexity
-        yield _relative(row, grades.title(metric), ours, base, allowed, worse=0 if same else -1)
+        yield _relative(row, quality_column(metric).heading, ours, base, allowed, worse=0 if same else -1)
 
 
 def _scored(records: Sequence[Record], metric: str) -> int:
@@ -55,22 +56,22 @@ def sides(common: Sequence[Both]) -> tuple[list[Record], list[Record]]:
 
 
 def _relative(row: Row, rule: str, ours: Measure, base: Measure, tolerance: float, worse: int) -> Check:
-    """Two figures within a relative tolerance; beyond it, a change to the `worse` side (-1, 1, or 0 for both) is a
-    regression, one to the other an improvement. A figure of the baseline that not all our cells carry is missing."""
+    """Two values within a relative tolerance; beyond it, a change to the `worse` side (-1, 1, or 0 for both) is a
+    regression, one to the other an improvement. A value of the baseline that not all our cells carry is missing."""
     if ours.value is None or base.value is None or ours.note != base.note:  # a note: some cells carry nothing
         lost = base.value is not None and ours.note is not None
-        why = ours.note or base.note or "no figure"
+        why = ours.note or base.note or "no value"
         missing: Verdict = "incomplete" if lost else "not judged"
-        return Check(rule, missing, row.target, row.label, figure_text(ours), figure_text(base), why)
+        return Check(rule, missing, row.target, row.label, rounded(ours), rounded(base), why)
     change = ours.value - base.value
     share = abs(change) / abs(base.value) if base.value else float(bool(change))
     verdict: Verdict = "holds"
     if not share <= tolerance:  # what is not a number is within nothing
         verdict = "improved" if worse and change * worse < 0 else "regressed"
     why = f"off by {100 * share:.3g} %; allowed {100 * tolerance:.3g} %" if verdict != "holds" else ""
-    return Check(rule, verdict, row.target, row.label, figure_text(ours), figure_text(base), why)
+    return Check(rule, verdict, row.target, row.label, rounded(ours), rounded(base), why)
 
 
-def figure_text(measure: Measure) -> str:
-    """A figure to four digits, or a dash."""
+def rounded(measure: Measure) -> str:
+    """A value to four digits, or a dash."""
     return "–" if measure.value is None else f"{measure.value:.4g}"

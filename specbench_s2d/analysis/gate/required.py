@@ -29,7 +29,7 @@ def _missing(judgement: Judgement) -> str | None:
     rows = _speedups(judgement)
     if not rows:
         apart = judgement.of("incomparable")
-        return "the runs cannot be compared" if apart else "the baseline has no decoder beside ar"
+        return "the runs cannot be compared" if apart else "the baseline has no decoder besides ar"
     reasons = Counter(check.why for check in rows if check.verdict == "not judged")
     return "; ".join(f"{why} ({count} of {len(rows)} decoders)" for why, count in reasons.items()) or None
 

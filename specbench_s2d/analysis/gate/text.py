@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from xml.etree import ElementTree as xml
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from specbench_s2d.analysis.gate.verdict import HOLDS, Check, Judgement
+from specbench_s2d.analysis.tables.text import Entry, TextTable, markdown_text, terminal_tables
 
 _STYLES = {"regressed": "bold red", "incomparable": "bold yellow", "incomplete": "bold yellow", "improved": "green"}
 _HEADINGS = ("rule", "target, decoder", "verdict", "here", "baseline", "why")
@@ -19,28 +19,22 @@ _HEADINGS = ("rule", "target, decoder", "verdict", "here", "baseline", "why")
 
 def render(judgement: Judgement) -> RenderableType:
     """The terminal's table: what did not simply hold, a line per rule for the rest, and the verdict."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading in _HEADINGS:
-        table.add_column(heading, overflow="fold")
-    for check in _remarkable(judgement):
-        cells = [Text(cell) for cell in _cells(check)]
-        cells[2].stylize(_STYLES.get(check.verdict, "dim"))
-        table.add_row(*cells)
-    parts: list[RenderableType] = [table] if table.row_count else []
-    parts += [Text(line, style="dim") for line in (_held(judgement), *judgement.notes) if line]
-    return Group(*parts, Text(judgement.sentence, style="green" if judgement.exit_code == HOLDS else "bold red"))
+    remarkable = _remarkable(judgement)
+    notes = [line for line in (_held(judgement), *judgement.notes) if line]
+    verdict = Text(judgement.sentence, style="green" if judgement.exit_code == HOLDS else "bold red")
+    return Group(terminal_tables([_table(remarkable)] if remarkable else [], notes), verdict)
 
 
 def markdown(judgement: Judgement) -> str:
     """The verdict, what did not simply hold, and the rest folded away."""
     mark = "✅" if judgement.exit_code == HOLDS else "❌"
-    parts = [f"## {mark} {_escape(judgement.sentence)}"]
+    parts = [f"## {mark} {markdown_text(judgement.sentence)}"]
     if remarkable := _remarkable(judgement):
-        parts.append(_markdown_table(remarkable))
-    parts += [f"- {_escape(note)}" for note in judgement.notes]
+        parts.append(_table(remarkable).markdown())
+    parts += [f"- {markdown_text(note)}" for note in judgement.notes]
     held = judgement.of("holds")
     if held:
-        parts.append(f"<details><summary>{len(held)} checks hold</summary>\n\n{_markdown_table(held)}\n\n</details>")
+        parts.append(f"<details><summary>{len(held)} checks hold</summary>\n\n{_table(held).markdown()}\n\n</details>")
     return "\n\n".join(parts) + "\n"
 
 
@@ -90,22 +84,14 @@ def _held(judgement: Judgement) -> str:
     return f"Hold: {counts}." if rules else ""
 
 
-def _markdown_table(checks: list[Check]) -> str:
-    lines = ["| " + " | ".join(_HEADINGS) + " |", "| " + " | ".join("---" for _ in _HEADINGS) + " |"]
-    lines += ["| " + " | ".join(_escape(cell) for cell in _cells(check)) + " |" for check in checks]
-    return "\n".join(lines)
-
-
-def _cells(check: Check) -> tuple[str, ...]:
-    return check.rule, check.where, check.verdict, check.ours, check.baseline, check.why
+def _table(checks: Sequence[Check]) -> TextTable:
+    rows: list[list[str | Entry]] = [
+        [c.rule, c.where, Entry(c.verdict, style=_STYLES.get(c.verdict, "dim")), c.ours, c.baseline, c.why]
+        for c in checks
+    ]
+    return TextTable(_HEADINGS, rows, left=len(_HEADINGS))
 
 
 def _sentence(check: Check) -> str:
-    figures = f"{check.ours} (baseline {check.baseline})" if check.baseline else check.ours
-    return "; ".join(part for part in (figures, check.why) if part)
-
-
-def _escape(text: str) -> str:
-    for character in "\\|<>*_`":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("\n", " ")
+    values = f"{check.ours} (baseline {check.baseline})" if check.baseline else check.ours
+    return "; ".join(part for part in (values, check.why) if part)

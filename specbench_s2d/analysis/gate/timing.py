@@ -1,4 +1,4 @@
-"""Times of a row beside the baselines': its speed-up over AR, and what a draft pass costs beside an AR step.
+"""Times of a row compared with the baselines': its speed-up over AR, and the cost of a draft pass over an AR step's.
 
 Runs of one machine differ among themselves, and a gate makes many comparisons. So a ratio counts only where it lies
 beyond its margin and its interval, widened for the number of comparisons (Bonferroni), excludes no change; and where
@@ -7,23 +7,25 @@ there are several baselines, only where it does so against each of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from specbench_s2d.analysis.gate.cells import Row
-from specbench_s2d.analysis.gate.pooled import figure_text, sides
+from specbench_s2d.analysis.gate.pooled import rounded, sides
 from specbench_s2d.analysis.gate.verdict import Check, Tolerances, Verdict
-from specbench_s2d.analysis.metrics import cost_model, stats
-from specbench_s2d.analysis.metrics.bootstrap import LEVEL
-from specbench_s2d.analysis.metrics.columns import Interval, Measure
+from specbench_s2d.analysis.metrics.bootstrap import LEVEL, Statistic
+from specbench_s2d.analysis.metrics.cost_model import COST_RATIO, cost_ratio
+from specbench_s2d.analysis.metrics.pairs import Pair, pair
+from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup
+from specbench_s2d.analysis.metrics.values import Interval, Measure
 from specbench_s2d.runs.record import BASELINE, Record
 
-Pairs = list[stats.Pair]
+Pairs = list[Pair]
 
 
 @dataclass(frozen=True)
 class Timed:
-    """A row beside one baseline: the cells that both runs finished, each beside its own run's AR."""
+    """A row and one baseline: the cells that both runs finished, each paired with its own run's AR."""
 
     ours: Pairs
     base: Pairs
@@ -32,7 +34,7 @@ class Timed:
     def of(cls, row: Row, ours: Sequence[Record], base: Sequence[Record]) -> Timed:
         mine, theirs = sides(row.common)
         ar, other_ar = ([r for r in side if (r.target, r.label) == (row.target, BASELINE)] for side in (ours, base))
-        return Timed(stats.pair(mine, ar), stats.pair(theirs, other_ar))
+        return Timed(pair(mine, ar), pair(theirs, other_ar))
 
 
 def family_level(comparisons: int) -> float:
@@ -40,19 +42,20 @@ def family_level(comparisons: int) -> float:
     return 1 - (1 - LEVEL) / max(1, comparisons)
 
 
-def times(row: Row, beside: Sequence[Timed], tolerances: Tolerances, level: float, free: bool) -> Iterator[Check]:
-    """The checks of one row; `beside`: the row with each baseline. `free`: it decides by measured times, so that what
+def times(row: Row, timed: Sequence[Timed], tolerances: Tolerances, level: float, free: bool) -> Iterator[Check]:
+    """The checks of one row; `timed`: the row with each baseline. `free`: it decides by measured times, so that what
     its draft passes cost is its own choice."""
-    if not beside:
+    if not timed:
         yield Check("speed-up", "not judged", row.target, row.label, why="no baseline of this machine at rest has it")
         return
     margin = max(tolerances.speed, tolerances.free_speed) if free else tolerances.speed
-    yield _mildest([_speed(row, timed, margin, level) for timed in beside])
+    yield _least_severe([_ratio(row, "speed-up", speedup, SPEEDUP, each, margin, level, -1) for each in timed])
     if row.drafts and not free:
-        yield _mildest([_cost(row, timed, tolerances.cost, level) for timed in beside])
+        costs = [_ratio(row, "cost ratio", cost_ratio, COST_RATIO, each, tolerances.cost, level, 1) for each in timed]
+        yield _least_severe(costs)
 
 
-def _mildest(checks: Sequence[Check]) -> Check:
+def _least_severe(checks: Sequence[Check]) -> Check:
     """Of the baselines that can say something: regressed or improved only where each of them says so."""
     telling = [check for check in checks if check.verdict != "not judged"]
     calm = [check for check in telling if check.verdict == "holds"]
@@ -61,22 +64,18 @@ def _mildest(checks: Sequence[Check]) -> Check:
     return Check(checks[0].rule, "holds", checks[0].target, checks[0].label, why="the baselines disagree")
 
 
-def _speed(row: Row, timed: Timed, margin: float, level: float) -> Check:
-    values = stats.speedup(timed.ours), stats.speedup(timed.base)
-    ratio, interval = stats.speedup_ratio([timed.ours], [timed.base]), Interval(None, None)
-    if ratio.value is not None:
-        interval = stats.speedup_ratio_interval([timed.ours], [timed.base], level=level)
-    return _judged(row, "speed-up", values, ratio, interval, margin, worse=-1)
-
-
-def _cost(row: Row, timed: Timed, margin: float, level: float) -> Check:
-    values = cost_model.cost_ratio([timed.ours]), cost_model.cost_ratio([timed.base])
-    missing = next((value.note for value in values if value.value is None), None)
-    if missing:
-        ratio, interval = Measure(None, missing), Interval(None, None)
-    else:
-        ratio, interval = cost_model.cost_ratio_ratio([timed.ours], [timed.base], level=level)
-    return _judged(row, "cost ratio", values, ratio, interval, margin, worse=1)
+def _ratio(
+    row: Row, rule: str, metric: Callable[[Sequence[Pairs]], Measure], statistic: Statistic[Pair], timed: Timed,
+    margin: float, level: float, worse: int,
+) -> Check:  # fmt: skip
+    """Our value over the baseline's, with its interval."""
+    values = metric([timed.ours]), metric([timed.base])
+    ours, base = (measure.value for measure in values)
+    if ours is None or base is None or base <= 0:
+        missing = Measure(None, values[0].note or values[1].note or f"no ratio: the other {rule} is 0")
+        return _judged(row, rule, values, missing, Interval(None, None), margin, worse)
+    interval = statistic.ratio_interval([timed.ours], [timed.base], level=level)
+    return _judged(row, rule, values, Measure(ours / base), interval, margin, worse)
 
 
 def _judged(
@@ -84,7 +83,7 @@ def _judged(
 ) -> Check:
     """A ratio of two runs: where it lies further than `margin` from 1 and its interval excludes 1 on that side, it
     regressed (on the `worse` side, -1 or 1) or improved."""
-    here, there = map(figure_text, values)
+    here, there = map(rounded, values)
     if ratio.value is None or interval.low is None or interval.high is None:
         why = ratio.note or interval.note or "no interval"
         return Check(rule, "not judged", row.target, row.label, here, there, why)

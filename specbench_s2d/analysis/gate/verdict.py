@@ -58,7 +58,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Judgement:
-    """All checks of a run against a baseline, and what to know beside them."""
+    """All checks of a run against a baseline, and what to know besides."""
 
     run: str
     baseline: str

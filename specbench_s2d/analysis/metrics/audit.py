@@ -1,20 +1,47 @@
-"""How much the divergence audit could have caught: where the two best logits lie within the noise, a wrong token passes
-as a near-tie."""
+"""What became of the cells: how many were lost, what the audit found, and how much it could have found: where the two
+best logits lie within the noise, a wrong token passes as a near-tie."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from specbench_s2d.analysis.metrics.columns import Measure, defines
-from specbench_s2d.analysis.metrics.stats import carrying
+import pandas as pd
+
+from specbench_s2d.analysis.metrics.pairs import carrying, question_of
+from specbench_s2d.analysis.metrics.values import Measure
 from specbench_s2d.runs.record import Record
 
 NOT_AUDITED = "no output was audited against AR's"
 COARSE_SHARE = 0.9
 """Below this share of auditable tokens, the audit of a target is called coarse."""
+
+
+def questions(records: Iterable[Record]) -> int:
+    """Questions with at least one cell that finished."""
+    return len({question_of(r) for r in records if r.status == "ok"})
+
+
+def failed(records: Iterable[Record]) -> int:
+    """Cells that failed."""
+    return sum(r.status == "failed" for r in records)
+
+
+def skipped(records: Iterable[Record]) -> int:
+    """Cells skipped, their prompt being too long."""
+    return sum(r.status == "skipped" for r in records)
+
+
+def truncated(records: Iterable[Record]) -> int:
+    """Cells whose prompt was cut to fit the context."""
+    return sum(r.prompt_truncated for r in records)
+
+
+def verdicts(records: Iterable[Record], verdict: str) -> Measure:
+    """Audited outputs of one verdict; None where none was audited."""
+    audited: list[str] = [r.divergence.verdict for r in records if r.status == "ok" and r.divergence is not None]
+    return Measure(audited.count(verdict)) if audited else Measure(None, NOT_AUDITED)
 
 
 @dataclass(frozen=True)
@@ -39,7 +66,7 @@ class Coverage:
 
 
 def coverage(records: Iterable[Record]) -> Coverage:
-    """Of the audited outputs among `records`, which are lossless and greedy; one without tie positions is left out."""
+    """Of the audited outputs, which are lossless and greedy; one without tie positions is left out."""
     audited = [r for r in records if r.status == "ok" and r.divergence is not None]
     if not audited:
         return Coverage(0, 0, NOT_AUDITED)
@@ -52,26 +79,20 @@ def coverage(records: Iterable[Record]) -> Coverage:
 
 
 def coverage_of_rows(rows: Iterable[Mapping[str, Any]]) -> Coverage:
-    """The same from rows of the tidy table that share no output."""
-    known = [r for r in rows if not _absent(r["auditable_share"])]
+    """The same from rows of the summary table that share no output."""
+    known = [r for r in rows if not pd.isna(r["auditable_share"])]
     tokens = sum(int(r["audited_tokens"]) for r in known)
     return Coverage(tokens, sum(round(r["auditable_share"] * int(r["audited_tokens"])) for r in known))
 
 
-@defines("audited_tokens")
 def audited_tokens(records: Iterable[Record]) -> Measure:
     """New tokens of the audited outputs, of which `auditable_share` is a share."""
     found = coverage(records)
     return Measure(found.tokens or None, found.note)
 
 
-@defines("auditable_share")
 def auditable_share(records: Iterable[Record]) -> Measure:
     """Of the new tokens of audited outputs, the share whose two best logits lie at least the noise bound apart: there a
     wrong token would have shown. Elsewhere the two cannot be told apart, and a wrong one would pass as a near-tie."""
     found = coverage(records)
     return Measure(found.share, found.note)
-
-
-def _absent(value: Any) -> bool:
-    return value is None or math.isnan(value)

@@ -1,99 +1,227 @@
-"""The definitions of every reported column, and the two forms a figure takes: a number, or an interval, or neither
-with the reason."""
+"""The columns of summary.csv, one row each: what computes a value, what it is called, and how it is shown.
+
+Tables, headings, definitions and means over targets are read off these rows. To add a column, write its function in
+the metric's module and give it a row here; the first paragraph of the function's docstring is the definition.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from operator import attrgetter
+from typing import Any, Literal
 
-F = TypeVar("F", bound=Callable[..., object])
+from specbench_s2d.analysis.metrics import acceptance, audit, cost_model, drafts, energy, quality, speed
+from specbench_s2d.analysis.metrics.bootstrap import Statistic
+from specbench_s2d.analysis.metrics.pairs import Group, Pair, full_sum
+from specbench_s2d.analysis.metrics.values import Interval, Measure
+from specbench_s2d.measure.quality import METRICS
+from specbench_s2d.runs.record import Record
 
-DEFINITIONS: dict[str, str] = {
-    "run": "the run folder, where several are reported together",
-    "target": (
-        "the model that is sped up; in rows called `mean over targets`, figures of merit are the arithmetic mean of "
-        "the targets' own, counts and seconds their sums"
-    ),
-    "decoder": "the decoder's name",
-    "label": "the decoder's name with the options that differ from its defaults",
-    "draft": "the draft model, where the decoder has one",
-    "options": "every option that the decoder ran with, defaults included",
-    "lossy": "whether the decoder may change the target's output; read its speed-up beside perplexity and quality",
-    "projected": (
-        "why the row is a projection and no measured run (random weights, scripted acceptances or exits); empty "
-        "where it was measured"
-    ),
-    "suite": "the suite of questions; `overall` pools all of a target's suites",
-    "records": "cells of this row: questions x turns x repeats, whatever became of them",
-    "questions": "questions with at least one cell that finished",
-    "steps": "commits after the prefill, all cells together",
-    "speedup_low": (
-        "lower end of the 95 % interval of `speedup`: paired bootstrap over questions, each draw applied to every "
-        "target alike"
-    ),
-    "speedup_high": "upper end of the 95 % interval of `speedup`, likewise",
-    "speedup_e2e_low": "lower end of the 95 % interval of `speedup_e2e`: paired bootstrap over questions",
-    "speedup_e2e_high": "upper end of the 95 % interval of `speedup_e2e`, likewise",
-    "speedup_specbench_low": "lower end of the 95 % interval of `speedup_specbench`: paired bootstrap over questions",
-    "speedup_specbench_high": "upper end of the 95 % interval of `speedup_specbench`, likewise",
-    "mat_low": "lower end of the 95 % interval of `mat`: bootstrap over questions",
-    "mat_high": "upper end of the 95 % interval of `mat`, likewise",
-    "perplexity_low": "lower end of the 95 % interval of `perplexity`: bootstrap over questions",
-    "perplexity_high": "upper end of the 95 % interval of `perplexity`, likewise",
-    "cost_ratio_low": "lower end of the 95 % interval of `cost_ratio`: paired bootstrap over questions",
-    "cost_ratio_high": "upper end of the 95 % interval of `cost_ratio`, likewise",
-    "pairs": "cells that AR finished too, on the same target, question, turn and repeat: what the speed-ups stand on",
-    "unpaired": "cells of this row outside the speed-ups, because they or AR's failed, were skipped or carry no times",
-    "draft_s": "seconds spent drafting, summed over the row",
-    "verify_s": "seconds spent in target passes that verify, summed over the row",
-    "other_s": "seconds of decoding outside drafting and verifying, summed over the row",
-    "mismatches": "audited outputs that differ from AR's by more than rounding explains",
-    "near_ties": "audited outputs that leave AR's where the two best logits differ by less than the noise bound",
-    "failed": "cells that failed",
-    "skipped": "cells skipped, their prompt being too long",
-    "truncated": "cells whose prompt was cut to fit the context",
-    "quality_*": (
-        "task quality by the suite's metric over the cells that were scored: their mean, but BLEU and chrF those of "
+QUALITY = "quality_"
+NOTES = "notes"
+Kind = Literal["text", "flag", "count", "value"]
+_DTYPES: Mapping[Kind, str] = {"flag": "bool", "count": "Int64", "value": "float64"}
+RECORDS, PAIRS, BY_TARGET = attrgetter("records"), attrgetter("pairs"), attrgetter("pairs_by_target")
+"""What of a row's `Group` a column's function takes."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of summary.csv.
+
+    `function`: its value, a `Measure` (text and flags as they are), of what `of` takes from a row's group, or of the
+    group itself. `heading`: in the tables that people read, which leave out a column without one; `digits`: their
+    format. `definition`: where the function's docstring gives none. `over_targets`: of several targets, the function
+    of all `together`, the `mean` of the targets' own values, or `none`. `statistic`: gives the ends of an interval, as
+    columns of their own. `overview`: the short table of report.html that shows it too.
+    """
+
+    name: str
+    function: Callable[[Any], Any]
+    heading: str = ""
+    digits: str = ".2f"
+    unit: str = ""
+    kind: Kind = "value"
+    of: Callable[[Group], Any] | None = RECORDS
+    definition: str = ""
+    over_targets: Literal["together", "mean", "none"] = "mean"
+    statistic: Statistic[Record] | Statistic[Pair] | None = None
+    overview: Literal["speed", "effect"] | None = None
+
+    @property
+    def with_ends(self) -> tuple[str, str, str]:
+        """Its own name, and those of its ends, where it has any."""
+        return self.name, f"{self.name}_low", f"{self.name}_high"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it is called in summary.csv, with its ends."""
+        return self.with_ends if self.statistic else (self.name,)
+
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """How pandas holds it and its ends; text as it comes."""
+        return dict.fromkeys(self.names, _DTYPES[self.kind]) if self.kind in _DTYPES else {}
+
+    @property
+    def definitions(self) -> list[str]:
+        """What each of `names` means."""
+        text = self.definition or (inspect.getdoc(self.function) or "").split("\n\n")[0].rstrip(".")
+        paired = "" if self.of is RECORDS else "paired "
+        ends = [f"{end} end of the 95 % interval of `{self.name}`" for end in ("Lower", "Upper") if self.statistic]
+        drawn = [f"{end}: {paired}bootstrap over questions, drawn once for all targets" for end in ends]
+        return [" ".join(text.split()) + (f". Unit: {self.unit}" if self.unit else ""), *drawn]
+
+    def value(self, group: Group) -> Any:
+        """Its value in a row."""
+        if not group.parts or self.over_targets == "together":
+            return self.function(self.of(group) if self.of else group)
+        if self.over_targets == "none":
+            return Measure(None, "a figure of single targets")
+        known = [part[self.name] for part in group.parts if part.get(self.name) is not None]
+        if len(known) < len(group.parts):
+            return Measure(None, f"no mean: {len(group.parts) - len(known)} of {len(group.parts)} targets have none")
+        return Measure(sum(known) / len(known))
+
+    def interval(self, group: Group, resamples: int, seed: int) -> Interval:
+        """The interval of that value; none of a mean of values that are of one target's pairs each."""
+        if self.statistic is None or (group.parts and self.of is PAIRS):
+            return Interval(None, None)
+        groups: Any = group.by_target if self.of is RECORDS else group.pairs_by_target
+        return self.statistic.interval(groups, resamples, seed)
+
+
+def _which(name: str, definition: str, kind: Kind = "text") -> Column:
+    """A column that says which row it is: the group's property of that name."""
+    return Column(name, attrgetter(name), kind=kind, of=None, definition=definition, over_targets="together")
+
+
+def _seconds(name: str, definition: str) -> Column:
+    """A column that sums the records' field of its name."""
+    total = partial(full_sum, field=name)
+    return Column(name, total, unit="s", definition=definition, over_targets="together")
+
+
+_count = partial(Column, kind="count", digits="d", over_targets="together")
+_speed = partial(Column, overview="speed")
+_over_ar = partial(_speed, of=BY_TARGET, over_targets="together")
+
+_WHICH = (
+    _which("target", "The model that is sped up; in rows called `mean over targets`, values are the arithmetic mean of "
+           "the targets' own, counts and seconds their sums"),
+    _which("label", "The decoder's name with the options that differ from its defaults"),
+    _which("decoder", "The decoder's name"),
+    _which("draft", "The draft model, where the decoder has one"),
+    _which("options", "Every option that the decoder ran with, defaults included"),
+    _which("lossy", "Whether the decoder may change the target's output; read its speed-up beside perplexity and "
+           "quality", kind="flag"),
+    _which("projected", "Why the row is a projection and no measured run (random weights, scripted acceptances or "
+           "exits); empty where it was measured"),
+    _which("suite", "The suite of questions; `overall` pools all of a target's suites"),
+)  # fmt: skip
+_TOKENS = (
+    _count("records", len, definition="Cells of this row: questions x turns x repeats, whatever became of them"),
+    _count("questions", audit.questions, "questions"),
+    _count("new_tokens", speed.new_tokens),
+    Column("tokens_per_answer", speed.tokens_per_answer, "tokens/answer", ".1f", unit="tokens"),
+    _count("steps", acceptance.steps),
+    _speed("tokens_per_s", speed.tokens_per_s, "tokens/s", ".1f", unit="tokens/s", over_targets="none"),
+    _speed("percent_of_bound", speed.percent_of_bound, "% of bound", ".0f", unit="%", over_targets="none"),
+)
+_SPEEDUPS = (
+    _over_ar("speedup", speed.speedup, "speed-up", statistic=speed.SPEEDUP),
+    _speed("speedup_e2e", speed.speedup_e2e, "with prefill", of=PAIRS, statistic=speed.SPEEDUP_E2E),
+    _speed("speedup_specbench", speed.speedup_specbench, "Spec-Bench's", of=PAIRS, statistic=speed.SPEEDUP_SPECBENCH),
+    _over_ar("speedup_predicted", cost_model.speedup_predicted, "predicted"),
+    _over_ar("cost_ratio", cost_model.cost_ratio, "cost ratio", ".3f", statistic=cost_model.COST_RATIO),
+    _over_ar("verify_ratio", cost_model.verify_ratio, "verify ratio"),
+    _count("pairs", len, of=PAIRS, definition="Cells that AR finished too, on the same target, question, turn and "
+           "repeat: what the speed-ups stand on"),
+    _count("unpaired", lambda group: len(group.records) - len(group.pairs), of=None, definition="Cells of this row "
+           "outside the speed-ups, because they or AR's failed, were skipped or carry no times"),
+)  # fmt: skip
+_ACCEPTANCE = (
+    Column("mat", acceptance.mat, "MAT", unit="tokens/step", statistic=acceptance.MAT, overview="effect"),
+    Column("mean_mat_per_question", acceptance.mean_mat_per_question, unit="tokens/step"),
+    _speed("tokens_per_pass", acceptance.tokens_per_pass, "tokens/pass", unit="tokens/pass"),
+    Column("accepted_per_pass", acceptance.accepted_per_pass, unit="tokens/pass"),
+    _speed("acceptance_rate", acceptance.acceptance_rate, "acceptance"),
+)
+_DRAFTS = (
+    _speed("draft_layers_per_token", drafts.draft_layers_per_token, "draft layers/token", unit="layers/token"),
+    Column("mean_exit_depth", drafts.mean_exit_depth, unit="layers"),
+)
+_TIMES_TEXT_ENERGY = (
+    _seconds("draft_s", "Seconds spent drafting, summed over the row"),
+    _seconds("verify_s", "Seconds spent in target passes that verify, summed over the row"),
+    _seconds("other_s", "Seconds of decoding outside drafting and verifying, summed over the row"),
+    Column("perplexity", quality.perplexity, "perplexity", over_targets="none", statistic=quality.PERPLEXITY,
+           overview="effect"),
+    Column("energy_j_per_token", energy.energy_j_per_token, "J/token", ".3g", unit="J/token", overview="effect"),
+    _speed("energy_net_j_per_token", energy.energy_net_j_per_token, "J/token, net of idle", ".3g", unit="J/token"),
+)  # fmt: skip
+_OUTCOMES = (
+    _count("mismatches", partial(audit.verdicts, verdict="mismatch"), "mismatches", definition="Audited outputs that "
+           "differ from AR's by more than rounding explains"),
+    _count("near_ties", partial(audit.verdicts, verdict="near_tie"), "near-ties", definition="Audited outputs that "
+           "leave AR's where the two best logits differ by less than the noise bound"),
+    _count("audited_tokens", audit.audited_tokens),
+    Column("auditable_share", audit.auditable_share, "auditable", ".3f"),
+    _count("failed", audit.failed, "failed"),
+    _count("skipped", audit.skipped, "skipped"),
+    _count("truncated", audit.truncated, "truncated"),
+)  # fmt: skip
+COLUMNS: tuple[Column, ...] = (
+    *_WHICH, *_TOKENS, *_SPEEDUPS, *_ACCEPTANCE, *_DRAFTS, *_TIMES_TEXT_ENERGY, *_OUTCOMES,
+)  # fmt: skip
+"""In the order of summary.csv, in which columns of task quality and the notes follow."""
+IN_NOTES = (*_WHICH, *_TOKENS, *_DRAFTS, *_ACCEPTANCE, *_TIMES_TEXT_ENERGY, *_OUTCOMES, *_SPEEDUPS)
+"""The same in the order in which a row's notes mention them."""
+
+
+def quality_column(metric: str) -> Column:
+    """The column of one metric of task quality."""
+    known = METRICS.get(metric)
+    return Column(
+        QUALITY + metric, partial(quality.quality, metric=metric), known.title if known else metric,
+        ".1f" if quality.is_pooled(metric) else ".2f", definition=known.what if known else _OTHERS[f"{QUALITY}*"],
+        statistic=quality.quality_statistic(metric),
+    )  # fmt: skip
+
+
+def columns_of(names: Iterable[Any]) -> list[Column]:
+    """The columns that a table has, by their names there, those of task quality at the end."""
+    known = set(map(str, names))
+    metrics = [name.removeprefix(QUALITY) for name in map(str, names) if name.startswith(QUALITY)]
+    ends = {f"{metric}{end}" for metric in metrics for end in ("_low", "_high")}
+    found = [column for column in COLUMNS if column.name in known]
+    return [*found, *(quality_column(metric) for metric in metrics if metric not in ends)]
+
+
+_OTHERS = {
+    "run": "The run folder, where several are reported together",
+    f"{QUALITY}*": (
+        "Task quality by the suite's metric over the cells that were scored: their mean, but BLEU and chrF those of "
         "all answers as one corpus; `_low` and `_high`: 95 % interval, bootstrap over questions"
     ),
-    "position": "draft position, from 1",
-    "reached": "proposals in which a token stood at this position and all before it were accepted",
-    "accepted": "of those, the proposals whose token at this position was accepted",
-    "rate": "acceptance rate by position: of the proposals that reached draft position i, the share accepted there",
-    "exit_depth": "layers of the draft that a drafted token went through before it was picked",
-    "tokens": "drafted tokens that left at this depth",
-    "share": "those tokens as a share of all that the decoder drafted",
-    "variant": "the label without the option that was varied",
-    "thresholds": "the confidence at each exit above which a token leaves there",
-    "notes": "why a figure of this row is missing or partial",
+    "position": "Draft position, from 1",
+    "reached": "Proposals in which a token stood at this position and all before it were accepted",
+    "accepted": "Of those, the proposals whose token at this position was accepted",
+    "rate": "Acceptance rate by position: of the proposals that reached draft position i, the share accepted there",
+    "exit_depth": "Layers of the draft that a drafted token went through before it was picked",
+    "tokens": "Drafted tokens that left at this depth",
+    "share": "Those tokens as a share of all that the decoder drafted",
+    "variant": "The label without the option that was varied",
+    "thresholds": "The confidence at each exit above which a token leaves there",
+    "notes": "Why a value of this row is missing or partial",
 }
 
 
-def defines(column: str) -> Callable[[F], F]:
-    """Make a function's first paragraph the definition of a column."""
-
-    def register(function: F) -> F:
-        text = (inspect.getdoc(function) or "").split("\n\n")[0]
-        DEFINITIONS[column] = " ".join(text.split()).rstrip(".")
-        return function
-
-    return register
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A number, or None; `note` says why it is missing, or what it leaves out."""
-
-    value: float | None
-    note: str | None = None
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Both ends of an interval, or None with the reason."""
-
-    low: float | None
-    high: float | None
-    note: str | None = None
+def definitions() -> dict[str, str]:
+    """What each column of the tables means, each metric of task quality its own."""
+    metrics = {f"{QUALITY}{name}": metric.what for name, metric in METRICS.items()}
+    own = {name: text for column in COLUMNS for name, text in zip(column.names, column.definitions, strict=True)}
+    return {**own, **_OTHERS, **metrics}

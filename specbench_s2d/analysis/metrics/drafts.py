@@ -1,5 +1,4 @@
-"""What the drafts did: layers run, and where drafted tokens left a nested draft. Pure functions of records, as in
-`stats`."""
+"""What the drafts did: layers run, and where drafted tokens left a nested draft."""
 
 from __future__ import annotations
 
@@ -8,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from specbench_s2d.analysis.metrics.columns import Measure, defines
-from specbench_s2d.analysis.metrics.stats import carrying, total
+from specbench_s2d.analysis.metrics.pairs import carrying, total
+from specbench_s2d.analysis.metrics.values import Measure, quotient
 from specbench_s2d.runs.record import Record
 
 
@@ -22,7 +21,6 @@ class ExitShare:
     share: float
 
 
-@defines("draft_layers_per_token")
 def draft_layers_per_token(records: Sequence[Record]) -> Measure:
     """Layers that the draft ran per drafted token: layers x tokens after the draft's prefill over drafted tokens,
     each summed over the row.
@@ -32,17 +30,14 @@ def draft_layers_per_token(records: Sequence[Record]) -> Measure:
     if records and not any(r.draft for r in records):
         return Measure(None, "the decoder has no draft")
     kept, note = carrying(records, "draft_layers", "drafted")
-    drafted = total(kept, "drafted")
-    return Measure(total(kept, "draft_layers") / drafted, note) if drafted else Measure(None, note or "nothing drafted")
+    return quotient(total(kept, "draft_layers"), total(kept, "drafted"), "nothing drafted", note)
 
 
-@defines("mean_exit_depth")
 def mean_exit_depth(records: Iterable[Record]) -> Measure:
     """Mean depth, in layers, at which drafted tokens left a nested draft, pooled over drafted tokens."""
     depths, note = _depths(records)
-    tokens = depths.total()
     layers = math.fsum(depth * count for depth, count in depths.items())
-    return Measure(layers / tokens, note) if tokens else Measure(None, note or "no draft with exits")
+    return quotient(layers, depths.total(), "no draft with exits", note)
 
 
 def exit_histogram(records: Iterable[Record]) -> list[ExitShare]:

@@ -14,7 +14,7 @@ from specbench_s2d.runs.record import Record
 
 @dataclass(frozen=True)
 class Acceptances:
-    """`records` of a run, or `published` figures by target as given; one of them is empty."""
+    """`records` of a run, or what a paper `published`, by target as given; one of them is empty."""
 
     records: Sequence[Record] = ()
     published: dict[str, PublishedMat] = field(default_factory=dict)

@@ -5,7 +5,7 @@ A step of gamma drafts costs a target pass over gamma + 1 positions, a first dra
 seconds per token over the step's. What the loop itself takes is left out: a projection is a little too fast.
 
 Assumptions beyond the costs: at a gamma below the recorded one a step accepts the same, cut at gamma; above it, a step
-that accepted all goes on at the one rate of all tokens, and such figures are marked extrapolated; a stage costs the
+that accepted all goes on at the one rate of all tokens, and such values are marked extrapolated; a stage costs the
 same over one position as over the few that waited below it.
 
 Shape suffixes: C summed columns, E exits, G groups (one here), N rounds of the pass costs, R resamples, W widths.
@@ -13,14 +13,14 @@ Shape suffixes: C summed columns, E exits, G groups (one here), N rounds of the 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from specbench_s2d.analysis.metrics import bootstrap
 from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES, Floats
-from specbench_s2d.analysis.metrics.columns import Interval
+from specbench_s2d.analysis.metrics.values import Interval
 from specbench_s2d.decoding.geometric import mean_emitted
 
 _QUARTILES = (0.25, 0.75)
@@ -195,8 +195,3 @@ def _projected(
 def cumulative(by_stage: Iterable[Sequence[float]]) -> Floats:
     """Seconds down to each exit (E, N) from those of each stage alone."""
     return np.cumsum(np.array(list(by_stage), dtype=np.float64), axis=0)
-
-
-def best(candidates: Mapping[str, Projected]) -> str:
-    """The candidate of the highest speed-up."""
-    return max(candidates, key=lambda name: candidates[name].speedup)

@@ -1,4 +1,4 @@
-"""Projections as a tidy table: pass costs of a device times the acceptances of a recorded run, or of a paper."""
+"""Projections as a table: pass costs of a device times the acceptances of a recorded run, or of a paper."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from specbench_s2d.analysis.metrics import stats
 from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES, Floats
+from specbench_s2d.analysis.metrics.pairs import latest, pair, question_of
+from specbench_s2d.analysis.metrics.speed import speedup
 from specbench_s2d.analysis.projection.model import Costs, Projected, Turn, at_rate, cumulative, from_turns
-from specbench_s2d.analysis.tables.summary import OVERALL, latest
+from specbench_s2d.analysis.tables.summary import OVERALL
 from specbench_s2d.decoding.geometric import PAPERS_GAMMA, rate_of
 from specbench_s2d.errors import UserError
 from specbench_s2d.published import PublishedMat, match_name, published
@@ -26,7 +27,7 @@ COLUMNS = (
     "published", "of_run", "mat", "cost_ratio", "verify_ratio", "ar_ms", "ar_percent_of_bound", "extrapolated",
     "projected", "note",
 )  # fmt: skip
-_FIGURES = ("speedup", "low", "high", "costs_low", "costs_high", "mat", "cost_ratio", "verify_ratio", "extrapolated")
+_VALUES = ("speedup", "low", "high", "costs_low", "costs_high", "mat", "cost_ratio", "verify_ratio", "extrapolated")
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ def of_run(
         for suite in [*dict.fromkeys(r.suite for r in records_of), OVERALL]:
             of_suite = [r for r in records_of if suite in (r.suite, OVERALL)]
             found = from_turns([turns[r.key] for r in of_suite], device.costs(line.depth), resamples=resamples)
-            measured = stats.speedup(stats.pair(of_suite, [r for r in mine if r.label == BASELINE])).value
-            beside = {"of_run": measured, "gamma": _own_gamma(records_of[0])}
-            rows.append(_row(device, line, RECORDED, suite, found, note, **beside))
+            measured = speedup([pair(of_suite, [r for r in mine if r.label == BASELINE])]).value
+            more = {"of_run": measured, "gamma": _own_gamma(records_of[0])}
+            rows.append(_row(device, line, RECORDED, suite, found, note, **more))
         for gamma in range(1, gamma_max + 1):
             found = from_turns(list(turns.values()), device.costs(line.depth), gamma, resamples)
             rows.append(_row(device, line, CANDIDATE, OVERALL, found, note, gamma=gamma))
@@ -144,34 +145,34 @@ def _turn(record: Record, depths: Sequence[int], device: Device, line: Line) -> 
     else:
         known = device.exits if set(depths) <= set(device.exits) else list(depths)
         stages = [known.index(depth) for depth in record.exit_depths or ()]
-    return Turn(stats.question_of(record), drafted, accepted, stages)
+    return Turn(question_of(record), drafted, accepted, stages)
 
 
-def of_paper(figures: PublishedMat, device: Device, gamma_max: int) -> list[dict[str, Any]]:
+def of_paper(paper: PublishedMat, device: Device, gamma_max: int) -> list[dict[str, Any]]:
     """The same of a paper's methods, at the one acceptance rate that gives their mean accepted tokens.
 
     Raises `UserError` where the draft can stand for none of them.
     """
-    lines = [line for method in figures.figures if (line := _method_line(method, device))]
+    lines = [line for method in paper.figures if (line := _method_line(method, device))]
     if not lines:
         raise UserError(
-            f"published:{figures.paper} has {'; '.join(figures.figures)} for {figures.target}; {device.draft}, with "
+            f"published:{paper.paper} has {'; '.join(paper.figures)} for {paper.target}; {device.draft}, with "
             f"{f'exits {device.exits}' if device.exits else 'no exits'}, stands for none of them: give another --draft."
         )
-    return [row for line in lines for row in _paper_rows(figures, device, line, gamma_max)]
+    return [row for line in lines for row in _paper_rows(paper, device, line, gamma_max)]
 
 
-def _paper_rows(figures: PublishedMat, device: Device, line: Line, gamma_max: int) -> Iterator[dict[str, Any]]:
+def _paper_rows(paper: PublishedMat, device: Device, line: Line, gamma_max: int) -> Iterator[dict[str, Any]]:
     costs, exits = device.costs(line.depth), len(device.exits) if line.depth is None else 1
     shares = [1 / exits] * exits
     said = "every exit the same share, for the paper prints none" if exits > 1 else None
-    speedups = _speedups(figures, line.label)
-    for suite in dict.fromkeys([*speedups, *figures.figures[line.label], OVERALL]):
-        mat, stand_in = figures.of(line.label, suite)
+    speedups = _speedups(paper, line.label)
+    for suite in dict.fromkeys([*speedups, *paper.figures[line.label], OVERALL]):
+        mat, stand_in = paper.of(line.label, suite)
         found = at_rate(rate_of(mat), PAPERS_GAMMA, shares, costs)
         note = "; ".join(filter(None, (stand_in, said))) or None
         yield _row(device, line, RECORDED, suite, found, note, gamma=PAPERS_GAMMA, published=speedups.get(suite))
-    mat, _ = figures.of(line.label, OVERALL)
+    mat, _ = paper.of(line.label, OVERALL)
     for gamma in range(1, gamma_max + 1):
         found = replace(at_rate(rate_of(mat), gamma, shares, costs), extrapolated=gamma > PAPERS_GAMMA)
         yield _row(device, line, CANDIDATE, OVERALL, found, said, gamma=gamma)
@@ -188,9 +189,9 @@ def _method_line(method: str, device: Device) -> Line | None:
     return Line(method, "full depth", max(device.chains)) if method == "SpS" else None
 
 
-def _speedups(figures: PublishedMat, method: str) -> dict[str, float]:
-    table = published(figures.paper)
-    here = (table["target"] == figures.target) & (table["method"] == method) & (table["metric"] == "speedup")
+def _speedups(paper: PublishedMat, method: str) -> dict[str, float]:
+    table = published(paper.paper)
+    here = (table["target"] == paper.target) & (table["method"] == method) & (table["metric"] == "speedup")
     rows = table[here & (table["temperature"] == 0)].drop_duplicates("suite")
     return dict(zip(rows["suite"], rows["value"], strict=True))
 
@@ -198,10 +199,10 @@ def _speedups(figures: PublishedMat, method: str) -> dict[str, float]:
 def _row(
     device: Device, line: Line, role: str, suite: str, found: Projected, note: str | None, **more: Any
 ) -> dict[str, Any]:
-    figures = asdict(found)
+    values = asdict(found)
     return {
         **dict.fromkeys(COLUMNS), "target": device.target, "draft": device.draft, "label": line.label,
-        "sort": line.sort, "role": role, "suite": suite, **{name: figures[name] for name in _FIGURES},
+        "sort": line.sort, "role": role, "suite": suite, **{name: values[name] for name in _VALUES},
         "ar_ms": 1e3 * float(np.median(device.ar_N)), "ar_percent_of_bound": device.ar_percent_of_bound,
         "projected": PROJECTED, "note": "; ".join(filter(None, (note, found.note))) or None, **more,
     }  # fmt: skip

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
 
 from specbench_s2d.analysis.projection.table import CANDIDATE, RECORDED, best_of
 from specbench_s2d.analysis.tables.naming import suite_title
-from specbench_s2d.analysis.tables.text import absent, number
+from specbench_s2d.analysis.tables.text import TextTable, absent, interval, number, terminal_tables
 
-Section = tuple[str, list[str], list[list[str]]]
-"""A title, headings, rows of text."""
 NOTES = (
     "Projected, not measured: acceptances times the costs of single passes; what the loop itself takes is left out.",
     "Speed-up over autoregressive decoding with its 95 % interval over questions; costs: its quartiles over the rounds "
@@ -26,21 +21,24 @@ NOTES = (
 )
 
 
-def sections(table: pd.DataFrame) -> list[Section]:
+def tables(table: pd.DataFrame) -> list[TextTable]:
     """Per target: decoders by suite, then every candidate by gamma, then the best."""
-    found: list[Section] = []
+    found = []
     for target, part in table.groupby("target", sort=False):
         first = part.iloc[0]
         facts = f"AR pass {number(first['ar_ms'], '.3f')} ms, {number(first['ar_percent_of_bound'], '.0f')} % of bound"
         title = f"{target} with {first['draft']}, projected ({facts})"
-        recorded = part[part["role"] == RECORDED].to_dict("records")
-        found.append((title, _HEADINGS, [_recorded(row) for row in recorded]))
+        recorded = [_recorded(row) for row in part[part["role"] == RECORDED].to_dict("records")]
         candidates = part[part["role"] == CANDIDATE]
         gammas = sorted(candidates["gamma"].unique())
         lines = [_by_gamma(str(label), rows) for label, rows in candidates.groupby("label", sort=False)]
-        found.append((f"{target}, projected by gamma", ["Decoder", *map(str, gammas)], lines))
         best = [[row["what"], row["label"], str(row["gamma"]), _speed(row)] for row in best_of(part)]
-        found.append((f"{target}, projected best on this device", ["Best", "Decoder", "gamma", "speed-up"], best))
+        best_title = f"{target}, projected best on this device"
+        found += [
+            TextTable(_HEADINGS, recorded, title),
+            TextTable(["Decoder", *map(str, gammas)], lines, f"{target}, projected by gamma"),
+            TextTable(["Best", "Decoder", "gamma", "speed-up"], best, best_title),
+        ]
     return found
 
 
@@ -52,7 +50,7 @@ def _recorded(row: Mapping[Any, Any]) -> list[str]:
         str(row["label"]),
         suite_title(str(row["suite"])),
         _speed(row),
-        f"{number(row['costs_low'])}–{number(row['costs_high'])}",
+        interval(row["costs_low"], row["costs_high"]),
         *(number(row[name]) for name in ("published", "of_run", "mat")),
         number(row["cost_ratio"], ".3f"),
         number(row["verify_ratio"]),
@@ -61,7 +59,7 @@ def _recorded(row: Mapping[Any, Any]) -> list[str]:
 
 def _speed(row: Mapping[Any, Any]) -> str:
     text = number(row["speedup"]) + ("*" if row["extrapolated"] else "")
-    return text if absent(row["low"]) else f"{text} [{number(row['low'])}–{number(row['high'])}]"
+    return text if absent(row["low"]) else f"{text} [{interval(row['low'], row['high'])}]"
 
 
 def _by_gamma(label: str, rows: pd.DataFrame) -> list[str]:
@@ -76,26 +74,10 @@ def _notes(table: pd.DataFrame) -> list[str]:
 
 def render(table: pd.DataFrame) -> RenderableType:
     """The terminal's tables."""
-    parts: list[RenderableType] = []
-    for title, headings, rows in sections(table):
-        block = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-        block.collapse_padding = True
-        for place, heading in enumerate(headings):
-            block.add_column(heading, justify="left" if place == 0 else "right", overflow="fold")
-        for row in rows:
-            block.add_row(*row)
-        parts.append(block)
-    return Group(*parts, *(Text(line, style="dim") for line in _notes(table)))
+    return terminal_tables(tables(table), _notes(table))
 
 
 def markdown(table: pd.DataFrame) -> str:
     """The same as Markdown."""
-    parts = ["# Projection"]
-    for title, headings, rows in sections(table):
-        head = [_line(headings), _line(["---", *["---:"] * (len(headings) - 1)])]
-        parts += [f"## {title}", "\n".join([*head, *map(_line, rows)])]
+    parts = ["# Projection", *(each.markdown_section() for each in tables(table))]
     return "\n\n".join([*parts, *(f"- {line}" for line in _notes(table))]) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

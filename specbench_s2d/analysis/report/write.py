@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from specbench_s2d.analysis.report.html.page import Run, write_page
-from specbench_s2d.analysis.report.plots import by_suite as plots
-from specbench_s2d.analysis.tables import summary as tidy
-from specbench_s2d.analysis.tables import text as tables
-from specbench_s2d.analysis.tables.series import FigureTables
+from specbench_s2d.analysis.report.plots.draw import draw_all
+from specbench_s2d.analysis.tables.series import PlotTables
+from specbench_s2d.analysis.tables.summary import summary_table
+from specbench_s2d.analysis.tables.summary_text import write_tables
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest, read_records
 from specbench_s2d.runs.record import Record
@@ -33,7 +33,7 @@ def read_run(folder: Path) -> list[Record]:
 
 
 def write_summary(records: Sequence[Record], folder: Path) -> pd.DataFrame:
-    """Write `summary.csv`, `summary.md`, `plots/` and `report.html` into a run's folder; returns the tidy table.
+    """Write `summary.csv`, `summary.md`, `plots/` and `report.html` into a run's folder; returns the summary table.
 
     Raises `RunFolderError` where the folder cannot be written, or holds a manifest that cannot be read.
     """
@@ -42,11 +42,11 @@ def write_summary(records: Sequence[Record], folder: Path) -> pd.DataFrame:
 
 def _summarise(records: Sequence[Record], folder: Path) -> Run:
     manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
-    table = tidy.tidy(records)
+    table = summary_table(records)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tables.write_tables(table, folder)
-        drawn = plots.draw_all(FigureTables.of(records, table), folder / "plots")
+        write_tables(table, folder)
+        drawn = draw_all(PlotTables.of(records, table), folder / "plots")
         run = Run(folder.resolve().name, records, table, manifest, drawn)
         write_page([run], folder / PAGE)
     except OSError as error:

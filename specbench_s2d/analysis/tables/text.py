@@ -1,10 +1,10 @@
-"""The tidy table as text: on a terminal, as Markdown, as CSV. Nothing is computed here, only formatted."""
+"""A table of text, for a terminal, as Markdown and as LaTeX; and how numbers are written in one."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -13,294 +13,117 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from specbench_s2d.analysis.metrics import quality as grades
-from specbench_s2d.analysis.metrics.audit import coverage_of_rows
-from specbench_s2d.analysis.metrics.columns import DEFINITIONS
-from specbench_s2d.analysis.tables.naming import decoder_title, is_projected, mark_notes, suite_title
-from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, QUALITY
-from specbench_s2d.measure.quality import METRICS
-from specbench_s2d.runs.record import BASELINE
+from specbench_s2d.analysis.tables.naming import LOSSY_MARK, PROJECTED_MARK
 
 NOTHING = "–"
-Row = dict[str, Any]
-
-# (column of the tidy table, heading in Markdown, format); `speedup` brings its interval along.
-_MARKDOWN = (
-    ("questions", "questions", "d"),
-    ("tokens_per_answer", "tokens/answer", ".1f"),
-    ("tokens_per_s", "tokens/s", ".1f"),
-    ("percent_of_bound", "% of bound", ".1f"),
-    ("speedup", "speed-up [95 %]", ".2f"),
-    ("speedup_e2e", "with prefill", ".2f"),
-    ("speedup_specbench", "Spec-Bench's", ".2f"),
-    ("speedup_predicted", "predicted", ".2f"),
-    ("cost_ratio", "cost ratio [95 %]", ".3f"),
-    ("verify_ratio", "target pass", ".2f"),
-    ("mat", "MAT [95 %]", ".2f"),
-    ("acceptance_rate", "acceptance", ".2f"),
-    ("draft_layers_per_token", "draft layers/token", ".2f"),
-    ("tokens_per_pass", "tokens/pass", ".2f"),
-    ("perplexity", "perplexity [95 %]", ".2f"),
-    ("energy_j_per_token", "J/token", ".3f"),
-)
-_WITH_INTERVALS = ("speedup", "speedup_e2e", "speedup_specbench", "mat", "perplexity", "cost_ratio")
-SLOW_BASELINE_PERCENT = 40.0
-"""Below this share of the bound, AR is called slow."""
-# What became of the row's turns, behind task quality.
-_COUNTS = {
-    "mismatches": "d",
-    "near_ties": "d",
-    "auditable_share": ".3f",
-    "failed": "d",
-    "skipped": "d",
-    "truncated": "d",
-}
-
-
-def blocks(table: pd.DataFrame) -> list[tuple[str, list[Row]]]:
-    """The rows of each target (of each run, where there are several), with the block's title."""
-    runs = "run" in table.columns
-    found: dict[str, list[Row]] = {}
-    for row in table.to_dict("records"):
-        title = f"{row['run']}: {row['target']}" if runs else str(row["target"])
-        found.setdefault(title, []).append({str(column): value for column, value in row.items()})
-    return list(found.items())
+_LEAST_WIDTH = 9  # of the first column of a table whose others keep their width
+_MARKDOWN = re.compile(r"[\\`*<>|]|(?<!\w)_|_(?!\w)")
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", LOSSY_MARK: r"$^\dagger$",
+    PROJECTED_MARK: r"$^\ddagger$", "×": r"$\times$",
+    "τ": r"$\tau$", "γ": r"$\gamma$", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+}  # fmt: skip
 
 
 def absent(value: Any) -> bool:
-    """Whether a figure is missing, be it None, NaN or pandas' NA."""
+    """Whether a value is missing, be it None, NaN or pandas' NA."""
     return bool(pd.isna(value))
 
 
-def number(value: Any, form: str = ".2f") -> str:
-    """A figure, or a dash where it is missing."""
-    return NOTHING if absent(value) else f"{value:{form}}"
+def number(value: Any, digits: str = ".2f") -> str:
+    """A value, or a dash where it is missing."""
+    return NOTHING if absent(value) else f"{value:{digits}}"
 
 
-def interval(row: Row, column: str = "speedup", form: str = ".2f") -> str:
-    """The 95 % interval of one of a row's figures, of its speed-up by default."""
-    if absent(row[f"{column}_low"]):
-        return NOTHING
-    return f"{row[f'{column}_low']:{form}}–{row[f'{column}_high']:{form}}"
+def interval(low: Any, high: Any, digits: str = ".2f") -> str:
+    """Both ends of an interval, or a dash where they are missing."""
+    return NOTHING if absent(low) else f"{low:{digits}}–{high:{digits}}"
 
 
-def speed_column(table: pd.DataFrame) -> str:
-    """The speed-up to show: over AR in decode tokens/s, or Spec-Bench's where no decode time is known (an imported
-    run)."""
-    return "speedup" if table["speedup"].notna().any() else "speedup_specbench"
+def with_interval(value: Any, low: Any, high: Any, digits: str = ".2f") -> str:
+    """A value with its interval, where it has one."""
+    return number(value, digits) if absent(low) else f"{value:{digits}} [{interval(low, high, digits)}]"
 
 
-def quality_columns(columns: Iterable[Any]) -> list[str]:
-    """Those of task quality, without those of their intervals."""
-    names = map(str, columns)
-    return [name for name in names if name.startswith(QUALITY) and not name.endswith(("_low", "_high"))]
+@dataclass(frozen=True)
+class Entry:
+    """A cell that stands out: `bold` everywhere, or in a `style` of its own on a terminal."""
+
+    text: str
+    bold: bool = False
+    style: str = ""
 
 
-def render(table: pd.DataFrame) -> RenderableType:
-    """The terminal's table: a block per target, a row per decoder, a column per suite."""
-    quality = quality_columns(table)
-    parts: list[RenderableType] = []
-    for title, rows in blocks(table):
-        parts.append(_block(title, rows, speed_column(table)))
-        scored = [column for column in quality if not all(absent(row[column]) for row in rows)]
-        parts += [_quality_block(title, rows, scored)] if scored else []
-    how = "decode tokens/s" if speed_column(table) == "speedup" else "Spec-Bench's formula: no decode times are known"
-    legend = (
-        f"Each cell: speed-up over {BASELINE} ({how}), below it the mean accepted tokens. "
-        "95 %: the interval of the speed-up over all suites. PPL: perplexity under the target. "
-        "bound: tokens/s as a share of what memory allows. F/S/T: turns failed, skipped, truncated."
-    )
-    if (table["tokens_per_pass"] < table["mat"]).any():
-        legend += " Where a step takes several target passes (mjgd), its block's length stands there: none is accepted."
-    if quality:
-        legend += f" Task quality: {', '.join(_metric_text(column) for column in quality)}."
-    lines = [legend, *mark_notes(table["lossy"], table["projected"])]
-    parts += [Text(line, style="dim") for line in lines]
-    parts += [Text(line, style="yellow") for line in (*projections(table), *cautions(table))]
-    parts += [Text(line, style="bold red") for line in alarms(table)]
-    return Group(*parts)
+@dataclass(frozen=True)
+class TextTable:
+    """Headings and rows of text; a line break within a cell sets one value above another.
+
+    The first `left` columns hold words, the others values. `keep`: columns of values keep their width on a narrow
+    terminal, where the words wrap. `caption`: what to know of the values.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str | Entry]]
+    title: str = ""
+    caption: str = ""
+    left: int = 1
+    keep: bool = False
+
+    def terminal(self) -> RenderableType:
+        """The table as rich prints it, its title above and its caption below."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        for place, heading in enumerate(self.headings):
+            if place < self.left:
+                table.add_column(Text(heading), overflow="fold", min_width=_LEAST_WIDTH if self.keep else None)
+            else:
+                table.add_column(Text(heading), justify="right", overflow="fold", no_wrap=self.keep)
+        for row in self._entries():
+            table.add_row(*(Text(entry.text, style=entry.style or ("bold" if entry.bold else "")) for entry in row))
+        above = [Text(self.title, style="bold")] if self.title else []
+        return Group(*above, table, *([Text(self.caption, style="dim")] if self.caption else []))
+
+    def markdown(self) -> str:
+        """The table alone; one value above another is `one / other`."""
+        alignment = ["---"] * self.left + ["---:"] * (len(self.headings) - self.left)
+        lines = [map(markdown_text, self.headings), alignment]
+        lines += [[_wrapped(entry, "**{}**", markdown_text) for entry in row] for row in self._entries()]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+    def markdown_section(self) -> str:
+        """The table below its title, its caption below it."""
+        return "\n\n".join(filter(None, (f"## {self.title}", self.markdown(), self.caption)))
+
+    def latex(self) -> str:
+        """A `table*` with its caption; needs the package booktabs."""
+        rows = [[_wrapped(entry, r"\textbf{{{}}}", latex_text) for entry in row] for row in self._entries()]
+        head, *body = (" & ".join(cells) + r" \\" for cells in (map(latex_text, self.headings), *rows))
+        return "\n".join(
+            [
+                r"\begin{table*}", r"\centering\small", rf"\caption{{{latex_text(self.caption)}}}",
+                rf"\begin{{tabular}}{{{'l' * self.left}{'r' * (len(self.headings) - self.left)}}}",
+                r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table*}", "",
+            ]
+        )  # fmt: skip
+
+    def _entries(self) -> list[list[Entry]]:
+        return [[cell if isinstance(cell, Entry) else Entry(cell) for cell in row] for row in self.rows]
 
 
-def _block(title: str, rows: list[Row], speed: str) -> Table:
-    suites = list(dict.fromkeys(row["suite"] for row in rows if row["suite"] != OVERALL))
-    shown = [*suites, OVERALL] if len(suites) > 1 else suites
-    block = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True)
-    block.pad_edge = False
-    block.add_column("Decoder", overflow="fold", min_width=9)
-    for suite in shown:
-        block.add_column(suite_title(suite, short=True), justify="right", no_wrap=True)
-    for heading in ("95 %\nPPL", "tok/s\nbound", "F/S/T"):
-        block.add_column(heading, justify="right", no_wrap=True)
-    for label in dict.fromkeys(row["label"] for row in rows):
-        by_suite = {row["suite"]: row for row in rows if row["label"] == label}
-        overall = by_suite[OVERALL]
-        cells = [_two(by_suite.get(suite), speed, "mat") for suite in shown]
-        lost = f"{overall['failed']}/{overall['skipped']}/{overall['truncated']}"
-        certain = f"{interval(overall)}\n{number(overall['perplexity'])}"
-        bound = NOTHING if absent(overall["percent_of_bound"]) else f"{overall['percent_of_bound']:.0f} %"
-        rates = f"{number(overall['tokens_per_s'], '.1f')}\n{bound}"
-        block.add_row(decoder_title(label, overall["lossy"], overall["projected"]), *cells, certain, rates, lost)
-    return block
+def _wrapped(entry: Entry, bold: str, escape: Callable[[str], str]) -> str:
+    return bold.format(escape(entry.text)) if entry.bold else escape(entry.text)
 
 
-def _quality_block(title: str, rows: list[Row], columns: list[str]) -> Table:
-    """A row per decoder, a column per metric, over all suites that are scored by it."""
-    block = Table(title=f"{title}: task quality", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    block.pad_edge, block.collapse_padding = False, True
-    block.add_column("Decoder", overflow="fold", min_width=9)
-    for column in columns:
-        block.add_column(grades.title(column.removeprefix(QUALITY)), justify="right", no_wrap=True)
-    for row in rows:
-        if row["suite"] == OVERALL:
-            figures = [number(row[column], _digits(column)) for column in columns]
-            block.add_row(decoder_title(row["label"], row["lossy"], row["projected"]), *figures)
-    return block
+def markdown_text(text: str) -> str:
+    """Any text as Markdown shows it, in one line."""
+    return _MARKDOWN.sub(r"\\\g<0>", text).replace("\n", " / ")
 
 
-def _digits(column: str) -> str:
-    """Scores of 0 to 100 with one digit after the point, those of 0 to 1 with two."""
-    return ".1f" if grades.is_pooled(column.removeprefix(QUALITY)) else ".2f"
+def latex_text(text: str) -> str:
+    """Any text as LaTeX prints it."""
+    return "".join(_LATEX.get(character, character) for character in text)
 
 
-def _metric_text(column: str) -> str:
-    metric = column.removeprefix(QUALITY)
-    return f"{grades.title(metric)} {'0–100' if grades.is_pooled(metric) else '0–1'}"
-
-
-def _two(row: Row | None, above: str, below: str) -> str:
-    """Two figures of a row, one under the other."""
-    return NOTHING if row is None else f"{number(row[above])}\n{number(row[below])}"
-
-
-def projections(table: pd.DataFrame) -> list[str]:
-    """One line per reason that makes rows a projection, with the decoders that it holds for; none where all were
-    measured."""
-    rows = table[table["projected"].map(is_projected)]
-    return [
-        f"Projected, not measured ({reason}): {', '.join(dict.fromkeys(part['label']))}."
-        for reason, part in rows.groupby("projected", sort=False)
-    ]
-
-
-def cautions(table: pd.DataFrame) -> list[str]:
-    """One line where AR is slow on some target, for every speed-up over a slow baseline is flattered; and one per
-    target whose outputs the audit can hardly tell apart."""
-    return [*_slow_baselines(table), *_coarse_audits(table)]
-
-
-def _slow_baselines(table: pd.DataFrame) -> list[str]:
-    rows = table[(table["label"] == BASELINE) & (table["suite"] == OVERALL)].to_dict("records")
-    slow = [r for r in rows if not absent(r["percent_of_bound"]) and r["percent_of_bound"] < SLOW_BASELINE_PERCENT]
-    if not slow:
-        return []
-    shares = ", ".join(f"{row['target']} {row['percent_of_bound']:.0f} %" for row in slow)
-    return [
-        f"{BASELINE} is slow beside what memory allows ({shares} of the bound): a slow baseline flatters every method."
-    ]
-
-
-def _coarse_audits(table: pd.DataFrame) -> list[str]:
-    lines = []
-    for title, rows in blocks(table):
-        found = coverage_of_rows(r for r in rows if r["suite"] == OVERALL and r["target"] != MEAN_TARGET)
-        if found.is_coarse:
-            lines.append(
-                f"{title}: the audit can tell apart only {found.auditable:,} of {found.tokens:,} tokens: this "
-                "dtype is coarse, and elsewhere a wrong token would pass as a near-tie."
-            )
-    return lines
-
-
-def alarms(table: pd.DataFrame) -> list[str]:
-    """One line per target and decoder that failed or left AR's output without an excuse."""
-    lines = []
-    for title, rows in blocks(table):
-        for row in rows:
-            if row["suite"] != OVERALL or row["target"] == MEAN_TARGET:
-                continue
-            if row["failed"]:
-                lines.append(f"{title}, {row['label']}: {row['failed']} of {row['records']} turns failed.")
-            if not absent(row["mismatches"]) and row["mismatches"]:
-                lines.append(f"{title}, {row['label']}: {row['mismatches']} outputs differ from {BASELINE}'s.")
-    return lines
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """The whole tidy table as Markdown: a section per target, the notes, and what each column means."""
-    quality = quality_columns(table)
-    said = (*projections(table), *alarms(table), *cautions(table))
-    parts = ["# Summary", *(f"**{line}**" for line in said)]
-    for title, rows in blocks(table):
-        parts += [f"## {title}", _markdown_rows(rows, quality)]
-    parts += mark_notes(table["lossy"], table["projected"])
-    parts += ["## Decoders", _decoders(table), "## Notes", _notes(table), "## What the columns mean", definitions()]
-    return "\n\n".join(parts) + "\n"
-
-
-def _markdown_rows(rows: list[Row], quality: list[str]) -> str:
-    counts = [column.replace("_", " ") for column in _COUNTS]
-    names = [grades.title(column.removeprefix(QUALITY)) for column in quality]
-    headings = ["suite", "decoder", *(heading for _, heading, _ in _MARKDOWN), *names, *counts]
-    lines = [_line(headings), _line(["---", "---", *["---:"] * (len(headings) - 2)])]
-    suites = list(dict.fromkeys(row["suite"] for row in rows if row["suite"] != OVERALL))
-    for suite in [*suites, OVERALL]:
-        for row in (row for row in rows if row["suite"] == suite):
-            figures = [_figure(row, column, form) for column, _, form in _MARKDOWN]
-            figures += [_figure(row, column, ".2f") for column in quality]
-            figures += [number(row[column], form) for column, form in _COUNTS.items()]
-            lines.append(_line([suite, decoder_title(row["label"], row["lossy"], row["projected"]), *figures]))
-    return "\n".join(lines)
-
-
-def _figure(row: Row, column: str, form: str) -> str:
-    text = number(row[column], form)
-    if column not in _WITH_INTERVALS and not column.startswith(QUALITY):
-        return text
-    ends = interval(row, column, form)
-    return f"{text} [{ends}]" if ends != NOTHING else text
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _decoders(table: pd.DataFrame) -> str:
-    return "\n".join(f"- `{label}`: {text}." for label, text in decoder_facts(table).items())
-
-
-def decoder_facts(table: pd.DataFrame) -> dict[str, str]:
-    """What each label stands for: the decoder's drafts and every option."""
-    found = {}
-    for label, rows in table.groupby("label", sort=False):
-        drafts = ", ".join(dict.fromkeys(rows["draft"].dropna()))
-        parts = [f"draft {drafts}"] if drafts else []
-        parts += [options] if (options := str(rows["options"].iloc[0])) else []
-        found[str(label)] = "; ".join(parts) or "no options"
-    return found
-
-
-def _notes(table: pd.DataFrame) -> str:
-    return "\n".join(f"- {note}" for note in missing_figures(table)) or "Every figure is there."
-
-
-def missing_figures(table: pd.DataFrame) -> list[str]:
-    """Why figures are missing, each reason once, with the number of rows it holds for."""
-    reasons = Counter(reason for notes in table["notes"].dropna() for reason in str(notes).split("; "))
-    rows = len(table)
-    return [f"{reason} ({'every row' if n == rows else f'{n} of {rows} rows'})" for reason, n in reasons.items()]
-
-
-def definitions() -> str:
-    """The columns' definitions as a Markdown list."""
-    return "\n".join(f"- `{column}`: {text}." for column, text in all_definitions().items())
-
-
-def all_definitions() -> dict[str, str]:
-    """What each column means, each metric of task quality its own."""
-    return {**DEFINITIONS, **{f"{QUALITY}{name}": metric.what for name, metric in METRICS.items()}}
-
-
-def write_tables(table: pd.DataFrame, folder: Path) -> None:
-    """Write `summary.csv` (every digit, missing as empty) and `summary.md` into an existing folder."""
-    table.to_csv(folder / "summary.csv", index=False, lineterminator="\n")
-    (folder / "summary.md").write_text(markdown(table), encoding="utf-8")
+def terminal_tables(tables: Iterable[TextTable], notes: Iterable[str]) -> RenderableType:
+    """Tables below each other, then the notes on them."""
+    return Group(*(table.terminal() for table in tables), *(Text(note, style="dim") for note in notes))

@@ -1,4 +1,4 @@
-"""Two runs side by side, and the decoders of one run: worked on paper from the run of `factory.paper_run`."""
+"""The decoders of one run compared: worked on paper from the run of `factory.paper_run`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from specbench_s2d.analysis.compare.decoders import Comparison, compare_decoders, compare_runs
-from specbench_s2d.analysis.compare.request import render
+from specbench_s2d.analysis.compare.comparison import Comparison
+from specbench_s2d.analysis.compare.decoders import compare_decoders
 from specbench_s2d.analysis.tables.text import absent
 from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.measure.quality import pooled, score_answer
 from specbench_s2d.runs.record import Record
-from tests.analysis.factory import ar, decoded, paper_run
+from tests.analysis.factory import decoded, paper_run
 from tests.refusals import refused
 
-# Beside sd of the paper run (2 s and 2 s): 1 s for the 4 tokens of question 1, 8 s for the 8 of question 2.
+# With sd of the paper run (2 s and 2 s): 1 s for the 4 tokens of question 1, 8 s for the 8 of question 2.
 OTHER = [decoded("x", 1, [(4, 3, 4)], decode_s=1), decoded("x", 2, [(8, 7, 8)], decode_s=8)]
 
 
@@ -57,13 +57,13 @@ def test_the_mean_over_targets_is_the_mean_of_the_relative_speeds() -> None:
     found = line(compare_decoders(both, "x"), target="mean over targets", label="sd")
     assert found["relative_speed"] == pytest.approx((9 / 4 + 9 / 2) / 2)
     assert found["relative_speed_high"] == pytest.approx((4 + 8) / 2)
-    titles = [b.title for b in compare_decoders(both, "x").blocks]
+    titles = [b.title for b in compare_decoders(both, "x").shown]
     assert titles[::2] == ["t", "u", "mean over targets"]
     assert titles[1::2] == [f"{title}: accepted length, perplexity, answer length" for title in titles[::2]]
 
 
-def test_accepted_length_perplexity_and_quality_stand_beside_the_others() -> None:
-    """sd beside ar: 2.4 tokens a step to 1; exp(14/14) to exp(7/14); F1 up by a half."""
+def test_accepted_length_perplexity_and_quality_are_compared_with_the_others() -> None:
+    """sd and ar: 2.4 tokens a step to 1; exp(14/14) to exp(7/14); F1 up by a half."""
     run = [r.model_copy(update={"quality": {"f1": 0.75 if r.label == "sd" else 0.25}}) for r in paper_run()]
     comparison = compare_decoders([*run, *on("u", run)], "ar")
     found = line(comparison, target="t", label="sd")
@@ -74,7 +74,7 @@ def test_accepted_length_perplexity_and_quality_stand_beside_the_others() -> Non
     mean = line(comparison, target="mean over targets", label="sd")
     assert mean["mat_ratio"] == pytest.approx(2.4)
     assert mean["perplexity_ratio"] == pytest.approx(math.exp(0.5))
-    blocks = {b.title: b for b in comparison.blocks}
+    blocks = {b.title: b for b in comparison.shown}
     assert blocks["t: accepted length, perplexity, answer length"].rows == [
         ["sd", "2.40 [1.33–4.00]", "1.65 [1.22–1.95]", "1.00 [1.00–1.00]"]
     ]
@@ -98,7 +98,7 @@ def test_a_lower_perplexity_is_a_ratio_below_1_on_the_cells_where_both_are_known
     found = line(comparison, target="t", label="sd")
     assert found["perplexity_ratio"] == pytest.approx(math.exp((1 - 3) / 5))
     assert absent(found["perplexity_ratio_low"])
-    assert comparison.blocks[1].rows == [["sd", "2.40 [1.33–4.00]", "0.67", "1.00 [1.00–1.00]"]]
+    assert comparison.shown[1].rows == [["sd", "2.40 [1.33–4.00]", "0.67", "1.00 [1.00–1.00]"]]
 
 
 def test_every_metric_has_its_difference_and_no_figure_breaks_at_a_hundred_columns() -> None:
@@ -116,54 +116,21 @@ def test_every_metric_has_its_difference_and_no_figure_breaks_at_a_hundred_colum
     for metric in ("chrf", "bleu"):
         apart = [pooled(metric, [(r.quality_counts or {})[metric] for r in side]) for side in (ours, theirs)]
         assert found[f"quality_{metric}_difference"] == pytest.approx(apart[0] - apart[1])
-    quality = [b for b in comparison.blocks if b.title == "t: task quality, difference"]
+    quality = [b for b in comparison.shown if b.title == "t: task quality, difference"]
     assert [b.headings[1:] for b in quality] == [["chrF", "BLEU", "R-1", "R-2", "R-L"], ["EM", "F1", "acc"]]
     assert quality[1].rows[0][2] == "-0.30\n-0.40 to -0.20"
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(render(comparison))
+    console.print(comparison.terminal())
     text = console.export_text()
     assert all(
-        half in text for b in comparison.blocks for row in b.rows for cell in row[1:] for half in cell.split("\n")
+        half in text for b in comparison.shown for row in b.rows for cell in row[1:] for half in cell.split("\n")
     )
 
 
 def test_a_difference_of_nought_has_no_sign() -> None:
     run = [r.model_copy(update={"quality": {"f1": 0.25 - 0.001 * (r.label == "sd")}}) for r in paper_run()]
-    blocks = {b.title: b for b in compare_decoders(run, "ar").blocks}
+    blocks = {b.title: b for b in compare_decoders(run, "ar").shown}
     assert blocks["t: task quality, difference"].rows == [["sd", "0.00\n0.00 to 0.00"]]
-
-
-def test_two_runs_have_the_ratio_of_their_speedups_whatever_the_machine() -> None:
-    """B's machine is three times as slow for all; A's sd is twice as fast beside its AR."""
-    slow = [r.model_copy(update={"decode_s": (r.decode_s or 0) * 3}) for r in paper_run()]
-    comparison = compare_runs(faster(paper_run(), 2), slow, ("a", "b"))
-    found = line(comparison, target="t", label="sd")
-    assert (found["speedup_a"], found["speedup_b"]) == (pytest.approx(10), pytest.approx(5))
-    assert (found["ratio"], found["ratio_low"], found["ratio_high"]) == pytest.approx((2, 2, 2))
-    assert (found["questions"], found["mat_a"], found["mat_b"]) == (2, pytest.approx(2.4), pytest.approx(2.4))
-    assert set(comparison.table["suite"]) == {"qa", "overall"}
-
-
-def test_the_ratio_takes_only_turns_that_both_runs_asked_and_names_the_rest() -> None:
-    more = [ar(3, 9, decode_s=1), decoded("sd", 3, [(8, 7, 8)], decode_s=8)]
-    comparison = compare_runs([*paper_run(), *more], paper_run(), ("a", "b"))
-    found = line(comparison, target="t", label="sd")
-    assert (found["ratio"], found["questions"]) == (pytest.approx(1), 2)
-    assert found["speedup_a"] != pytest.approx(5)
-    assert "Only a has the turns qa 3/1." in comparison.notes
-
-
-def test_targets_and_decoders_without_a_partner_are_named() -> None:
-    ours = [*paper_run(), *OTHER, *on("u", paper_run())]
-    notes = compare_runs(ours, [*paper_run(), *on("v", paper_run())], ("a", "b")).notes
-    assert "Only a has the decoders x." in notes
-    assert "Only a has the targets u." in notes and "Only b has the targets v." in notes
-
-
-def test_two_runs_of_several_targets_compare_their_means_too() -> None:
-    both = [*paper_run(), *on("u", paper_run())]
-    found = line(compare_runs(faster(both, 4), both, ("a", "b")), target="mean over targets", label="sd")
-    assert (found["ratio"], found["ratio_low"]) == pytest.approx((4, 4))
 
 
 def test_what_cannot_be_compared_is_one_line() -> None:
@@ -172,10 +139,6 @@ def test_what_cannot_be_compared_is_one_line() -> None:
         compare_decoders(paper_run(), "sdd")
     with refused(UserError, "no other decoder"):
         compare_decoders(alone, "sd")
-    with refused(UserError, "b: no finished 'ar' in this run"):
-        compare_runs(paper_run(), alone, ("a", "b"))
-    with refused(UserError, "nothing in common: a has t with ar, sd; b has u with ar, sd"):
-        compare_runs(paper_run(), on("u", paper_run()), ("a", "b"))
 
 
 def test_a_missing_figure_says_why() -> None:

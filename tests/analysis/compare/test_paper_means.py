@@ -1,4 +1,4 @@
-"""A run beside figures that a paper gives as means over its targets: MJSD over AR and over SD."""
+"""A run and values that a paper gives as means over its targets: MJSD over AR and over SD."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from specbench_s2d.analysis.compare.decoders import Comparison, compare_decoders
+from specbench_s2d.analysis.compare.comparison import Comparison
+from specbench_s2d.analysis.compare.decoders import compare_decoders
 from specbench_s2d.analysis.compare.papers import COLUMNS, compare_published
-from specbench_s2d.analysis.metrics.quotients import PERPLEXITY
-from specbench_s2d.analysis.metrics.stats import pair
+from specbench_s2d.analysis.metrics.pairs import pair
+from specbench_s2d.analysis.metrics.quality import PERPLEXITY
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET
 from specbench_s2d.errors import UserError
 from specbench_s2d.runs.record import Record
@@ -48,7 +49,7 @@ def run(sd_gamma: int = 4, targets: tuple[str, ...] = tuple(TARGETS)) -> list[Re
     return records
 
 
-def beside(paper: str, records: list[Record]) -> Comparison:
+def compared(paper: str, records: list[Record]) -> Comparison:
     return compare_published(records, "r", paper, 0.0, resamples=200)
 
 
@@ -60,7 +61,7 @@ def figure(table: pd.DataFrame, **where: str) -> dict[str, Any]:
 
 
 def test_mjsd_over_ar_is_its_speed_up() -> None:
-    table = beside("mjsd", run()).table
+    table = compared("mjsd", run()).table
     assert list(table.columns) == list(COLUMNS)
     found = figure(table, label="mjsd:tau=0.1", method="MJSD vs greedy autoregressive", metric="speedup")
     assert (found["target"], found["against"], found["published"]) == (MEAN_TARGET, "ar", 2.21)
@@ -69,7 +70,7 @@ def test_mjsd_over_ar_is_its_speed_up() -> None:
 
 
 def test_mjsd_over_sd_is_what_compare_against_sd_says() -> None:
-    found = figure(beside("mjsd", run()).table, label="mjsd", method="MJSD vs vanilla SD", metric="speedup")
+    found = figure(compared("mjsd", run()).table, label="mjsd", method="MJSD vs vanilla SD", metric="speedup")
     assert (found["against"], found["published"]) == ("sd:gamma=4", 1.49)
     assert found["ours"] == pytest.approx(2.0 / 1.5)
     other = compare_decoders(run(), "sd:gamma=4", 200).table
@@ -78,7 +79,7 @@ def test_mjsd_over_sd_is_what_compare_against_sd_says() -> None:
 
 
 def test_perplexity_stands_in_percent_below_ars() -> None:
-    found = figure(beside("mtad", run()).table, label="mjsd", metric="perplexity_reduction_percent")
+    found = figure(compared("mtad", run()).table, label="mjsd", metric="perplexity_reduction_percent")
     groups = [pair(of("mjsd", part), of("ar", part)) for part in ([r for r in run() if r.target == t] for t in TARGETS)]
     reduction, _ = PERPLEXITY.compare(groups, "reduction_percent")
     assert found["ours"] == reduction.value == pytest.approx(100 * (1 - 2.718281828 ** (-3 / 27)))
@@ -87,50 +88,50 @@ def test_perplexity_stands_in_percent_below_ars() -> None:
 
 
 def test_energy_is_missing_with_the_records_reason() -> None:
-    found = figure(beside("mjsd", run()).table, label="mjsd", method="MJSD vs vanilla SD", metric="energy_ratio")
+    found = figure(compared("mjsd", run()).table, label="mjsd", method="MJSD vs vanilla SD", metric="energy_ratio")
     assert pd.isna(found["ours"]) and found["reason"] == "no meter here" and found["published"] == 1.62
-    assert any("the paper's 1.62; no ours: no meter here." in note for note in beside("mjsd", run()).notes)
+    assert any("the paper's 1.62; no ours: no meter here." in note for note in compared("mjsd", run()).notes)
 
 
 def test_metered_energy_stands_as_times_less_a_token_and_without_an_interval() -> None:
     """SD takes 2 J a token on every target, MJSD 1.25: 1.6 times less. Blocks are metered, not questions."""
     joules = {"ar": 4.0, "sd:gamma=4": 2.0, "mjsd": 1.25}
     metered = [r.model_copy(update={"energy_j": joules.get(r.label, 3.0) * (r.new_tokens or 0)}) for r in run()]
-    found = figure(beside("mjsd", metered).table, label="mjsd", method="MJSD vs vanilla SD", metric="energy_ratio")
+    found = figure(compared("mjsd", metered).table, label="mjsd", method="MJSD vs vanilla SD", metric="energy_ratio")
     assert found["ours"] == pytest.approx(1.6) and pd.isna(found["ours_low"]) and pd.isna(found["reason"])
 
 
 def test_it_is_said_which_decoder_stands_there_and_over_what() -> None:
-    comparison = beside("mjsd", run())
+    comparison = compared("mjsd", run())
     assert set(comparison.table["label"]) == {"mjsd", "mjsd:tau=0.1"}
-    titles = [block.title for block in comparison.blocks]
+    titles = [table.title for table in comparison.shown]
     assert titles[0].startswith("MJSD vs greedy autoregressive, speed") and len(titles) == 2
-    assert comparison.blocks[1].rows[0][:2] == ["mjsd †", "sd:gamma=4"]
+    assert comparison.shown[1].rows[0][:2] == ["mjsd †", "sd:gamma=4"]
     notes = " ".join(comparison.notes)
     assert "mjsd (τ = 0.5, γ = 4, beams = 8); mjsd:tau=0.1 (τ = 0.1, γ = 4, beams = 8)" in notes
     assert "Without a row in published:mjsd: sd:gamma=4, mjsd:candidates=4." in notes
-    assert "stands over" not in notes
+    assert "is set over" not in notes
 
 
 def test_another_gamma_and_no_sd_at_all_are_said() -> None:
-    other = beside("mjsd", run(sd_gamma=5))
-    assert "mjsd (γ = 4) stands over sd (γ = 5)" in " ".join(other.notes)
-    without = beside("mjsd", [r for r in run() if r.decoder != "sd"])
+    other = compared("mjsd", run(sd_gamma=5))
+    assert "mjsd (γ = 4) is set over sd (γ = 5)" in " ".join(other.notes)
+    without = compared("mjsd", [r for r in run() if r.decoder != "sd"])
     found = figure(without.table, label="mjsd", method="MJSD vs vanilla SD", metric="speedup")
     assert pd.isna(found["ours"]) and "no plain sd" in found["reason"]
 
 
 def test_a_run_of_one_target_stands_there_alone() -> None:
-    table = beside("mjsd", run(targets=("b",))).table
+    table = compared("mjsd", run(targets=("b",))).table
     assert set(table["target"]) == {"b"} and set(table["paper_target"]) == {MEAN_TARGET}
 
 
 def test_a_target_that_lacks_the_decoder_leaves_no_mean() -> None:
     part = [r for r in run() if not (r.target == "a" and r.decoder == "mjsd")]
-    found = figure(beside("mjsd", part).table, label="mjsd", method="MJSD vs vanilla SD", metric="speedup")
+    found = figure(compared("mjsd", part).table, label="mjsd", method="MJSD vs vanilla SD", metric="speedup")
     assert pd.isna(found["ours"]) and "1 of 2 targets" in found["reason"]
 
 
 def test_a_run_without_mjsd_has_nothing_in_common() -> None:
     with refused(UserError, "nothing in common: r has sd:gamma=4", "MTAD vs vanilla SD"):
-        beside("mtad", [r for r in run() if r.decoder != "mjsd"])
+        compared("mtad", [r for r in run() if r.decoder != "mjsd"])

@@ -6,13 +6,19 @@ from typing import Any
 
 import pytest
 
-from specbench_s2d.analysis.compare.paper_methods import is_over_sd, is_sps_schedule, methods_of, parts, sd_for
+from specbench_s2d.analysis.compare.paper_methods import (
+    decoders_of,
+    is_over_sd,
+    is_sps_schedule,
+    methods_of,
+    sd_for,
+)
 from specbench_s2d.published import published
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded
 from tests.analysis.report.grid import grid_run
 
-DEMO = parts(grid_run(1, targets=["demo-s"]))
+DEMO = decoders_of(grid_run(1, targets=["demo-s"]))
 S2D = "S2D SoFT 6,9,12"
 
 
@@ -51,30 +57,30 @@ def test_the_papers_own_models_keep_their_exits() -> None:
         lane("sd:b", "double7/vicuna-160m", draft="double7/vicuna-160m", gamma="heuristic"),
         lane("s2d:c", soft, [6, 9, 12], draft=soft, exits=[6, 9, 12], thresholds=[0.5, 0.5, 0.0]),
     ]
-    found = {label: methods_of("s2d", part) for label, part in parts(records).items()}
+    found = {label: methods_of("s2d", part) for label, part in decoders_of(records).items()}
     assert found["sd:a"] == ["SD SoFT L6"]
     assert found["sd:b"] == ["SD vicuna-160m"]
     assert found["s2d:c"][0] == S2D
 
 
 def test_a_draft_that_is_neither_sorted_nor_plain_is_the_unrelated_one() -> None:
-    assert methods_of("s2d", parts([lane("sd", "demo-tiny")])["sd"]) == ["SD vicuna-160m"]
+    assert methods_of("s2d", decoders_of([lane("sd", "demo-tiny")])["sd"]) == ["SD vicuna-160m"]
 
 
 def test_an_exit_without_a_counterpart_has_no_row() -> None:
     """Two exits are not three: which of the paper's the first stands for cannot be told."""
     records = [lane("sd:exit=2", "d", exit=2), lane("sd:exit=4", "d", exit=4)]
-    assert [methods_of("s2d", part) for part in parts(records).values()] == [[], []]
+    assert [methods_of("s2d", part) for part in decoders_of(records).values()] == [[], []]
 
 
 def test_other_papers() -> None:
     tree = lane("s2d-tree", "d", depth=4, topk=10, tokens=60)
     small = lane("s2d-tree", "d", depth=3, topk=10, tokens=60)
-    assert methods_of("sd2", parts([tree])["s2d-tree"])[0] in set(published("sd2")["method"])
-    assert methods_of("sd2", parts([small])["s2d-tree"]) == []
+    assert methods_of("sd2", decoders_of([tree])["s2d-tree"])[0] in set(published("sd2")["method"])
+    assert methods_of("sd2", decoders_of([small])["s2d-tree"]) == []
     sps = lane("sd:gamma=heuristic", "double7/vicuna-68m", gamma="heuristic")
-    assert methods_of("spec-bench", parts([sps])["sd:gamma=heuristic"]) == ["SpS"]
-    assert methods_of("mjsd", parts([sps])["sd:gamma=heuristic"]) == []
+    assert methods_of("spec-bench", decoders_of([sps])["sd:gamma=heuristic"]) == ["SpS"]
+    assert methods_of("mjsd", decoders_of([sps])["sd:gamma=heuristic"]) == []
 
 
 @pytest.mark.parametrize(
@@ -89,7 +95,7 @@ def test_other_papers() -> None:
     ids=["at any gamma", "not at an exit", "imported under the method's name", "or not", "another"],
 )
 def test_what_stands_beside_the_leaderboard(label: str, options: dict[str, Any], methods: list[str]) -> None:
-    part = parts([lane(label, "d", **options)])[label]
+    part = decoders_of([lane(label, "d", **options)])[label]
     assert methods_of("spec-bench", part) == methods
     assert is_sps_schedule(part) is False
 
@@ -105,7 +111,7 @@ def test_what_stands_beside_the_leaderboard(label: str, options: dict[str, Any],
     ids=["tau", "gamma and beams", "candidates", "an exit"],
 )
 def test_mjsd_at_any_tau_stands_for_the_papers(options: dict[str, Any], stands: bool) -> None:
-    part = parts([lane("mjsd", "d", **options)])["mjsd"]
+    part = decoders_of([lane("mjsd", "d", **options)])["mjsd"]
     for paper in ("mjsd", "mtad"):
         assert set(methods_of(paper, part)) == (set(published(paper)["method"]) if stands else set())
     assert methods_of("s2d", part) == []
@@ -119,10 +125,10 @@ def test_mjsd_is_set_over_sd_of_its_draft_and_gamma() -> None:
         lane("mjsd", "a", gamma=4, exit=None, draft=None),
         lane("mjsd:draft=b", "b", gamma=4, exit=None, draft="b"),
     ]
-    found = parts(records)
+    found = decoders_of(records)
     assert sd_for("mjsd:draft=b", found) == "sd:draft=b,gamma=4"
     assert sd_for("mjsd", found) == "sd"
-    four = {**found, **parts([lane("sd:gamma=4", "a", gamma=4, exit=None, draft=None)])}
+    four = {**found, **decoders_of([lane("sd:gamma=4", "a", gamma=4, exit=None, draft=None)])}
     assert sd_for("mjsd", four) == "sd:gamma=4"
     assert sd_for("mjsd", {"mjsd": found["mjsd"], "sd:exit=2": found["sd:exit=2"]}) is None
     assert [is_over_sd(name) for name in ("MJSD vs vanilla SD", "MJSD vs greedy autoregressive")] == [True, False]

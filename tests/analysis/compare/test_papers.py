@@ -1,4 +1,4 @@
-"""A run beside a paper: which target beside which, which row beside which, and the paper's figures as printed."""
+"""A run and a paper: which row is compared with which, and the paper's values as printed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from typing import Any
 
 import pytest
 
-from specbench_s2d.analysis.compare.papers import compare_published, match_targets
+from specbench_s2d.analysis.compare.papers import compare_published
 from specbench_s2d.errors import UnknownNameError, UserError
-from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded, paper_run
 from tests.analysis.report.grid import grid_run
 from tests.refusals import refused
 
-PAPER = ["llama-2-70b-chat", "vicuna-7b", "vicuna-13b"]
 DEMO = compare_published(grid_run(2), "demo", "s2d", 0.0, resamples=10)
 
 
@@ -23,30 +21,6 @@ def figure(**where: str) -> dict[str, Any]:
         table = table[table[column] == value]
     assert len(table) == 1
     return {str(name): value for name, value in table.iloc[0].items()}
-
-
-def alone(*targets: str) -> list[Record]:
-    """AR on each target, each slower than the one before."""
-    return [ar(1, 9, decode_s=i, target=target) for i, target in enumerate(targets, start=1)]
-
-
-@pytest.mark.parametrize(
-    ("ours", "expected"),
-    [
-        (["a", "b", "c"], {"a": "vicuna-7b", "b": "vicuna-13b", "c": "llama-2-70b-chat"}),
-        (["a", "b"], {"a": "vicuna-7b", "b": "llama-2-70b-chat"}),
-        (["a"], {"a": "vicuna-7b"}),
-        (["a", "b", "c", "d"], {"a": "vicuna-7b", "b": "vicuna-13b", "c": "llama-2-70b-chat"}),
-        (
-            ["meta-llama/Llama-2-70b-chat-hf", "lmsys/vicuna-13b-v1.5"],
-            {"meta-llama/Llama-2-70b-chat-hf": "llama-2-70b-chat", "lmsys/vicuna-13b-v1.5": "vicuna-13b"},
-        ),
-        (["demo-s", "lmsys/vicuna-7b-v1.5"], {"lmsys/vicuna-7b-v1.5": "vicuna-7b"}),
-    ],
-    ids=["three by size", "two: the ends", "one", "one too many", "by name", "by name alone where one matches"],
-)
-def test_targets_go_by_name_else_by_size(ours: list[str], expected: dict[str, str]) -> None:
-    assert match_targets(alone(*ours), PAPER) == expected
 
 
 def test_the_paper_s_figures_stand_beside_ours_as_printed() -> None:
@@ -65,10 +39,10 @@ def test_both_sides_have_their_mean_over_targets() -> None:
 
 
 def test_blocks_show_both_names_and_both_figures() -> None:
-    block = DEMO.blocks[0]
-    assert block.title == "demo-s beside vicuna-7b: speed-up"
-    assert block.headings[1:] == ["MT", "Transl", "Summ", "QA", "Math", "RAG"]
-    row = next(row for row in block.rows if row[0] == "sd:exit=2\nSD SoFT L6")
+    table = DEMO.shown[0]
+    assert table.title == "demo-s compared with vicuna-7b: speed-up"
+    assert table.headings[1:] == ["MT", "Transl", "Summ", "QA", "Math", "RAG"]
+    row = next(row for row in table.rows if row[0] == "sd:exit=2\nSD SoFT L6")
     assert row[1].endswith("\n1.38")
     notes = " ".join(DEMO.notes)
     assert "demo-l – llama-2-70b-chat" in notes and "by size" in notes
@@ -89,23 +63,18 @@ def test_without_decode_times_ours_is_shown_by_spec_benchs_formula_and_said_so()
     """(5/3 + 9/4) / (4/5 + 9/18) = 3.01; Spec-Bench's SpS stands beside sd at any gamma."""
     run = [r.model_copy(update={"decode_s": None, "suite": "mt_bench"}) for r in paper_run()]
     comparison = compare_published(run, "r", "spec-bench", 0.0, resamples=10)
-    assert comparison.blocks[0].rows[0][1].startswith("3.01\n")
+    assert comparison.shown[0].rows[0][1].startswith("3.01\n")
     notes = " ".join(comparison.notes)
     assert "Without decode times, ours is shown by Spec-Bench's formula: sd." in notes
     assert "SpS drafts by the schedule gamma=heuristic; not so sd." in notes
     timed = compare_published([r.model_copy(update={"suite": "mt_bench"}) for r in paper_run()], "r", "spec-bench", 0.0)
-    assert timed.blocks[0].rows[0][1].startswith("5.00\n") and "Without decode times" not in " ".join(timed.notes)
-
-
-def test_targets_without_decode_times_go_by_size_too() -> None:
-    untimed = [r.model_copy(update={"decode_s": None}) for r in reversed(alone("a", "b"))]
-    assert match_targets(untimed, PAPER) == {"a": "vicuna-7b", "b": "llama-2-70b-chat"}
+    assert timed.shown[0].rows[0][1].startswith("5.00\n") and "Without decode times" not in " ".join(timed.notes)
 
 
 def test_what_has_no_counterpart_is_one_line() -> None:
     with refused(UnknownNameError, "unknown paper 's2'", "Did you mean", "'s2d'"):
         compare_published(paper_run(), "r", "s2", 0.0)
-    with refused(UserError, "figures at temperature 0, 1", "the run was at 0.7"):
+    with refused(UserError, "values at temperature 0, 1", "the run was at 0.7"):
         compare_published(paper_run(), "r", "s2d", 0.7)
     with refused(UserError, "no finished 'ar'"):
         compare_published([r for r in paper_run() if r.label == "sd"], "r", "s2d", 0.0)

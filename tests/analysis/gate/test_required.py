@@ -86,7 +86,7 @@ def test_ar_alone_has_no_speed_to_judge() -> None:
     judgement = judge(alone, alone, Tolerances(), "auto")
     assert judgement.exit_code == 0
     assert require_speed(judgement).exit_code == 3
-    assert found(require_speed(judgement), RULE, "").why == "the baseline has no decoder beside ar"
+    assert found(require_speed(judgement), RULE, "").why == "the baseline has no decoder besides ar"
 
 
 def test_the_reason_stands_on_the_page_and_among_the_test_cases() -> None:

@@ -9,11 +9,10 @@ import pytest
 from rich.console import Console
 
 from specbench_s2d.analysis.metrics.audit import Coverage, auditable_share, audited_tokens, coverage, coverage_of_rows
-from specbench_s2d.analysis.metrics.columns import DEFINITIONS
 from specbench_s2d.analysis.report.html import audit
 from specbench_s2d.analysis.report.html.page import Run, page
-from specbench_s2d.analysis.tables import summary as tidy
-from specbench_s2d.analysis.tables import text as tables
+from specbench_s2d.analysis.tables import remarks, summary_text
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, summary_table
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded, make_record
 
@@ -58,7 +57,7 @@ def test_runs_of_older_releases_have_no_share_and_say_why() -> None:
     assert auditable_share(old).value is None
     note = "2 of 2 audited outputs carry no tie positions (the release that wrote them recorded none)"
     assert auditable_share(old).note == note
-    row = tidy.tidy(old).iloc[-1]
+    row = summary_table(old).iloc[-1]
     assert pd.isna(row["auditable_share"]) and pd.isna(row["audited_tokens"])
     assert f"auditable_share: {note}" in row["notes"]
     partly = [audited("sd", 1, 4, [0]), *old[1:]]
@@ -73,14 +72,13 @@ def two_targets() -> list[Record]:
 
 
 def test_the_table_has_a_share_by_row_and_the_mean_over_targets() -> None:
-    table = tidy.tidy(two_targets(), resamples=10)
-    overall = table[table["suite"] == tidy.OVERALL].set_index(["target", "label"])
+    table = summary_table(two_targets(), resamples=10)
+    overall = table[table["suite"] == OVERALL].set_index(["target", "label"])
     assert overall.loc[("t", "ar"), "auditable_share"] == 0.9
     assert overall.loc[("t", "sd"), "auditable_share"] == 0.8
     assert overall.loc[("u", "sd"), ["auditable_share", "audited_tokens"]].tolist() == [1.0, 5]
-    mean = overall.loc[(tidy.MEAN_TARGET, "sd")]
+    mean = overall.loc[(MEAN_TARGET, "sd")]
     assert (mean["auditable_share"], mean["audited_tokens"]) == (pytest.approx(0.9), 15)
-    assert {"auditable_share", "audited_tokens"} <= set(DEFINITIONS)
     assert coverage_of_rows(table[table["suite"] == "qa"].head(2).to_dict("records")) == Coverage(20, 17)
 
 
@@ -92,24 +90,24 @@ WARNING = (
 
 def test_a_coarse_audit_is_named_in_terminal_summary_and_page() -> None:
     records = two_targets()
-    table = tidy.tidy(records, resamples=10)
-    assert tables.cautions(table) == [WARNING]
+    table = summary_table(records, resamples=10)
+    assert remarks.cautions(table) == [WARNING]
     console = Console(file=io.StringIO(), width=1000)
-    console.print(tables.render(table))
+    console.print(summary_text.render(table))
     shown = console.file
     assert isinstance(shown, io.StringIO) and WARNING in shown.getvalue()
-    written = tables.markdown(table)
-    assert f"**{WARNING}**" in written and "| auditable share |" in written and "| 0.800 |" in written
+    written = summary_text.markdown(table)
+    assert f"**{WARNING}**" in written and "| auditable |" in written and "| 0.800 |" in written
     assert WARNING in page([Run("small", records, table, None, ())])
 
 
 def test_ninety_per_cent_are_enough() -> None:
-    table = tidy.tidy([audited("ar", 1, 10, [3]), audited("sd", 1, 10, [3])], resamples=10)
-    assert tables.cautions(table) == []
-    worse = tidy.tidy([audited("ar", 1, 10, [3]), audited("sd", 1, 10, [3, 4])], resamples=10)
-    assert len(tables.cautions(worse)) == 1
-    both = tidy.tidy([audited("ar", 1, 10, [3, 4], target) for target in ("t", "u")], resamples=10)
-    assert len(tables.cautions(both)) == 2, "the mean over targets is no target"
+    table = summary_table([audited("ar", 1, 10, [3]), audited("sd", 1, 10, [3])], resamples=10)
+    assert remarks.cautions(table) == []
+    worse = summary_table([audited("ar", 1, 10, [3]), audited("sd", 1, 10, [3, 4])], resamples=10)
+    assert len(remarks.cautions(worse)) == 1
+    both = summary_table([audited("ar", 1, 10, [3, 4], target) for target in ("t", "u")], resamples=10)
+    assert len(remarks.cautions(both)) == 2, "the mean over targets is no target"
 
 
 def texts(records: list[Record], targets: dict[str, dict[str, object]]) -> list[list[str]]:
@@ -124,8 +122,8 @@ def test_the_page_gives_target_by_target_the_noise_and_the_passes_it_was_measure
         ["u", "6.00e-05", "–", "10", "10", "1.000"],
         ["all targets", "–", "–", "30", "27", "0.900"],
     ]
-    grid = audit.audit_reach(two_targets(), targets)
-    assert [row[-1].tone for row in grid.rows] == ["bad", "", ""]
+    reach = audit.audit_reach(two_targets(), targets)
+    assert [row[-1].tone for row in reach.rows] == ["bad", "", ""]
 
 
 def test_the_page_says_why_a_share_is_not_known() -> None:

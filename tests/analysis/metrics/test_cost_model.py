@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import pytest
 
-from specbench_s2d.analysis.metrics import cost_model, stats
-from specbench_s2d.analysis.metrics.stats import Pair
+from specbench_s2d.analysis.metrics import cost_model, speed
+from specbench_s2d.analysis.metrics.cost_model import COST_RATIO
+from specbench_s2d.analysis.metrics.pairs import Pair, pair
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded
 
@@ -28,7 +29,7 @@ def sd(slower: float = 1.0) -> list[Record]:
 
 
 def pairs(slower: float = 1.0) -> list[Pair]:
-    return stats.pair(sd(slower), AR)
+    return pair(sd(slower), AR)
 
 
 def test_the_cost_ratio_is_a_draft_pass_over_an_ar_step() -> None:
@@ -45,25 +46,24 @@ def test_the_predicted_speedup_follows_from_acceptance_draft_length_and_cost_rat
 
 def test_what_was_measured_lacks_of_it_what_wide_passes_cost() -> None:
     """20 s of AR for 10 steps; sd takes 16 s for the same 10 tokens: 1.25, where 1.43 was predicted."""
-    assert stats.speedup(pairs()).value == pytest.approx(20 / 16)
+    assert speed.speedup([pairs()]).value == pytest.approx(20 / 16)
     wide = (1 + 2.5 * 0.3) / (1.25 + 2.5 * 0.3)
-    assert stats.speedup(pairs()).value == pytest.approx(2.5 / 1.75 * wide)
+    assert speed.speedup([pairs()]).value == pytest.approx(2.5 / 1.75 * wide)
 
 
 def test_a_level_of_a_tree_is_one_draft_pass() -> None:
     tree = decoded("s2d-tree", 1, [(9, 2, 3)], decode_s=4, draft_s=1, verify_s=3, levels_per_step=[2])
-    assert cost_model.cost_ratio([stats.pair([tree], AR)]).value == pytest.approx((1 / 2) / 2)
+    assert cost_model.cost_ratio([pair([tree], AR)]).value == pytest.approx((1 / 2) / 2)
 
 
 def test_the_interval_comes_from_drawing_questions() -> None:
-    interval = cost_model.cost_ratio_interval([pairs()])
+    interval = COST_RATIO.interval([pairs()])
     # draws of question 1 alone give (2 / 4) / 2, of question 2 alone (4 / 6) / 2
     assert (interval.low, interval.high) == (pytest.approx(0.25), pytest.approx(1 / 3))
 
 
 def test_a_slower_draft_shows_in_the_ratio_of_two_runs_with_an_interval_that_questions_do_not_widen() -> None:
-    measure, interval = cost_model.cost_ratio_ratio([pairs(1.3)], [pairs()])
-    assert measure.value == pytest.approx(1.3)
+    interval = COST_RATIO.ratio_interval([pairs(1.3)], [pairs()])
     assert (interval.low, interval.high) == (pytest.approx(1.3), pytest.approx(1.3))
 
 
@@ -72,16 +72,15 @@ def test_of_several_targets_the_mean() -> None:
 
 
 def test_what_drafts_nothing_has_no_cost_ratio() -> None:
-    plain = [stats.pair([r.model_copy(update={"draft_s": 0.0, "verify_s": 4.0}) for r in AR], AR)]
+    plain = [pair([r.model_copy(update={"draft_s": 0.0, "verify_s": 4.0}) for r in AR], AR)]
     assert cost_model.cost_ratio(plain).note == "nothing was drafted"
     assert cost_model.speedup_predicted(plain).value is None
-    assert cost_model.cost_ratio_interval(plain).low is None
-    assert cost_model.cost_ratio_ratio(plain, plain)[0].value is None
+    assert COST_RATIO.interval(plain).low is None
     assert cost_model.verify_ratio(plain).value == pytest.approx((8 / 10) / 2)
 
 
 def test_without_pass_times_there_is_nothing_to_say() -> None:
-    untimed = [stats.pair([decoded("sd", 1, [(3, 2, 3)], decode_s=4)], AR)]
+    untimed = [pair([decoded("sd", 1, [(3, 2, 3)], decode_s=4)], AR)]
     assert cost_model.cost_ratio(untimed).note == "no cell with pass times that AR finished too"
     assert cost_model.cost_ratio([[]]).value is None
-    assert cost_model.cost_ratio_interval([[]]).low is None
+    assert COST_RATIO.interval([[]]).low is None

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from specbench_s2d.analysis.metrics.columns import Measure
 from specbench_s2d.analysis.metrics.energy import energy_j_per_token, energy_net_j_per_token
-from specbench_s2d.analysis.tables import summary as tidy
+from specbench_s2d.analysis.metrics.values import Measure
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, summary_table
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded, make_record
 
@@ -51,14 +51,14 @@ def test_an_energy_of_zero_is_a_figure_and_no_token_is_not() -> None:
 
 
 def test_the_table_has_both_columns_and_the_mean_over_targets() -> None:
-    table = tidy.tidy([metered("t", (2.0, 1.5)), metered("u", (4.0, 2.5), tokens=90)], resamples=10)
-    overall = table[table["suite"] == tidy.OVERALL].set_index("target")
-    assert dict(overall[GROSS]) == {"t": 2, "u": 4, tidy.MEAN_TARGET: 3}
-    assert dict(overall[NET]) == {"t": 1.5, "u": 2.5, tidy.MEAN_TARGET: 2}
+    table = summary_table([metered("t", (2.0, 1.5)), metered("u", (4.0, 2.5), tokens=90)], resamples=10)
+    overall = table[table["suite"] == OVERALL].set_index("target")
+    assert dict(overall[GROSS]) == {"t": 2, "u": 4, MEAN_TARGET: 3}
+    assert dict(overall[NET]) == {"t": 1.5, "u": 2.5, MEAN_TARGET: 2}
 
 
 def test_without_a_meter_the_table_says_why() -> None:
     sd = decoded("sd", 1, [(5, 1, 2)], decode_s=2, reasons={"energy_j": "not metered: --energy off"})
-    row = tidy.tidy([ar(1, 3, decode_s=3), sd], resamples=10).query("label == 'sd' and suite == 'overall'").iloc[0]
+    row = summary_table([ar(1, 3, decode_s=3), sd], resamples=10).query("label == 'sd' and suite == 'overall'").iloc[0]
     assert pd.isna(row[GROSS]) and pd.isna(row[NET])
     assert "(not metered: --energy off)" in row["notes"]

@@ -87,6 +87,6 @@ def test_a_paper_s_methods_stand_beside_their_published_speed_ups() -> None:
 def test_every_table_that_is_shown_says_projected() -> None:
     table = table_of(of_run(run(), device(), 3, 50))
     text = projection_text.markdown(table)
-    assert all("projected" in title for title, _, _ in projection_text.sections(table))
+    assert all("projected" in shown.title for shown in projection_text.tables(table))
     assert "Projected, not measured" in text
     assert "*" in next(line for line in text.splitlines() if line.startswith("| sd |") and line.count("|") == 5)

@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from specbench_s2d.analysis.compare import request as comparisons
-from specbench_s2d.analysis.compare.decoders import compare_decoders, compare_runs
+from specbench_s2d.analysis.compare.comparison import Comparison
+from specbench_s2d.analysis.compare.decoders import compare_decoders
 from specbench_s2d.analysis.compare.papers import compare_published
+from specbench_s2d.analysis.compare.runs import compare_runs
 from specbench_s2d.analysis.gate.comparability import comparability
 from specbench_s2d.analysis.report import write as report
-from specbench_s2d.analysis.report.plots import by_suite as plots
-from specbench_s2d.analysis.tables import summary as tidy
-from specbench_s2d.analysis.tables import text as tables
+from specbench_s2d.analysis.report.plots import draw
+from specbench_s2d.analysis.tables import summary_text
 from specbench_s2d.analysis.tables.naming import PROJECTED_MARK, PROJECTED_NOTE
-from specbench_s2d.analysis.tables.series import FigureTables
+from specbench_s2d.analysis.tables.series import PlotTables
+from specbench_s2d.analysis.tables.summary import summary_table
+from specbench_s2d.analysis.tables.text import Entry
 from specbench_s2d.exchange import export, leaderboard
 from specbench_s2d.runs.record import Record, parse_record
 from tests.analysis.factory import paper_run
@@ -37,13 +39,13 @@ def shown(what: object) -> str:
 
 
 def test_the_terminal_s_table() -> None:
-    text = shown(tables.render(tidy.tidy(projected_run())))
+    text = shown(summary_text.render(summary_table(projected_run())))
     assert f"sd {PROJECTED_MARK}" in text and PROJECTED_NOTE in text and SENTENCE in text
-    assert "roject" not in shown(tables.render(tidy.tidy(paper_run())))
+    assert "roject" not in shown(summary_text.render(summary_table(paper_run())))
 
 
 def test_summary_csv_and_md(tmp_path: Path) -> None:
-    tables.write_tables(tidy.tidy(projected_run()), tmp_path)
+    summary_text.write_tables(summary_table(projected_run()), tmp_path)
     assert f",{REASON!r},".replace("'", '"') in (tmp_path / "summary.csv").read_text()
     text = (tmp_path / "summary.md").read_text()
     assert f"sd {PROJECTED_MARK}" in text and f"**{SENTENCE}**" in text and PROJECTED_NOTE in text
@@ -62,7 +64,7 @@ def test_the_page(tmp_path: Path) -> None:
 def test_every_picture_s_title_and_legend(tmp_path: Path) -> None:
     written = {}
     for name, records in (("projected", projected_run()), ("measured", paper_run())):
-        drawn = plots.draw_all(FigureTables.of(records, tidy.tidy(records)), tmp_path / name)
+        drawn = draw.draw_all(PlotTables.of(records, summary_table(records)), tmp_path / name)
         written[name] = [path.read_text() for path in drawn if path.suffix == ".svg"]
     assert written["projected"]
     assert all(SENTENCE in svg for svg in written["projected"])
@@ -71,13 +73,13 @@ def test_every_picture_s_title_and_legend(tmp_path: Path) -> None:
 
 
 def test_the_leaderboard_marks_it_and_never_calls_it_best() -> None:
-    (board,) = leaderboard.boards(tidy.tidy(projected_run()), {})
-    title, cells = board.rows[1]
-    assert title == f"sd {PROJECTED_MARK}" and not any(cell.best for cell in cells)
+    (board,) = leaderboard.boards(summary_table(projected_run()), {})
+    title, *cells = board.rows[1]
+    assert title == f"sd {PROJECTED_MARK}" and not any(cell.bold for cell in cells if isinstance(cell, Entry))
     assert PROJECTED_NOTE in board.caption
     assert r"$^\ddagger$" in leaderboard.latex([board])
-    (board,) = leaderboard.boards(tidy.tidy(paper_run()), {})
-    assert any(cell.best for cell in board.rows[1][1])
+    (board,) = leaderboard.boards(summary_table(paper_run()), {})
+    assert any(cell.bold for cell in board.rows[1] if isinstance(cell, Entry))
 
 
 def test_exported_tables_carry_the_reason(tmp_path: Path) -> None:
@@ -96,8 +98,8 @@ def test_exported_tables_carry_the_reason(tmp_path: Path) -> None:
         compare_published(projected_run(), "a", "spec-bench", 0.0, 50),
     ],
 )
-def test_comparisons(comparison: comparisons.Comparison) -> None:
-    text = shown(comparisons.render(comparison))
+def test_comparisons(comparison: Comparison) -> None:
+    text = shown(comparison.terminal())
     assert f"sd {PROJECTED_MARK}" in text and PROJECTED_NOTE in text
 
 

@@ -8,12 +8,19 @@ import random
 import pandas as pd
 import pytest
 
-from specbench_s2d.analysis.metrics.columns import DEFINITIONS
-from specbench_s2d.analysis.tables import summary as tidy
-from specbench_s2d.analysis.tables import text as tables
+from specbench_s2d.analysis.metrics.columns import COLUMNS, definitions
+from specbench_s2d.analysis.tables import summary_text
+from specbench_s2d.analysis.tables.series import (
+    ABLATION_COLUMNS,
+    EXIT_COLUMNS,
+    POSITION_COLUMNS,
+    acceptance_by_position,
+    exit_depths,
+    threshold_ablation,
+)
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, summary_table
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded, make_record, paper_run
-from tests.analysis.report.grid import grid_run
 
 DESIGNED = [
     "target",
@@ -53,7 +60,7 @@ def row(table: pd.DataFrame, label: str, suite: str = "overall", target: str = "
 
 
 def test_the_paper_run_gives_the_paper_numbers() -> None:
-    sd = row(tidy.tidy(paper_run()), "sd", "qa")
+    sd = row(summary_table(paper_run()), "sd", "qa")
     expected = {
         "questions": 2, "records": 2, "new_tokens": 14, "steps": 5, "pairs": 2, "unpaired": 0,
         "tokens_per_s": 3, "mat": 2.4, "mean_mat_per_question": 8 / 3, "accepted_per_pass": 1.8,
@@ -67,21 +74,20 @@ def test_the_paper_run_gives_the_paper_numbers() -> None:
 
 def test_a_row_says_every_option_that_its_decoder_ran_with() -> None:
     options = {"draft": None, "gamma": 4, "tau": 0.5, "thresholds": [0.5, 0.0], "exit": None}
-    assert tidy.options_text(options) == "gamma=4, tau=0.5, thresholds=0.5+0"
-    table = tidy.tidy([r.model_copy(update={"decoder_options": options, "draft": "d"}) for r in paper_run()])
+    table = summary_table([r.model_copy(update={"decoder_options": options, "draft": "d"}) for r in paper_run()])
     assert set(table["options"]) == {"gamma=4, tau=0.5, thresholds=0.5+0"}
-    assert "- `sd`: draft d; gamma=4, tau=0.5, thresholds=0.5+0." in tables.markdown(table)
+    assert "- `sd`: draft d; gamma=4, tau=0.5, thresholds=0.5+0." in summary_text.markdown(table)
 
 
 def test_every_designed_column_is_there_and_every_column_is_defined() -> None:
-    table = tidy.tidy(paper_run())
+    table = summary_table(paper_run())
     assert set(DESIGNED) <= set(table.columns)
-    others = {*tidy.POSITION_COLUMNS, *tidy.EXIT_COLUMNS, *tidy.ABLATION_COLUMNS}
-    assert set(table.columns) | others <= set(DEFINITIONS)
+    others = {*POSITION_COLUMNS, *EXIT_COLUMNS, *ABLATION_COLUMNS}
+    assert set(table.columns) | others <= set(definitions())
 
 
 def test_one_question_has_figures_and_no_interval_and_says_why() -> None:
-    sd = row(tidy.tidy([r for r in paper_run() if r.question_id == 1]), "sd")
+    sd = row(summary_table([r for r in paper_run() if r.question_id == 1]), "sd")
     assert (sd["mat"], sd["perplexity"]) == (pytest.approx(4 / 3), pytest.approx(math.exp(4 / 5)))
     for column in ("speedup", "mat", "perplexity"):
         assert pd.isna(sd[f"{column}_low"]) and pd.isna(sd[f"{column}_high"])
@@ -90,14 +96,14 @@ def test_one_question_has_figures_and_no_interval_and_says_why() -> None:
 
 def test_without_likelihoods_there_is_no_perplexity_nor_its_interval() -> None:
     lost = {"nll_sum": None, "reasons": {"nll_sum": "no memory for the pass"}}
-    sd = row(tidy.tidy([r.model_copy(update=lost) for r in paper_run()]), "sd")
+    sd = row(summary_table([r.model_copy(update=lost) for r in paper_run()]), "sd")
     assert all(pd.isna(sd[column]) for column in ("perplexity", "perplexity_low", "perplexity_high"))
     assert "perplexity: 2 of 2 cells carry no nll_sum or new_tokens (no memory for the pass)" in sd["notes"]
     assert sd["mat_low"] == pytest.approx(4 / 3)
 
 
 def test_ar_is_exactly_one_against_itself() -> None:
-    alone = row(tidy.tidy(paper_run()), "ar")
+    alone = row(summary_table(paper_run()), "ar")
     assert (alone["speedup"], alone["speedup_low"], alone["speedup_high"], alone["mat"]) == (1.0, 1.0, 1.0, 1.0)
 
 
@@ -105,20 +111,20 @@ def test_rows_come_in_reading_order_whatever_the_order_of_records() -> None:
     cells = [("ar", "qa"), ("sd:gamma=10", "qa"), ("sd:gamma=5", "qa"), ("mjsd", "qa"), ("ar", "own"), ("ar", "rag")]
     records = [decoded(label, 1, [(1, 1, 2)], decode_s=1, suite=suite) for label, suite in cells]
     random.Random(0).shuffle(records)
-    table = tidy.tidy(records)
+    table = summary_table(records)
     assert list(dict.fromkeys(table["label"])) == ["ar", "sd:gamma=5", "sd:gamma=10", "mjsd"]
     assert list(table[table["label"] == "ar"]["suite"]) == ["qa", "rag", "own", "overall"]
 
 
 def test_what_is_not_measured_is_null_with_its_reason() -> None:
-    sd = row(tidy.tidy(paper_run()), "sd")
+    sd = row(summary_table(paper_run()), "sd")
     for column in ("percent_of_bound", "speedup_predicted", "energy_j_per_token", "draft_s", "mismatches"):
         assert pd.isna(sd[column])
         assert f"{column}: " in sd["notes"]
 
 
 def test_without_ar_there_is_no_speedup_and_the_rest_stands() -> None:
-    sd = row(tidy.tidy([r for r in paper_run() if r.label == "sd"]), "sd")
+    sd = row(summary_table([r for r in paper_run() if r.label == "sd"]), "sd")
     assert pd.isna(sd["speedup"])
     assert pd.isna(sd["speedup_low"])
     assert "speedup: no decode rate to compare" in sd["notes"]
@@ -131,7 +137,7 @@ def test_lost_cells_are_counted_and_leave_the_speedup() -> None:
         ar(4, 5, decode_s=1), make_record("sd", 4, status="skipped"),
         ar(5, 9, decode_s=16, prompt_truncated=True),
     ]  # fmt: skip
-    table = tidy.tidy([*paper_run(), *lost])
+    table = summary_table([*paper_run(), *lost])
     sd, alone = row(table, "sd"), row(table, "ar")
     assert sd["speedup"] == pytest.approx(5)
     assert (sd["pairs"], sd["unpaired"], sd["failed"], sd["skipped"], sd["questions"]) == (2, 2, 0, 1, 3)
@@ -140,8 +146,8 @@ def test_lost_cells_are_counted_and_leave_the_speedup() -> None:
 
 def test_a_retried_cell_counts_once_as_it_ended() -> None:
     first = make_record("sd", 1, status="failed", error="killed")
-    table = tidy.tidy([first, *paper_run()])
-    pd.testing.assert_frame_equal(table, tidy.tidy(paper_run()))
+    table = summary_table([first, *paper_run()])
+    pd.testing.assert_frame_equal(table, summary_table(paper_run()))
 
 
 def test_overall_pools_suites_and_quality_is_a_mean_of_the_scored() -> None:
@@ -150,7 +156,7 @@ def test_overall_pools_suites_and_quality_is_a_mean_of_the_scored() -> None:
         decoded("sd", 1, [(3, 0, 1)] * 3, decode_s=1, suite="rag", quality={"f1": None}),
         decoded("sd", 2, [(3, 0, 1)], decode_s=1, suite="rag", quality={"f1": 0.1}),
     ]
-    table = tidy.tidy(records)
+    table = summary_table(records)
     assert row(table, "sd")["mat"] == pytest.approx(8 / 5)
     assert row(table, "sd")["questions"] == 3
     assert row(table, "sd")["quality_f1"] == pytest.approx(0.3)
@@ -163,14 +169,14 @@ def test_verdicts_and_times_are_summed() -> None:
         times = {"draft_s": 0.5, "verify_s": 1.0, "other_s": 0.25}
         return decoded("sd", question, [(1, 1, 2)], decode_s=2, divergence={"verdict": verdict}, **times)
 
-    sd = row(tidy.tidy([audited(1, "identical"), audited(2, "near_tie"), audited(3, "near_tie")]), "sd")
+    sd = row(summary_table([audited(1, "identical"), audited(2, "near_tie"), audited(3, "near_tie")]), "sd")
     assert (sd["mismatches"], sd["near_ties"]) == (0, 2)
     assert (sd["draft_s"], sd["verify_s"], sd["other_s"]) == (1.5, 3.0, 0.75)
 
 
 def test_targets_are_never_mixed() -> None:
     other = [r.model_copy(update={"target": "u", "decode_s": (r.decode_s or 0) * 100}) for r in paper_run()]
-    table = tidy.tidy([*paper_run(), *other])
+    table = summary_table([*paper_run(), *other])
     assert row(table, "sd", target="t")["tokens_per_s"] == pytest.approx(3)
     assert row(table, "sd", target="u")["tokens_per_s"] == pytest.approx(0.03)
     assert row(table, "sd", target="u")["speedup"] == pytest.approx(5)
@@ -184,76 +190,49 @@ def two_targets() -> list[Record]:
 
 
 def test_several_targets_bring_rows_of_their_mean_at_the_end() -> None:
-    table = tidy.tidy(two_targets())
-    assert list(dict.fromkeys(table["target"])) == ["t", "u", tidy.MEAN_TARGET]
-    mean = row(table, "sd", target=tidy.MEAN_TARGET)
+    table = summary_table(two_targets())
+    assert list(dict.fromkeys(table["target"])) == ["t", "u", MEAN_TARGET]
+    mean = row(table, "sd", target=MEAN_TARGET)
     assert mean["speedup"] == pytest.approx((5 + 1) / 2)
     assert (mean["speedup_low"], mean["speedup_high"]) == (pytest.approx((2 + 0.4) / 2), pytest.approx((8 + 1.6) / 2))
     assert (mean["mat"], mean["mat_low"], mean["mat_high"]) == pytest.approx((2.4, 4 / 3, 4))
     assert (mean["records"], mean["questions"], mean["pairs"]) == (4, 2, 4)
-    assert row(table, "ar", "qa", tidy.MEAN_TARGET)["speedup"] == 1
-    assert tidy.MEAN_TARGET not in set(tidy.tidy(paper_run())["target"])
+    assert row(table, "ar", "qa", MEAN_TARGET)["speedup"] == 1
+    assert MEAN_TARGET not in set(summary_table(paper_run())["target"])
 
 
 def test_the_mean_of_accepted_lengths_weighs_targets_alike_however_many_steps_they_took() -> None:
     """u takes 50 steps of 3 a question: the mean of both targets' MAT, not that of their steps pooled."""
     long = {"emitted_per_step": [3] * 50, "target_passes": 50}
     slow = [r.model_copy(update={"target": "u"} | (long if r.label == "sd" else {})) for r in paper_run()]
-    mean = row(tidy.tidy([*paper_run(), *slow]), "sd", target=tidy.MEAN_TARGET)
+    mean = row(summary_table([*paper_run(), *slow]), "sd", target=MEAN_TARGET)
     assert mean["mat"] == mean["tokens_per_pass"] == pytest.approx((2.4 + 3) / 2)
     assert (mean["mat_low"], mean["mat_high"]) == pytest.approx(((4 / 3 + 3) / 2, (4 + 3) / 2))
 
 
 def test_the_mean_has_no_figure_that_a_target_lacks_nor_rates_of_single_targets() -> None:
-    table = tidy.tidy([r for r in two_targets() if (r.target, r.label) != ("u", "sd")])
-    mean = row(table, "sd", target=tidy.MEAN_TARGET)
-    for column in ("speedup", "speedup_low", "mat", "tokens_per_s", "perplexity"):
+    table = summary_table([r for r in two_targets() if (r.target, r.label) != ("u", "sd")])
+    mean = row(table, "sd", target=MEAN_TARGET)
+    for column in ("speedup", "mat", "tokens_per_s", "perplexity"):
         assert pd.isna(mean[column])
         assert f"{column}: " in mean["notes"]
+    assert pd.isna(mean["speedup_low"]) and pd.isna(mean["mat_high"])
 
 
 def test_the_mean_over_targets_names_the_drafts_of_all() -> None:
     drafts = {"a": "x", "b": "y", "c": "x"}
     steps = [decoded("sd", 1, [(5, 1, 2)], decode_s=2, target=target, draft=draft) for target, draft in drafts.items()]
-    overall = tidy.tidy(steps, resamples=10).query("suite == 'overall'")
-    assert dict(zip(overall["target"], overall["draft"], strict=True)) == {**drafts, tidy.MEAN_TARGET: "x, y"}
+    overall = summary_table(steps, resamples=10).query("suite == 'overall'")
+    assert dict(zip(overall["target"], overall["draft"], strict=True)) == {**drafts, MEAN_TARGET: "x, y"}
 
 
 def test_numbers_in_labels_go_by_value_decimals_too() -> None:
     labels = ["s2d:thresholds=0.9+0.85+0", "s2d:thresholds=0.75+0.7+0"]
-    table = tidy.tidy([decoded(label, 1, [(1, 1, 2)], decode_s=1) for label in labels])
+    table = summary_table([decoded(label, 1, [(1, 1, 2)], decode_s=1) for label in labels])
     assert list(dict.fromkeys(table["label"])) == labels[::-1]
 
 
-def test_exits_are_told_of_decoders_that_choose_them() -> None:
-    table = tidy.exit_depths(grid_run(1, targets=["demo-s"]))
-    chosen = {"s2d", "s2d:thresholds=0.75+0.7+0", "s2d:thresholds=0.9+0.85+0", "s2d-tree", "s2d-auto"}
-    assert list(table.columns) == list(tidy.EXIT_COLUMNS)
-    assert set(table["label"]) == chosen
-    assert list(table.groupby("label")["share"].sum()) == pytest.approx([1] * 5)
-
-
-def test_thresholds_are_compared_where_nothing_else_differs() -> None:
-    records = grid_run(1, targets=["demo-s", "demo-m"])
-    table = tidy.tidy(records, resamples=10)
-    ablation = tidy.threshold_ablation(records, table)
-    assert list(ablation.columns) == list(tidy.ABLATION_COLUMNS)
-    assert list(dict.fromkeys(ablation["thresholds"])) == ["0.5+0.5+0", "0.75+0.7+0", "0.9+0.85+0"]
-    assert set(ablation["variant"]) == {"s2d"}
-    assert set(ablation["target"]) == {"demo-s", "demo-m", tidy.MEAN_TARGET}
-    first = ablation[ablation["target"] == "demo-s"].iloc[0]
-    assert first["speedup"] == row(table, "s2d", target="demo-s")["speedup"]
-
-
-def test_acceptance_by_position_is_a_table_of_its_own() -> None:
-    table = tidy.acceptance_by_position(paper_run())
-    qa = table[table["suite"] == "qa"]
-    assert list(table.columns) == list(tidy.POSITION_COLUMNS)
-    assert set(table["label"]) == {"sd"}
-    assert list(qa["rate"]) == pytest.approx([3 / 5, 2 / 3, 1, 1 / 2, 1])
-
-
 def test_no_records_give_an_empty_table_with_all_columns() -> None:
-    assert list(tidy.tidy([]).columns) == [*tidy.COLUMNS, "notes"]
-    assert tidy.acceptance_by_position([]).empty and tidy.exit_depths([]).empty
-    assert tidy.threshold_ablation([], tidy.tidy([])).empty
+    assert list(summary_table([]).columns) == [*(name for column in COLUMNS for name in column.names), "notes"]
+    assert acceptance_by_position([]).empty and exit_depths([]).empty
+    assert threshold_ablation([], summary_table([])).empty

@@ -1,124 +1,93 @@
-"""The printed table, the Markdown and the CSV say what the tidy table holds."""
+"""One table of text in its three forms, and how numbers are written."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
-import pandas as pd
+import pytest
 from rich.console import Console
 
-from specbench_s2d.analysis.tables import summary as tidy
-from specbench_s2d.analysis.tables import text as tables
-from specbench_s2d.config import SUITES
-from tests.analysis.factory import decoded, make_record, paper_run
+from specbench_s2d.analysis.tables.text import (
+    Entry,
+    TextTable,
+    interval,
+    latex_text,
+    markdown_text,
+    number,
+    terminal_tables,
+    with_interval,
+)
 
-TABLE = tidy.tidy(paper_run())
-
-
-def printed(table: pd.DataFrame, width: int = 80) -> str:
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(tables.render(table))
-    return console.export_text()
-
-
-def test_terminal_shows_speedup_interval_mat_rate_and_perplexity() -> None:
-    text = printed(TABLE)
-    for figure in ("5.00", "2.00–8.00", "2.40", "3.0", "2.72", "0/0/0", "sd", "QA"):
-        assert figure in text
-
-
-def test_without_decode_times_the_terminal_shows_spec_benchs_speedup_and_says_so() -> None:
-    text = printed(tidy.tidy([r.model_copy(update={"decode_s": None}) for r in paper_run()]))
-    assert "3.01" in text and "Spec-Bench's formula: no decode times" in text
-    assert "Spec-Bench's formula" not in printed(TABLE)
+TABLE = TextTable(
+    ["Decoder", "All [95 %]", "MAT"],
+    [["sd", Entry("1.50", bold=True), "2.40"], ["mjsd | *a* †", "0.50\n0.40 to 0.60", "–"]],
+    title="t",
+    caption="100 % of the turns.",
+)
 
 
-def test_six_suites_fit_eighty_columns() -> None:
-    records = [
-        r.model_copy(update={"suite": s, "decode_s": (r.decode_s or 0) / 100}) for s in SUITES for r in paper_run()
-    ]
-    text = printed(tidy.tidy(records))
-    assert "…" not in text
-    assert max(map(len, text.splitlines())) <= 80
+def printed(table: TextTable, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(terminal_tables([table], ["a note"]))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
-def test_lossy_decoders_are_marked_and_explained() -> None:
-    lossy = tidy.tidy([*paper_run(), decoded("mjsd", 1, [(4, 4, 5)], decode_s=1)])
-    for text in (printed(lossy), tables.markdown(lossy)):
-        assert "mjsd †" in text
-        assert "lossy" in text
-        assert "sd † " not in text.replace("mjsd †", "")
-    assert "†" not in printed(TABLE)
+def test_a_terminal_shows_title_rows_caption_and_notes() -> None:
+    lines = [line.rstrip() for line in printed(TABLE).splitlines()]
+    assert lines[0] == "t" and lines[-2:] == ["100 % of the turns.", "a note"]
+    assert " Decoder         All [95 %]   MAT" in lines
+    assert " sd                    1.50  2.40" in lines
 
 
-def test_failures_and_mismatches_are_called_out() -> None:
-    wrong = decoded("sd", 3, [(1, 1, 2)], decode_s=1, divergence={"verdict": "mismatch"})
-    failed = make_record("sd", 4, status="failed")
-    assert tables.alarms(tidy.tidy([*paper_run(), wrong, failed])) == [
-        "t, sd: 1 of 4 turns failed.",
-        "t, sd: 1 outputs differ from ar's.",
-    ]
-    assert tables.alarms(TABLE) == []
+def test_a_terminal_takes_a_label_like_markup_as_it_is() -> None:
+    assert "[bold]x[/bold]" in printed(TextTable(["Decoder"], [["[bold]x[/bold]"]]))
 
 
-def test_the_mean_over_targets_is_a_block_of_its_own_and_repeats_no_alarm() -> None:
-    failed = make_record("sd", 4, status="failed")
-    both = [r.model_copy(update={"target": t}) for t in ("t", "u") for r in (*paper_run(), failed)]
-    table = tidy.tidy(both)
-    assert [title for title, _ in tables.blocks(table)] == ["t", "u", "mean over targets"]
-    assert tables.alarms(table) == ["t, sd: 1 of 3 turns failed.", "u, sd: 1 of 3 turns failed."]
-    assert "mean over targets" in printed(table) and "## mean over targets" in tables.markdown(table)
+def test_on_a_narrow_terminal_words_wrap_and_kept_values_do_not() -> None:
+    table = TextTable(["Decoder", "speed-up"], [["a-label-of-thirty-characters-xy", "12.34–56.78"]], keep=True)
+    shown = printed(table, width=26)
+    assert "12.34–56.78" in shown and "a-label-of-thirty-characters-xy" not in shown
 
 
-def test_missing_figures_are_dashes_not_zeros() -> None:
-    lost = tidy.tidy([make_record("sd", 1, status="failed")])
-    text = printed(lost)
-    assert "–" in text
-    assert "0.00" not in text
-    assert "nan" not in tables.markdown(lost).lower().replace("answer", "")
+def test_markdown_escapes_and_joins_stacked_values() -> None:
+    assert TABLE.markdown() == (
+        "| Decoder | All [95 %] | MAT |\n"
+        "| --- | ---: | ---: |\n"
+        "| sd | **1.50** | 2.40 |\n"
+        "| mjsd \\| \\*a\\* † | 0.50 / 0.40 to 0.60 | – |"
+    )
+    assert TABLE.markdown_section() == f"## t\n\n{TABLE.markdown()}\n\n100 % of the turns."
 
 
-def test_several_runs_have_blocks_of_their_own() -> None:
-    both = pd.concat([TABLE.assign(run="a"), TABLE.assign(run="b")], ignore_index=True)
-    assert [title for title, _ in tables.blocks(both)] == ["a: t", "b: t"]
+def test_latex_has_booktabs_rules_bold_and_a_caption() -> None:
+    lines = TABLE.latex().splitlines()
+    assert lines[2:4] == [r"\caption{100 \% of the turns.}", r"\begin{tabular}{lrr}"]
+    assert lines[5:8] == [r"Decoder & All [95 \%] & MAT \\", r"\midrule", r"sd & \textbf{1.50} & 2.40 \\"]
+    assert lines[-1] == r"\end{table*}"
 
 
-def test_markdown_has_one_line_per_row_the_notes_and_the_definitions() -> None:
-    text = tables.markdown(TABLE)
-    speedups = "5.00 [2.00–8.00] | 3.29 [1.67–4.50] | 3.01 [2.08–4.50]"
-    assert f"| qa | sd | 2 | 7.0 | 3.0 | – | {speedups} | – | – | – | 2.40 [1.33–4.00] | 0.69 |" in text
-    assert "| 2.40 | 2.72 [2.23–3.04] | – |" in text
-    assert "- energy_j_per_token: 2 of 2 cells carry no energy_j or new_tokens (every row)" in text
-    assert "- `mat`: Mean accepted tokens" in text
-    assert "## Decoders\n\n- `ar`: no options.\n- `sd`: no options." in text
-    widths = {line.count("|") for line in text.splitlines() if line.startswith("| ")}
-    assert len(widths) == 1
+@pytest.mark.parametrize(
+    ("text", "tex"),
+    [
+        ("a_b&c%d#e$f", r"a\_b\&c\%d\#e\$f"),
+        ("{~^\\}", r"\{\textasciitilde{}\textasciicircum{}\textbackslash{}\}"),
+        ("s2d:thresholds=0.5+0", "s2d:thresholds=0.5+0"),
+    ],
+)
+def test_latex_prints_any_text(text: str, tex: str) -> None:
+    assert latex_text(text) == tex
 
 
-def test_task_quality_has_a_table_of_its_own_where_anything_is_scored() -> None:
-    assert "task quality" not in printed(TABLE)
-    scored = [r.model_copy(update={"quality": {"f1": 0.25 * i}}) for i, r in enumerate(paper_run())]
-    table = tidy.tidy(scored)
-    text = printed(table)
-    assert "t: task quality" in text and "F1" in text and "Task quality: F1 0–1." in text
-    assert "0.38" in text  # sd: 0.25 and 0.5
-    assert "| F1 |" in tables.markdown(table) and "0.38 [0.25–0.50]" in tables.markdown(table)
-    assert "f1_low" not in tables.markdown(table)
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("max_new_tokens", "max_new_tokens"), ("_x_", r"\_x\_"), ("1 | <b>", r"1 \| \<b\>"), ("a\nb", "a / b")],
+)
+def test_markdown_shows_any_text(text: str, shown: str) -> None:
+    assert markdown_text(text) == shown
 
 
-def test_csv_keeps_every_digit(tmp_path: Path) -> None:
-    tables.write_tables(TABLE, tmp_path)
-    read = pd.read_csv(tmp_path / "summary.csv")
-    assert list(read.columns) == list(TABLE.columns)
-    assert list(read["speedup_e2e"]) == list(TABLE["speedup_e2e"])
-    assert read["percent_of_bound"].isna().all()
-
-
-def test_a_slow_baseline_is_named_in_the_table_and_in_the_summary() -> None:
-    """AR takes 20 s where memory allows 2: 10 % of the bound."""
-    slow = tidy.tidy([r.model_copy(update={"bound_s": (r.decode_s or 0) / 10}) for r in paper_run()])
-    line = "ar is slow beside what memory allows (t 10 % of the bound): a slow baseline flatters every method."
-    assert tables.cautions(slow) == [line]
-    assert f"**{line}**" in tables.markdown(slow)
-    fast = tidy.tidy([r.model_copy(update={"bound_s": (r.decode_s or 0) * 0.4}) for r in paper_run()])
-    assert tables.cautions(fast) == tables.cautions(TABLE) == []
+def test_missing_numbers_are_dashes() -> None:
+    assert (number(None), number(float("nan")), number(2, "d")) == ("–", "–", "2")
+    assert (interval(None, None), interval(1, 2, ".1f")) == ("–", "1.0–2.0")
+    assert (with_interval(1.5, None, None), with_interval(1.5, 1, 2)) == ("1.50", "1.50 [1.00–2.00]")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from specbench_s2d.analysis.report.html.grid import Cell, Column, Grid, missing, word
+from specbench_s2d.analysis.report.html.table import Heading, HtmlCell, HtmlTable, missing_cell, text_cell
 
 Manifest = Mapping[str, Any]
 _SHORT = 12  # digits of a hash that tell it apart
@@ -43,11 +43,6 @@ def summary(manifest: Manifest) -> list[str]:
     return [part for part in parts if part]
 
 
-def conditions(manifest: Manifest) -> list[dict[str, str]]:
-    """What was wrong with the machine for benchmarking: when, about what, and what to do."""
-    return list(manifest.get("conditions") or [])
-
-
 def groups(manifest: Manifest) -> list[tuple[str, list[Fact]]]:
     """Facts under headings: the run, the machine, libraries, settings, and what was measured of the machine."""
     environment = dict(manifest.get("environment") or {})
@@ -68,7 +63,7 @@ def groups(manifest: Manifest) -> list[tuple[str, list[Fact]]]:
 
 
 def _flat(values: Mapping[str, Any], reasons: Mapping[str, str], above: str = "") -> Iterator[Fact]:
-    """Facts of a nested mapping, outer names first; a `reason` beside a missing value explains it."""
+    """Facts of a nested mapping, outer names first; a `reason` next to a missing value explains it."""
     for name, value in values.items():
         if name == "reason" or name.endswith("_reason"):
             continue
@@ -89,7 +84,7 @@ def _text(value: Any) -> str:
     return ", ".join(map(_text, value)) if isinstance(value, list) else str(value)
 
 
-def models(manifest: Manifest) -> Grid:
+def models(manifest: Manifest) -> HtmlTable:
     """One row per target: which weights, which prompt template, how it was run, and what was measured of it."""
     columns = (
         ("revision", "the hub's own, or none for a folder"), ("weights_sha256", ""), ("forward", ""),
@@ -99,22 +94,22 @@ def models(manifest: Manifest) -> Grid:
     body = []
     for target, facts in manifest.get("targets", {}).items():
         cells = [_model_cell(name, facts.get(name)) for name, _ in columns]
-        body.append([word(target, "name"), *cells, _warm_up(facts.get("warm_up"))])
-    head = [Column(name.replace("_", " "), what, numeric=name in _COUNTED) for name, what in columns]
-    return Grid("Targets", [Column("target", numeric=False), *head, Column("warm-up", numeric=False)], body)
+        body.append([text_cell(target, "name"), *cells, _warm_up(facts.get("warm_up"))])
+    head = [Heading(name.replace("_", " "), what, numeric=name in _COUNTED) for name, what in columns]
+    return HtmlTable("Targets", [Heading("target", numeric=False), *head, Heading("warm-up", numeric=False)], body)
 
 
 _COUNTED = ("context", "parameter_bytes", "logit_noise")
 
 
-def _model_cell(name: str, value: Any) -> Cell:
+def _model_cell(name: str, value: Any) -> HtmlCell:
     if value is None:
-        return missing("none: the weights are those of the hash" if name == "revision" else "")
+        return missing_cell("none: the weights are those of the hash" if name == "revision" else "")
     if name == "engines":
-        return word(", ".join(f"{model}: {_engine(facts)}" for model, facts in value.items()))
+        return text_cell(", ".join(f"{model}: {_engine(facts)}" for model, facts in value.items()))
     if name in _COUNTED:
-        return Cell(f"{value:,}" if isinstance(value, int) else f"{value:.2g}", float(value))
-    return Cell(value[:_SHORT], value) if name.endswith("sha256") else word(value)
+        return HtmlCell(f"{value:,}" if isinstance(value, int) else f"{value:.2g}", float(value))
+    return HtmlCell(value[:_SHORT], value) if name.endswith("sha256") else text_cell(value)
 
 
 def _engine(facts: Mapping[str, Any]) -> str:
@@ -123,13 +118,13 @@ def _engine(facts: Mapping[str, Any]) -> str:
     return str(facts["engine"]) + (f", {threads} thread{'s' if threads > 1 else ''}" if threads else "")
 
 
-def _warm_up(warm_up: Mapping[str, Mapping[str, Any]] | None) -> Cell:
+def _warm_up(warm_up: Mapping[str, Mapping[str, Any]] | None) -> HtmlCell:
     """Whether every decoder's last warm-up runs agreed; those that did not are named, with their spread."""
     if not warm_up:
-        return missing("not recorded by the release that wrote the run")
+        return missing_cell("not recorded by the release that wrote the run")
     unstable = [f"{label} (spread {_text(w['spread'])})" for label, w in warm_up.items() if not w["stable"]]
     text = f"not stable: {', '.join(unstable)}" if unstable else "stable"
-    return Cell(text, text, tone="bad" if unstable else "")
+    return HtmlCell(text, text, tone="bad" if unstable else "")
 
 
 def suites(manifest: Manifest) -> list[Fact]:

@@ -1,4 +1,4 @@
-"""Model output beside AR's on the same question, differences marked word by word."""
+"""Model output compared with AR's on the same question, differences marked word by word."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from specbench_s2d.analysis.metrics.pairs import Cell, cell_of
 from specbench_s2d.analysis.report.html.audit import VERDICTS
 from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
 from specbench_s2d.runs.record import BASELINE, Record
@@ -49,7 +50,7 @@ class Examples:
 def examples(records: Sequence[Record]) -> list[Examples]:
     """The chosen turns of every target and decoder but AR, as `CHOICE` says."""
     finished = [r for r in records if r.status == "ok" and r.output_text is not None]
-    baseline = {_cell(r): r for r in finished if r.label == BASELINE}
+    baseline = {cell_of(r): r for r in finished if r.label == BASELINE}
     by_decoder: dict[tuple[str, str], list[Record]] = {}
     for r in finished:
         if r.label != BASELINE:
@@ -57,15 +58,11 @@ def examples(records: Sequence[Record]) -> list[Examples]:
     return [_examples(target, mine, baseline) for (target, _), mine in by_decoder.items()]
 
 
-def _cell(record: Record) -> tuple[object, ...]:
-    return record.target, record.suite, record.question_id, record.turn, record.repeat
-
-
-def _examples(target: str, records: Sequence[Record], baseline: dict[tuple[object, ...], Record]) -> Examples:
+def _examples(target: str, records: Sequence[Record], baseline: dict[Cell, Record]) -> Examples:
     wrong = [r for r in records if r.divergence and r.divergence.verdict == "mismatch"]
     first = {r.suite: r for r in reversed(records)}
     chosen = {r.key: r for r in [*wrong, *reversed(first.values())]}
-    shown = [_example(r, baseline.get(_cell(r))) for r in list(chosen.values())[:MOST_EXAMPLES]]
+    shown = [_example(r, baseline.get(cell_of(r))) for r in list(chosen.values())[:MOST_EXAMPLES]]
     title = decoder_title(records[0].label, records[0].lossy, records[0].projected)
     return Examples(target, title, shown, max(0, len(wrong) - MOST_EXAMPLES))
 

@@ -1,6 +1,6 @@
 """Runs as one HTML page that needs nothing else: no network, no other file, no script but its own.
 
-Nothing is computed here: the page draws the tidy table, the records and the manifest.
+Nothing is computed here: the page shows the summary table, the records and the manifest.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from specbench_s2d.analysis.report.html import audit, facts, headline, outputs, pictures
-from specbench_s2d.analysis.tables import text as tables
+from specbench_s2d.analysis.metrics.columns import definitions
+from specbench_s2d.analysis.report.html import audit, facts, headline, outputs
+from specbench_s2d.analysis.report.html.svg import inline_plots
+from specbench_s2d.analysis.tables import remarks
 from specbench_s2d.analysis.tables.naming import mark_notes
 from specbench_s2d.runs.record import Record
 
@@ -28,13 +30,13 @@ NO_MANIFEST = "The run's folder holds no manifest: what ran on what is not known
 
 @dataclass(frozen=True)
 class Run:
-    """One run as the page takes it: `table` is its tidy table, `figures` the files that `plots` wrote of it."""
+    """One run as the page takes it: `table` is its summary table, `plots` the files that were drawn of it."""
 
     name: str
     records: Sequence[Record]
     table: pd.DataFrame
     manifest: facts.Manifest | None
-    figures: Sequence[Path]
+    plots: Sequence[Path]
 
 
 def write_page(runs: Sequence[Run], path: Path) -> None:
@@ -61,7 +63,7 @@ def context(runs: Sequence[Run]) -> dict[str, Any]:
     script = _asset("report.js")
     return {
         "runs": [_run(run, f"run{number}") for number, run in enumerate(runs, start=1)],
-        "definitions": tables.all_definitions(),
+        "definitions": definitions(),
         "css": _asset("report.css"),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -82,37 +84,33 @@ def _run(run: Run, key: str) -> dict[str, Any]:
         "name": run.name,
         "device": facts.device(manifest),
         "summary": [*facts.summary(manifest), f"{len(records):,} turns", f"{run.table['label'].nunique()} decoders"],
-        "conditions": facts.conditions(manifest),
+        "conditions": list(manifest.get("conditions") or []),
         "alarms": [
-            *tables.projections(run.table),
-            *tables.alarms(run.table),
-            *tables.cautions(run.table),
+            *remarks.projections(run.table),
+            *remarks.alarms(run.table),
+            *remarks.cautions(run.table),
             *([] if run.manifest else [NO_MANIFEST]),
         ],
         "facts": facts.groups(manifest),
         "models": facts.models(manifest),
         "suites": facts.suites(manifest),
-        "decoders": tables.decoder_facts(run.table),
+        "decoders": remarks.decoder_facts(run.table),
         "targets": headline.targets(run.table),
         "mark_notes": mark_notes(run.table["lossy"], run.table["projected"]),
-        "pictures": pictures.pictures(run.figures, key),
+        "plots": inline_plots(run.plots, key),
         "verdicts": audit.audit_counts(records),
         "reach": audit.audit_reach(records, manifest.get("targets") or {}),
         "events": audit.audit_events(records),
         "lost": audit.lost_turns(records),
-        "notes": tables.missing_figures(run.table),
-        "outputs": {target: [e for e in found if e.target == target] for target in dict.fromkeys(_targets(found))},
+        "notes": remarks.missing_values(run.table),
+        "outputs": {name: [e for e in found if e.target == name] for name in dict.fromkeys(e.target for e in found)},
         "run_file": facts.run_file(manifest),
         "code": {"version": None, "commit": None, **(manifest.get("environment") or {}).get("code", {})},
     }
 
 
 def _in_order(run: Run) -> list[Record]:
-    """The records as the tidy table stands: by target, decoder and suite; those of one row as they were written."""
+    """The records as the summary table stands: by target, decoder and suite; those of one row as they were written."""
     rows = zip(run.table["target"], run.table["label"], run.table["suite"], strict=True)
     places = {row: place for place, row in enumerate(rows)}
     return sorted(run.records, key=lambda r: places[r.target, r.label, r.suite])
-
-
-def _targets(found: Iterable[outputs.Examples]) -> list[str]:
-    return [examples.target for examples in found]

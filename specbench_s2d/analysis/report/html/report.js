@@ -64,6 +64,6 @@
     for (const each of folded) each.open = false;
   });
 
-  document.querySelectorAll("table.grid").forEach(makeSortable);
+  document.querySelectorAll("table.sortable").forEach(makeSortable);
   document.querySelectorAll(".filtered").forEach(makeFiltered);
 })();

@@ -1,13 +1,9 @@
-"""Pictures of one draft for many targets: the radar of suites, the mean over targets, exits, thresholds.
-
-As in `plots`, nothing is computed here: every point drawn stands in a table.
-"""
+"""Plots of one draft for many targets: the radar of suites, the mean over targets, exits, thresholds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib import colormaps
@@ -33,13 +29,14 @@ from specbench_s2d.analysis.report.plots.style import (
     legend_columns,
 )  # fmt: skip
 from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
-from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, single_targets
+from specbench_s2d.analysis.tables.text import with_interval
 from specbench_s2d.runs.record import BASELINE
 
 Shade = tuple[float, float, float, float]
 _LEAST_SUITES = 3  # two points make no shape
 MOST_SHAPES = 12  # more lines than these cannot be told apart in a small panel
-_SHOWN_SHARE = 0.1  # below this a segment is too narrow for its figure
+_SHOWN_SHARE = 0.1  # below this a segment is too narrow for its number
 
 
 def radar(table: pd.DataFrame) -> Figure | None:
@@ -47,8 +44,8 @@ def radar(table: pd.DataFrame) -> Figure | None:
 
     Of more decoders than can be told apart, those with options of their own are left out.
     """
-    shown = table[(table["label"] != BASELINE) & (table["target"] != MEAN_TARGET) & (table["suite"] != OVERALL)]
-    shown = shown[shown["speedup"].notna()]
+    shown = single_targets(table)
+    shown = shown[(shown["label"] != BASELINE) & (shown["suite"] != OVERALL) & shown["speedup"].notna()]
     suites, targets = (list(dict.fromkeys(shown[column])) for column in ("suite", "target"))
     if len(suites) < _LEAST_SUITES:
         return None
@@ -57,8 +54,8 @@ def radar(table: pd.DataFrame) -> Figure | None:
     if crowded:
         shown = shown[shown["label"] == shown["decoder"]]
         looks = {label: look for label, look in looks.items() if label in set(shown["label"])}
-    figure, grid = _round_panels(len(targets), looks)
-    for target, axes in zip(targets, grid, strict=True):
+    figure, panels = _round_panels(len(targets), looks)
+    for target, axes in zip(targets, panels, strict=True):
         _draw_radar(axes, shown[shown["target"] == target], suites, looks)
         axes.set_title(target, pad=14)
     note = (
@@ -70,14 +67,14 @@ def radar(table: pd.DataFrame) -> Figure | None:
 
 
 def _round_panels(count: int, looks: dict[str, Look]) -> tuple[Figure, list[PolarAxes]]:
-    """A figure of `count` polar panels, two beside each other; the legend takes the spare place, if there is one."""
+    """A figure of `count` polar panels, two abreast; the legend takes the spare place, if there is one."""
     columns = min(2, count)
     rows, spare = -(-count // columns), count % columns
     width = WIDTH if columns > 1 else 5
     room = 0.5 if spare else 0.8 + 0.2 * -(-len(looks) // legend_columns([k.title for k in looks.values()], width))
     figure = Figure(figsize=(width, 3.4 * rows + room), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, subplot_kw={"projection": "polar"})
-    made: list[PolarAxes] = list(grid.flat)
+    panels = figure.subplots(rows, columns, squeeze=False, subplot_kw={"projection": "polar"})
+    made: list[PolarAxes] = list(panels.flat)
     for unused in made[count:]:
         unused.remove()
     if spare:
@@ -127,7 +124,8 @@ def mean_speedup(table: pd.DataFrame) -> Figure | None:
     for place, row in enumerate(shown.to_dict("records")):
         bar(axes, place, row["speedup"], colours[families[row["label"]]], row["lossy"])
         axes.hlines(place, row["speedup_low"], row["speedup_high"], color="black", linewidth=1.2)
-        axes.annotate(_with_interval(row), (1, place), xycoords=("axes fraction", "data"), xytext=(4, 0),
+        text = with_interval(row["speedup"], row["speedup_low"], row["speedup_high"])
+        axes.annotate(text, (1, place), xycoords=("axes fraction", "data"), xytext=(4, 0),
                       textcoords="offset points", va="center", fontsize=8)  # fmt: skip
     _frame_bars(axes, shown)
     patches = [Patch(color=colour, alpha=0.85, label=family) for family, colour in colours.items()]
@@ -154,12 +152,6 @@ def _frame_bars(axes: Axes, shown: pd.DataFrame) -> None:
     axes.set_xlabel(f"Speed-up (× {BASELINE}), mean over targets")
 
 
-def _with_interval(row: dict[Hashable, Any]) -> str:
-    if pd.isna(row["speedup_low"]):
-        return f"{row['speedup']:.2f}"
-    return f"{row['speedup']:.2f} [{row['speedup_low']:.2f}–{row['speedup_high']:.2f}]"
-
-
 def exit_depths(exits: pd.DataFrame) -> Figure | None:
     """Share of the drafted tokens by the depth at which they left, a panel per target, a bar per decoder that chooses
     its exits; None where there is none."""
@@ -176,10 +168,10 @@ def exit_depths(exits: pd.DataFrame) -> Figure | None:
     lines = -(-len(targets) // columns)
     size = (WIDTH if columns > 1 else 5, (0.28 * len(titles) + 0.5) * lines + 0.8)
     figure = Figure(figsize=size, layout="constrained")
-    grid = list(figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat)
-    for unused in grid[len(targets) :]:
+    panels = list(figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat)
+    for unused in panels[len(targets) :]:
         unused.remove()
-    for target, axes in zip(targets, grid, strict=False):
+    for target, axes in zip(targets, panels, strict=False):
         of_target = exits[exits["target"] == target]
         for place, label in enumerate(titles):
             _draw_shares(axes, place, of_target[of_target["label"] == label], shades)
@@ -193,7 +185,7 @@ def exit_depths(exits: pd.DataFrame) -> Figure | None:
     figure.legend(handles=patches, loc="outside upper left", ncols=len(depths), frameon=False)
     footnote(
         figure,
-        "Share of all drafted tokens, by the layer of the draft after which they left; figures in per cent.",
+        "Share of all drafted tokens, by the layer of the draft after which they left; in per cent.",
         exits,
     )
     return figure
@@ -218,9 +210,9 @@ def thresholds(ablation: pd.DataFrame) -> Figure | None:
         return None
     variants, targets = (list(dict.fromkeys(ablation[column])) for column in ("variant", "target"))
     figure = Figure(figsize=(WIDTH, 2.3 * len(variants) + 0.9), layout="constrained")
-    grid = figure.subplots(len(variants), 2, squeeze=False, sharex="row")
+    panels = figure.subplots(len(variants), 2, squeeze=False, sharex="row")
     looks = {t: _target_look(t, place) for place, t in enumerate(sorted(targets, key=MEAN_TARGET.__eq__))}
-    for variant, (fast, deep) in zip(variants, grid, strict=True):
+    for variant, (fast, deep) in zip(variants, panels, strict=True):
         rows = ablation[ablation["variant"] == variant]
         settings = list(dict.fromkeys(rows["thresholds"]))
         for place, (target, look) in enumerate(looks.items()):

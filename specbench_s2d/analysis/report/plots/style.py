@@ -1,4 +1,4 @@
-"""What every picture shares: the style, how one decoder looks, panels by target, the legend and the footnote.
+"""What every plot shares: the style, how one decoder looks, panels by target, the legend and the footnote.
 
 Colours are Okabe and Ito's, which stay apart for colour-blind readers; markers and lines differ too, for print in grey.
 """
@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from specbench_s2d.analysis.tables.naming import PAIRS, decoder_title, mark_notes, method_family
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# A method keeps its colour in every picture that colours by method.
+# A method keeps its colour in every plot that colours by method.
 METHOD_COLOURS = {"ar": "#000000", "sd": "#0072B2", "s2d": "#009E73", "mjgd": "#CC79A7", "mjsd": "#D55E00"}
 METHOD_COLOURS |= {PAIRS: "#E69F00"}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "d")
@@ -55,7 +55,7 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Look:
-    """How one decoder is drawn in every picture; a lossy one is hollow."""
+    """How one decoder is drawn in every plot; a lossy one is hollow."""
 
     title: str
     colour: str
@@ -123,8 +123,7 @@ def panels(
     rows = -(-len(targets) // columns)
     room = 0.2 * -(-len(titles) // legend_columns(titles, width)) + 0.5 if titles else 0.5
     figure = Figure(figsize=(width, height * rows + room), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False)
-    made: list[Axes] = list(grid.flat)
+    made: list[Axes] = list(figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False).flat)
     for unused in made[len(targets) :]:
         unused.remove()
     for lowest in made[: len(targets)][-columns:]:
@@ -133,7 +132,7 @@ def panels(
 
 
 def legend_columns(titles: Sequence[str], width: float) -> int:
-    """How many legend entries fit beside each other, rows being alike: about 12 letters an inch, 6 for the marker."""
+    """How many legend entries fit abreast, rows being alike: about 12 letters an inch, 6 for the marker."""
     most = max(1, min(len(titles), int(width * 12 // (max(map(len, titles)) + 6))))
     return -(-len(titles) // -(-len(titles) // most))
 
@@ -153,7 +152,7 @@ def legend(figure: Figure, looks: dict[str, Look], lines: bool = False) -> None:
 
 
 def legend_of(figure: Figure, shown: Sequence[Artist], length: float = 2) -> None:
-    """The legend of these handles above the panels, as many beside each other as fit."""
+    """The legend of these handles above the panels, as many abreast as fit."""
     columns = legend_columns([str(handle.get_label()) for handle in shown], figure.get_figwidth())
     figure.legend(handles=shown, loc="outside upper left", ncols=columns, frameon=False, handlelength=length)
 
@@ -167,13 +166,13 @@ def bar(axes: Axes, place: int, value: float, colour: str, lossy: bool) -> None:
 
 
 def footnote(figure: Figure, text: str, rows: pd.DataFrame) -> None:
-    """What the picture shows, below it; marks are explained where there are any."""
+    """What the plot shows, below it; marks are explained where there are any."""
     lines = [text, *mark_notes(rows["lossy"], rows["projected"])]
     figure.supxlabel("\n".join(lines), fontsize=7.5, color=GREY, x=0.01, ha="left")
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture in the format of the path's suffix; an SVG has no date and no more digits than a screen shows."""
+    """Write a plot in the format of the path's suffix; an SVG has no date and no more digits than a screen shows."""
     if path.suffix != ".svg":
         figure.savefig(path, bbox_inches="tight")
         return
@@ -183,7 +182,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def compact_svg(svg: str) -> str:
-    """The same picture in fewer bytes: coordinates to a hundredth of a point, no indentation, no names of groups that
+    """The same plot in fewer bytes: coordinates to a hundredth of a point, no indentation, no names of groups that
     nothing refers to. What stands between the tags stays as it is."""
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
 

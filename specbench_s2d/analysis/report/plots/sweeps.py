@@ -1,14 +1,13 @@
-"""Pictures of joint decoding: perplexity, quality, speed and accepted length against one option (k, tau).
+"""Plots of joint decoding: perplexity, quality, speed and accepted length against one option (k, tau).
 
-As in `plots`, nothing is computed here: every point drawn stands in a table. Curves come from a sweep
-(`sweeps.sweep`), the levels they are read against from the tidy table.
+Curves come from `series.sweep`, the levels they are read against from the summary table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -28,7 +27,8 @@ from specbench_s2d.analysis.report.plots.style import (
     panels,
 )
 from specbench_s2d.analysis.tables.naming import decoder_title, option_symbol, suite_title
-from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL
+from specbench_s2d.analysis.tables.series import PlotTables
+from specbench_s2d.analysis.tables.summary import OVERALL, single_targets
 from specbench_s2d.runs.record import BASELINE
 
 ROUGE = {"quality_rouge_1": "ROUGE-1", "quality_rouge_2": "ROUGE-2", "quality_rouge_l": "ROUGE-L"}
@@ -63,17 +63,17 @@ class _Curve:
 
 
 def ppl_k(table: pd.DataFrame, sweep: pd.DataFrame) -> Figure | None:
-    """Perplexity under the target against k, a panel per target, beside AR's; None where k was not swept."""
-    rows = _rows(sweep)
+    """Perplexity under the target against k, a panel per target, with AR's; None where k was not swept."""
+    rows = single_targets(sweep, OVERALL)
     curves = [*_variants(rows, "perplexity"), *_alone(table, "perplexity")]
     figure = _draw(curves, _K_AXIS, "Perplexity", list(rows["value"]), sharey=False)
     return _noted(figure, "Perplexity of the output under the target, all suites together.", rows)
 
 
 def rouge_k(table: pd.DataFrame, sweep: pd.DataFrame) -> Figure | None:
-    """ROUGE-1, -2 and -L of summarization against k, a panel per target, beside AR's as thin lines; None where k was
+    """ROUGE-1, -2 and -L of summarization against k, a panel per target, with AR's as thin lines; None where k was
     not swept or no summary was scored."""
-    rows, alone = _rows(sweep, ROUGE_SUITE), _labelled(table, BASELINE, ROUGE_SUITE)
+    rows, alone = single_targets(sweep, ROUGE_SUITE), _labelled(table, BASELINE, ROUGE_SUITE)
     variants = list(dict.fromkeys(rows["variant"]))
     curves = []
     for place, (column, title) in enumerate(ROUGE.items()):
@@ -86,36 +86,22 @@ def rouge_k(table: pd.DataFrame, sweep: pd.DataFrame) -> Figure | None:
     return _noted(figure, f"Suite: {suite_title(ROUGE_SUITE)}.", rows)
 
 
-def ppl_tau(table: pd.DataFrame, sweep: pd.DataFrame, equal_gamma: pd.DataFrame) -> Figure | None:
-    """Perplexity under the target against tau, a panel per target, beside AR's and SD's; None where tau was not
-    swept."""
-    note = "Perplexity of the output under the target, all suites together."
-    return _against_tau(table, sweep, equal_gamma, "perplexity", "Perplexity", note)
+_AGAINST_TAU = {
+    "perplexity": ("Perplexity", "Perplexity of the output under the target"),
+    "speedup": (f"Speed-up (× {BASELINE})", "Decode tokens/s over those of the same target alone"),
+    "mat": ("Tokens per step", "Mean accepted tokens: emitted per step, the target's own included"),
+}
+"""The axis and the note of each value that `against_tau` draws."""
 
 
-def speed_tau(table: pd.DataFrame, sweep: pd.DataFrame, equal_gamma: pd.DataFrame) -> Figure | None:
-    """Speed-up against tau, a panel per target, beside AR's and SD's; None where tau was not swept."""
-    note = "Decode tokens/s over those of the same target alone, all suites together."
-    return _against_tau(table, sweep, equal_gamma, "speedup", f"Speed-up (× {BASELINE})", note)
-
-
-def mat_tau(table: pd.DataFrame, sweep: pd.DataFrame, equal_gamma: pd.DataFrame) -> Figure | None:
-    """Mean accepted tokens against tau, a panel per target, beside AR's and SD's; None where tau was not swept."""
-    note = "Mean accepted tokens: emitted per step, the target's own included, all suites together."
-    return _against_tau(table, sweep, equal_gamma, "mat", "Tokens per step", note)
-
-
-def _against_tau(
-    table: pd.DataFrame, sweep: pd.DataFrame, equal_gamma: pd.DataFrame, column: str, axis: str, note: str
-) -> Figure | None:
-    rows = _rows(sweep)
-    curves = [*_variants(rows, column), *_alone(table, column), *_chains(table, equal_gamma, rows, column)]
-    figure = _draw(curves, _TAU_AXIS, axis, [0, 0.25, 0.5, 0.75, 1], sharey=column != "perplexity")
-    return _noted(figure, note, rows)
-
-
-def _rows(sweep: pd.DataFrame, suite: str = OVERALL) -> pd.DataFrame:
-    return sweep[(sweep["suite"] == suite) & (sweep["target"] != MEAN_TARGET)]
+def against_tau(tables: PlotTables, column: Literal["perplexity", "speedup", "mat"]) -> Figure | None:
+    """A value against tau, a panel per target, with AR's and SD's; None where tau was not swept."""
+    axis, note = _AGAINST_TAU[column]
+    rows = single_targets(tables.by_tau, OVERALL)
+    levels = [*_alone(tables.summary, column), *_chains(tables.summary, tables.equal_gamma, rows, column)]
+    ticks, sharey = [0, 0.25, 0.5, 0.75, 1], column != "perplexity"
+    figure = _draw([*_variants(rows, column), *levels], _TAU_AXIS, axis, ticks, sharey)
+    return _noted(figure, f"{note}, all suites together.", rows)
 
 
 def _labelled(table: pd.DataFrame, label: str, suite: str = OVERALL) -> pd.DataFrame:

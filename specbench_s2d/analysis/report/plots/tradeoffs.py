@@ -1,7 +1,4 @@
-"""Pictures of all methods at once: accepted length at equal draft length, the speed-perplexity plane, energy.
-
-As in `plots`, nothing is computed here: every point drawn stands in a table.
-"""
+"""Plots of all methods at once: accepted length at equal draft length, the speed-perplexity plane, energy."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from specbench_s2d.analysis.report.plots.style import (
     panels,
 )
 from specbench_s2d.analysis.tables.naming import option_symbol
-from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL
+from specbench_s2d.analysis.tables.summary import OVERALL, single_targets
 from specbench_s2d.runs.record import BASELINE
 
 _LINE = 0.22  # inches: one decoder's share of a panel's height
@@ -34,7 +31,7 @@ _LINE = 0.22  # inches: one decoder's share of a panel's height
 def mat_gamma(equal_gamma: pd.DataFrame) -> Figure | None:
     """Mean accepted tokens of decoders that share a draft length, a panel per target, a line per decoder with its 95 %
     interval; None where no two share one."""
-    rows = _single_targets(equal_gamma)
+    rows = single_targets(equal_gamma, OVERALL)
     rows = rows[rows["mat"].notna()]
     if rows.empty:
         return None
@@ -69,7 +66,7 @@ def mat_gamma(equal_gamma: pd.DataFrame) -> Figure | None:
 def energy(table: pd.DataFrame) -> Figure | None:
     """Energy per token of each decoder as bars, a panel per target, AR's as a line across; None where nothing was
     metered."""
-    rows = _single_targets(table)
+    rows = single_targets(table, OVERALL)
     rows = rows[rows["energy_j_per_token"].notna()]
     if rows[rows["label"] != BASELINE].empty:
         return None
@@ -86,10 +83,6 @@ def energy(table: pd.DataFrame) -> Figure | None:
         axes.grid(False, axis="y")
     footnote(figure, f"Joules per new token, all suites together. Dashed: {BASELINE}. Hatched: lossy.", rows)
     return figure
-
-
-def _single_targets(table: pd.DataFrame) -> pd.DataFrame:
-    return table[(table["suite"] == OVERALL) & (table["target"] != MEAN_TARGET)]
 
 
 def _lines(rows: pd.DataFrame, names: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
@@ -115,11 +108,11 @@ def _draw_across(axes: Axes, row: dict[Hashable, Any], column: str, place: int, 
 
 def speed_ppl(table: pd.DataFrame, sweeps: Mapping[str, pd.DataFrame]) -> Figure | None:
     """The speed-perplexity plane, a panel per target: a point per decoder with both 95 % intervals, and AR's perplexity
-    as the line that lossless ones lie on. None where no lossy decoder has both figures: the plane would be that line.
+    as the line that lossless ones lie on. None where no lossy decoder has both values: the plane would be that line.
 
     `sweeps`: by option, tables of `sweeps.sweep`; their decoders are joined in the order of the option.
     """
-    rows = _single_targets(table)
+    rows = single_targets(table, OVERALL)
     rows = rows[rows["speedup"].notna() & rows["perplexity"].notna()]
     if not rows["lossy"].any():
         return None
@@ -133,7 +126,7 @@ def speed_ppl(table: pd.DataFrame, sweeps: Mapping[str, pd.DataFrame]) -> Figure
         for row in of_target.to_dict("records"):
             _draw_cross(axes, row, looks[names.get(row["label"], row["label"])])
         for option, part in swept.items():
-            for variant, line in _single_targets(part[part["target"] == target]).groupby("variant", sort=False):
+            for variant, line in single_targets(part[part["target"] == target], OVERALL).groupby("variant", sort=False):
                 _join(axes, line, looks[str(variant)], option_symbol(option))
         axes.margins(x=0.08)
         _frame_plane(axes, of_target)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from specbench_s2d.analysis.report.html.page import Run
-from specbench_s2d.analysis.tables import summary as tidy
+from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded, make_record
 
@@ -52,9 +52,9 @@ def manifest(**changes: Any) -> dict[str, Any]:
 
 
 def table(of: list[Record] | None = None) -> pd.DataFrame:
-    return tidy.tidy(records() if of is None else of, resamples=20)
+    return summary_table(records() if of is None else of, resamples=20)
 
 
 def run(**changes: Any) -> Run:
-    given: dict[str, Any] = {"name": "small", "records": records(), "manifest": manifest(), "figures": (), **changes}
+    given: dict[str, Any] = {"name": "small", "records": records(), "manifest": manifest(), "plots": (), **changes}
     return Run(table=table(given["records"]), **given)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from specbench_s2d.analysis.report.html import audit
-from specbench_s2d.analysis.report.html.grid import Grid
+from specbench_s2d.analysis.report.html.table import HtmlTable
 from tests.analysis.factory import make_record
 from tests.analysis.report.html.pages import records
 
 
-def texts(grid: Grid) -> list[list[str]]:
-    return [[cell.text for cell in row] for row in grid.rows]
+def texts(table: HtmlTable) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in table.rows]
 
 
 def test_verdicts_are_counted_by_decoder_and_the_rest_has_a_reason() -> None:

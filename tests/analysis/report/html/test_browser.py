@@ -14,8 +14,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from specbench_s2d.analysis.report.html.page import write_page
-from specbench_s2d.analysis.report.plots import by_suite as plots
-from specbench_s2d.analysis.tables.series import FigureTables
+from specbench_s2d.analysis.report.plots import draw
+from specbench_s2d.analysis.tables.series import PlotTables
 from tests.analysis.report.html.pages import WILD, records, run, table
 
 BROWSERS = ("chromium", "google-chrome", "chromium-browser", "chrome")
@@ -48,9 +48,9 @@ def browser() -> Iterator[webdriver.Chrome]:
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "FORMATS", ("svg",))
-        figures = plots.draw_all(FigureTables.of(records(), table()), folder)
-    write_page([run(figures=figures)], folder / "report.html")
+        patch.setattr(draw, "FORMATS", ("svg",))
+        plots = draw.draw_all(PlotTables.of(records(), table()), folder)
+    write_page([run(plots=plots)], folder / "report.html")
     return folder / "report.html"
 
 

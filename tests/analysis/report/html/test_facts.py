@@ -11,7 +11,7 @@ from specbench_s2d.analysis.report.html.facts import Fact
 from specbench_s2d.config import RunSpec, load_spec
 from tests.analysis.report.html.pages import manifest
 
-DEMO = Path(__file__).resolve().parents[3] / "results" / "baselines" / "demo"
+DEMO = Path(__file__).resolve().parents[4] / "results" / "baselines" / "demo"
 
 
 def test_facts_are_grouped_and_what_is_unknown_has_its_reason() -> None:

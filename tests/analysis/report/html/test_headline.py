@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from specbench_s2d.analysis.report.html import headline
-from specbench_s2d.analysis.report.html.grid import Cell, Grid
+from specbench_s2d.analysis.report.html.table import HtmlCell, HtmlTable
 from tests.analysis.report.html.pages import records, table
 
 
-def by_decoder(grid: Grid) -> dict[str, dict[str, Cell]]:
+def by_decoder(shown: HtmlTable) -> dict[str, dict[str, HtmlCell]]:
     """Cells by decoder and heading."""
     return {
-        str(row[0].value): {column.heading: cell for column, cell in zip(grid.columns, row, strict=True)}
-        for row in grid.rows
+        str(row[0].value): {heading.text: cell for heading, cell in zip(shown.headings, row, strict=True)}
+        for row in shown.rows
     }
 
 
@@ -45,9 +45,9 @@ def test_a_missing_speedup_is_a_dash_with_the_reason() -> None:
 
 def test_speedups_by_suite_and_figures_over_all() -> None:
     (target,) = headline.targets(table())
-    cells = by_decoder(target.grids[0])
+    cells = by_decoder(target.tables[0])
     assert list(cells) == ["ar", "s2d", "sd", "mjsd"]
-    assert cells["sd"]["all suites"] == Cell("10.00", pytest.approx(10), "10.00–10.00", tone="up")
+    assert cells["sd"]["all suites"] == HtmlCell("10.00", pytest.approx(10), "10.00–10.00", tone="up")
     assert cells["sd"]["RAG"].text == "10.00" and cells["mjsd"]["RAG"].reason == "the decoder was not run on this suite"
     assert cells["mjsd"]["output"].text == "lossy" and cells["sd"]["output"].text == "lossless"
     assert cells["sd"]["MAT"].text == "4.00"
@@ -57,8 +57,10 @@ def test_speedups_by_suite_and_figures_over_all() -> None:
 def test_every_suite_and_figure_stands_in_the_full_table() -> None:
     (target,) = headline.targets(table())
     assert len(target.full.rows) == len(table())
-    assert {"tokens/s", "speed-up", "Spec-Bench’s", "predicted", "failed"} <= {c.heading for c in target.full.columns}
-    failed = [c.heading for c in target.full.columns].index("failed")
+    assert {"tokens/s", "speed-up", "Spec-Bench's", "predicted", "failed"} <= {
+        heading.text for heading in target.full.headings
+    }
+    failed = [heading.text for heading in target.full.headings].index("failed")
     assert [r[failed].value for r in target.full.rows if r[0].value == "s2d"] == [0, 1, 1]
 
 
@@ -72,8 +74,8 @@ def test_intervals_stand_on_a_logarithmic_scale_that_holds_one() -> None:
 
 
 def test_task_quality_has_a_table_only_where_something_was_scored() -> None:
-    assert [grid.caption for grid in headline.targets(table())[0].grids][-1] != "Task quality"
+    assert [shown.caption for shown in headline.targets(table())[0].tables][-1] != "Task quality"
     scored = [r.model_copy(update={"quality": {"f1": 0.5}}) for r in records()]
-    quality = headline.targets(table(scored))[0].grids[-1]
+    quality = headline.targets(table(scored))[0].tables[-1]
     assert quality.caption == "Task quality"
     assert by_decoder(quality)["sd"]["F1"].text == "0.50"

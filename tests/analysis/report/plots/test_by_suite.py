@@ -8,34 +8,34 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from specbench_s2d.analysis.report.plots import by_suite as plots
+from specbench_s2d.analysis.report.plots import by_suite, draw
 from specbench_s2d.analysis.report.plots import style as drawing
-from specbench_s2d.analysis.tables import summary as tidy
-from specbench_s2d.analysis.tables.series import FigureTables
+from specbench_s2d.analysis.tables.series import PlotTables, acceptance_by_position
+from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import decoded, make_record, paper_run
 from tests.analysis.report.grid import grid_run
 from tests.analysis.report.joint import joint_run, with_intervals
 
 RUN = [*paper_run(), *(r.model_copy(update={"target": "u"}) for r in paper_run())]
-TABLE, POSITIONS = tidy.tidy(RUN), tidy.acceptance_by_position(RUN)
+TABLE, POSITIONS = summary_table(RUN), acceptance_by_position(RUN)
 
 
 @pytest.fixture(autouse=True)
 def every_position(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run below is too small for a rate that stands on twenty proposals."""
-    monkeypatch.setattr(plots, "FEWEST_REACHED", 1)
+    monkeypatch.setattr(by_suite, "FEWEST_REACHED", 1)
 
 
-def draw(records: list[Record], folder: Path) -> list[Path]:
-    return plots.draw_all(FigureTables.of(records, tidy.tidy(records)), folder)
+def drawn(records: list[Record], folder: Path) -> list[Path]:
+    return draw.draw_all(PlotTables.of(records, summary_table(records)), folder)
 
 
 def test_pictures_in_two_formats_the_same_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(drawing.STYLE, "savefig.dpi", 40)
-    first = draw(RUN, tmp_path / "a")
-    monkeypatch.setattr(plots, "FORMATS", ("svg",))
-    again = draw(RUN, tmp_path / "b")
+    first = drawn(RUN, tmp_path / "a")
+    monkeypatch.setattr(draw, "FORMATS", ("svg",))
+    again = drawn(RUN, tmp_path / "b")
     stems = ("speedup", "mat", "acceptance", "mean_speedup")
     assert {path.name for path in first} == {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")}
     assert all(path.stat().st_size > 1000 for path in first)
@@ -45,7 +45,7 @@ def test_pictures_in_two_formats_the_same_twice(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_panel_per_target_with_the_table_s_points_and_intervals() -> None:
-    figure = plots.speedup(TABLE)
+    figure = by_suite.by_suite(TABLE, "speedup")
     assert figure is not None
     assert [axes.get_title("left") for axes in figure.axes] == ["t", "u"]
     points = [y for line in figure.axes[0].lines for y in line.get_ydata() if line.get_marker() == "o"]
@@ -56,22 +56,22 @@ def test_a_panel_per_target_with_the_table_s_points_and_intervals() -> None:
 
 def test_a_position_that_few_proposals_reached_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     fewest = sorted(POSITIONS[POSITIONS["suite"] == "overall"]["reached"])[0] + 1
-    monkeypatch.setattr(plots, "FEWEST_REACHED", fewest)
-    figure = plots.acceptance(POSITIONS)
+    monkeypatch.setattr(by_suite, "FEWEST_REACHED", fewest)
+    figure = by_suite.acceptance(POSITIONS)
     assert figure is not None
     thick = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert 0 < len(thick[0].get_ydata()) < 5
 
 
 def test_acceptance_draws_the_rates_of_all_suites() -> None:
-    figure = plots.acceptance(POSITIONS)
+    figure = by_suite.acceptance(POSITIONS)
     assert figure is not None
     thick = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert [list(line.get_ydata()) for line in thick] == [pytest.approx([3 / 5, 2 / 3, 1, 1 / 2, 1])]
 
 
 def test_lossy_decoders_are_hollow_and_marked_in_the_legend() -> None:
-    figure = plots.mean_accepted_tokens(tidy.tidy([*RUN, decoded("mjsd", 1, [(4, 4, 5)], decode_s=1)]))
+    figure = by_suite.by_suite(summary_table([*RUN, decoded("mjsd", 1, [(4, 4, 5)], decode_s=1)]), "mat")
     assert figure is not None
     legend = figure.legends[0]
     assert [text.get_text() for text in legend.get_texts()] == ["sd", "mjsd †"]
@@ -79,10 +79,10 @@ def test_lossy_decoders_are_hollow_and_marked_in_the_legend() -> None:
 
 
 def test_nothing_to_show_draws_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "FORMATS", ("svg",))
-    assert draw([r for r in RUN if r.label == "ar"], tmp_path) == []
-    assert draw([make_record("sd", 1, status="failed")], tmp_path) == []
-    without_ar = draw([r for r in RUN if r.label == "sd"], tmp_path)
+    monkeypatch.setattr(draw, "FORMATS", ("svg",))
+    assert drawn([r for r in RUN if r.label == "ar"], tmp_path) == []
+    assert drawn([make_record("sd", 1, status="failed")], tmp_path) == []
+    without_ar = drawn([r for r in RUN if r.label == "sd"], tmp_path)
     assert {path.stem for path in without_ar} == {"mat", "acceptance"}
 
 
@@ -93,12 +93,12 @@ def test_many_decoders_keep_apart() -> None:
     )
     looks = list(drawing.decoder_looks(rows).values())
     assert len({(look.colour, look.marker) for look in looks}) == 20
-    assert len({plots._offset(i, 20) for i in range(20)}) == 20
-    assert max(plots._offset(i, 20) for i in range(20)) < 0.5
+    assert len({by_suite._offset(i, 20) for i in range(20)}) == 20
+    assert max(by_suite._offset(i, 20) for i in range(20)) < 0.5
 
 
 def test_a_dozen_decoders_share_colours_by_family_and_differ_in_lines() -> None:
-    table = tidy.tidy(grid_run(1, targets=["demo-s"]), resamples=10)
+    table = summary_table(grid_run(1, targets=["demo-s"]), resamples=10)
     looks = drawing.decoder_looks(table[table["label"] != "ar"])
     assert len({look.colour for look in looks.values()}) == 6
     assert len({(look.colour, look.line) for look in looks.values()}) == 12
@@ -117,13 +117,13 @@ def test_few_decoders_have_a_colour_each_whatever_their_family() -> None:
 def test_a_run_of_joint_decoding_draws_every_picture_the_same_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plots, "FORMATS", ("svg",))
+    monkeypatch.setattr(draw, "FORMATS", ("svg",))
     run = joint_run(1, targets=("demo-s",))
-    tables = FigureTables.of(run, with_intervals(tidy.tidy(run, resamples=20)))
-    written = plots.draw_all(tables, tmp_path / "a")
+    tables = PlotTables.of(run, with_intervals(summary_table(run, resamples=20)))
+    written = draw.draw_all(tables, tmp_path / "a")
     joint = {"ppl_k", "rouge_k", "ppl_tau", "speed_tau", "mat_tau", "mat_gamma", "speed_ppl"}
     assert {path.stem for path in written} == {"speedup", "mat", "acceptance", "radar"} | joint
-    for path in plots.draw_all(tables, tmp_path / "b"):
+    for path in draw.draw_all(tables, tmp_path / "b"):
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
 
 
@@ -155,6 +155,6 @@ def test_more_lines_than_fit_a_small_panel_get_the_whole_width() -> None:
 
 
 def drawing_of(records: list[Record], labels: set[str] | None) -> Axes:
-    figure = plots.acceptance(tidy.acceptance_by_position(r for r in records if labels is None or r.label in labels))
+    figure = by_suite.acceptance(acceptance_by_position(r for r in records if labels is None or r.label in labels))
     assert figure is not None
     return figure.axes[0]

@@ -7,18 +7,17 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from specbench_s2d.analysis.report.plots import by_suite as plots
 from specbench_s2d.analysis.report.plots import by_target as plots_targets
-from specbench_s2d.analysis.tables import summary as tidy
-from specbench_s2d.analysis.tables.series import FigureTables
-from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL
+from specbench_s2d.analysis.report.plots import draw
+from specbench_s2d.analysis.tables.series import PlotTables, exit_depths, threshold_ablation
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, summary_table
 from specbench_s2d.config import SUITES
 from tests.analysis.factory import paper_run
 from tests.analysis.report.grid import LANES, TARGETS, grid_run
 
 RUN = grid_run(2)
-TABLE = tidy.tidy(RUN, resamples=100)
-EXITS, ABLATION = tidy.exit_depths(RUN), tidy.threshold_ablation(RUN, TABLE)
+TABLE = summary_table(RUN, resamples=100)
+EXITS, ABLATION = exit_depths(RUN), threshold_ablation(RUN, TABLE)
 
 
 def drawn(figure: Figure | None) -> Figure:
@@ -28,8 +27,8 @@ def drawn(figure: Figure | None) -> Figure:
 
 
 def test_a_run_of_the_grid_draws_every_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "FORMATS", ("svg",))
-    written = plots.draw_all(FigureTables.of(RUN, TABLE), tmp_path)
+    monkeypatch.setattr(draw, "FORMATS", ("svg",))
+    written = draw.draw_all(PlotTables.of(RUN, TABLE), tmp_path)
     stems = {"speedup", "mat", "acceptance", "radar", "mean_speedup", "exit_depths", "thresholds", "mat_gamma"}
     assert {path.stem for path in written} == stems
 
@@ -45,7 +44,7 @@ def test_the_radar_has_a_panel_per_target_and_a_closed_line_per_decoder() -> Non
 
 
 def test_no_radar_below_three_suites() -> None:
-    assert plots_targets.radar(tidy.tidy(paper_run())) is None
+    assert plots_targets.radar(summary_table(paper_run())) is None
 
 
 def test_the_bars_are_the_means_over_targets_highest_on_top_a_colour_per_family() -> None:

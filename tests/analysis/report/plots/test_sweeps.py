@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -10,21 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from specbench_s2d.analysis.report.plots import sweeps as plots_joint
-from specbench_s2d.analysis.tables import summary as tidy
-from specbench_s2d.analysis.tables.series import FigureTables
-from specbench_s2d.analysis.tables.summary import OVERALL
+from specbench_s2d.analysis.tables.series import PlotTables
+from specbench_s2d.analysis.tables.summary import OVERALL, summary_table
 from tests.analysis.factory import paper_run
 from tests.analysis.report.joint import TAUS, joint_run, with_intervals
 
 TARGETS = ("demo-s", "demo-l")
 RUN = joint_run(1, targets=TARGETS)
-TABLE = with_intervals(tidy.tidy(RUN, resamples=20))
-TABLES = FigureTables.of(RUN, TABLE)
-BY_TAU: dict[str, Callable[..., Figure | None]] = {
-    "perplexity": plots_joint.ppl_tau,
-    "speedup": plots_joint.speed_tau,
-    "mat": plots_joint.mat_tau,
-}
+TABLE = with_intervals(summary_table(RUN, resamples=20))
+TABLES = PlotTables.of(RUN, TABLE)
+BY_TAU = ("perplexity", "speedup", "mat")
 
 
 def drawn(figure: Figure | None) -> Figure:
@@ -78,9 +73,9 @@ def test_rouge_by_k_has_three_curves_of_summaries_beside_ar_s() -> None:
     assert legend(figure)[:2] == ["ROUGE-1, mjgd †", "ROUGE-1, ar"]
 
 
-@pytest.mark.parametrize("column", list(BY_TAU))
+@pytest.mark.parametrize("column", BY_TAU)
 def test_by_tau_beside_ar_and_the_chain_of_the_same_length(column: str) -> None:
-    figure = drawn(BY_TAU[column](TABLE, TABLES.by_tau, TABLES.equal_gamma))
+    figure = drawn(plots_joint.against_tau(TABLES, column))
     for target, axes in zip(TARGETS, figure.axes, strict=True):
         assert points(axes) == list(zip(TAUS, of(TABLES.by_tau, target)[column], strict=True))
         beside = of(TABLE, target).set_index("label")[column]
@@ -94,13 +89,13 @@ def test_by_tau_beside_ar_and_the_chain_of_the_same_length(column: str) -> None:
 def test_without_a_chain_of_that_length_sd_stands_beside_as_it_comes() -> None:
     run = [r for r in RUN if r.label != "sd:gamma=4"]
     table = TABLE[TABLE["label"] != "sd:gamma=4"]
-    tables = FigureTables.of(run, table)
-    assert legend(drawn(plots_joint.mat_tau(table, tables.by_tau, tables.equal_gamma)))[-1] == "sd"
+    tables = PlotTables.of(run, table)
+    assert legend(drawn(plots_joint.against_tau(tables, "mat")))[-1] == "sd"
 
 
 def test_two_variants_are_two_curves_side_by_side() -> None:
     other = TABLES.by_tau.assign(variant="mjsd:candidates=4", mat=TABLES.by_tau["mat"] + 1)
-    figure = drawn(plots_joint.mat_tau(TABLE, pd.concat([TABLES.by_tau, other]), TABLES.equal_gamma))
+    figure = drawn(plots_joint.against_tau(replace(TABLES, by_tau=pd.concat([TABLES.by_tau, other])), "mat"))
     first, second = points(figure.axes[0], "o"), points(figure.axes[0], "s")
     assert legend(figure)[:2] == ["mjsd †", "mjsd:candidates=4 †"]
     assert [y + 1 for _, y in first] == [y for _, y in second]
@@ -109,11 +104,11 @@ def test_two_variants_are_two_curves_side_by_side() -> None:
 
 def test_nothing_swept_or_scored_is_no_picture() -> None:
     records = paper_run()
-    table = tidy.tidy(records)
-    none = FigureTables.of(records, table)
+    table = summary_table(records)
+    none = PlotTables.of(records, table)
     assert plots_joint.ppl_k(table, none.by_k) is None
     assert plots_joint.rouge_k(table, none.by_k) is None
-    assert all(draw(table, none.by_tau, none.equal_gamma) is None for draw in BY_TAU.values())
+    assert all(plots_joint.against_tau(none, column) is None for column in BY_TAU)
     unscored = TABLES.by_k.drop(columns=[c for c in TABLES.by_k if c.startswith("quality_")])
     assert plots_joint.rouge_k(TABLE, unscored) is None
     assert plots_joint.ppl_k(TABLE, TABLES.by_k.assign(perplexity=float("nan"))) is None

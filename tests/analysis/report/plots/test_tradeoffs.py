@@ -8,16 +8,15 @@ from matplotlib.figure import Figure
 
 from specbench_s2d.analysis.report.plots import tradeoffs as plots_methods
 from specbench_s2d.analysis.report.plots.style import METHOD_COLOURS
-from specbench_s2d.analysis.tables import summary as tidy
-from specbench_s2d.analysis.tables.series import FigureTables
-from specbench_s2d.analysis.tables.summary import OVERALL
+from specbench_s2d.analysis.tables.series import PlotTables
+from specbench_s2d.analysis.tables.summary import OVERALL, summary_table
 from tests.analysis.factory import paper_run
 from tests.analysis.report.joint import TAUS, joint_run, with_intervals
 
 TARGETS = ("demo-s", "demo-l")
 RUN = joint_run(1, targets=TARGETS)
-TABLE = with_intervals(tidy.tidy(RUN, resamples=20))
-TABLES = FigureTables.of(RUN, TABLE)
+TABLE = with_intervals(summary_table(RUN, resamples=20))
+TABLES = PlotTables.of(RUN, TABLE)
 SWEEPS = {"k": TABLES.by_k, "tau": TABLES.by_tau}
 SMALL = TABLE[(TABLE["target"] == "demo-s") & (TABLE["suite"] == OVERALL)]
 
@@ -88,8 +87,8 @@ def test_energy_is_a_bar_per_decoder_with_ar_as_the_line() -> None:
 
 
 def test_nothing_metered_compared_or_shared_is_no_picture() -> None:
-    table = tidy.tidy(paper_run())
+    table = summary_table(paper_run())
     assert plots_methods.energy(TABLE) is None
-    assert plots_methods.mat_gamma(FigureTables.of(paper_run(), table).equal_gamma) is None
+    assert plots_methods.mat_gamma(PlotTables.of(paper_run(), table).equal_gamma) is None
     assert plots_methods.speed_ppl(TABLE[~TABLE["lossy"]], {}) is None
     assert plots_methods.speed_ppl(TABLE.assign(perplexity=float("nan")), SWEEPS) is None

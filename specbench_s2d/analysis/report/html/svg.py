@@ -1,4 +1,4 @@
-"""Pictures as SVG inside the page: `plots` drew them, here they get ids of their own and lose what a page has."""
+"""Plots as SVG inside the page: each gets ids of its own and loses what a page has once."""
 
 from __future__ import annotations
 
@@ -9,39 +9,24 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-# What each picture of `plots.draw_all` is called.
-_TITLES = {
-    "speedup": "Speed-up by suite",
-    "mat": "Mean accepted tokens by suite",
-    "acceptance": "Acceptance rate by draft position",
-    "radar": "Speed-up by suite, all decoders",
-    "mean_speedup": "Mean speed-up over targets",
-    "exit_depths": "Where drafted tokens leave the draft",
-    "thresholds": "Speed-up by confidence thresholds",
-    "ppl_k": "Perplexity by k",
-    "rouge_k": "Task quality by k",
-    "ppl_tau": "Perplexity by τ",
-    "speed_tau": "Speed-up by τ",
-    "mat_tau": "Mean accepted tokens by τ",
-    "mat_gamma": "Mean accepted tokens at equal γ",
-    "speed_ppl": "Speed-up beside perplexity",
-    "energy": "Energy",
-}
+from specbench_s2d.analysis.report.plots.draw import PLOTS
+
+_TITLES = {plot.name: plot.title for plot in PLOTS}
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A title, and an `<svg>` element that is safe to stand in a page beside others."""
+class InlinePlot:
+    """A title, and an `<svg>` element that is safe to stand in a page with others."""
 
     name: str
     title: str
     svg: Markup
 
 
-def pictures(paths: Iterable[Path], prefix: str) -> list[Picture]:
+def inline_plots(paths: Iterable[Path], prefix: str) -> list[InlinePlot]:
     """The SVG files among `paths`, each with ids that begin with `prefix` and its name."""
     return [
-        Picture(path.stem, title := _TITLES.get(path.stem, path.stem.replace("_", " ")),
+        InlinePlot(path.stem, title := _TITLES.get(path.stem, path.stem.replace("_", " ")),
                 inline(path.read_text(encoding="utf-8"), f"{prefix}-{path.stem}-", title))
         for path in paths if path.suffix == ".svg"
     ]  # fmt: skip

@@ -1,20 +1,32 @@
-"""Sweeps over one option and decoders of equal draft length: which rows they hold, and in which order."""
+"""Tables by position, exit and threshold; sweeps over one option and decoders of equal draft length."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pandas as pd
+import pytest
 
-from specbench_s2d.analysis.tables import summary as tidy
-from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL
-from specbench_s2d.analysis.tables.sweeps import GAMMA_COLUMNS, SWEEP_COLUMNS, equal_gamma, sweep
+from specbench_s2d.analysis.tables.series import (
+    ABLATION_COLUMNS,
+    EXIT_COLUMNS,
+    GAMMA_COLUMNS,
+    POSITION_COLUMNS,
+    SWEEP_COLUMNS,
+    acceptance_by_position,
+    equal_gamma,
+    exit_depths,
+    sweep,
+    threshold_ablation,
+)
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, summary_table
 from specbench_s2d.runs.record import Record
-from tests.analysis.factory import ar, decoded, make_record
+from tests.analysis.factory import ar, decoded, make_record, paper_run
+from tests.analysis.report.grid import grid_run
 from tests.analysis.report.joint import joint_run, with_intervals
 
 RUN = joint_run(1, targets=("demo-s", "demo-m"))
-TABLE = with_intervals(tidy.tidy(RUN, resamples=20))
+TABLE = with_intervals(summary_table(RUN, resamples=20))
 
 
 def drafted(label: str, levels: list[int], **options: Any) -> Record:
@@ -23,7 +35,7 @@ def drafted(label: str, levels: list[int], **options: Any) -> Record:
 
 
 def swept(records: list[Record], option: str) -> pd.DataFrame:
-    return sweep(records, tidy.tidy(records, resamples=20), option)
+    return sweep(records, summary_table(records, resamples=20), option)
 
 
 def test_a_sweep_holds_the_decoders_that_differ_in_the_option_alone_defaults_included() -> None:
@@ -92,18 +104,47 @@ def test_a_decoder_that_stops_earlier_or_runs_a_schedule_has_no_constant_length(
         drafted("scheduled", [5, 7], gamma="heuristic"),
         make_record("failed", status="failed", decoder_options={"gamma": 5}),
     ]
-    assert equal_gamma(run, tidy.tidy(run)).empty
+    assert equal_gamma(run, summary_table(run)).empty
 
 
 def test_less_room_at_the_end_of_the_context_changes_no_length() -> None:
     run = [drafted("sd", [5, 5, 3, 1], gamma=5), drafted("s2d", [5, 5], gamma=5)]
-    assert set(equal_gamma(run, tidy.tidy(run))["label"]) == {"sd", "s2d"}
+    assert set(equal_gamma(run, summary_table(run))["label"]) == {"sd", "s2d"}
 
 
 def test_empty_tables_keep_their_columns() -> None:
     alone = [ar(1, 5, decode_s=1)]
     for records in ([], alone):
-        table = tidy.tidy(records)
+        table = summary_table(records)
         assert sweep(records, table, "tau").empty and equal_gamma(records, table).empty
         assert list(sweep(records, table, "tau").columns) == list(SWEEP_COLUMNS)
         assert list(equal_gamma(records, table).columns) == list(GAMMA_COLUMNS)
+
+
+def test_exits_are_told_of_decoders_that_choose_them() -> None:
+    table = exit_depths(grid_run(1, targets=["demo-s"]))
+    chosen = {"s2d", "s2d:thresholds=0.75+0.7+0", "s2d:thresholds=0.9+0.85+0", "s2d-tree", "s2d-auto"}
+    assert list(table.columns) == list(EXIT_COLUMNS)
+    assert set(table["label"]) == chosen
+    assert list(table.groupby("label")["share"].sum()) == pytest.approx([1] * 5)
+
+
+def test_thresholds_are_compared_where_nothing_else_differs() -> None:
+    records = grid_run(1, targets=["demo-s", "demo-m"])
+    table = summary_table(records, resamples=10)
+    ablation = threshold_ablation(records, table)
+    assert list(ablation.columns) == list(ABLATION_COLUMNS)
+    assert list(dict.fromkeys(ablation["thresholds"])) == ["0.5+0.5+0", "0.75+0.7+0", "0.9+0.85+0"]
+    assert set(ablation["variant"]) == {"s2d"}
+    assert set(ablation["target"]) == {"demo-s", "demo-m", MEAN_TARGET}
+    first = ablation[ablation["target"] == "demo-s"].iloc[0]
+    own = table[(table["target"] == "demo-s") & (table["label"] == "s2d") & (table["suite"] == OVERALL)]
+    assert first["speedup"] == own["speedup"].item()
+
+
+def test_acceptance_by_position_is_a_table_of_its_own() -> None:
+    table = acceptance_by_position(paper_run())
+    qa = table[table["suite"] == "qa"]
+    assert list(table.columns) == list(POSITION_COLUMNS)
+    assert set(table["label"]) == {"sd"}
+    assert list(qa["rate"]) == pytest.approx([3 / 5, 2 / 3, 1, 1 / 2, 1])

@@ -1,0 +1,69 @@
+"""The part that a draft plays in the papers: told by its own checkpoint, by a table, or by what a run did with it.
+
+- *sorted*, the papers' SoFT draft: trained so that each of its exits can draft;
+- *plain*, their SFT draft: the target's first layers, fine-tuned for the last layer alone;
+- *other*: an unrelated small model.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from specbench_s2d.resources import data_folder, demo_folder
+from specbench_s2d.runs.record import Record
+
+DraftRole = Literal["none", "sorted", "plain", "other"]
+_TABLE = "drafts.csv"
+_EXITS = "specbench_exits"  # in the config.json of a draft that was trained with exits
+
+
+def draft_role(draft: str | None, records: Sequence[Record]) -> DraftRole:
+    """The role of a draft in a run, of which `records` has one record a decoder."""
+    if draft is None:
+        return "none"
+    return _of_checkpoint(draft) or _published_roles().get(draft) or _of_use(draft, records)
+
+
+def _of_checkpoint(draft: str) -> DraftRole | None:
+    """What the checkpoint's own files say: its exits, and what it was trained on; None where it is not at hand, or was
+    not trained here."""
+    for folder in (demo_folder() / draft, Path(draft)):
+        training = _json(folder / "training.json")
+        if training:
+            sorted_draft = bool(_json(folder / "config.json").get(_EXITS))
+            answers = training.get("spec", {}).get("loss_on") == "answers"
+            return "sorted" if sorted_draft else "plain" if answers else "other"
+    return None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@cache
+def _published_roles() -> dict[str, DraftRole]:
+    """The drafts that others published, by hub id."""
+    with (data_folder("results/published") / _TABLE).open(encoding="utf-8", newline="") as file:
+        roles: dict[str, DraftRole] = {row["draft"]: row["role"] for row in csv.DictReader(file)}  # type: ignore[misc]
+    return roles
+
+
+def _of_use(draft: str, records: Sequence[Record]) -> DraftRole:
+    """One that an `s2d…` decoder drafts with is sorted, as is one that is read at an exit as the run's own; one that a
+    decoder names to read it at an exit is plain."""
+    users = [r for r in records if r.draft == draft]
+    early = [r for r in users if r.decoder_options.get("exit") is not None]
+    if any(r.decoder.startswith("s2d") for r in users):
+        return "sorted"
+    if any(r.decoder_options.get("draft") is not None for r in early):
+        return "plain"
+    return "sorted" if early else "other"

@@ -1,0 +1,124 @@
+"""Two runs compared, target by target, label by label, suite by suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from specbench_s2d.analysis.compare.comparison import Comparison, require_baseline
+from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES
+from specbench_s2d.analysis.metrics.pairs import Group, Pair, latest, pair, question_of
+from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup_ratio
+from specbench_s2d.analysis.tables.naming import decoder_title, is_projected, suite_title
+from specbench_s2d.analysis.tables.summary import Key, Row, row_groups, rows_by_target, summary_table
+from specbench_s2d.analysis.tables.text import TextTable, number, with_interval
+from specbench_s2d.errors import UserError
+from specbench_s2d.runs.record import BASELINE, Record
+
+_NAMED = 3  # how many of what has no partner are named, the rest being counted
+Turn = tuple[str, int | str, int]
+"""Suite, question, turn: what was asked, whoever answered."""
+
+
+def compare_runs(
+    ours: Sequence[Record], theirs: Sequence[Record], names: tuple[str, str], resamples: int = RESAMPLES
+) -> Comparison:
+    """Speed-ups, mean accepted tokens, and the ratio of the speed-ups over the turns that both runs asked.
+
+    Columns: target, label, lossy, projected, suite, speedup_a, speedup_b, ratio with its 95 % interval, questions,
+    mat_a, mat_b.
+    Raises `UserError` for a run without AR, and for runs that share no target and label.
+    """
+    runs = [latest(ours), latest(theirs)]
+    for name, records in zip(names, runs, strict=True):
+        require_baseline(name, records)
+    both = _turns(runs[0]) & _turns(runs[1])
+    first, second = (_Side(records, resamples) for records in runs)
+    shared = [key for key in first.groups if key in second.groups and key[1] != BASELINE]
+    if not shared:
+        raise UserError(
+            f"nothing in common: {names[0]} has {_contents(runs[0])}; {names[1]} has {_contents(runs[1])}; compare "
+            "runs that share a target and a decoder."
+        )
+    table = pd.DataFrame([_row(key, first, second, both, resamples) for key in shared])
+    shown = [_shown(target, rows) for target, rows in rows_by_target(table)]
+    notes = [
+        f"A: {names[0]}; B: {names[1]}. A / B: the ratio of the two speed-ups over {BASELINE} on the turns that both "
+        "asked, with its 95 % interval (bootstrap over questions, the same draw for both).",
+        *_unpaired(names, runs),
+    ]
+    return Comparison(f"{names[0]} compared with {names[1]}", table, shown, notes)
+
+
+class _Side:
+    """One run: by row, its group of records and its values."""
+
+    def __init__(self, records: Sequence[Record], resamples: int) -> None:
+        groups = row_groups(records)
+        rows = summary_table(records, resamples).to_dict("records")
+        self.groups: dict[Key, Group] = {(g.target, g.label, g.suite): g for g in groups}
+        self.rows: dict[Key, Any] = dict(zip(self.groups, rows, strict=True))
+
+    def pairs(self, key: Key, turns: set[Turn]) -> list[list[Pair]]:
+        """The row's cells of these turns paired with AR's, target by target."""
+        group = self.groups[key]
+        return [pair([r for r in records if _turn(r) in turns], group.baseline) for records in group.by_target]
+
+
+def _row(key: Key, first: _Side, second: _Side, both: set[Turn], resamples: int) -> Row:
+    ours, theirs = first.pairs(key, both), second.pairs(key, both)
+    a, b = first.rows[key], second.rows[key]
+    interval = SPEEDUP.ratio_interval(ours, theirs, resamples)
+    projected = dict.fromkeys(side["projected"] for side in (a, b) if is_projected(side["projected"]))
+    return {
+        "target": key[0], "label": key[1], "lossy": a["lossy"], "projected": ", ".join(projected) or None,
+        "suite": key[2], "speedup_a": a["speedup"], "speedup_b": b["speedup"],
+        "ratio": speedup_ratio(ours, theirs).value, "ratio_low": interval.low, "ratio_high": interval.high,
+        "questions": len({question_of(p) for pairs in ours for p in pairs}), "mat_a": a["mat"], "mat_b": b["mat"],
+    }  # fmt: skip
+
+
+def _shown(target: str, rows: Sequence[Row]) -> TextTable:
+    lines, last = [], None
+    for row in rows:
+        title = decoder_title(row["label"], row["lossy"], row["projected"])
+        ratio = with_interval(row["ratio"], row["ratio_low"], row["ratio_high"])
+        speedups, lengths = ([number(row[f"{name}_{run}"]) for run in "ab"] for name in ("speedup", "mat"))
+        lines.append([title if title != last else "", suite_title(row["suite"]), *speedups, ratio, *lengths])
+        last = title
+    return TextTable(["Decoder", "Suite", "A", "B", "A / B [95 %]", "MAT A", "MAT B"], lines, target)
+
+
+def _unpaired(names: tuple[str, str], runs: Sequence[Sequence[Record]]) -> list[str]:
+    """What only one of the runs has: targets, decoders on a shared target, turns; the first few by name."""
+    notes = []
+    for name, mine, other in ((names[0], runs[0], runs[1]), (names[1], runs[1], runs[0])):
+        targets, labels, turns = {r.target for r in other}, {(r.target, r.label) for r in other}, _turns(other)
+        lone = {
+            "targets": [r.target for r in mine if r.target not in targets],
+            "decoders": [r.label for r in mine if r.target in targets and (r.target, r.label) not in labels],
+            "turns": ["{} {}/{}".format(*_turn(r)) for r in mine if _turn(r) not in turns],
+        }
+        notes += [f"Only {name} has the {what} {_some(which)}." for what, which in lone.items() if which]
+    return notes
+
+
+def _some(names: Iterable[str]) -> str:
+    known = list(dict.fromkeys(names))
+    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+    return ", ".join(known[:_NAMED]) + more
+
+
+def _turn(record: Record) -> Turn:
+    return record.suite, record.question_id, record.turn
+
+
+def _turns(records: Iterable[Record]) -> set[Turn]:
+    return {_turn(r) for r in records if r.status == "ok"}
+
+
+def _contents(records: Iterable[Record]) -> str:
+    targets, labels = sorted({r.target for r in records}), sorted({r.label for r in records})
+    return f"{', '.join(targets)} with {', '.join(labels)}"

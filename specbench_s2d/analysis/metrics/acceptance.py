@@ -1,0 +1,106 @@
+"""How much of what was drafted was accepted, and how many tokens a step gave."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from specbench_s2d.analysis.metrics.bootstrap import Statistic
+from specbench_s2d.analysis.metrics.pairs import Question, carrying, question_of, total
+from specbench_s2d.analysis.metrics.values import Measure, quotient
+from specbench_s2d.runs.record import Record
+
+_NO_STEP = "no Step: every answer is one token"
+_NO_PASS = "no target pass after prefill"
+
+
+def _emitted(record: Record) -> tuple[float, float] | None:
+    emitted = record.emitted_per_step
+    return None if emitted is None else (float(sum(emitted)), float(len(emitted)))
+
+
+MAT = Statistic(_emitted)
+
+
+def steps(records: Iterable[Record]) -> Measure:
+    """Commits after the prefill, all cells together."""
+    kept, note = carrying(records, "emitted_per_step")
+    return Measure(None, note) if note else Measure(sum(len(r.emitted_per_step or []) for r in kept))
+
+
+def mat(records: Iterable[Record]) -> Measure:
+    """Mean accepted tokens: emitted tokens per Step, the bonus token included, pooled over all Steps as in
+    Spec-Bench (AR: exactly 1). A method whose Step takes several target passes (joint greedy decoding) accepts nothing:
+    there it is the length of its block, and tokens per pass say more."""
+    kept, note = carrying(records, "emitted_per_step")
+    count = sum(len(r.emitted_per_step or []) for r in kept)
+    return quotient(total(kept, "emitted_per_step"), count, _NO_STEP, note)
+
+
+def mean_mat_per_question(records: Iterable[Record]) -> Measure:
+    """Mean over questions of each question's own MAT, so that short answers weigh as much as long ones."""
+    kept, note = carrying(records, "emitted_per_step")
+    by_question: dict[Question, list[Record]] = defaultdict(list)
+    for record in kept:
+        by_question[question_of(record)].append(record)
+    known = [value for group in by_question.values() if (value := mat(group).value) is not None]
+    return quotient(math.fsum(known), len(known), _NO_STEP, note)
+
+
+def tokens_per_pass(records: Iterable[Record]) -> Measure:
+    """Tokens that the Steps emitted over the target passes that they took (AR: exactly 1; joint greedy decoding, k
+    passes for k tokens, at most 1; a speculative decoder, one pass a Step: MAT)."""
+    kept, note = carrying(records, "emitted_per_step", "target_passes")
+    return quotient(total(kept, "emitted_per_step"), total(kept, "target_passes"), _NO_PASS, note)
+
+
+def accepted_per_pass(records: Iterable[Record]) -> Measure:
+    """Drafted tokens accepted per target pass of the Steps, the bonus token left out (AR: 0): the verdicts' counts,
+    before any cut at EOS or at the limit."""
+    kept, note = carrying(records, "accepted_per_step", "target_passes")
+    return quotient(total(kept, "accepted_per_step"), total(kept, "target_passes"), _NO_PASS, note)
+
+
+def acceptance_rate(records: Sequence[Record]) -> Measure:
+    """Of the drafted tokens that verification reached, the share accepted: the rate by position, pooled over
+    positions. Tokens after a rejection are reached by nothing and count neither way."""
+    _, note = carrying(records, "drafted_per_step", "accepted_per_step")
+    positions = acceptance_by_position(records)
+    accepted, reached = (sum(p.accepted for p in positions), sum(p.reached for p in positions))
+    return quotient(accepted, reached, "nothing was drafted", note)
+
+
+@dataclass(frozen=True)
+class PositionAcceptance:
+    """One draft position (from 1): proposals that reached it, and those accepted there."""
+
+    position: int
+    reached: int
+    accepted: int
+
+
+def acceptance_by_position(records: Iterable[Record]) -> list[PositionAcceptance]:
+    """Of the proposals that reached draft position i, those accepted there.
+
+    A proposal reaches position i (from 1) when it was at least i tokens deep and the i - 1 before were accepted. A
+    tree is as deep as its levels, a chain as its tokens. Acceptance is the verdict's, before any cut at EOS or at the
+    limit.
+    """
+    kept, _ = carrying(records, "drafted_per_step", "accepted_per_step")
+    proposals = [s for r in kept for s in zip(draft_levels(r), r.accepted_per_step or [], strict=True) if s[0]]
+    if not proposals:
+        return []
+    levels, accepted = np.array(proposals).T
+    positions = range(1, int(levels.max()) + 1)
+    counts = [(i, int(np.sum((levels >= i) & (accepted >= i - 1))), int(np.sum(accepted >= i))) for i in positions]
+    return [PositionAcceptance(*count) for count in counts if count[1]]
+
+
+def draft_levels(record: Record) -> list[int]:
+    """How deep each proposal was, which is how many draft passes it took; records from before trees say only how many
+    tokens."""
+    return (record.drafted_per_step if record.levels_per_step is None else record.levels_per_step) or []

@@ -1,0 +1,87 @@
+"""What a reader must know of a summary table before reading it: failures, projections, slow baselines, gaps."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pandas as pd
+
+from specbench_s2d.analysis.metrics.audit import coverage_of_rows
+from specbench_s2d.analysis.tables.naming import is_projected
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, rows_by_target
+from specbench_s2d.analysis.tables.text import absent
+from specbench_s2d.runs.record import BASELINE
+
+SLOW_BASELINE_PERCENT = 40.0
+"""Below this share of the bound, AR is called slow."""
+
+
+def projections(table: pd.DataFrame) -> list[str]:
+    """One line per reason that makes rows a projection, with the decoders that it holds for; none where all were
+    measured."""
+    rows = table[table["projected"].map(is_projected)]
+    return [
+        f"Projected, not measured ({reason}): {', '.join(dict.fromkeys(part['label']))}."
+        for reason, part in rows.groupby("projected", sort=False)
+    ]
+
+
+def cautions(table: pd.DataFrame) -> list[str]:
+    """One line where AR is slow on some target, for every speed-up over a slow baseline is flattered; and one per
+    target whose outputs the audit can hardly tell apart."""
+    return [*_slow_baselines(table), *_coarse_audits(table)]
+
+
+def _slow_baselines(table: pd.DataFrame) -> list[str]:
+    rows = table[(table["label"] == BASELINE) & (table["suite"] == OVERALL)].to_dict("records")
+    slow = [r for r in rows if not absent(r["percent_of_bound"]) and r["percent_of_bound"] < SLOW_BASELINE_PERCENT]
+    if not slow:
+        return []
+    shares = ", ".join(f"{row['target']} {row['percent_of_bound']:.0f} %" for row in slow)
+    return [
+        f"{BASELINE} is slow beside what memory allows ({shares} of the bound): a slow baseline flatters every method."
+    ]
+
+
+def _coarse_audits(table: pd.DataFrame) -> list[str]:
+    lines = []
+    for title, rows in rows_by_target(table):
+        found = coverage_of_rows(r for r in rows if r["suite"] == OVERALL and r["target"] != MEAN_TARGET)
+        if found.is_coarse:
+            lines.append(
+                f"{title}: the audit can tell apart only {found.auditable:,} of {found.tokens:,} tokens: this "
+                "dtype is coarse, and elsewhere a wrong token would pass as a near-tie."
+            )
+    return lines
+
+
+def alarms(table: pd.DataFrame) -> list[str]:
+    """One line per target and decoder that failed or left AR's output without an excuse."""
+    lines = []
+    for title, rows in rows_by_target(table):
+        for row in rows:
+            if row["suite"] != OVERALL or row["target"] == MEAN_TARGET:
+                continue
+            if row["failed"]:
+                lines.append(f"{title}, {row['label']}: {row['failed']} of {row['records']} turns failed.")
+            if not absent(row["mismatches"]) and row["mismatches"]:
+                lines.append(f"{title}, {row['label']}: {row['mismatches']} outputs differ from {BASELINE}'s.")
+    return lines
+
+
+def decoder_facts(table: pd.DataFrame) -> dict[str, str]:
+    """What each label stands for: the decoder's drafts and every option."""
+    found = {}
+    for label, rows in table.groupby("label", sort=False):
+        drafts = ", ".join(dict.fromkeys(rows["draft"].dropna()))
+        parts = [f"draft {drafts}"] if drafts else []
+        parts += [options] if (options := str(rows["options"].iloc[0])) else []
+        found[str(label)] = "; ".join(parts) or "no options"
+    return found
+
+
+def missing_values(table: pd.DataFrame) -> list[str]:
+    """Why values are missing, each reason once, with the number of rows it holds for."""
+    reasons = Counter(reason for notes in table["notes"].dropna() for reason in str(notes).split("; "))
+    rows = len(table)
+    return [f"{reason} ({'every row' if n == rows else f'{n} of {rows} rows'})" for reason, n in reasons.items()]

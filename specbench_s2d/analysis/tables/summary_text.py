@@ -1,0 +1,133 @@
+"""The summary table for those who read it: on a terminal, and as Markdown. Nothing is computed here, only formatted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from specbench_s2d.analysis.metrics.columns import QUALITY, Column, columns_of, definitions
+from specbench_s2d.analysis.tables.naming import decoder_title, mark_notes, suite_title
+from specbench_s2d.analysis.tables.remarks import alarms, cautions, decoder_facts, missing_values, projections
+from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, rows_by_target, speed_column
+from specbench_s2d.analysis.tables.text import (
+    NOTHING,
+    TextTable,
+    absent,
+    interval,
+    number,
+    terminal_tables,
+    with_interval,
+)
+from specbench_s2d.measure.quality import METRICS
+from specbench_s2d.runs.record import BASELINE
+
+
+def render(table: pd.DataFrame) -> RenderableType:
+    """The terminal's tables: one per target, a row per decoder, a column per suite."""
+    speed = speed_column(table)
+    quality = [column for column in columns_of(table.columns) if column.name.startswith(QUALITY)]
+    tables = []
+    for title, rows in rows_by_target(table):
+        tables.append(_by_suite(title, rows, speed))
+        scored = [column for column in quality if not all(absent(row[column.name]) for row in rows)]
+        tables += [_quality(title, rows, scored)] if scored else []
+    notes = [_legend(table, speed, quality), *mark_notes(table["lossy"], table["projected"])]
+    loud = [Text(line, style="yellow") for line in (*projections(table), *cautions(table))]
+    loud += [Text(line, style="bold red") for line in alarms(table)]
+    return Group(terminal_tables(tables, notes), *loud)
+
+
+def _by_suite(title: str, rows: Sequence[Row], speed: str) -> TextTable:
+    suites = list(dict.fromkeys(row["suite"] for row in rows if row["suite"] != OVERALL))
+    shown = [*suites, OVERALL] if len(suites) > 1 else suites
+    lines = []
+    for of_label in by_decoder(rows).values():
+        overall = of_label[OVERALL]
+        cells = [_stacked(of_label[s], speed, "mat") if s in of_label else NOTHING for s in shown]
+        bound = NOTHING if absent(overall["percent_of_bound"]) else f"{overall['percent_of_bound']:.0f} %"
+        ends = interval(overall["speedup_low"], overall["speedup_high"])
+        lines.append(
+            [
+                _title(overall), *cells,
+                f"{ends}\n{number(overall['perplexity'])}", f"{number(overall['tokens_per_s'], '.1f')}\n{bound}",
+                "/".join(str(overall[column]) for column in ("failed", "skipped", "truncated")),
+            ]
+        )  # fmt: skip
+    headings = ["Decoder", *(suite_title(s, short=True) for s in shown), "95 %\nPPL", "tok/s\nbound", "F/S/T"]
+    return TextTable(headings, lines, title, keep=True)
+
+
+def _title(row: Row) -> str:
+    return decoder_title(row["label"], row["lossy"], row["projected"])
+
+
+def _stacked(row: Row, *columns: str) -> str:
+    """Values of a row, one above another."""
+    return "\n".join(number(row[column]) for column in columns)
+
+
+def _quality(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> TextTable:
+    """A row per decoder, a column per metric, over all suites that are scored by it."""
+    lines = [
+        [_title(row), *(number(row[column.name], column.digits) for column in columns)]
+        for row in rows if row["suite"] == OVERALL
+    ]  # fmt: skip
+    return TextTable(["Decoder", *(c.heading for c in columns)], lines, f"{title}: task quality", keep=True)
+
+
+def _legend(table: pd.DataFrame, speed: str, quality: Sequence[Column]) -> str:
+    how = "decode tokens/s" if speed == "speedup" else "Spec-Bench's formula: no decode times are known"
+    legend = (
+        f"Each cell: speed-up over {BASELINE} ({how}), below it the mean accepted tokens. "
+        "95 %: the interval of the speed-up over all suites. PPL: perplexity under the target. "
+        "bound: tokens/s as a share of what memory allows. F/S/T: turns failed, skipped, truncated."
+    )
+    if (table["tokens_per_pass"] < table["mat"]).any():
+        legend += " Where a step takes several target passes (mjgd), its block's length stands there: none is accepted."
+    scales = [f"{column.heading} 0–{_highest(column.name.removeprefix(QUALITY))}" for column in quality]
+    return f"{legend} Task quality: {', '.join(scales)}." if scales else legend
+
+
+def _highest(metric: str) -> int:
+    return METRICS[metric].highest if metric in METRICS else 1
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The whole summary table as Markdown: a section per target, the notes, and what each column means."""
+    columns = [column for column in columns_of(table.columns) if column.heading]
+    said = (*projections(table), *alarms(table), *cautions(table))
+    parts = ["# Summary", *(f"**{line}**" for line in said)]
+    parts += [_every_value(title, rows, columns).markdown_section() for title, rows in rows_by_target(table)]
+    parts += mark_notes(table["lossy"], table["projected"])
+    decoders = "\n".join(f"- `{label}`: {text}." for label, text in decoder_facts(table).items())
+    notes = "\n".join(f"- {note}" for note in missing_values(table)) or "No value is missing."
+    parts += ["## Decoders", decoders, "## Notes", notes, "## What the columns mean", definition_list()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _every_value(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> TextTable:
+    headings = ["suite", "decoder", *(c.heading + (" [95 %]" if c.statistic else "") for c in columns)]
+    suites = dict.fromkeys(row["suite"] for row in rows if row["suite"] != OVERALL)
+    ordered = [row for suite in (*suites, OVERALL) for row in rows if row["suite"] == suite]
+    lines = [[row["suite"], _title(row), *(_value(row, column) for column in columns)] for row in ordered]
+    return TextTable(headings, lines, title, left=2)
+
+
+def _value(row: Row, column: Column) -> str:
+    value, low, high = (row.get(name) for name in column.with_ends)
+    return with_interval(value, low, high, column.digits)
+
+
+def definition_list() -> str:
+    """The columns' definitions as a Markdown list."""
+    return "\n".join(f"- `{column}`: {text}." for column, text in definitions().items())
+
+
+def write_tables(table: pd.DataFrame, folder: Path) -> None:
+    """Write `summary.csv` (every digit, missing as empty) and `summary.md` into an existing folder."""
+    table.to_csv(folder / "summary.csv", index=False, lineterminator="\n")
+    (folder / "summary.md").write_text(markdown(table), encoding="utf-8")

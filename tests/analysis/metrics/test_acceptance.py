@@ -1,0 +1,72 @@
+"""Accepted lengths, each worked on paper from the run of `factory.paper_run`."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+
+from specbench_s2d.analysis.metrics import acceptance
+from specbench_s2d.analysis.metrics.values import Measure
+from specbench_s2d.runs.record import Record
+from tests.analysis.factory import ar, decoded, of, paper_run
+from tests.analysis.metrics.generated import runs
+
+RUN = paper_run()
+AR, SD = of("ar", RUN), of("sd", RUN)
+
+
+def test_mat_pools_steps_and_the_mean_per_question_does_not() -> None:
+    assert acceptance.mat(SD).value == pytest.approx((2 + 1 + 1 + 6 + 2) / 5)
+    assert acceptance.mean_mat_per_question(SD).value == pytest.approx((4 / 3 + 8 / 2) / 2)
+
+
+def test_mat_of_ar_is_exactly_one() -> None:
+    assert acceptance.mat(AR).value == acceptance.mean_mat_per_question(AR).value == 1.0
+
+
+def test_accepted_per_pass_leaves_the_bonus_out_and_counts_before_the_cut() -> None:
+    assert acceptance.accepted_per_pass(SD).value == pytest.approx((1 + 0 + 0 + 5 + 3) / 5)
+    assert acceptance.accepted_per_pass(AR).value == 0.0
+
+
+def test_tokens_per_pass_are_mat_where_a_step_is_one_pass() -> None:
+    assert acceptance.tokens_per_pass(SD) == acceptance.mat(SD)
+    assert acceptance.tokens_per_pass(AR).value == 1.0
+    cut = decoded("mjgd", 1, [(0, 0, 3), (0, 0, 1)], decode_s=1, target_passes=6)  # EOS: three passes, one token kept
+    assert acceptance.tokens_per_pass([cut]).value == pytest.approx(4 / 6)
+    assert acceptance.tokens_per_pass([ar(1, 1, decode_s=0)]) == Measure(None, "no target pass after prefill")
+
+
+def test_passes_may_outnumber_steps() -> None:
+    block = decoded("mjgd", 1, [(0, 0, 3), (0, 0, 3)], decode_s=1, target_passes=6)
+    assert acceptance.tokens_per_pass([block]).value == 1.0
+    assert acceptance.mat([block]).value == 3.0
+    assert acceptance.accepted_per_pass([block]).value == 0.0
+
+
+def test_acceptance_by_position_counts_only_proposals_that_reached_it() -> None:
+    positions = [(p.position, p.reached, p.accepted) for p in acceptance.acceptance_by_position(SD)]
+    assert positions == [(1, 5, 3), (2, 3, 2), (3, 2, 2), (4, 2, 1), (5, 1, 1)]
+    assert acceptance.acceptance_rate(SD).value == pytest.approx(9 / 13)
+
+
+def test_a_fully_accepted_short_draft_reaches_no_further_position() -> None:
+    positions = acceptance.acceptance_by_position([decoded("sd", 1, [(2, 2, 3), (4, 0, 1)], decode_s=1)])
+    assert [(p.reached, p.accepted) for p in positions] == [(2, 1), (1, 1)]
+
+
+def test_a_tree_is_as_deep_as_its_levels() -> None:
+    tree = decoded("s2d-tree", 1, [(60, 4, 5), (60, 0, 1)], decode_s=1, levels_per_step=[4, 3])
+    positions = [(p.position, p.reached, p.accepted) for p in acceptance.acceptance_by_position([tree])]
+    assert positions == [(1, 2, 1), (2, 1, 1), (3, 1, 1), (4, 1, 1)]
+    assert acceptance.acceptance_rate([tree]).value == pytest.approx(4 / 5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(runs())
+def test_acceptance_only_falls_with_position(records: list[Record]) -> None:
+    positions = acceptance.acceptance_by_position(records)
+    assert all(later.reached <= earlier.accepted for earlier, later in pairwise(positions))
+    assert all(0 <= p.accepted <= p.reached for p in positions)

@@ -1,0 +1,34 @@
+"""What a reader is told before the values: failures, and why values are missing."""
+
+from __future__ import annotations
+
+from specbench_s2d.analysis.tables import remarks
+from specbench_s2d.analysis.tables.summary import summary_table
+from tests.analysis.factory import decoded, make_record, paper_run
+
+TABLE = summary_table(paper_run())
+
+
+def test_failures_and_mismatches_are_called_out() -> None:
+    wrong = decoded("sd", 3, [(1, 1, 2)], decode_s=1, divergence={"verdict": "mismatch"})
+    failed = make_record("sd", 4, status="failed")
+    assert remarks.alarms(summary_table([*paper_run(), wrong, failed])) == [
+        "t, sd: 1 of 4 turns failed.",
+        "t, sd: 1 outputs differ from ar's.",
+    ]
+    assert remarks.alarms(TABLE) == []
+
+
+def test_each_reason_for_missing_values_stands_once_with_its_rows() -> None:
+    lines = remarks.missing_values(TABLE)
+    assert "draft_s: 2 of 2 cells carry no draft_s (every row)" in lines
+    assert "acceptance_rate: nothing was drafted (2 of 4 rows)" in lines
+    assert len(lines) == len(set(lines))
+
+
+def test_a_label_stands_for_its_drafts_and_options() -> None:
+    run = [r.model_copy(update={"draft": "d", "decoder_options": {"gamma": 5}}) for r in paper_run() if r.label == "sd"]
+    assert remarks.decoder_facts(summary_table([*run, *(r for r in paper_run() if r.label == "ar")])) == {
+        "ar": "no options",
+        "sd": "draft d; gamma=5",
+    }

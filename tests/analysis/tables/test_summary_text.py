@@ -1,0 +1,114 @@
+"""The printed table, the Markdown and the CSV say what the tidy table holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from specbench_s2d.analysis.tables import remarks, summary_text
+from specbench_s2d.analysis.tables.summary import rows_by_target, summary_table
+from specbench_s2d.config import SUITES
+from tests.analysis.factory import decoded, make_record, paper_run
+
+TABLE = summary_table(paper_run())
+
+
+def printed(table: pd.DataFrame, width: int = 80) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(summary_text.render(table))
+    return console.export_text()
+
+
+def test_terminal_shows_speedup_interval_mat_rate_and_perplexity() -> None:
+    text = printed(TABLE)
+    for figure in ("5.00", "2.00–8.00", "2.40", "3.0", "2.72", "0/0/0", "sd", "QA"):
+        assert figure in text
+
+
+def test_without_decode_times_the_terminal_shows_spec_benchs_speedup_and_says_so() -> None:
+    text = printed(summary_table([r.model_copy(update={"decode_s": None}) for r in paper_run()]))
+    assert "3.01" in text and "Spec-Bench's formula: no decode times" in text
+    assert "Spec-Bench's formula" not in printed(TABLE)
+
+
+def test_six_suites_fit_eighty_columns() -> None:
+    records = [
+        r.model_copy(update={"suite": s, "decode_s": (r.decode_s or 0) / 100}) for s in SUITES for r in paper_run()
+    ]
+    text = printed(summary_table(records))
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_lossy_decoders_are_marked_and_explained() -> None:
+    lossy = summary_table([*paper_run(), decoded("mjsd", 1, [(4, 4, 5)], decode_s=1)])
+    for text in (printed(lossy), summary_text.markdown(lossy)):
+        assert "mjsd †" in text
+        assert "lossy" in text
+        assert "sd † " not in text.replace("mjsd †", "")
+    assert "†" not in printed(TABLE)
+
+
+def test_the_mean_over_targets_is_a_block_of_its_own_and_repeats_no_alarm() -> None:
+    failed = make_record("sd", 4, status="failed")
+    both = [r.model_copy(update={"target": t}) for t in ("t", "u") for r in (*paper_run(), failed)]
+    table = summary_table(both)
+    assert [title for title, _ in rows_by_target(table)] == ["t", "u", "mean over targets"]
+    assert remarks.alarms(table) == ["t, sd: 1 of 3 turns failed.", "u, sd: 1 of 3 turns failed."]
+    assert "mean over targets" in printed(table) and "## mean over targets" in summary_text.markdown(table)
+
+
+def test_missing_figures_are_dashes_not_zeros() -> None:
+    lost = summary_table([make_record("sd", 1, status="failed")])
+    text = printed(lost)
+    assert "–" in text
+    assert "0.00" not in text
+    assert "nan" not in summary_text.markdown(lost).lower().replace("answer", "")
+
+
+def test_several_runs_have_blocks_of_their_own() -> None:
+    both = pd.concat([TABLE.assign(run="a"), TABLE.assign(run="b")], ignore_index=True)
+    assert [title for title, _ in rows_by_target(both)] == ["a: t", "b: t"]
+
+
+def test_markdown_has_one_line_per_row_the_notes_and_the_definitions() -> None:
+    text = summary_text.markdown(TABLE)
+    speedups = "5.00 [2.00–8.00] | 3.29 [1.67–4.50] | 3.01 [2.08–4.50]"
+    assert f"| qa | sd | 2 | 7.0 | 3.0 | – | {speedups} | – | – | – | 2.40 [1.33–4.00] | 2.40 | 0.69 |" in text
+    assert "| 0.69 | – | 2.72 [2.23–3.04] | – |" in text
+    assert "- energy_j_per_token: 2 of 2 cells carry no energy_j or new_tokens (every row)" in text
+    assert "- `mat`: Mean accepted tokens" in text
+    assert "## Decoders\n\n- `ar`: no options.\n- `sd`: no options." in text
+    widths = {line.count("|") for line in text.splitlines() if line.startswith("| ")}
+    assert len(widths) == 1
+
+
+def test_task_quality_has_a_table_of_its_own_where_anything_is_scored() -> None:
+    assert "task quality" not in printed(TABLE)
+    scored = [r.model_copy(update={"quality": {"f1": 0.25 * i}}) for i, r in enumerate(paper_run())]
+    table = summary_table(scored)
+    text = printed(table)
+    assert "t: task quality" in text and "F1" in text and "Task quality: F1 0–1." in text
+    assert "0.38" in text  # sd: 0.25 and 0.5
+    assert "| F1 [95 %] |" in summary_text.markdown(table) and "0.38 [0.25–0.50]" in summary_text.markdown(table)
+    assert "f1_low" not in summary_text.markdown(table)
+
+
+def test_csv_keeps_every_digit(tmp_path: Path) -> None:
+    summary_text.write_tables(TABLE, tmp_path)
+    read = pd.read_csv(tmp_path / "summary.csv")
+    assert list(read.columns) == list(TABLE.columns)
+    assert list(read["speedup_e2e"]) == list(TABLE["speedup_e2e"])
+    assert read["percent_of_bound"].isna().all()
+
+
+def test_a_slow_baseline_is_named_in_the_table_and_in_the_summary() -> None:
+    """AR takes 20 s where memory allows 2: 10 % of the bound."""
+    slow = summary_table([r.model_copy(update={"bound_s": (r.decode_s or 0) / 10}) for r in paper_run()])
+    line = "ar is slow beside what memory allows (t 10 % of the bound): a slow baseline flatters every method."
+    assert remarks.cautions(slow) == [line]
+    assert f"**{line}**" in summary_text.markdown(slow)
+    fast = summary_table([r.model_copy(update={"bound_s": (r.decode_s or 0) * 0.4}) for r in paper_run()])
+    assert remarks.cautions(fast) == remarks.cautions(TABLE) == []
