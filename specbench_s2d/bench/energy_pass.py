@@ -42,7 +42,7 @@ class EnergyPass:
         self._idle_w, reason = manifest.get("idle_power_w"), self._choice.reason
         if self._meter and self._idle_w is None:
             self._idle_w, reason = idle_power_w(self._meter)
-        if self._meter or "energy" not in manifest:  # a sitting without a meter takes nothing from one that had it
+        if self._meter or "energy" not in manifest:  # a launch without a meter takes nothing from one that had it
             self._write_facts(reason)
         return self
 

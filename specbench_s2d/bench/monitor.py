@@ -30,7 +30,7 @@ class Monitor:
         self.looked = False
 
     def begin(self) -> list[str]:
-        """Before the first measurement of this sitting: what is newly wrong, a line each. A run whose cells are all
+        """Before the first measurement of this launch: what is newly wrong, a line each. A run whose cells are all
         there measures nothing, and nothing is found of it."""
         if self.looked:
             return []

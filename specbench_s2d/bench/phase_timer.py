@@ -35,7 +35,7 @@ class PhaseTimer:
         self._spent[part] += seconds
 
     def facts(self, before: Mapping[str, float] | None = None) -> dict[str, float]:
-        """Seconds by part, in all (`loop_s`), and of the harness itself (`other_s`); those of earlier sittings of the
+        """Seconds by part, in all (`loop_s`), and of the harness itself (`other_s`); those of earlier launches of the
         run (`before`) added."""
         loop_s = time.perf_counter() - self._began
         parts = {f"{part}_s": seconds for part, seconds in self._spent.items()}

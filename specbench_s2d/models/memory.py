@@ -86,7 +86,7 @@ def plan_memory(
     per_row = row_bytes(text, dtype)
     per_position = 2 * kv_heads(text) * head_width(text) * dtype.itemsize
     tables = 2 * context * head_width(text) * dtype.itemsize
-    kept, passing = _float32_head_bytes(text, dtype) if on_host else (0, 0)
+    kept, meanwhile = _float32_head_bytes(text, dtype) if on_host else (0, 0)
     return MemoryPlan(
         name=model.name,
         weights_bytes=_weights_bytes(model, dtype) + kept,
@@ -95,7 +95,7 @@ def plan_memory(
         working_bytes=(room - beyond) * per_row,
         pool_bytes=pool_bytes(text, dtype, graphs.widest_rows, room) + WORKSPACE_BYTES if graphs else 0,
         buffers_bytes=tables + (static_bytes(text, dtype) if graphs else 0),
-        loading_bytes=max(_parts_bytes(text, dtype) if lean else 0, passing) + (_shard_bytes(model) if on_host else 0),
+        loading_bytes=max(_parts_bytes(text, dtype) if lean else 0, meanwhile) + (_shard_bytes(model) if on_host else 0),
         graphs=graphs.count(room - beyond) if graphs else 0,
         block_bytes=_block_bytes(model, dtype),
     )
@@ -131,13 +131,13 @@ def row_bytes(config: Any, dtype: torch.dtype) -> int:
 def _float32_head_bytes(config: Any, dtype: torch.dtype) -> tuple[int, int]:
     """What a float32 head takes beyond the weights in `dtype`, and what is held beside it while it is made.
 
-    One that is the embedding as well stays beside its copy; any other gives way to it.
+    A head that is the embedding as well is kept with its copy; any other is replaced by it.
     """
     if dtype == torch.float32:
         return 0, 0
     entries = config.vocab_size * (getattr(config, "word_embed_proj_dim", None) or config.hidden_size)
-    copied, given_way = entries * torch.float32.itemsize, entries * dtype.itemsize
-    return (copied, 0) if config.tie_word_embeddings else (copied - given_way, given_way)
+    copied, replaced = entries * torch.float32.itemsize, entries * dtype.itemsize
+    return (copied, 0) if config.tie_word_embeddings else (copied - replaced, replaced)
 
 
 def _parts_bytes(config: Any, dtype: torch.dtype) -> int:
