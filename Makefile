@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: run test check gate format bench readme install clean help
+.PHONY: run test check gate format bench docs install clean help
 
 help:
 	@echo 'make run     the demo grid; ARGS="--suite qa --limit 1" passes flags to specbench-s2d run'
@@ -20,7 +20,9 @@ help:
 	@echo 'make gate    the demo grid into a new folder under results/runs, held to results/baselines'
 	@echo 'make check   ruff (lint and format), mypy and the import contracts'
 	@echo 'make bench   how near the engine is to the limit; ARGS passes flags to benchmarks/engine.py'
-	@echo 'make readme  the generated tables of README.md; make install, make format, make clean'
+	@echo 'make docs    the generated tables of README.md and docs/, and the site, built strictly into site/;'
+	@echo '             ARGS=--check fails where a table is out of date and writes none'
+	@echo 'make install, make format, make clean'
 
 run: $(INSTALLED)
 	$(BIN)/specbench-s2d run $(ARGS)
@@ -53,8 +55,9 @@ format: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/engine.py $(ARGS)
 
-readme: $(INSTALLED)
-	$(BIN)/python -m tests.readme
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate.py $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 install: $(INSTALLED)
 
@@ -66,5 +69,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find specbench_s2d tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from specbench_s2d.errors import UnknownNameError, UserError, near_names
+from specbench_s2d.resources import SUITES as SUITES
 from specbench_s2d.resources import run_files
 
 DEMO_TARGETS = ("demo-s", "demo-m", "demo-l")
@@ -20,7 +21,6 @@ DECODERS = ("ar", "sd")
 DEMO_LIMIT = 2
 DEMO_MAX_NEW_TOKENS = 48
 SPEC_BENCH_MAX_NEW_TOKENS = 1024
-SUITES = ("mt_bench", "translation", "summarization", "qa", "math_reasoning", "rag")
 
 
 class RunSpec(BaseModel):
@@ -35,34 +35,55 @@ class RunSpec(BaseModel):
     target: list[str] = Field(
         default=[],
         description="Models to speed up: demo name, folder, hub id, or shape:NAME (random weights; give --ignore-eos "
-        "with it); repeatable.",
+        "with it); repeatable; default: the three demo models.",
     )
     draft: list[str] = Field(
         default=[],
-        description="Draft models, in order of preference, or TARGET=DRAFT for one target alone; repeatable.",
+        description="Draft models, in order of preference, or TARGET=DRAFT for one target alone; repeatable; "
+        "default: the two demo drafts for demo models, else none.",
     )
     decoder: list[str] = Field(
-        default=[], description="Decoders: NAME, NAME,NAME or NAME:option=value,option=value; repeatable."
+        default=[],
+        description="Decoders: NAME, NAME,NAME or NAME:option=value,option=value (`specbench-s2d decoders` lists "
+        f"them); repeatable; default: one or more of every method for demo models, else {','.join(DECODERS)}.",
     )
-    suite: list[str] = Field(default=[], description="Suites to run; repeatable; all six by default.")
+    suite: list[str] = Field(
+        default=[],
+        description="Suites to run (`specbench-s2d suites` lists them); repeatable; default: Spec-Bench's six.",
+    )
     questions: str | None = Field(
         None,
-        description="Question file; 'spec-bench' for the 480 of Spec-Bench (cache or download); default: embedded.",
+        description="Question file (JSON Lines); spec-bench: the 480 of Spec-Bench (cache or download); embedded: the "
+        "package's own; default: embedded for demo models and shapes, else spec-bench.",
     )
-    limit: int | None = Field(None, ge=1, description="Questions per suite.")
-    max_new_tokens: int | None = Field(None, ge=1, description="New tokens per turn, the first included.")
-    ignore_eos: bool = Field(False, description="Decode on to max-new-tokens past the end of the answer.")
-    temperature: float = Field(0.0, ge=0, description="0 is greedy.")
-    top_k: int = Field(0, ge=0, description="Sample among the k best tokens; 0: no limit.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Sample among the best tokens of this total probability.")
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description=f"Questions per suite; default: {DEMO_LIMIT} for demo models with embedded questions, else all.",
+    )
+    max_new_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="New tokens per turn, the first included; default: "
+        f"{DEMO_MAX_NEW_TOKENS} for demo models, else {SPEC_BENCH_MAX_NEW_TOKENS}.",
+    )
+    ignore_eos: bool = Field(
+        False, description="Decode on to --max-new-tokens, past the end-of-sequence token (EOS) that ends an answer."
+    )
+    temperature: float = Field(0.0, ge=0, description="Sampling temperature; 0 is greedy: always the likeliest token.")
+    top_k: int = Field(0, ge=0, description="Sample among the k likeliest tokens; 0: among all.")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Sample among the likeliest tokens that together have this probability; 1: all."
+    )
     repeats: int = Field(1, ge=1, description="Times that every cell is measured.")
     seed: int = Field(0, ge=0, description="Seed of sampling and of the order of decoders.")
     device: str | None = Field(
         None,
-        description="cpu, cuda, cuda:1 …, or auto for targets spread over all GPUs; default: cuda if there is one.",
+        description="cpu, cuda, cuda:1 …, or auto for targets spread over all GPUs; default: cuda if there is one, "
+        "else cpu.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None, description="float32 on a CPU, bfloat16 on a GPU by default."
+        None, description="Number format of the weights; default: float32 on a CPU, bfloat16 on a GPU."
     )
     engine: Literal["eager", "graphs"] | None = Field(
         None,
@@ -75,14 +96,20 @@ class RunSpec(BaseModel):
         "else vicuna for a Vicuna, else plain.",
     )
     long_prompts: Literal["fail", "skip", "truncate"] = Field(
-        "fail", description="What to do with a prompt that does not fit the context."
+        "fail",
+        description="What to do with a prompt that may not fit the context: fail before the run, skip its cell, or "
+        "truncate it in the middle.",
     )
-    replay_turns: Literal["own", "ar"] = Field("own", description="Whose turn 1 a second turn continues from.")
-
+    replay_turns: Literal["own", "ar"] = Field(
+        "own",
+        description="Whose answer to turn 1 a second turn continues from: the decoder's own, or that of "
+        "autoregressive decoding (ar).",
+    )
     energy: Literal["auto", "nvml", "rapl", "off"] | None = Field(
         None,
-        description="Meter of the energy pass, blocks of 5 s or more after the timing: nvml, rapl, auto for the one "
-        "that the device has, or off; default: auto, but off where all targets are demo models.",
+        description="Energy meter, read in a pass of its own after the timing, in blocks of at least 5 s: nvml "
+        "(NVIDIA's management library, for GPUs), rapl (running average power limit: a CPU's own counters), auto (the "
+        "one that the device has), or off; default: off for demo models, else auto.",
     )
 
     def resolved(self) -> RunSpec:
@@ -135,7 +162,6 @@ def load_spec(path: Path) -> dict[str, Any]:
 def make_spec(file: Path | None, flags: dict[str, Any]) -> RunSpec:
     """One run from a file and the flags given with it (flags win); raises `UserError` naming a bad field."""
     fields = {**(load_spec(file) if file else {}), **flags}
-    where = f"{file}: " if file else ""
     for name in fields:
         if name not in RunSpec.model_fields:
             raise UnknownNameError.of("option", name, RunSpec.model_fields, f"In {file}." if file else "")
@@ -144,4 +170,5 @@ def make_spec(file: Path | None, flags: dict[str, Any]) -> RunSpec:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        raise UserError(f"{where}{name.replace('_', '-')}: {first['msg']}, got {first['input']!r}.") from error
+        where = f"--{name.replace('_', '-')}" if name in flags else f"{file}: {name}"
+        raise UserError(f"{where}: {first['msg']}, got {first['input']!r}.") from error

@@ -8,22 +8,24 @@ A package adds a decoder with an entry point, for example in its pyproject:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from specbench_s2d.errors import UnknownNameError, UserError
 
 
 class Registry:
-    """One kind of name. `builtin` maps names to `"module:Class"`; the entry-point group adds to it."""
+    """One kind of name. `builtin` maps names to `"module:Class"` or to paths; the entry-point group adds to it."""
 
-    def __init__(self, kind: str, builtin: dict[str, str]) -> None:
+    def __init__(self, kind: str, builtin: Mapping[str, str | Path]) -> None:
         self.kind = kind
         self._builtin = builtin
 
-    def paths(self) -> dict[str, str]:
-        """Every name with its `"module:Class"`; a built-in name cannot be taken by another package."""
+    def paths(self) -> dict[str, str | Path]:
+        """Every name with its `"module:Class"` or path; a built-in name cannot be taken by another package."""
         added = {entry.name: entry.value for entry in entry_points(group=f"specbench_s2d.{self.kind}s")}
         return {**added, **self._builtin}
 
@@ -31,10 +33,12 @@ class Registry:
         return sorted(self.paths())
 
     def load(self, name: str) -> Any:
-        """The class behind `name`; raises `UnknownNameError` with the nearest names."""
+        """The class or the path behind `name`; raises `UnknownNameError` with the nearest names."""
         path = self.paths().get(name)
         if path is None:
             raise UnknownNameError.of(self.kind, name, self.names())
+        if isinstance(path, Path):
+            return path
         module, _, attribute = path.partition(":")
         try:
             return getattr(import_module(module), attribute)
@@ -75,12 +79,5 @@ verifiers = Registry(
         "token": "specbench_s2d.decoding.verifiers.token:TokenVerifier",
         "joint": "specbench_s2d.decoding.verifiers.joint:JointVerifier",
         "scripted": "specbench_s2d.decoding.verifiers.scripted:ScriptedVerifier",
-    },
-)
-suites = Registry(
-    "suite",
-    {
-        name: f"specbench_s2d.suites:{name.upper()}"
-        for name in ("mt_bench", "translation", "summarization", "qa", "math_reasoning", "rag")
     },
 )

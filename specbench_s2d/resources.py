@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+SUITES = ("mt_bench", "translation", "summarization", "qa", "math_reasoning", "rag")
+"""The suites that ship with the package, in the order of Spec-Bench's tables; `suites/NAME.toml` defines each."""
+
 _PACKAGE = Path(__file__).resolve().parent
 _BUNDLED = _PACKAGE / "_data"
 

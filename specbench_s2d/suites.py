@@ -18,28 +18,26 @@ import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from specbench_s2d import registry
 from specbench_s2d.download import fetch
 from specbench_s2d.errors import QuestionFileError, UnknownNameError, UserError
-from specbench_s2d.resources import cache_folder, data_folder
+from specbench_s2d.registry import Registry
+from specbench_s2d.resources import SUITES, cache_folder, data_folder
 
 EMBEDDED = "embedded"
 SPEC_BENCH = "spec-bench"
 SPEC_BENCH_URL = "https://raw.githubusercontent.com/hemingkx/Spec-Bench/main/data/spec_bench/question.jsonl"
 SPEC_BENCH_SHA256 = "4b6d33e79484f9841c487ee87d1cf6aa8c6066f61d5d482ff09e5a007fafdf04"
 
-# What `registry.suites` points at: a registered suite is the path of its definition.
-MT_BENCH = data_folder("suites") / "mt_bench.toml"
-TRANSLATION = data_folder("suites") / "translation.toml"
-SUMMARIZATION = data_folder("suites") / "summarization.toml"
-QA = data_folder("suites") / "qa.toml"
-MATH_REASONING = data_folder("suites") / "math_reasoning.toml"
-RAG = data_folder("suites") / "rag.toml"
+definitions = Registry("suite", {name: data_folder("suites") / f"{name}.toml" for name in SUITES})
+"""Every suite by name, those of other packages too, as the path of its TOML definition."""
+HEADINGS = frozenset({"heading", "short_heading"})
+"""Fields of a definition that only say how tables show the suite: no part of its hash."""
 
 # As the file gives it: absent, one list for the question, or one list per turn.
 Reference = tuple[str, ...] | tuple[tuple[str, ...], ...] | None
@@ -80,12 +78,17 @@ class Quality(BaseModel):
 
 
 class Definition(BaseModel):
-    """The fields of a suite's TOML file. `prompt = "turns"`: each turn is one user message, as it stands."""
+    """The fields of a suite's TOML file. `prompt = "turns"`: each turn is one user message, as it stands.
+
+    `heading`, `short_heading`: how tables and plots head a suite that ships with the package; the name by default.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1)
     title: str
+    heading: str | None = None
+    short_heading: str | None = None
     version: int = Field(ge=1)
     source: str
     links: tuple[str, ...] = ()
@@ -111,8 +114,9 @@ class Suite:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the definition and the embedded questions: changes when either does."""
-        return _hash([self.definition.model_dump(mode="json"), questions_hash(self.questions)])
+        """SHA-256 of the definition (but for its headings) and the embedded questions: changes when either does."""
+        definition = self.definition.model_dump(mode="json", exclude=set(HEADINGS))
+        return _hash([definition, questions_hash(self.questions)])
 
 
 @dataclass(frozen=True)
@@ -148,18 +152,32 @@ def questions_hash(questions: Iterable[Question]) -> str:
 
 def load_suite(name: str) -> Suite:
     """The suite registered as `name`; raises `UnknownNameError` with the nearest names."""
-    path = registry.suites.load(name)
+    path = definitions.load(name)
     if not isinstance(path, str | Path):
         raise UserError(f"suite {name!r} is registered as {path!r}; expected the path of its TOML definition.")
-    definition = read_definition(Path(path))
-    if definition.name != name:
-        raise UserError(f"{path}: defines suite {definition.name!r} but is registered as {name!r}; make them the same.")
+    suite = read_suite(Path(path))
+    if suite.name != name:
+        raise UserError(f"{path}: defines suite {suite.name!r} but is registered as {name!r}; make them the same.")
+    return suite
+
+
+def read_suite(path: Path) -> Suite:
+    """A suite from its TOML definition and the questions beside it; raises `UserError` naming file and place."""
+    definition = read_definition(path)
     if definition.questions is None:
         return Suite(definition, ())
-    file = Path(path).parent / definition.questions
-    return Suite(
-        definition, tuple(parse_questions(_read_bytes(file), str(file), dict.fromkeys(definition.categories, name)))
-    )
+    file = path.parent / definition.questions
+    owners = dict.fromkeys(definition.categories, definition.name)
+    return Suite(definition, tuple(parse_questions(_read_bytes(file), str(file), owners)))
+
+
+@cache
+def suite_headings(name: str) -> tuple[str, str]:
+    """How tables head a suite, in full and in a narrow column; its name for one that does not ship with the package."""
+    if name not in SUITES:
+        return name, name
+    about = read_definition(definitions.load(name))
+    return about.heading or name, about.short_heading or name
 
 
 def read_definition(path: Path) -> Definition:
@@ -182,7 +200,7 @@ def load_questions(source: str, suites: Sequence[str] | None = None, limit: int 
     """
     if limit is not None and limit < 1:
         raise UserError(f"limit {limit}: give a whole number of questions per suite, 1 or more.")
-    asked = [load_suite(name) for name in dict.fromkeys(registry.suites.paths() if suites is None else suites)]
+    asked = [load_suite(name) for name in dict.fromkeys(definitions.paths() if suites is None else suites)]
     if source == EMBEDDED:
         label, found = EMBEDDED, {suite.name: suite.questions for suite in asked}
     else:
@@ -209,7 +227,7 @@ def _questions_of_file(source: str, asked: Sequence[Suite]) -> tuple[str, dict[s
 def category_owners(asked: Sequence[Suite]) -> dict[str, str]:
     """Category → suite, over every registered suite; raises `UserError` where two of those asked for claim one."""
     asked_names = {suite.name for suite in asked}
-    others = [load_suite(name) for name in registry.suites.names() if name not in asked_names]
+    others = [load_suite(name) for name in definitions.names() if name not in asked_names]
     owners = {category: suite.name for suite in others for category in suite.definition.categories}
     taken: dict[str, str] = {}
     for suite in asked:

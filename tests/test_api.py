@@ -1,4 +1,4 @@
-"""The Python API, as the README shows it."""
+"""The Python API, as docs/api.md shows it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_public_names_are_there_and_no_others() -> None:
         specbench_s2d.no_such_name  # noqa: B018
 
 
-def test_generate_takes_what_the_readme_says() -> None:
+def test_generate_takes_what_the_page_says() -> None:
     parameters = inspect.signature(Decoder.generate).parameters
     defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
     assert defaults == {

@@ -9,6 +9,7 @@ import pytest
 
 from specbench_s2d.config import RunSpec, make_spec
 from specbench_s2d.errors import UserError
+from tests.refusals import refused
 
 
 def test_without_arguments_a_run_is_the_demo_grid() -> None:
@@ -70,6 +71,15 @@ def test_a_bad_field_is_one_line_that_says_what_is_allowed(case: str) -> None:
         make_spec(None, fields)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_bad_field_is_told_where_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("top_k = -1\nlimit = 2\n")
+    with refused(UserError, f"{file}: top_k: Input should be greater than or equal to 0, got -1."):
+        make_spec(file, {})
+    with refused(UserError, "--limit: Input should be greater than or equal to 1, got 0."):
+        make_spec(file, {"limit": 0, "top_k": 1})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from specbench_s2d.models.engines.compiled import VARIABLE
-from tests.readme import ROOT
+from tests.documents import ROOT
 
 FOLDER = ROOT / "benchmarks"
 SMALL = [

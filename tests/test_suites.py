@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from specbench_s2d import registry
-from specbench_s2d import suites as module
-from specbench_s2d.config import SUITES
 from specbench_s2d.errors import QuestionFileError, UnknownNameError, UserError
-from specbench_s2d.suites import Question, load_questions, load_suite, questions_hash, read_definition
+from specbench_s2d.resources import SUITES, data_folder
+from specbench_s2d.suites import (
+    Question,
+    load_questions,
+    load_suite,
+    questions_hash,
+    read_definition,
+    read_suite,
+    suite_headings,
+)
+from tests.plugins import Plugins
 
+QA = data_folder("suites") / "qa.toml"
 GOOD = {"question_id": 1, "category": "qa", "turns": ["Who?"], "reference": ["Ada"]}
 
 
@@ -87,23 +94,29 @@ def test_an_unknown_suite_is_told_the_nearest() -> None:
         load_questions("embedded", ["mtbench"])
 
 
-def test_the_hash_of_a_suite_follows_its_definition_and_its_questions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = module.QA.read_text(encoding="utf-8").replace("questions/qa.jsonl", "own.jsonl")
+def test_the_hash_of_a_suite_follows_its_definition_and_its_questions(tmp_path: Path) -> None:
+    original = QA.read_text(encoding="utf-8").replace("questions/qa.jsonl", "own.jsonl")
 
-    def copy(name: str, change: tuple[str, str], question: str = "Who?") -> str:
+    def hash_of(name: str, change: tuple[str, str], question: str = "Who?") -> str:
         folder = tmp_path / name
         folder.mkdir()
         (folder / "qa.toml").write_text(original.replace(*change), encoding="utf-8")
         write(folder / "own.jsonl", {**GOOD, "turns": [question]})
-        monkeypatch.setattr(module, "QA", folder / "qa.toml")
-        return load_suite("qa").hash
+        return read_suite(folder / "qa.toml").hash
 
-    first = copy("first", ("", ""))
-    assert first == copy("again", ("", ""))
-    assert first != copy("version", ("version = 1", "version = 2"))
-    assert first != copy("question", ("", ""), question="Whom?")
+    first = hash_of("first", ("", ""))
+    assert first == hash_of("again", ("", ""))
+    assert first == hash_of("heading", ('heading = "QA"', 'heading = "Questions"')), "a heading is no part of it"
+    assert first != hash_of("version", ("version = 1", "version = 2"))
+    assert first != hash_of("question", ("", ""), question="Whom?")
+
+
+def test_tables_head_suites_as_their_definitions_say_and_others_by_name() -> None:
+    found = {name: suite_headings(name) for name in (*SUITES, "poetry")}
+    assert found["mt_bench"] == ("MT-bench", "MT")
+    assert found["math_reasoning"] == ("Math", "Math")
+    assert found["poetry"] == ("poetry", "poetry")
+    assert len({short for _, short in found.values()}) == len(found)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +131,7 @@ def test_the_hash_of_a_suite_follows_its_definition_and_its_questions(
 )
 def test_a_broken_definition_names_the_file_and_the_field(tmp_path: Path, old: str, new: str, said: str) -> None:
     path = tmp_path / "qa.toml"
-    path.write_text(module.QA.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    path.write_text(QA.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     with pytest.raises(UserError, match=re.escape(f"{path}: {said}")):
         read_definition(path)
 
@@ -126,33 +139,13 @@ def test_a_broken_definition_names_the_file_and_the_field(tmp_path: Path, old: s
 # Suites of other packages
 
 
-class Plugins:
-    """A stand-in for installed packages: entry points of the suites' group."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-        self.folder = folder
-        self.entries: list[EntryPoint] = []
-        monkeypatch.syspath_prepend(str(folder))
-        monkeypatch.setattr(registry, "entry_points", lambda group: self.entries if group.endswith(".suites") else [])
-
-    def add(self, name: str, categories: list[str], questions: bool = True, registered_as: str = "") -> None:
-        lines = [f'name = "{name}"', 'title = "T"', "version = 1", 'source = "S"', 'license = "L"']
-        lines += [f"categories = {json.dumps(categories)}", *(['questions = "own.jsonl"'] if questions else [])]
-        lines += ["[quality]", "metrics = []", 'note = "none"']
-        (self.folder / f"{name}.toml").write_text("\n".join(lines), encoding="utf-8")
-        write(self.folder / "own.jsonl", {**GOOD, "category": categories[0]})
-        code = f"from pathlib import Path\nSUITE = Path(__file__).parent / '{name}.toml'\n"
-        (self.folder / f"plugin_{name}.py").write_text(code, encoding="utf-8")
-        self.entries.append(EntryPoint(registered_as or name, f"plugin_{name}:SUITE", "specbench_s2d.suites"))
-
-
 @pytest.fixture
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plugins:
-    return Plugins(monkeypatch, tmp_path)
+    return Plugins(tmp_path / "site", monkeypatch)
 
 
 def test_another_package_adds_a_suite(plugins: Plugins, tmp_path: Path) -> None:
-    plugins.add("poetry", ["sonnet"])
+    plugins.add_suite("poetry", ["sonnet"])
     assert [q.suite for q in load_questions("embedded", ["poetry"])] == ["poetry"]
     source = write(tmp_path / "q.jsonl", GOOD, {**GOOD, "question_id": 2, "category": "sonnet"})
     assert [q.suite for q in load_questions(source, ["poetry", "qa"])] == ["poetry", "qa"]
@@ -160,13 +153,13 @@ def test_another_package_adds_a_suite(plugins: Plugins, tmp_path: Path) -> None:
 
 
 def test_a_suite_may_carry_no_questions_of_its_own(plugins: Plugins, tmp_path: Path) -> None:
-    plugins.add("bare", ["bare"], questions=False)
+    plugins.add_suite("bare", ["bare"], questions=False)
     assert "no questions of suite 'bare'" in refusal("embedded", "bare")
     assert len(load_questions(write(tmp_path / "q.jsonl", {**GOOD, "category": "bare"}), ["bare"])) == 1
 
 
 def test_two_suites_asked_for_cannot_share_a_category(plugins: Plugins, tmp_path: Path) -> None:
-    plugins.add("algebra", ["math"])
+    plugins.add_suite("algebra", ["math"])
     source = write(tmp_path / "q.jsonl", {**GOOD, "category": "math"})
     assert [q.suite for q in load_questions(source, ["algebra"])] == ["algebra"]
     assert [q.suite for q in load_questions(source, ["mt_bench"])] == ["mt_bench"]
@@ -175,10 +168,10 @@ def test_two_suites_asked_for_cannot_share_a_category(plugins: Plugins, tmp_path
 
 
 def test_a_wrongly_registered_suite_is_refused(plugins: Plugins) -> None:
-    plugins.add("verse", ["verse"], registered_as="poems")
+    plugins.add_suite("verse", ["verse"], registered_as="poems")
     with pytest.raises(UserError, match=r"defines suite 'verse' but is registered as 'poems'"):
         load_suite("poems")
-    plugins.entries.append(EntryPoint("odd", "specbench_s2d.suites:Question", "specbench_s2d.suites"))
+    plugins.register("suites", "odd", "specbench_s2d.suites:Question")
     with pytest.raises(UserError, match="expected the path of its TOML definition"):
         load_suite("odd")
 

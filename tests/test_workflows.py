@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.readme import ROOT, commands
+from tests.documents import ROOT, check_words, command_lines
 
 FOLDER = ROOT / ".github" / "workflows"
-PAGE = ROOT / "docs" / "ci.md"
 Steps = list[dict[str, Any]]
 
 
@@ -35,42 +32,13 @@ def step(name: str) -> dict[str, Any]:
     return found
 
 
-def command_lines(script: str) -> list[list[str]]:
-    """The words of every `specbench-s2d` command of a script, a baseline where the script has a list of them."""
-    lines = script.replace("\\\n", " ").splitlines()
-    found = [match[0] for line in lines if (match := re.match(r"\s*specbench-s2d .*", line))]
-    plain = [re.sub(r"\s*(\|\||&&|>|#).*", "", line) for line in found]
-    return [shlex.split(line.replace('"${baselines[@]}"', "--baseline base").replace("$", ""))[1:] for line in plain]
-
-
-def page_scripts() -> list[str]:
-    return re.findall(r"```(?:bash|sh)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-
-
-def check_words(words: list[str]) -> None:
-    """Parse a command as the program would; raises what a person would be shown."""
-    command = commands()[words[0]]
-    command.make_context(words[0], list(words[1:]))
-
-
 def test_every_command_of_the_gpu_workflow_is_one_of_the_programs() -> None:
-    lines = [words for one in steps("gpu.yml") for words in command_lines(one.get("run", ""))]
+    scripts = [one.get("run", "").replace('"${baselines[@]}"', "--baseline base") for one in steps("gpu.yml")]
+    lines = [words for script in scripts for words in command_lines(script)]
     assert [words[0] for words in lines] == ["env", "env", "run", "check"]
     for words in lines:
         check_words(words)
     assert "--require-speed" in lines[-1] and "cuda" in lines[2]
-
-
-def test_every_command_of_the_page_is_one_of_the_programs() -> None:
-    lines = [words for script in page_scripts() for words in command_lines(script)]
-    assert len(lines) >= 4
-    for words in lines:
-        check_words(words)
-
-
-def test_a_command_that_the_program_does_not_know_is_found() -> None:
-    with pytest.raises(Exception, match="--require-sped"):
-        check_words(*command_lines("specbench-s2d check run --baseline base --require-sped"))
 
 
 def test_the_gpu_workflow_runs_where_and_when_it_says() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from specbench_s2d.bench import keys
 from specbench_s2d.bench.drafts import draft_for, split_pair
 from specbench_s2d.bench.grader import Grader
 from specbench_s2d.config import RunSpec
@@ -17,7 +16,7 @@ from specbench_s2d.errors import UserError
 from specbench_s2d.models.checkpoint import Checkpoint, find_checkpoint
 from specbench_s2d.models.devices import SPREAD, check_device, default_device, default_dtype, first_device
 from specbench_s2d.models.load import check_spread
-from specbench_s2d.runs.record import BASELINE
+from specbench_s2d.runs.record import BASELINE, SCHEMA_VERSION
 from specbench_s2d.suites import Question, QuestionSet, load_questions
 
 
@@ -53,6 +52,7 @@ class Plan:
 
     `lanes`, `checkpoints` and `weights` (hashes) are keyed by what the person called each model. Every target has the
     same decoders in the same order; their drafts may differ. `grader` knows how each suite's answers are scored.
+    `key_schema`: how cells are named, which for a folder that exists is its schema.
     """
 
     spec: RunSpec
@@ -62,6 +62,7 @@ class Plan:
     weights: dict[str, str]
     settings: dict[str, Any]
     grader: Grader
+    key_schema: int = SCHEMA_VERSION
 
     @property
     def device(self) -> str:
@@ -84,8 +85,9 @@ class Plan:
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for two commands to be the same run."""
+        decoders = [lane.decoder for lane in self.lanes[self.spec.target[0]]]
         return {
-            "settings": self.settings,
+            **keys.identity(self.settings, decoders, self.key_schema),
             "targets": [self.checkpoints[target].name for target in self.spec.target],
             "decoders": self.labels,
             "drafts": self._draft_names(),
@@ -116,19 +118,9 @@ class Plan:
             "target": self.weights[target],
             "draft": self.weights[lane.draft] if lane.draft else None,
         }
-        defining = {
-            "settings": self.settings,
-            "weights": weights,
-            "label": lane.label,
-            "options": lane.decoder.options.model_dump(),
-            "suite": question.suite,
-            "question": [question.id, list(question.turns)],
-            "turn": turn,
-            "repeat": repeat,
-        }
-        key = hashlib.sha256(json.dumps(defining, sort_keys=True, default=str).encode()).hexdigest()[:32]
+        key = keys.cell_key(self.settings, weights, lane.decoder, question, turn, repeat, self.key_schema)
         name = self.checkpoints[target].name
-        return Cell(name, self._draft_name(lane), lane, question, turn, repeat, key, int(key[:8], 16))
+        return Cell(name, self._draft_name(lane), lane, question, turn, repeat, key, keys.cell_seed(key))
 
     def _draft_names(self) -> list[str | None] | dict[str, list[str | None]]:
         """The draft of each lane; by target where targets have drafts of their own."""
@@ -166,7 +158,7 @@ def make_plan(spec: RunSpec) -> Plan:
     checkpoints |= {name: find_checkpoint(name) for name in drafts}
     _refuse_namesakes(checkpoints)
     weights = {given: found.sha256() for given, found in checkpoints.items()}
-    return Plan(spec, lanes, questions, checkpoints, weights, _settings(spec), Grader(questions.by_suite))
+    return Plan(spec, lanes, questions, checkpoints, weights, keys.settings_of(spec), Grader(questions.by_suite))
 
 
 def _refuse_namesakes(checkpoints: dict[str, Checkpoint]) -> None:
@@ -185,12 +177,3 @@ def _on_device(spec: RunSpec) -> RunSpec:
     place = check_device(asked)
     device = asked if asked == SPREAD else str(place)
     return spec.model_copy(update={"device": device, "dtype": spec.dtype or default_dtype(place.type)})
-
-
-def _settings(spec: RunSpec) -> dict[str, Any]:
-    """The settings that change what a cell computes or how it is timed."""
-    names = (
-        "max_new_tokens", "ignore_eos", "temperature", "top_k", "top_p", "seed",
-        "device", "dtype", "engine", "template", "long_prompts", "replay_turns",
-    )  # fmt: skip
-    return {name: getattr(spec, name) for name in names}

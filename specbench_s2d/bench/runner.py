@@ -6,7 +6,7 @@ import datetime
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from specbench_s2d.measure.energy.block import MIN_BLOCK_S
 from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
 from specbench_s2d.measure.energy.meter import EnergyMeter
 from specbench_s2d.measure.environment import environment
-from specbench_s2d.runs.folder import RunStore
+from specbench_s2d.runs.folder import RunStore, schema_of
 from specbench_s2d.runs.record import BASELINE, SCHEMA_VERSION, Record
 from specbench_s2d.suites import Question
 
@@ -86,6 +86,7 @@ def execute(
 def _executed(
     plan: Plan, folder: Path, prompts: dict[str, Prompts], watch: Watcher, retry_failed: bool, choice: MeterChoice
 ) -> Outcome:
+    plan = replace(plan, key_schema=schema_of(folder))
     facts = environment(plan.device)
     with RunStore(folder, new_manifest(plan, folder.name, facts)) as store, EnergyPass(plan, store, choice) as energy:
         account = PhaseTimer()

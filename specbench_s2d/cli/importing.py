@@ -13,30 +13,35 @@ from specbench_s2d.errors import UserError
 
 def import_run(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILES…", help="Answer files (JSONL), baseline's included.",
-                                   show_default=False)
+        list[Path],
+        typer.Argument(metavar="FILES…", help="Answer files (JSONL), baseline's included.", show_default=False),
     ],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder to make.", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder to write the run into.", show_default=False)],
     target: Annotated[
-        list[str] | None, typer.Option(help="Target that model_ids begin with, where `export` did not write them.")
+        list[str] | None,
+        typer.Option(help="What model_ids begin with, in files that `export` did not write: the target; repeatable."),
     ] = None,
     baseline: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL_ID", help="Which model_id is the autoregressive one.")
+        list[str] | None, typer.Option(metavar="MODEL_ID", help="Which model_id decoded autoregressively; repeatable.")
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODEL_ID=LABEL", help="Call this one so: a decoder's label, or any text."),
+        typer.Option(
+            metavar="MODEL_ID=LABEL", help="A model_id's label in tables: a decoder's, or any text; repeatable."
+        ),
     ] = None,
     lossy: Annotated[
-        list[str] | None, typer.Option(metavar="LABEL", help="A label unknown here that may change the output.")
+        list[str] | None,
+        typer.Option(metavar="LABEL", help="A label of yours whose decoder may change the output; repeatable."),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, help="What the answers were sampled at; the files do not say.")
+        float | None, typer.Option(min=0, help="Sampling temperature of the answers, which the files do not say.")
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(metavar="NAME|FOLDER", help="Counts the text's tokens again: Spec-Bench's speed-up.")
+        str | None,
+        typer.Option(metavar="NAME|FOLDER", help="Tokenizer to count output tokens with, for Spec-Bench's speed-up."),
     ] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Read answer files of Spec-Bench, ours or its own, into a run that report, compare and export work on."""
     from specbench_s2d.exchange.answer_import import Naming, import_files
 

@@ -20,23 +20,21 @@ def models(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([*demo_models(), *shape_rows()], indent=1))
         return
-    _show("Demo models (a folder or a hub id works as well)", demo_models(), as_json)
-    _show(
-        "Shapes: real architectures with random weights, to time passes and not to read answers", shape_rows(), as_json
-    )
+    _show("Demo models (a folder or a hub id works as well)", demo_models())
+    _show("Shapes: real architectures with random weights, to time passes and not to read answers", shape_rows())
 
 
 def decoders(as_json: AsJson = False) -> None:
     """List decoders with their options and defaults, and the parts that pair up as DRAFTER+VERIFIER."""
     from specbench_s2d.decoding.spec import describe_decoders
 
-    _show("Decoders (any DRAFTER+VERIFIER pair is one, too)", describe_decoders(), as_json)
-
-
-def _show(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        typer.echo(json.dumps(describe_decoders(), indent=1))
         return
+    _show("Decoders (any DRAFTER+VERIFIER pair is one, too)", describe_decoders())
+
+
+def _show(title: str, rows: list[dict[str, Any]]) -> None:
     table = Table(title=title)
     for name in rows[0] if rows else ():
         table.add_column(name.replace("_", " "), overflow="fold", no_wrap=name == "name")

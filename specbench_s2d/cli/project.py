@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+
+from specbench_s2d.cli.flags import flags_from, given_flags
+from specbench_s2d.config import RunSpec, make_spec
 
 if TYPE_CHECKING:
     from specbench_s2d.analysis.projection.table import Device
     from specbench_s2d.bench.pass_costs import PassRun
     from specbench_s2d.measure.pass_costs import Cost
 
+_PLACE = {name: RunSpec.model_fields[name] for name in ("device", "dtype", "engine")}
 
+
+@flags_from(_PLACE, "place", lambda values: make_spec(None, given_flags(values)), dict.fromkeys(_PLACE))
 def project(
-    target: Annotated[list[str], typer.Option(help="Models to speed up: name, folder or hub id; repeatable.")],
-    draft: Annotated[str, typer.Option(help="The draft model.")],
+    target: Annotated[
+        list[str], typer.Option(help="Models to speed up: demo name, folder, hub id, or shape:NAME; repeatable.")
+    ],
+    draft: Annotated[str, typer.Option(help="The draft model, likewise.")],
     acceptance: Annotated[str, typer.Option(help="A recorded run's folder, or published:PAPER, as published:s2d.")],
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 … or auto, as in `run`; default: cuda if there is one.")
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 on a CPU, bfloat16 on a GPU by default.")] = None,
-    engine: Annotated[Literal["eager", "graphs"] | None, typer.Option(help="How passes are run.")] = None,
-    context: Annotated[int, typer.Option(min=1, help="Positions in the caches while passes are timed.")] = 512,
-    gamma_max: Annotated[int, typer.Option(min=1, help="Longest draft to consider.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON on stdout.")] = False,
+    *,
+    place: RunSpec,
+    context: Annotated[int, typer.Option(min=1, help="Tokens in the caches while passes are timed.")] = 512,
+    gamma_max: Annotated[int, typer.Option(min=1, help="Longest draft to project, in tokens.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every value as JSON on stdout.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write projection.csv and projection.md into.")] = None,
 ) -> None:
     """Project speed-ups: time single passes here, multiply by the acceptances of a run or of a paper.
 
-    Nothing is decoded, so random weights (shape:…) do as well; every figure says that it is projected.
+    Nothing is decoded, so random weights (shape:…) do as well; every value is marked as projected.
     """
     from specbench_s2d.analysis.projection import table as projection_table
     from specbench_s2d.analysis.projection import text as projection_text
@@ -43,14 +48,14 @@ def project(
 
     if out and out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; give a folder.")
-    given, place = Acceptances.find(acceptance, target), Place(device, dtype, engine)
-    check_targets(target, draft, place, context + gamma_max + 1)
+    given, where = Acceptances.find(acceptance, target), Place(place.device, place.dtype, place.engine)
+    check_targets(target, draft, where, context + gamma_max + 1)
     hide_progress_bars()
     rows: list[dict[str, Any]] = []
     widths = range(1, gamma_max + 2)
     with planless_attention():  # as in a run
         runs = list(
-            pass_runs(target, draft, place, widths, context, lambda line: _stderr().print(line, highlight=False))
+            pass_runs(target, draft, where, widths, context, lambda line: _stderr().print(line, highlight=False))
         )
     for run in runs:
         figures = given.published.get(run.given)

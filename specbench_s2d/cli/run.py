@@ -4,63 +4,51 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from specbench_s2d.cli.flags import flags_from, given_flags
 from specbench_s2d.config import RunSpec, make_spec
 
 
-def _help(name: str) -> str:
-    return str(RunSpec.model_fields[name].description)
-
-
+@flags_from(RunSpec.model_fields, "given", given_flags, dict.fromkeys(RunSpec.model_fields))
 def run(
-    context: typer.Context,
     spec: Annotated[Path | None, typer.Argument(metavar="[SPEC.toml]", help="Run file; flags win over it.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help=_help("target"))] = None,
-    draft: Annotated[list[str] | None, typer.Option(help=_help("draft"))] = None,
-    decoder: Annotated[list[str] | None, typer.Option(help=_help("decoder"))] = None,
-    suite: Annotated[list[str] | None, typer.Option(help=_help("suite"))] = None,
-    questions: Annotated[str | None, typer.Option(help=_help("questions"))] = None,
-    limit: Annotated[int | None, typer.Option(help=_help("limit"))] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help=_help("max_new_tokens"))] = None,
-    ignore_eos: Annotated[bool | None, typer.Option("--ignore-eos", help=_help("ignore_eos"))] = None,
-    temperature: Annotated[float | None, typer.Option(help=_help("temperature"))] = None,
-    top_k: Annotated[int | None, typer.Option(help=_help("top_k"))] = None,
-    top_p: Annotated[float | None, typer.Option(help=_help("top_p"))] = None,
-    repeats: Annotated[int | None, typer.Option(help=_help("repeats"))] = None,
-    seed: Annotated[int | None, typer.Option(help=_help("seed"))] = None,
-    device: Annotated[str | None, typer.Option(help=_help("device"))] = None,
-    dtype: Annotated[str | None, typer.Option(help=_help("dtype"))] = None,
-    engine: Annotated[str | None, typer.Option(help=_help("engine"))] = None,
-    template: Annotated[str | None, typer.Option(help=_help("template"))] = None,
-    long_prompts: Annotated[str | None, typer.Option(help=_help("long_prompts"))] = None,
-    replay_turns: Annotated[str | None, typer.Option(help=_help("replay_turns"))] = None,
-    energy: Annotated[str | None, typer.Option(help=_help("energy"))] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; the same command goes on there.")] = None,
+    *,
+    given: dict[str, Any],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write; the same command continues a run that was stopped; default: a new one under "
+            "results/runs."
+        ),
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print cells, memory and expected time; run nothing.")
+        bool, typer.Option("--dry-run", help="Print cells, memory in GB and expected time; run nothing.")
     ] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the tidy table as JSON on stdout.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run the failed cells of --out again.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the table, a row per target, decoder and suite, as JSON on stdout.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Run a grid of targets, decoders and suites; without arguments, the demo grid.
 
-    Exit code: 0 when every cell is ok, 1 when a cell failed or a lossless decoder mismatched, 2 for bad input,
-    130 after Ctrl-C.
+    A cell is one turn of one question, decoded by one decoder on one target. Exit code: 0 when every cell is ok, 1 when
+    a cell failed or a lossless decoder's tokens were not those of autoregressive decoding, 2 for bad input, 130 after
+    Ctrl-C.
     """
     from specbench_s2d.bench.drafts import narrowed
     from specbench_s2d.bench.plan import make_plan
 
-    flags = {n: v for n, v in context.params.items() if n in RunSpec.model_fields and v not in (None, [], ())}
-    plan = make_plan(make_spec(spec, narrowed(spec, flags)))
+    plan = make_plan(make_spec(spec, narrowed(spec, given)))
     if dry_run:
         return _dry_run(plan, as_json)
-    return _execute(plan, out or _new_folder(), retry_failed, as_json)
+    return execute_and_print(plan, out or _new_folder(), retry_failed, as_json)
 
 
 def _new_folder() -> Path:
@@ -81,16 +69,19 @@ def _dry_run(plan: Any, as_json: bool) -> int:
     return 0
 
 
-def _execute(plan: Any, folder: Path, retry_failed: bool, as_json: bool) -> int:
+def execute_and_print(
+    plan: Any, folder: Path, retry_failed: bool, as_json: bool, execute: Callable[..., Any] | None = None
+) -> int:
+    """Execute a plan under a live display, write and print its tables; the exit code. `execute`: the runner's."""
     from specbench_s2d.analysis.report.write import WRITTEN, write_summary
     from specbench_s2d.analysis.tables.text import alarms, render
-    from specbench_s2d.bench.runner import execute
+    from specbench_s2d.bench import runner
     from specbench_s2d.cli.live import Live
 
     console = Console(stderr=True)
     try:
         with Live(console, plan) as live:
-            outcome = execute(plan, folder, live.on_event, retry_failed)
+            outcome = (execute or runner.execute)(plan, folder, live.on_event, retry_failed)
     except KeyboardInterrupt:
         _tell(console, f"stopped. Every record so far is whole; go on with the same command and --out {folder}")
         return 130

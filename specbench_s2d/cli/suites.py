@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from specbench_s2d.suites import EMBEDDED, Question, QuestionSet, Suite, load_questions, load_suite
+from specbench_s2d.suites import EMBEDDED, HEADINGS, Question, QuestionSet, Suite, load_questions, load_suite
 
 SHOWN_CHARACTERS = 200
 
@@ -40,7 +40,7 @@ def suites(
 
 def _facts(suite: Suite, found: QuestionSet, with_questions: bool) -> dict[str, Any]:
     facts = {
-        **suite.definition.model_dump(mode="json", exclude={"questions"}),
+        **suite.definition.model_dump(mode="json", exclude={"questions", *HEADINGS}),
         "embedded_questions": len(suite.questions),
         "hash": suite.hash,
         "questions_from": found.source,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic.fields import FieldInfo
 from rich.console import Console
 
+from specbench_s2d.cli.flags import flags_from
 from specbench_s2d.cli.train_progress import Watch
 from specbench_s2d.errors import UserError
 from specbench_s2d.training.distributed import is_main
@@ -41,43 +40,27 @@ Template = Annotated[
 def train_flags(*hidden: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one flag per field of `TrainSpec`, checked and handed over as its argument `spec`.
 
-    `hidden` fields get no flag here, `defaults` replace the fields' own. The signature that Typer reads is built from
-    the fields, so that every training command has the same flags and none is declared twice. Of several processes
-    that a launcher started, the first alone complains.
+    `hidden` fields get no flag here, `defaults` replace the fields' own. Of several processes that a launcher started,
+    the first alone complains.
     """
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "spec"]
-        shown = {name: field for name, field in TrainSpec.model_fields.items() if name not in hidden}
-        flags = [_flag(name, field, defaults) for name, field in shown.items()]
+    fields = {name: field for name, field in TrainSpec.model_fields.items() if name not in hidden}
 
-        @functools.wraps(command)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        flagged = flags_from(fields, "spec", make_train_spec, defaults)(command)
+
+        @functools.wraps(flagged)
         def wrapper(**given: Any) -> None:
             try:
-                spec = make_train_spec({name: given.pop(name) for name in shown})
-                command(**given, spec=spec)
+                flagged(**given)
             except UserError:
                 if is_main():
                     raise
                 raise typer.Exit(2) from None
 
-        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *flags)]
-        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
         return wrapper
 
     return decorate
-
-
-def _flag(name: str, field: FieldInfo, defaults: dict[str, Any]) -> inspect.Parameter:
-    """One field as a flag; pydantic checks its value, so a choice and a list are plain text here."""
-    kind: Any = str if get_origin(field.annotation) in (Literal, tuple) else field.annotation
-    flag = "--" + name.replace("_", "-")
-    names = f"{flag}/--no{flag[1:]}" if kind is bool else flag
-    own = None if field.default == () else field.default
-    default = inspect.Parameter.empty if field.is_required() else defaults.get(name, own)
-    annotation: Any = Annotated[kind, typer.Option(names, help=field.description)]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _as_typed() -> str:
@@ -126,7 +109,6 @@ def tokenizer(
 def lm(
     data: Data,
     out: Out,
-    spec: TrainSpec,
     tokenizer: Annotated[
         str | None, typer.Option("--tokenizer", help="Tokenizer: folder, demo name or hub id; default: the source's.")
     ] = None,
@@ -142,6 +124,8 @@ def lm(
     kv_heads: Annotated[int | None, typer.Option(min=1, help="Key-value heads of a new model; 1.")] = None,
     feed_forward: Annotated[int | None, typer.Option(min=1, help="Feed-forward width of a new model; 512.")] = None,
     context: Annotated[int | None, typer.Option(min=1, help="Positions of a new model; 4096.")] = None,
+    *,
+    spec: TrainSpec,
 ) -> None:
     """Train a language model on chats: a new one, or one grown or continued from a trained one."""
     from specbench_s2d.training.init_model import lm_source
@@ -161,11 +145,12 @@ def sft(
     data: Data,
     out: Out,
     source: Source,
-    spec: TrainSpec,
     layers: Annotated[
         int | None, typer.Option("--layers", min=1, help="Keep this many first layers; all by default.")
     ] = None,
     template: Template = None,
+    *,
+    spec: TrainSpec,
 ) -> None:
     """Fine-tune a model, or a draft made of its first layers, on the answers of chats."""
     from specbench_s2d.training.init_model import ModelSource
@@ -181,8 +166,9 @@ def soft(
     out: Out,
     source: Source,
     layers: Annotated[int, typer.Option("--layers", min=1, help="Keep this many first layers of the source.")],
-    spec: TrainSpec,
     template: Template = None,
+    *,
+    spec: TrainSpec,
 ) -> None:
     """Sorted fine-tuning: a draft made of a model's first layers, each exit of which learns to answer."""
     from specbench_s2d.training.exits import nested_spec

@@ -27,10 +27,20 @@ class DecoderSpec:
     @property
     def label(self) -> str:
         """The name, with the options that differ from the defaults in the order the class declares them."""
-        fields = type(self.options).model_fields
-        changed = [n for n in fields if getattr(self.options, n) != fields[n].default]
-        shown = ",".join(f"{n}={value_text(getattr(self.options, n))}" for n in changed)
+        changed = self.options.model_dump(exclude_defaults=True)
+        shown = ",".join(f"{name}={value_text(value)}" for name, value in changed.items())
         return f"{self.name}:{shown}" if shown else self.name
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The versions of the decoder, its drafter and its verifier, of those that are not the first.
+
+        A class says `version: ClassVar[int] = 2` when its output, its steps or its defaults are no longer those of
+        version 1: its cells then have other keys, and older runs of it are no baseline.
+        """
+        parts = {"decoder": self.kind, **{n: getattr(self.kind, f"{n}_class", None) for n in ("drafter", "verifier")}}
+        versions = {name: getattr(part, "version", 1) for name, part in parts.items()}
+        return {name: version for name, version in versions.items() if version != 1}
 
     @property
     def draft(self) -> str | None:

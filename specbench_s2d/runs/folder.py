@@ -17,9 +17,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from specbench_s2d.errors import RecordSchemaError, RunFolderError, UserError, first_line
+from specbench_s2d.errors import RunFolderError, UserError, first_line
 from specbench_s2d.runs.energy_block import EnergyBlock
-from specbench_s2d.runs.record import SCHEMA_VERSION, Record, parse_record
+from specbench_s2d.runs.identity import identity
+from specbench_s2d.runs.record import SCHEMA_VERSION, Record, check_schema, parse_record
 
 RECORDS = "records.jsonl"
 ENERGY = "energy.jsonl"
@@ -42,9 +43,7 @@ def read_records(folder: Path) -> list[Record]:
         try:
             record = parse_record(json.loads(line), where)
         except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
-            raise RunFolderError(
-                f"{where}: not a record of schema version {SCHEMA_VERSION} ({_first(error)})."
-            ) from error
+            raise RunFolderError(f"{where}: not a record ({_first(error)}).") from error
         found[record.key] = record
     return list(found.values())
 
@@ -73,12 +72,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise RunFolderError(
             f"{folder}: no readable {MANIFEST} ({_first(error)}); give the folder of a run."
         ) from error
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise RecordSchemaError(
-            f"{folder / MANIFEST}: schema version {manifest.get('schema_version')}; this code reads {SCHEMA_VERSION}. "
-            "Read it with the release that wrote it, or run again."
-        )
+    check_schema(manifest.get("schema_version"), str(folder / MANIFEST))
     return manifest
+
+
+def schema_of(folder: Path) -> int:
+    """The schema of a run's folder; the newest of one that is yet to be made."""
+    return int(read_manifest(folder)["schema_version"]) if (folder / MANIFEST).exists() else SCHEMA_VERSION
 
 
 class RunStore:
@@ -121,8 +121,12 @@ class RunStore:
         return read_records(self.folder) if (self.folder / RECORDS).is_file() else []
 
     def append(self, records: Iterable[Record]) -> None:
-        """Write records as whole lines, on disk when this returns; raises `RunFolderError` when the disk refuses."""
-        self._append(RECORDS, records)
+        """Write records as whole lines, on disk when this returns; raises `RunFolderError` when the disk refuses.
+
+        They take the folder's schema version.
+        """
+        of_folder = {"schema_version": self.manifest["schema_version"]}
+        self._append(RECORDS, [record.model_copy(update=of_folder) for record in records])
 
     def append_block(self, block: EnergyBlock) -> None:
         """Write a metered block, likewise."""
@@ -165,7 +169,8 @@ class RunStore:
             self.write_manifest(self._wanted)
             return self._wanted
         found = read_manifest(self.folder)
-        changed = sorted(k for k in self._wanted["identity"] if found["identity"].get(k) != self._wanted["identity"][k])
+        wanted, held = identity(self._wanted), identity(found)
+        changed = sorted(name for name in self._wanted["identity"] if held.get(name) != wanted[name])
         if changed:
             raise RunFolderError(
                 f"{self.folder}: holds run {found['run_id']}, which differs in {', '.join(changed)}; "

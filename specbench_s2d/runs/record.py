@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from specbench_s2d.errors import RecordSchemaError
 from specbench_s2d.measure.divergence import Divergence
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of records and manifests that are new. Schema 1 differs in the keys of its cells alone, and is read for good."""
+SCHEMAS = (1, SCHEMA_VERSION)
 BASELINE = "ar"
 """The label that every speed-up and every audit of a run is against."""
 
@@ -106,10 +108,15 @@ TIMING_FIELDS = frozenset(
 
 def parse_record(row: dict[str, Any], where: str) -> Record:
     """A record from its JSON object; raises `RecordSchemaError` for a version this code does not read."""
-    version = row.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise RecordSchemaError(
-            f"{where}: records of schema version {version}; this code reads {SCHEMA_VERSION}. "
-            "Read them with the release that wrote them, or run again."
-        )
+    check_schema(row.get("schema_version"), where)
     return Record.model_validate(row)
+
+
+def check_schema(version: Any, where: str) -> None:
+    """Raise `RecordSchemaError` for a schema version that this code does not read."""
+    if version not in SCHEMAS:
+        known = " and ".join(map(str, SCHEMAS))
+        raise RecordSchemaError(
+            f"{where}: schema version {version}; this code reads {known}. "
+            "Read it with the release that wrote it, or run again into another folder."
+        )

@@ -17,7 +17,8 @@ from specbench_s2d.errors import UnknownNameError
 from specbench_s2d.measure.quality import METRICS, squad_words
 from specbench_s2d.runs import folder as store
 from specbench_s2d.runs.record import Record
-from specbench_s2d.suites import MT_BENCH, Question, load_questions
+from specbench_s2d.suites import Question, load_questions
+from tests.plugins import Plugins
 from tests.refusals import refused
 
 GRADER = Grader(SUITES)
@@ -83,15 +84,9 @@ def test_the_same_answer_is_scored_once() -> None:
 
 
 def test_an_unknown_metric_is_refused_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = tmp_path / "mt_bench.toml"
-    broken.write_text(MT_BENCH.read_text().replace("metrics = []", 'metrics = ["rogue_l"]'))
-    (tmp_path / "questions").mkdir()
-    (tmp_path / "questions" / "mt_bench.jsonl").write_bytes(
-        (MT_BENCH.parent / "questions" / "mt_bench.jsonl").read_bytes()
-    )
-    monkeypatch.setattr("specbench_s2d.suites.MT_BENCH", broken)
-    with refused(UnknownNameError, "unknown metric 'rogue_l'. Did you mean 'rouge_l'", "suite 'mt_bench'"):
-        Grader(["mt_bench"])
+    Plugins(tmp_path / "site", monkeypatch).add_suite("prose", ["prose"], metrics=("rogue_l",))
+    with refused(UnknownNameError, "unknown metric 'rogue_l'. Did you mean 'rouge_l'", "suite 'prose'"):
+        Grader(["prose"])
 
 
 def test_all_embedded_questions_but_mt_benchs_are_scored() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from specbench_s2d.cli.main import main
 from specbench_s2d.runs.folder import MANIFEST, RECORDS
-from tests.readme import DEMO_RUN
+from tests.documents import DEMO_RUN
 
 
 @pytest.fixture

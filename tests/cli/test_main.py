@@ -31,7 +31,7 @@ MISTAKES = {
     ),
     "unknown decoder option": (["run", "--decoder", "sd:gama=3", "--target", "demo-s"], "Did you mean 'gamma'?"),
     "unknown suite": (["suites", "sumarization"], "Did you mean 'summarization'"),
-    "a bad number": (["run", "--limit", "0"], "limit: Input should be greater than or equal to 1, got 0"),
+    "a bad number": (["run", "--limit", "0"], "limit: Input should be greater than or equal to 1, got '0'"),
     "a folder that is no run": (["report", "no/such/folder"], "no/such/folder: no such folder"),
     "a missing run file": (["run", "missing.toml"], "missing.toml: no such run file"),
 }

@@ -46,12 +46,16 @@ def test_a_plain_draft_and_json(capsys: pytest.CaptureFixture[str]) -> None:
         ({"acceptance": "published:nobody"}, "unknown paper 'nobody'"),
         ({"target": "demo-tiny"}, "nothing recorded on target demo-tiny; it has demo-l, demo-m, demo-s"),
         ({"draft": "demo-drat"}, "demo-drat"),
+        ({"engine": "warp"}, "--engine: Input should be 'eager'"),
+        ({"dtype": "int3"}, "--dtype: Input should be 'float32', 'bfloat16' or 'float16', got 'int3'."),
     ],
 )
 def test_what_cannot_be_projected_is_one_line(
     given: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert project(**given) == 2
+    named = {name: given[name] for name in given.keys() & {"target", "draft", "acceptance"}}
+    flags = [word for name in given.keys() - named.keys() for word in (f"--{name}", given[name])]
+    assert project(*flags, **named) == 2
     said = capsys.readouterr().err.strip()
     assert message in said and said.count("\n") == 0
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from specbench_s2d.bench import runner, session
+from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.runner import Outcome, execute
 from specbench_s2d.cli.main import main
+from specbench_s2d.cli.run import execute_and_print
+from specbench_s2d.config import RunSpec
+from specbench_s2d.measure.divergence import Divergence
 
 
 @pytest.fixture
@@ -88,43 +93,60 @@ def test_the_same_fields_come_from_a_run_file(grid: list[str], tiny_models: Path
     assert flags == from_file
 
 
-def test_ctrl_c_leaves_whole_records_and_says_how_to_go_on(
-    grid: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_no_ignore_eos_wins_over_a_run_file(
+    grid: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    decode, seen = session.Session.decode, []
-
-    def interrupt_later(self: session.Session, cell: object, answers: list[str]) -> object:
-        seen.append(cell)
-        if len(seen) > 2:
-            raise KeyboardInterrupt
-        return decode(self, cell, answers)  # type: ignore[arg-type]
-
-    out = tmp_path / "run"
-    monkeypatch.setattr(session.Session, "decode", interrupt_later)
-    assert main([*grid, "--out", str(out)]) == 130
-    assert f"go on with the same command and --out {out}" in capsys.readouterr().err
-    assert len((out / "records.jsonl").read_text().splitlines()) == 2
-    monkeypatch.undo()
-    assert main([*grid, "--out", str(out)]) == 0
-    assert len((out / "records.jsonl").read_text().splitlines()) == 4
+    file = tmp_path / "run.toml"
+    file.write_text("ignore_eos = true\n")
+    for flags, expected in (([], True), (["--no-ignore-eos"], False), (["--ignore-eos"], True)):
+        out = tmp_path / f"run{len(flags)}{expected}"
+        assert main([*grid, str(file), "--decoder", "ar", "--limit", "1", "--out", str(out), *flags]) == 0
+        assert json.loads((out / "manifest.json").read_text())["spec"]["ignore_eos"] is expected
 
 
-def test_a_failed_cell_makes_the_exit_code_1_and_is_counted(
-    grid: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def finished(tiny_models: Path, tmp_path: Path) -> tuple[Plan, Outcome]:
+    """A small plan, executed."""
+    models = {"target": [str(tiny_models / "tiny-target")], "draft": [str(tiny_models / "tiny-draft")]}
+    about = {"suite": ["qa"], "limit": 1, "max_new_tokens": 8, "questions": "embedded", "device": "cpu"}
+    plan = make_plan(RunSpec(**models, **about, energy="off"))
+    return plan, execute(plan, tmp_path / "run")
+
+
+def test_ctrl_c_says_how_to_go_on(finished: tuple[Plan, Outcome], capsys: pytest.CaptureFixture[str]) -> None:
+    plan, outcome = finished
+
+    def interrupted(*given: Any) -> Outcome:
+        raise KeyboardInterrupt
+
+    assert execute_and_print(plan, outcome.folder, False, False, interrupted) == 130
+    assert f"go on with the same command and --out {outcome.folder}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "exit_code"),
+    [
+        ({}, 0),
+        ({"status": "failed", "error": "MemoryError: no memory left"}, 1),
+        ({"divergence": Divergence(verdict="near_tie", position=1)}, 0),
+        ({"divergence": Divergence(verdict="mismatch", position=1)}, 1),
+    ],
+)
+def test_a_failed_cell_or_a_mismatch_makes_the_exit_code_1(
+    finished: tuple[Plan, Outcome], changed: dict[str, Any], exit_code: int
 ) -> None:
-    def fail(*args: object) -> object:
-        raise MemoryError("no memory left")
+    plan, outcome = finished
+    *others, last = outcome.records
+    told: list[Any] = []
 
-    monkeypatch.setattr(session.Session, "decode", fail)
-    assert main([*grid, "--out", str(tmp_path / "run")]) == 1
-    assert set(pd.read_csv(tmp_path / "run" / "summary.csv")["failed"]) == {2}
-    monkeypatch.undo()
-    assert main([*grid, "--out", str(tmp_path / "run"), "--retry-failed"]) == 0
+    def done(*given: Any) -> Outcome:
+        told.extend(given)
+        return Outcome(outcome.folder, [*others, last.model_copy(update=changed)])
 
-
-def test_a_mismatch_makes_the_exit_code_1(grid: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner.Outcome, "mismatched", property(lambda self: 1))
-    assert main([*grid, "--out", str(tmp_path / "run")]) == 1
+    assert execute_and_print(plan, outcome.folder, True, False, done) == exit_code
+    assert (told[0], told[1], told[3]) == (plan, outcome.folder, True)  # told[2] is the live display
+    failed = pd.read_csv(outcome.folder / "summary.csv").set_index(["label", "suite"])["failed"]
+    assert failed[last.label, "qa"] == (changed.get("status") == "failed")
 
 
 def test_a_bad_question_file_stops_before_a_folder_is_made(

@@ -10,9 +10,9 @@ import typer
 from typer.testing import CliRunner
 
 from specbench_s2d.cli.suites import suites
-from specbench_s2d.config import SUITES
 from specbench_s2d.errors import QuestionFileError, UnknownNameError
-from specbench_s2d.suites import load_suite
+from specbench_s2d.resources import SUITES
+from specbench_s2d.suites import HEADINGS, load_suite
 
 app = typer.Typer()
 app.command()(suites)
@@ -68,6 +68,7 @@ def test_a_long_question_shows_both_ends() -> None:
 def test_json_lists_all_suites_and_one_with_its_questions(file: str) -> None:
     listed = json.loads(run("--json"))
     assert [suite["name"] for suite in listed] == list(SUITES)
+    assert not any(HEADINGS & suite.keys() for suite in listed)
     assert all(suite["embedded_questions"] == suite["questions_count"] == 8 for suite in listed)
     one = json.loads(run("qa", "--json", "--questions", file))
     assert [q["id"] for q in one["questions"]] == [41, 42, 43]

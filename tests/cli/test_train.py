@@ -231,7 +231,7 @@ def test_the_template_and_the_shape_reach_the_job(here: Path, asked: dict[str, A
         (["--loss-on", "prompts"], "error: --loss-on prompts: input should be 'all' or 'answers'."),
         (["--optimizer", "sgd"], "error: --optimizer sgd: input should be 'adamw' or 'muon'."),
         (["--learning-rate", "nan"], "error: --learning-rate nan: input should be"),
-        (["--warmup", "1"], "error: --warmup 1.0: input should be less than 1."),
+        (["--warmup", "1"], "error: --warmup 1: input should be less than 1."),
         (["--micro-batch", "0"], "error: --micro-batch 0: input should be greater than 0."),
         (["--seed", "-1"], "error: --seed -1: input should be greater than or equal to 0."),
         (["--device", "warp"], "error: --device warp: not usable here"),

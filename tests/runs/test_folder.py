@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
-from specbench_s2d.runs.folder import RunStore, read_manifest, read_records
+from specbench_s2d.runs.folder import RunStore, read_manifest, read_records, schema_of
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record
 from tests.analysis.factory import make_record
+from tests.refusals import refused
 
 
 def manifest(**identity: Any) -> dict[str, Any]:
@@ -91,11 +92,37 @@ def test_two_writers_at_once_are_refused(tmp_path: Path) -> None:
 def test_an_unknown_schema_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
     row = {**json.loads(keyed("1").model_dump_json()), "schema_version": 99}
     (tmp_path / "records.jsonl").write_text(json.dumps(row) + "\n")
-    with pytest.raises(RecordSchemaError, match=r"schema version 99; this code reads 1.*run again"):
+    advice = ("schema version 99; this code reads 1 and 2.", "run again into another folder")
+    with refused(RecordSchemaError, "records.jsonl:1", *advice):
         read_records(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps({"schema_version": 99}))
-    with pytest.raises(RecordSchemaError, match="99"):
+    with refused(RecordSchemaError, "manifest.json", *advice):
         read_manifest(tmp_path)
+    with refused(RecordSchemaError, "manifest.json", *advice):
+        schema_of(tmp_path)
+
+
+def test_a_folder_keeps_its_schema_and_its_records_take_it(tmp_path: Path) -> None:
+    assert schema_of(tmp_path) == SCHEMA_VERSION == 2
+    with RunStore(tmp_path, {**manifest(), "schema_version": 1}) as store:
+        store.append([keyed("1")])
+    with RunStore(tmp_path, manifest()) as store:
+        store.append([keyed("2")])
+    assert schema_of(tmp_path) == 1
+    assert [record.schema_version for record in read_records(tmp_path)] == [1, 1]
+
+
+def test_a_setting_newer_than_the_folder_parts_no_run_from_it_at_its_default(tmp_path: Path) -> None:
+    older = {"temperature": 0.5, "device": "cpu"}
+    with RunStore(tmp_path, manifest(settings=older)):
+        pass
+    with RunStore(tmp_path, manifest(settings={**older, "replay_turns": "own"})):
+        pass
+    with (
+        pytest.raises(RunFolderError, match="differs in settings"),
+        RunStore(tmp_path, manifest(settings={**older, "replay_turns": "ar"})),
+    ):
+        pass
 
 
 def test_a_full_disk_leaves_whole_records_and_says_how_to_go_on(

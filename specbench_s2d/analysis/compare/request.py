@@ -18,6 +18,7 @@ from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.analysis.tables.naming import mark_notes
 from specbench_s2d.errors import UserError
 from specbench_s2d.runs.folder import MANIFEST, read_manifest
+from specbench_s2d.runs.identity import identity
 
 PUBLISHED = "published:"
 SUFFIXES = (".csv", ".md")
@@ -55,7 +56,7 @@ def _differences(first: Path, second: Path) -> list[str]:
     """What the manifests say of the settings that the runs do not share; nothing where one has no manifest."""
     if not all((folder / MANIFEST).exists() for folder in (first, second)):
         return []
-    a, b = (read_manifest(folder)["identity"]["settings"] for folder in (first, second))
+    a, b = (identity(read_manifest(folder))["settings"] for folder in (first, second))
     changed = [f"{name} ({a.get(name)}, {b.get(name)})" for name in sorted({*a, *b}) if a.get(name) != b.get(name)]
     return [f"The runs differ in {', '.join(changed)}."] if changed else []
 

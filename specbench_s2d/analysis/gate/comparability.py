@@ -1,4 +1,7 @@
-"""May two runs be compared at all? By their manifests: settings, questions, models, decoders, metrics, machine."""
+"""May two runs be compared at all? By their manifests: settings, questions, models, decoders, metrics, machine.
+
+A setting or an option that one of the runs is too old to record counts as its default there.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 from specbench_s2d.analysis.gate.verdict import Check
 from specbench_s2d.runs.conditions import is_transient
+from specbench_s2d.runs.identity import engine_name, identity
 from specbench_s2d.runs.record import Record
 
 _FREE = frozenset({"device", "engine", "seed"})
@@ -21,16 +25,10 @@ def comparability(ours: Manifest, base: Manifest, records: Sequence[Record], oth
         _equal("settings", _settings(one), _settings(other)),
         _equal("questions", one["questions"], other["questions"], needed=other["questions"]),
         _equal("models", one["weights"], other["weights"], needed=other["weights"]),
-        _equal("decoders", _decoders(records), _decoders(others), needed=_decoders(others)),
+        _same_decoders(_decoders(ours, records), _decoders(base, others)),
         _equal("metrics", _metrics(ours), _metrics(base), needed=_metrics(base)),
         *_projections(records, others),
     ]
-
-
-def identity(manifest: Manifest) -> dict[str, Any]:
-    """What a manifest says the run is; what an imported one does not say is empty."""
-    found: Mapping[str, Any] = manifest.get("identity", {})
-    return {"settings": {}, "questions": {}, "weights": {}, "repeats": None, **found}
 
 
 def other_machine(ours: Manifest, base: Manifest) -> str | None:
@@ -73,9 +71,33 @@ def _settings(of_run: Mapping[str, Any]) -> dict[str, Any]:
     return kept | ({"seed": settings.get("seed")} if settings.get("temperature") else {})
 
 
-def _decoders(records: Sequence[Record]) -> dict[str, Any]:
-    """What each target's labels stand for."""
-    return {f"{r.target}, {r.label}": (r.draft, r.decoder_options) for r in records}
+def _decoders(manifest: Manifest, records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """What each target's labels stand for: the draft used, versions of the code, and options."""
+    versions = identity(manifest)["versions"]
+    return {
+        f"{r.target}, {r.label}": {
+            "draft used": r.draft,
+            **{f"{part} version": 1 for part in ("decoder", "drafter", "verifier")},
+            **{f"{part} version": version for part, version in versions.get(r.label, {}).items()},
+            **r.decoder_options,
+        }
+        for r in records
+    }
+
+
+def _same_decoders(ours: Mapping[str, dict[str, Any]], base: Mapping[str, dict[str, Any]]) -> Check:
+    """Whether each label of the baseline stands for the same in both runs.
+
+    A label names the options that differ from their defaults, so one that a side does not record is at its default in
+    both.
+    """
+    shared = {lane: ours[lane].keys() & base[lane].keys() for lane in base if lane in ours}
+    mine, theirs = (
+        {f"{lane}, {name}": side[lane][name] for lane, names in shared.items() for name in sorted(names)}
+        for side in (ours, base)
+    )
+    missing = dict.fromkeys(lane for lane in base if lane not in ours)
+    return _equal("decoders", mine, {**missing, **theirs})
 
 
 def _projections(records: Sequence[Record], others: Sequence[Record]) -> list[Check]:
@@ -134,8 +156,9 @@ def _machine(ours: Manifest, base: Manifest) -> dict[str, tuple[Any, Any]]:
 
 def _engines(manifest: Manifest) -> str:
     """Every model with the engine that ran its passes; all eager in runs that do not say."""
+    device = _at(manifest, ("identity", "settings", "device"))
     used = {
-        model: facts.get("engine", "eager")
+        model: engine_name(facts.get("engine", "eager"), device)
         for target in manifest.get("targets", {}).values()
         for model, facts in target.get("engines", {}).items()
     }

@@ -20,6 +20,7 @@ from specbench_s2d.analysis.tables import summary as tidy
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
 from specbench_s2d.runs.conditions import is_transient
 from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
+from specbench_s2d.runs.identity import identity
 from specbench_s2d.runs.record import BASELINE, Record
 
 Speed = Literal["auto", "judge", "skip"]
@@ -75,7 +76,7 @@ def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed, other
     elsewhere = comparable.other_machine(manifest, theirs)
     clock = _Clock(ours, manifest, bases, tolerances, speed)
     free = comparable.measured_at_run_time(manifest, theirs)
-    settings = comparable.identity(theirs)["settings"]
+    settings = identity(theirs)["settings"]
     rows = cells.rows(ours, base, _repeats(manifest, theirs, ours, base))
     by_name = {(row.target, row.label): row for row in rows}
     for row in rows:
@@ -95,7 +96,7 @@ def _repeats(
 ) -> int:
     """How many repeats both runs were to make, which one that was stopped may lack; of imported runs, what is there."""
     sides = ((manifest, ours), (theirs, base))
-    return min(comparable.identity(m)["repeats"] or 1 + max(r.repeat for r in records) for m, records in sides)
+    return min(identity(m)["repeats"] or 1 + max(r.repeat for r in records) for m, records in sides)
 
 
 def _outputs(row: cells.Row, tolerances: Tolerances, greedy: bool) -> Iterator[Check]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from specbench_s2d.suites import suite_headings
+
 LOSSY_MARK = "†"
 LOSSY_NOTE = f"{LOSSY_MARK} lossy: may change the output; read beside perplexity and quality."
 PROJECTED_MARK = "‡"
@@ -13,22 +15,13 @@ PROJECTED_NOTE = (
 )
 PAIRS = "other pairs"
 
-# suite: (full name, short name for narrow columns)
-_SUITES = {
-    "mt_bench": ("MT-bench", "MT"),
-    "translation": ("Translation", "Transl"),
-    "summarization": ("Summarization", "Summ"),
-    "qa": ("QA", "QA"),
-    "math_reasoning": ("Math", "Math"),
-    "rag": ("RAG", "RAG"),
-    "overall": ("Overall", "All"),
-}
+_OVERALL = {"overall": ("Overall", "All")}
 _SYMBOLS = {"tau": "τ", "gamma": "γ"}
 
 
 def suite_title(suite: str, short: bool = False) -> str:
     """A heading for a suite; one that is not Spec-Bench's keeps its name."""
-    return _SUITES.get(suite, (suite, suite))[short]
+    return (_OVERALL.get(suite) or suite_headings(suite))[short]
 
 
 def decoder_title(label: str, lossy: bool, projected: str | None = None) -> str:

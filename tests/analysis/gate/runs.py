@@ -11,7 +11,7 @@ from specbench_s2d.analysis.gate.judge import Side, Speed, judge
 from specbench_s2d.analysis.gate.verdict import Check, Judgement, Tolerances, Verdict
 from specbench_s2d.runs.folder import read_manifest, read_records
 from specbench_s2d.runs.record import Record
-from tests.readme import DEMO_RUN
+from tests.documents import DEMO_RUN
 
 TARGET = "demo-s"
 Run = tuple[str, list[Record], dict[str, Any]]

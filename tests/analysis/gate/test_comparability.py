@@ -8,12 +8,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.analysis.gate.comparability import other_machine
+import pytest
+
+from specbench_s2d.analysis.gate.comparability import comparability, other_machine
 from specbench_s2d.analysis.gate.judge import check_run, judge
 from specbench_s2d.analysis.gate.verdict import Tolerances
+from specbench_s2d.bench.plan import make_plan
+from specbench_s2d.bench.runner import new_manifest
+from specbench_s2d.config import RunSpec
 from specbench_s2d.runs.folder import MANIFEST, RECORDS
-from tests.analysis.gate.runs import baseline, changed, found, judged, only, unchanged
-from tests.readme import DEMO_RUN
+from specbench_s2d.runs.record import Record
+from tests.analysis.gate.runs import Run, baseline, changed, found, judged, only, unchanged
+from tests.documents import DEMO_RUN
 
 
 def test_times_of_machines_that_nobody_recorded_are_not_judged() -> None:
@@ -53,6 +59,79 @@ def test_imported_runs_are_compared_by_what_they_hold() -> None:
     judgement = judge(("run", records, {}), ("baseline", records, {}), Tolerances(), "auto")
     assert judgement.exit_code == 0
     assert found(judgement, "output ids", "sd").why == "only greedy outputs are compared"
+
+
+def test_a_run_of_today_can_be_held_to_a_baseline_of_schema_1() -> None:
+    """The committed baseline against a manifest of the same command as it is written now."""
+    _, records, manifest = baseline()
+    today = new_manifest(make_plan(RunSpec(**manifest["spec"])), "run", manifest["environment"])
+    assert (today["schema_version"], manifest["schema_version"]) == (2, 1)
+    today["targets"] = copy.deepcopy(manifest["targets"])
+    for facts in today["targets"].values():
+        for engine in facts["engines"].values():
+            engine["engine"] = {"graphs": "native"}.get(engine["engine"], engine["engine"])
+    checks = comparability(today, manifest, records, records)
+    assert {(check.rule, check.verdict, check.why) for check in checks} == {
+        (rule, "holds", "") for rule in ("settings", "questions", "models", "decoders", "metrics")
+    }
+    assert other_machine(today, manifest) is None
+
+
+def check_of(rule: str, ours: Run, base: Run) -> tuple[str, str]:
+    """The verdict and the reason of one rule."""
+    [check] = [c for c in comparability(ours[2], base[2], ours[1], base[1]) if c.rule == rule]
+    return check.verdict, check.why
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("fail", ("holds", "")), ("skip", ("incomparable", "long_prompts: skip, the baseline has fail"))],
+)
+def test_a_setting_newer_than_the_baseline_matters_where_it_is_not_at_its_default(
+    value: str, expected: tuple[str, str]
+) -> None:
+    older, newer = baseline(), baseline()
+    del older[2]["identity"]["settings"]["long_prompts"]
+    newer[2]["identity"]["settings"]["long_prompts"] = value
+    assert check_of("settings", newer, older) == expected
+    assert check_of("settings", older, newer)[0] == expected[0]
+
+
+def test_an_option_newer_than_the_baseline_is_at_its_default_where_the_label_does_not_name_it() -> None:
+    def without_sampling(record: Record) -> dict[str, Any]:
+        return {"decoder_options": {n: v for n, v in record.decoder_options.items() if n != "sampling"}}
+
+    older = changed(without_sampling, "sd")
+    assert older[1] != baseline()[1]
+    assert check_of("decoders", baseline(), older) == check_of("decoders", older, baseline()) == ("holds", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"decoder_options": {"gamma": 4}}, "demo-s, sd, gamma: 4, the baseline has 5"),
+        ({"draft": "demo-tiny"}, "demo-s, sd, draft used: demo-tiny, the baseline has demo-draft-sft"),
+    ],
+)
+def test_another_default_and_another_draft_are_named(change: dict[str, Any], why: str) -> None:
+    assert check_of("decoders", changed(lambda record: change, "sd"), baseline()) == ("incomparable", why)
+
+
+def test_a_decoder_whose_version_was_raised_cannot_be_held_to_its_old_self() -> None:
+    raised = baseline()
+    raised[2]["identity"]["versions"] = {"sd": {"drafter": 2}}
+    expected = ("incomparable", "demo-s, sd, drafter version: 2, the baseline has 1")
+    assert check_of("decoders", raised, baseline()) == expected
+
+
+def test_times_of_one_engine_by_its_old_and_its_new_name_are_judged() -> None:
+    manifest = baseline()[2]
+    renamed, eager = copy.deepcopy(manifest), copy.deepcopy(manifest)
+    for facts in renamed["targets"]["demo-s"]["engines"].values():
+        facts["engine"] = "native"
+    eager["targets"]["demo-s"]["engines"]["demo-s"]["engine"] = "eager"
+    assert other_machine(renamed, manifest) is None
+    assert "demo-s eager" in str(other_machine(eager, manifest))
 
 
 def test_records_of_another_schema_cannot_be_compared(tmp_path: Path) -> None:

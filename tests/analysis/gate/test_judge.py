@@ -15,7 +15,7 @@ from specbench_s2d.errors import RunFolderError
 from specbench_s2d.measure.divergence import Divergence
 from specbench_s2d.runs.record import Record
 from tests.analysis.gate.runs import LABELS, TARGET, baseline, changed, found, judged, only, unchanged
-from tests.readme import DEMO_RUN
+from tests.documents import DEMO_RUN
 from tests.refusals import refused
 
 

@@ -1,0 +1,41 @@
+"""What a run is, as its manifest says: the part that two runs must share to be the same run, or to be compared.
+
+A run may be older than a setting. What its manifest lacks then counts as the default, so that after a new setting with
+a default old baselines still compare and old folders still resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from specbench_s2d.config import RunSpec
+
+SCHEMA_1_SETTINGS = (
+    "max_new_tokens", "ignore_eos", "temperature", "top_k", "top_p", "seed",
+    "device", "dtype", "engine", "template", "long_prompts", "replay_turns",
+)  # fmt: skip
+SETTINGS = (*SCHEMA_1_SETTINGS,)
+"""The fields of `RunSpec` that change what a cell computes or how it is timed; later ones are added here."""
+DEFAULTS: Mapping[str, Any] = {name: RunSpec.model_fields[name].default for name in SETTINGS}
+
+
+def identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest's `identity`, its settings complete and by their present names.
+
+    What it does not say is empty; of an imported run that goes for settings too, for nobody recorded them.
+    """
+    found: dict[str, Any] = {"settings": {}, "questions": {}, "weights": {}, "repeats": None, "versions": {}}
+    found |= manifest.get("identity", {})
+    settings: Mapping[str, Any] = found["settings"] or {}
+    if settings and "imported" not in manifest:
+        engine = engine_name(settings.get("engine"), settings.get("device"))
+        found["settings"] = {**DEFAULTS, **settings, "engine": engine}
+    return found
+
+
+def engine_name(engine: str | None, device: str | None) -> str | None:
+    """The engine that a name means on a device: `graphs` is `native` on a CPU, and `cuda-graphs` on a GPU."""
+    if engine != "graphs" or device is None:
+        return engine
+    return "native" if device == "cpu" else "cuda-graphs"

@@ -1,0 +1,50 @@
+"""The repository's places and documents, for the tests that read them."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO_RUN = ROOT / "results" / "baselines" / "demo"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@cache
+def generator() -> ModuleType:
+    """docs/generate.py."""
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def commands() -> dict[str, Any]:
+    """Every command by what a person types."""
+    found: dict[str, Any] = generator().commands()
+    return found
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced code blocks of one language."""
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def command_lines(script: str) -> list[list[str]]:
+    """The words after `specbench-s2d` of each such command in a script; a shell's own marks end a command."""
+    lines = script.replace("\\\n", " ").splitlines()
+    found = [match[1] for line in lines if (match := re.match(r"\s*specbench-s2d( .*)", line))]
+    return [shlex.split(re.sub(r"\s*(\|\||&&|>|\s#).*", "", line)) for line in found]
+
+
+def check_words(words: list[str]) -> None:
+    """Parse a command as the program would; raises what a person would be shown."""
+    name = " ".join(words[:2]) if words[0] == "train" else words[0]
+    commands()[name].make_context(name, list(words[len(name.split()) :]))

@@ -1,0 +1,35 @@
+"""What a manifest says its run is, whatever release wrote it."""
+
+from __future__ import annotations
+
+import pytest
+
+from specbench_s2d.runs.identity import DEFAULTS, engine_name, identity
+
+
+def test_a_setting_that_a_run_is_too_old_to_know_stands_at_its_default() -> None:
+    settings = identity({"identity": {"settings": {"temperature": 1.0, "device": "cpu"}}})["settings"]
+    assert settings == {**DEFAULTS, "temperature": 1.0, "device": "cpu"}
+
+
+def test_what_nobody_recorded_of_an_imported_run_stays_unsaid() -> None:
+    imported = identity({"identity": {"settings": {"temperature": None}}, "imported": {}})
+    assert imported["settings"] == {"temperature": None}
+    assert identity({})["settings"] == identity({})["weights"] == identity({})["versions"] == {}
+    assert identity({})["repeats"] is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "means"),
+    [
+        ("graphs", "cpu", "native"),
+        ("graphs", "cuda:1", "cuda-graphs"),
+        ("graphs", "auto", "cuda-graphs"),
+        ("graphs", None, "graphs"),
+        ("native", "cpu", "native"),
+        ("eager", "cuda", "eager"),
+        (None, "cpu", None),
+    ],
+)
+def test_an_engine_has_one_name_on_a_device(engine: str | None, device: str | None, means: str | None) -> None:
+    assert engine_name(engine, device) == means
