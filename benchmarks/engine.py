@@ -4,8 +4,8 @@
 
 Every figure is a ratio of things timed in this one process, in turns. Rows: `step` (an AR step over its matrix products
 alone), `products` (those products in every way at hand), `peers` (over transformers), `verify` (6 tokens over one),
-`model` (measured speed-up over what the cost model predicts), `growth` (a question asked again after 480 others),
-`profile` (where a pass's time goes). The GPU's rows are those of benchmarks/gpu.sh.
+`model` (measured speed-up over what the cost model predicts), `growth` (a question asked again after 480 others). The
+GPU's rows are those of benchmarks/gpu.sh.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import peers
 import psutil
 import torch
 import typer
-from products import Run, interleaved, linear, matrices, products_table, profile, ratio, weights_of
+from products import Run, interleaved, linear, matrices, products_table, ratio, weights_of
 from rich.console import Console
 from rich.table import Table
 
@@ -72,13 +72,13 @@ def _ids() -> torch.Tensor:
 def step_rows(target: str, rounds: int) -> list[Row]:
     """An AR step (decode time over tokens, loop included) over F.linear with the same weights, per engine."""
     products: Run = linear(matrices(weights_of(target)), 1)
-    decodes = {engine: _TimedDecode(build_decoder("ar", _load(target, engine))) for engine in ("graphs", "eager")}
+    decodes = {engine: _TimedDecode(build_decoder("ar", _load(target, engine))) for engine in ("native", "eager")}
     contenders: dict[str, Run] = {"products": lambda: [products() for _ in range(TOKENS - 1)], **decodes}
     seconds = interleaved(contenders, rounds)
     rows = []
     for engine, decode in decodes.items():
         found = ratio([decode.decode_s(n) for n in range(rounds)], seconds["products"])
-        asked = 1.35 if engine == "graphs" else None
+        asked = 1.35 if engine == "native" else None
         rows.append(Row("step", f"AR step on {target}, {engine}, over F.linear of its matrices", **found, most=asked))
     return rows
 
@@ -100,13 +100,13 @@ class _TimedDecode:
 def verify_rows(target: str, rounds: int) -> list[Row]:
     """A pass over GAMMA + 1 tokens and its argmax over a pass over one, at a cache of PROMPT tokens."""
     rows = []
-    for engine in ("graphs", "eager"):
+    for engine in ("native", "eager"):
         model = _load(target, engine)
         model.extend(_ids())
         seconds = interleaved({str(width): _pass(model, width) for width in (1, 2, 3, 4, GAMMA + 1, 9)}, rounds)
         for width in (GAMMA + 1, 2, 4, 9):
             found = ratio(seconds[str(width)], seconds["1"])
-            asked = 1.25 if engine == "graphs" and width == GAMMA + 1 else None
+            asked = 1.25 if engine == "native" and width == GAMMA + 1 else None
             rows.append(Row("verify", f"pass of {width} over a pass of 1, {target}, {engine}", **found, most=asked))
     return rows
 
@@ -238,7 +238,7 @@ def main(
 ) -> None:
     """Measure, print and write the table of the engine's speed."""
     hide_progress_bars()
-    asked = row or [*ROWS, "products", "profile"]
+    asked = row or [*ROWS, "products"]
     console = Console(width=150)
     facts: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"rows": []}
     measured = [found for name in ROWS if name in asked for found in ROWS[name](target, rounds)]
@@ -252,13 +252,10 @@ def main(
         torch.set_num_threads(most)
         facts["read_rate_bytes_per_s"] = rate_of
         facts["products"] = [r for width in (1, GAMMA + 1) for r in products_table(target, width, rounds, rate_of)]
-    if "profile" in asked:
-        facts["profile"] = [r for name in (target, DRAFT) for r in profile(name, (1, GAMMA + 1, 61), PROMPT)]
     rows = [*kept, *measured]
     show(rows, console)
-    for title in ("products", "profile"):
-        if facts.get(title):
-            show_figures(title, facts[title], console)
+    if facts.get("products"):
+        show_figures("products", facts["products"], console)
     facts |= {"what": "see benchmarks/engine.py", "target": target, "environment": environment("cpu")}
     facts["rows"] = [{**asdict(found), "reached": found.reached} for found in rows]
     out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -22,7 +22,7 @@ from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.training.card import FACTS
 from specbench_s2d.training.data import encode_chats, held_out_by_suite
-from specbench_s2d.training.exits import check_exits
+from specbench_s2d.training.exits import check_exit_flags
 from specbench_s2d.training.init_model import ModelSource, init_model, load_tokenizer, resolve_source
 from specbench_s2d.training.jobs import HELD_OUT_PER_SUITE, Corpus
 from specbench_s2d.training.spec import make_train_spec
@@ -36,7 +36,7 @@ def perplexities(name: str, exits: tuple[int, ...], corpus: Corpus) -> Perplexit
     """By exit depth and suite (`all` pools them): perplexity of the held-out answers that the model's card used."""
     tokenizer = load_tokenizer(name)
     model = init_model(ModelSource("continue", name), tokenizer, 0)
-    check_exits(exits, model.config.num_hidden_layers)
+    check_exit_flags(exits, model.config.num_hidden_layers)
     length = json.loads((Path(resolve_source(name)) / FACTS).read_text(encoding="utf-8"))["spec"]["length"]
     encoded = encode_chats(corpus.held_out, ChatTemplate.choose(tokenizer))
     chosen = held_out_by_suite(encoded, HELD_OUT_PER_SUITE, length)

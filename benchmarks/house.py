@@ -4,10 +4,10 @@
     python benchmarks/house.py --list     # and every function on both ways, in the order of first entry
 
 A way is the package's functions in the order in which they are first entered, each once: `calls` is their number,
-`files` the files they stand in, `returns` how often the way goes to a file that it had left before. The question's way
-runs from `execute` to its record, one question with two decoders (`ar`, `sd`); of decoding and models only the
-functions that the bench itself calls count, for what they do inside is the method's own. The table's way runs from
-records to summary.csv.
+`files` the files they stand in, `returns` how often the way goes to a file that it had left before. A question's way
+runs from `execute` to its record: the functions that a run of eight questions enters more often than a run of one does,
+once more for every question or oftener. Of decoding, measure and models only the functions that the bench itself calls
+count, for what they do inside is theirs. The table's way runs from records to summary.csv and what is drawn from it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import ast
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -23,14 +24,16 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "specbench_s2d"
-INNER = ("decoding", "models")
+INNER = ("decoding", "measure", "models")
+QUESTIONS, TRIALS = 8, 2
 Stop = tuple[str, str]
 """File below the package, and function."""
 
 
-def walked(run: Callable[[], Any], inner: tuple[str, ...]) -> list[Stop]:
-    """Functions of the package in the order of their first entry; below `inner` only those that others call."""
-    found: dict[Stop, None] = {}
+def walked(run: Callable[[], Any], inner: tuple[str, ...]) -> Counter[Stop]:
+    """How often each function of the package is entered, in the order of first entries; below `inner` only those that
+    others call."""
+    found: Counter[Stop] = Counter()
 
     def place(frame: FrameType | None) -> str | None:
         name = Path(frame.f_code.co_filename) if frame else None
@@ -48,14 +51,14 @@ def walked(run: Callable[[], Any], inner: tuple[str, ...]) -> list[Stop]:
         name = frame.f_code.co_name
         if name.startswith("<") or (here.startswith(inner) and (caller(frame) or "").startswith(inner)):
             return
-        found.setdefault((here, frame.f_code.co_qualname))
+        found[here, frame.f_code.co_qualname] += 1
 
     sys.setprofile(watch)
     try:
         run()
     finally:
         sys.setprofile(None)
-    return list(found)
+    return found
 
 
 def counts(way: list[Stop]) -> dict[str, int]:
@@ -67,18 +70,28 @@ def counts(way: list[Stop]) -> dict[str, int]:
 
 
 def question_way() -> list[Stop]:
-    """One question, two decoders, from `execute` to its records; planning and loading the package come before."""
+    """One question, two decoders, from `execute` to its records."""
     from specbench_s2d.bench.plan import make_plan
     from specbench_s2d.bench.runner import execute
     from specbench_s2d.config import RunSpec
 
-    spec = RunSpec(
-        target=["demo-s"], decoder=["ar", "sd:draft=demo-tiny"], suite=["qa"], limit=1, max_new_tokens=8, device="cpu"
-    )
-    plan = make_plan(spec)
-    with tempfile.TemporaryDirectory() as folder:
-        execute(plan, Path(folder) / "first")  # imports, caches and compiled kernels are there
-        return walked(lambda: execute(plan, Path(folder) / "second"), INNER)
+    def entered(questions: int, folder: str) -> Counter[Stop]:
+        decoders = ["ar", "sd:draft=demo-tiny"]
+        spec = RunSpec(
+            target=["demo-s"], decoder=decoders, suite=["qa"], limit=questions, max_new_tokens=4, device="cpu"
+        )
+        plan = make_plan(spec)
+        assert plan.cells == questions * len(decoders)
+        return walked(lambda: execute(plan, Path(folder) / str(questions)), INNER)
+
+    one: Counter[Stop] = Counter()
+    many: list[Counter[Stop]] = []
+    for _ in range(TRIALS):  # a warm-up takes as many runs as it takes: what differs by chance is not the question's
+        with tempfile.TemporaryDirectory() as folder:
+            one |= entered(1, folder)
+            many.append(entered(QUESTIONS, folder))
+    more = QUESTIONS - 1
+    return [stop for stop in one if all(of_many[stop] - one[stop] >= more for of_many in many)]
 
 
 def table_way() -> list[Stop]:
@@ -88,7 +101,7 @@ def table_way() -> list[Stop]:
 
     records = read_records(ROOT / "results" / "baselines" / "demo")
     with tempfile.TemporaryDirectory() as folder:
-        return walked(lambda: write_summary(records, Path(folder)), ())
+        return list(walked(lambda: write_summary(records, Path(folder)), ()))
 
 
 def sizes() -> list[tuple[str, int, int]]:

@@ -28,7 +28,7 @@ from specbench_s2d import build_decoder, load_model
 from specbench_s2d.measure.machine import cpu_model
 from specbench_s2d.models import LanguageModel
 from specbench_s2d.models.chat import ChatTemplate
-from specbench_s2d.models.checkpoint import find_checkpoint
+from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.suites import load_questions
 
 GAMMAS = (2, 3, 5)
@@ -46,7 +46,7 @@ def ours(target: LanguageModel, draft: LanguageModel, new_tokens: int) -> dict[s
 def transformers_own(target: str, draft: str, new_tokens: int) -> dict[str, Contender]:
     """`generate`, and `generate(assistant_model=…)` with a constant number of draft tokens."""
     model, assistant = (
-        AutoModelForCausalLM.from_pretrained(str(find_checkpoint(name).folder), dtype=torch.float32).eval()
+        AutoModelForCausalLM.from_pretrained(str(resolve_model(name).folder), dtype=torch.float32).eval()
         for name in (target, draft)
     )
 

@@ -1,4 +1,4 @@
-"""The matrix products of a step by themselves, computed in every way at hand, and where a native pass spends its time.
+"""The matrix products of a step by themselves, computed in every way at hand.
 
 Used by benchmarks/engine.py. All on a CPU in float32; each contender multiplies T rows with every matrix of a model,
 layer by layer, then with its head.
@@ -10,7 +10,10 @@ import ctypes
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 from statistics import median, quantiles
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -18,31 +21,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specbench_s2d.models.checkpoint import find_checkpoint, tensor_reader
 from specbench_s2d.models.engines.native import NativeEngine
-from specbench_s2d.models.engines.native_build import native_library
-from specbench_s2d.models.load import load_model, read_config
+from specbench_s2d.models.engines.native_build import compile_kernel, find_compiler
+from specbench_s2d.models.load import tensor_reader
+from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.models.weights import LlamaWeights, load_weights
 
-PHASES = (
-    "norms",
-    "qkv",
-    "rotary, cache",
-    "attention",
-    "out",
-    "gate, up",
-    "down",
-    "head",
-    "waiting for the other thread",
-)
 Run = Callable[[], Any]
 
 
 def weights_of(name: str) -> LlamaWeights:
     """A model's weights in float32, as its checkpoint has them."""
-    found, place = find_checkpoint(name), torch.device("cpu")
+    found, place = resolve_model(name), torch.device("cpu")
     reader = tensor_reader(found, place, torch.float32)
-    return load_weights(reader, found.name, read_config(found), place, torch.float32)
+    return load_weights(reader, found.name, found.config, place, torch.float32)
 
 
 def matrices(weights: LlamaWeights) -> list[Tensor]:
@@ -94,23 +86,28 @@ def one_dnn(all_OI: Sequence[Tensor], rows: int) -> Run | None:
     return run
 
 
-def native(passes: NativeEngine, rows: int) -> Run:
-    """The native kernel's products, packed as its passes have them."""
+@cache
+def products_library() -> ctypes.CDLL:
+    """The kernel with a function for its products alone."""
+    with TemporaryDirectory() as folder:
+        library = Path(folder) / "products.so"
+        compile_kernel(find_compiler(), library, Path(__file__).with_suffix(".c"))
+        return ctypes.CDLL(str(library))
+
+
+def native(engine: NativeEngine, rows: int) -> Run:
+    """The native kernel's products, with matrices packed as for its passes."""
     room = torch.randn(rows * 8 * 4096)
-    logits_TV = torch.empty(rows, int(passes._model.vocabulary))
-    call, layers = passes._pass, len(passes.cache.layers)
+    logits_TV = torch.empty(rows, int(engine._model.vocabulary))
+    call, layers = engine._pass, len(engine.cache.layers)
 
     def run() -> None:
         call.rows, call.from_layer, call.to_layer = rows, 0, layers
         call.scratch, call.logits = room.data_ptr(), logits_TV.data_ptr()
-        passes._kernel.run_products(*passes._refs)
-        call.scratch = passes._scratch.data_ptr()
+        engine._kernel.run_products(*engine._refs)
+        call.scratch = engine._scratch.data_ptr()
 
     return run
-
-
-def native_passes(weights: LlamaWeights, threads: int) -> NativeEngine:
-    return NativeEngine(weights, threads, native_library(profile=True))
 
 
 def interleaved(contenders: dict[str, Run], rounds: int, seed: int = 0) -> dict[str, list[float]]:
@@ -145,7 +142,7 @@ def products_table(name: str, rows: int, rounds: int, rate_of: dict[int, float])
             "F.linear": linear(all_OI, rows),
             "mm, transposed": transposed(all_OI, rows),
             "oneDNN, packed": one_dnn(all_OI, rows),
-            "native kernel": native(native_passes(weights_of(name), threads), rows),
+            "native kernel": native(NativeEngine(weights_of(name), threads, products_library()), rows),
         }
         seconds = interleaved({way: run for way, run in ways.items() if run}, rounds)
         for way, times in seconds.items():
@@ -158,30 +155,3 @@ def products_table(name: str, rows: int, rounds: int, rate_of: dict[int, float])
             )  # fmt: skip
     torch.set_num_threads(most)
     return found
-
-
-def profile(name: str, widths: Sequence[int], context: int, passes_timed: int = 200) -> list[dict[str, Any]]:
-    """Where a native pass of each width spends its time after `context` tokens: milliseconds per phase."""
-    kernel = native_library(profile=True)
-    weights = weights_of(name)
-    threads = torch.get_num_threads()
-    model: Any = load_model(name, device="cpu", dtype="float32")
-    model._passes = native_passes(weights, threads)
-    model._cache = model._passes.cache
-    ids_BT = torch.arange(2, 2 + context)[None]
-    rows = []
-    for width in widths:
-        model.reset()
-        model.extend(ids_BT)
-        timed = (ctypes.c_double * len(PHASES))()
-        kernel.read_phases(timed)
-        began = perf_counter()
-        for _ in range(passes_timed):
-            model.extend(ids_BT[:, :width])
-            model.rollback(context)
-        whole = perf_counter() - began
-        kernel.read_phases(timed)
-        phases = {phase: 1e3 * seconds / passes_timed for phase, seconds in zip(PHASES, timed, strict=True)}
-        phases["python, calling"] = 1e3 * whole / passes_timed - sum(phases.values())
-        rows.append({"model": name, "rows": width, "threads": threads, "pass_ms": 1e3 * whole / passes_timed, **phases})
-    return rows

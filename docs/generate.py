@@ -10,7 +10,6 @@ A generated part stands between `<!-- begin:NAME -->` and `<!-- end:NAME -->`; N
 from __future__ import annotations
 
 import ast
-import csv
 import re
 import sys
 import tomllib
@@ -20,7 +19,9 @@ from typing import Any
 
 import typer.main
 
-from specbench_s2d import registry
+from specbench_s2d import suites
+from specbench_s2d.analysis.report.write import read_run
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, tidy
 from specbench_s2d.analysis.tables.text import all_definitions
 from specbench_s2d.cli.main import app
 from specbench_s2d.config import RunSpec
@@ -32,8 +33,7 @@ from specbench_s2d.suites import load_suite
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "specbench_s2d"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-DEMO_TABLE = ROOT / "results" / "baselines" / "demo" / "summary.csv"
-MEAN_TARGET = "mean over targets"
+DEMO_RUN = ROOT / "results" / "baselines" / "demo"
 METHODS = {
     "ar": "AR, the reference",
     "sd": "vanilla speculative decoding",
@@ -52,24 +52,22 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def demo_table() -> str:
     """The committed demo run: the four methods, mean over its targets, and how near AR was to the bound."""
-    with DEMO_TABLE.open(encoding="utf-8", newline="") as file:
-        overall = [row for row in csv.DictReader(file) if row["suite"] == "overall"]
+    overall = [row for row in tidy(read_run(DEMO_RUN)).to_dict("records") if row["suite"] == OVERALL]
     mean = {row["label"]: row for row in overall if row["target"] == MEAN_TARGET}
-    shares = [float(r["percent_of_bound"]) for r in overall if r["label"] == "ar" and r["target"] != MEAN_TARGET]
+    shares = [r["percent_of_bound"] for r in overall if r["label"] == "ar" and r["target"] != MEAN_TARGET]
     said = (
         f"AR reached {min(shares):.0f} to {max(shares):.0f} % of the speed that memory allows; the target pass in "
-        f"which `sd` checks five tokens took {float(mean['sd']['verify_ratio']):.1f} times as long as an AR step."
+        f"which `sd` checks five tokens took {mean['sd']['verify_ratio']:.1f} times as long as an AR step."
     )
     header = ["method", "speed-up over AR [95 %]", "accepted tokens per step", "output"]
     return table(header, (_demo_row(title, mean[label]) for label, title in METHODS.items())) + "\n\n" + said
 
 
-def _demo_row(title: str, row: dict[str, str]) -> list[str]:
-    speed = f"{float(row['speedup']):.2f}"
+def _demo_row(title: str, row: dict[Any, Any]) -> list[str]:
+    speed = f"{row['speedup']:.2f}"
     if row["label"] != "ar":
-        speed += f" [{float(row['speedup_low']):.2f}–{float(row['speedup_high']):.2f}]"
-    output = "lossy" if row["lossy"] == "True" else "lossless"
-    return [f"{title} (`{row['label']}`)", speed, f"{float(row['mat']):.2f}", output]
+        speed += f" [{row['speedup_low']:.2f}–{row['speedup_high']:.2f}]"
+    return [f"{title} (`{row['label']}`)", speed, f"{row['mat']:.2f}", "lossy" if row["lossy"] else "lossless"]
 
 
 def commands() -> dict[str, Any]:
@@ -125,7 +123,7 @@ def decoder_table(kind: str) -> str:
 def suite_table() -> str:
     """The suites: whose questions, in which categories, scored how."""
     rows = []
-    for name in registry.suites.paths():
+    for name in suites.definitions.paths():
         suite = load_suite(name)
         about = suite.definition
         categories = ", ".join(f"`{category}`" for category in about.categories)

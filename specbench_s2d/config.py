@@ -85,10 +85,11 @@ class RunSpec(BaseModel):
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, description="Number format of the weights; default: float32 on a CPU, bfloat16 on a GPU."
     )
-    engine: Literal["eager", "graphs"] | None = Field(
+    engine: Literal["eager", "graphs", "native", "cuda-graphs"] | None = Field(
         None,
-        description="How passes are run: eager, torch calls one by one; graphs, prepared before timing (a native "
-        "kernel on a CPU, CUDA graphs on a GPU); default: graphs for the models that allow it.",
+        description="How passes are run: eager, as torch calls one by one; native, by a C kernel (CPU, float32); "
+        "cuda-graphs, as captured graphs (GPU); graphs, the device's own of these two; default: graphs for the models "
+        "that allow it.",
     )
     template: str | None = Field(
         None,

@@ -24,8 +24,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from specbench_s2d.download import fetch
-from specbench_s2d.errors import QuestionFileError, UnknownNameError, UserError
+from specbench_s2d.errors import QuestionFileError, UnknownNameError, UserError, first_line
 from specbench_s2d.registry import Registry
 from specbench_s2d.resources import SUITES, cache_folder, data_folder
 
@@ -241,10 +240,25 @@ def category_owners(asked: Sequence[Suite]) -> dict[str, str]:
 
 
 def _spec_bench_file() -> Path:
+    """Spec-Bench's questions in the cache: downloaded once, checked by SHA-256, in place whole or not at all."""
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    folder = cache_folder() / "spec_bench"
     try:
-        return fetch(SPEC_BENCH_URL, cache_folder() / "spec_bench" / "question.jsonl", SPEC_BENCH_SHA256)
-    except UserError as error:
-        raise QuestionFileError(f"{error} Give Spec-Bench's question.jsonl by path: --questions FILE.") from error
+        return Path(pooch.retrieve(SPEC_BENCH_URL, f"sha256:{SPEC_BENCH_SHA256}", "question.jsonl", folder))
+    except (OSError, ValueError) as error:
+        raise QuestionFileError(
+            f"{SPEC_BENCH_URL} could not be downloaded to {folder} ({_root_cause(error)}). "
+            "Give Spec-Bench's question.jsonl by path: --questions FILE."
+        ) from error
+
+
+def _root_cause(error: BaseException) -> str:
+    """What went wrong first, in one line: a client wraps "connection refused" in several errors of its own."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return first_line(error).rstrip(".")
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -44,7 +44,7 @@ class FakeModel(LanguageModel):
         clock: Clock | None = None,
         layer_s: float = 0.0,
     ) -> None:
-        self.identity = Identity(name=f"fake-{seed}", source="test")
+        self.identity = Identity(name=f"fake-{seed}")
         self.vocabulary, self.context, self.width = vocabulary, context, 1
         self.depth, self.exits = (exits[-1] if exits else 1), exits
         self.eos_ids = frozenset() if eos is None else frozenset({eos})

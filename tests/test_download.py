@@ -1,10 +1,9 @@
-"""Downloads, from a server on this machine: the right bytes are kept, everything else leaves nothing behind."""
+"""Spec-Bench's question file over HTTP: kept once in the cache if its SHA-256 is right, else one line and no file."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from specbench_s2d import suites
-from specbench_s2d.download import fetch
-from specbench_s2d.errors import QuestionFileError, UserError
+from specbench_s2d.errors import QuestionFileError
 
 CONTENT = (json.dumps({"question_id": 1, "category": "qa", "turns": ["Who?"]}) + "\n").encode()
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
+NAME = Path("spec_bench") / "question.jsonl"
 
 
 class Server(ThreadingHTTPServer):
@@ -45,9 +43,18 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def server(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server whose /right is the file that is asked for."""
     with Server(("127.0.0.1", 0), Handler) as running:
+        monkeypatch.setattr(suites, "SPEC_BENCH_URL", running.url("right"))
+        monkeypatch.setattr(suites, "SPEC_BENCH_SHA256", hashlib.sha256(CONTENT).hexdigest())
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield running
@@ -55,92 +62,66 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.join()
 
 
-def files_in(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+def load() -> suites.QuestionSet:
+    return suites.load_questions("spec-bench", ["qa"])
 
 
-def test_the_right_file_is_kept_and_fetched_once(server: Server, tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder" / "file"
+def files_in(folder: Path) -> list[Path]:
+    return sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+
+
+def test_the_file_is_downloaded_into_the_cache_and_then_read_from_it(
+    server: Server, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     for _ in range(2):
-        assert fetch(server.url("right"), path, SHA256) == path
-    assert path.read_bytes() == CONTENT
+        found = load()
+        assert found.source == "spec-bench"
+        assert [q.id for q in found] == [1]
     assert server.requests == 1
-    assert files_in(tmp_path) == ["new/folder/file"]
+    assert files_in(cache) == [NAME]
+    assert (cache / NAME).read_bytes() == CONTENT
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [
-        ("wrong", f"is not the file expected: its SHA-256 is .*, not {SHA256}; nothing was kept"),
-        ("short", "could not be downloaded"),
-        ("absent", "could not be downloaded"),
-    ],
+    [("wrong", "does not match the known hash"), ("short", "could not be downloaded"), ("absent", "404")],
 )
-def test_anything_else_leaves_nothing_behind(server: Server, tmp_path: Path, name: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        fetch(server.url(name), tmp_path / "file", SHA256)
-    assert files_in(tmp_path) == []
-
-
-def test_a_damaged_copy_is_replaced_and_survives_a_failed_try(server: Server, tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"damaged")
-    with pytest.raises(UserError):
-        fetch(server.url("wrong"), path, SHA256)
-    assert path.read_bytes() == b"damaged"
-    assert fetch(server.url("right"), path, SHA256).read_bytes() == CONTENT
-
-
-def test_an_interrupted_write_leaves_nothing_behind(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_anything_else_is_one_line_and_leaves_nothing_behind(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
 ) -> None:
-    def no_space(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(UserError, match=r"file cannot be written \(No space left on device\)"):
-        fetch(server.url("right"), tmp_path / "file", SHA256)
-    assert files_in(tmp_path) == []
+    monkeypatch.setattr(suites, "SPEC_BENCH_URL", server.url(name))
+    with pytest.raises(QuestionFileError, match=rf"^.*{said}.* --questions FILE\.$"):
+        load()
+    assert files_in(cache) == []
 
 
-def test_a_cache_folder_that_cannot_be_made_is_named(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "taken").write_bytes(b"")
-    with pytest.raises(UserError, match="taken/file cannot be written"):
-        fetch(server.url("right"), tmp_path / "taken" / "file", SHA256)
-
-
-def test_spec_bench_is_downloaded_into_the_cache_and_then_read_from_it(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_damaged_copy_is_replaced_and_survives_a_failed_try(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(suites, "SPEC_BENCH_URL", server.url("right"))
-    monkeypatch.setattr(suites, "SPEC_BENCH_SHA256", SHA256)
-    for _ in range(2):
-        found = suites.load_questions("spec-bench", ["qa"])
-        assert found.source == "spec-bench"
-        assert [q.id for q in found] == [1]
-    assert server.requests == 1
-    assert files_in(tmp_path) == ["spec_bench/question.jsonl"]
+    (cache / NAME).parent.mkdir(parents=True)
+    (cache / NAME).write_bytes(b"damaged")
+    with monkeypatch.context() as patched:
+        patched.setattr(suites, "SPEC_BENCH_URL", server.url("wrong"))
+        with pytest.raises(QuestionFileError):
+            load()
+    assert (cache / NAME).read_bytes() == b"damaged"
+    assert len(load()) == 1
 
 
-def test_spec_bench_with_a_wrong_checksum_is_refused(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(suites, "SPEC_BENCH_URL", server.url("right"))
-    with pytest.raises(QuestionFileError, match=f"not {suites.SPEC_BENCH_SHA256}.*--questions FILE"):
-        suites.load_questions("spec-bench", ["qa"])
-    assert files_in(tmp_path) == []
+def test_a_cache_folder_that_cannot_be_made_is_named(server: Server, cache: Path) -> None:
+    cache.write_bytes(b"")
+    with pytest.raises(QuestionFileError, match=rf"could not be downloaded to {cache}/spec_bench \(.*Not a directory"):
+        load()
+    assert server.requests == 0
 
 
-def test_spec_bench_offline_says_to_give_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path))
+def test_offline_the_line_says_why_and_to_give_the_file(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suites, "SPEC_BENCH_URL", "http://127.0.0.1:9/question.jsonl")  # nobody listens there
     with pytest.raises(QuestionFileError) as caught:
-        suites.load_questions("spec-bench", ["qa"])
-    message = str(caught.value)
-    assert "could not be downloaded" in message
-    assert message.endswith("--questions FILE.")
-    assert "\n" not in message
-    assert files_in(tmp_path) == []
+        load()
+    assert str(caught.value) == (
+        f"http://127.0.0.1:9/question.jsonl could not be downloaded to {cache}/spec_bench ([Errno 111] Connection "
+        "refused). Give Spec-Bench's question.jsonl by path: --questions FILE."
+    )
+    assert files_in(cache) == []

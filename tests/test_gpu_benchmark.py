@@ -50,8 +50,8 @@ def test_rows_are_measured_and_held_to_what_is_to_be_reached(gpu: ModuleType, tm
         assert (row["state"], row["error"]) == ("measured", None)
         assert isinstance(row["value"], float) and row["value"] > 0
         assert row["reached"] is eval(f"{row['value']} {row['to_reach']}")
-    assert plain["ar"]["engines"]["target"]["engine"] in ("eager", "graphs")
-    assert apart["static"]["engines"]["target"]["engine"] in ("eager", "graphs")
+    assert plain["ar"]["engines"]["target"]["engine"] in ("eager", "native", "cuda-graphs")
+    assert apart["static"]["engines"]["target"]["engine"] in ("eager", "native", "cuda-graphs")
     assert (apart["eager"]["in_turn"], apart["static"]["in_turn"]) == (True, False)
     for row in rows_of(out, "compiled").values():
         assert (row["state"], row["error"]) == ("cannot be here", "layers are compiled on a GPU alone, not on cpu")

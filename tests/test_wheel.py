@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from packaging.metadata import Metadata
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "specbench_s2d"
@@ -102,6 +103,31 @@ def test_the_wheel_carries_the_data(installed: Installed, source: Path, target: 
 def test_the_wheel_carries_nothing_else(installed: Installed) -> None:
     tops = {name.split("/")[0] for name in zipfile.ZipFile(installed.wheel).namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"specbench_s2d"}
+
+
+def test_the_wheel_carries_no_training_logs(installed: Installed) -> None:
+    """What the model cards say of a training is in `training.json`; the logs have a line per step."""
+    names = {Path(name).name for name in zipfile.ZipFile(installed.wheel).namelist()}
+    assert "training.json" in names and "train_log.jsonl" not in names
+
+
+def test_the_metadata_say_whose_licence_holds_for_what(installed: Installed) -> None:
+    """Read as an index reads it: an unknown field or licence raises."""
+    with zipfile.ZipFile(installed.wheel) as wheel:
+        [folder] = {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
+        metadata = Metadata.from_email(wheel.read(f"{folder}/METADATA"))
+        texts = {name: wheel.read(f"{folder}/licenses/{name}").decode() for name in metadata.license_files or ()}
+    assert metadata.license_expression == "Apache-2.0 AND LicenseRef-specbench-s2d-demo-weights"
+    assert set(texts) == {"LICENSE", "specbench_s2d/demo/LICENSE-NOTE.md"}
+    assert "Apache License" in texts["LICENSE"]
+    assert "not covered by the Apache-2.0 licence" in texts["specbench_s2d/demo/LICENSE-NOTE.md"]
+
+
+def test_the_wheels_version_is_the_programs(installed: Installed) -> None:
+    assert installed.run("specbench-s2d", "--version").stdout.split() == [
+        "specbench-s2d",
+        installed.wheel.name.split("-")[1],
+    ]
 
 
 def test_the_installed_copy_is_what_runs(installed: Installed) -> None:

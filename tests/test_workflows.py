@@ -1,10 +1,12 @@
-"""The workflows: the commands in them, and what the GPU gate does with and without a baseline of its card."""
+"""The workflows: the commands in them, what the GPU gate does with and without a baseline of its card, and what is
+checked before a release is published."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,11 @@ def workflow(name: str) -> dict[str, Any]:
 
 
 def steps(name: str) -> Steps:
-    return [step for job in workflow(name)["jobs"].values() for step in job["steps"]]
+    return [step for job in workflow(name)["jobs"].values() for step in job.get("steps", [])]
 
 
 def step(name: str) -> dict[str, Any]:
-    [found] = [step for step in steps("gpu.yml") if step.get("name") == name]
+    [found] = [step for file in ("gpu.yml", "release.yml") for step in steps(file) if step.get("name") == name]
     return found
 
 
@@ -39,6 +41,34 @@ def test_every_command_of_the_gpu_workflow_is_one_of_the_programs() -> None:
     for words in lines:
         check_words(words)
     assert "--require-speed" in lines[-1] and "cuda" in lines[2]
+
+
+def test_every_command_of_the_release_is_one_of_the_programs() -> None:
+    [version, *lines] = command_lines(step("Try the wheel")["run"])
+    assert version == ["--version"]
+    assert [words[0] for words in lines] == ["run", "report"]
+    for words in lines:
+        check_words(words)
+
+
+def test_tests_run_on_every_python_that_the_package_names() -> None:
+    pythons = workflow("ci.yml")["jobs"]["test"]["strategy"]["matrix"]["python"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert [f"Programming Language :: Python :: {version}" for version in pythons] == [
+        line for line in project["classifiers"] if line.startswith("Programming Language :: Python :: 3.")
+    ]
+    assert project["requires-python"] == f">={pythons[0]}"
+
+
+def test_only_what_passed_is_published_and_only_that_job_may() -> None:
+    facts = workflow("release.yml")
+    assert facts["on"] == {"push": {"tags": ["v*"]}}
+    assert facts["jobs"]["ci"]["uses"] == "./.github/workflows/ci.yml" and "workflow_call" in workflow("ci.yml")["on"]
+    publish = facts["jobs"]["publish"]
+    assert publish["needs"] == ["ci", "build"] and publish["environment"]["name"] == "pypi"
+    assert publish["steps"][-1] == {"uses": "pypa/gh-action-pypi-publish@release/v1"}
+    allowed = {name: job.get("permissions", facts["permissions"]) for name, job in facts["jobs"].items()}
+    assert allowed == {"ci": {"contents": "read"}, "build": {"contents": "read"}, "publish": {"id-token": "write"}}
 
 
 def test_the_gpu_workflow_runs_where_and_when_it_says() -> None:
@@ -90,6 +120,15 @@ def act(runner: Path, name: str, **variables: str) -> subprocess.CompletedProces
         cwd=runner, env={"PATH": path, "GITHUB_RUN_ID": "17", **files, **variables},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("tag", "right"), [("v1.2.3", True), ("v1.2.4", False), ("1.2.3", False)])
+def test_a_tag_is_held_to_the_version(runner: Path, tag: str, right: bool) -> None:
+    (runner / "specbench_s2d").mkdir()
+    (runner / "specbench_s2d" / "__init__.py").write_text('__version__ = "1.2.3"\n')
+    done = act(runner, "Hold the tag to the version", GITHUB_REF_NAME=tag)
+    assert (done.returncode == 0) is right, done.stderr
+    assert right or f"{tag} stands on version 1.2.3; tag v1.2.3" in done.stdout
 
 
 def make_baseline(runner: Path, name: str) -> None:

@@ -143,7 +143,7 @@ def _lean(name: str, config: LlamaConfig, state: dict[str, torch.Tensor], exits:
     config.specbench_exits = list(exits)
     tokenizer: Any = SimpleNamespace(get_vocab=lambda: {str(i): i for i in range(config.vocab_size)})
     return LlamaModel(
-        Identity(name=name, source="test"),
+        Identity(name=name),
         config,
         lambda tensor: state[tensor],
         tokenizer,

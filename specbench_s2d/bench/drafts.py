@@ -9,8 +9,7 @@ from typing import Any
 from specbench_s2d.config import RunSpec, make_spec
 from specbench_s2d.decoding.spec import DecoderSpec
 from specbench_s2d.errors import UserError, near_names
-from specbench_s2d.models.checkpoint import find_checkpoint
-from specbench_s2d.models.exits import CONFIG_KEY
+from specbench_s2d.models.resolve import ResolvedModels
 
 
 def drafts_of(target: str, spec: RunSpec) -> list[str]:
@@ -59,7 +58,7 @@ def _without_revision(target: str) -> str:
     return target.partition("@")[0]
 
 
-def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec) -> str | None:
+def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec, models: ResolvedModels) -> str | None:
     """The draft that a decoder names, else the target's first suitable one; None for a decoder that needs none.
 
     A plain decoder takes a plain draft first, a nested one read at its full depth otherwise; one read at an exit takes
@@ -71,8 +70,8 @@ def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec) -> str | None:
         return decoder.draft
     wanted, drafts = decoder.kind.draft_kind, drafts_of(target, spec)
     nested_first = wanted == "nested" or getattr(decoder.options, "exit", None) is not None
-    ranked = sorted(drafts, key=lambda name: _is_nested(name) != nested_first)
-    if ranked and (wanted == "plain" or _is_nested(ranked[0])):
+    ranked = sorted(drafts, key=lambda name: models[name].is_nested != nested_first)
+    if ranked and (wanted == "plain" or models[ranked[0]].is_nested):
         return ranked[0]
     given = f"only {', '.join(drafts)}" if drafts else "none"
     of_which, pair = (f" for {target}", f"{target}=") if len(spec.target) > 1 else ("", "")
@@ -80,7 +79,3 @@ def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec) -> str | None:
         f"decoder {decoder.label!r} needs a {wanted} draft, and the run has {given}{of_which}; "
         f"give --draft {pair}NAME or {decoder.name}:draft=NAME."
     )
-
-
-def _is_nested(name: str) -> bool:
-    return bool(find_checkpoint(name).fields().get(CONFIG_KEY))

@@ -56,22 +56,20 @@ class EnergyPass:
         """The blocks of `target` with anything to decode that have no energy yet; none without a meter."""
         if not self._meter:
             return set()
-        name = self._plan.checkpoints[target].name
+        name = self._plan.models[target].name
         timed = {block_of(record) for record in held.values() if record.status == "ok" and record.target == name}
         return {key for key in timed if key not in self._blocks or self._blocks[key].energy_j is None}
 
-    def explained(self, record: Record) -> Record:
-        """A fresh record with the reason why it has no energy (yet)."""
-        reason = self._choice.reason or NOT_YET
-        return record.model_copy(
-            update={"reasons": {**record.reasons, "energy_j": reason, "energy_net_j": reason}},
-        )
+    @property
+    def why_none_yet(self) -> str:
+        """Why a fresh record has no energy."""
+        return self._choice.reason or NOT_YET
 
     def run(self, target: str, session: Session, held: Held) -> None:
         """Measure the blocks that are `left`; each is on disk before the next one begins."""
         left = self.left(target, held)
         for lane, suite, repeat in blocks_in_order(self._plan, target):
-            key = (self._plan.checkpoints[target].name, lane.label, suite, repeat)
+            key = (self._plan.models[target].name, lane.label, suite, repeat)
             if self._meter and key in left:
                 work = list(self._work(target, session, lane, suite, repeat, held))
                 figures = _measure(self._meter, session, work, self._idle_w).model_dump()
@@ -81,6 +79,8 @@ class EnergyPass:
 
     def share(self, records: Iterable[Record]) -> list[Record]:
         """Of these records those, brought up to date, whose block says something of their energy that they do not."""
+        if not self._blocks:
+            return []
         given = [(record, self._blocks.get(block_of(record))) for record in records if record.status == "ok"]
         updated = [(record, _share(record, block)) for record, block in given if block]
         return [new for old, new in updated if new != old]
@@ -94,12 +94,12 @@ class EnergyPass:
             speaker = next(other for other in self._plan.lanes[target] if other.label == BASELINE)
         for question in self._plan.questions.by_suite[suite]:
             answers: list[str] = []
-            for turn in range(len(question.turns)):
-                cell = self._plan.cell(target, lane, question, turn, repeat)
+            own = self._plan.conversation(target, lane, question, repeat)
+            for cell, said in zip(own, self._plan.conversation(target, speaker, question, repeat), strict=True):
                 record = held.get(cell.key)
                 if record and record.status == "ok":
                     yield cell, session.prompts.lay_out(question, answers)
-                spoken = held.get(self._plan.cell(target, speaker, question, turn, repeat).key)
+                spoken = held.get(said.key)
                 if not spoken or spoken.output_text is None:
                     break
                 answers.append(spoken.output_text)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from specbench_s2d.bench.energy_pass import pass_forecast
-from specbench_s2d.bench.memory import memory_plans
 from specbench_s2d.bench.plan import Plan
-from specbench_s2d.bench.session import prompts_for
+from specbench_s2d.bench.preflight import set_up
 from specbench_s2d.measure.bandwidth import read_rate
 from specbench_s2d.measure.energy.choose import choose_meter
 from specbench_s2d.models.devices import free_by_device
@@ -27,18 +26,17 @@ def forecast(plan: Plan) -> dict[str, Any]:
     free = free_by_device(spec.device or plan.device)
     rows: list[dict[str, Any]] = []
     for target in spec.target:
-        prompts = prompts_for(plan, target)
-        memory = memory_plans(plan, target, prompts)
+        setup = set_up(plan, target)
         tokens = cells * (spec.max_new_tokens or 1)
         rows.append(
             {
                 "target": target,
-                "drafts": [plan.checkpoints[name].name for name in plan.drafts(target)],
-                "template": prompts.template.name,
+                "drafts": [plan.models[name].name for name in plan.drafts(target)],
+                "template": setup.prompts.template.name,
                 "cells": cells,
-                "memory": [one.facts() for one in memory],
-                "memory_bytes": sum(one.total_bytes for one in memory),
-                "expected_s": tokens * memory[0].weights_bytes / rate,
+                "memory": [one.facts() for one in setup.memory],
+                "memory_bytes": sum(one.total_bytes for one in setup.memory),
+                "expected_s": tokens * setup.memory[0].weights_bytes / rate,
             }
         )
     expected_s = float(sum(row["expected_s"] for row in rows))

@@ -1,17 +1,28 @@
-"""Which metrics an answer is scored by, against which references, or why it is not scored."""
+"""What is said of an answer outside the timed window: its likelihood, the divergence audit, and its quality."""
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from specbench_s2d.errors import UnknownNameError
+from specbench_s2d.bench.prompts import Prompt
+from specbench_s2d.errors import UnknownNameError, first_line
+from specbench_s2d.measure.divergence import Divergence, TokenScores, classify, classify_alone
 from specbench_s2d.measure.quality import METRICS, score_answer, signatures
+from specbench_s2d.measure.teacher_forcing import score
+from specbench_s2d.models import LanguageModel
+from specbench_s2d.runs.record import BASELINE, Record
 from specbench_s2d.suites import Question, load_suite
+
+_LIKELIHOODS = ("nll_sum", "perplexity", "divergence", "tie_positions")
+_KEPT = 64  # teacher-forced outputs: identical ones of a question's decoders are scored once
 
 
 @dataclass(frozen=True)
-class Grade:
+class AnswerScores:
     """A record's `quality` and `quality_counts`, None where `reasons` (by field name) says why."""
 
     values: dict[str, float | None] | None = None
@@ -19,7 +30,7 @@ class Grade:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-class Grader:
+class AnswerScorer:
     """Scores answers as their suites' definitions say; raises `UnknownNameError` for a metric that there is not."""
 
     def __init__(self, suites: Iterable[str]) -> None:
@@ -28,29 +39,29 @@ class Grader:
             for metric in quality.metrics:
                 if metric not in METRICS:
                     raise UnknownNameError.of("metric", metric, METRICS, f"In the definition of suite {suite!r}.")
-        self._known: dict[tuple[int | str, int, str], Grade] = {}
+        self._known: dict[tuple[int | str, int, str], AnswerScores] = {}
 
     def signatures(self) -> dict[str, str]:
         """Library, version and settings of every metric in use, for the manifest."""
         return signatures(dict.fromkeys(metric for quality in self._quality.values() for metric in quality.metrics))
 
-    def grade(self, question: Question, turn: int, text: str) -> Grade:
+    def score(self, question: Question, turn: int, text: str) -> AnswerScores:
         """The scores of one answer; the same answer of several decoders is scored once."""
         key = (question.id, turn, text)
         if key not in self._known:
-            self._known[key] = self._grade(question, turn, text)
+            self._known[key] = self._scored(question, turn, text)
         return self._known[key]
 
-    def _grade(self, question: Question, turn: int, text: str) -> Grade:
+    def _scored(self, question: Question, turn: int, text: str) -> AnswerScores:
         quality, references = self._quality[question.suite], question.answers(turn)
         if not quality.metrics:
-            return Grade(reasons={"quality": f"suite {question.suite} is not scored: {_lower(quality.note)}"})
+            return AnswerScores(reasons={"quality": f"suite {question.suite} is not scored: {_lower(quality.note)}"})
         if not references:
-            return Grade(reasons={"quality": f"the question file gives {_nothing(question, turn)}"})
+            return AnswerScores(reasons={"quality": f"the question file gives {_nothing(question, turn)}"})
         scored = score_answer(quality.metrics, text, references)
         missing = [metric for metric, value in scored.values.items() if value is None]
         why = f"the reference gives nothing to score by: {', '.join(missing)}"
-        return Grade(scored.values, scored.counts or None, {"quality": why} if missing else {})
+        return AnswerScores(scored.values, scored.counts or None, {"quality": why} if missing else {})
 
 
 def _nothing(question: Question, turn: int) -> str:
@@ -64,3 +75,68 @@ def _nothing(question: Question, turn: int) -> str:
 
 def _lower(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:].rstrip(".")
+
+
+class Grader:
+    """Grades the answers of one target. `noise`: the bound of `logit_noise`; `sampled`: temperature above 0."""
+
+    def __init__(self, target: LanguageModel, noise: float, scorer: AnswerScorer, sampled: bool) -> None:
+        self._target, self._noise, self._scorer, self._sampled = target, noise, scorer, sampled
+        self._known: OrderedDict[tuple[str, tuple[int, ...]], TokenScores] = OrderedDict()
+
+    def grade(self, record: Record, prompt: Prompt, question: Question, baseline: Record | None) -> Record:
+        """The record with nll, perplexity, quality, and divergence from `baseline` (AR's record of the same turn and
+        repeat). What cannot be scored, for want of memory say, is null with the reason: the answer stands."""
+        if record.projected:
+            why = f"projected: {record.projected}"
+            return _with_reasons(record, dict.fromkeys((*_LIKELIHOODS, "quality"), why))
+        output_ids = record.output_ids
+        assert output_ids and record.output_text is not None
+        quality = self._scorer.score(question, record.turn, record.output_text)
+        record = _with_reasons(record, quality.reasons, quality=quality.values, quality_counts=quality.counts)
+        try:
+            scores = self._teacher_forced(prompt, output_ids)
+        except RuntimeError as error:  # out of memory, a kernel that fails
+            why = f"its teacher-forced pass failed ({type(error).__name__}: {first_line(error)})"
+            return _with_reasons(record, dict.fromkeys(_LIKELIHOODS, why))
+        reasons: dict[str, str] = {}
+        divergence, why_none = self._audit(record, baseline, scores)
+        if why_none:
+            reasons["divergence"] = why_none
+        fields: dict[str, Any] = {"divergence": divergence, "tie_positions": scores.ties(self._noise)}
+        if math.isfinite(scores.nll_sum):
+            fields["nll_sum"] = scores.nll_sum
+            fields["perplexity"] = math.exp(scores.nll_sum / len(output_ids))
+        else:
+            reasons |= dict.fromkeys(("nll_sum", "perplexity"), "the target's logits are not finite numbers")
+        return _with_reasons(record, reasons, **fields)
+
+    def _teacher_forced(self, prompt: Prompt, output_ids: list[int]) -> TokenScores:
+        key = (prompt.hash, tuple(output_ids))
+        if key not in self._known:
+            self._known[key] = score(self._target, prompt.ids, output_ids)
+            if len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+        return self._known[key]
+
+    def _audit(
+        self, record: Record, baseline: Record | None, scores: TokenScores
+    ) -> tuple[Divergence | None, str | None]:
+        """The verdict on an output, or why there is none. Without AR's output its own tokens are still checked."""
+        ids = record.output_ids or []
+        if record.lossy:
+            return None, "a lossy method is not meant to equal AR"
+        if self._sampled:
+            return None, "sampled outputs are not compared token by token"
+        if baseline is None or baseline.output_ids is None:
+            why = f"no {BASELINE} record of this turn"
+        elif baseline.prompt_hash != record.prompt_hash:
+            why = "the prompt differs from AR's: an earlier turn parted from it"
+        else:
+            return classify(ids, baseline.output_ids, scores, self._noise), None
+        alone = classify_alone(ids, scores, self._noise)
+        return alone, None if alone else why
+
+
+def _with_reasons(record: Record, reasons: dict[str, str], **fields: Any) -> Record:
+    return record.model_copy(update={**fields, "reasons": {**record.reasons, **reasons}})

@@ -29,23 +29,21 @@ def settings_of(spec: RunSpec) -> dict[str, Any]:
     return {name: getattr(spec, name) for name in SETTINGS}
 
 
-def cell_key(
-    settings: Mapping[str, Any],
-    weights: Mapping[str, str | None],
-    decoder: DecoderSpec,
-    question: Question,
-    turn: int,
-    repeat: int,
-    schema: int,
-) -> str:
-    """The key of a cell, 32 hexadecimal digits: a hash of everything that defines it.
+def lane_identity(
+    settings: Mapping[str, Any], weights: Mapping[str, str | None], decoder: DecoderSpec, schema: int
+) -> dict[str, Any]:
+    """What defines all cells of one decoder on one target.
 
     `weights`: hashes of target and draft. `schema`: that of the folder, for one of schema 1 keeps its keys.
     """
+    said = _in_full(settings, decoder) if schema == 1 else _changed(settings, decoder)
+    return {**said, "weights": dict(weights), "label": decoder.label}
+
+
+def cell_key(lane: Mapping[str, Any], question: Question, turn: int, repeat: int) -> str:
+    """The key of a cell, 32 hexadecimal digits: a hash of everything that defines it; `lane`: its `lane_identity`."""
     defining = {
-        **(_in_full(settings, decoder) if schema == 1 else _changed(settings, decoder)),
-        "weights": dict(weights),
-        "label": decoder.label,
+        **lane,
         "suite": question.suite,
         "question": [question.id, list(question.turns)],
         "turn": turn,

@@ -11,6 +11,11 @@ from specbench_s2d.measure.bandwidth import rates
 from specbench_s2d.measure.conditions import Finding, findings, moved, observe
 from specbench_s2d.runs.folder import RunStore
 
+_UNPREPARED = {
+    "captures": "captured {} graphs while it was timed",
+    "unannounced": "ran {} narrow passes eagerly, for no decoder had announced them",
+}
+
 
 class Monitor:
     """Looks at the device at the run's start, after each target and at its end; the manifest keeps what it finds.
@@ -45,6 +50,16 @@ class Monitor:
         with self._account.measure("probing"):
             now = observe(self._device)
             return self.add(at, [*findings(self._device, now), *moved(self._facts, now)])
+
+    def unprepared(self, target: str, counts: Mapping[str, int]) -> list[str]:
+        """Name what timed windows had to do that should have been done before (`Session.unprepared`)."""
+        advice = "this is a fault of a decoder: report it"
+        found = [
+            Finding("the engine", _UNPREPARED[name].format(count), advice, transient=True)
+            for name, count in counts.items()
+            if count
+        ]
+        return self.add(target, found)
 
     def read_rate_bytes_per_s(self) -> float:
         """The device's read rate: measured once in the life of a run's folder, when first needed."""

@@ -12,11 +12,10 @@ from specbench_s2d.bench.memory import plans_together
 from specbench_s2d.measure.bandwidth import read_rate
 from specbench_s2d.measure.pass_costs import PassCosts, pass_costs
 from specbench_s2d.models import check_pair, load_model
-from specbench_s2d.models.checkpoint import find_checkpoint
 from specbench_s2d.models.devices import SPREAD, default_device, find_dtype, first_device, free_by_device
-from specbench_s2d.models.load import read_model_info
 from specbench_s2d.models.memory import MemoryPlan
 from specbench_s2d.models.placement import check_fits, max_memory
+from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
 
 
 @dataclass(frozen=True)
@@ -39,32 +38,40 @@ class PassRun:
     read_rate_bytes_per_s: float
 
 
-def check_targets(targets: Sequence[str], draft: str, place: Place, positions: int) -> None:
-    """Raise, before anything is loaded, where a target and the draft do not go or do not fit together."""
-    device = place.device or default_device()
+def check_targets(targets: Sequence[str], draft: str, place: Place, positions: int) -> ResolvedModels:
+    """The models, resolved; raises, before anything is loaded, where a target and the draft do not go or do not fit
+    together."""
+    device, models = place.device or default_device(), ResolvedModels()
     for name in targets:
-        check_pair(read_model_info(name), read_model_info(draft))
-        check_fits(_plans(name, draft, place, device, positions), device, free_by_device(device))
+        check_pair(models[name], models[draft])
+        check_fits(_plans(models[name], models[draft], place, device, positions), device, free_by_device(device))
+    return models
 
 
-def _plans(target: str, draft: str, place: Place, device: str, positions: int) -> list[MemoryPlan]:
-    found = [find_checkpoint(one) for one in dict.fromkeys((target, draft))]
-    return plans_together(found, find_dtype(place.dtype, device), positions, device, place.engine)
+def _plans(target: ResolvedModel, draft: ResolvedModel, place: Place, device: str, positions: int) -> list[MemoryPlan]:
+    together = (target,) if target is draft else (target, draft)
+    return plans_together(together, find_dtype(place.dtype, device), positions, device, place.engine)
 
 
 def pass_runs(
-    targets: Sequence[str], draft: str, place: Place, widths: Sequence[int], context: int, say: Callable[[str], None]
+    models: ResolvedModels,
+    targets: Sequence[str],
+    draft: str,
+    place: Place,
+    widths: Sequence[int],
+    context: int,
+    say: Callable[[str], None],
 ) -> Iterator[PassRun]:
     """Time the passes of each target and of the draft at `context` cached positions."""
     device = place.device or default_device()
     free = free_by_device(device)
-    small = load_model(draft, device=first_device(device), dtype=place.dtype, engine=place.engine)
+    small = load_model(models[draft], device=first_device(device), dtype=place.dtype, engine=place.engine)
     rate = read_rate(str(small.device))
     for name in targets:
         say(f"{name}: loading, then timing its passes and those of {draft}")
-        plans = _plans(name, draft, place, device, context + max(widths))
+        plans = _plans(models[name], models[draft], place, device, context + max(widths))
         limits = max_memory(plans, free) if device == SPREAD else None
-        model = load_model(name, device=device, dtype=place.dtype, engine=place.engine, limits=limits)
+        model = load_model(models[name], device=device, dtype=place.dtype, engine=place.engine, limits=limits)
         yield PassRun(name, model.name, small.name, pass_costs(model, small, widths, context), rate)
         del model
         _forget()

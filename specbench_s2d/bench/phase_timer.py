@@ -28,7 +28,7 @@ class PhaseTimer:
         try:
             yield
         finally:
-            self.add(part, time.perf_counter() - began)
+            self._spent[part] += time.perf_counter() - began
 
     def add(self, part: str, seconds: float) -> None:
         """Seconds that were measured elsewhere."""

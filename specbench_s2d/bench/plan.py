@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from specbench_s2d.bench import keys
 from specbench_s2d.bench.drafts import draft_for, split_pair
-from specbench_s2d.bench.grader import Grader
+from specbench_s2d.bench.grader import AnswerScorer
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
 from specbench_s2d.errors import UserError
-from specbench_s2d.models.checkpoint import Checkpoint, find_checkpoint
-from specbench_s2d.models.devices import SPREAD, check_device, default_device, default_dtype, first_device
+from specbench_s2d.models.devices import (
+    SPREAD,
+    check_device,
+    default_device,
+    default_dtype,
+    find_dtype,
+    first_device,
+)
+from specbench_s2d.models.engines.choose import check_engine
 from specbench_s2d.models.load import check_spread
+from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
+from specbench_s2d.runs.manifest import new_manifest
 from specbench_s2d.runs.record import BASELINE, SCHEMA_VERSION
 from specbench_s2d.suites import Question, QuestionSet, load_questions
 
@@ -27,7 +37,7 @@ class Lane:
     decoder: DecoderSpec
     draft: str | None
 
-    @property
+    @cached_property
     def label(self) -> str:
         return self.decoder.label
 
@@ -39,6 +49,7 @@ class Cell:
     target: str
     draft: str | None
     lane: Lane
+    label: str
     question: Question
     turn: int
     repeat: int
@@ -47,21 +58,36 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Round:
+    """One question put to every decoder of a target, once: the unit of interleaving.
+
+    `conversations`: for each lane, in the order of decoding, its cells turn by turn.
+    """
+
+    question: Question
+    conversations: list[list[Cell]]
+
+    @property
+    def labels(self) -> list[str]:
+        """The decoders in the order of decoding."""
+        return [cells[0].label for cells in self.conversations]
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything a run will do, in order: targets, then repeats, then questions, then decoders in a drawn order.
 
-    `lanes`, `checkpoints` and `weights` (hashes) are keyed by what the person called each model. Every target has the
-    same decoders in the same order; their drafts may differ. `grader` knows how each suite's answers are scored.
-    `key_schema`: how cells are named, which for a folder that exists is its schema.
+    `lanes` and `models` are keyed by what the person called each model. Every target has the same decoders in the same
+    order; their drafts may differ. `scorer` knows how each suite's answers are scored. `key_schema`: how cells are
+    named, which for a folder that exists is its schema.
     """
 
     spec: RunSpec
     lanes: dict[str, tuple[Lane, ...]]
     questions: QuestionSet
-    checkpoints: dict[str, Checkpoint]
-    weights: dict[str, str]
+    models: Mapping[str, ResolvedModel]
     settings: dict[str, Any]
-    grader: Grader
+    scorer: AnswerScorer
     key_schema: int = SCHEMA_VERSION
 
     @property
@@ -88,50 +114,66 @@ class Plan:
         decoders = [lane.decoder for lane in self.lanes[self.spec.target[0]]]
         return {
             **keys.identity(self.settings, decoders, self.key_schema),
-            "targets": [self.checkpoints[target].name for target in self.spec.target],
+            "targets": [self.models[target].name for target in self.spec.target],
             "decoders": self.labels,
             "drafts": self._draft_names(),
             "repeats": self.spec.repeats,
             "questions": self.questions.hashes,
-            "weights": {found.name: self.weights[given] for given, found in self.checkpoints.items()},
+            "weights": {model.name: model.sha256 for model in self.models.values()},
         }
 
-    def rounds(self, target: str) -> Iterator[tuple[int, Question, list[Lane]]]:
-        """(repeat, question, lanes in this round's order): the unit of interleaving.
+    def manifest(self, run_id: str, environment: dict[str, Any]) -> dict[str, Any]:
+        """The manifest of a run of this plan that begins now; `environment`: what it runs on."""
+        spec, metrics = self.spec.model_dump(), self.scorer.signatures()
+        return new_manifest(run_id, self.identity(), spec, self.questions.source, self.cells, metrics, environment)
+
+    def rounds(self, target: str) -> Iterator[Round]:
+        """Every cell of a target, in the order of decoding.
 
         Drift of the machine falls on all decoders alike, and so does the place in a round: in as many rounds as there
         are decoders each of them stands once at every place (the rows of a Latin square, from an order drawn anew from
         the run's seed). Where turns replay AR's answers, AR comes first.
         """
         lanes = self.lanes[target]
-        rounds = ((repeat, question) for repeat in range(self.spec.repeats) for question in self.questions)
-        for number, (repeat, question) in enumerate(rounds):
+        asked = ((repeat, question) for repeat in range(self.spec.repeats) for question in self.questions)
+        for number, (repeat, question) in enumerate(asked):
             square, row = divmod(number, len(lanes))
             drawn = random.Random(f"{self.spec.seed}/{target}/{square}").sample(lanes, len(lanes))
             order = [*drawn[row:], *drawn[:row]]
             if self.spec.replay_turns == "ar":
                 order.sort(key=lambda lane: lane.label != BASELINE)
-            yield repeat, question, order
+            yield Round(question, [self.conversation(target, lane, question, repeat) for lane in order])
 
-    def cell(self, target: str, lane: Lane, question: Question, turn: int, repeat: int) -> Cell:
-        weights = {
-            "target": self.weights[target],
-            "draft": self.weights[lane.draft] if lane.draft else None,
-        }
-        key = keys.cell_key(self.settings, weights, lane.decoder, question, turn, repeat, self.key_schema)
-        name = self.checkpoints[target].name
-        return Cell(name, self._draft_name(lane), lane, question, turn, repeat, key, keys.cell_seed(key))
+    def conversation(self, target: str, lane: Lane, question: Question, repeat: int) -> list[Cell]:
+        """The cells of one question for one decoder, turn by turn."""
+        defining = self._lane_identities[target, lane.label]
+        name, draft = self.models[target].name, self._draft_name(lane)
+        keyed = [(turn, keys.cell_key(defining, question, turn, repeat)) for turn in range(len(question.turns))]
+        return [
+            Cell(name, draft, lane, lane.label, question, turn, repeat, key, keys.cell_seed(key)) for turn, key in keyed
+        ]
+
+    @cached_property
+    def _lane_identities(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """What defines the cells of each lane, by target as given and label."""
+
+        def identity(target: str, lane: Lane) -> dict[str, Any]:
+            weights = {
+                "target": self.models[target].sha256,
+                "draft": self.models[lane.draft].sha256 if lane.draft else None,
+            }
+            return keys.lane_identity(self.settings, weights, lane.decoder, self.key_schema)
+
+        return {(t, lane.label): identity(t, lane) for t, lanes in self.lanes.items() for lane in lanes}
 
     def _draft_names(self) -> list[str | None] | dict[str, list[str | None]]:
         """The draft of each lane; by target where targets have drafts of their own."""
-        names = {
-            self.checkpoints[t].name: [self._draft_name(lane) for lane in lanes] for t, lanes in self.lanes.items()
-        }
+        names = {self.models[t].name: [self._draft_name(lane) for lane in lanes] for t, lanes in self.lanes.items()}
         first, *others = names.values()
         return first if all(other == first for other in others) else names
 
     def _draft_name(self, lane: Lane) -> str | None:
-        return self.checkpoints[lane.draft].name if lane.draft else None
+        return self.models[lane.draft].name if lane.draft else None
 
 
 def make_plan(spec: RunSpec) -> Plan:
@@ -142,38 +184,38 @@ def make_plan(spec: RunSpec) -> Plan:
     spec = _on_device(spec.resolved())
     if len(set(spec.target)) < len(spec.target):
         raise UserError(f"--target {' '.join(spec.target)}: a target is given twice; give each once.")
-    checkpoints = {name: find_checkpoint(name) for name in spec.target}
-    for found in checkpoints.values():
-        check_spread(found, spec.device or "")
+    models = ResolvedModels()
+    for name in spec.target:
+        check_spread(models[name], spec.device or "")
     for entry in spec.draft:
         split_pair(entry, spec.target)
     decoders = parse_decoders(spec.decoder)
-    lanes = {t: tuple(Lane(decoder, draft_for(decoder, t, spec)) for decoder in decoders) for t in spec.target}
+    lanes = {t: tuple(Lane(decoder, draft_for(decoder, t, spec, models)) for decoder in decoders) for t in spec.target}
     if spec.replay_turns == BASELINE and BASELINE not in [decoder.label for decoder in decoders]:
         raise UserError(
             "--replay-turns ar: the run has no decoder 'ar' whose turns could be replayed; add --decoder ar."
         )
     questions = load_questions(spec.questions or "embedded", spec.suite, spec.limit)
     drafts = [lane.draft for of_target in lanes.values() for lane in of_target if lane.draft]
-    checkpoints |= {name: find_checkpoint(name) for name in drafts}
-    _refuse_namesakes(checkpoints)
-    weights = {given: found.sha256() for given, found in checkpoints.items()}
-    return Plan(spec, lanes, questions, checkpoints, weights, keys.settings_of(spec), Grader(questions.by_suite))
+    used = {name: models[name] for name in (*spec.target, *drafts)}
+    _refuse_namesakes(used)
+    return Plan(spec, lanes, questions, used, keys.settings_of(spec), AnswerScorer(questions.by_suite))
 
 
-def _refuse_namesakes(checkpoints: dict[str, Checkpoint]) -> None:
+def _refuse_namesakes(models: Mapping[str, ResolvedModel]) -> None:
     """Records know models by name, so two different folders of one name cannot be told apart."""
     owners: dict[str, str] = {}
-    for given, found in checkpoints.items():
-        other = owners.setdefault(found.name, given)
+    for given, model in models.items():
+        other = owners.setdefault(model.name, given)
         if other != given:
             raise UserError(
-                f"{other} and {given} are both called {found.name!r}, which records could not tell apart; rename one."
+                f"{other} and {given} are both called {model.name!r}, which records could not tell apart; rename one."
             )
 
 
 def _on_device(spec: RunSpec) -> RunSpec:
     asked = spec.device or default_device()
     place = check_device(asked)
+    check_engine(spec.engine, place, find_dtype(spec.dtype, asked))
     device = asked if asked == SPREAD else str(place)
     return spec.model_copy(update={"device": device, "dtype": spec.dtype or default_dtype(place.type)})

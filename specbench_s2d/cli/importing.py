@@ -47,7 +47,7 @@ def import_run(
 
     count = None
     if tokenizer is not None:
-        from specbench_s2d.models.load import load_tokenizer
+        from specbench_s2d.models.resolve import load_tokenizer
 
         encode = load_tokenizer(tokenizer).encode
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
+from specbench_s2d import __version__
 from specbench_s2d.cli import check, compare, env, export, importing, lists, project, report, run, suites, train
 from specbench_s2d.errors import UserError, first_line
 
 app = typer.Typer(
     name="specbench-s2d",
-    help="Measure speculative decoding: targets x decoders x Spec-Bench's suites, honestly timed.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,6 +27,21 @@ app.command(name="import")(importing.import_run)
 for listing in (suites.suites, lists.models, lists.decoders, env.env):
     app.command()(listing)
 app.add_typer(train.app, name="train")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"specbench-s2d {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Measure speculative decoding: targets x decoders x Spec-Bench's suites, honestly timed."""
 
 
 def main(argv: list[str] | None = None) -> int:

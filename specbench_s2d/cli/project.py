@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,14 +50,13 @@ def project(
     if out and out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; give a folder.")
     given, where = Acceptances.find(acceptance, target), Place(place.device, place.dtype, place.engine)
-    check_targets(target, draft, where, context + gamma_max + 1)
+    models = check_targets(target, draft, where, context + gamma_max + 1)
     hide_progress_bars()
     rows: list[dict[str, Any]] = []
     widths = range(1, gamma_max + 2)
     with planless_attention():  # as in a run
-        runs = list(
-            pass_runs(target, draft, where, widths, context, lambda line: _stderr().print(line, highlight=False))
-        )
+        say = partial(_stderr().print, highlight=False)
+        runs = list(pass_runs(models, target, draft, where, widths, context, say))
     for run in runs:
         figures = given.published.get(run.given)
         if figures:

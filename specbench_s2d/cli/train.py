@@ -1,11 +1,11 @@
-"""`specbench-s2d train …`: the commands that made the demo family, for anyone's data and sizes."""
+"""`specbench-s2d train …`: the commands that train tokenizers, targets and drafts."""
 
 from __future__ import annotations
 
 import functools
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from specbench_s2d.training.init_model import ModelSource
 
 app = typer.Typer(help="Train tokenizers, targets and drafts.", no_args_is_help=True)
-console = Console(stderr=True, quiet=not is_main())
 
 Data = Annotated[
     list[str], typer.Option("--data", help="Chat JSONL (file or folder) or hub:owner/name[:split]; repeatable.")
@@ -38,7 +37,7 @@ Template = Annotated[
 
 
 def train_flags(*hidden: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command one flag per field of `TrainSpec`, checked and handed over as its argument `spec`.
+    """Give a command one flag per field of `TrainSpec`, checked and passed as its argument `spec`.
 
     `hidden` fields get no flag here, `defaults` replace the fields' own. Of several processes that a launcher started,
     the first alone complains.
@@ -63,26 +62,31 @@ def train_flags(*hidden: str, **defaults: Any) -> Callable[[Callable[..., None]]
     return decorate
 
 
-def _as_typed() -> str:
-    """The command as typed, with folders cut to their names: a card must not tell where it was made."""
+def command_text(arguments: Sequence[str] | None = None) -> str:
+    """The command line (by default this process's) for the model card, with folders shortened to their names."""
     words = []
-    for word in sys.argv[1:]:
+    for word in sys.argv[1:] if arguments is None else arguments:
         flag, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
         local = value.startswith(("/", ".", "~")) or ("/" in value and Path(value).exists())
         words.append(flag + equals + (Path(value).resolve().name if local else value))
     return shlex.join(["specbench-s2d", *words])
 
 
+def _console() -> Console:
+    """Standard error, in the main process alone."""
+    return Console(stderr=True, quiet=not is_main())
+
+
 @contextmanager
 def _stoppable(out: Path) -> Iterator[None]:
-    """Turn Ctrl-C into one line that says what is kept and how to go on; exit code 130."""
+    """Turn Ctrl-C into one line that says what is kept and how to resume; exit code 130."""
     try:
         yield
     except KeyboardInterrupt:
         kept = [*out.parent.glob(f"{out.name}.work/checkpoint.pt"), *out.glob("*.work/checkpoint.pt")]
-        state = "The last checkpoint is whole" if kept else "No checkpoint was written yet"
+        state = "The last checkpoint is intact" if kept else "No checkpoint was written yet"
         then = "goes on from it" if kept else "starts again"
-        console.print(f"\nstopped. {state}; the same command {then}.", markup=False, highlight=False, soft_wrap=True)
+        _console().print(f"\nstopped. {state}; the same command {then}.", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
 
 
@@ -130,13 +134,13 @@ def lm(
     """Train a language model on chats: a new one, or one grown or continued from a trained one."""
     from specbench_s2d.training.init_model import lm_source
 
-    shape = {"layers": layers, "width": width, "heads": heads, "kv_heads": kv_heads}
-    shape |= {"feed_forward": feed_forward, "context": context}
-    start = lm_source(shape, grow_from, continue_from)
-    words = tokenizer or start.source
-    if not words:
+    size = {"layers": layers, "width": width, "heads": heads, "kv_heads": kv_heads}
+    size |= {"feed_forward": feed_forward, "context": context}
+    start = lm_source(size, grow_from, continue_from)
+    tokenizer_name = tokenizer or start.source
+    if not tokenizer_name:
         raise UserError("a new model needs --tokenizer; `specbench-s2d train tokenizer` makes one.")
-    _train(start, words, data, spec, out, template)
+    _train(start, tokenizer_name, data, spec, out, template)
 
 
 @app.command()
@@ -177,16 +181,18 @@ def soft(
     _train(ModelSource("cut", source, layers), source, data, nested_spec(spec, layers), out, template)
 
 
-def _train(start: ModelSource, words: str, data: list[str], spec: TrainSpec, out: Path, template: str | None) -> None:
+def _train(
+    start: ModelSource, tokenizer_name: str, data: list[str], spec: TrainSpec, out: Path, template: str | None
+) -> None:
     from specbench_s2d.training.init_model import load_tokenizer
     from specbench_s2d.training.jobs import Corpus, check_out, train_model
 
-    command = _as_typed()
+    command = command_text()
     check_out(out)
-    with _stoppable(out), Watch(console) as watch:
-        vocabulary = load_tokenizer(words)
+    with _stoppable(out), Watch(_console()) as watch:
+        tokenizer = load_tokenizer(tokenizer_name)
         watch.announce(f"{out.name}: {start.describe()}, {spec.tokens:,} tokens")
-        facts = train_model(out.name, start, vocabulary, Corpus(data), spec, out, command, watch, template=template)
+        facts = train_model(out.name, start, tokenizer, Corpus(data), spec, out, command, watch, template=template)
     _report(out, facts)
 
 
@@ -201,8 +207,8 @@ def demo(
     """Train the whole demo family: tokenizer, three targets, drafts."""
     from specbench_s2d.training.demo import train_family
 
-    command = _as_typed()
-    with _stoppable(out), Watch(console) as watch:
+    command = command_text()
+    with _stoppable(out), Watch(_console()) as watch:
         trained = train_family(data, out, only or [], scale, device, command, watch.announce, watch)
     for name, facts in trained.items():
         _report(out / name, facts)
@@ -212,7 +218,7 @@ def demo(
 
 def _report(out: Path, facts: dict[str, Any]) -> None:
     if not facts:
-        return  # one of several processes, and not the first
+        return  # not the main one of several processes
     perplexity = facts["validation_perplexity"].get("all")
     held_out = "not measured (no prompt held out)" if perplexity is None else f"{perplexity:.2f}"
     by_exit = facts.get("exit_perplexity", {})

@@ -16,7 +16,9 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Watch:
-    """A `trainer.Watcher` for people; a context manager, so that the bar is gone before anything else prints."""
+    """A `trainer.Watcher` that prints progress; a context manager, so that the bar is removed before anything else
+    prints.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -45,7 +47,7 @@ class Watch:
             self._bar.stop()
 
     def announce(self, text: str) -> None:
-        """Say what starts now, under the name before the colon."""
+        """Print what starts now, as `name: text`; the bar then carries the name."""
         self._console.print(text, style="bold", markup=False, highlight=False, soft_wrap=True)
         if self._task is not None:
             self._bar.remove_task(self._task)
@@ -55,7 +57,7 @@ class Watch:
         if self._task is None:
             self._task = self._bar.add_task(self._title, total=progress.steps, completed=progress.step - 1, status="")
         status = f"loss {progress.loss:.3f}  {progress.tokens_per_s:,.0f} tokens/s"
-        self._bar.update(self._task, completed=progress.step, status=status)
+        self._bar.update(self._task, completed=progress.step, status=status, refresh=progress.validation is not None)
         due = not self._console.is_terminal and time.monotonic() - self._last_line_s > SECONDS_BETWEEN_LINES
         if progress.validation is not None or due:
             self._line(progress, status)

@@ -18,7 +18,7 @@ from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.engines.graph_keys import UNDECLARED_ROWS
 from specbench_s2d.models.exits import HasExits
-from specbench_s2d.models.load import check_pair
+from specbench_s2d.models.vocabulary import check_pair
 
 DraftKind = Literal["none", "plain", "nested"]
 ASSUMED_PASSES = [PassKind(UNDECLARED_ROWS)]

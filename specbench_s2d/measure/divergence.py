@@ -4,11 +4,33 @@ from a near-tie on, or wrong."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from specbench_s2d.measure.token_scores import TokenScores
+
+@dataclass(frozen=True)
+class TokenScores:
+    """`nll_sum`: negative log-likelihood of the new tokens in nats, at temperature 1. Per new token: the target's
+    highest (`best`) and second-highest logit, and that of the token itself (`chosen`)."""
+
+    nll_sum: float
+    best: list[float]
+    second: list[float]
+    chosen: list[float]
+
+    def margin(self, position: int) -> float:
+        """The highest logit less the second; below the noise bound, the position is a near-tie."""
+        return self.best[position] - self.second[position]
+
+    def shortfall(self, position: int) -> float:
+        """The highest logit less the token's own; 0 where that is the highest."""
+        return self.best[position] - self.chosen[position]
+
+    def ties(self, noise: float) -> list[int]:
+        """Positions, from 0, whose margin is below `noise`."""
+        return [i for i in range(len(self.best)) if self.margin(i) < noise]
 
 
 class Divergence(BaseModel):

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from specbench_s2d.measure.token_scores import TokenScores
+from specbench_s2d.measure.divergence import TokenScores
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.engines.threads import torch_threads
 

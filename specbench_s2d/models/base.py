@@ -1,4 +1,4 @@
-"""What the decoders know of a model: one protocol, whichever code runs the pass.
+"""`LanguageModel`, the interface through which decoders use a model.
 
 Shapes in this package: `B` batch, `T` new positions, `S` cached positions, `V` vocabulary, `D` hidden width,
 `H` query heads, `K` key-value heads, `C` head width, `L` layers.
@@ -7,9 +7,9 @@ Shapes in this package: `B` batch, `T` new positions, `S` cached positions, `V` 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -23,33 +23,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Identity:
-    """Which weights these are: for the manifest, the records' keys, and the pairing of runs."""
+    """The identity of a model, for the manifest, the keys of records, and the pairing of runs.
+
+    `forward`: `lean`, or `transformers` with the reason. `random_weights`: its output means nothing.
+    """
 
     name: str
-    source: str
     revision: str | None = None
     weights_sha256: str | None = None
     architecture: str = ""
     forward: str = ""
     random_weights: bool = False
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Likeliest:
-    """The k likeliest next tokens after each of R positions, best first: `packed_2RK`, float32, holds their
-    log-probabilities at temperature 1, then their ids (exact below 2^24), so that a host reads both in one wait."""
+    """The k likeliest next tokens after each of R positions, best first.
+
+    `packed_2RK`: float32, their log-probabilities at temperature 1, then their ids (exact below 2^24), so that the host
+    reads both in one wait.
+    """
 
     packed_2RK: Tensor
 
     @classmethod
     def of(cls, logits_RV: Tensor, k: int) -> Likeliest:
-        """The k best by logit: of equal logits the first where one is asked for."""
+        """The k tokens with the highest logits; of equal ones, the first where `k` is 1."""
         if k == 1:
             ids_RK = logits_RV.argmax(-1, keepdim=True)
         else:
             ids_RK = logits_RV.topk(min(k, logits_RV.shape[-1]), dim=-1).indices
         return cls(torch.stack((logits_RV.log_softmax(-1).gather(-1, ids_RK), ids_RK.to(torch.float32))))
+
+    @classmethod
+    def after_pass(
+        cls, out_TX: Tensor, is_logits: bool, rows: int, k: int, head: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor | None, Likeliest]:
+        """The output of a pass as hidden states (None where it is logits), and the k likeliest tokens after its last
+        `rows` positions; `head` turns hidden states (R, D) into logits."""
+        if is_logits:
+            return None, cls.of(out_TX[-rows:], k)
+        return out_TX, cls.of(head(out_TX[-rows:]), k)
 
     @property
     def logprobs_RK(self) -> Tensor:
@@ -57,22 +71,24 @@ class Likeliest:
 
     @property
     def ids_RK(self) -> Tensor:
-        """As whole numbers, for a model to read."""
+        """The ids as integers, the input of a next pass."""
         return self.packed_2RK[1].long()
 
 
 def positions_under(mask_TM: Tensor, end: int) -> Tensor:
-    """Positions (T,) of rows under a mask that ends where the pass does: as many as each sees, less one."""
+    """Position (T,) in the sequence of each row under a mask whose last column is position `end` - 1: the number of
+    positions that the row sees, less one."""
     return mask_TM.sum(1) + (end - mask_TM.shape[1] - 1)
 
 
 @dataclass(frozen=True)
 class PassKind:
-    """A kind of pass that a decoder will ask of a model: what an engine may prepare before anything is timed.
+    """A kind of pass that a decoder declares before it runs, so that the engine can prepare it before anything is
+    timed.
 
-    `from_layer`, `to_layer` (None: to the logits) as in `extend`; from the last layer to the logits is the head alone.
-    `rows`: the widest; `least`: the narrowest, but for what the end of the context cuts. `seen`: positions that a mask
-    covers at most, 0 without one. `best`: as in `read`, 0: `extend`.
+    `from_layer`, `to_layer`: as in `extend`; from the last layer to None is the head alone. `rows`: the most positions
+    of a pass; `least`: the fewest, other than at the end of the context window. `seen`: the most positions that a mask
+    covers, 0 without one. `best`: as in `read`, 0 for `extend`.
     """
 
     rows: int
@@ -84,13 +100,14 @@ class PassKind:
 
 
 class LanguageModel(ABC):
-    """A causal language model with a key-value cache that grows at its end, is cut there, or keeps a path of it.
+    """A causal language model with a key-value cache that is extended, rolled back, or cut to one path of a tree.
 
-    Attributes: `vocabulary` (V), `depth` (L), `context` (the longest sequence), `width` (D), `eos_ids` (ids that end
-    an answer), `exits` (depths of a nested draft, `()` for a plain model), `tokenizer`, `engine`, `torch_threads`
-    (what torch's are best set to while steps are taken), `takes_masks` (trees and beams can run on it); `read_bytes`
-    (what all passes so far had to read at least: the weights of their layers, the cache those attend to, and the head
-    where they ask for logits; embedding rows are left out).
+    Attributes: `vocabulary` (V), `depth` (L), `context` (the longest sequence), `width` (D), `eos_ids` (ids that end an
+    answer), `exits` (depths of a nested draft, `()` for a plain model), `tokenizer`; `has_layer_ranges` (ranges of its
+    layers can be run), `takes_masks` (trees and beams can be run); `torch_threads` (the number of torch's threads at
+    which steps are fastest, None for any); `read_bytes` (the least that all passes so far had to read from memory: the
+    weights of their layers, the cache that these attend to, and the head where logits are computed; rows of the
+    embedding are left out).
     """
 
     identity: Identity
@@ -114,13 +131,13 @@ class LanguageModel(ABC):
 
     @property
     def engine(self) -> str:
-        """How its passes are run."""
+        """The name of the engine that runs its passes."""
         return "eager"
 
     @property
     @abstractmethod
     def length(self) -> int:
-        """Positions whose keys and values every layer holds."""
+        """Positions that every layer holds keys and values of."""
 
     def layer_length(self, layer: int) -> int:
         """Positions that layer number `layer` (from 0) holds; more than `length` below an early exit."""
@@ -133,21 +150,22 @@ class LanguageModel(ABC):
         from_layer: int = 0,
         to_layer: int | None = None,
         mask: Tensor | None = None,
-        positions: Tensor | None = None,
+        *,
         last_only: bool = False,
     ) -> Tensor:
-        """Run layers `from_layer+1 .. to_layer` over new positions and keep their keys and values.
+        """Run layers `from_layer+1 .. to_layer` over new positions and cache their keys and values.
 
-        `inputs`: ids (B, T), or hidden states (B, T, D) where `from_layer > 0`. `mask`: bool (T, M), which of
-        the last M positions (M - T cached ones, then the new) each new position sees; what lies before them is seen by
-        all. Causal without one. `positions`: (T,); default: as many as a position sees, less one, as in any sequence.
-        Returns logits (B, T, V) float32 when `to_layer` is None, else hidden states (B, T, D); with `last_only`,
-        of the last position alone (T = 1). Raises `ModelError` beyond the context.
+        `inputs`: ids (B, T), or hidden states (B, T, D) where `from_layer > 0`. `mask`: bool (T, M), which of the last
+        M positions (M - T cached ones, then the new) each new position sees; all see what lies before them; causal
+        without a mask. A position's index in its sequence is the number of positions that it sees, less one. Returns
+        logits (B, T, V) float32 when `to_layer` is None, else hidden states (B, T, D); with `last_only`, only those of
+        the last position (T = 1). Raises `ModelError` beyond the context.
         """
 
     @abstractmethod
     def head(self, hidden_BTD: Tensor) -> Tensor:
-        """Final norm and LM head: hidden states of any depth (B, T, D) to logits (B, T, V), float32."""
+        """Final norm and LM (language model) head: hidden states of any depth (B, T, D) to logits (B, T, V),
+        float32."""
 
     def read(
         self,
@@ -160,45 +178,47 @@ class LanguageModel(ABC):
     ) -> tuple[Tensor | None, Likeliest]:
         """`extend`, and the `best` likeliest next tokens after the last `rows` positions, read at depth `to_layer`.
 
-        Returns hidden states (B, T, D), None where `to_layer` is None, and the tokens. An engine may do both in one.
+        Returns hidden states (B, T, D), None where `to_layer` is None, and the tokens. An engine may run both as one.
         """
-        if to_layer is None:
-            logits_RV = self.extend(inputs, from_layer, None, mask, last_only=rows == 1)[0, -rows:]
-            return None, Likeliest.of(logits_RV, best)
-        hidden_BTD = self.extend(inputs, from_layer, to_layer, mask)
-        return hidden_BTD, Likeliest.of(self.head(hidden_BTD[:, -rows:])[0], best)
+        is_logits = to_layer is None
+        out_BTX = self.extend(inputs, from_layer, to_layer, mask, last_only=is_logits and rows == 1)
+        hidden_TD, likeliest = Likeliest.after_pass(
+            out_BTX[0], is_logits, rows, best, lambda hidden_RD: self.head(hidden_RD[None])[0]
+        )
+        return None if hidden_TD is None else hidden_TD[None], likeliest
 
     @abstractmethod
     def rollback(self, length: int) -> None:
-        """Forget all positions from `length` on, in every layer; O(1)."""
+        """Cut the cache to its first `length` positions, in every layer; O(1)."""
 
     @abstractmethod
     def keep_path(self, positions: Sequence[int], start: int) -> None:
-        """Of the cached positions from `start` on, keep `start + positions` (ascending), moved together, no others.
+        """Of the cached positions from `start` on, keep only `start + positions` (ascending), moved together.
 
-        A layer that lags behind keeps those of them that it holds.
+        A layer that holds fewer positions keeps those of them that it holds.
         """
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Empty the cache."""
         self.rollback(0)
 
     def reserve(self, length: int) -> None:  # noqa: B027 - most models grow as they go
-        """Make room for a sequence of `length` positions (at most the context), before anything is timed."""
+        """Allocate the cache for a sequence of `length` positions (at most the context), before anything is timed."""
 
-    def prepare(self, kinds: Iterable[PassKind]) -> None:  # noqa: B027 - most engines take passes as they come
-        """Make ready for passes of these kinds, before anything is timed; `reserve` first."""
+    def prepare(self, kinds: Iterable[PassKind]) -> None:  # noqa: B027 - most engines prepare nothing
+        """Prepare passes of these kinds, before anything is timed and after `reserve`."""
 
     def eagerly(self) -> AbstractContextManager[None]:
-        """Inside, passes run as they come, whatever was prepared: for work that no decoder asks for, as scoring."""
+        """Inside, passes run eagerly, whatever was prepared: for work outside decoding, such as scoring."""
         return nullcontext()
 
     @property
     def engine_facts(self) -> dict[str, Any]:
-        """Which engine runs the passes (`engine`), and what it chose and made ready, for the manifest."""
+        """The engine that runs the passes (`engine`), and what it chose and prepared, for the manifest."""
         return {"engine": self.engine}
 
     def check_room(self, start: int, new: int) -> None:
+        """Raise `ModelError` where `new` positions from `start` on go beyond the context."""
         if start + new > self.context:
             raise ModelError(
                 f"{self.name}: {start + new} positions asked for, its context holds {self.context}; "

@@ -1,4 +1,4 @@
-"""The key-value cache of the lean forward: preallocated, written in place, cut in O(1).
+"""The key-value cache of the lean forward: allocated ahead, written in place, cut in O(1).
 
 Shapes: see `models/base.py`.
 """
@@ -12,20 +12,20 @@ from torch import Tensor
 
 from specbench_s2d.models.transfer import to_device
 
-_GROWTH = 512  # positions; a cache is as long as what has been asked of it, rounded up to this
+_GROWTH = 512  # positions; capacities are multiples of this
 
 
 def room_for(length: int, limit: int) -> int:
-    """Positions that a cache of `length` has room for: in steps of 512, at most `limit`."""
+    """The capacity of a cache for `length` positions: a multiple of 512, at most `limit`."""
     return min(limit, -(-length // _GROWTH) * _GROWTH)
 
 
 class KVCache:
     """Keys and values, one pair of (K, S, C) tensors per layer; the batch is 1.
 
-    `lengths[l]` counts layer l's positions: layers above an early exit may lag behind those below it. All layers lie in
-    one tensor, so that positions are moved in all of them at once. A subclass may lay positions out otherwise
-    (`_allocate`, `_move`).
+    `lengths[l]`: positions in layer l; layers above an early exit may hold fewer than those below it. `capacity`:
+    positions there is room for. All layers lie in one tensor, so that positions are moved in all of them at once; a
+    subclass may use another layout (`_allocate`, `_move`).
     """
 
     _all_L2KSC: Tensor
@@ -36,7 +36,6 @@ class KVCache:
         self._kv_heads, self._head_width, self._limit = kv_heads, head_width, limit
         self.device, self.dtype = device, dtype
         self.capacity = 0
-        """Positions there is room for."""
         self.lengths = [0] * layers
         self.layers: list[tuple[Tensor, Tensor]] = []
         self._allocate(0)
@@ -47,7 +46,7 @@ class KVCache:
         return 2 * self._kv_heads * self._head_width * self.dtype.itemsize
 
     def reserve(self, length: int) -> bool:
-        """Make room for `length` positions, at most the limit; what is cached stays. Whether anything moved."""
+        """Make room for `length` positions, at most the limit; returns whether the tensors were allocated anew."""
         length = min(length, self._limit)
         if length <= self.capacity:
             return False
@@ -55,7 +54,7 @@ class KVCache:
         return True
 
     def write(self, layer: int, start: int, keys_TKC: Tensor, values_TKC: Tensor) -> tuple[Tensor, Tensor]:
-        """Store T positions from `start` on; returns all of the layer's keys and values up to there, (K, S, C) each."""
+        """Store T positions from `start` on; returns the layer's keys and values up to their end, (K, S, C) each."""
         keys_KSC, values_KSC = self.layers[layer]
         new = keys_TKC.shape[0]
         keys_KSC.narrow(1, start, new).copy_(keys_TKC.transpose(0, 1))
@@ -63,14 +62,14 @@ class KVCache:
         return keys_KSC.narrow(1, 0, start + new), values_KSC.narrow(1, 0, start + new)
 
     def rollback(self, length: int) -> None:
-        """Forget positions from `length` on, in every layer."""
+        """Cut every layer to its first `length` positions."""
         self.lengths = [min(length, own) for own in self.lengths]
 
     def keep_path(self, positions: Sequence[int], start: int) -> None:
-        """Keep `start + positions` (ascending) of what lies from `start` on, moved together.
+        """Of the positions from `start` on, keep only `start + positions` (ascending), moved together.
 
-        Each layer keeps those of them that it holds; positions already in place are not copied. What a layer that lags
-        does not hold is moved along with the others', unread.
+        Each layer keeps those of them that it holds; positions already in place are not copied. In a layer that holds
+        fewer, slots beyond its length are moved too, but never read.
         """
         placed = next((i for i, position in enumerate(positions) if position != i), len(positions))
         held = [sum(start + position < length for position in positions) for length in self.lengths]
@@ -80,7 +79,7 @@ class KVCache:
         self.lengths = [min(length, start + own) for length, own in zip(self.lengths, held, strict=True)]
 
     def _allocate(self, size: int) -> None:
-        """Room for `size` positions in every layer; what is cached stays."""
+        """Allocate `size` positions in every layer, and copy what is cached."""
         shape = (len(self.lengths), 2, self._kv_heads, size, self._head_width)
         grown_L2KSC = torch.zeros(shape, device=self.device, dtype=self.dtype)
         if self.layers:
@@ -90,6 +89,6 @@ class KVCache:
         self.capacity = size
 
     def _move(self, positions: Sequence[int], to: int) -> None:
-        """Copy the states at `positions` to those from `to` on, in their order, in all layers."""
+        """Copy the keys and values at `positions` to the slots from `to` on, in all layers."""
         moved_N = to_device(positions, self.device)
         self._all_L2KSC.narrow(3, to, len(positions)).copy_(self._all_L2KSC.index_select(3, moved_N))

@@ -1,8 +1,8 @@
-"""Chat templates: how a conversation becomes text, the same way for benchmarks and for training.
+"""Chat templates: a conversation as text, rendered the same way for benchmarks and for training.
 
-A prompt is rendered by what the person named, else by the tokenizer's own template, else by Vicuna's for a Vicuna
-(Spec-Bench's targets carry none) and without any roles for other models, which are base models. Training renders the
-same text in segments, so that the ids of an answer are exactly those that decoding would have to produce.
+The template is the one named by the user, else the tokenizer's own, else Vicuna's for a Vicuna (Spec-Bench's targets
+carry none), else a template without roles, for base models. Training renders the same text in segments, so that the ids
+of an answer are exactly those that decoding has to produce.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Message(TypedDict):
-    """One turn of a conversation, in the format that training libraries share."""
+    """One turn of a conversation, in the common `role`/`content` format."""
 
     role: str
     content: str
@@ -63,7 +63,7 @@ TEMPLATES: dict[str, str] = {
 
 
 def default_template(model: str) -> str:
-    """The template of a model whose tokenizer carries none: Vicuna's by the model's name, else `plain`."""
+    """The template of a model whose tokenizer carries none: `vicuna` for names that contain it, else `plain`."""
     return "vicuna" if "vicuna" in model.lower() else "plain"
 
 
@@ -71,7 +71,7 @@ def default_template(model: str) -> str:
 class ChatTemplate:
     """A Jinja chat template bound to a tokenizer.
 
-    `name` is what the run records: `tokenizer`, a name of `TEMPLATES`, or the path of a file.
+    `name`: `tokenizer`, a name in `TEMPLATES`, or the path of a file; runs record it.
     """
 
     name: str
@@ -82,7 +82,7 @@ class ChatTemplate:
     def choose(
         cls, tokenizer: PreTrainedTokenizerBase, name: str | None = None, default: str = "vicuna"
     ) -> ChatTemplate:
-        """Pick a template: `name` if given, else the tokenizer's own, else `default`.
+        """The template `name` if given, else the tokenizer's own, else `default`.
 
         Raises `UserError` when `name` is neither a known template nor a readable Jinja file.
         """
@@ -102,7 +102,7 @@ class ChatTemplate:
         raise UnknownNameError.of("template", name, [*TEMPLATES, "tokenizer"], "Or the path of a Jinja file.")
 
     def render(self, messages: Sequence[Message], answer_next: bool = True) -> str:
-        """The conversation as text; with `answer_next`, up to where the assistant's next answer starts.
+        """The conversation as text, up to the start of the assistant's next answer if `answer_next`.
 
         Raises `UserError` for a template that is not Jinja, or that refuses the conversation.
         """
@@ -116,21 +116,21 @@ class ChatTemplate:
         except TemplateError as error:
             reason = str(error).partition("\n")[0]
             raise UserError(
-                f"template {self.name!r} cannot render this conversation ({reason}); mend it, or name another."
+                f"template {self.name!r} cannot render this conversation ({reason}); correct it, or name another."
             ) from error
         assert isinstance(text, str)
         return text
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Prompt ids of a conversation that the assistant is to continue."""
+        """Prompt ids of a conversation, for the assistant to continue."""
         bos, rest = self.split_bos(self.render(messages))
         return bos + [int(i) for i in self.tokenizer.encode(rest, add_special_tokens=False)]
 
     def split_bos(self, text: str) -> tuple[list[int], str]:
-        """The BOS id that one of `TEMPLATES` begins `text` with, and the text after it; else no id, and the text.
+        """The BOS (beginning of sequence) id that a template of `TEMPLATES` starts `text` with, and the text after it.
 
-        Encoded apart, the text is the beginning of one, as where a tokenizer adds BOS itself (FastChat's way):
-        sentencepiece then writes the space before the first word. A tokenizer's own template is encoded as it stands.
+        The two are encoded separately, as FastChat does, so that sentencepiece adds its space before the first word. No
+        id is split off where a tokenizer's own template is used.
         """
         bos, bos_id = self.tokenizer.bos_token, self.tokenizer.bos_token_id
         if self.name in TEMPLATES and isinstance(bos, str) and isinstance(bos_id, int) and text.startswith(bos):
@@ -138,10 +138,10 @@ class ChatTemplate:
         return [], text
 
     def segments(self, messages: Sequence[Message]) -> list[tuple[str, bool]]:
-        """Split a finished conversation into (text, is_answer) pieces whose concatenation is its rendering.
+        """Split a finished conversation into (text, is_answer) pieces that concatenate to its rendering.
 
-        An answer's piece ends with the template's end-of-answer token, which the model must learn to emit.
-        Raises `UserError` for a template under which an earlier turn's text changes as turns are added.
+        The piece of an answer ends with the template's end-of-answer token, which the model must learn to emit. Raises
+        `UserError` for a template that changes the text of earlier turns when turns are added.
         """
         pieces: list[tuple[str, bool]] = []
         done = ""

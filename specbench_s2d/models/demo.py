@@ -1,16 +1,20 @@
-"""The embedded family, as its own folders tell it."""
+"""The demo family that ships with the package."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from specbench_s2d.models.checkpoint import demo_names
 from specbench_s2d.resources import demo_folder
 
 
+def demo_names() -> list[str]:
+    """Members of the embedded family that are there."""
+    return sorted(path.parent.name for path in demo_folder().glob("demo-*/config.json"))
+
+
 def demo_models() -> list[dict[str, Any]]:
-    """One row per member: shape, tokens trained on, held-out perplexity, bytes."""
+    """One row per model: size, training tokens, held-out perplexity, bytes."""
     rows = []
     for name in demo_names():
         folder = demo_folder() / name

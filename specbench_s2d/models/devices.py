@@ -1,4 +1,4 @@
-"""Devices and number formats by the names that people give them."""
+"""Devices and dtypes by name, and the memory that is free on them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from specbench_s2d.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SPREAD = "auto"
-"""The device of a model that is spread over all visible GPUs."""
+"""The device name of a model spread over all visible GPUs."""
 
 
 def default_device() -> str:
@@ -26,7 +26,7 @@ def default_dtype(device: str) -> str:
 
 
 def find_dtype(name: str | None, device: str) -> torch.dtype:
-    """The dtype by its name, or the device's default; raises `UserError` for one that there is not."""
+    """The dtype by its name, or the device's default; raises `UserError` for an unknown one."""
     chosen = name or default_dtype(first_device(device))
     if chosen not in DTYPES:
         raise UserError(f"--dtype {chosen}: give one of {', '.join(DTYPES)}.")
@@ -34,17 +34,17 @@ def find_dtype(name: str | None, device: str) -> torch.dtype:
 
 
 def first_device(device: str) -> str:
-    """Where clock, probes and drafts of a run are: the device itself, or of `auto` the first GPU."""
+    """The device itself, or for `auto` the first GPU, which holds the drafts and is measured."""
     return "cuda:0" if device == SPREAD else device
 
 
 def all_devices(device: str) -> list[str]:
-    """The device itself, or of `auto` every visible GPU."""
+    """The device itself, or for `auto` every visible GPU."""
     return [f"cuda:{index}" for index in range(_gpus())] if device == SPREAD else [device]
 
 
 def check_device(device: str) -> torch.device:
-    """The torch device by its name, of `auto` the first; raises `UserError` when it is not there."""
+    """The torch device by its name, for `auto` the first GPU; raises `UserError` where it does not exist."""
     if not re.fullmatch(rf"cpu|{SPREAD}|cuda(:\d+)?", device):
         raise UserError(f"--device {device}: not a device; give cpu, cuda or cuda:N, or {SPREAD} for all GPUs.")
     place = torch.device(first_device(device))
@@ -53,8 +53,12 @@ def check_device(device: str) -> torch.device:
     return place
 
 
+Free = Callable[[str], int]
+"""A device's free bytes."""
+
+
 def free_bytes(device: str) -> int:
-    """Bytes that can be allocated on one device now: of a GPU, what is free and what torch holds unused."""
+    """Bytes that can be allocated on one device now; on a GPU, including what torch's allocator holds unused."""
     if device == "cpu":
         return available_bytes()
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -62,23 +66,24 @@ def free_bytes(device: str) -> int:
 
 
 def driver_free_bytes(device: str) -> int:
-    """Bytes of a GPU that its driver has free; what torch holds unused is not."""
+    """Bytes that a GPU's driver reports free, which excludes what torch's allocator holds unused."""
     return int(torch.cuda.mem_get_info(torch.device(device))[0])
 
 
-def settled_free_bytes(device: str) -> int:
-    """As `driver_free_bytes`, once torch has given back what it holds unused, as it does before it records a graph."""
+def free_bytes_before_capture(device: str) -> int:
+    """As `driver_free_bytes`, after torch's allocator has released unused memory, as it does before capturing a
+    graph."""
     torch.cuda.empty_cache()
     return driver_free_bytes(device)
 
 
-def free_by_device(device: str, free: Callable[[str], int] = free_bytes) -> dict[str, int]:
-    """What is free on the device, or of `auto` on every visible GPU, in their order."""
+def free_by_device(device: str, free: Free = free_bytes) -> dict[str, int]:
+    """Free bytes of the device, or for `auto` of every visible GPU in order."""
     return {one: free(one) for one in all_devices(device)}
 
 
 def device_index(device: str) -> int:
-    """N of `cuda:N`; 0 without one."""
+    """N of `cuda:N`; 0 for `cuda`."""
     return torch.device(device).index or 0
 
 

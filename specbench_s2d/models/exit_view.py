@@ -1,4 +1,4 @@
-"""A model read at one depth: its last layer, or an exit. Shapes: see `models/base.py`."""
+"""A model as seen at one depth: its last layer, or an exit. Shapes: see `models/base.py`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from specbench_s2d.models.transfer import to_device
 
 
 class ExitView:
-    """Next-token logits of `model` at the depth `exit`, its last layer by default; `layers` is that depth."""
+    """Next-token predictions of `model` at the depth `exit`, by default its last layer; `layers` is that depth."""
 
     def __init__(self, model: LanguageModel, exit: int | None = None) -> None:  # noqa: A002 - the field's term
         check_exit(model, exit)
         self.model, self.layers = model, exit or model.depth
         self._exit = exit
-        # A prompt's logits are of no use to a draft: one that can stop below its head does so.
+        # A draft does not need logits of the prompt, so the head is left out where it can be.
         self._prefill_to = exit or (model.depth if model.has_layer_ranges else None)
 
     @property
     def length(self) -> int:
-        """Positions that this depth has seen."""
+        """Positions in the cache at this depth."""
         return self.model.layer_length(0)
 
     def prefill(self, prompt_ids: Sequence[int]) -> None:
-        """Begin anew with a prompt."""
+        """Empty the cache and run a prompt."""
         self.model.reset()
         ids_BT = to_device([list(prompt_ids)], self.model.device)
         self.model.extend(ids_BT, to_layer=self._prefill_to, last_only=True)
@@ -58,14 +58,16 @@ def reader_passes(
     seen: int = 0,
     least: int = 1,
 ) -> list[PassKind]:
-    """The passes of `logits` (`best` 0) over `least` to `rows` new ids, or of `likeliest`, of a `depth`-layer model;
-    the head stands alone where logits are read at an exit."""
+    """The passes of a view of a `depth`-layer model at `exit`, over `least` to `rows` new ids.
+
+    Those of `logits` where `best` is 0, which at an exit run the head as a pass of its own; else those of `likeliest`.
+    """
     passes = [PassKind(rows, to_layer=exit, seen=seen, best=best, least=least)]
     return [*passes, PassKind(rows, from_layer=depth)] if exit is not None and not best else passes
 
 
 def check_exit(draft: HasExits, exit: int | None) -> None:  # noqa: A002 - the field's term
-    """Raise `ModelError` for an exit that a draft cannot have."""
+    """Raise `ModelError` for an exit that a draft does not have."""
     if exit is not None:
         check_exits([exit], draft.depth, f"draft {draft.name}")
         check_layer_ranges(draft)

@@ -1,4 +1,4 @@
-"""The exits of a nested draft: which depths they are, and what is wrong with those that cannot be."""
+"""The exits of a nested draft: the depths at which its sub-models end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CONFIG_KEY = "specbench_exits"
 
 
 class HasExits(Protocol):
-    """Whatever has a name, layers, and perhaps exits: a loaded model, or the outline of one."""
+    """A draft's name, depth and exits: of a loaded model, or of a `ModelInfo`."""
 
     @property
     def name(self) -> str: ...
@@ -25,7 +25,7 @@ class HasExits(Protocol):
 
 
 def check_exits(exits: Sequence[int], depth: int, who: str) -> tuple[int, ...]:
-    """`exits` as ascending depths from 1 to `depth`; raises `ModelError`, beginning with `who`, for others."""
+    """`exits` as ascending depths from 1 to `depth`; otherwise raises a `ModelError` that starts with `who`."""
     shown = ", ".join(str(exit_depth) for exit_depth in exits)
     if not exits or not all(isinstance(exit_depth, int) and 1 <= exit_depth <= depth for exit_depth in exits):
         raise ModelError(f"{who}: exits {shown or 'none'}: an exit is a depth from 1 to {depth}, the draft's layers.")
@@ -35,7 +35,7 @@ def check_exits(exits: Sequence[int], depth: int, who: str) -> tuple[int, ...]:
 
 
 def config_exits(name: str, config: Any) -> tuple[int, ...]:
-    """The exits that a config declares, `()` for a plain model's; raises `ModelError` for impossible ones."""
+    """The exits that a config declares, `()` for a plain model; raises `ModelError` for impossible ones."""
     declared = getattr(config, CONFIG_KEY, None)
     if not declared:
         return ()
@@ -44,7 +44,7 @@ def config_exits(name: str, config: Any) -> tuple[int, ...]:
 
 
 def check_layer_ranges(draft: HasExits) -> None:
-    """Raise `ModelError` for a draft whose layers cannot be run in parts."""
+    """Raise `ModelError` for a draft whose layers cannot be run in ranges."""
     if not draft.has_layer_ranges:
         raise ModelError(
             f"draft {draft.name} runs through transformers' own forward, which has no layer ranges; "
@@ -53,10 +53,10 @@ def check_layer_ranges(draft: HasExits) -> None:
 
 
 def resolve_exits(draft: HasExits, asked: Sequence[int] | None) -> tuple[int, ...]:
-    """The exits to draft with: those asked for, else those the checkpoint declares.
+    """The exits to draft with: those `asked` for, else those that the checkpoint declares.
 
-    Raises `ModelError` for exits that cannot be, for a plain draft where none are asked for, and for a draft whose
-    layers cannot be run in parts.
+    Raises `ModelError` for impossible exits, for a plain draft where none are asked for, and for a draft whose layers
+    cannot be run in ranges.
     """
     check_layer_ranges(draft)
     if asked is not None:

@@ -1,4 +1,4 @@
-"""The LM head of half-precision models gives float32: logits rounded to 8 bits could not tell which of two is larger.
+"""The LM (language model) head: float32 logits for half-precision models too, as rounded logits would often tie.
 
 Shapes: see `models/base.py`.
 """
@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 def head_logits(hidden_TD: Tensor, head_DV: Tensor) -> Tensor:
-    """Logits (T, V) in float32: products of half-precision numbers are summed in float32, and stay so.
+    """Logits (T, V) in float32: products of half-precision numbers are summed in float32 and not rounded afterwards.
 
-    torch's product with another result's dtype is not there on a CPU; there the head itself is float32 (`head_for`).
+    On a CPU, where torch has no product with a wider output dtype, the head itself is float32 (`head_for`).
     """
     if hidden_TD.dtype == head_DV.dtype == torch.float32:
         return torch.mm(hidden_TD, head_DV)
@@ -22,5 +22,5 @@ def head_logits(hidden_TD: Tensor, head_DV: Tensor) -> Tensor:
 
 
 def head_for(head_VD: Tensor) -> Tensor:
-    """The head as passes use it: on a CPU in float32, whatever the model's dtype."""
+    """The head as used by passes: on a CPU in float32, whatever the model's dtype."""
     return head_VD.float() if head_VD.device.type == "cpu" else head_VD

@@ -1,4 +1,4 @@
-"""Any causal model through transformers' own forward and cache: slower, and complete."""
+"""Any causal model through transformers' own forward pass and cache: slower, but for every architecture."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-# Kinds of layers whose keys and values can be cut, and of those the ones whose masks `_masks` can write.
+# Kinds of layers whose keys and values can be cut, and those of them that `_masks` can build masks for.
 _CUTTABLE = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
 _MASKABLE = frozenset({"full_attention", "sliding_attention"})
 _LIMITS = ("max_position_embeddings", "max_seq_len", "seq_length")  # of most families; of MPT; of Bloom
 
 
 class TransformersModel(LanguageModel):
-    """A transformers model whose cache can be cut. It runs whole: sub-ranges of layers need the lean forward.
+    """A transformers model whose cache can be cut; it has no layer ranges, which need the lean forward.
 
-    Its parameters may lie on several devices; ids go to the first of them, and logits come back there. Those of half
-    precision get a head of float32 logits (`hf_head.py`), unless their head is of a kind of its own.
-    Raises `ModelError` for a model whose state cannot be cut back, such as Mamba.
+    Its parameters may lie on several devices; ids go to the first, and logits are returned there. A half-precision
+    model gets a head with float32 logits (`hf_head.py`) where its own is a plain linear layer. Raises `ModelError` for
+    a model whose state cannot be cut back, such as Mamba.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class TransformersModel(LanguageModel):
         if getattr(model, "_is_stateful", False) or not _layer_kinds(config) <= _CUTTABLE:
             raise ModelError(
                 f"{identity.name} ({identity.architecture}) keeps a running state that cannot be cut back to an "
-                "earlier token, as every decoder must; give a model whose layers are all attention."
+                "earlier token, as every decoder needs; give a model whose layers are all attention."
             )
         self.device, self.dtype = model.device, model.dtype
         self._why_rounded = give_float32_logits(model)
@@ -68,7 +68,7 @@ class TransformersModel(LanguageModel):
         from_layer: int = 0,
         to_layer: int | None = None,
         mask: Tensor | None = None,
-        positions: Tensor | None = None,
+        *,
         last_only: bool = False,
     ) -> Tensor:
         from transformers import DynamicCache
@@ -80,19 +80,18 @@ class TransformersModel(LanguageModel):
             )
         new, start = inputs.shape[1], self._length
         self.check_room(start, new)
-        if self._no_masks and (mask is not None or positions is not None):
+        if self._no_masks and mask is not None:
             raise ModelError(
                 f"{self.name} ({self.identity.architecture}) takes no tree masks: {self._no_masks}; decoders without "
                 "trees and beams (ar, sd) run on it."
             )
         if self._cache is None:
-            self._cache = DynamicCache()  # whole layers even under a sliding window: those alone can be cut
+            self._cache = DynamicCache()  # full layers even under a sliding window, as only those can be cut
         options: dict[str, Any] = {"logits_to_keep": 1} if last_only else {}
         if mask is not None:
-            positions = positions_under(mask, start + new) if positions is None else positions
-            options["attention_mask"] = self._masks(mask, positions, start)
-        if positions is not None:
-            options["position_ids"] = positions[None]
+            positions_T = positions_under(mask, start + new)
+            options["attention_mask"] = self._masks(mask, positions_T, start)
+            options["position_ids"] = positions_T[None]
         out = self._model(input_ids=inputs, past_key_values=self._cache, use_cache=True, **options)
         self._length = start + new
         self.read_bytes += self._pass_bytes + self._cache_bytes()
@@ -116,10 +115,10 @@ class TransformersModel(LanguageModel):
     def keep_path(self, positions: Sequence[int], start: int) -> None:
         end = start + len(positions)
         placed = next((i for i, position in enumerate(positions) if position != i), len(positions))
-        if placed < len(positions):  # the prefix, and what is in place already, is not copied
+        if placed < len(positions):  # positions already in place are not copied
             moved_N = torch.tensor(positions[placed:], device=self.device) + start
             for layer in self._cache.layers:
-                for cached in (layer.keys, layer.values):  # each on its own layer's device
+                for cached in (layer.keys, layer.values):  # on the layer's own device
                     cached[:, :, start + placed : end] = cached.index_select(2, moved_N.to(cached.device))
         self.rollback(end)
 
@@ -129,18 +128,18 @@ class TransformersModel(LanguageModel):
 
     @property
     def engine_facts(self) -> dict[str, Any]:
-        """With `head_dtype`, what the head's logits are rounded to, and why where that is less than float32."""
+        """With `head_dtype`, the dtype that logits are rounded to, and the reason where it is not float32."""
         if self._why_rounded is None:
             return {**super().engine_facts, "head_dtype": "float32"}
         rounded = str(self.dtype).removeprefix("torch.")
         return {**super().engine_facts, "head_dtype": rounded, "head_dtype_reason": self._why_rounded}
 
     def _cache_bytes(self) -> int:
-        """Bytes of all keys and values held."""
+        """Bytes of all cached keys and values."""
         return sum(cached.nbytes for layer in self._cache.layers for cached in (layer.keys, layer.values))
 
     def _masks(self, mask_TM: Tensor, positions_T: Tensor, start: int) -> Tensor | dict[str, Tensor]:
-        """What the model's attention takes for `mask`: one mask, or one per kind of layer where kinds are mixed."""
+        """`mask` in the form that the model's attention takes: one mask, or one per kind of layer."""
         config = self._model.config.get_text_config()
         kinds = _layer_kinds(config)
         window = getattr(config, "sliding_window", None)
@@ -151,8 +150,10 @@ class TransformersModel(LanguageModel):
         return self._additive(mask_TM, positions_T, start, window if windowed else None)
 
     def _additive(self, mask_TM: Tensor, positions_T: Tensor, start: int, window: int | None) -> Tensor:
-        """(1, 1, T, S + T): 0 where a new position sees, the dtype's lowest where not; a prepared mask replaces the
-        model's own, so a sliding window must be in it."""
+        """(1, 1, T, S + T): 0 where a new position attends, the dtype's lowest value elsewhere.
+
+        A given mask replaces the model's own, so a sliding window is applied here.
+        """
         at_S = torch.cat((torch.arange(start, device=self.device), positions_T))
         hidden_TS = torch.zeros(len(positions_T), len(at_S), device=self.device, dtype=torch.bool)
         hidden_TS[:, start + len(positions_T) - mask_TM.shape[1] :] = ~mask_TM
@@ -163,15 +164,15 @@ class TransformersModel(LanguageModel):
 
 
 def _stored_buffers(model: Any) -> list[Tensor]:
-    """Buffers that a checkpoint holds, as the numbers and scales of many quantised ones are."""
+    """Buffers that are stored in checkpoints, such as the numbers and scales of quantised weights."""
     stored = model.state_dict().keys()
     return [buffer for name, buffer in model.named_buffers() if name in stored]
 
 
 def _looked_up_bytes(model: Any) -> int:
-    """Bytes of an input embedding that is not the head as well: a pass reads single rows of it.
+    """Bytes of the input embedding where it is not the head as well: a pass reads only single rows of it.
 
-    A mixture of experts counts whole, though a pass may read some of it.
+    A mixture of experts is not subtracted, though a pass may read only some of it.
     """
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()
     tied = head is not None and head.weight.data_ptr() == embedding.data_ptr()
@@ -179,7 +180,7 @@ def _looked_up_bytes(model: Any) -> int:
 
 
 def context_of(config: Any, name: str) -> int:
-    """The longest sequence that a model's config allows; raises `ModelError` where it names none."""
+    """The longest sequence that a model's config allows; raises `ModelError` where it states none."""
     found = next((getattr(config, limit) for limit in _LIMITS if getattr(config, limit, None)), None)
     if found is None:
         raise ModelError(
@@ -189,14 +190,14 @@ def context_of(config: Any, name: str) -> int:
 
 
 def _layer_kinds(config: Any) -> set[str]:
-    """The kinds of layers that a config lists; none where all are alike and nothing is said."""
+    """The kinds of layers that a config lists; empty where all layers are alike."""
     return set(getattr(config, "layer_types", None) or ())
 
 
 def _why_no_masks(model: Any, config: Any) -> str | None:
-    """Why a model cannot be given masks and positions of our own; None where it can."""
+    """Why a model cannot be run with a mask and positions of a tree; None where it can."""
     if "position_ids" not in inspect.signature(model.forward).parameters or getattr(config, "alibi", False):
-        return "it tells positions by their order in the cache"
+        return "it derives positions from their order in the cache"
     if not _layer_kinds(config) <= _MASKABLE or "local" in (getattr(config, "attention_layers", None) or ()):
-        return "some of its layers look at parts of the sequence alone"
+        return "some of its layers attend to parts of the sequence only"
     return None

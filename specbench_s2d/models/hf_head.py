@@ -1,4 +1,4 @@
-"""The head of a transformers model of half precision, exchanged for one that gives float32 logits.
+"""Float32 logits for half-precision models of transformers: their head is replaced.
 
 Shapes: see `models/base.py`.
 """
@@ -17,8 +17,8 @@ _HALF = (torch.bfloat16, torch.float16)
 
 
 class Float32Head(nn.Module):
-    """A linear head whose logits are float32, its bias too: on a GPU over the very weight of `head`, on a CPU over a
-    float32 copy of it."""
+    """A linear head with float32 logits and bias; it shares the weight of `head` on a GPU, and copies it to float32 on
+    a CPU."""
 
     def __init__(self, head: nn.Linear) -> None:
         super().__init__()
@@ -35,20 +35,20 @@ class Float32Head(nn.Module):
 
 
 def give_float32_logits(model: Any) -> str | None:
-    """Exchange the head where logits would be rounded to the model's half precision; why it was left, or None.
+    """Replace the head where logits would be rounded to half precision; returns why it was not replaced, or None.
 
-    What the model does to its logits afterwards (scaling, capping) it then does in float32. Hooks that accelerate hung
-    on the head of a model that is spread over devices go over to the new one.
+    Later operations of the model on its logits (scaling, capping) are then in float32 too. The hooks that accelerate
+    attaches to the head of a model spread over devices are moved to the new head.
     """
     head = model.get_output_embeddings()
     if model.dtype not in _HALF or getattr(getattr(head, "weight", None), "dtype", None) == torch.float32:
         return None
     plain = type(head) is nn.Linear and head.weight.dtype in _HALF
     if not plain or (quantisation(model.config) and type(head.weight) is not nn.Parameter):
-        return f"its head is {type(head).__name__}, which computes in its own way"
+        return f"its head is a {type(head).__name__}, not a plain linear layer"
     ours = _with_hooks_of(head, Float32Head(head))
     model.set_output_embeddings(ours)
-    return None if model.get_output_embeddings() is ours else f"{type(model).__name__} lets its head not be exchanged"
+    return None if model.get_output_embeddings() is ours else f"the head of {type(model).__name__} cannot be replaced"
 
 
 def _with_hooks_of(old: nn.Module, new: nn.Module) -> nn.Module:

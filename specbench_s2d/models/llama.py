@@ -1,6 +1,6 @@
-"""One lean forward for Llama-family checkpoints: Llama, Vicuna, Mistral, Qwen2 and Qwen3.
+"""The lean forward of Llama-family checkpoints: Llama, Vicuna, Mistral, Qwen2 and Qwen3.
 
-`LlamaModel` checks, counts and keeps the cache in step; an engine (`models/passes`) runs the passes.
+`LlamaModel` checks requests and keeps count of the cache; an engine (`models/engines`) runs the passes.
 Shapes: see `models/base.py`.
 """
 
@@ -28,7 +28,7 @@ _LEAN_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 
 def quantisation(config: Any) -> str | None:
-    """How a checkpoint's weights are quantised, by its config; None where they are plain numbers."""
+    """The quantisation method that a config states; None for unquantised weights."""
     given = getattr(config, "quantization_config", None)
     if not given:
         return None
@@ -37,7 +37,7 @@ def quantisation(config: Any) -> str | None:
 
 
 def why_not_lean(config: Any) -> str | None:
-    """Why a checkpoint must go through transformers' own forward; None when the lean one computes the same."""
+    """Why a checkpoint must run through transformers' own forward; None where the lean one computes the same."""
     if quantised := quantisation(config):
         return f"quantised ({quantised})"
     if config.model_type not in _LEAN_TYPES:
@@ -56,7 +56,7 @@ def why_not_lean(config: Any) -> str | None:
 
 
 class LlamaModel(LanguageModel):
-    """A Llama-family model whose every sub-range of layers can be run on its own over one cache."""
+    """A Llama-family model; any range of its layers can be run separately, over one cache."""
 
     has_layer_ranges: ClassVar[bool] = True
 
@@ -85,7 +85,7 @@ class LlamaModel(LanguageModel):
 
     @property
     def engine(self) -> str:
-        return self._engine.engine
+        return self._engine.name
 
     @property
     def length(self) -> int:
@@ -101,12 +101,12 @@ class LlamaModel(LanguageModel):
         from_layer: int = 0,
         to_layer: int | None = None,
         mask: Tensor | None = None,
-        positions: Tensor | None = None,
+        *,
         last_only: bool = False,
     ) -> Tensor:
-        request = self._request(inputs, from_layer, to_layer, mask, positions, last_only)
+        request = self._request(inputs, from_layer, to_layer, mask, last_only)
         out_TX = self._engine.run(request)
-        self._extended(request)
+        self._count(request)
         return out_TX[None]
 
     @torch.inference_mode()
@@ -120,9 +120,9 @@ class LlamaModel(LanguageModel):
         best: int = 1,
     ) -> tuple[Tensor | None, Likeliest]:
         last_only = rows == 1 and to_layer is None
-        request = self._request(inputs, from_layer, to_layer, mask, None, last_only, min(best, self.vocabulary), rows)
+        request = self._request(inputs, from_layer, to_layer, mask, last_only, min(best, self.vocabulary), rows)
         hidden_TD, likeliest = self._engine.read(request)
-        self._extended(request)
+        self._count(request)
         return None if hidden_TD is None else hidden_TD[None], likeliest
 
     def _request(
@@ -131,20 +131,19 @@ class LlamaModel(LanguageModel):
         from_layer: int,
         to_layer: int | None,
         mask: Tensor | None,
-        positions: Tensor | None,
         last_only: bool,
         best: int = 0,
         rows: int = 0,
     ) -> Request:
-        """The pass asked for, with room for it."""
+        """The request for a pass, with room for it in the cache; raises `ModelError` beyond the context."""
         start, last = self._cache.lengths[from_layer], self.depth if to_layer is None else to_layer
-        request = Request(inputs[0], start, from_layer, last, to_layer is None, mask, positions, last_only, best, rows)
+        request = Request(inputs[0], start, from_layer, last, to_layer is None, mask, last_only, best, rows)
         self.check_room(start, request.new)
         self._engine.reserve(request.end)
         return request
 
-    def _extended(self, request: Request) -> None:
-        """Count what a pass left in the cache, and what it had to read."""
+    def _count(self, request: Request) -> None:
+        """Update the cache's lengths and the bytes read after a pass."""
         layers = request.to_layer - request.from_layer
         self._cache.lengths[request.from_layer : request.to_layer] = [request.end] * layers
         self.read_bytes += layers * (self._layer_bytes + request.end * self._cache.position_bytes)

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 
 from specbench_s2d.models.cache import room_for
-from specbench_s2d.models.checkpoint import Checkpoint
 from specbench_s2d.models.engines.graph_keys import MASK_COLUMNS, MOST_ROWS
 from specbench_s2d.models.graph_memory import WORKSPACE_BYTES, GraphNeeds
-from specbench_s2d.models.hf import context_of
-from specbench_s2d.models.llama import quantisation, why_not_lean
+from specbench_s2d.models.llama import quantisation
+from specbench_s2d.models.resolve import ResolvedModel
 from specbench_s2d.models.tensors import head_width, kv_heads, layer_shapes, parameters
 
 
@@ -66,8 +65,7 @@ _OF_GRAPHS = ("graphs", "pool")
 
 
 def plan_memory(
-    found: Checkpoint,
-    config: Any,
+    model: ResolvedModel,
     dtype: torch.dtype,
     positions: int = 1,
     graphs: GraphNeeds | None = None,
@@ -81,8 +79,8 @@ def plan_memory(
     the hidden states, projections and feed-forward of one layer, and the logits of all positions, twice in float32;
     what attention keeps beside them (explicit masks of long passes) is left out.
     """
-    text, lean = config.get_text_config(), why_not_lean(config) is None
-    context = context_of(text, found.name)
+    config, lean, context = model.config, model.has_layer_ranges, model.context
+    text = config.get_text_config()
     beyond = MOST_ROWS if graphs else 0  # rows that a graph rounds up are written after the end
     room = room_for(min(positions, context) + beyond, context + beyond)
     per_row = row_bytes(text, dtype)
@@ -90,16 +88,16 @@ def plan_memory(
     tables = 2 * context * head_width(text) * dtype.itemsize
     kept, passing = _float32_head_bytes(text, dtype) if on_host else (0, 0)
     return MemoryPlan(
-        name=found.name,
-        weights_bytes=_weights_bytes(found, config, dtype) + kept,
+        name=model.name,
+        weights_bytes=_weights_bytes(model, dtype) + kept,
         cache_bytes=text.num_hidden_layers * per_position * room,
         graphs_bytes=graphs.recorded_bytes(room - beyond) if graphs else 0,
         working_bytes=(room - beyond) * per_row,
         pool_bytes=pool_bytes(text, dtype, graphs.widest_rows, room) + WORKSPACE_BYTES if graphs else 0,
         buffers_bytes=tables + (static_bytes(text, dtype) if graphs else 0),
-        loading_bytes=max(_parts_bytes(text, dtype) if lean else 0, passing) + (_shard_bytes(found) if on_host else 0),
+        loading_bytes=max(_parts_bytes(text, dtype) if lean else 0, passing) + (_shard_bytes(model) if on_host else 0),
         graphs=graphs.count(room - beyond) if graphs else 0,
-        block_bytes=_block_bytes(found, config, dtype),
+        block_bytes=_block_bytes(model, dtype),
     )
 
 
@@ -148,27 +146,27 @@ def _parts_bytes(config: Any, dtype: torch.dtype) -> int:
     return int(config.hidden_size * max(2 * config.intermediate_size, projected) * dtype.itemsize)
 
 
-def _block_bytes(found: Checkpoint, config: Any, dtype: torch.dtype) -> int:
+def _block_bytes(model: ResolvedModel, dtype: torch.dtype) -> int:
     """Exact where the config says every tensor; else twice the mean of a layer, which holds for shallow models too."""
-    if why_not_lean(config) is None:
-        layer = sum(prod(shape) for shape in layer_shapes(config).values())
-        return int(max(layer, config.vocab_size * config.hidden_size) * dtype.itemsize)
-    return int(2 * _weights_bytes(found, config, dtype) // max(1, config.get_text_config().num_hidden_layers))
+    if model.has_layer_ranges:
+        layer = sum(prod(shape) for shape in layer_shapes(model.config).values())
+        return int(max(layer, model.vocabulary * model.config.hidden_size) * dtype.itemsize)
+    return int(2 * _weights_bytes(model, dtype) // max(1, model.depth))
 
 
-def _shard_bytes(found: Checkpoint) -> int:
+def _shard_bytes(model: ResolvedModel) -> int:
     """The largest weight file that is read whole; safetensors are mapped."""
-    return max((file.stat().st_size for file in found.weight_files if file.suffix == ".bin"), default=0)
+    return max((file.stat().st_size for file in model.weights.files if file.suffix == ".bin"), default=0)
 
 
-def _weights_bytes(found: Checkpoint, config: Any, dtype: torch.dtype) -> int:
+def _weights_bytes(model: ResolvedModel, dtype: torch.dtype) -> int:
     """Exact where the config says every tensor; else by the files, which hold numbers of a type of their own."""
-    if why_not_lean(config) is None:
-        return parameters(config) * dtype.itemsize
-    stored = sum(file.stat().st_size for file in found.weight_files)
-    if quantisation(config):
+    if model.has_layer_ranges:
+        return parameters(model.config) * dtype.itemsize
+    stored = sum(file.stat().st_size for file in model.weights.files)
+    if quantisation(model.config):
         return stored
-    return stored * dtype.itemsize // (config.dtype or torch.float16).itemsize
+    return stored * dtype.itemsize // (model.config.dtype or torch.float16).itemsize
 
 
 def gb(size: int) -> str:

@@ -1,10 +1,11 @@
-"""`.bin` weights, which are pickles: torch's restricted unpickler alone reads them, so that no code in one can run."""
+"""`.bin` weights, which are pickles: read only with torch's restricted unpickler, so that no code in them can run."""
 
 from __future__ import annotations
 
 import pickle
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,18 +15,20 @@ from specbench_s2d.errors import ModelError, first_line
 from specbench_s2d.models.weight_files import WeightFiles
 
 _ASKED_FOR = re.compile(r"GLOBAL (\S+)")
+ReadFile = Callable[[Path, str], dict[str, Tensor]]
 
 
 class PickledWeights:
-    """Tensors of `pytorch_model.bin`, or of its shards, by name; each file is opened when first asked of.
+    """Tensors of `pytorch_model.bin`, or of its shards, by name; each file is opened when first needed.
 
-    A zip file is mapped. One of the older format has to be read whole, and lets go of what it hands out, so that a
-    checkpoint is never held twice; a tensor asked for again is read again. Raises `KeyError` for a name that is not
-    there, `ModelError` for a file that cannot be read or is more than tensors by name.
+    A zip file is memory-mapped. A file of the older format is read completely, and each of its tensors is released when
+    returned, so that a checkpoint is never held twice; a tensor requested again is read again. `read`: reads all
+    tensors of a file. Raises `KeyError` for an unknown name, `ModelError` for a file that cannot be read or holds
+    anything but named tensors.
     """
 
-    def __init__(self, weights: WeightFiles, name: str) -> None:
-        self._name = name
+    def __init__(self, weights: WeightFiles, name: str, read: ReadFile | None = None) -> None:
+        self._name, self._read = name, read or read_pickle
         self._held: dict[Path, dict[str, Tensor]] = {}
         self._shard_of = weights.shard_of or {
             tensor: file for file in weights.files for tensor in self._open(file)
@@ -37,12 +40,12 @@ class PickledWeights:
         return (held if tensor in held else self._open(file)).pop(tensor).detach()
 
     def _open(self, file: Path) -> dict[str, Tensor]:
-        self._held[file] = read_pickle(file, self._name)
+        self._held[file] = self._read(file, self._name)
         return self._held[file]
 
 
 def read_pickle(file: Path, name: str) -> dict[str, Tensor]:
-    """All tensors of one file by name, on the CPU; raises `ModelError` in one line."""
+    """All tensors of one file by name, on the CPU; raises `ModelError`."""
     try:
         held = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
@@ -56,11 +59,11 @@ def read_pickle(file: Path, name: str) -> dict[str, Tensor]:
 
 
 def refusal(name: str, file: str, error: pickle.UnpicklingError) -> ModelError:
-    """Why the restricted unpickler stopped, in place of torch's own text, which says how to run the code."""
+    """The error for a pickle that the restricted unpickler refused; torch's own message tells how to run its code."""
     asked = _ASKED_FOR.search(str(error))
     if asked is None:
         return ModelError(f"{name}: {file} is not a pickle of weights; fetch it again, or give safetensors.")
     return ModelError(
-        f"{name}: {file} asks for {asked[1].rstrip('.,')}, and of a .bin, which is a pickle, tensors alone are read "
+        f"{name}: {file} asks for {asked[1].rstrip('.,')}; of a .bin file, which is a pickle, only tensors are read "
         "and no code is run; give safetensors weights."
     )

@@ -1,7 +1,7 @@
-"""`shape:NAME`: real architectures with random weights, made on the device; nothing is read but a tokenizer.
+"""`shape:NAME`: real architectures with random weights, made on the device; only a tokenizer is read from disk.
 
-What a pass costs depends on the shapes of its matrices and not on the numbers in them, so pass times, cost ratios and
-energy can be measured for models that are not at hand. What such a model writes means nothing.
+The cost of a pass depends on the shapes of its matrices, not on their values, so pass times, cost ratios and energy can
+be measured without the real weights. The output of such a model is meaningless.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from specbench_s2d.models.tensors import parameters, tensor_shapes
 
 PREFIX = "shape:"
 TOKENIZER = "demo-s"
-"""All shapes share the demo family's tokenizer: its 2,048 ids are valid in every vocabulary of the table."""
+"""All shapes use the demo family's tokenizer: its 2,048 ids are valid in every vocabulary of the table."""
 
 _STD = 0.02
 _SEED = 0
 
 
 def _llama(width: int, inner: int, layers: int, heads: int, **others: Any) -> dict[str, Any]:
-    """Fields of a config; what is not said is as in Llama 2: 32,000 ids, 4,096 positions, a head of its own."""
+    """Config fields, by default those of Llama 2: 32,000 ids, 4,096 positions, an untied head."""
     fields = {
         "vocab_size": 32_000,
         "hidden_size": width,
@@ -45,14 +45,14 @@ def _llama(width: int, inner: int, layers: int, heads: int, **others: Any) -> di
 
 
 def _llama3(factor: float) -> dict[str, Any]:
-    """What Llama 3.1 and 3.2 share: 128,256 ids, 131,072 positions, and their rotary scaling."""
+    """Fields that Llama 3.1 and 3.2 share: 128,256 ids, 131,072 positions, and their rotary scaling."""
     scaling = {"rope_type": "llama3", "rope_theta": 500_000.0, "factor": factor, "low_freq_factor": 1.0}
     scaling |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
     return {"vocab_size": 128_256, "max_position_embeddings": 131_072, "rope_parameters": scaling}
 
 
 def _demo(layers: int, width: int = 192, inner: int = 512, heads: int = 3) -> dict[str, Any]:
-    """The embedded family's: one key-value head of width 64, and a head that is the embedding."""
+    """Fields of the demo family: one key-value head of width 64, and a tied head."""
     family = {"vocab_size": 2048, "num_key_value_heads": 1, "head_dim": 64, "tie_word_embeddings": True}
     return _llama(width, inner, layers, heads, rms_norm_eps=1e-6, **family)
 
@@ -76,7 +76,7 @@ _SHAPES: dict[str, dict[str, Any]] = {
     "vicuna-160m": _llama(768, 3072, 12, 12, **_LLAMA_1),  # double7/vicuna-160m
     # parsakaveh/SD2-SoFT-Draft: the first layers of a Vicuna 7B (S2D, arXiv 2407.01955, section 4).
     "s2d-draft": _llama(4096, 11_008, 12, 32) | {CONFIG_KEY: [6, 9, 12]},
-    # specbench_s2d/demo, the embedded family itself.
+    # specbench_s2d/demo
     "demo-tiny": _demo(2, 128, 352, 2),
     "demo-s": _demo(8),
     "demo-m": _demo(12),
@@ -87,12 +87,12 @@ _SHAPES: dict[str, dict[str, Any]] = {
 
 
 def shape_names() -> list[str]:
-    """Every shape as a model name."""
+    """The model names of all shapes."""
     return [PREFIX + name for name in _SHAPES]
 
 
 def shape_rows() -> list[dict[str, Any]]:
-    """One row per shape for a listing: its sizes, parameters in millions, and exits."""
+    """One row per shape: sizes, parameters in millions, exits."""
     rows = []
     for name in shape_names():
         shape = Shape.find(name)
@@ -113,7 +113,7 @@ def shape_rows() -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Shape:
-    """An architecture by its name, and the fields of its config."""
+    """An architecture: its name and the fields of its config."""
 
     name: str
     fields: dict[str, Any]
@@ -127,22 +127,22 @@ class Shape:
         return cls(name, fields)
 
     def config(self) -> Any:
-        """transformers' config of the architecture; its EOS is left to the tokenizer."""
+        """The transformers config of the architecture; the EOS (end of sequence) token is the tokenizer's."""
         from transformers import LlamaConfig
 
         return LlamaConfig(**self.fields, bos_token_id=None, eos_token_id=None)
 
     def sha256(self) -> str:
-        """Hash of the fields and of what the weights are drawn from, in place of a hash of weight files."""
+        """Hash of the fields and of the random weights' parameters, in place of a hash of weight files."""
         drawn = {**self.fields, "std": _STD, "seed": _SEED}
         return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
 
 
 def random_weights(config: Any, device: torch.device, dtype: torch.dtype) -> Callable[[str], Tensor]:
-    """A function that makes one tensor by name on the device: norms 1, all else normal with a deviation of 0.02.
+    """A function that makes one tensor by name on the device: norms are 1, the others normal with deviation 0.02.
 
-    Each tensor has a seed of its own, drawn from its name: the same shape has the same weights on the same kind of
-    device, and a draft that is cut from its target the target's.
+    The seed of each tensor is derived from its name, so a shape has the same weights on every device of one kind, and a
+    draft that is the first layers of its target has the target's weights.
     """
     shapes = tensor_shapes(config)
 

@@ -1,4 +1,4 @@
-"""Which tensors a Llama-family checkpoint has, by its config alone: to check, to make, to count."""
+"""The tensors of a Llama-family checkpoint, derived from its config."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def head_width(config: Any) -> int:
-    """C: the config's own head width, else the hidden width shared out among the heads."""
+    """C: the config's head width, else the hidden width over the number of heads."""
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def kv_heads(config: Any) -> int:
-    """K: as many as query heads where the config does not group them."""
+    """K: the key-value heads, as many as query heads where the config does not group them."""
     return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
 
 
@@ -38,7 +38,7 @@ def layer_shapes(config: Any) -> dict[str, tuple[int, ...]]:
 
 
 def tensor_shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of a checkpoint, by its name there; a tied head is not one of them."""
+    """The shape of every tensor of a checkpoint by its name there; a tied head is not one of them."""
     table = (config.vocab_size, config.hidden_size)
     layers = range(config.num_hidden_layers)
     return {
@@ -50,5 +50,5 @@ def tensor_shapes(config: Any) -> dict[str, tuple[int, ...]]:
 
 
 def parameters(config: Any) -> int:
-    """How many numbers a checkpoint holds; a tied head counts once."""
+    """The number of parameters of a checkpoint; a tied head counts once."""
     return sum(prod(shape) for shape in tensor_shapes(config).values())

@@ -28,19 +28,19 @@ class WeightFiles:
     pickled: bool = False
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         return bool(self.files) and not self.missing
 
 
 def find_weights(folder: Path, name: str) -> WeightFiles:
-    """The weights in `folder`: the first whole form of safetensors, `.bin`, and safetensors of any other name.
+    """The weights in `folder`: the first complete form of safetensors, `.bin`, and safetensors of any other name.
 
-    Where none is whole, the first with a file or an index. Raises `ModelError` for an index that cannot be read.
+    Where none is complete, the first with a file or an index. Raises `ModelError` for an index that cannot be read.
     """
     forms = [_form(folder, SAFE, name), _form(folder, PICKLED, name), _other_safetensors(folder)]
-    whole = [form for form in forms if form.whole]
+    complete = [form for form in forms if form.complete]
     begun = [form for form in forms if form.files or form.missing]
-    return next(iter(whole + begun), WeightFiles())
+    return next(iter(complete + begun), WeightFiles())
 
 
 def pickled_names(folder: Path, name: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""A Llama-family checkpoint's weights, as the passes take them. Shapes: see `models/base.py`; `F` feed-forward width.
+"""The weights of a Llama-family checkpoint, as the engines take them.
 
-Matrices are (out, in), as `F.linear` and checkpoints have them; query, key and value are one matrix, gate and up
-another.
+Shapes: see `models/base.py`; `F` feed-forward width. Matrices are (out, in), as in checkpoints and `F.linear`; query,
+key and value are concatenated to one matrix, gate and up to another.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from specbench_s2d.models.head import head_for
 from specbench_s2d.models.tensors import head_width, tensor_shapes
 
 Weights = Callable[[str], Tensor]
-"""A checkpoint's tensor by its name, already on the device and in the dtype."""
+"""Reads a tensor of a checkpoint by its name, onto the device and in the dtype."""
 
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """One layer: A = (H + 2 K) * C outputs of query, key and value; biases and head norms where the family has them."""
+    """One layer; A = (H + 2 K) * C outputs of query, key and value; biases and head norms are None where there are
+    none."""
 
     attention_norm_D: Tensor
     qkv_AD: Tensor
@@ -38,8 +39,10 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class LlamaWeights:
-    """The whole model: sizes, layers, embedding, head as passes use it (the embedding itself where they are tied, but
-    not where it must be a float32 copy), rotary tables."""
+    """A model: sizes, layers, embedding, head and rotary tables.
+
+    The head is as passes use it: the embedding itself where they are tied, unless it must be a float32 copy.
+    """
 
     width: int
     heads: int
@@ -57,7 +60,7 @@ class LlamaWeights:
 
     @property
     def scale(self) -> float:
-        """What scores are multiplied by before the softmax."""
+        """The factor on attention scores: 1 / sqrt(C)."""
         return float(self.head_width**-0.5)
 
     @property
@@ -71,14 +74,14 @@ class LlamaWeights:
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all weights, an embedding that is the head once; tables left out."""
+        """Bytes of all weights, a tied embedding counted once; rotary tables are left out."""
         tied = self.head_VD is self.embedding_VD
         embedding = 0 if tied else self.embedding_VD.nbytes
         return embedding + self.head_bytes + len(self.layers) * self.layer_bytes
 
 
 def load_weights(weights: Weights, name: str, config: Any, device: torch.device, dtype: torch.dtype) -> LlamaWeights:
-    """All weights of a checkpoint; raises `ModelError` for a tensor that has not the shape its config says."""
+    """All weights of a checkpoint; raises `ModelError` for a tensor whose shape is not the config's."""
     read = _checked_shapes(weights, name, config)
     embedding_VD = read("model.embed_tokens.weight")
     cos_SC, sin_SC = _rotary_tables(config, config.max_position_embeddings, device, dtype)
@@ -104,14 +107,14 @@ def _bytes(parts: Iterable[Tensor | None]) -> int:
 
 
 def _checked_shapes(weights: Weights, name: str, config: Any) -> Weights:
-    """`weights`, refusing with `ModelError` a tensor that has not the shape the config says."""
+    """`weights` with a check of shapes: `ModelError` for a tensor whose shape is not the config's."""
     shapes = tensor_shapes(config)
 
     def read(tensor_name: str) -> Tensor:
-        tensor, said = weights(tensor_name), shapes[tensor_name]
-        if tuple(tensor.shape) != said:
+        tensor, expected = weights(tensor_name), shapes[tensor_name]
+        if tuple(tensor.shape) != expected:
             raise ModelError(
-                f"{name}: {tensor_name!r} is {tuple(tensor.shape)}, and by the config it is {said}; "
+                f"{name}: {tensor_name!r} is {tuple(tensor.shape)}, and by the config it is {expected}; "
                 "this is not the checkpoint its config describes."
             )
         return tensor

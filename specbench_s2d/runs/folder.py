@@ -92,6 +92,7 @@ class RunStore:
         self.repaired = 0
         self._lock = FileLock(str(folder / _LOCK), timeout=0)
         self._wanted = manifest
+        self._records: dict[str, Record] = {}
 
     def __enter__(self) -> RunStore:
         try:
@@ -100,13 +101,15 @@ class RunStore:
             self.manifest = self._join()
             self.repaired = _cut_torn_line(self.folder / RECORDS)
             _cut_torn_line(self.folder / ENERGY)
+            if (self.folder / RECORDS).is_file():
+                self._records = {record.key: record for record in read_records(self.folder)}
         except Timeout:
             raise RunFolderError(
                 f"{self.folder}: another process is writing to this run; wait for it, or give another --out."
             ) from None
         except OSError as error:
             raise RunFolderError(f"{self.folder}: cannot be written ({error.strerror}); give another --out.") from error
-        except RunFolderError:
+        except UserError:
             self._lock.release()
             raise
         return self
@@ -117,8 +120,8 @@ class RunStore:
         self._lock.release()
 
     def records(self) -> list[Record]:
-        """What the folder holds so far."""
-        return read_records(self.folder) if (self.folder / RECORDS).is_file() else []
+        """What the folder holds so far, as `read_records` would give it."""
+        return list(self._records.values())
 
     def append(self, records: Iterable[Record]) -> None:
         """Write records as whole lines, on disk when this returns; raises `RunFolderError` when the disk refuses.
@@ -126,7 +129,9 @@ class RunStore:
         They take the folder's schema version.
         """
         of_folder = {"schema_version": self.manifest["schema_version"]}
-        self._append(RECORDS, [record.model_copy(update=of_folder) for record in records])
+        rows = [record.model_copy(update=of_folder) for record in records]
+        self._append(RECORDS, rows)
+        self._records.update({row.key: row for row in rows})
 
     def append_block(self, block: EnergyBlock) -> None:
         """Write a metered block, likewise."""

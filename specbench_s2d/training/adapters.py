@@ -1,4 +1,4 @@
-"""LoRA through peft: small trained matrices beside the layers' frozen ones, added to them at the end."""
+"""LoRA (low-rank adaptation) through peft: small matrices are trained beside frozen ones, and merged at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 
 def import_peft(rank: int) -> Any:
-    """peft, which only LoRA needs; raises `UserError` with the command that installs it."""
+    """The module peft; raises `UserError` with the command that installs it."""
     try:
         return importlib.import_module("peft")
     except ImportError:
@@ -27,9 +27,9 @@ def import_peft(rank: int) -> Any:
 
 
 def add_adapters(model: PreTrainedModel, spec: TrainSpec) -> Any:
-    """Put adapters beside every matrix of the layers, in place, and freeze the rest; returns peft's tuner.
+    """Add an adapter to every matrix of the layers, in place, and freeze all other weights; returns peft's tuner.
 
-    An adapter starts as zero (its second factor is), so the model computes at first what it did.
+    The second factor of an adapter starts at zero, so the model initially computes what it did before.
     """
     peft = import_peft(spec.lora_rank)
     torch.manual_seed(spec.seed)
@@ -38,6 +38,6 @@ def add_adapters(model: PreTrainedModel, spec: TrainSpec) -> Any:
 
 
 def merge_adapters(tuner: Any) -> PreTrainedModel:
-    """The model with its adapters added to its weights, and nothing of peft left in it."""
+    """The model with its adapters merged into its weights, without peft's modules."""
     merged: PreTrainedModel = tuner.merge_and_unload()
     return merged

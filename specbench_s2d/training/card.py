@@ -1,4 +1,4 @@
-"""The model card and `training.json` of a trained model, written from its run and from nothing else."""
+"""The model card and `training.json` of a trained model, written from the facts of its run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def training_facts(
     template: str,
     licence: str,
 ) -> dict[str, Any]:
-    """Everything a reader needs to judge the weights, and the script that made them."""
+    """The facts of a training run, for `training.json` and the model card."""
     final = rows[-1]
     nll = final["validation_nll"]
     return {
@@ -154,7 +154,7 @@ def _validation_table(facts: dict[str, Any]) -> str:
 
 
 def _exits_section(facts: dict[str, Any]) -> str:
-    """A table of its own for a nested draft; nothing for other models, and for cards of before there were exits."""
+    """A table of perplexity by exit for a nested draft; empty for other models."""
     by_exit = facts.get("exit_perplexity")
     if not facts["spec"].get("exits") or not by_exit:
         return ""

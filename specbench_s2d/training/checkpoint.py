@@ -1,7 +1,7 @@
-"""A training run's folder while it goes on: `checkpoint.pt` (replaced whole) and `train_log.jsonl` (appended).
+"""The folder of a training run in progress: `checkpoint.pt` (replaced atomically) and `train_log.jsonl` (appended).
 
-A checkpoint belongs to one identity (specification and data); any other is refused. Whatever is wrong with the
-folder becomes one `RunFolderError` line that says what to do.
+A checkpoint belongs to one identity (specification and data), and is refused for any other. Every problem with the
+folder is raised as a `RunFolderError` that says what to do.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ LOG = "train_log.jsonl"
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn a failed write below `folder` into one line: a full disk, a missing permission, a file in the way."""
+    """Turn a failed write below `folder` (a full disk, a missing permission, a file in the way) into
+    `RunFolderError`."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise RunFolderError(
-            f"{folder} cannot be written ({reason}). What was saved before is whole: make room or grant access and "
+            f"{folder} cannot be written ({reason}). What was saved before is intact: make room or grant access and "
             "give the same command to go on, or give another --out."
         ) from error
 
@@ -48,7 +49,7 @@ def save_checkpoint(
     step: int,
     seconds: float,
 ) -> None:
-    """Write trained weights, optimiser states and step beside the last checkpoint, then put them in its place."""
+    """Write trained weights, optimiser states and step to a new file, then replace the last checkpoint by it."""
     state = {
         "identity": identity,
         "step": step,
@@ -66,14 +67,14 @@ def save_checkpoint(
 
 
 def _frozen(model: PreTrainedModel) -> set[str]:
-    """Weights that training leaves as the start gave them (LoRA's base), so that no checkpoint carries them."""
+    """Weights that are not trained (the base of LoRA), which checkpoints leave out."""
     return {name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
 
 
 def _save(state: dict[str, Any], file: Any) -> None:
     try:
         torch.save(state, file)
-    except RuntimeError as error:  # torch's zip writer hides the OSError of a full disk in one
+    except RuntimeError as error:  # torch's zip writer raises this in place of the OSError of a full disk
         raise OSError(None, f"the checkpoint could not be written: {first_line(error)}") from error
 
 
@@ -93,7 +94,7 @@ def load_checkpoint(out: Path, identity: dict[str, Any], device: str) -> dict[st
         found = {**state["identity"]["spec"], **state["identity"]}
     except Exception as error:  # damaged bytes surface as struct, pickle, zip, key and many other errors
         raise RunFolderError(
-            f"{path} is not a whole checkpoint ({type(error).__name__}); remove {out} to train anew."
+            f"{path} is a damaged checkpoint ({type(error).__name__}); remove {out} to train anew."
         ) from error
     given = {**identity["spec"], **identity}
     changed = sorted(k for k in given if k != "spec" and given[k] != found.get(k))
@@ -113,7 +114,7 @@ def restore(
     identity: dict[str, Any],
     device: str,
 ) -> tuple[int, float]:
-    """(step, seconds trained) to go on from, weights and optimisers set to it: (0, 0) without a checkpoint."""
+    """Load the checkpoint into weights and optimisers; returns (step, seconds trained), (0, 0) without a checkpoint."""
     state = load_checkpoint(out, identity, device)
     if state is None:
         return 0, 0.0
@@ -132,7 +133,7 @@ def restore(
 
 
 def read_log(out: Path, step: int) -> list[dict[str, Any]]:
-    """One row per step up to the checkpoint's; later ones (written before a kill) are dropped, in the file too.
+    """One row per step up to the checkpoint's step; later ones, from before a kill, are removed from the file too.
 
     Raises `RunFolderError` when a row before the checkpoint is missing.
     """
@@ -154,4 +155,4 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
         try:
             yield json.loads(line)
         except ValueError:
-            return  # a line torn by a kill: it and what follows is trained again
+            return  # a line cut by a kill: this step and later ones are trained again

@@ -21,21 +21,21 @@ import numpy.typing as npt
 from specbench_s2d.errors import DataError, first_line
 from specbench_s2d.models.chat import ChatTemplate, Message
 
-# One prompt in this many goes to validation, chosen by a hash of its first user turn, so that two answers to
-# the same prompt never fall on different sides.
 HELD_OUT_ONE_IN = 50
+"""One prompt in this many is held out for validation, chosen by a hash of its first user turn, so that two answers to
+the same prompt are never in different splits."""
 
 
 @dataclass(frozen=True)
 class Chat:
-    """One conversation of a corpus and the suite it belongs to."""
+    """One conversation of a corpus, and its suite."""
 
     suite: str
     messages: list[Message]
 
     @property
     def held_out(self) -> bool:
-        """Whether this chat belongs to validation: a matter of its first user turn alone."""
+        """Whether this chat is held out for validation; depends only on its first user turn."""
         first = next(m["content"] for m in self.messages if m["role"] == "user")
         digest = hashlib.sha256(first.encode()).digest()
         return int.from_bytes(digest[:8], "big") % HELD_OUT_ONE_IN == 0
@@ -52,16 +52,16 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Packed:
-    """A whole training set: `ids_BT` and `learn_BT`, both (B, T + 1)."""
+    """A packed training set: `ids_BT` and `learn_BT`, both (B, T + 1)."""
 
     ids_BT: npt.NDArray[np.int32]
     learn_BT: npt.NDArray[np.bool_]
 
 
 def read_chats(sources: Sequence[str]) -> list[Chat]:
-    """Read chats from JSONL files (`.jsonl`, `.jsonl.gz`), folders of them, or `hub:owner/name[:split]`.
+    """Read chats from JSON Lines files (`.jsonl`, `.jsonl.gz`), folders of them, or `hub:owner/name[:split]`.
 
-    Raises `DataError` naming the file, the line and what was expected.
+    Raises `DataError` with the file, the line, and what was expected.
     """
     chats: list[Chat] = []
     for source in sources:
@@ -89,7 +89,7 @@ def _read_path(path: Path) -> Iterator[Chat]:
                 if line.strip():
                     yield _parse_chat(line, f"{path}:{number}", default_suite=path.name.split(".")[0])
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: not a whole gzip file ({error}); fetch it again.") from error
+        raise DataError(f"{path}: a damaged gzip file ({error}); fetch it again.") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
 
@@ -136,14 +136,14 @@ def _read_hub(name: str) -> list[Chat]:
 
 
 def encode_chats(chats: list[Chat], template: ChatTemplate, batch: int = 4096) -> list[Encoded]:
-    """Encode every chat segment by segment: an answer's ids never share a token with its prompt's text."""
+    """Encode every chat segment by segment, so that no token spans a prompt and its answer."""
     encoded: list[Encoded] = []
     for start in range(0, len(chats), batch):
         part = chats[start : start + batch]
         pieces = [template.segments(chat.messages) for chat in part]
         begun = [template.split_bos(text) for chat_pieces in pieces for text, _ in chat_pieces]
         flat = [rest for _, rest in begun]
-        # verbose=False: a chat longer than the context is no mistake here, for packing cuts it into rows.
+        # verbose=False: no warning about a chat longer than the context, as packing cuts it into rows.
         rest_ids = template.tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"]
         ids = iter([bos + run for (bos, _), run in zip(begun, rest_ids, strict=True)])
         for chat, chat_pieces in zip(part, pieces, strict=True):
@@ -159,7 +159,7 @@ def encode_chats(chats: list[Chat], template: ChatTemplate, batch: int = 4096) -
 
 
 def pack(encoded: list[Encoded], length: int, answers_only: bool, seed: int) -> Packed:
-    """Shuffle the chats and lay them end to end into rows of `length + 1` ids; the ragged last row is dropped."""
+    """Shuffle the chats and concatenate them into rows of `length + 1` ids; the incomplete last row is dropped."""
     if not encoded:
         raise DataError("every chat given is held out for validation; give more chats.")
     order = np.random.default_rng(seed).permutation(len(encoded))
@@ -173,7 +173,7 @@ def pack(encoded: list[Encoded], length: int, answers_only: bool, seed: int) -> 
 
 
 def batch_rows(rows: int, batch: int, step: int, seed: int) -> npt.NDArray[np.int64]:
-    """Row numbers of one optimiser step: a pure function of the step, so that a resumed run sees the same data."""
+    """Row numbers of one optimiser step; they depend only on the step, so that a resumed run sees the same data."""
     wanted = np.arange(step * batch, (step + 1) * batch)
     epochs, places = wanted // rows, wanted % rows
     orders = {e: np.random.default_rng((seed, int(e))).permutation(rows) for e in np.unique(epochs)}

@@ -1,7 +1,7 @@
-"""The demo family: its recipe, and the one resumable command that trains it.
+"""The recipe of the demo family, trained by one resumable command.
 
-Depth is grown, not trained anew: `demo-m` starts as a deepened `demo-s`, `demo-l` as a deepened `demo-m`, so every
-token that a smaller model has seen counts for the larger. The drafts are cut from `demo-s`.
+`demo-m` starts as a deepened `demo-s`, and `demo-l` as a deepened `demo-m`, so that training of a smaller model is used
+by the larger ones. The drafts are the first layers of `demo-s`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.training.checkpoint import writing
 from specbench_s2d.training.distributed import launcher_ranks
 from specbench_s2d.training.init_model import ModelSize, ModelSource, load_tokenizer
-from specbench_s2d.training.jobs import Corpus, check_device, train_model, work_folder
+from specbench_s2d.training.jobs import Corpus, check_usable_device, train_model, work_folder
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.tokenizer import save_tokenizer, train_tokenizer
 from specbench_s2d.training.trainer import Watcher
@@ -28,7 +28,7 @@ TOKENIZER = "tokenizer"
 
 @dataclass(frozen=True)
 class Member:
-    """One model of the family: where it starts and how long it trains."""
+    """One model of the family: what it starts from, and how it is trained."""
 
     name: str
     kind: str
@@ -45,15 +45,15 @@ class Member:
     exits: tuple[int, ...] = ()
 
     def start(self, folder: Path) -> ModelSource:
-        """What this member is made from; `folder` holds the finished members."""
+        """What training starts from; `folder` holds the finished members."""
         if self.kind == "new":
-            shape = ModelSize(self.layers, self.width, self.width // 64, 1, self.feed_forward, CONTEXT)
-            return ModelSource("new", shape=shape)
+            size = ModelSize(self.layers, self.width, self.width // 64, 1, self.feed_forward, CONTEXT)
+            return ModelSource("new", size=size)
         assert self.kind in ("cut", "grow")
         return ModelSource("cut" if self.kind == "cut" else "grow", str(folder / self.source), self.layers)
 
     def spec(self, tokens_scale: float, device: str) -> TrainSpec:
-        """How this member is trained, on `tokens_scale` times its tokens."""
+        """The training specification, with `tokens_scale` times the member's tokens."""
         return TrainSpec(
             tokens=max(1, round(self.tokens * tokens_scale)),
             length=self.length,
@@ -103,20 +103,23 @@ def train_family(
     command: str,
     announce: Callable[[str], None],
     watch: Watcher,
+    family: Sequence[Member] = FAMILY,
+    vocabulary: int = VOCABULARY,
 ) -> dict[str, dict[str, Any]]:
     """Train every member of the family that `out` does not hold yet; returns the facts of those trained now.
 
-    Raises `UnknownNameError` for a name in `only` that is not in the family, `UserError` for one whose source is
-    neither there nor asked for, or for several processes.
+    `only`: names of the members to train, all if empty. `announce`: called with a line when a part starts.
+    `vocabulary`: entries of the tokenizer. Raises `UnknownNameError` for a name in `only` that is not in the family,
+    `UserError` for a member whose source is neither in `out` nor to be trained, and for several processes.
     """
     if launcher_ranks()[1] > 1:
-        raise UserError("train demo: its models are small, and one process trains them; start it without a launcher.")
-    missing = _missing(out, only)
-    check_device(device)
+        raise UserError("train demo: its small models are trained by a single process; start it without a launcher.")
+    missing = _missing(family, out, only)
+    check_usable_device(device)
     if not missing:
         return {}
     corpus = Corpus(data)
-    tokenizer = load_tokenizer(str(_ensure_tokenizer(corpus, out, announce)))
+    tokenizer = load_tokenizer(str(_ensure_tokenizer(corpus, out, family, vocabulary, announce)))
     trained: dict[str, dict[str, Any]] = {}
     for member in missing:
         start = member.start(out)
@@ -135,16 +138,16 @@ def train_family(
     return trained
 
 
-def _missing(out: Path, only: Sequence[str]) -> list[Member]:
-    """The members still to train, in the family's order; what a kill after the last rename left over is removed."""
-    names = [member.name for member in FAMILY]
+def _missing(family: Sequence[Member], out: Path, only: Sequence[str]) -> list[Member]:
+    """The members still to train, in order; removes the work folders that a kill left beside finished members."""
+    names = [member.name for member in family]
     for name in only:
         if name not in names:
             raise UnknownNameError.of("family member", name, names)
     held = {name for name in names if (out / name / "config.json").is_file()}
     for name in held:
         shutil.rmtree(work_folder(out / name), ignore_errors=True)
-    missing = [m for m in FAMILY if m.name not in held and (not only or m.name in only)]
+    missing = [m for m in family if m.name not in held and (not only or m.name in only)]
     there = held | {m.name for m in missing}
     for member in missing:
         if member.source and member.source not in there:
@@ -155,14 +158,16 @@ def _missing(out: Path, only: Sequence[str]) -> list[Member]:
     return missing
 
 
-def _ensure_tokenizer(corpus: Corpus, out: Path, announce: Callable[[str], None]) -> Path:
-    """A folder with the family's tokenizer: its own, else a finished member's; trained where there is neither."""
+def _ensure_tokenizer(
+    corpus: Corpus, out: Path, family: Sequence[Member], vocabulary: int, announce: Callable[[str], None]
+) -> Path:
+    """A folder with the family's tokenizer: its own, else a finished member's; it is trained where there is none."""
     folder = out / TOKENIZER
-    holders = (path for path in (folder, *(out / m.name for m in FAMILY)) if (path / "tokenizer_config.json").is_file())
+    holders = (path for path in (folder, *(out / m.name for m in family)) if (path / "tokenizer_config.json").is_file())
     held = next(holders, None)
     if held is None:
-        announce(f"tokenizer: {VOCABULARY:,} entries")
-        save_tokenizer(train_tokenizer(corpus.training, VOCABULARY, CONTEXT), folder)
+        announce(f"tokenizer: {vocabulary:,} entries")
+        save_tokenizer(train_tokenizer(corpus.training, vocabulary, CONTEXT), folder)
     with writing(out):
         (out / "LICENSE-NOTE.md").write_text(LICENSE_NOTE, encoding="utf-8")
     return held or folder

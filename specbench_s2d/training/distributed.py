@@ -1,29 +1,27 @@
-"""Several processes that train one model: who they are, what each takes, and how their gradients become one.
+"""Data-parallel training in several processes.
 
-A launcher (`accelerate launch`, `torchrun`) starts the processes and says in the environment who is who. Every process
-holds the whole model and takes its share of each step's sequences; the gradients are summed over the processes, so the
-weights stay those of one process that did it all. The first alone validates, writes and speaks.
+A launcher (`accelerate launch`, `torchrun`) starts the processes and gives each its rank in the environment. Every
+process holds the full model and takes its share of each step's sequences; gradients are summed over the processes, so
+the weights equal those of training in one process. Only the main process validates, writes and prints.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from specbench_s2d.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-Rows = TypeVar("Rows", bound=Sequence[object])
-
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together: its number, how many there are, and its device."""
+    """This process among those that train together: `rank`, `size` (how many there are), and its device."""
 
     rank: int = 0
     size: int = 1
@@ -31,11 +29,11 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that validates, writes and speaks."""
+        """Whether this is the process that validates, writes and prints."""
         return self.rank == 0
 
     def sum(self, number: float) -> float:
-        """The sum of every process's number; each waits here for the others."""
+        """The sum of a number over all processes; waits for all of them."""
         if self.size == 1:
             return number
         import torch
@@ -45,7 +43,7 @@ class Processes:
         return total.item()
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Give every process the sum of all processes' gradients."""
+        """Replace the gradients of every process by their sum over all processes."""
         if self.size == 1:
             return
         import torch
@@ -58,19 +56,19 @@ class Processes:
 
 
 def launcher_ranks() -> tuple[int, int, int]:
-    """(number of this process, number of processes, number on this machine), as a launcher says; (0, 1, 0) without."""
+    """(rank, number of processes, rank on this machine) from a launcher's environment; (0, 1, 0) without a launcher."""
     names = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     rank, size, local = (int(os.environ.get(name, default)) for name, default in names)
     return rank, size, local
 
 
 def is_main() -> bool:
-    """Whether this process may speak: it is alone, or the first of several."""
+    """Whether this is the main process: the only one, or the first of several."""
     return launcher_ranks()[0] == 0
 
 
-def check_processes(device: str, batch: int) -> None:
-    """Refuse a device or a batch that the processes cannot share; raises `UserError`."""
+def check_processes(device: str, batch: int, gpus: Callable[[], int] | None = None) -> None:
+    """Raise `UserError` for a device or a batch that the processes cannot share; `gpus` counts this machine's GPUs."""
     _, size, _ = launcher_ranks()
     if batch % size:
         raise UserError(f"--batch {batch}: {size} processes share the sequences of a step; give a multiple of {size}.")
@@ -80,14 +78,14 @@ def check_processes(device: str, batch: int) -> None:
 
     if device != "cuda":
         raise UserError(f"--device {device}: {size} processes take a GPU each; give --device cuda.")
-    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", size)), torch.cuda.device_count()
-    if here > gpus:
-        raise UserError(f"--device cuda: {here} processes on this machine and {gpus} GPUs; launch at most {gpus}.")
+    here, count = int(os.environ.get("LOCAL_WORLD_SIZE", size)), (gpus or torch.cuda.device_count)()
+    if here > count:
+        raise UserError(f"--device cuda: {here} processes on this machine and {count} GPUs; launch at most {count}.")
 
 
 @contextmanager
 def process_group(device: str) -> Iterator[Processes]:
-    """The processes of the launcher's processes, connected while inside; without a launcher, this process alone."""
+    """Connects the launcher's processes while inside; without a launcher, this process alone."""
     rank, size, local = launcher_ranks()
     if size == 1:
         yield Processes(device=device)

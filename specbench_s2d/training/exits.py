@@ -1,4 +1,4 @@
-"""The exits of a nested draft: which depths they may be, and where they are written (arXiv 2407.01955)."""
+"""The exits of a nested draft in training: defaults, checks, and their place in the config (arXiv 2407.01955)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def default_exits(depth: int) -> tuple[int, ...]:
-    """Half, three quarters and all of the layers, rounded up: 6, 9, 12 of 12, as in the paper; 2, 3, 4 of 4."""
+    """Half, three quarters and all of the layers, rounded up: 6, 9, 12 of 12 as in the paper; 2, 3, 4 of 4."""
     return tuple(sorted({-(-depth * quarters // 4) for quarters in (2, 3, 4)}))
 
 
-def check_exits(exits: Sequence[int], depth: int) -> None:
-    """Refuse exits that a model of `depth` layers cannot have; raises `UserError`."""
+def check_exit_flags(exits: Sequence[int], depth: int) -> None:
+    """Raise `UserError` for exits that a model of `depth` layers cannot have."""
     given = ",".join(map(str, exits))
     example = ",".join(map(str, default_exits(depth)))
     rule = f"give depths that rise to the model's {depth} layers, such as {example}."
@@ -34,20 +34,20 @@ def check_exits(exits: Sequence[int], depth: int) -> None:
 
 
 def nested_spec(spec: TrainSpec, depth: int) -> TrainSpec:
-    """`spec` with the exits of a draft of `depth` layers: its own, checked, or `default_exits`."""
+    """`spec` with exits for a draft of `depth` layers: its own, checked, or `default_exits`."""
     exits = spec.exits or default_exits(depth)
-    check_exits(exits, depth)
+    check_exit_flags(exits, depth)
     return spec.model_copy(update={"exits": exits})
 
 
 def check_nested(model: PreTrainedModel, exits: Sequence[int], source: str) -> None:
-    """Refuse a model that cannot be a draft with these exits.
+    """Raise an error for a model that cannot be a draft with these exits.
 
-    Raises `UserError` for the exits, `ModelError` for a checkpoint whose layers decoding could not run one by one.
+    `UserError` for the exits, `ModelError` for a checkpoint whose layers cannot be run in ranges.
     """
     from specbench_s2d.models.llama import why_not_lean
 
-    check_exits(exits, model.config.num_hidden_layers)
+    check_exit_flags(exits, model.config.num_hidden_layers)
     reason = why_not_lean(model.config)
     if reason:
         raise ModelError(
@@ -57,9 +57,9 @@ def check_nested(model: PreTrainedModel, exits: Sequence[int], source: str) -> N
 
 
 def declare_exits(model: PreTrainedModel, exits: Sequence[int]) -> None:
-    """Write a nested draft's exits into its configuration, as `specbench_exits`.
+    """Write a nested draft's exits to its configuration, as `specbench_exits`.
 
-    Without exits, those of the source are taken out: training another objective does not keep them.
+    Without exits, those of the source are removed, as training with another objective does not preserve them.
     """
     if exits:
         setattr(model.config, CONFIG_KEY, list(exits))

@@ -1,4 +1,4 @@
-"""What a training run starts from: random weights, or a trained model cut, grown, or taken whole."""
+"""The model that a training run starts from: new, or a trained one, cut, deepened or unchanged."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from specbench_s2d.errors import ModelError, UnknownNameError, UserError, first_line
-from specbench_s2d.models.checkpoint import demo_names, find_checkpoint
+from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.pickled import refusal
+from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.models.weight_files import find_weights
 from specbench_s2d.resources import demo_folder
 from specbench_s2d.training.surgery import cut_layers, grow_layers
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """The size of a model made from nothing."""
+    """The size of a new model."""
 
     layers: int = 8
     width: int = 192
@@ -36,34 +37,34 @@ class ModelSize:
 class ModelSource:
     """What a training run starts from.
 
-    `new`: `shape`, random. `cut`: the first `layers` layers of `source`. `grow`: `source` deepened to `layers`.
-    `continue`: `source` as it is. `source` is a folder, a hub id, or a member of the demo family.
+    `kind`: `new`, random weights of `size`; `cut`, the first `layers` layers of `source`; `grow`, `source` deepened to
+    `layers` layers; `continue`, `source` unchanged. `source`: a folder, a hub id, or a member of the demo family.
     """
 
     kind: Literal["new", "cut", "grow", "continue"]
     source: str = ""
     layers: int = 0
-    shape: ModelSize = field(default_factory=ModelSize)
+    size: ModelSize = field(default_factory=ModelSize)
 
     def describe(self) -> str:
         name = Path(self.source).name if Path(self.source).is_dir() else self.source
         return {
-            "new": f"random weights, {self.shape.layers} layers",
+            "new": f"random weights, {self.size.layers} layers",
             "cut": f"the first {self.layers} layers of {name}",
             "grow": f"{name}, deepened to {self.layers} layers that at first compute the same",
             "continue": name,
         }[self.kind]
 
 
-def lm_source(shape: dict[str, int | None], grow_from: str | None, continue_from: str | None) -> ModelSource:
-    """The start that `train lm`'s flags ask for; `shape` holds the fields of `ModelSize`, None where no flag was given.
+def lm_source(size: dict[str, int | None], grow_from: str | None, continue_from: str | None) -> ModelSource:
+    """The source that the flags of `train lm` ask for; raises `UserError` for flags that contradict each other.
 
-    Raises `UserError` for flags that contradict each other.
+    `size`: the fields of `ModelSize`, None where no flag was given.
     """
-    given = {name: value for name, value in shape.items() if value is not None}
+    given = {name: value for name, value in size.items() if value is not None}
     if grow_from and continue_from:
         raise UserError("--grow-from and --continue-from: give one of them.")
-    allowed = {"layers"} if grow_from else set() if continue_from else set(shape)
+    allowed = {"layers"} if grow_from else set() if continue_from else set(size)
     for name in given.keys() - allowed:
         flag = name.replace("_", "-")
         raise UserError(f"--{flag} {given[name]}: a model that goes on from another keeps that one's {flag}.")
@@ -75,13 +76,13 @@ def lm_source(shape: dict[str, int | None], grow_from: str | None, continue_from
         return ModelSource("grow", grow_from, given["layers"])
     if "width" in given:
         given.setdefault("heads", max(1, given["width"] // 64))
-    return ModelSource("new", shape=ModelSize(**given))
+    return ModelSource("new", size=ModelSize(**given))
 
 
 def resolve_source(name: str) -> str:
-    """A folder or hub id as it is; the folder of a demo member for its name.
+    """A folder or hub id unchanged; for the name of a demo model, its folder.
 
-    Raises `UnknownNameError` for a demo name or a path that is not there.
+    Raises `UnknownNameError` for an unknown demo model, `ModelError` for a missing folder.
     """
     if Path(name).is_dir():
         return name
@@ -94,23 +95,23 @@ def resolve_source(name: str) -> str:
     return name
 
 
-def init_model(start: ModelSource, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+def init_model(source: ModelSource, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
     """The model that training starts from, in float32.
 
     Raises `ModelError` for a source that cannot be read, or whose vocabulary is smaller than the tokenizer's.
     """
-    if start.kind == "new":
-        return new_model(start.shape, len(tokenizer), seed, tokenizer.bos_token_id, tokenizer.eos_token_id)
-    model = _load(start.source)
+    if source.kind == "new":
+        return new_model(source.size, len(tokenizer), seed, tokenizer.bos_token_id, tokenizer.eos_token_id)
+    model = _load(source.source)
     vocabulary = int(model.config.vocab_size)
     if len(tokenizer) > vocabulary:
         raise ModelError(
-            f"{start.source}: its vocabulary has {vocabulary} entries, the tokenizer {len(tokenizer)}; "
+            f"{source.source}: its vocabulary has {vocabulary} entries, the tokenizer {len(tokenizer)}; "
             "train with the tokenizer that the model was made with."
         )
-    if start.kind == "cut":
-        return cut_layers(model, start.layers)
-    return grow_layers(model, start.layers) if start.kind == "grow" else model
+    if source.kind == "cut":
+        return cut_layers(model, source.layers)
+    return grow_layers(model, source.layers) if source.kind == "grow" else model
 
 
 def _load(source: str) -> PreTrainedModel:
@@ -118,7 +119,7 @@ def _load(source: str) -> PreTrainedModel:
 
     try:
         found = resolve_source(source)
-        folder = Path(found) if Path(found).is_dir() else find_checkpoint(found).folder
+        folder = Path(found) if Path(found).is_dir() else resolve_model(found).folder
         use_safetensors = not find_weights(folder, source).pickled
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=torch.float32, use_safetensors=use_safetensors, weights_only=True
@@ -129,7 +130,7 @@ def _load(source: str) -> PreTrainedModel:
         raise refusal(source, "one of its .bin files", error) from error
     except Exception as error:  # damaged weights surface as zip, struct, index, end-of-file and many other errors
         raise ModelError(
-            f"{source}: not a checkpoint that can be trained on ({first_line(error).rstrip('.')})."
+            f"{source}: not a checkpoint that training can start from ({first_line(error).rstrip('.')})."
         ) from error
     if not _is_llama_like(model):
         raise ModelError(f"{source}: training takes Llama-family checkpoints, and this is {type(model).__name__}.")
@@ -145,7 +146,7 @@ def _is_llama_like(model: PreTrainedModel) -> bool:
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder, a demo member or a hub id; raises `ModelError` when there is none."""
+    """The tokenizer of a folder, a demo model or a hub id; raises `ModelError` where there is none."""
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
     try:
@@ -160,14 +161,12 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def new_model(shape: ModelSize, vocabulary: int, seed: int, bos: int | None, eos: int | None) -> PreTrainedModel:
-    """A fresh Llama with tied embeddings; every matrix drawn with standard deviation 0.02.
-
-    Raises `UserError` for a shape that Llama cannot take.
-    """
+def new_model(size: ModelSize, vocabulary: int, seed: int, bos: int | None, eos: int | None) -> PreTrainedModel:
+    """A new Llama with tied embeddings and matrices of standard deviation 0.02; raises `UserError` for an impossible
+    size."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    width, heads, kv_heads = shape.width, shape.heads, shape.kv_heads
+    width, heads, kv_heads = size.width, size.heads, size.kv_heads
     if width % heads or heads % kv_heads or width // heads % 2:
         raise UserError(
             f"--width {width} --heads {heads} --kv-heads {kv_heads}: the width must be an even multiple of the heads, "
@@ -177,11 +176,11 @@ def new_model(shape: ModelSize, vocabulary: int, seed: int, bos: int | None, eos
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=width,
-        intermediate_size=shape.feed_forward,
-        num_hidden_layers=shape.layers,
+        intermediate_size=size.feed_forward,
+        num_hidden_layers=size.layers,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
-        max_position_embeddings=shape.context,
+        max_position_embeddings=size.context,
         tie_word_embeddings=True,
         bos_token_id=bos,
         eos_token_id=eos,

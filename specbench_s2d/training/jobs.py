@@ -1,4 +1,4 @@
-"""The `train` commands as functions: prepare the data once, make a start, train it, save it with its card."""
+"""Training jobs: encode the data, initialise the model, train it, and save it with its card."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 
 HELD_OUT_PER_SUITE = 40
 START = "start.json"
+Trainer = Callable[..., list[dict[str, Any]]]
+"""Called as `trainer.train`."""
 
 
 class Corpus:
-    """A chat corpus read once, and encoded once per tokenizer and template."""
+    """A chat corpus, read once, and encoded once per tokenizer and template."""
 
     def __init__(self, sources: Sequence[str]) -> None:
         chats = read_chats(sources)
@@ -44,7 +46,7 @@ class Corpus:
         self._encoded: list[tuple[ChatTemplate, tuple[list[Encoded], list[Encoded]]]] = []
 
     def encode(self, template: ChatTemplate) -> tuple[list[Encoded], list[Encoded]]:
-        """(training, held-out) chats as ids, under one tokenizer and its template."""
+        """(training, held-out) chats as ids."""
         for known, encoded in self._encoded:
             if known.tokenizer is template.tokenizer and known.source == template.source:
                 return encoded
@@ -54,22 +56,22 @@ class Corpus:
 
 
 def work_folder(out: Path) -> Path:
-    """Where the run that is to become `out` keeps its checkpoint and log."""
+    """The folder of checkpoint and log while the model `out` is being trained."""
     return out.with_name(out.name + ".work")
 
 
 def check_out(out: Path) -> None:
-    """Refuse a folder that a trained model cannot become; raises `RunFolderError`."""
+    """Raise `RunFolderError` for a folder that a trained model cannot be written to."""
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if (out / "config.json").exists():
             raise RunFolderError(f"{out} already holds a model; give another --out, or remove it to train anew.")
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise RunFolderError(f"{out} holds something else; give another --out, or an empty folder.")
+            raise RunFolderError(f"{out} is not an empty folder; give another --out, or an empty one.")
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that this machine does not have; raises `UserError`."""
+def check_usable_device(device: str) -> None:
+    """Raise `UserError` for a device that cannot be used on this machine."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -87,24 +89,27 @@ def train_model(
     watch: Watcher = lambda progress: None,
     template: str | None = None,
     licence: str = DATA_LICENCES,
+    trainer: Trainer = train,
 ) -> dict[str, Any]:
-    """Train, then write `out` as a Hugging Face folder (bf16 safetensors, tokenizer, card); returns the facts.
+    """Train, then write `out` as a Hugging Face folder (bfloat16 safetensors, tokenizer, card); returns the facts.
 
-    Work in progress lives in `out.work`; the finished folder appears whole. `template` names a chat template (the
-    tokenizer's own by default, else Vicuna's), `licence` is the card's sentence on it. Of several processes that a
-    launcher started, the first alone writes and returns facts, the others return none. Raises `RunFolderError` when
-    `out` already holds a model.
+    Work in progress is kept in `out.work`, and `out` appears only when it is complete. `template`: a chat template, by
+    default the tokenizer's own, else Vicuna's. `licence`: the sentence about it in the card. `trainer`:
+    as `trainer.train`. In several processes, only
+    the main one writes and returns facts; the others return none. Raises `RunFolderError` when `out` holds a model.
     """
     hide_progress_bars()
     check_out(out)
-    check_device(spec.device)
+    check_usable_device(spec.device)
     check_processes(spec.device, spec.batch)
     if spec.lora_rank:
         import_peft(spec.lora_rank)
     chat = ChatTemplate.choose(tokenizer, template)
     model = init_model(start, tokenizer, spec.seed)
     if spec.length > model.config.max_position_embeddings:
-        raise UserError(f"--length {spec.length}: the model's context is {model.config.max_position_embeddings}.")
+        raise UserError(
+            f"--length {spec.length}: the model's context is {model.config.max_position_embeddings}; lower it."
+        )
     if spec.exits:
         check_nested(model, spec.exits, start.source)
     training, held_out = corpus.encode(chat)
@@ -114,7 +119,7 @@ def train_model(
     with process_group(spec.device) as processes:
         if processes.is_main:
             _claim(work, start)
-        model, rows = _train_weights(model, packed, watched, spec, work, watch, processes)
+        model, rows = _train_weights(model, packed, watched, spec, work, watch, processes, trainer)
     if not processes.is_main:
         return {}
     declare_exits(model, spec.exits)
@@ -125,7 +130,7 @@ def train_model(
         spec,
         data_summary(corpus.training, training),
         rows,
-        _shape_of(model),
+        _sizes(model),
         _tokens_seen(start.source),
         _machine(processes),
         chat.name,
@@ -143,23 +148,24 @@ def _train_weights(
     work: Path,
     watch: Watcher,
     processes: Processes,
+    trainer: Trainer,
 ) -> tuple[PreTrainedModel, list[dict[str, Any]]]:
-    """The trained model, and the log's rows; LoRA's adapters are in its weights by then."""
+    """The trained model, with LoRA's adapters merged, and the rows of the log."""
     if not spec.lora_rank:
-        return model, train(model, packed, watched, spec, work, watch, processes)
+        return model, trainer(model, packed, watched, spec, work, watch, processes)
     tuner = add_adapters(model, spec)
-    rows = train(model, packed, watched, spec, work, watch, processes)
+    rows = trainer(model, packed, watched, spec, work, watch, processes)
     return merge_adapters(tuner), rows
 
 
 def _claim(work: Path, start: ModelSource) -> None:
-    """Note in the work folder what the run starts from; raises `RunFolderError` when it went on from another start."""
-    note = work / START
-    asked = {**dataclasses.asdict(start), "source": Path(start.source).name}
+    """Record in the work folder what the run starts from; raises `RunFolderError` where another start is recorded."""
+    note, size = work / START, dataclasses.asdict(start.size)
+    asked = {"kind": start.kind, "source": Path(start.source).name, "layers": start.layers, "shape": size}
     if (work / CHECKPOINT).is_file() and note.is_file() and _read_json(note) != asked:
         raise RunFolderError(
             f"{work} belongs to another training run (it does not start from {start.describe()}); "
-            "give the same start to go on, or another --out."
+            "give the same model to start from, or another --out."
         )
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
@@ -174,7 +180,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _publish(model: PreTrainedModel, chat: ChatTemplate, facts: dict[str, Any], work: Path, out: Path) -> None:
-    """Fill `out.partial`, then rename it: a folder that exists is complete."""
+    """Write `out.partial`, then rename it, so that `out` is never incomplete."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     tokenizer = copy.deepcopy(chat.tokenizer)
@@ -187,12 +193,12 @@ def _publish(model: PreTrainedModel, chat: ChatTemplate, facts: dict[str, Any], 
         write_card(partial, facts)
         shutil.copy(work / LOG, partial / LOG)
         if out.exists():
-            out.rmdir()  # only an empty folder can stand there
+            out.rmdir()  # it is empty (`check_out`)
         os.replace(partial, out)
     shutil.rmtree(work)
 
 
-def _shape_of(model: PreTrainedModel) -> dict[str, Any]:
+def _sizes(model: PreTrainedModel) -> dict[str, Any]:
     config = model.config
     return {
         "layers": config.num_hidden_layers,
@@ -207,7 +213,7 @@ def _shape_of(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def _tokens_seen(source: str) -> int:
-    """Tokens that the source of a cut or a growth was itself trained on, as far as its card says."""
+    """Tokens that the source was trained on, according to its `training.json`; 0 where that is missing."""
     if not source:
         return 0
     facts = Path(resolve_source(source)) / FACTS
@@ -216,7 +222,7 @@ def _tokens_seen(source: str) -> int:
 
 
 def _machine(processes: Processes) -> str:
-    """What one process ran on, and how many there were."""
+    """The hardware of one process, and the number of processes."""
     many = f"{processes.size} × " if processes.size > 1 else ""
     if processes.device.startswith("cuda"):
         return many + torch.cuda.get_device_name(processes.device)

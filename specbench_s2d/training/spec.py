@@ -1,7 +1,8 @@
-"""`TrainSpec`: what decides a training run's weights, apart from the data and the starting point.
+"""`TrainSpec`: the settings of a training run.
 
-Its field names are the long flags of `specbench-s2d train lm|sft|soft`, with underscores. A checkpoint stores the
-whole specification; what one lacks counts as the field's default, so a new field must by default change nothing.
+Its field names are the long flags of `specbench-s2d train lm|sft|soft`, with underscores. A checkpoint stores all
+fields; fields missing in an older checkpoint count as their defaults, so the default of a new field must change
+nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from specbench_s2d.errors import UserError
 
 
 class TrainSpec(BaseModel):
-    """Everything that decides the weights, apart from the data and the starting point."""
+    """Everything that determines the trained weights, apart from the data and the initial model."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -24,40 +25,50 @@ class TrainSpec(BaseModel):
     micro_batch: int = Field(default=4, gt=0, description="Sequences of one forward pass.")
     exits: tuple[int, ...] = Field(
         default=(),
-        description="Depths that learn to answer, such as 6,9,12; default: half, three quarters, all layers.",
+        description="Depths of the exits, in layers, such as 6,9,12; default: half, three quarters, all of the layers.",
     )
-    loss_on: Literal["all", "answers"] = Field(default="all", description="Tokens that are learnt: all or answers.")
-    optimizer: Literal["adamw", "muon"] = Field(default="adamw", description="adamw, or muon for the layers' matrices.")
+    loss_on: Literal["all", "answers"] = Field(
+        default="all", description="Tokens that count in the loss: all or answers."
+    )
+    optimizer: Literal["adamw", "muon"] = Field(
+        default="adamw", description="adamw; or muon for the layers' matrices and adamw for the rest."
+    )
     learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False, description="Highest learning rate.")
-    warmup: float = Field(default=0.04, ge=0, lt=1, description="Share of the steps that warm up.")
-    final_lr: float = Field(default=0.05, ge=0, le=1, description="Last learning rate over the highest.")
+    warmup: float = Field(
+        default=0.04, ge=0, lt=1, description="Share of the steps with a rising learning rate, 0 to 1."
+    )
+    final_lr: float = Field(default=0.05, ge=0, le=1, description="Last learning rate, as a share of the highest.")
     weight_decay: float = Field(default=0.05, ge=0, allow_inf_nan=False, description="Decoupled weight decay.")
-    clip: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="Largest norm of a step's gradient.")
+    clip: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="Largest norm of the gradient; a larger one is scaled down."
+    )
     seed: int = Field(default=0, ge=0, description="Seed of new weights and of the data's order.")
-    autocast: bool = Field(default=True, description="Compute in bfloat16, keep weights in float32.")
+    autocast: bool = Field(default=True, description="Compute in bfloat16 with weights in float32.")
     validate_every: int = Field(default=200, gt=0, description="Steps between two validations.")
     checkpoint_every: int = Field(default=100, gt=0, description="Steps between two checkpoints.")
     device: str = Field(default="cpu", description="cpu, cuda, cuda:1 …")
-    gradient_checkpointing: bool = Field(default=False, description="Compute layers twice and keep less in memory.")
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute layers in the backward pass, to use less memory."
+    )
     lora_rank: int = Field(default=0, ge=0, description="Train LoRA adapters of this rank, merged at the end; 0: none.")
     lora_alpha: float = Field(
-        default=16.0, gt=0, allow_inf_nan=False, description="Adapters count this over their rank times."
+        default=16.0, gt=0, allow_inf_nan=False, description="Scale of LoRA adapters: alpha / rank."
     )
 
     @field_validator("exits", mode="before")
     @classmethod
     def _split(cls, given: Any) -> Any:
-        """`6,9,12` as a person types it."""
+        """Accept `6,9,12`, as typed on the command line."""
         return given.split(",") if isinstance(given, str) and given else given or ()
 
     @property
     def steps(self) -> int:
-        """Optimiser steps: the tokens over those of one step, rounded, at least 1."""
+        """Optimiser steps: tokens / (batch * length), rounded, at least 1."""
         return max(1, round(self.tokens / (self.batch * self.length)))
 
 
 def make_train_spec(fields: dict[str, Any]) -> TrainSpec:
-    """A specification from flags; raises `UserError` naming the first bad one."""
+    """A specification from flags; raises `UserError` that names the first invalid one."""
     try:
         spec = TrainSpec(**fields)
     except ValidationError as error:

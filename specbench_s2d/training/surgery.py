@@ -1,4 +1,4 @@
-"""Make a model out of a trained one: cut its first layers, or grow it in depth without changing what it computes."""
+"""Make a model from a trained one: its first layers, or a deeper model that computes the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def cut_layers(model: PreTrainedModel, layers: int) -> PreTrainedModel:
     """The first `layers` layers of `model`, with its embedding, final norm and head.
 
-    Raises `UserError` when the source has no more than that many layers.
+    Raises `UserError` where the model has fewer layers.
     """
     depth = model.config.num_hidden_layers
     if not 1 <= layers <= depth:
@@ -29,22 +29,20 @@ def cut_layers(model: PreTrainedModel, layers: int) -> PreTrainedModel:
 def grow_layers(model: PreTrainedModel, layers: int) -> PreTrainedModel:
     """Insert copies of layers, spread evenly, until there are `layers` of them.
 
-    An inserted layer's two output projections start at zero, so that it adds nothing to the residual stream:
-    the grown model computes exactly what its source did, and training goes on from there (the block expansion
-    of LLaMA Pro, arXiv 2401.02415). Raises `UserError` for a depth below the source's or above twice it.
+    The two output projections of an inserted layer start at zero, so it adds nothing to the residual stream, and the
+    grown model computes exactly what its source does (block expansion of LLaMA Pro, arXiv 2401.02415). Raises
+    `UserError` for a depth below the source's or above twice that.
     """
     depth = model.config.num_hidden_layers
     if not depth <= layers <= 2 * depth:
-        raise UserError(
-            f"--layers {layers}: a model of {depth} layers grows to {depth} to {2 * depth}, each doubled at most."
-        )
+        raise UserError(f"--layers {layers}: a model of {depth} layers can grow to {depth} to {2 * depth} layers.")
     doubled = doubled_layers(depth, layers)
     grown, order = torch.nn.ModuleList(), []
     for i, layer in enumerate(model.model.layers):
         grown.append(layer)
         order.append(i)
         if i in doubled:
-            grown.append(_silent_copy(layer))
+            grown.append(_zero_output_copy(layer))
             order.append(i)
     assert len(grown) == layers
     model.model.layers = grown
@@ -53,12 +51,12 @@ def grow_layers(model: PreTrainedModel, layers: int) -> PreTrainedModel:
 
 
 def doubled_layers(depth: int, layers: int) -> set[int]:
-    """The `layers - depth` layers, spread evenly, that get a copy after them."""
+    """The `layers - depth` layers, spread evenly, that are followed by a copy."""
     extra = layers - depth
     return {round((i + 1) * depth / extra) - 1 for i in range(extra)}
 
 
-def _silent_copy(layer: torch.nn.Module) -> torch.nn.Module:
+def _zero_output_copy(layer: torch.nn.Module) -> torch.nn.Module:
     """A copy of a layer that adds nothing to the residual stream."""
     inserted = copy.deepcopy(layer)
     for name in ("self_attn.o_proj", "mlp.down_proj"):
@@ -71,7 +69,7 @@ def _silent_copy(layer: torch.nn.Module) -> torch.nn.Module:
 
 
 def _renumber(model: PreTrainedModel, order: list[int]) -> None:
-    """Make the configuration and the cache indices agree with layers taken from the source in `order`."""
+    """Update configuration and cache indices for layers taken from the source in `order`."""
     model.config.num_hidden_layers = len(order)
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = [model.config.layer_types[i] for i in order]

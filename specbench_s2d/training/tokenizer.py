@@ -1,4 +1,4 @@
-"""Train the family's tokenizer: byte-level BPE with one token per chat role."""
+"""Train a tokenizer: byte-level BPE (byte-pair encoding) with one token per chat role."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 def train_tokenizer(chats: list[Chat], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE of `vocabulary` entries (special tokens first) over the chats' texts.
 
-    Digits are split one by one, as Llama does, so that arithmetic sees digits.
+    Every digit is a token of its own, as in Llama. Raises `UserError` for a vocabulary that is too small.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -57,12 +57,12 @@ def train_tokenizer(chats: list[Chat], vocabulary: int, context: int) -> PreTrai
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Write the tokenizer's folder, whole or not at all; raises `RunFolderError` when `out` cannot be written."""
+    """Write the tokenizer's folder atomically; raises `RunFolderError` where `out` cannot be written."""
     partial = out.with_name(out.name + ".partial")
     with writing(out):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         tokenizer.save_pretrained(str(partial))
         if out.exists():
-            out.rmdir()  # only an empty folder can stand there
+            out.rmdir()  # it is empty (`check_out`)
         os.replace(partial, out)

@@ -1,8 +1,8 @@
-"""One training loop for language models and their drafts: packed sequences, autocast, exact resume.
+"""The training loop of language models and drafts: packed sequences, autocast, exact resume.
 
-Shapes: `B` sequences, `T` positions, `V` vocabulary. A run lives in one folder: `checkpoint.pt` while it goes
-on (weights, optimiser, step), `train_log.jsonl` (one line per step), and at its end the Hugging Face folder
-itself. Killed at any point, the same command goes on from the last checkpoint over the same data.
+A run keeps `checkpoint.pt` (weights, optimiser, step) and `train_log.jsonl` (one line per step) in one folder; after a
+kill, the same command resumes from the last checkpoint over the same data. Shapes: `B` sequences, `T` positions, `V`
+vocabulary, `E` exits, `N` positions that count in the loss.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ IGNORED = -100
 
 @dataclass
 class Progress:
-    """What a watcher is told after every step; `loss` and `validation` are nats per token."""
+    """The state of a run after a step; `loss` and `validation` (by suite) are nats per token."""
 
     step: int
     steps: int
@@ -47,11 +47,11 @@ Watcher = Callable[[Progress], None]
 
 
 class DivergedError(UserError):
-    """The loss or its gradient is no longer a number."""
+    """The loss or its gradient is not finite."""
 
 
 def learning_rate_at(step: int, spec: TrainSpec) -> float:
-    """Linear warm-up, then a cosine from the highest rate to `final_lr` of it."""
+    """Linear warm-up, then a cosine from the highest rate to `final_lr` times it."""
     warm = max(1, round(spec.warmup * spec.steps))
     if step < warm:
         return spec.learning_rate * (step + 1) / warm
@@ -68,13 +68,14 @@ def train(
     out: Path,
     watch: Watcher = lambda progress: None,
     processes: Processes | None = None,
+    backward: Callable[[torch.Tensor], None] = torch.autograd.backward,
 ) -> list[dict[str, Any]]:
-    """Train `model` in place and return the log's rows; goes on from `out/checkpoint.pt` where there is one.
+    """Train `model` in place, from `out/checkpoint.pt` on where there is one; returns the rows of the log.
 
-    In a `processes` of processes the first alone validates, writes and returns rows; all end with the same weights.
-    Raises `RunFolderError` when the checkpoint in `out` is damaged or belongs to another specification or data set,
-    or when `out` cannot be written; `DivergedError` when the loss is no longer a number. Either way the last
-    checkpoint stays whole.
+    `backward`: computes the gradients of a loss. In several `processes` only the main one validates, writes and returns
+    rows; all end with the same weights. Raises `RunFolderError` when the checkpoint in `out` is damaged or belongs to
+    another specification or data set, or when `out` cannot be written; `DivergedError` when the loss is not finite. The
+    last checkpoint stays intact.
     """
     processes = processes or Processes(device=spec.device)
     torch.manual_seed(spec.seed)
@@ -90,7 +91,7 @@ def train(
     rows = read_log(out, step) if processes.is_main else []
     while step < spec.steps:
         started = time.perf_counter()
-        loss = _optimizer_step(model, optimizers, packed, spec, step, out, processes)
+        loss = _optimizer_step(model, optimizers, packed, spec, step, out, processes, backward)
         step += 1
         seconds += time.perf_counter() - started
         if not processes.is_main:
@@ -113,7 +114,7 @@ def _log_row(
     seconds: float,
     out: Path,
 ) -> dict[str, Any]:
-    """What the log keeps of a step that is done; the held-out losses too where they are due."""
+    """The row of a finished step, with held-out losses where validation is due."""
     row: dict[str, Any] = {"step": step, "tokens": step * spec.batch * spec.length, "loss": loss}
     row |= {"learning_rate": learning_rate_at(step - 1, spec), "train_s": seconds}
     if step == spec.steps or step % spec.validate_every == 0:
@@ -134,9 +135,9 @@ def _move(model: PreTrainedModel, device: str) -> None:
 
 
 def compute_layers_twice(model: PreTrainedModel) -> None:
-    """Keep each layer's input alone for the backward pass, and compute the rest of the layer again there."""
+    """Gradient checkpointing: keep only the input of each layer, and recompute the layer in the backward pass."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # the name that replaces it is younger than what we allow
+        warnings.simplefilter("ignore", FutureWarning)  # the new name is missing in older versions that we support
         model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
@@ -148,8 +149,9 @@ def _optimizer_step(
     step: int,
     out: Path,
     processes: Processes,
+    backward: Callable[[torch.Tensor], None],
 ) -> float:
-    """One step over `batch` sequences, shared by the processes; returns the mean loss per counted token, in nats."""
+    """One step over `batch` sequences, shared by the processes; returns the mean loss in nats per counted token."""
     chosen = batch_rows(len(packed.ids_BT), spec.batch, step, spec.seed)
     counted = max(1, int(packed.learn_BT[chosen, 1:].sum()))
     total = 0.0
@@ -159,7 +161,7 @@ def _optimizer_step(
         ids_BT = torch.from_numpy(packed.ids_BT[part]).long().to(processes.device)
         learn_BT = torch.from_numpy(packed.learn_BT[part]).to(processes.device)
         loss = sums_of_losses(model, ids_BT, learn_BT, spec.autocast, spec.exits).mean() / counted
-        torch.autograd.backward(loss)
+        backward(loss)
         total += loss.item()
     total = processes.sum(total)
     processes.sum_gradients(model.parameters())
@@ -175,10 +177,10 @@ def _optimizer_step(
 
 
 def _must_be_finite(value: float, what: str, step: int, out: Path) -> None:
-    """Stop before weights that are no numbers reach a checkpoint."""
+    """Raise `DivergedError` for a value that is not finite, before it reaches a checkpoint."""
     if math.isfinite(value):
         return
-    kept = "the last checkpoint before it is kept there" if (out / CHECKPOINT).is_file() else "no checkpoint yet"
+    kept = "the last checkpoint is kept there" if (out / CHECKPOINT).is_file() else "no checkpoint yet"
     raise DivergedError(
         f"step {step}: the {what} is {value}, so training stopped ({out}: {kept}). "
         "Train again with a lower --learning-rate and another --out."
@@ -188,10 +190,10 @@ def _must_be_finite(value: float, what: str, step: int, out: Path) -> None:
 def sums_of_losses(
     model: PreTrainedModel, ids_BT: torch.Tensor, learn_BT: torch.Tensor, autocast: bool, exits: Sequence[int] = ()
 ) -> torch.Tensor:
-    """Summed next-token cross-entropy, in nats, over the positions whose *target* is marked in `learn_BT`; (E,).
+    """Summed next-token cross-entropy (E,), in nats, over the positions whose *target* is marked in `learn_BT`.
 
-    One value per exit, shallow to deep, all from one forward pass; without `exits` the last layer's alone. Every exit
-    is read through the model's own final norm and head, as sorted fine-tuning shares them (arXiv 2407.01955, sec. 3).
+    One value per exit, shallow to deep, from one forward pass; without `exits`, that of the last layer. All exits share
+    the model's final norm and head, as in SoFT, sorted fine-tuning (arXiv 2407.01955, section 3).
     """
     targets_BT = ids_BT[:, 1:].masked_fill(~learn_BT[:, 1:], IGNORED)
     learnt = targets_BT != IGNORED
@@ -200,7 +202,7 @@ def sums_of_losses(
     losses = []
     with torch.autocast(ids_BT.device.type, dtype=torch.bfloat16, enabled=autocast):
         out = model.model(input_ids=ids_BT[:, :-1], use_cache=False, output_hidden_states=bool(inner))
-        # The states after a layer are not normed yet, except the last layer's.
+        # transformers applies the final norm only to the states of the last layer.
         rows = [model.model.norm(out.hidden_states[exit_depth][learnt]) for exit_depth in inner]
         rows.append(out.last_hidden_state[learnt])
         for rows_ND in rows:
@@ -213,9 +215,9 @@ def sums_of_losses(
 def validation_loss(
     model: PreTrainedModel, held_out: dict[str, list[Encoded]], autocast: bool, exits: Sequence[int] = ()
 ) -> dict[int, dict[str, float]]:
-    """By exit depth: mean nats per answer token on held-out chats, per suite and over all of them (`all`).
+    """Mean nats per answer token on held-out chats, by exit depth, then by suite and over all suites (`all`).
 
-    Without `exits`, the last layer's alone. Empty for a depth where no answer token is held out.
+    Without `exits`, only of the last layer. Empty where no answer token is held out.
     """
     model.train(False)
     depths = tuple(exits) or (model.config.num_hidden_layers,)
@@ -238,7 +240,7 @@ def validation_loss(
 
 
 def _optimizers(model: PreTrainedModel, spec: TrainSpec) -> list[torch.optim.Optimizer]:
-    """AdamW for everything, or Muon for the layers' matrices and AdamW for the rest (arXiv 2502.16982)."""
+    """AdamW for all weights, or Muon for the layers' matrices and AdamW for the others (arXiv 2502.16982)."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [p for name, p in named if p.ndim == 2 and ".layers." in name]
     others = [p for name, p in named if not (p.ndim == 2 and ".layers." in name)]

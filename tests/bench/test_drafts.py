@@ -79,7 +79,11 @@ def test_each_target_gets_the_draft_of_its_pair(families: dict[str, Any]) -> Non
     assert names(plan) == {"tiny-target": [None, "tiny-draft"], "tiny-opt": [None, "tiny-opt-draft"]}
     assert plan.labels == ["ar", "sd"]
     assert plan.identity()["drafts"] == names(plan)
-    cells = [plan.cell(t, lane, plan.questions.questions[0], 0, 0) for t in plan.spec.target for lane in plan.lanes[t]]
+    cells = [
+        plan.conversation(t, lane, plan.questions.questions[0], 0)[0]
+        for t in plan.spec.target
+        for lane in plan.lanes[t]
+    ]
     assert [cell.draft for cell in cells] == [None, "tiny-draft", None, "tiny-opt-draft"]
     assert len({cell.key for cell in cells}) == 4
 
@@ -96,7 +100,7 @@ def test_a_pair_that_says_what_a_name_says_is_the_same_run(families: dict[str, A
     assert paired.identity() == plain.identity()
     question = plain.questions.questions[0]
     lanes = [(plan, lane) for plan in (paired, plain) for lane in plan.lanes[target]]
-    assert len({plan.cell(target, lane, question, 0, 0).key for plan, lane in lanes}) == 2
+    assert len({plan.conversation(target, lane, question, 0)[0].key for plan, lane in lanes}) == 2
 
 
 def test_a_target_without_a_draft_is_named(families: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from specbench_s2d.measure.energy.choose import OFF
 from specbench_s2d.runs.energy_block import EnergyBlock, block_of
 from specbench_s2d.runs.folder import ENERGY, read_blocks, read_manifest, read_records
 from specbench_s2d.runs.record import Record
+from tests.bench.sessions import never, with_methods
 from tests.measure.energy.replay import Recording, ReplayMeter, VirtualClock
 from tests.refusals import refused
 
@@ -51,17 +52,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Counted:
-    """Counts what sessions decode again, by label, suite and turn."""
+    """An `open_session` whose sessions count what they decode again, by label, suite and turn."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, **methods: Any) -> None:
         self.cells: list[tuple[Cell, Prompt]] = []
-        real = Session.decode_again
 
         def decode_again(session: Session, cell: Cell, prompt: Prompt) -> int:
             self.cells.append((cell, prompt))
-            return real(session, cell, prompt)
+            return Session.decode_again(session, cell, prompt)
 
-        monkeypatch.setattr(Session, "decode_again", decode_again)
+        self.open = with_methods(decode_again=decode_again, **methods)
 
     @property
     def blocks(self) -> list[tuple[str, str, int]]:
@@ -100,35 +100,29 @@ def test_the_manifest_names_meter_and_idle_power(run: Path) -> None:
     assert "idle_power_w" not in manifest["reasons"]
 
 
-def test_the_very_prompts_and_seeds_of_the_timed_cells_are_decoded_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_very_prompts_and_seeds_of_the_timed_cells_are_decoded_again(tmp_path: Path) -> None:
     for policy in ("own", "ar"):
-        again = Counted(monkeypatch)
+        again = Counted()
         plan = plan_of(suite=["mt_bench"], replay_turns=policy, temperature=1.0)
-        records = execute(plan, tmp_path / policy, meter=a_meter()).records
+        records = execute(plan, tmp_path / policy, meter=a_meter(), open_session=again.open).records
         assert {(c.key, p.hash, c.seed) for c, p in again.cells} == {(r.key, r.prompt_hash, r.seed) for r in records}
         assert {c.turn for c, _ in again.cells} == {0, 1}
-        monkeypatch.undo()
 
 
-def test_the_pass_comes_after_the_timing_and_scores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pass_comes_after_the_timing(tmp_path: Path) -> None:
     log: list[str] = []
 
     def noted(name: str) -> Callable[..., Any]:
-        real = getattr(Session, name)
-
         def call(session: Session, *arguments: Any) -> Any:
             log.append(name)
-            return real(session, *arguments)
+            return getattr(Session, name)(session, *arguments)
 
         return call
 
-    for name in ("decode", "score", "decode_again"):
-        monkeypatch.setattr(Session, name, noted(name))
-    execute(plan_of(), tmp_path / "run", meter=a_meter())
+    opened = with_methods(**{name: noted(name) for name in ("decode", "decode_again")})
+    execute(plan_of(), tmp_path / "run", meter=a_meter(), open_session=opened)
     first = log.index("decode_again")
-    assert set(log[:first]) == {"decode", "score"} and set(log[first:]) == {"decode_again"}
+    assert set(log[:first]) == {"decode"} and set(log[first:]) == {"decode_again"}
 
 
 def test_labels_and_suites_are_rotated_between_repeats() -> None:
@@ -138,42 +132,34 @@ def test_labels_and_suites_are_rotated_between_repeats() -> None:
     assert second == first[::-1]
 
 
-def stopped_after(count: int) -> tuple[type[BaseException], Callable[..., int]]:
-    class Stop(BaseException):
-        """Stands for Ctrl-C in the middle of a block."""
+class Stop(BaseException):
+    """Stands for Ctrl-C in the middle of a block."""
 
-    calls = 0
-    real = Session.decode_again
+
+def stopped_after(count: int) -> type[Session]:
+    calls = iter(range(count))
 
     def decode_again(session: Session, cell: Cell, prompt: Prompt) -> int:
-        nonlocal calls
-        calls += 1
-        if calls > count:
+        if next(calls, None) is None:
             raise Stop
-        return real(session, cell, prompt)
+        return Session.decode_again(session, cell, prompt)
 
-    return Stop, decode_again
+    return with_methods(decode_again=decode_again)
 
 
-def test_a_run_that_goes_on_measures_only_the_blocks_that_are_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_goes_on_measures_only_the_blocks_that_are_missing(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    stop, decode_again = stopped_after(5)
-    with monkeypatch.context() as patch:
-        patch.setattr(Session, "decode_again", decode_again)
-        with pytest.raises(stop):
-            execute(plan_of(), folder, meter=a_meter())
+    with pytest.raises(Stop):
+        execute(plan_of(), folder, meter=a_meter(), open_session=stopped_after(5))
     done = read_blocks(folder)
     assert 0 < len(done) < 4
     assert {r.reasons.get("energy_j") for r in read_records(folder)} == {NOT_YET}
     with (folder / ENERGY).open("a") as file:
         file.write('{"target": "demo-s", "torn')
 
-    again = Counted(monkeypatch)
-    monkeypatch.setattr(Session, "decode", lambda *a: pytest.fail("every cell was timed already"))
+    again = Counted(decode=lambda *_: pytest.fail("every cell was timed already"))
     idle_w = read_manifest(folder)["idle_power_w"]
-    records = execute(plan_of(), folder, meter=a_meter(idle_w=70)).records
+    records = execute(plan_of(), folder, meter=a_meter(idle_w=70), open_session=again.open).records
     assert len(again.blocks) == 4 - len(done)
     assert not {(b.label, b.suite, b.repeat) for b in done} & set(again.blocks)
     assert read_blocks(folder)[: len(done)] == done and len(read_blocks(folder)) == 4
@@ -181,31 +167,30 @@ def test_a_run_that_goes_on_measures_only_the_blocks_that_are_missing(
     assert read_manifest(folder)["idle_power_w"] == idle_w
 
 
-def test_a_finished_run_loads_nothing_and_writes_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_loads_nothing_and_writes_nothing(run: Path) -> None:
     before = (run / "records.jsonl").read_bytes(), (run / ENERGY).read_bytes()
-    monkeypatch.setattr(Session, "__init__", lambda *a: pytest.fail("a finished run loads no model"))
-    execute(plan_of(), run, meter=a_meter())
+    execute(plan_of(), run, meter=a_meter(), open_session=never)
     assert ((run / "records.jsonl").read_bytes(), (run / ENERGY).read_bytes()) == before
-    execute(plan_of(), run)
+    execute(plan_of(), run, open_session=never)
     assert read_manifest(run)["energy"]["meter"] == "replay", "a sitting without a meter takes nothing away"
 
 
-def test_records_that_a_kill_kept_from_their_share_get_it(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_records_that_a_kill_kept_from_their_share_get_it(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     for name in ("manifest.json", ENERGY):
         (folder / name).write_bytes((run / name).read_bytes())
     lines = (run / "records.jsonl").read_bytes().splitlines(keepends=True)
     (folder / "records.jsonl").write_bytes(b"".join(lines[: plan_of().cells]))  # timed, and nothing after it
-    monkeypatch.setattr(Session, "__init__", lambda *a: pytest.fail("there is nothing to decode"))
-    assert sorted(map(str, execute(plan_of(), folder, meter=a_meter()).records)) == sorted(map(str, read_records(run)))
+    records = execute(plan_of(), folder, meter=a_meter(), open_session=never).records
+    assert sorted(map(str, records)) == sorted(map(str, read_records(run)))
 
 
-def test_without_a_meter_there_is_no_pass_and_records_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    again = Counted(monkeypatch)
-    records = execute(plan_of(suite=["qa"]), tmp_path / "run").records  # demo models, nothing said: off
+def test_without_a_meter_there_is_no_pass_and_records_say_why(tmp_path: Path) -> None:
+    again = Counted()
+    records = execute(
+        plan_of(suite=["qa"]), tmp_path / "run", open_session=again.open
+    ).records  # demo models, nothing said: off
     assert {(r.energy_j, r.reasons["energy_j"]) for r in records} == {(None, OFF)}
     manifest = read_manifest(tmp_path / "run")
     assert manifest["energy"] == {"meter": None, "reason": OFF}
@@ -231,33 +216,29 @@ def test_a_driver_lost_in_mid_run_costs_the_later_blocks_only_and_they_are_tried
     assert all(r.energy_j for r in execute(plan_of(), folder, meter=a_meter()).records)
 
 
-def test_work_that_fails_costs_its_block_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Session.decode_again
-
+def test_work_that_fails_costs_its_block_only(tmp_path: Path) -> None:
     def decode_again(session: Session, cell: Cell, prompt: Prompt) -> int:
         if cell.lane.label == "ar":
             raise RuntimeError("CUDA out of memory\nand more")
-        return real(session, cell, prompt)
+        return Session.decode_again(session, cell, prompt)
 
-    monkeypatch.setattr(Session, "decode_again", decode_again)
-    records = execute(plan_of(suite=["qa"]), tmp_path / "run", meter=a_meter()).records
+    opened = with_methods(decode_again=decode_again)
+    records = execute(plan_of(suite=["qa"]), tmp_path / "run", meter=a_meter(), open_session=opened).records
     reasons = {r.label: r.reasons.get("energy_j") for r in records}
     assert reasons == {"ar": "RuntimeError: CUDA out of memory", "sd:gamma=3": None}
 
 
-def test_cells_that_failed_are_not_metered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Session.decode
-
-    def decode(session: Session, cell: Cell, answers: list[str]) -> tuple[Record, Prompt]:
-        if cell.lane.label == "ar" or cell.question.id == failing:
-            raise RuntimeError("out of memory")
-        return real(session, cell, answers)
-
-    monkeypatch.setattr(Session, "decode", decode)
-    again = Counted(monkeypatch)
+def test_cells_that_failed_are_not_metered(tmp_path: Path) -> None:
     plan = plan_of(suite=["qa"], limit=2)
     failing = plan.questions.by_suite["qa"][0].id
-    records = execute(plan, tmp_path / "run", meter=a_meter()).records
+
+    def decode(session: Session, cell: Cell, prompt: Prompt) -> dict[str, Any]:
+        if cell.lane.label == "ar" or cell.question.id == failing:
+            raise RuntimeError("out of memory")
+        return Session.decode(session, cell, prompt)
+
+    again = Counted(decode=decode)
+    records = execute(plan, tmp_path / "run", meter=a_meter(), open_session=again.open).records
     assert [block.key for block in read_blocks(tmp_path / "run")] == [("demo-s", "sd:gamma=3", "qa", 0)]
     assert {c.key for c, _ in again.cells} == {r.key for r in records if r.status == "ok"} != set()
     assert {r.status: r.energy_j is None for r in records} == {"failed": True, "ok": False}
@@ -280,7 +261,7 @@ def test_the_meter_is_no_part_of_what_a_run_is() -> None:
     off, on = plan_of(energy="off"), plan_of(energy="auto")
     assert off.identity() == on.identity()
     lane, question = off.lanes["demo-s"][0], next(iter(off.questions))
-    assert off.cell("demo-s", lane, question, 0, 0).key == on.cell("demo-s", lane, question, 0, 0).key
+    assert off.conversation("demo-s", lane, question, 0)[0].key == on.conversation("demo-s", lane, question, 0)[0].key
 
 
 def test_a_line_that_is_no_block_is_refused(tmp_path: Path) -> None:

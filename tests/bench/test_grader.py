@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from specbench_s2d.bench import runner
-from specbench_s2d.bench.grader import Grader
+from specbench_s2d.bench.grader import AnswerScorer
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.config import SUITES, RunSpec
 from specbench_s2d.errors import UnknownNameError
@@ -21,7 +21,7 @@ from specbench_s2d.suites import Question, load_questions
 from tests.plugins import Plugins
 from tests.refusals import refused
 
-GRADER = Grader(SUITES)
+SCORER = AnswerScorer(SUITES)
 
 
 def question(suite: str, reference: object, turns: tuple[str, ...] = ("ask",)) -> Question:
@@ -39,7 +39,7 @@ def question(suite: str, reference: object, turns: tuple[str, ...] = ("ask",)) -
     ],
 )
 def test_a_suites_answers_are_scored_by_its_own_metrics(suite: str, metrics: set[str]) -> None:
-    grade = GRADER.grade(question(suite, ("It is 5",)), 0, "It is 5")
+    grade = SCORER.score(question(suite, ("It is 5",)), 0, "It is 5")
     assert grade.values is not None and set(grade.values) == metrics
     assert all(grade.values.values())
     assert (grade.counts is not None) == (suite == "translation")
@@ -58,39 +58,39 @@ def test_a_suites_answers_are_scored_by_its_own_metrics(suite: str, metrics: set
     ],
 )
 def test_what_is_not_scored_says_why(asked: Question, why: str) -> None:
-    grade = GRADER.grade(asked, 0, "3")
+    grade = SCORER.score(asked, 0, "3")
     assert grade.values in (None, {"final_number": None})
     assert why in grade.reasons["quality"]
 
 
 def test_each_turn_has_its_own_reference() -> None:
     asked = question("qa", ("red", "blue"), ("first", "second"))
-    assert [(GRADER.grade(asked, turn, "blue").values or {})["exact_match"] for turn in (0, 1)] == [0.0, 1.0]
+    assert [(SCORER.score(asked, turn, "blue").values or {})["exact_match"] for turn in (0, 1)] == [0.0, 1.0]
 
 
 def test_a_turn_past_the_last_reference_has_none() -> None:
     asked = question("qa", ("red",), ("first", "second"))
-    assert "no reference answer for this turn" in GRADER.grade(asked, 1, "red").reasons["quality"]
+    assert "no reference answer for this turn" in SCORER.score(asked, 1, "red").reasons["quality"]
 
 
 def test_of_nested_references_any_is_right() -> None:
     asked = question("rag", (("five", "5"),))
-    assert (GRADER.grade(asked, 0, "5").values or {})["exact_match"] == 1.0
+    assert (SCORER.score(asked, 0, "5").values or {})["exact_match"] == 1.0
 
 
 def test_the_same_answer_is_scored_once() -> None:
     asked = question("qa", ("once",))
-    assert GRADER.grade(asked, 0, "once") is GRADER.grade(asked, 0, "once")
+    assert SCORER.score(asked, 0, "once") is SCORER.score(asked, 0, "once")
 
 
 def test_an_unknown_metric_is_refused_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Plugins(tmp_path / "site", monkeypatch).add_suite("prose", ["prose"], metrics=("rogue_l",))
     with refused(UnknownNameError, "unknown metric 'rogue_l'. Did you mean 'rouge_l'", "suite 'prose'"):
-        Grader(["prose"])
+        AnswerScorer(["prose"])
 
 
 def test_all_embedded_questions_but_mt_benchs_are_scored() -> None:
-    scored = Counter(q.suite for q in load_questions("embedded") if GRADER.grade(q, 0, "An answer: 5").values)
+    scored = Counter(q.suite for q in load_questions("embedded") if SCORER.score(q, 0, "An answer: 5").values)
     assert scored == {suite: 8 for suite in SUITES if suite != "mt_bench"}
 
 
@@ -98,7 +98,7 @@ def test_all_embedded_questions_but_mt_benchs_are_scored() -> None:
 def test_spec_benchs_questions_are_scored_where_it_gives_references(spec_bench_file: Path) -> None:
     asked = load_questions(str(spec_bench_file), SUITES)
     # Answered with its own reference, every question has full marks: none is dropped, none is misread.
-    grades = {q.id: GRADER.grade(q, 0, (q.answers() or ("An answer",))[0]) for q in asked}
+    grades = {q.id: SCORER.score(q, 0, (q.answers() or ("An answer",))[0]) for q in asked}
     scored = Counter(q.suite for q in asked if grades[q.id].values)
     for values in (grade.values for grade in grades.values() if grade.values):
         assert values == {metric: pytest.approx(METRICS[metric].highest) for metric in values}
@@ -139,12 +139,12 @@ def test_records_carry_their_answers_scores_or_the_reason(tiny_models: Path, tmp
     asked = {row["question_id"]: row for row in ASKED}
     for r in records:
         given = Question(r.question_id, r.suite, r.category, ("ask",), tuple(asked[r.question_id].get("reference", ())))
-        expected = GRADER.grade(given, 0, r.output_text or "")
+        expected = SCORER.score(given, 0, r.output_text or "")
         assert (r.quality, r.quality_counts) == (expected.values, expected.counts)
         assert (r.quality is None) == ("quality" in r.reasons) == (r.suite != "translation")
     signatures = store.read_manifest(tmp_path / "run")["quality_metrics"]
     assert set(signatures) == {"exact_match", "f1", "chrf", "bleu"}
-    assert runner.new_manifest(plan_of(tmp_path / "run", tiny_models), "run", {})["quality_metrics"] == signatures
+    assert plan_of(tmp_path / "run", tiny_models).scorer.signatures() == signatures
 
 
 def test_a_turns_answer_is_scored_by_that_turns_reference(tiny_models: Path, tmp_path: Path) -> None:

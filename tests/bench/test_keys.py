@@ -11,7 +11,7 @@ import pytest
 
 from specbench_s2d.bench import keys
 from specbench_s2d.bench.plan import Plan, make_plan
-from specbench_s2d.bench.runner import execute, new_manifest
+from specbench_s2d.bench.runner import execute
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.drafters.chain import ChainDrafter
@@ -30,7 +30,7 @@ SETTINGS = keys.settings_of(RunSpec(max_new_tokens=48, device="cpu", dtype="floa
 def key(decoder: DecoderSpec | str, schema: int = 2, **settings: Any) -> str:
     spec = parse_decoder(decoder) if isinstance(decoder, str) else decoder
     weights = WEIGHTS if spec.kind.draft_kind != "none" else {**WEIGHTS, "draft": None}
-    return keys.cell_key({**SETTINGS, **settings}, weights, spec, QUESTION, 0, 1, schema)
+    return keys.cell_key(keys.lane_identity({**SETTINGS, **settings}, weights, spec, schema), QUESTION, 0, 1)
 
 
 # A new option, a new version
@@ -108,7 +108,7 @@ def test_every_setting_that_is_not_at_its_default_is_in_the_key(name: str, value
 
 def test_a_setting_at_its_default_is_as_one_that_there_is_not_yet() -> None:
     before = {name: value for name, value in SETTINGS.items() if name != "replay_turns"}
-    assert keys.cell_key(before, WEIGHTS, parse_decoder("sd"), QUESTION, 0, 1, 2) == key("sd")
+    assert keys.cell_key(keys.lane_identity(before, WEIGHTS, parse_decoder("sd"), 2), QUESTION, 0, 1) == key("sd")
     assert key("sd", replay_turns="ar") != key("sd")
 
 
@@ -177,12 +177,12 @@ def plan(tiny_models: Path) -> Plan:
 
 def cells_of(plan: Plan) -> Iterator[str]:
     [target] = plan.spec.target
-    for repeat, question, lanes in plan.rounds(target):
-        yield from (plan.cell(target, lane, question, 0, repeat).key for lane in lanes)
+    for asked in plan.rounds(target):
+        yield from (cells[0].key for cells in asked.conversations)
 
 
 def test_a_folder_of_schema_1_goes_on_under_its_own_keys(plan: Plan, tmp_path: Path) -> None:
-    manifest = {**new_manifest(plan, "run", {}), "schema_version": 1}
+    manifest = {**plan.manifest("run", {}), "schema_version": 1}
     del manifest["identity"]["versions"]  # which schema 1 did not have
     with RunStore(tmp_path / "run", manifest):
         pass

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from specbench_s2d.bench import memory as module
-from specbench_s2d.bench import session
-from specbench_s2d.bench.memory import check_memory, memory_plans, plans_together, weight_limits
+from specbench_s2d.bench.memory import plans_together
 from specbench_s2d.bench.phase_timer import PhaseTimer
 from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.preflight import set_up
 from specbench_s2d.bench.runner import execute
-from specbench_s2d.bench.session import Session, prompts_for
+from specbench_s2d.bench.session import Session
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models import devices
-from specbench_s2d.models.checkpoint import find_checkpoint
+from specbench_s2d.models.resolve import ResolvedModel, resolve_model
+from tests.bench.sessions import never
 from tests.refusals import refused
 
 SPEC: dict[str, Any] = {
@@ -41,13 +41,12 @@ def plan_of(**changes: Any) -> Plan:
 
 
 def cache_positions(plan: Plan) -> int:
-    (target, *_), prompts = plan.spec.target, prompts_for(plan, plan.spec.target[0])
-    return memory_plans(plan, target, prompts)[0].cache_bytes // (2 * 32 * 4096 * 2)  # of one position, in bfloat16
+    return set_up(plan, plan.spec.target[0]).memory[0].cache_bytes // (2 * 32 * 4096 * 2)  # a position's, in bfloat16
 
 
 def test_target_and_drafts_stand_with_each_other() -> None:
     plan = plan_of()
-    plans = memory_plans(plan, "shape:vicuna-7b", prompts_for(plan, "shape:vicuna-7b"))
+    plans = set_up(plan, "shape:vicuna-7b").memory
     assert [one.name for one in plans] == ["shape:vicuna-7b", "shape:vicuna-68m", "shape:s2d-draft"]
     assert all(one.cache_bytes > 0 and one.graphs_bytes == 0 for one in plans)
 
@@ -61,19 +60,19 @@ def test_the_cache_is_for_the_longest_sequence_that_the_questions_can_lead_to() 
     assert cache_positions(plan_of(max_new_tokens=10_000)) == 2048 + 512
 
 
-def test_a_run_that_cannot_fit_is_refused_with_figures_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_cannot_fit_is_refused_with_figures_and_leaves_nothing(tmp_path: Path) -> None:
     """Each of the models would fit alone; together they do not."""
-    monkeypatch.setattr(module, "free_by_device", lambda device, free: {device: 15_000_000_000})
-    monkeypatch.setattr(session, "load_model", lambda *a, **k: pytest.fail("nothing may be loaded"))
+
+    def free(device: str) -> int:
+        return 15_000_000_000
+
     with refused(
         ModelError, "--device cpu: 15.0 GB are free", "shape:vicuna-7b", "shape:vicuna-68m", "shape:s2d-draft"
     ):
-        execute(plan_of(), tmp_path / "run")
+        execute(plan_of(), tmp_path / "run", open_session=never, free=free)
     assert not (tmp_path / "run").exists()
     alone = plan_of(decoder=["ar"])
-    check_memory(alone, "shape:vicuna-7b", prompts_for(alone, "shape:vicuna-7b"))
+    set_up(alone, "shape:vicuna-7b", free).check_fits("cpu")
 
 
 @pytest.fixture
@@ -81,25 +80,24 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_gpus", lambda: 2)
 
 
-def test_over_several_gpus_the_target_is_spread_and_drafts_are_on_the_first(
-    two_gpus: None, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_over_several_gpus_the_target_is_spread_and_drafts_are_on_the_first(two_gpus: None, tiny_models: Path) -> None:
     target, draft = str(tiny_models / "tiny-target"), str(tiny_models / "tiny-nested")
     plan = plan_of(target=[target], draft=[draft], decoder=["s2d"], device="auto", dtype=None)
     assert (plan.spec.device, plan.device, plan.spec.dtype) == ("auto", "cuda:0", "bfloat16")
-    asked: list[tuple[str, str, dict[int, int] | None]] = []
-    monkeypatch.setattr(session, "weight_limits", partial(weight_limits, free=lambda device: 10**9))
+    asked: list[tuple[ResolvedModel, str, dict[int, int] | None]] = []
 
-    def load(name: str, device: str, dtype: str, engine: str | None, limits: dict[int, int] | None) -> None:
-        asked.append((name, device, limits))
+    def load(
+        model: ResolvedModel, device: str, dtype: str, engine: str | None, limits: dict[int, int] | None = None
+    ) -> Any:
+        asked.append((model, device, limits))
         if len(asked) == 2:
             raise InterruptedError
+        return SimpleNamespace(name=model.name)
 
-    monkeypatch.setattr(session, "load_model", load)
     with pytest.raises(InterruptedError):
-        Session(plan, target, "run", prompts_for(plan, target), 1.0, PhaseTimer())
+        Session(plan, set_up(plan, target, lambda device: 10**9), 1.0, PhaseTimer(), load)
     (name, device, limits), *others = asked
-    assert (name, device, others) == (target, "auto", [(draft, "cuda:0", None)])
+    assert (name, device, others) == (plan.models[target], "auto", [(plan.models[draft], "cuda:0", None)])
     assert limits is not None and limits[0] > 0 and limits[1] > 0
 
 
@@ -114,25 +112,23 @@ def test_a_draft_takes_its_room_from_the_first_gpu_alone(two_gpus: None, tiny_mo
         plan_of(target=[target], draft=[draft], decoder=decoder, device="auto", dtype=None)
         for decoder in (["ar"], ["ar", "s2d"])
     )
-    needed = memory_plans(both, target, prompts_for(both, target))[1].total_bytes
-    whole = memory_plans(both, target, prompts_for(both, target))[0].total_bytes
+    needed = set_up(both, target).memory[1].total_bytes
+    whole = set_up(both, target).memory[0].total_bytes
     free = {"cuda:0": needed + whole // 2, "cuda:1": 4 * whole}
-    check_memory(both, target, prompts_for(both, target), free.__getitem__)
+    set_up(both, target, free.__getitem__).check_fits("auto")
     tight = {**free, "cuda:0": needed - 1}
     with refused(ModelError, "--device auto", "too little room on cuda:0", "tiny-nested"):
-        check_memory(both, target, prompts_for(both, target), tight.__getitem__)
-    check_memory(alone, target, prompts_for(alone, target), tight.__getitem__)
-    with_draft, without = (
-        weight_limits(one, target, prompts_for(one, target), free.__getitem__) for one in (both, alone)
-    )
+        set_up(both, target, tight.__getitem__).check_fits("auto")
+    set_up(alone, target, tight.__getitem__).check_fits("auto")
+    with_draft, without = (set_up(one, target, free.__getitem__).weight_limits("auto") for one in (both, alone))
     assert with_draft and without and with_draft[0] < without[0]
-    assert weight_limits(plan_of(), "shape:vicuna-7b", prompts_for(plan_of(), "shape:vicuna-7b")) is None
+    assert set_up(plan_of(), "shape:vicuna-7b").weight_limits("cpu") is None
 
 
 def test_graphs_are_planned_where_lean_passes_run_on_a_gpu(tiny_opt: Path) -> None:
     """A target that is spread, and another family, run through transformers' own forward, which has no graphs."""
     names = ("shape:vicuna-7b", "shape:vicuna-68m", str(tiny_opt / "tiny-opt"))
-    found = [find_checkpoint(name) for name in names]
+    found = [resolve_model(name) for name in names]
 
     def graphs(device: str, engine: str | None = None) -> list[int]:
         return [one.graphs for one in plans_together(found, torch.bfloat16, 700, device, engine)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
 from dataclasses import replace
@@ -42,9 +41,8 @@ def drafts_of(plan: Plan) -> list[str | None]:
 def keys(plan: Plan) -> list[str]:
     found = []
     for target in plan.spec.target:
-        for repeat, question, lanes in plan.rounds(target):
-            for lane, turn in itertools.product(lanes, range(len(question.turns))):
-                found.append(plan.cell(target, lane, question, turn, repeat).key)
+        for asked in plan.rounds(target):
+            found += [cell.key for cells in asked.conversations for cell in cells]
     return found
 
 
@@ -87,7 +85,7 @@ def test_adding_a_decoder_or_a_repeat_keeps_the_keys_of_the_rest(spec: dict[str,
 def test_every_decoder_stands_once_at_every_place_in_as_many_rounds_as_there_are_decoders(spec: dict[str, Any]) -> None:
     """What a place in the round costs or gives falls on all alike."""
     plan = plan_of(spec, decoder=["ar", "sd", "sd:gamma=3"], repeats=6)
-    orders = [[lane.label for lane in lanes] for _, _, lanes in plan.rounds(spec["target"][0])]
+    orders = [list(asked.labels) for asked in plan.rounds(spec["target"][0])]
     for start in range(0, len(orders) - len(orders) % 3, 3):
         for place in range(3):
             assert len({order[place] for order in orders[start : start + 3]}) == 3
@@ -97,7 +95,7 @@ def test_the_order_of_decoders_is_drawn_and_repeatable(spec: dict[str, Any]) -> 
     target = spec["target"][0]
 
     def orders(plan: Plan) -> list[tuple[str, ...]]:
-        return [tuple(lane.label for lane in lanes) for _, _, lanes in plan.rounds(target)]
+        return [tuple(asked.labels) for asked in plan.rounds(target)]
 
     assert orders(plan_of(spec)) == orders(plan_of(spec))
     assert len(set(orders(plan_of(spec, repeats=8)))) > 3
@@ -107,7 +105,7 @@ def test_the_order_of_decoders_is_drawn_and_repeatable(spec: dict[str, Any]) -> 
 
 def test_where_turns_replay_ar_ar_goes_first(spec: dict[str, Any]) -> None:
     plan = plan_of(spec, replay_turns="ar", repeats=5)
-    assert all(lanes[0].label == "ar" for _, _, lanes in plan.rounds(spec["target"][0]))
+    assert all(asked.labels[0] == "ar" for asked in plan.rounds(spec["target"][0]))
 
 
 def test_a_decoder_takes_its_own_draft_or_the_runs_first_plain_one(spec: dict[str, Any], tiny_models: Path) -> None:

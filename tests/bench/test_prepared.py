@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from specbench_s2d.bench.grader import Grader
 from specbench_s2d.bench.phase_timer import PhaseTimer
 from specbench_s2d.bench.plan import make_plan
+from specbench_s2d.bench.preflight import set_up
 from specbench_s2d.bench.runner import execute
-from specbench_s2d.bench.session import Session, prompts_for
+from specbench_s2d.bench.session import Session
 from specbench_s2d.config import RunSpec
 from specbench_s2d.models import cache
 from specbench_s2d.models.engines import cuda_graphs as graphs
 from specbench_s2d.models.graph_memory import GraphNeeds
 from specbench_s2d.runs.folder import read_manifest
+from tests.analysis.factory import make_record
 from tests.models.captured import RerunningCapture, graph_engine
 
 DECODERS = ["ar", "sd:gamma=heuristic", "s2d:thresholds=0.4+0.4+0", "s2d-tree", "s2d-auto", "mjgd", "mjsd:candidates=4"]
@@ -58,22 +61,25 @@ def test_a_session_captures_each_shape_once_and_scoring_none(
 ) -> None:
     plan = make_plan(spec(tiny_models, DECODERS, tokens))
     (target,) = plan.spec.target
-    session = Session(plan, target, "run", prompts_for(plan, target), 1e9, PhaseTimer())
+    session = Session(plan, set_up(plan, target), 1e9, PhaseTimer())
+    grader = Grader(session.target, session.noise, plan.scorer, sampled=False)
     ready = [capture.recorded for capture in captures]
     assert len(ready) == 3 and all(ready)
-    engines = list(session.engines().values())
+    engines = list(session.facts()["engines"].values())
     assert [engine["captures"] for engine in engines] == [engine["graphs"] for engine in engines] == ready
     asked = [kind for lane in plan.lanes[target] for kind in lane.decoder.kind.target_passes(lane.decoder.options)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("specbench_s2d.models.graph_memory.buckets", graphs.buckets)
         assert ready[0] == GraphNeeds.of(asked, session.target.depth).count(engines[0]["buckets"][-1])
-    cells = [plan.cell(target, lane, question, 0, r) for r, question, order in plan.rounds(target) for lane in order]
+    cells = [conversation[0] for asked in plan.rounds(target) for conversation in asked.conversations]
     assert len(cells) == 2 * len(DECODERS)
     for cell in cells:
-        record, prompt = session.decode(cell, [])
-        assert record.new_tokens == tokens
+        prompt = session.prompts.lay_out(cell.question, [])
+        decoded = session.decode(cell, prompt)
+        assert decoded["new_tokens"] == tokens
         repeated = captures[0].repeated
-        assert session.score(record, prompt, cell.question, None).nll_sum is not None
+        record = make_record(cell.lane.label, lossy=cell.lane.decoder.kind.lossy, **decoded)
+        assert grader.grade(record, prompt, cell.question, None).nll_sum is not None
         assert captures[0].repeated == repeated, "a score came from graphs"
     assert session.unprepared == {"captures": 0, "unannounced": 0}
     assert [capture.recorded for capture in captures] == ready

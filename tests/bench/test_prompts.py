@@ -9,7 +9,7 @@ import pytest
 from specbench_s2d.bench.prompts import Prompts
 from specbench_s2d.errors import PromptTooLongError
 from specbench_s2d.models.chat import ChatTemplate
-from specbench_s2d.models.load import read_model_info
+from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.suites import Question
 
 ONE = Question("q", "qa", "qa", ("Where does the river run?",))
@@ -18,7 +18,7 @@ TWO = Question("m", "mt_bench", "writing", ("Write a line.", "Write another."))
 
 @pytest.fixture
 def template(tiny_models: Path) -> ChatTemplate:
-    return ChatTemplate.choose(read_model_info(str(tiny_models / "tiny-target")).tokenizer)
+    return ChatTemplate.choose(resolve_model(str(tiny_models / "tiny-target")).tokenizer)
 
 
 def test_a_prompt_that_fits_is_the_templates_rendering(template: ChatTemplate) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import random
@@ -16,20 +17,22 @@ import pytest
 import torch
 from torch.backends import cuda
 
-from specbench_s2d.bench import session
-from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.plan import Cell, Plan, make_plan
+from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.runner import ANOTHER_TURN_FAILED, Event, execute
+from specbench_s2d.bench.session import Session
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.drafters.chain import ChainDrafter
 from specbench_s2d.decoding.types import Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.errors import ModelError, PromptTooLongError, RunFolderError, UserError
-from specbench_s2d.models import cache, load_model
+from specbench_s2d.models import LanguageModel, cache, load_model
 from specbench_s2d.models.cache import KVCache
-from specbench_s2d.models.llama import LlamaModel
 from specbench_s2d.runs.folder import read_manifest, read_records
 from specbench_s2d.runs.record import TIMING_FIELDS, Record
+from tests.bench.sessions import never, with_methods
+from tests.plugins import Plugins
 
 KILLS = int(os.environ.get("SPECBENCH_KILLS", "2"))
 
@@ -91,12 +94,9 @@ def test_a_second_turn_continues_the_decoders_own_first_or_ars(spec: dict[str, A
         assert {r.replay_turns for r in records} == {policy}
 
 
-def test_a_finished_run_does_nothing_more(
-    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_run_does_nothing_more(spec: dict[str, Any], tmp_path: Path) -> None:
     first = execute(plan_of(spec), tmp_path / "run").records
-    monkeypatch.setattr(session, "load_model", lambda *a, **k: pytest.fail("a finished run loads no model"))
-    assert execute(plan_of(spec), tmp_path / "run").records == first
+    assert execute(plan_of(spec), tmp_path / "run", open_session=never).records == first
 
 
 def test_another_runs_folder_is_refused(spec: dict[str, Any], tmp_path: Path) -> None:
@@ -170,24 +170,18 @@ def test_killed_at_random_moments_every_cell_is_there_once(tiny_models: Path, tm
         assert len((folder / "records.jsonl").read_bytes().splitlines()) == len(expected)
 
 
-def test_a_cell_that_fails_leaves_the_others_ok_and_can_be_retried(
-    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    decode = session.Session.decode
-
-    def fail_on_sd(self: session.Session, cell: Any, answers: list[str]) -> Any:
+def test_a_cell_that_fails_leaves_the_others_ok_and_can_be_retried(spec: dict[str, Any], tmp_path: Path) -> None:
+    def fail_on_sd(self: Session, cell: Cell, prompt: Prompt) -> dict[str, Any]:
         if cell.lane.label != "ar" and cell.turn == 0:
             raise torch.OutOfMemoryError("no memory left")
-        return decode(self, cell, answers)
+        return Session.decode(self, cell, prompt)
 
-    monkeypatch.setattr(session.Session, "decode", fail_on_sd)
-    outcome = execute(plan_of(spec), tmp_path / "run")
+    outcome = execute(plan_of(spec), tmp_path / "run", open_session=with_methods(decode=fail_on_sd))
     by_status = {(r.label, r.status) for r in outcome.records}
     assert by_status == {("ar", "ok"), ("sd:gamma=3", "failed"), ("sd:gamma=3", "skipped")}
     assert outcome.failed == 4
     assert {r.error for r in outcome.records if r.status == "failed"} == {"OutOfMemoryError: no memory left"}
     assert {r.error for r in outcome.records if r.status == "skipped"} == {ANOTHER_TURN_FAILED}
-    monkeypatch.undo()
     assert execute(plan_of(spec), tmp_path / "run").failed == 4, "failures stay until a retry is asked for"
     retried = execute(plan_of(spec), tmp_path / "run", retry_failed=True)
     assert {r.status for r in retried.records} == {"ok"}
@@ -210,9 +204,7 @@ class _WrongDecoder(PairDecoder):
 def test_a_lossless_decoder_that_is_wrong_comes_out_as_mismatched(
     spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from specbench_s2d import registry
-
-    monkeypatch.setitem(registry.decoders._builtin, "wrong", f"{__name__}:_WrongDecoder")
+    Plugins(tmp_path / "site", monkeypatch).register("decoders", "wrong", f"{__name__}:_WrongDecoder")
     outcome = execute(plan_of(spec, decoder=["ar", "wrong"]), tmp_path / "run")
     assert outcome.mismatched > 0
     wrong = [r for r in outcome.records if r.divergence and r.divergence.verdict == "mismatch"]
@@ -221,33 +213,30 @@ def test_a_lossless_decoder_that_is_wrong_comes_out_as_mismatched(
 
 
 def test_long_prompts_fail_before_anything_is_loaded_or_are_skipped_or_cut(
-    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spec: dict[str, Any], tmp_path: Path
 ) -> None:
     long = {**spec, "suite": ["rag", "qa"], "max_new_tokens": 3900}
-    with monkeypatch.context() as patch:
-        patch.setattr(session, "load_model", lambda *a, **k: pytest.fail("nothing may be loaded"))
-        with pytest.raises(PromptTooLongError, match="--long-prompts skip or truncate"):
-            execute(plan_of(long), tmp_path / "fail")
+    with pytest.raises(PromptTooLongError, match="--long-prompts skip or truncate"):
+        execute(plan_of(long), tmp_path / "fail", open_session=never)
     assert not (tmp_path / "fail").exists()
-    monkeypatch.setattr(session.Session, "_generate", _short_generate(session.Session._generate))
-    skipped = execute(plan_of(long, long_prompts="skip"), tmp_path / "skip").records
+    skipped = execute(plan_of(long, long_prompts="skip"), tmp_path / "skip", open_session=_four_tokens).records
     assert {(r.suite, r.status) for r in skipped} == {("rag", "skipped"), ("qa", "ok")}
-    cut = execute(plan_of(long, long_prompts="truncate"), tmp_path / "cut").records
+    cut = execute(plan_of(long, long_prompts="truncate"), tmp_path / "cut", open_session=_four_tokens).records
     assert {(r.suite, r.status, r.prompt_truncated) for r in cut} == {("rag", "ok", True), ("qa", "ok", False)}
 
 
-def _short_generate(generate: Any) -> Any:
-    return lambda self, decoder, ids, seed, new_tokens: generate(self, decoder, ids, seed, min(new_tokens, 4))
+def _four_tokens(plan: Plan, *given: Any) -> Session:
+    """A session that answers in four tokens, whatever prompts were laid out for."""
+    return Session(dataclasses.replace(plan, spec=plan.spec.model_copy(update={"max_new_tokens": 4})), *given)
 
 
 def test_a_draft_of_another_vocabulary_or_an_unknown_template_is_refused_before_anything_is_loaded(
-    spec: dict[str, Any], tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+    spec: dict[str, Any], tmp_path: Path, tiny_models: Path
 ) -> None:
-    monkeypatch.setattr(session, "load_model", lambda *a, **k: pytest.fail("nothing may be loaded"))
     with pytest.raises(ModelError, match="tiny-target has a vocabulary of 320 ids and draft tiny-other one of 288"):
-        execute(plan_of(spec, draft=[str(tiny_models / "tiny-other")]), tmp_path / "run")
+        execute(plan_of(spec, draft=[str(tiny_models / "tiny-other")]), tmp_path / "run", open_session=never)
     with pytest.raises(UserError, match=r"unknown template 'vicunha'\. Did you mean 'vicuna'"):
-        execute(plan_of(spec, template="vicunha", long_prompts="skip"), tmp_path / "run")
+        execute(plan_of(spec, template="vicunha", long_prompts="skip"), tmp_path / "run", open_session=never)
     assert not (tmp_path / "run").exists()
 
 
@@ -263,13 +252,15 @@ def test_exits_that_do_not_fit_the_draft_are_refused_before_anything_is_loaded(
     spec: dict[str, Any],
     tmp_path: Path,
     tiny_models: Path,
-    monkeypatch: pytest.MonkeyPatch,
     decoder: str,
     message: str,
 ) -> None:
-    monkeypatch.setattr(session, "load_model", lambda *a, **k: pytest.fail("nothing may be loaded"))
     with pytest.raises(UserError, match=message):
-        execute(plan_of(spec, draft=[str(tiny_models / "tiny-nested")], decoder=[decoder]), tmp_path / "run")
+        execute(
+            plan_of(spec, draft=[str(tiny_models / "tiny-nested")], decoder=[decoder]),
+            tmp_path / "run",
+            open_session=never,
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -341,19 +332,33 @@ def test_targets_of_two_families_run_each_with_its_own_draft(
     assert execute(plan, tmp_path / "run").records == outcome.records
 
 
-def test_an_answer_that_cannot_be_scored_stands_and_says_why(
-    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_room(*arguments: Any) -> None:
-        raise torch.OutOfMemoryError("no room for the logits")
+def test_an_answer_that_cannot_be_scored_stands_and_says_why(spec: dict[str, Any], tmp_path: Path) -> None:
+    class NoRoom(Session):
+        """Its target has no memory left for a pass over a finished answer, which begins at an empty cache."""
 
-    monkeypatch.setattr(session, "score", no_room)
-    outcome = execute(plan_of(spec, suite=["qa"]), tmp_path / "run")
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            self.target = _WithoutRoom(self.target)  # type: ignore[assignment]
+
+    outcome = execute(plan_of(spec, suite=["qa"]), tmp_path / "run", open_session=NoRoom)
     assert outcome.failed == 0
     for record in outcome.records:
         assert record.output_ids and record.decode_s is not None
         assert record.nll_sum is None and record.divergence is None and record.perplexity is None
         assert "no room for the logits" in record.reasons["nll_sum"] and "divergence" in record.reasons
+
+
+class _WithoutRoom:
+    """A model that decoders hold already and that nobody else can reset."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def reset(self) -> None:
+        raise torch.OutOfMemoryError("no room for the logits")
 
 
 def test_a_finished_run_stays_as_it_was_when_its_command_is_given_again(spec: dict[str, Any], tmp_path: Path) -> None:
@@ -381,60 +386,50 @@ def test_the_manifest_says_which_engine_ran_each_model(spec: dict[str, Any], tmp
         assert len(facts["engines"]) == 2, "the target and its draft"
 
 
-def test_what_was_captured_while_timed_is_told(
-    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A model whose engine meets a new graph in every pass: what the warm-up met is not counted."""
-    passes = iter(range(10**9))
-    told = property(lambda self: {"engine": "graphs", "captures": next(passes)})
-    monkeypatch.setattr(LlamaModel, "engine_facts", told)
-    execute(plan_of(spec), tmp_path / "run")
+def test_what_was_captured_while_timed_is_told(spec: dict[str, Any], tmp_path: Path) -> None:
+    told = property(lambda self: {"captures": 3, "unannounced": 0})
+    execute(plan_of(spec), tmp_path / "run", open_session=with_methods(unprepared=told))
     found = [c["what"] for c in read_manifest(tmp_path / "run")["conditions"] if c["about"] == "the engine"]
-    assert found
-    assert found[0].startswith("captured ")
+    assert found == ["captured 3 graphs while it was timed"]
 
 
 def test_caches_have_room_for_the_whole_run_before_anything_is_timed(
     spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not one grows after the warm-up."""
-    grown, decode = list[int](), session.Session.decode
-    timing = [False]
+    grown, timing = list[int](), [False]
 
     def watched(self: KVCache, length: int, reserve: Any = KVCache.reserve) -> bool:
         moved: bool = reserve(self, length)
         grown.extend([length] * (moved and timing[0]))
         return moved
 
-    def timed(self: session.Session, *arguments: Any) -> Any:
+    def timed(self: Session, cell: Cell, prompt: Prompt) -> dict[str, Any]:
         timing[0] = True
-        return decode(self, *arguments)
+        return Session.decode(self, cell, prompt)
 
     monkeypatch.setattr(cache, "_GROWTH", 1)
     monkeypatch.setattr(KVCache, "reserve", watched)
-    monkeypatch.setattr(session.Session, "decode", timed)
-    execute(plan_of(spec, target=spec["target"][:1]), tmp_path / "run")
+    plan = plan_of(spec, target=spec["target"][:1])
+    execute(plan, tmp_path / "run", open_session=with_methods(decode=timed))
     assert not grown
 
 
 def test_attention_needs_no_plans_while_a_run_lasts_whatever_becomes_of_it(
-    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spec: dict[str, Any], tmp_path: Path
 ) -> None:
     before, seen = cuda.cudnn_sdp_enabled(), list[bool]()
-    load = session.load_model
 
-    def loaded(*args: Any, **named: Any) -> Any:
+    def seen_and_opened(*given: Any) -> Session:
         seen.append(cuda.cudnn_sdp_enabled())
-        return load(*args, **named)
+        return Session(*given)
 
-    monkeypatch.setattr(session, "load_model", loaded)
     cuda.enable_cudnn_sdp(True)
     try:
-        execute(plan_of(spec, limit=1), tmp_path / "run")
-        assert seen == [False, False] and cuda.cudnn_sdp_enabled()
-        monkeypatch.setattr(session, "load_model", lambda *a, **k: 1 / 0)
+        execute(plan_of(spec, limit=1), tmp_path / "run", open_session=seen_and_opened)
+        assert seen == [False] and cuda.cudnn_sdp_enabled()
         with pytest.raises(ZeroDivisionError):
-            execute(plan_of(spec, limit=1), tmp_path / "other")
+            execute(plan_of(spec, limit=1), tmp_path / "other", open_session=lambda *_: 1 / 0)  # type: ignore[arg-type, return-value]
         assert cuda.cudnn_sdp_enabled()
     finally:
         cuda.enable_cudnn_sdp(before)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from specbench_s2d import __version__
 from specbench_s2d.cli import main as cli
 
 
@@ -81,6 +82,11 @@ def test_every_list_has_a_table_and_json(command: str, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.strip()
     assert cli.main([command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) is not None
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"specbench-s2d {__version__}\n"
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Every method writes the same under the graph engine as under the eager one, and captures nothing twice."""
+"""Every method writes the same with CUDA graphs as eagerly, and captures nothing twice."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import torch
 
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.models.base import LanguageModel
-from specbench_s2d.models.engines import cuda_graphs as graphs
-from tests.models.captured import RecordingCapture, graph_engine
+from tests.models.captured import RecordingCapture, few_buckets, graph_engine
 
 DECODERS = [
     ("ar", None),
@@ -38,12 +37,10 @@ def capture() -> RecordingCapture:
 
 @pytest.fixture(scope="module")
 def captured(eager: dict[str, LanguageModel], tiny_models: Path, capture: RecordingCapture) -> dict[str, LanguageModel]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graphs, "buckets", lambda capacity: (96, capacity))
-        patch.setattr("specbench_s2d.models.load.choose_engine", lambda *_: graph_engine(capture))
-        models = {name: load_model(str(tiny_models / name), "cpu") for name in eager}
-        for model in models.values():
-            model.reserve(200)
+    engine = graph_engine(capture, few_buckets)
+    models = {name: load_model(str(tiny_models / name), "cpu", engine=engine) for name in eager}
+    for model in models.values():
+        model.reserve(200)
     return models
 
 

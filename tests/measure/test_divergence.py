@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from specbench_s2d.decoding.spec import build_decoder
-from specbench_s2d.measure.divergence import Divergence, classify, classify_alone
+from specbench_s2d.measure.divergence import Divergence, TokenScores, classify, classify_alone
 from specbench_s2d.measure.teacher_forcing import logit_noise, score
-from specbench_s2d.measure.token_scores import TokenScores
 from specbench_s2d.models import LanguageModel, load_model
 
 NOISE = 0.01

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from specbench_s2d.measure.divergence import classify
+from specbench_s2d.measure.divergence import TokenScores, classify
 from specbench_s2d.measure.teacher_forcing import logit_noise, score
-from specbench_s2d.measure.token_scores import TokenScores
 from specbench_s2d.models import LanguageModel, load_model
 from tests.fakes import FakeModel
 

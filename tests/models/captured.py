@@ -1,7 +1,9 @@
-"""A capture that needs no GPU: tensor operations are recorded and repeated one by one, as a CUDA graph does."""
+"""Captures that need no GPU: tensor operations are recorded and repeated one by one, as in a CUDA graph."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -77,6 +79,14 @@ class RerunningCapture:
         return repeat
 
 
-def graph_engine(capture: Capture | None = None) -> EngineChoice:
-    """An engine for `LlamaModel`: the graph engine over such a capture."""
-    return EngineChoice("graphs", lambda weights: CudaGraphEngine(weights, capture or RecordingCapture()))
+def few_buckets(capacity: int) -> tuple[int, ...]:
+    """Two length buckets, so that few graphs are recorded."""
+    return (96, capacity)
+
+
+def graph_engine(
+    capture: Capture | None = None, lengths: Callable[[int], tuple[int, ...]] | None = None, **options: Any
+) -> EngineChoice:
+    """The CUDA graph engine over a capture, for `LlamaModel` and `load_model`; `options` as of `CudaGraphEngine`."""
+    one = capture or RecordingCapture()
+    return EngineChoice("cuda-graphs", partial(CudaGraphEngine, capture=lambda: one, lengths=lengths, **options))

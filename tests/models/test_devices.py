@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from specbench_s2d.models import devices
 from specbench_s2d.models.devices import (
     all_devices,
     check_device,
@@ -20,7 +19,8 @@ from specbench_s2d.models.devices import (
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if torch saw two GPUs: 10 and 20 bytes free, and 3 more on each that torch holds unused."""
-    monkeypatch.setattr(devices, "_gpus", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * (1 + (device.index or 0)), 100))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 7)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 4)

@@ -12,7 +12,6 @@ from specbench_s2d.decoding.spec import parse_decoders
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import Identity, PassKind
 from specbench_s2d.models.cache import KVCache
-from specbench_s2d.models.checkpoint import find_checkpoint, tensor_reader
 from specbench_s2d.models.engines.graph_keys import GraphKey, GraphKind, buckets
 from specbench_s2d.models.engines.layer import PLAIN
 from specbench_s2d.models.engines.static_pass import StaticPass
@@ -27,8 +26,9 @@ from specbench_s2d.models.graph_memory import (
     with_graph_bytes,
 )
 from specbench_s2d.models.llama import LlamaModel
-from specbench_s2d.models.load import load_tokenizer, read_config
+from specbench_s2d.models.load import tensor_reader
 from specbench_s2d.models.memory import pool_bytes, static_bytes
+from specbench_s2d.models.resolve import load_tokenizer, resolve_model
 from specbench_s2d.models.shapes import random_weights
 from specbench_s2d.models.tensors import tensor_shapes
 from specbench_s2d.models.weights import Weights, load_weights
@@ -109,7 +109,7 @@ def test_a_pass_launches_no_more_than_is_planned(columns: int, best: int) -> Non
     counts = []
     for layers in (4, 8):
         kind = GraphKind(False, 0, layers, False, not best, best, columns)
-        passes.make_room(kind)
+        passes.allocate(kind)
         with torch.inference_mode(), _Recorder() as recorder:
             passes.compute(GraphKey(kind, 8, 512))
         counts.append(sum(not is_view(func) for func, *_ in recorder.calls))
@@ -131,7 +131,7 @@ def unmade(config: Any, dtype: torch.dtype) -> Weights:
 
 
 def static_pass(name: str, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> StaticPass:
-    config = read_config(find_checkpoint(name))
+    config = resolve_model(name).config
     weights = load_weights(
         unmade(config, dtype) if device.type == "meta" else random_weights(config, device, dtype),
         name,
@@ -146,10 +146,10 @@ def static_pass(name: str, device: torch.device, dtype: torch.dtype = torch.bflo
 
 @pytest.mark.parametrize("name", ["shape:demo-s", "shape:llama-3.2-1b"])
 def test_static_buffers_are_what_is_made(name: str) -> None:
-    config = read_config(find_checkpoint(name))
+    config = resolve_model(name).config
     passes = static_pass(name, torch.device("meta"))
     kept = [value for value in vars(passes).values() if isinstance(value, torch.Tensor)]
-    made = sum(tensor.nbytes for tensor in [*kept, *passes._masks.values()])
+    made = sum(tensor.nbytes for tensor in [*kept, *passes.masks.values()])
     assert 0.9 * static_bytes(config, torch.bfloat16) <= made <= static_bytes(config, torch.bfloat16)
 
 
@@ -157,7 +157,7 @@ def test_static_buffers_are_what_is_made(name: str) -> None:
 def test_a_captured_pass_works_in_what_the_pool_is_planned_for(rows: int) -> None:
     """Sizes alone, over 4,096 positions: with a tree (61 rows come to 64) and without."""
     name = "shape:llama-2-70b"
-    passes, config = static_pass(name, torch.device("meta")), read_config(find_checkpoint(name))
+    passes, config = static_pass(name, torch.device("meta")), resolve_model(name).config
     with torch.inference_mode(), Made() as made:
         passes.compute(GraphKey(GraphKind(False, 0, 2, False, True, 0, 64), rows, 4096))
     assert 0.3 < made.bytes / pool_bytes(config, torch.bfloat16, rows, 4160) < 1
@@ -173,11 +173,11 @@ class Made(Peak):
 
 
 def graphed(name: str) -> LlamaModel:
-    found, device = find_checkpoint(name), torch.device("cpu")
+    found, device = resolve_model(name), torch.device("cpu")
     reader = tensor_reader(found, device, torch.float32)
-    identity, engine = Identity(name, name), graph_engine(RerunningCapture())
+    identity, engine = Identity(name), graph_engine(RerunningCapture())
     tokenizer = load_tokenizer(name)
-    return LlamaModel(identity, read_config(found), reader, tokenizer, frozenset(), device, torch.float32, engine)
+    return LlamaModel(identity, found.config, reader, tokenizer, frozenset(), device, torch.float32, engine)
 
 
 DECODERS = (
@@ -216,8 +216,8 @@ def test_no_decoder_captures_another_number_of_graphs_than_its_models_are_planne
 
 def test_what_several_decoders_use_is_counted_once() -> None:
     chain, tree = needs(PassKind(6)), needs(PassKind(6), PassKind(61, seen=61))
-    assert needs(PassKind(6), PassKind(61, seen=61), PassKind(4), PassKind(6)).shapes(1024) == tree.shapes(1024)
-    assert chain.shapes(1024) < tree.shapes(1024)
+    assert needs(PassKind(6), PassKind(61, seen=61), PassKind(4), PassKind(6)).keys(1024) == tree.keys(1024)
+    assert chain.keys(1024) < tree.keys(1024)
 
 
 def test_what_graphs_took_is_what_is_not_free_any_more() -> None:
@@ -234,7 +234,7 @@ def test_what_nobody_can_tell_is_null_with_the_reason() -> None:
     assert facts["graph_bytes_measured"] is None and "CPU" in facts["graph_bytes_measured_reason"]
     free = iter([100, 200])
     facts = measure_graphs(lambda: None, lambda: next(free))
-    assert facts["graph_bytes_measured"] is None and "gave memory back" in facts["graph_bytes_measured_reason"]
+    assert facts["graph_bytes_measured"] is None and "released memory" in facts["graph_bytes_measured_reason"]
 
 
 def test_graphs_that_will_not_fit_are_refused_after_the_first() -> None:
@@ -248,5 +248,5 @@ def test_an_engine_that_does_not_say_what_its_graphs_took_says_why() -> None:
     assert with_graph_bytes(told) == told
     captured, other = with_graph_bytes({"captures": 3}), with_graph_bytes({"engine": "eager"})
     assert captured["graph_bytes_measured"] is other["graph_bytes_measured"] is None
-    assert "not metered" in captured["graph_bytes_measured_reason"]
+    assert "not measured" in captured["graph_bytes_measured_reason"]
     assert "no CUDA graphs" in other["graph_bytes_measured_reason"]

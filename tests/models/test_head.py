@@ -56,14 +56,14 @@ def test_sizes_alone_stand_for_a_gpus_product() -> None:
     assert (logits_TV.shape, logits_TV.dtype) == ((3, 9), torch.float32)
 
 
-@pytest.mark.parametrize("engine", [EAGER, graph_engine()], ids=["eager", "graphs"])
+@pytest.mark.parametrize("engine", [EAGER, graph_engine()], ids=["eager", "cuda-graphs"])
 @pytest.mark.parametrize("dtype", HALVES)
 def test_a_half_precision_models_logits_are_finer_than_its_numbers(dtype: torch.dtype, engine: EngineChoice) -> None:
     """Both engines, in a chain and read at an exit: logits that are not what their own dtype can say."""
     reference, nobody = family_model("llama"), None
     weights: dict[str, Any] = reference.state_dict()
     model = LlamaModel(
-        Identity("half", "test"),
+        Identity("half"),
         reference.config,
         lambda name: weights[name].to(dtype),
         nobody,  # type: ignore[arg-type]

@@ -27,11 +27,11 @@ from transformers import (
 )
 
 from specbench_s2d.models.base import Identity
-from specbench_s2d.models.checkpoint import find_checkpoint
 from specbench_s2d.models.hf import TransformersModel
 from specbench_s2d.models.hf_head import Float32Head
-from specbench_s2d.models.load import load_model, read_config
+from specbench_s2d.models.load import load_model
 from specbench_s2d.models.memory import MemoryPlan, plan_memory
+from specbench_s2d.models.resolve import resolve_model
 from tests.models.reference import VOCABULARY, random_ids, random_model
 
 _SHAPE: dict[str, Any] = {
@@ -72,7 +72,7 @@ def half(name: str, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
 
 def wrapped(model: PreTrainedModel) -> TransformersModel:
     nobody: Any = None
-    return TransformersModel(Identity("random", "test", architecture="test"), model, nobody, frozenset())
+    return TransformersModel(Identity("random", architecture="test"), model, nobody, frozenset())
 
 
 @torch.inference_mode()
@@ -164,7 +164,7 @@ def test_a_head_of_its_own_kind_is_left_and_said_to_be_rounded() -> None:
     assert model.get_output_embeddings() is head
     facts = ours.engine_facts
     assert facts["head_dtype"] == "bfloat16"
-    assert facts["head_dtype_reason"] == "its head is Linear4bit, which computes in its own way"
+    assert facts["head_dtype_reason"] == "its head is a Linear4bit, not a plain linear layer"
 
 
 def test_hooks_of_a_head_on_another_device_go_over_to_the_new_one() -> None:
@@ -198,8 +198,8 @@ def test_on_a_gpu_the_weight_is_shared_and_on_a_cpu_there_is_one_copy() -> None:
 
 
 def planned(name: str, dtype: torch.dtype, on_host: bool = True) -> MemoryPlan:
-    found = find_checkpoint(name)
-    return plan_memory(found, read_config(found), dtype, on_host=on_host)
+    found = resolve_model(name)
+    return plan_memory(found, dtype, on_host=on_host)
 
 
 @pytest.mark.parametrize("name", ["demo-tiny", "demo-s"])
@@ -214,13 +214,13 @@ def test_the_plan_counts_the_float32_head_of_either_forward(name: str, dtype: st
 @pytest.mark.parametrize("tied", [True, False])
 def test_what_a_float32_head_takes_by_hand(tied: bool) -> None:
     """61 x 32 entries. Tied, 4 bytes each come beside the embedding; else they take the place of 2, held until then."""
-    found = find_checkpoint("demo-tiny")
-    config = LlamaConfig(**{**_GATED, "tie_word_embeddings": tied})
-    host, device = (plan_memory(found, config, torch.bfloat16, on_host=on_host) for on_host in (True, False))
+    found = resolve_model("demo-tiny")
+    vars(found)["config"] = LlamaConfig(**{**_GATED, "tie_word_embeddings": tied})
+    host, device = (plan_memory(found, torch.bfloat16, on_host=on_host) for on_host in (True, False))
     assert host.weights_bytes - device.weights_bytes == 61 * 32 * (4 if tied else 2)
     assert host.loading_bytes == (device.loading_bytes if tied else max(device.loading_bytes, 61 * 32 * 2))
-    whole = plan_memory(found, config, torch.float32, on_host=True)
-    assert whole.weights_bytes == plan_memory(found, config, torch.float32).weights_bytes
+    whole = plan_memory(found, torch.float32, on_host=True)
+    assert whole.weights_bytes == plan_memory(found, torch.float32).weights_bytes
 
 
 def test_another_familys_plan_counts_it_too(tiny_opt: Path) -> None:

@@ -99,7 +99,7 @@ WITHOUT_MASKS: dict[str, Family] = {
 
 def wrapped(reference: PreTrainedModel) -> TransformersModel:
     nobody: Any = None
-    identity = Identity("random", "test", architecture=str(reference.config.model_type))
+    identity = Identity("random", architecture=str(reference.config.model_type))
     return TransformersModel(identity, reference, nobody, frozenset())
 
 
@@ -159,7 +159,7 @@ def test_a_tree_pass_equals_its_paths_one_by_one(model: TransformersModel, refer
     nodes, start = 9, 25
     context_BT, tree_BT, parents = random_ids(start), random_ids(nodes, seed=5), random_tree(nodes)
     model.extend(context_BT)
-    logits_BTV = model.extend(tree_BT, mask=tree_mask(parents), positions=tree_positions(parents, start))
+    logits_BTV = model.extend(tree_BT, mask=tree_mask(parents))
     for leaf in set(range(nodes)) - set(parents):
         path = path_to(leaf, parents)
         expected = recomputed(reference, torch.cat((context_BT, tree_BT[:, path]), dim=1))
@@ -177,7 +177,7 @@ def test_kept_positions_are_a_sequence_of_their_own(model: TransformersModel, re
     nodes, start = 9, 25
     context_BT, tree_BT, parents = random_ids(start), random_ids(nodes, seed=5), random_tree(nodes)
     model.extend(context_BT)
-    model.extend(tree_BT, mask=tree_mask(parents), positions=tree_positions(parents, start))
+    model.extend(tree_BT, mask=tree_mask(parents))
     path = path_to(nodes - 1, parents)
     assert path != list(range(len(path))), "the path must have to be moved"
     model.keep_path(path, start=start)
@@ -198,7 +198,7 @@ def test_levels_of_a_tree_in_passes_of_their_own(model: TransformersModel, refer
     done, logits = 0, []
     for width in levels:
         new = slice(done, done + width)
-        logits.append(model.extend(tree_BT[:, new], mask=mask_TT[new, : new.stop], positions=positions_T[new]))
+        logits.append(model.extend(tree_BT[:, new], mask=mask_TT[new, : new.stop]))
         done = new.stop
     logits_BTV = torch.cat(logits, dim=1)
     for leaf in set(range(nodes)) - set(parents):

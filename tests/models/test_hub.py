@@ -14,7 +14,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models import load_model
-from specbench_s2d.models.checkpoint import find_checkpoint
+from specbench_s2d.models.resolve import resolve_model
 from tests.refusals import refused
 from tests.vicuna import as_bin, as_safetensors, as_shards, write_vicuna
 
@@ -91,7 +91,7 @@ def publish(hub: Hub, *forms: Any) -> None:
 @pytest.mark.parametrize("save", [as_bin, as_shards])
 def test_bin_weights_are_fetched_where_there_are_no_others(hub: Hub, save: Any) -> None:
     publish(hub, save)
-    found = find_checkpoint(HUB_ID)
+    found = resolve_model(HUB_ID)
     assert (found.name, found.revision) == (HUB_ID, COMMIT)
     assert set(hub.fetched) == {file.name for file in hub.files.iterdir()} - set(UNWANTED)
     assert hub.listings == hub.resolved == 1 and len(hub.fetched) == len(set(hub.fetched))
@@ -100,16 +100,16 @@ def test_bin_weights_are_fetched_where_there_are_no_others(hub: Hub, save: Any) 
 
 def test_bin_weights_are_left_where_there_are_safetensors(hub: Hub) -> None:
     publish(hub, as_safetensors, as_bin, as_shards)
-    assert not find_checkpoint(HUB_ID).weights.pickled
+    assert not resolve_model(HUB_ID).weights.pickled
     assert [name for name in hub.fetched if name.endswith((".bin", ".safetensors"))] == ["model.safetensors"]
 
 
 @pytest.mark.parametrize("save", [as_bin, as_shards, as_safetensors])
 def test_what_was_fetched_is_found_again_without_a_network(hub: Hub, save: Any) -> None:
     publish(hub, save)
-    found = find_checkpoint(HUB_ID)
+    found = resolve_model(HUB_ID)
     hub.online, before = False, list(hub.fetched)
-    assert find_checkpoint(HUB_ID) == found
+    assert resolve_model(HUB_ID) == found
     assert hub.fetched == before
 
 
@@ -122,24 +122,24 @@ def test_a_cache_with_bin_weights_alone_serves_without_a_network(hub: Hub) -> No
     refs.mkdir()
     (refs / "main").write_text(COMMIT)
     hub.online = False
-    assert find_checkpoint(HUB_ID).weights.pickled
+    assert resolve_model(HUB_ID).weights.pickled
     hub.online = True
     client.snapshot_download(HUB_ID, allow_patterns=["*.bin"])
     hub.online = False
-    assert find_checkpoint(HUB_ID).weights.pickled
+    assert resolve_model(HUB_ID).weights.pickled
 
 
 def test_a_cache_without_all_weights_is_refused_without_a_network(hub: Hub) -> None:
     publish(hub, as_shards)
-    find_checkpoint(HUB_ID)
+    resolve_model(HUB_ID)
     (hub.snapshot / "pytorch_model-00002-of-00002.bin").unlink()
     hub.online = False
     with refused(ModelError, HUB_ID, "not in the local cache", "cannot be reached"):
-        find_checkpoint(HUB_ID)
+        resolve_model(HUB_ID)
 
 
 def test_a_repository_without_weights_is_refused(hub: Hub) -> None:
     publish(hub, as_bin)
     (hub.files / "pytorch_model.bin").unlink()
     with refused(ModelError, HUB_ID, "no weights", "none"):
-        find_checkpoint(HUB_ID)
+        resolve_model(HUB_ID)

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models import load_model
 from specbench_s2d.models.base import Identity
-from specbench_s2d.models.checkpoint import demo_names
+from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.engines.choose import EAGER, EngineChoice
 from specbench_s2d.models.engines.native import NativeEngine
 from specbench_s2d.models.llama import LlamaModel, why_not_lean
@@ -27,7 +27,6 @@ from tests.models.reference import (
     random_tree,
     recomputed,
     tree_mask,
-    tree_positions,
 )
 from tests.refusals import refused
 
@@ -35,7 +34,7 @@ from tests.refusals import refused
 def lean_twin(model: PreTrainedModel, engine: EngineChoice = EAGER) -> LlamaModel:
     weights = model.state_dict()
     nobody: Any = None
-    identity = Identity("random", "test")
+    identity = Identity("random")
     return LlamaModel(
         identity, model.config, weights.__getitem__, nobody, frozenset(), torch.device("cpu"), torch.float32, engine
     )
@@ -43,8 +42,8 @@ def lean_twin(model: PreTrainedModel, engine: EngineChoice = EAGER) -> LlamaMode
 
 ENGINES = {
     "eager": EAGER,
-    "native, one thread": EngineChoice("graphs", lambda weights: NativeEngine(weights, threads=1)),
-    "native, three threads": EngineChoice("graphs", lambda weights: NativeEngine(weights, threads=3)),
+    "native, one thread": EngineChoice("native", lambda weights: NativeEngine(weights, threads=1)),
+    "native, three threads": EngineChoice("native", lambda weights: NativeEngine(weights, threads=3)),
 }
 PAIRS = [(family, engine) for family in FAMILIES for engine in ENGINES]
 
@@ -171,7 +170,7 @@ def test_last_only_gives_the_last_position(lean: LlamaModel, reference: PreTrain
 def test_a_tree_pass_equals_its_paths_one_by_one(lean: LlamaModel, reference: PreTrainedModel, nodes: int) -> None:
     context_BT, tree_BT, parents = random_ids(11), random_ids(nodes, seed=5), random_tree(nodes)
     lean.extend(context_BT)
-    logits_BTV = lean.extend(tree_BT, mask=tree_mask(parents), positions=tree_positions(parents, 11))
+    logits_BTV = lean.extend(tree_BT, mask=tree_mask(parents))
     for leaf in set(range(nodes)) - set(parents):
         path = path_to(leaf, parents)
         expected = recomputed(reference, torch.cat((context_BT, tree_BT[:, path]), dim=1))
@@ -182,7 +181,7 @@ def test_kept_positions_are_a_sequence_of_their_own(lean: LlamaModel, reference:
     nodes = 12
     context_BT, tree_BT, parents = random_ids(11), random_ids(nodes, seed=5), random_tree(nodes)
     lean.extend(context_BT)
-    lean.extend(tree_BT, mask=tree_mask(parents), positions=tree_positions(parents, 11))
+    lean.extend(tree_BT, mask=tree_mask(parents))
     path = path_to(nodes - 1, parents)
     assert path != list(range(len(path))), "the path must have to be moved"
     lean.keep_path(path, start=11)

@@ -18,11 +18,11 @@ from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.errors import ModelError, UnknownNameError, UserError
 from specbench_s2d.models import LanguageModel, check_pair, devices, load_model
 from specbench_s2d.models import load as load_module
-from specbench_s2d.models.checkpoint import find_checkpoint
 from specbench_s2d.models.devices import default_device, default_dtype
 from specbench_s2d.models.hf import TransformersModel
 from specbench_s2d.models.llama import why_not_lean
-from specbench_s2d.models.load import load_tokenizer, read_config, read_model_info, read_whole
+from specbench_s2d.models.load import read_module
+from specbench_s2d.models.resolve import load_tokenizer, resolve_model
 from tests.models.reference import assert_close
 from tests.refusals import refused
 
@@ -57,7 +57,6 @@ def test_a_folder_becomes_a_model_that_says_what_it_is(tiny_models: Path) -> Non
     assert model.eos_ids == {model.tokenizer.eos_token_id}
     identity = model.identity
     assert (identity.architecture, identity.forward, identity.revision) == ("llama", "lean", None)
-    assert identity.facts == {"layers": 4, "width": 32}
 
 
 def test_the_weight_hash_is_of_the_weights(tiny_models: Path, broken: Path) -> None:
@@ -107,7 +106,7 @@ def test_bfloat16_stays_near_float32(tiny_models: Path, lean: bool) -> None:
 
 def test_an_outline_is_known_without_the_weights(broken: Path) -> None:
     (broken / "model.safetensors").write_bytes(b"not weights")
-    outline = read_model_info(str(broken))
+    outline = resolve_model(str(broken))
     assert (outline.name, outline.vocabulary, outline.context) == ("broken", len(outline.tokenizer), 4096)
     assert outline.tokenizer.decode(outline.tokenizer.encode(PROMPT)) == PROMPT
 
@@ -191,7 +190,8 @@ def test_an_unknown_name_is_refused_with_the_nearest(tiny_models: Path, monkeypa
     for name in ("demo-s", "demo-tiny"):
         if not (tiny_models / "family" / name).exists():
             (tiny_models / "family" / name).symlink_to(tiny_models / "tiny-target")
-    monkeypatch.setattr("specbench_s2d.models.checkpoint.demo_folder", lambda: tiny_models / "family")
+    monkeypatch.setattr("specbench_s2d.models.demo.demo_folder", lambda: tiny_models / "family")
+    monkeypatch.setattr("specbench_s2d.models.resolve.demo_folder", lambda: tiny_models / "family")
     with refused(UnknownNameError, "model 'demo-tyni'", "'demo-tiny'", "demo-s", "hub id"):
         load_model("demo-tyni")
     assert load_model("demo-tiny", device="cpu").name == "demo-tiny"
@@ -199,7 +199,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(tiny_models: Path, monkeypa
 
 def test_a_pair_of_one_family_is_accepted(tiny_models: Path) -> None:
     check_pair(load(tiny_models / "tiny-target"), load(tiny_models / "tiny-draft"))
-    check_pair(read_model_info(str(tiny_models / "tiny-target")), read_model_info(str(tiny_models / "tiny-draft")))
+    check_pair(resolve_model(str(tiny_models / "tiny-target")), resolve_model(str(tiny_models / "tiny-draft")))
 
 
 def test_vocabularies_of_different_sizes_are_refused(tiny_models: Path) -> None:
@@ -207,7 +207,7 @@ def test_vocabularies_of_different_sizes_are_refused(tiny_models: Path) -> None:
     with refused(ModelError, "tiny-target", "tiny-other", f"{target.vocabulary}", f"{other.vocabulary}"):
         check_pair(target, other)
     with refused(ModelError, "tiny-target", "tiny-other"):
-        check_pair(read_model_info(str(tiny_models / "tiny-target")), read_model_info(str(tiny_models / "tiny-other")))
+        check_pair(resolve_model(str(tiny_models / "tiny-target")), resolve_model(str(tiny_models / "tiny-other")))
     with refused(ModelError, "tiny-target", "tiny-other"):
         build_decoder("sd", target, other)
 
@@ -242,8 +242,8 @@ def test_a_quantised_checkpoint_is_transformers_to_load_and_says_what_to_install
         pytest.skip(f"{package} is installed")
     how = {"load_in_4bit": True} if method == "bitsandbytes" else {"bits": 4}
     change_json(broken / "config.json", quantization_config={"quant_method": method, **how})
-    assert why_not_lean(read_config(find_checkpoint(str(broken)))) == f"quantised ({method})"
-    assert not read_model_info(str(broken)).has_layer_ranges
+    assert why_not_lean(resolve_model(str(broken)).config) == f"quantised ({method})"
+    assert not resolve_model(str(broken)).has_layer_ranges
     with refused(ModelError, "broken", "pip install", package):
         load(broken)
 
@@ -260,7 +260,7 @@ def test_a_quantised_checkpoint_that_loads_says_so_and_counts_its_stored_bytes(
     monkeypatch.setattr(load_module, "quantisation", lambda config: "gptq")
     monkeypatch.setattr(load_module, "why_not_lean", lambda config: "quantised (gptq)")
     asked: list[object] = []
-    monkeypatch.setattr(load_module, "read_whole", lambda *given: asked.append(given[-1]) or model)
+    monkeypatch.setattr(load_module, "read_module", lambda *given: asked.append(given[-2]) or model)
     quantised = load(tiny_models / "tiny-target")
     assert quantised.identity.forward == "transformers (quantised (gptq))"
     assert quantised.parameter_bytes == plain + 240
@@ -295,7 +295,7 @@ def test_what_each_gpu_may_take_reaches_transformers(tiny_models: Path, monkeypa
         given.append(args[-2:])
         raise InterruptedError
 
-    monkeypatch.setattr(load_module, "read_whole", read)
+    monkeypatch.setattr(load_module, "read_module", read)
     for limits in (None, {0: 5000, 1: 7000}):
         with pytest.raises(InterruptedError):
             load_model(str(tiny_models / "tiny-target"), "auto", "float32", limits=limits)
@@ -305,21 +305,21 @@ def test_what_each_gpu_may_take_reaches_transformers(tiny_models: Path, monkeypa
 
 
 def test_a_device_map_is_kept_as_given(tiny_models: Path) -> None:
-    found = find_checkpoint(str(tiny_models / "tiny-target"))
-    model = read_whole(found, torch.device("cuda:7"), torch.float32, False, {"": "cpu"})
+    found = resolve_model(str(tiny_models / "tiny-target"))
+    model = read_module(found, torch.device("cuda:7"), torch.float32, {"": "cpu"})
     assert model.device == torch.device("cpu")  # and was not moved to the place
 
 
 def test_layers_that_would_wait_off_the_gpus_are_refused(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = find_checkpoint(str(tiny_models / "tiny-target"))
+    found = resolve_model(str(tiny_models / "tiny-target"))
     model = SimpleNamespace(hf_device_map={"model.layers.0": 0, "model.layers.1": "cpu"})
     monkeypatch.setattr(
         "transformers.AutoModelForCausalLM.from_pretrained", lambda *a, **k: (model, {"missing_keys": []})
     )
     with refused(ModelError, "tiny-target", "the GPUs cannot hold it"):
-        read_whole(found, torch.device("cpu"), torch.float32, False, "auto")
+        read_module(found, torch.device("cpu"), torch.float32, "auto")
     model.hf_device_map = {"model.layers.0": 0, "model.layers.1": 1}
-    assert read_whole(found, torch.device("cpu"), torch.float32, False, "auto") is model
+    assert read_module(found, torch.device("cpu"), torch.float32, "auto") is model
 
 
 def test_auto_without_a_gpu_is_refused(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

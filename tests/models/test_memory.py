@@ -12,11 +12,12 @@ import torch
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models import load as load_module
 from specbench_s2d.models.base import PassKind
-from specbench_s2d.models.checkpoint import Checkpoint, demo_names, find_checkpoint
+from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.graph_memory import GraphNeeds
-from specbench_s2d.models.load import load_model, read_config
+from specbench_s2d.models.load import load_model
 from specbench_s2d.models.memory import MemoryPlan, plan_memory, row_bytes
 from specbench_s2d.models.placement import check_fits
+from specbench_s2d.models.resolve import ResolvedModel, resolve_model
 from tests.models.peak import Peak
 from tests.models.test_shapes import on_meta
 from tests.refusals import refused
@@ -31,15 +32,15 @@ ANY_WIDTH = GraphNeeds.of([PassKind(64), PassKind(64, seen=64)], 80)
 def plan(
     name: str, dtype: torch.dtype = torch.bfloat16, positions: int = 1, graphs: GraphNeeds | None = None
 ) -> MemoryPlan:
-    found = find_checkpoint(name)
-    return plan_memory(found, read_config(found), dtype, positions, graphs)
+    found = resolve_model(name)
+    return plan_memory(found, dtype, positions, graphs)
 
 
 @pytest.mark.parametrize("name", [*demo_names(), "shape:demo-s", "shape:demo-draft"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_weights_are_exactly_what_is_loaded(name: str, dtype: str) -> None:
-    found = find_checkpoint(name)
-    planned = plan_memory(found, read_config(found), getattr(torch, dtype), on_host=True)
+    found = resolve_model(name)
+    planned = plan_memory(found, getattr(torch, dtype), on_host=True)
     assert planned.weights_bytes == load_model(name, "cpu", dtype).parameter_bytes
 
 
@@ -50,8 +51,8 @@ def test_weights_of_large_shapes_are_exact_too(name: str) -> None:
 
 def test_another_familys_weights_are_what_its_files_hold(tiny_opt: Path) -> None:
     model = load_model(str(tiny_opt / "tiny-opt"), "cpu", "bfloat16")
-    found = find_checkpoint(str(tiny_opt / "tiny-opt"))
-    stated = plan_memory(found, read_config(found), torch.bfloat16, on_host=True).weights_bytes
+    found = resolve_model(str(tiny_opt / "tiny-opt"))
+    stated = plan_memory(found, torch.bfloat16, on_host=True).weights_bytes
     assert model.parameter_bytes <= stated < 1.1 * model.parameter_bytes  # the files' headers come on top
 
 
@@ -72,7 +73,7 @@ def test_graphs_are_counted_where_there_are_any() -> None:
 def test_70b_by_hand() -> None:
     """Llama-2 70B as published: 80 layers, width 8,192, 64 heads over 8 key-value heads of 128, 28,672, 32,000 ids,
     4,096 positions, bfloat16. The cache has 64 positions more for rows that graphs are rounded up by."""
-    config = read_config(find_checkpoint("shape:llama-2-70b"))
+    config = resolve_model("shape:llama-2-70b").config
     sizes = (config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.num_key_value_heads)
     assert sizes == (80, 8192, 64, 8)
     assert (config.intermediate_size, config.vocab_size, config.max_position_embeddings) == (28_672, 32_000, 4096)
@@ -130,32 +131,28 @@ def test_70b_in_bfloat16_with_a_draft_fits_one_gpu_of_141_gb_but_not_with_graphs
 
 def test_on_a_cpu_a_half_precision_head_is_float32() -> None:
     """Llama-2 70B: 32,000 ids of width 8,192, four bytes each in place of two."""
-    found = find_checkpoint("shape:llama-2-70b")
+    found = resolve_model("shape:llama-2-70b")
     for dtype, more in ((torch.bfloat16, 32_000 * 8192 * 2), (torch.float32, 0)):
-        host, gpu = (plan_memory(found, read_config(found), dtype, on_host=on_host) for on_host in (True, False))
+        host, gpu = (plan_memory(found, dtype, on_host=on_host) for on_host in (True, False))
         assert host.weights_bytes - gpu.weights_bytes == more
 
 
 def test_a_shard_that_is_read_whole_is_counted_where_it_is_read(tmp_path: Path) -> None:
     """The two matrices of a layer that lie beside their concatenation, and on the host the largest file."""
-    found = replace_weights(tmp_path, {"pytorch_model-1.bin": 5000, "pytorch_model-2.bin": 7000})
-    config = read_config(find_checkpoint("demo-tiny"))
-    parts = 2 * config.intermediate_size * config.hidden_size * 2
-    host, device = (plan_memory(found, config, torch.bfloat16, on_host=on_host) for on_host in (True, False))
+    found = with_shards(tmp_path, {"pytorch_model-1.bin": 5000, "pytorch_model-2.bin": 7000})
+    parts = 2 * found.config.intermediate_size * found.config.hidden_size * 2
+    host, device = (plan_memory(found, torch.bfloat16, on_host=on_host) for on_host in (True, False))
     assert (host.loading_bytes, device.loading_bytes) == (parts + 7000, parts)
 
 
-def replace_weights(folder: Path, sizes: dict[str, int]) -> Checkpoint:
-    """A checkpoint whose weight files are of these names and sizes."""
+def with_shards(folder: Path, sizes: dict[str, int]) -> ResolvedModel:
+    """A model of demo-tiny's config whose weight files are of these names and sizes."""
+    shutil.copy(resolve_model("demo-tiny").folder / "config.json", folder)
     for name, size in sizes.items():
         (folder / name).write_bytes(bytes(size))
-
-    class Shards(Checkpoint):
-        @property
-        def weight_files(self) -> list[Path]:
-            return sorted(self.folder.glob("*.bin"))
-
-    return Shards("shards", folder)
+    index = {"weight_map": {f"tensor {name}": name for name in sizes}}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index), encoding="utf-8")
+    return resolve_model(str(folder))
 
 
 @pytest.mark.parametrize("name", ["demo-l", "vicuna-7b", "llama-2-70b", "llama-3.1-8b"])
@@ -176,14 +173,14 @@ def test_a_layer_works_in_what_its_rows_are_planned_to_take() -> None:
         model.reserve(2048)
         before = peak.bytes
         model.extend(torch.zeros(1, 2048, dtype=torch.long, device="meta"), to_layer=2)
-    config = read_config(find_checkpoint("shape:llama-2-70b"))
+    config = resolve_model("shape:llama-2-70b").config
     config.vocab_size = 0
     assert 0.5 < (peak.bytes - before) / (2048 * row_bytes(config, torch.bfloat16)) <= 1
 
 
 def test_working_memory_grows_with_the_positions() -> None:
     few, many = (plan("shape:vicuna-7b", positions=positions).working_bytes for positions in (512, 4096))
-    config = read_config(find_checkpoint("shape:vicuna-7b"))
+    config = resolve_model("shape:vicuna-7b").config
     assert many - few == (4096 - 512) * row_bytes(config, torch.bfloat16)
 
 
@@ -195,7 +192,7 @@ def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(monkeypatch: pyt
 
 
 def test_a_quantised_checkpoints_weights_are_its_files(tmp_path: Path) -> None:
-    source = find_checkpoint("demo-tiny").folder
+    source = resolve_model("demo-tiny").folder
     folder = Path(shutil.copytree(source, tmp_path / "quantised"))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["quantization_config"] = {"quant_method": "gptq", "bits": 4}

@@ -14,12 +14,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from specbench_s2d.errors import ModelError
-from specbench_s2d.models import load_model, pickled
-from specbench_s2d.models.checkpoint import find_checkpoint, tensor_reader
-from specbench_s2d.models.load import read_config
+from specbench_s2d.models import load_model
 from specbench_s2d.models.memory import plan_memory
 from specbench_s2d.models.pickled import PickledWeights, read_pickle
+from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.models.weight_files import find_weights
+from specbench_s2d.models.weights import load_weights
 from tests.models.reference import assert_close
 from tests.refusals import refused
 from tests.vicuna import BIN_FORMS, as_bin, as_legacy_shards, as_safetensors, as_shards, tiny_llama, write_vicuna
@@ -93,18 +93,29 @@ def test_a_model_of_another_family_loads_with_or_without_its_prefix(tiny_opt: Pa
         }
         torch.save(names, out / "pytorch_model.bin")
         assert torch.equal(load_model(str(out), "cpu").extend(IDS_BT % 50), expected)
-        found = find_checkpoint(str(out))
-        assert (
-            plan_memory(found, read_config(found), torch.float32).weights_bytes == found.weight_files[0].stat().st_size
-        )
+        found = resolve_model(str(out))
+        assert plan_memory(found, torch.float32).weights_bytes == found.weights.files[0].stat().st_size
+
+
+class Files:
+    """Reads `.bin` files, and keeps which were opened, and what of each has not been taken yet."""
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+        self.held: list[dict[str, torch.Tensor]] = []
+
+    def read(self, file: Path, name: str) -> dict[str, torch.Tensor]:
+        self.opened.append(file.name)
+        self.held.append(read_pickle(file, name))
+        return self.held[-1]
 
 
 def test_zip_files_are_mapped_and_older_ones_are_let_go_of(folders: Path) -> None:
-    """What the reader still holds after the whole model was read once: the rotary buffer, which nobody asked for."""
-    asked = list(tiny_llama().state_dict())
-    older = PickledWeights(find_weights(folders / "shards of the older format", "v"), "v")
+    """What is still held after the whole model was read once: the rotary buffer, which nobody asked for."""
+    asked, files = list(tiny_llama().state_dict()), Files()
+    older = PickledWeights(find_weights(folders / "shards of the older format", "v"), "v", files.read)
     taken = [older(name) for name in asked]
-    assert [name for held in older._held.values() for name in held] == ["model.layers.0.self_attn.rotary_emb.inv_freq"]
+    assert [name for held in files.held for name in held] == ["model.layers.0.self_attn.rotary_emb.inv_freq"]
     assert torch.equal(older(asked[0]), taken[0])  # and again, when asked again
     zipped = folders / "one file" / "pytorch_model.bin"
     tensor = PickledWeights(find_weights(zipped.parent, "v"), "v")("lm_head.weight")
@@ -119,19 +130,16 @@ def _mapped_at(address: int) -> str:
     return ""
 
 
-def test_a_shard_is_read_once_and_when_it_is_needed(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_is_read_once_and_when_it_is_needed(folders: Path) -> None:
     """The order of reading crosses the border of the two shards several times within layer 1."""
-    opened: list[str] = []
-    plain = read_pickle
-    monkeypatch.setattr(pickled, "read_pickle", lambda file, name: opened.append(file.name) or plain(file, name))
-    read = tensor_reader(
-        find_checkpoint(str(folders / "shards of the older format")), torch.device("cpu"), torch.float32
-    )
-    assert opened == []
-    read("model.embed_tokens.weight")
-    assert opened == ["pytorch_model-00001-of-00002.bin"]
-    load_model(str(folders / "shards of the older format"), "cpu")
-    assert opened[1:] == ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
+    files, found, device = Files(), find_weights(folders / "shards of the older format", "v"), torch.device("cpu")
+    stored = PickledWeights(found, "v", files.read)
+    assert files.opened == []
+    stored("model.embed_tokens.weight")
+    assert files.opened == ["pytorch_model-00001-of-00002.bin"]
+    files = Files()
+    load_weights(PickledWeights(found, "v", files.read), "v", tiny_llama().config, device, torch.float32)
+    assert files.opened == ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
 
 
 class Harmful:

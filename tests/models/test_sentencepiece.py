@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models import check_pair
 from specbench_s2d.models.chat import ChatTemplate, Message
-from specbench_s2d.models.load import load_tokenizer, read_model_info
+from specbench_s2d.models.resolve import load_tokenizer, resolve_model
 from specbench_s2d.training.data import Chat, encode_chats
 from tests.refusals import refused
 from tests.vicuna import TEXTS as SOURCES
@@ -76,12 +76,12 @@ def test_a_tokenizers_own_template_is_encoded_as_it_stands(folder: Path) -> None
 
 
 def test_pairs_are_told_by_their_words(tmp_path: Path) -> None:
-    target, draft = (read_model_info(str(write_vicuna(tmp_path / name, as_bin))) for name in ("target", "draft"))
+    target, draft = (resolve_model(str(write_vicuna(tmp_path / name, as_bin))) for name in ("target", "draft"))
     check_pair(target, draft)
     other = write_vicuna(tmp_path / "other", as_bin)
     write_sentencepiece(other, [text[::-1] for text in SOURCES])
     with refused(ModelError, "target", "other", "differently"):
-        check_pair(target, read_model_info(str(other)))
+        check_pair(target, resolve_model(str(other)))
 
 
 def test_a_pair_of_a_tokenizer_json_and_a_tokenizer_model_fits(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_pair_of_a_tokenizer_json_and_a_tokenizer_model_fits(tmp_path: Path) -
     AutoTokenizer.from_pretrained(str(target)).save_pretrained(str(draft))
     (draft / "tokenizer.model").unlink()
     assert (draft / "tokenizer.json").is_file()
-    check_pair(read_model_info(str(target)), read_model_info(str(draft)))
+    check_pair(resolve_model(str(target)), resolve_model(str(draft)))
 
 
 def test_words_and_merges_alone_are_a_tokenizer(tmp_path: Path) -> None:

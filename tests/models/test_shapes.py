@@ -11,9 +11,10 @@ from specbench_s2d import build_decoder, load_model
 from specbench_s2d.errors import ModelError, UnknownNameError, UserError
 from specbench_s2d.models import LanguageModel, check_pair
 from specbench_s2d.models.base import Identity
-from specbench_s2d.models.checkpoint import demo_names, find_checkpoint, tensor_reader
+from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.llama import LlamaModel, why_not_lean
-from specbench_s2d.models.load import load_tokenizer, read_config, read_model_info
+from specbench_s2d.models.load import tensor_reader
+from specbench_s2d.models.resolve import load_tokenizer, resolve_model
 from specbench_s2d.models.shapes import Shape, random_weights, shape_names, shape_rows
 from specbench_s2d.models.tensors import layer_shapes, parameters, tensor_shapes
 from tests.models.peak import Peak
@@ -40,11 +41,11 @@ def shape(name: str) -> LanguageModel:
 
 def on_meta(name: str, dtype: torch.dtype = torch.bfloat16) -> LanguageModel:
     """A shape on the device that has no memory: everything but the numbers."""
-    found, meta = find_checkpoint(f"shape:{name}"), torch.device("meta")
-    config = read_config(found)
+    found, meta = resolve_model(f"shape:{name}"), torch.device("meta")
+    config = found.config
     shapes = tensor_shapes(config)
     return LlamaModel(
-        Identity(found.name, found.name),
+        Identity(found.name),
         config,
         lambda tensor: torch.empty(shapes[tensor], device=meta, dtype=dtype),
         load_tokenizer("demo-s"),
@@ -62,7 +63,7 @@ def test_a_shape_has_as_many_parameters_as_were_published(name: str, millions: i
 @pytest.mark.parametrize("name", demo_names())
 def test_a_shape_of_a_demo_model_has_the_tensors_of_its_checkpoint(name: str) -> None:
     config = Shape.find(f"shape:{name}").config()
-    read = tensor_reader(find_checkpoint(name), torch.device("cpu"), torch.bfloat16)
+    read = tensor_reader(resolve_model(name), torch.device("cpu"), torch.bfloat16)
     assert {tensor: tuple(read(tensor).shape) for tensor in tensor_shapes(config)} == tensor_shapes(config)
     real, made = load_model(name, device="cpu"), shape(name)
     assert made.parameter_bytes == real.parameter_bytes
@@ -102,7 +103,7 @@ def test_weights_are_the_same_each_time_and_differ_from_tensor_to_tensor() -> No
 
 
 def test_a_draft_cut_from_a_target_has_its_first_layers() -> None:
-    target, draft = (read_config(find_checkpoint(f"shape:{name}")) for name in ("demo-s", "demo-draft"))
+    target, draft = (resolve_model(f"shape:{name}").config for name in ("demo-s", "demo-draft"))
     name = "model.layers.3.self_attn.q_proj.weight"
     of_each = [random_weights(config, torch.device("cpu"), torch.float32)(name) for config in (target, draft)]
     assert torch.equal(*of_each)
@@ -128,11 +129,11 @@ def test_decoders_run_on_shapes_and_agree() -> None:
 @pytest.mark.parametrize("draft", ["vicuna-68m", "vicuna-160m", "s2d-draft"])
 @pytest.mark.parametrize("target", ["vicuna-7b", "vicuna-13b", "vicuna-33b", "llama-2-70b"])
 def test_the_papers_pairs_are_accepted(target: str, draft: str) -> None:
-    check_pair(read_model_info(f"shape:{target}"), read_model_info(f"shape:{draft}"))
+    check_pair(resolve_model(f"shape:{target}"), resolve_model(f"shape:{draft}"))
 
 
 def test_an_outline_and_a_tokenizer_are_known_without_weights() -> None:
-    outline = read_model_info("shape:llama-2-70b")
+    outline = resolve_model("shape:llama-2-70b")
     assert (outline.vocabulary, outline.context, outline.depth) == (32_000, 4096, 80)
     assert outline.has_layer_ranges
     tokenizer = load_tokenizer("shape:llama-2-70b")
@@ -142,7 +143,7 @@ def test_an_outline_and_a_tokenizer_are_known_without_weights() -> None:
 
 def test_vocabularies_that_differ_are_still_refused() -> None:
     with refused(ModelError, "shape:llama-3.1-8b", "shape:vicuna-68m", "128,256", "32,000"):
-        check_pair(read_model_info("shape:llama-3.1-8b"), read_model_info("shape:vicuna-68m"))
+        check_pair(resolve_model("shape:llama-3.1-8b"), resolve_model("shape:vicuna-68m"))
 
 
 def test_bad_input_is_one_line() -> None:

@@ -10,7 +10,7 @@ import pytest
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from specbench_s2d.errors import ModelError
-from specbench_s2d.models.checkpoint import Checkpoint, find_checkpoint
+from specbench_s2d.models.resolve import ResolvedModel, resolve_model
 from specbench_s2d.models.weight_files import INDEX, PICKLED, SAFE, find_weights, pickled_names
 from tests.refusals import refused
 
@@ -28,7 +28,7 @@ def write_index(folder: Path, name: str, *shards: str) -> None:
 
 
 def names(folder: Path) -> list[str]:
-    return [file.name for file in Checkpoint("m", folder).weight_files]
+    return [file.name for file in ResolvedModel("m", folder).weights.files]
 
 
 def test_the_names_are_transformers() -> None:
@@ -49,14 +49,14 @@ def test_shards_are_those_of_the_index(tmp_path: Path) -> None:
     write_index(tmp_path, WEIGHTS_INDEX_NAME, SHARDS[1], SHARDS[0], SHARDS[0])
     assert names(tmp_path) == SHARDS
     found = find_weights(tmp_path, "m")
-    assert found.pickled and found.whole
+    assert found.pickled and found.complete
     assert found.shard_of == {
         "tensor-0": tmp_path / SHARDS[1],
         "tensor-1": tmp_path / SHARDS[0],
         "tensor-2": tmp_path / SHARDS[0],
     }
     whole = hashlib.sha256(b"".join(hashlib.sha256(name.encode()).digest() for name in SHARDS)).hexdigest()
-    assert Checkpoint("m", tmp_path).sha256() == whole
+    assert ResolvedModel("m", tmp_path).sha256 == whole
 
 
 @pytest.mark.parametrize("bin_files", [["pytorch_model.bin"], [*SHARDS]])
@@ -80,7 +80,7 @@ def test_a_shard_that_is_not_there_is_named(tmp_path: Path, index: str) -> None:
     write(tmp_path, "config.json", SHARDS[0])
     write_index(tmp_path, index, *SHARDS)
     with refused(ModelError, tmp_path.name, SHARDS[1], "not in", "fetch it again"):
-        find_checkpoint(str(tmp_path))
+        resolve_model(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_an_index_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     write(tmp_path, "config.json")
     (tmp_path / WEIGHTS_INDEX_NAME).write_text(text, encoding="utf-8")
     with refused(ModelError, tmp_path.name, WEIGHTS_INDEX_NAME, "fetch it again"):
-        find_checkpoint(str(tmp_path))
+        resolve_model(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_an_index_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_folder_without_weights_says_what_it_saw(tmp_path: Path, files: list[str], saw: str) -> None:
     write(tmp_path, "config.json", *files)
     with refused(ModelError, tmp_path.name, "no weights", saw, "save_pretrained"):
-        find_checkpoint(str(tmp_path))
+        resolve_model(str(tmp_path))
 
 
 def test_what_to_fetch_is_the_whole_file_and_the_shards_of_the_index(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
-from specbench_s2d.errors import ModelError
+from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.transfer import to_device
 from tests.refusals import refused
@@ -47,7 +47,7 @@ def built(
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("engine", ["graphs", "eager"])
+@pytest.mark.parametrize("engine", ["cuda-graphs", "eager"])
 @pytest.mark.parametrize(("spec", "draft"), LEAN, ids=[name for name, _ in LEAN])
 def test_the_lean_forward_writes_what_it_does_on_the_cpu(
     counts: Counts, tiny_models: Path, spec: str, draft: str | None, engine: str, temperature: float
@@ -62,6 +62,22 @@ def test_the_lean_forward_writes_what_it_does_on_the_cpu(
     models = [model for model in (there.target, there.draft) if model]
     assert all(model.engine == engine for model in models)
     assert all(model.engine_facts.get("unannounced", 0) == 0 for model in models)
+
+
+@pytest.mark.parametrize(
+    ("asked", "engine"),
+    [(None, "cuda-graphs"), ("graphs", "cuda-graphs"), ("cuda-graphs", "cuda-graphs"), ("eager", "eager")],
+)
+def test_a_model_says_which_engine_it_has(counts: Counts, tiny_models: Path, asked: str | None, engine: str) -> None:
+    model = load_model(str(tiny_models / "tiny-target"), "cuda", "float32", engine=asked)
+    model.reserve(64)
+    assert model.engine == model.engine_facts["engine"] == engine
+
+
+def test_the_native_engine_is_refused_on_a_gpu(counts: Counts, tiny_models: Path) -> None:
+    said = "it runs on cpu, and the device is cuda; give --engine cuda-graphs or eager, or --device cpu."
+    with refused(UserError, f"--engine native: {said}"):
+        load_model(str(tiny_models / "tiny-target"), "cuda", "float32", engine="native")
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -80,7 +96,7 @@ def test_half_precision_models_run_with_float32_logits(counts: Counts, tiny_mode
     ids = {build_decoder(spec, target, draft).generate(PROMPT, 8, ignore_eos=True).ids[0] for spec in ("ar", "s2d")}
     assert len(ids) == 1
     for model in (target, draft):  # settled by now: graphs that rounding makes differ are not taken for wrong
-        assert model.engine == "graphs" and "why_eager" not in model.engine_facts
+        assert model.engine == "cuda-graphs" and "why_eager" not in model.engine_facts
 
 
 class _EchoDrafter:
@@ -113,7 +129,7 @@ class EchoDecoding(PairDecoder):
     verifier_class = TokenVerifier
 
 
-@pytest.mark.parametrize("engine", ["graphs", "eager"])
+@pytest.mark.parametrize("engine", ["cuda-graphs", "eager"])
 def test_a_plug_in_runs_too(counts: Counts, tiny_models: Path, engine: str) -> None:
     there, here = (
         load_model(str(tiny_models / "tiny-target"), device, "float32", engine=own)

@@ -3,109 +3,141 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from specbench_s2d import build_decoder, load_model
-from specbench_s2d.decoding.drafters import none
+from specbench_s2d import load_model
+from specbench_s2d.decoding.decoder import PairDecoder
+from specbench_s2d.decoding.drafters.beam import BeamDrafter
 from specbench_s2d.decoding.drafters.chain import ChainDrafter
 from specbench_s2d.decoding.drafters.none import NoDrafter
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.tree import Tree
-from specbench_s2d.decoding.types import Proposal
+from specbench_s2d.decoding.types import Options, Proposal
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
-from specbench_s2d.models.base import PassKind
-from specbench_s2d.models.engines import layer
-from specbench_s2d.models.engines import static_pass as static
+from specbench_s2d.models.base import LanguageModel, PassKind
+from specbench_s2d.models.engines.choose import EngineChoice
+from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
+from specbench_s2d.models.engines.layer import PLAIN, AttentionInputs, PassFunctions
 from specbench_s2d.models.transfer import to_device
 from tests.rehearsal.counts import Counts
 from tests.rehearsal.rules import RefusedError
 
 PROMPT = list(range(20, 40))
-CPU = torch.device("cpu")
 
 
-def test_a_proposal_that_stays_on_the_cpu(counts: Counts, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As AR's was: empty, so that no value tells. The verdict read it together with the device's."""
+def graphs_of(functions: PassFunctions) -> EngineChoice:
+    """The CUDA graph engine with these functions in place of the plain ones."""
+    return EngineChoice("cuda-graphs", partial(CudaGraphEngine, plain=functions))
 
-    def start(self: NoDrafter, prompt_ids: Sequence[int], sampler: Sampler) -> None:
+
+class StaysOnTheCpu(NoDrafter):
+    """As AR's once did: its proposal is empty, so that no value tells."""
+
+    def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._nothing = Proposal(torch.empty(0, dtype=torch.long))
 
-    def judge(self: TokenVerifier, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> None:
+
+class ReadsTogether(TokenVerifier):
+    """Reads the proposal together with what is on the device."""
+
+    def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> None:  # type: ignore[override]
         torch.cat((proposal.ids_G, logits_TV.argmax(-1))).tolist()
 
-    monkeypatch.setattr(none.NoDrafter, "start", start)
-    monkeypatch.setattr(TokenVerifier, "judge", judge)
-    decoder = build_decoder("ar", load_model(str(tiny_models / "tiny-target"), "cuda", "float32"))
+
+class StayingDecoder(PairDecoder):
+    drafter_class, verifier_class = StaysOnTheCpu, ReadsTogether
+
+
+def test_a_proposal_that_stays_on_the_cpu(counts: Counts, tiny_models: Path) -> None:
+    target = load_model(str(tiny_models / "tiny-target"), "cuda", "float32")
+    decoder = StayingDecoder(target, None, StayingDecoder.Options())
     with pytest.raises(RefusedError, match="cpu and cuda:0"):
         decoder.generate(PROMPT, 4)
 
 
-def test_a_host_read_inside_a_capture(counts: Counts, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_read_inside_a_capture(counts: Counts, tiny_models: Path) -> None:
     """The engine falls back to eager, and the reason is what CUDA would say."""
-    place = layer.attention_inputs
 
-    def reads(rows_T: Tensor, start_1: Tensor, *rest: object) -> layer.AttentionInputs:
+    def reads(rows_T: Tensor, start_1: Tensor, *others: object) -> AttentionInputs:
         assert int(start_1) >= 0
-        return place(rows_T, start_1, *rest)  # type: ignore[arg-type]
+        return PLAIN.attention_inputs(rows_T, start_1, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(static, "PLAIN", layer.PLAIN._replace(attention_inputs=reads))
-    monkeypatch.setattr("specbench_s2d.models.engines.cuda_graphs.PLAIN", layer.PLAIN._replace(attention_inputs=reads))
-    model = load_model(str(tiny_models / "tiny-target"), "cuda", "float32")
+    engine = graphs_of(PLAIN._replace(attention_inputs=reads))
+    model = load_model(str(tiny_models / "tiny-target"), "cuda", "float32", engine=engine)
     model.reserve(64)
     assert model.engine == "eager"
     assert "not permitted when stream is capturing" in model.engine_facts["why_eager"]
 
 
-def test_a_value_of_the_capture_that_is_baked_in(
-    counts: Counts, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the pass stands, taken on the host: the replay stands where the capture did. The trial finds it."""
-    compute = static.StaticPass.compute
+def test_a_value_of_the_capture_that_is_baked_in(counts: Counts, tiny_models: Path) -> None:
+    """Where the pass starts, copied before the capture: every replay starts there, and the trial finds it."""
+    copies: dict[int, Tensor] = {}
 
-    def stands_still(self: static.StaticPass, shape: object) -> None:
-        self._start_1 = self._start_1.clone()  # a copy made while capturing
-        compute(self, shape)  # type: ignore[arg-type]
+    def stands_still(rows_T: Tensor, start_1: Tensor, *others: object) -> AttentionInputs:
+        copied_1 = copies.setdefault(len(rows_T), start_1.clone())
+        return PLAIN.attention_inputs(rows_T, copied_1, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(static.StaticPass, "compute", stands_still)
-    model = load_model(str(tiny_models / "tiny-target"), "cuda", "float32")
+    engine = graphs_of(PLAIN._replace(attention_inputs=stands_still))
+    model = load_model(str(tiny_models / "tiny-target"), "cuda", "float32", engine=engine)
     model.reserve(64)
-    assert model.engine == "eager"
+    assert model.engine == "eager" and "differ from eager" in model.engine_facts["why_eager"]
 
 
-def test_a_mask_of_the_cpu_beside_logits_of_the_device(
-    counts: Counts, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    of = Tree.of.__func__  # type: ignore[attr-defined]
+class CpuMask(BeamDrafter):
+    """A mask of the CPU beside logits of the device."""
 
-    def with_cpu_mask(cls: type[Tree], parents: Sequence[int], device: torch.device) -> Tree:
-        return Tree(to_device(list(parents), device), of(cls, parents, CPU).mask_MM)
-
-    monkeypatch.setattr(Tree, "of", classmethod(with_cpu_mask))
-    for engine in ("graphs", "eager"):
-        models = [
-            load_model(str(tiny_models / name), "cuda", "float32", engine=engine)
-            for name in ("tiny-target", "tiny-draft")
-        ]
-        decoder = build_decoder("mjsd:candidates=3", *models)
-        counts.clear()
-        try:
-            generation = decoder.generate(PROMPT, 8, ignore_eos=True)
-        except RefusedError:
-            continue
-        sent = counts.wait_names["copy_to_device"]
-        assert engine == "graphs" and sent >= len(generation.steps), "a mask was copied over unseen"
+    def propose(self, context: Sequence[int], room: int) -> Proposal:
+        proposal = super().propose(context, room)
+        assert proposal.tree is not None
+        return replace(proposal, tree=replace(proposal.tree, mask_MM=proposal.tree.mask_MM.cpu()))
 
 
-def test_a_graph_captured_while_it_is_timed(counts: Counts, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A drafter that announces too little: the pass runs eagerly, is counted, and a run names it."""
-    monkeypatch.setattr(ChainDrafter, "target_passes", staticmethod(lambda options: [PassKind(2)]))
-    models = [load_model(str(tiny_models / name), "cuda", "float32") for name in ("tiny-target", "tiny-draft")]
-    build_decoder("sd", *models).generate(PROMPT, 8, ignore_eos=True)
-    assert models[0].engine_facts["unannounced"] > 0
+class MaskedDecoder(PairDecoder):
+    drafter_class, verifier_class = CpuMask, TokenVerifier
+
+
+def models(folder: Path, engine: str | None = None) -> list[LanguageModel]:
+    return [load_model(str(folder / name), "cuda", "float32", engine=engine) for name in ("tiny-target", "tiny-draft")]
+
+
+@pytest.mark.parametrize("engine", ["cuda-graphs", "eager"])
+def test_a_mask_of_the_cpu_beside_logits_of_the_device(counts: Counts, tiny_models: Path, engine: str) -> None:
+    options = MaskedDecoder.Options(candidates=3)  # type: ignore[call-arg]
+    decoder = MaskedDecoder(*models(tiny_models, engine), options)
+    counts.clear()
+    try:
+        generation = decoder.generate(PROMPT, 8, ignore_eos=True)
+    except RefusedError:
+        return
+    sent = counts.wait_names["copy_to_device"]
+    assert engine == "cuda-graphs" and sent >= len(generation.steps), "a mask was copied over unseen"
+
+
+class DeclaresTooLittle(ChainDrafter):
+    """Declares target passes of two rows, and needs six."""
+
+    @staticmethod
+    def target_passes(options: Options) -> list[PassKind]:
+        return [PassKind(2)]
+
+
+class UndeclaredDecoder(PairDecoder):
+    drafter_class, verifier_class = DeclaresTooLittle, TokenVerifier
+
+
+def test_a_pass_that_was_not_declared_runs_eagerly_and_is_counted(counts: Counts, tiny_models: Path) -> None:
+    target, draft = models(tiny_models)
+    UndeclaredDecoder(target, draft, UndeclaredDecoder.Options()).generate(PROMPT, 8, ignore_eos=True)
+    assert target.engine_facts["unannounced"] > 0
+
+
+def test_a_graph_captured_while_it_is_timed(counts: Counts, tiny_models: Path) -> None:
+    """By whoever declares nothing."""
     model = load_model(str(tiny_models / "tiny-target"), "cuda", "float32")
     model.reserve(40)
     before, captured = counts.captures, model.engine_facts["captures"]

@@ -51,4 +51,4 @@ def test_the_rows_of_the_gpu_table_run(
     )
     figures = getattr(gpu_rows, row)(setting)
     assert figures["value"] is not None
-    assert {engine["engine"] for engine in setting.engines.values()} <= {"graphs"}
+    assert {engine["engine"] for engine in setting.engines.values()} <= {"cuda-graphs"}

@@ -10,9 +10,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from specbench_s2d import load_model
 from specbench_s2d.bench import session
 from specbench_s2d.bench.warm_up import WarmUp
 from specbench_s2d.cli.main import main
+from specbench_s2d.measure.pass_costs import pass_costs
 from tests.rehearsal.counts import Counts
 
 DECODERS = (
@@ -64,7 +66,7 @@ def test_from_the_command_line_to_the_report_and_the_gate(
     assert {r["status"] for r in records} == {"ok"} and len(records) == len(DECODERS)
     assert {r["divergence"]["verdict"] for r in records if not r["lossy"]} == {"identical"}
     target = manifest(there)["targets"]["tiny-target"]
-    assert {engine["engine"] for engine in target["engines"].values()} == {"graphs"}
+    assert {engine["engine"] for engine in target["engines"].values()} == {"cuda-graphs"}
     assert not [found for found in manifest(there)["conditions"] if found["about"] == "the engine"]
     assert main(["report", str(there), "--out", str(tmp_path / "page.html")]) == 0
     table = pd.read_csv(there / "summary.csv")
@@ -97,8 +99,9 @@ def test_a_target_spread_over_two_devices_writes_what_it_does_on_the_cpu(
     assert manifest(tmp_path / "auto")["targets"]["tiny-target"]["forward"] == "transformers (device map)"
 
 
-def test_projections_are_made_there(counts: Counts, tmp_path: Path) -> None:
-    baseline = Path(__file__).resolve().parents[2] / "results" / "baselines" / "demo"
-    given = ("--target", "demo-s", "--draft", "demo-draft", "--acceptance", str(baseline), "--device", "cuda")
-    assert main(["project", *given, "--context", "32", "--gamma-max", "3", "--out", str(tmp_path)]) == 0
-    assert (pd.read_csv(tmp_path / "projection.csv")["speedup"] > 0).all()
+def test_pass_costs_are_measured_there(counts: Counts) -> None:
+    target, draft = (load_model(name, "cuda", "float32") for name in ("demo-s", "demo-draft"))
+    costs = pass_costs(target, draft, range(1, 5), context=32, rounds=2)
+    passes = [costs.ar, *costs.verify.values(), *(stage.warm for stage in costs.stages)]
+    assert len(passes) == 1 + 4 + 3
+    assert all(cost.median_s > 0 and len(cost.rounds_s) == 2 for cost in passes)

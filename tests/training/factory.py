@@ -18,7 +18,7 @@ from specbench_s2d.training.tokenizer import train_tokenizer
 
 VOCABULARY = 300
 CONTEXT = 64
-SHAPE = ModelSize(layers=2, width=16, heads=2, kv_heads=1, feed_forward=24, context=CONTEXT)
+SIZE = ModelSize(layers=2, width=16, heads=2, kv_heads=1, feed_forward=24, context=CONTEXT)
 
 
 def chat(question: str, answer: str, suite: str = "qa") -> Chat:

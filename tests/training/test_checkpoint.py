@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from specbench_s2d.errors import RunFolderError
-from specbench_s2d.training import checkpoint
 from specbench_s2d.training.checkpoint import CHECKPOINT, LOG
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.trainer import Progress, train
@@ -97,7 +96,7 @@ def test_a_damaged_checkpoint_is_one_line(damage: Any, tmp_path: Path) -> None:
         run(tmp_path, tiny_spec(), stop_at=6)
     path = tmp_path / CHECKPOINT
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(RunFolderError, match=r"not a whole checkpoint .*remove .* to train anew") as caught:
+    with pytest.raises(RunFolderError, match=r"is a damaged checkpoint .*remove .* to train anew") as caught:
         run(tmp_path, tiny_spec())
     assert "\n" not in str(caught.value)
 
@@ -143,7 +142,7 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(tmp_path: Path) -
         run(out, tiny_spec(), stop_at=6)
     partial = out / (CHECKPOINT + ".partial")
     partial.symlink_to("/dev/full")
-    with pytest.raises(RunFolderError, match=r"cannot be written .*saved before is whole.*go on") as caught:
+    with pytest.raises(RunFolderError, match=r"cannot be written .*saved before is intact.*go on") as caught:
         run(out, tiny_spec())
     assert "\n" not in str(caught.value)
     partial.unlink()
@@ -156,10 +155,7 @@ def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
         run(tmp_path / "file" / "out", tiny_spec())
 
 
-def test_a_missing_permission_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(checkpoint.os, "replace", refuse)
-    with pytest.raises(RunFolderError, match=r"cannot be written \(Permission denied\)"):
+def test_a_checkpoint_that_cannot_be_replaced_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").mkdir()
+    with pytest.raises(RunFolderError, match=r"cannot be written \(Is a directory\)"):
         run(tmp_path, tiny_spec())

@@ -214,8 +214,8 @@ def test_sources_without_chats_are_refused(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     for name, message in {
         "empty.jsonl": "no chats in",
-        "torn.jsonl.gz": "not a whole gzip file",
-        "fake.jsonl.gz": "not a whole gzip file",
+        "torn.jsonl.gz": "a damaged gzip file",
+        "fake.jsonl.gz": "a damaged gzip file",
         "none": "no .jsonl or .jsonl.gz file",
         "absent": "no such file or folder",
     }.items():

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from specbench_s2d.errors import UnknownNameError, UserError
-from specbench_s2d.training import demo
 from specbench_s2d.training.demo import FAMILY, Member, train_family
 from specbench_s2d.training.trainer import Progress
 
@@ -24,18 +23,12 @@ TINY = (
 )
 
 
-@pytest.fixture(autouse=True)
-def tiny_family(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "FAMILY", TINY)
-    monkeypatch.setattr(demo, "VOCABULARY", 300)
-
-
-def family(folder: Path, only: tuple[str, ...] = (), watch: Any = lambda p: None) -> tuple[dict[str, Any], list[str]]:
-    data = folder / "c.jsonl"
+def family(
+    folder: Path, only: tuple[str, ...] = (), watch: Any = lambda p: None, vocabulary: int = 300
+) -> tuple[dict[str, Any], list[str]]:
+    data, out = str(write_chats(folder / "c.jsonl", sums(200))), folder / "family"
     said: list[str] = []
-    made = train_family(
-        [str(write_chats(data, sums(200)))], folder / "family", only, 1e-3, "cpu", "demo", said.append, watch
-    )
+    made = train_family([data], out, only, 1e-3, "cpu", "demo", said.append, watch, TINY, vocabulary)
     return made, said
 
 
@@ -84,11 +77,10 @@ def test_members_can_be_named(tmp_path: Path) -> None:
     assert list(family(tmp_path, ("demo-m",))[0]) == ["demo-m"]
 
 
-def test_a_finished_members_tokenizer_is_the_familys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_members_tokenizer_is_the_familys(tmp_path: Path) -> None:
     family(tmp_path, ("demo-s",))
     shutil.rmtree(tmp_path / "family" / "tokenizer")
-    monkeypatch.setattr(demo, "VOCABULARY", 270)  # one trained now would be another
-    made, said = family(tmp_path, ("demo-draft",))
+    made, said = family(tmp_path, ("demo-draft",), vocabulary=270)  # one trained now would be another
     assert list(made) == ["demo-draft"] and [line.partition(":")[0] for line in said] == ["demo-draft"]
     words = [(tmp_path / "family" / name / "tokenizer.json").read_text() for name in ("demo-s", "demo-draft")]
     assert words[0] == words[1]

@@ -33,7 +33,7 @@ def test_without_a_launcher_one_process_does_it_all() -> None:
         assert processes == Processes() and processes.is_main and processes.sum(2.5) == 2.5
 
 
-def test_the_first_of_several_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_of_several_is_the_main_one(monkeypatch: pytest.MonkeyPatch) -> None:
     launch(monkeypatch, 3, 2)
     assert launcher_ranks() == (2, 3, 2) and not is_main() and not Processes(2, 3).is_main
 
@@ -41,14 +41,13 @@ def test_the_first_of_several_leads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_processes_cannot_share_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     launch(monkeypatch, 3)
     check_processes("cpu", 6)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for device, batch, message in (
         ("cpu", 8, "--batch 8: 3 processes share the sequences of a step; give a multiple of 3."),
         ("cuda:1", 6, "--device cuda:1: 3 processes take a GPU each; give --device cuda."),
         ("cuda", 6, "--device cuda: 3 processes on this machine and 2 GPUs; launch at most 2."),
     ):
         with pytest.raises(UserError) as caught:
-            check_processes(device, batch)
+            check_processes(device, batch, gpus=lambda: 2)
         assert str(caught.value) == message
 
 

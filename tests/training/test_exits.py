@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from specbench_s2d import load_model
 from specbench_s2d.errors import ModelError, UserError
-from specbench_s2d.training.exits import check_exits, check_nested, declare_exits, default_exits, nested_spec
+from specbench_s2d.training.exits import check_exit_flags, check_nested, declare_exits, default_exits, nested_spec
 from specbench_s2d.training.init_model import ModelSource
 from specbench_s2d.training.jobs import Corpus, train_model
 from specbench_s2d.training.spec import TrainSpec
@@ -29,7 +29,7 @@ from .factory import held_out, random_rows, sums, tiny_model, tiny_spec, tiny_to
 def test_the_default_is_half_three_quarters_and_all_of_the_layers(depth: int, exits: tuple[int, ...]) -> None:
     assert default_exits(depth) == exits
     assert nested_spec(TrainSpec(tokens=1), depth).exits == exits
-    check_exits(exits, depth)
+    check_exit_flags(exits, depth)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from specbench_s2d.errors import ModelError, RunFolderError, UnknownNameError, UserError
 from specbench_s2d.models.chat import TEMPLATES, ChatTemplate
-from specbench_s2d.training import init_model as start_module
-from specbench_s2d.training import jobs
+from specbench_s2d.resources import demo_folder
 from specbench_s2d.training.checkpoint import CHECKPOINT
 from specbench_s2d.training.init_model import (
     ModelSize,
@@ -32,9 +31,9 @@ from specbench_s2d.training.tokenizer import SPECIAL_TOKENS, save_tokenizer, tra
 from specbench_s2d.training.trainer import Progress, train
 from tests.vicuna import BIN_FORMS, tiny_llama, write_vicuna
 
-from .factory import CONTEXT, SHAPE, VOCABULARY, chat, sums, tiny_spec, tiny_tokenizer, write_chats
+from .factory import CONTEXT, SIZE, VOCABULARY, chat, sums, tiny_spec, tiny_tokenizer, write_chats
 
-NEW = ModelSource("new", shape=SHAPE)
+NEW = ModelSource("new", size=SIZE)
 
 
 @pytest.fixture
@@ -71,9 +70,7 @@ def test_the_finished_folder_loads_in_plain_transformers(corpus: Corpus, tmp_pat
     assert model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] > ids.shape[1]
 
 
-def test_the_saved_weights_are_the_trained_ones_rounded(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_saved_weights_are_the_trained_ones_rounded(corpus: Corpus, tmp_path: Path) -> None:
     trained: list[dict[str, torch.Tensor]] = []
 
     def remember(model: PreTrainedModel, *given: Any) -> Any:
@@ -81,8 +78,7 @@ def test_the_saved_weights_are_the_trained_ones_rounded(
         trained.append({n: p.detach().clone() for n, p in model.named_parameters()})
         return rows
 
-    monkeypatch.setattr(jobs, "train", remember)
-    job(corpus, tmp_path / "it")
+    job(corpus, tmp_path / "it", trainer=remember)
     saved = dict(AutoModelForCausalLM.from_pretrained(str(tmp_path / "it"), dtype="auto").named_parameters())
     assert all(torch.equal(saved[name], weight.bfloat16()) for name, weight in trained[0].items())
 
@@ -186,7 +182,7 @@ def test_a_folder_that_holds_something_is_not_overwritten(corpus: Corpus, tmp_pa
     with pytest.raises(RunFolderError, match="already holds a model; give another --out"):
         job(corpus, tmp_path / "it")
     (tmp_path / "it" / "config.json").unlink()
-    with pytest.raises(RunFolderError, match="holds something else"):
+    with pytest.raises(RunFolderError, match="is not an empty folder"):
         job(corpus, tmp_path / "it")
 
 
@@ -204,12 +200,8 @@ def test_settings_that_cannot_work_are_one_line(corpus: Corpus, tmp_path: Path) 
 # Starts
 
 
-def test_a_demo_name_is_the_folder_of_that_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    member = tmp_path / "demo-s"
-    member.mkdir()
-    (member / "config.json").write_text("{}")
-    monkeypatch.setattr(start_module, "demo_folder", lambda: tmp_path)
-    assert resolve_source("demo-s") == str(member)
+def test_a_demo_name_is_the_folder_of_that_member() -> None:
+    assert resolve_source("demo-s") == str(demo_folder() / "demo-s")
     with pytest.raises(UnknownNameError, match=r"unknown model 'demo-x'. Did you mean 'demo-s'"):
         resolve_source("demo-x")
 
@@ -222,7 +214,7 @@ def test_a_path_that_is_not_there_never_reaches_the_hub() -> None:
 
 
 def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused(tmp_path: Path) -> None:
-    new_model(SHAPE, 50, 0, 0, 1).save_pretrained(str(tmp_path / "small"))
+    new_model(SIZE, 50, 0, 0, 1).save_pretrained(str(tmp_path / "small"))
     size = len(tiny_tokenizer())
     with pytest.raises(ModelError, match=f"its vocabulary has 50 entries, the tokenizer {size}"):
         init_model(ModelSource("continue", str(tmp_path / "small")), tiny_tokenizer(), 0)
@@ -245,7 +237,7 @@ def test_a_harmful_bin_is_not_trained_on(tmp_path: Path) -> None:
 
 def test_sources_that_cannot_be_trained_on_are_one_line(tmp_path: Path) -> None:
     GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=8, n_layer=1, n_head=1)).save_pretrained(str(tmp_path / "gpt2"))
-    new_model(SHAPE, 400, 0, 0, 1).save_pretrained(str(tmp_path / "torn"))
+    new_model(SIZE, 400, 0, 0, 1).save_pretrained(str(tmp_path / "torn"))
     weights = tmp_path / "torn" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     (tmp_path / "empty").mkdir()
@@ -270,8 +262,8 @@ def lm_flags(**given: int) -> dict[str, int | None]:
 
 
 def test_the_flags_of_train_lm_name_one_start() -> None:
-    assert lm_source(lm_flags(), None, None) == ModelSource("new", shape=ModelSize())
-    assert lm_source(lm_flags(layers=2, width=128), None, None).shape == ModelSize(layers=2, width=128, heads=2)
+    assert lm_source(lm_flags(), None, None) == ModelSource("new", size=ModelSize())
+    assert lm_source(lm_flags(layers=2, width=128), None, None).size == ModelSize(layers=2, width=128, heads=2)
     assert lm_source(lm_flags(layers=12), "demo-s", None) == ModelSource("grow", "demo-s", 12)
     assert lm_source(lm_flags(), None, "demo-s") == ModelSource("continue", "demo-s")
 

@@ -1,5 +1,5 @@
-"""How a pass of the lean forward is run: the engines behind `LlamaModel`.
+"""Engines: how `LlamaModel` runs its passes.
 
-`eager` runs it as torch calls, one by one, on any device. `graphs` runs passes of fixed shape that were prepared
-before: on a CPU one call of a native kernel, on a GPU a CUDA graph.
+`eager` runs a pass as torch calls, one by one, on any device. The prepared engines run passes of fixed shape: `native`
+a C kernel on a CPU, `cuda-graphs` captured graphs on a GPU.
 """

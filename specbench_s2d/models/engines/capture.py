@@ -1,4 +1,4 @@
-"""Recording work of fixed shape once, to run it ever after as one call."""
+"""Capturing work of fixed shape once, to repeat it as a single call."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Protocol
 import torch
 
 Work = Callable[[], None]
-"""Work over buffers that stay where they are; it returns nothing, waits for nothing and decides nothing on the host."""
+"""Work over buffers at fixed addresses; it returns nothing, waits for nothing and decides nothing on the host."""
 
 
 class Capture(Protocol):
-    """Records work."""
+    """Captures work."""
 
     def capture(self, work: Work) -> Work:
-        """Run `work` once, so that it is compiled and loaded, record it, and return what repeats it."""
+        """Run `work` once, so that it is compiled and loaded, capture it, and return a call that repeats it."""
         ...
 
 
 class CudaCapture:
-    """CUDA graphs of one device; all that one instance records shares a memory pool, so it must run in one stream.
+    """CUDA graphs of one device. All graphs of one instance share a memory pool, so they must run in one stream.
 
-    Nothing that a graph allocates may be read after it: what is wanted must be written to buffers made before.
+    Memory that a graph allocates must not be read after it; results are written to buffers allocated before.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -37,8 +37,8 @@ class CudaCapture:
             with torch.cuda.stream(self._stream):
                 work()
             current.wait_stream(self._stream)
-            recorded = torch.cuda.CUDAGraph()
-            # Other threads may ask the driver for memory or clocks meanwhile.
-            with torch.cuda.graph(recorded, self._pool, self._stream, capture_error_mode="thread_local"):
+            captured = torch.cuda.CUDAGraph()
+            # thread_local: other threads may call the driver meanwhile, for memory or clock frequencies.
+            with torch.cuda.graph(captured, self._pool, self._stream, capture_error_mode="thread_local"):
                 work()
-        return recorded.replay
+        return captured.replay

@@ -1,4 +1,4 @@
-"""Which engine runs a model's passes: the one asked for, else the fastest that the model and the machine allow."""
+"""The engine of a model: the one asked for, else the fastest that the model and the machine allow."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from specbench_s2d.models.engines.native import NativeEngine, why_not_native
 from specbench_s2d.models.engines.native_build import NoCompilerError, native_library
 from specbench_s2d.models.weights import LlamaWeights
 
-ENGINES = ("eager", "graphs")
+ENGINES = ("eager", "graphs", "native", "cuda-graphs")
+"""The values of `--engine`; `graphs` is the prepared engine of the device: `native` on a CPU, `cuda-graphs` on a
+GPU."""
 
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """`make` turns weights into passes; `why_eager`: what stands against `graphs`, where eager was not asked for."""
+    """`make` builds the engine from weights; `why_eager`: why it is not the prepared engine, None where `eager` was
+    asked for."""
 
     name: str
     make: Callable[[LlamaWeights], Engine]
@@ -32,31 +35,64 @@ class EngineChoice:
 EAGER = EngineChoice("eager", EagerEngine)
 
 
-def check_engine(engine: str | None) -> None:
-    """Raise `UserError` for an engine that there is not."""
-    if engine is not None and engine not in ENGINES:
-        raise UserError(f"--engine {engine}: give one of {', '.join(ENGINES)}; the fastest possible by default.")
+def prepared_engine(device: torch.device) -> str:
+    """The name of the device's prepared engine."""
+    return "cuda-graphs" if device.type == "cuda" else "native"
 
 
-def choose_engine(asked: str | None, name: str, config: Any, device: torch.device, dtype: torch.dtype) -> EngineChoice:
-    """The engine for a Llama-family model; raises `ModelError` where `graphs` is asked for and cannot be."""
+def check_engine(engine: str | EngineChoice | None, device: torch.device, dtype: torch.dtype) -> None:
+    """Raise `UserError` for an unknown engine, or one that the device or the dtype does not have."""
+    if engine in (None, "eager") or isinstance(engine, EngineChoice):
+        return
+    if engine not in ENGINES:
+        raise UserError(f"--engine {engine}: give one of {', '.join(ENGINES)}; default: the fastest possible.")
+    own = prepared_engine(device)
+    if engine not in ("graphs", own):
+        needed = "cpu" if engine == "native" else "cuda"
+        raise UserError(
+            f"--engine {engine}: it runs on {needed}, and the device is {device}; give --engine {own} or eager, or "
+            f"--device {needed}."
+        )
+    if own == "native" and dtype != torch.float32:
+        given = str(dtype).removeprefix("torch.")
+        raise UserError(
+            f"--engine {engine}: on a CPU it computes in float32, and the dtype is {given}; give --dtype float32, or "
+            "--engine eager."
+        )
+
+
+def choose_engine(
+    asked: str | EngineChoice | None,
+    name: str,
+    config: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    build: Callable[[], object] = native_library,
+) -> EngineChoice:
+    """The engine of a Llama-family model, for a name that has passed `check_engine`.
+
+    `asked`: a name, a choice that is returned as it is, or None for the fastest. `build`: compiles the native kernel.
+    Raises `ModelError` where a prepared engine is asked for that the model or the machine does not allow.
+    """
+    if isinstance(asked, EngineChoice):
+        return asked
     if asked == "eager":
         return EAGER
     if device.type == "cuda":
-        return EngineChoice("graphs", partial(CudaGraphEngine, must=asked is not None, name=name))
-    why_not = _why_not_graphs(config, device, dtype)
+        return EngineChoice("cuda-graphs", partial(CudaGraphEngine, asked=asked, model=name))
+    why_not = _why_not_native(config, device, dtype, build)
     if why_not is None:
-        return EngineChoice("graphs", NativeEngine)
-    if asked == "graphs":
-        raise ModelError(f"{name} --engine graphs: {why_not}; use --engine eager.")
+        return EngineChoice("native", NativeEngine)
+    if asked is not None:
+        raise ModelError(f"{name} --engine {asked}: {why_not}; use --engine eager.")
     return EngineChoice("eager", partial(EagerEngine, why_eager=why_not), why_not)
 
 
-def _why_not_graphs(config: Any, device: torch.device, dtype: torch.dtype) -> str | None:
+def _why_not_native(config: Any, device: torch.device, dtype: torch.dtype, build: Callable[[], object]) -> str | None:
     why_not = why_not_native(config, device, dtype)
     if why_not is None:
         try:
-            native_library()
+            build()
         except NoCompilerError as error:
             return str(error).partition(";")[0]
     return why_not

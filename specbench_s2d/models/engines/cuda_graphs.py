@@ -1,9 +1,8 @@
-"""The graph engine of a GPU: a pass of fixed shape is captured once and is one call ever after.
+"""The CUDA graph engine: a pass of fixed shape is captured once and then repeated as a single call (docs/gpu.md).
 
-What decoders will ask for is announced (`prepare`) and captured for every length of the cache that is reserved, so that
-nothing is captured while it is timed; `facts` counts what was captured all the same. Graphs are tried against the eager
-engine before they are trusted (`trial.py`): first with compiled layers, then with plain ones. Designed to make a pass
-one call on a GPU; not measured on one.
+The passes that decoders declare (`prepare`) are captured for every length bucket of the reserved cache, so that nothing
+is captured while it is timed; `facts` counts captures. Before use, graphs are compared with the eager engine
+(`trial.py`): first those of compiled layers, then those of plain ones.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from torch import Tensor
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import Likeliest, PassKind
 from specbench_s2d.models.cache import KVCache
-from specbench_s2d.models.devices import settled_free_bytes
-from specbench_s2d.models.engines.base import Request
+from specbench_s2d.models.devices import free_bytes_before_capture
+from specbench_s2d.models.engines.base import Engine, Request
 from specbench_s2d.models.engines.capture import Capture, CudaCapture, Work
 from specbench_s2d.models.engines.compiled import compiled_functions, why_not_compiled
 from specbench_s2d.models.engines.eager import EagerEngine
@@ -46,63 +45,59 @@ from specbench_s2d.models.engines.trial import why_not_trusted
 from specbench_s2d.models.graph_memory import GraphMeter
 from specbench_s2d.models.weights import LlamaWeights
 
-
-def _itself(capture: Capture) -> Capture:
-    return capture
+_UNDECLARED = tuple(rows for rows in ROWS if rows <= UNDECLARED_ROWS)
 
 
-_AHEAD = tuple(rows for rows in ROWS if rows <= UNDECLARED_ROWS)
+class CudaGraphEngine(Engine):
+    """Narrow passes as captured graphs over one static cache; prompts and very wide passes run eagerly over the same.
 
-
-class CudaGraphEngine:
-    """Narrow passes as captured graphs over one static cache; prompts and the widest passes run eagerly over the same.
-
-    `capture` defaults to CUDA graphs, `compiled` to torch.compile's functions where those can be. Which functions
-    graphs are made of, or that there are none, is settled when room is first reserved; with `must` (graphs were asked
-    for by name) the last of these raises `ModelError`, and so do graphs that were announced and will not fit in what is
-    free (`free_bytes`, of a GPU by default its driver's word). What is returned is the caller's own: a later pass does
-    not change it.
+    `asked`: the engine that the user named, None for the default. `model`: the model's name, for error messages.
+    `capture`: makes the source of captures, by default of CUDA graphs. `compiled`: functions of a pass, by default
+    torch.compile's where it is available. `plain`: the functions otherwise. `free_bytes`: reads the device's free
+    memory, by default from the GPU's driver. `lengths`: the length buckets of a capacity, by default
+    `graph_keys.buckets`.
+    The trial takes place when the cache is first reserved. Where graphs fail it, `ModelError` is raised if the engine
+    was named, and passes run eagerly if not. Declared graphs that will not fit in free memory raise `ModelError`.
+    Returned tensors are the caller's own: a later pass does not change them.
     """
-
-    torch_threads: int | None = None
 
     def __init__(
         self,
         weights: LlamaWeights,
-        capture: Capture | None = None,
-        must: bool = False,
+        asked: str | None = None,
+        model: str = "the model",
+        capture: Callable[[], Capture] | None = None,
         compiled: PassFunctions | None = None,
-        name: str = "the model",
+        plain: PassFunctions = PLAIN,
         free_bytes: Callable[[], int] | None = None,
+        lengths: Callable[[int], tuple[int, ...]] | None = None,
     ) -> None:
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
-        self._new_capture: Callable[[], Capture] = partial(CudaCapture, device)
-        if capture is not None:
-            self._new_capture = partial(_itself, capture)
+        self._new_capture = capture or partial(CudaCapture, device)
         self._capture: Capture = self._new_capture()
         if free_bytes is None and device.type == "cuda":
-            free_bytes = partial(settled_free_bytes, str(device))
-        self._meter = GraphMeter(name, free_bytes)
+            free_bytes = partial(free_bytes_before_capture, str(device))
+        self._meter = GraphMeter(model, free_bytes)
         self._depth, self._context, self._weights = len(weights.layers), weights.context, weights
-        self._must, self._compiled = must, compiled
+        self._asked, self._compiled, self._plain, self._lengths = asked, compiled, plain, lengths or buckets
         self._why_not_compiled = None if compiled else why_not_compiled(device)
         self._why_eager: str | None = None
-        # Rows beyond those asked for are written after the end.
+        # Padding rows of a graph are written after the end.
         limit = weights.context + MOST_ROWS
         self._eager = EagerEngine(weights)
         self._eager.cache = self.cache = KVCache(
             self._depth, weights.kv_heads, weights.head_width, limit, device, dtype
         )
         self._static: StaticPass | None = None
-        self._eagerly, self._trying = False, False
-        self._announced: dict[GraphKind, set[int]] = {}
+        self._eagerly, self._on_trial = False, False
+        self._declared: dict[GraphKind, set[int]] = {}
         self._graphs: dict[GraphKey, Work] = {}
         self._buckets: tuple[int, ...] = ()
-        self._captures, self._capture_s, self._unannounced = 0, 0.0, 0
+        self._captures, self._capture_s, self._undeclared = 0, 0.0, 0
 
     @property
-    def engine(self) -> str:
-        return "eager" if self._why_eager else "graphs"
+    def name(self) -> str:
+        return "eager" if self._why_eager else "cuda-graphs"
 
     def run(self, request: Request) -> Tensor:
         kind = self._kind(request)
@@ -131,15 +126,15 @@ class CudaGraphEngine:
             if not self.cache.reserve(min(length, self._context) + MOST_ROWS):
                 return
             self._forget_graphs()
-            self._buckets = buckets(self.cache.capacity - MOST_ROWS)  # no pass ends beyond
+            self._buckets = self._lengths(self.cache.capacity - MOST_ROWS)  # no pass ends beyond
             if self._static is None and not self._why_eager:
                 self._choose_functions()
 
     def prepare(self, kinds: Iterable[PassKind]) -> None:
         for kind, rows in declared_rows(kinds, self._depth).items():
-            self._announced.setdefault(kind, set()).update(rows)
+            self._declared.setdefault(kind, set()).update(rows)
         if self._static is not None:
-            for kind, rows in self._announced.items():
+            for kind, rows in self._declared.items():
                 self._capture_missing(self._static, keys_of(kind, rows, self._buckets))
 
     @contextmanager
@@ -151,9 +146,9 @@ class CudaGraphEngine:
             self._eagerly = before
 
     def facts(self) -> dict[str, Any]:
-        """`captures`: graphs captured since the model was loaded; `capture_s`: what they took, compiling included;
-        `graph_bytes_measured`: what they took of the device's memory, what torch holds for their pool included.
-        `unannounced`: narrow passes that ran eagerly, for nobody had announced them."""
+        """`captures`: graphs captured since the model was loaded. `capture_s`: their seconds, compilation included.
+        `graph_bytes_measured`: their memory, the pool included. `unannounced`: narrow passes that ran eagerly because
+        no decoder had declared them."""
         return {
             "compiled": self._why_not_compiled is None,
             "why_not_compiled": self._why_not_compiled,
@@ -163,79 +158,77 @@ class CudaGraphEngine:
             "captures": self._captures,
             "capture_s": round(self._capture_s, 3),
             **self._meter.facts(),
-            "unannounced": self._unannounced,
+            "unannounced": self._undeclared,
         }
 
     def _choose_functions(self) -> None:
-        """Compiled graphs, plain graphs, eager: the first that computes what the eager engine does; why not the others
-        is kept."""
+        """Choose graphs of compiled layers, graphs of plain layers, or no graphs: the first that passes the trial."""
         if self._why_not_compiled is None:
-            self._why_not_compiled = self._against(self._compiled or compiled_functions())
+            self._why_not_compiled = self._try(self._compiled or compiled_functions())
         if self._why_not_compiled is not None:
-            self._why_eager = self._against(PLAIN)
+            self._why_eager = self._try(self._plain)
         if self._why_eager is None:
             return
         self._static = None
         self._forget_graphs()
-        if self._must:
-            raise ModelError(f"--engine graphs: {self._why_eager}; use --engine eager.")
+        if self._asked is not None:
+            raise ModelError(f"--engine {self._asked}: {self._why_eager}; use --engine eager.")
 
-    def _against(self, functions: PassFunctions) -> str | None:
-        """What stands against graphs of these functions, None where nothing does: they are then in force."""
+    def _try(self, functions: PassFunctions) -> str | None:
+        """Use graphs of these functions from now on; returns why they are not trusted, or None."""
         self._forget_graphs()
-        self._static, self._trying = StaticPass(self._weights, self.cache, functions), True
+        self._static, self._on_trial = StaticPass(self._weights, self.cache, functions), True
         try:
             return why_not_trusted(self, self._eager, self._buckets[-1])
         finally:
-            self._trying = False
+            self._on_trial = False
 
     def _forget_graphs(self) -> None:
-        """Let go of all graphs and of the pool they share: one whose capture failed, or that none uses, is not to be
-        captured into again."""
+        """Release all graphs and their pool; a pool without graphs, or with a failed capture, must not be reused."""
         self._graphs.clear()
         self._capture = self._new_capture()
 
     def _is_graph(self, request: Request, kind: GraphKind) -> bool:
-        """Whether a pass is run as a graph: it repeats, and it was announced, or is as narrow as chains are."""
-        if self._trying:
+        """Whether a pass runs as a graph: its shape repeats, and a graph of it is declared."""
+        if self._on_trial:
             return True
         if self._static is None or self._eagerly or not fits(request):
             return False
-        announced = self._rows(request, kind) is not None
-        self._unannounced += not announced
-        return announced
+        declared = self._rows(request, kind) is not None
+        self._undeclared += not declared
+        return declared
 
     def _rows(self, request: Request, kind: GraphKind) -> int | None:
-        """The rows of the graph that a pass runs as: the fewest announced that hold it, None where none does."""
-        if self._trying:
+        """The rows of the graph of a pass: the fewest declared that are enough, None where there is no such graph."""
+        if self._on_trial:
             return rounded_rows(request.new)
         return min((rows for rows in self._rows_of(kind) if rows >= request.new), default=None)
 
     def _rows_of(self, kind: GraphKind) -> Collection[int]:
-        """Rows of the passes of a kind that are graphs; where nobody announces anything, those of most drafts."""
-        return self._announced.get(kind, () if self._announced else _AHEAD)
+        """The rows of a kind's graphs; those of narrow passes where nothing is declared at all."""
+        return self._declared.get(kind, () if self._declared else _UNDECLARED)
 
     def _kind(self, request: Request) -> GraphKind:
-        """The announced kind that a request belongs to, its mask perhaps wider; else its own."""
+        """The declared kind that a request belongs to, possibly with a wider mask; else its own kind."""
         own = GraphKind.of(request)
         wider = (replace(own, mask_columns=columns) for columns in MASK_COLUMNS if columns >= own.mask_columns > 0)
-        return next((kind for kind in wider if kind in self._announced), own)
+        return next((kind for kind in wider if kind in self._declared), own)
 
     def _replay(self, request: Request, kind: GraphKind) -> StaticPass:
         assert self._static is not None
         rows = self._rows(request, kind)
-        assert rows is not None, "a pass that no graph holds runs eagerly"
-        shape = replace(key_of(request, kind, self._buckets), rows=rows)
-        if shape not in self._graphs:
-            shapes = [shape] if self._trying else keys_of(kind, self._rows_of(kind), self._buckets)
-            self._capture_missing(self._static, shapes)
+        assert rows is not None, "a pass without a graph runs eagerly"
+        key = replace(key_of(request, kind, self._buckets), rows=rows)
+        if key not in self._graphs:
+            keys = [key] if self._on_trial else keys_of(kind, self._rows_of(kind), self._buckets)
+            self._capture_missing(self._static, keys)
         self._static.fill(request, kind)
-        self._graphs[shape]()
+        self._graphs[key]()
         return self._static
 
-    def _capture_missing(self, static: StaticPass, shapes: Iterable[GraphKey]) -> None:
-        """Capture those of `shapes` that are not yet: at the cache's last positions, which hold nothing then."""
-        missing = [shape for shape in shapes if shape not in self._graphs]
+    def _capture_missing(self, static: StaticPass, keys: Iterable[GraphKey]) -> None:
+        """Capture those of the graphs that do not exist yet."""
+        missing = [key for key in keys if key not in self._graphs]
         if not missing:
             return
         started = perf_counter()
@@ -243,16 +236,16 @@ class CudaGraphEngine:
         self._captures += len(missing)
         self._capture_s += perf_counter() - started
 
-    def _capture_all(self, static: StaticPass, shapes: Iterable[GraphKey]) -> None:
+    def _capture_all(self, static: StaticPass, keys: Iterable[GraphKey]) -> None:
         with torch.inference_mode(False), torch.no_grad():
-            static.write_elsewhere(self.cache.capacity)
-            for shape in shapes:
-                static.make_room(shape.kind)
-                self._graphs[shape] = self._capture.capture(partial(static.compute, shape))
+            static.move_to_padding(self.cache.capacity)
+            for key in keys:
+                static.allocate(key.kind)
+                self._graphs[key] = self._capture.capture(partial(static.compute, key))
 
-    def _left(self, about: Iterable[GraphKey]) -> int:
-        """Announced graphs that are not there yet, but for those that are about to be captured."""
-        if self._trying:
+    def _left(self, batch: Iterable[GraphKey]) -> int:
+        """The number of declared graphs that do not exist after this batch of captures."""
+        if self._on_trial:
             return 0
-        wanted = {s for kind, rows in self._announced.items() for s in keys_of(kind, rows, self._buckets)}
-        return len(wanted - self._graphs.keys() - set(about))
+        declared = {key for kind, rows in self._declared.items() for key in keys_of(kind, rows, self._buckets)}
+        return len(declared - self._graphs.keys() - set(batch))

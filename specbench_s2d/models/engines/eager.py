@@ -1,6 +1,6 @@
 """The eager engine: a pass as torch calls, one by one. Shapes: see `models/base.py`.
 
-The batch is 1, so positions are rows: hidden states are (T, D), and every projection is one matrix product.
+The batch is 1, so hidden states are (T, D), and every projection is one matrix product.
 Logits equal transformers' to 1e-4 in float32 (tests/models/test_llama.py).
 """
 
@@ -15,20 +15,20 @@ from torch import Tensor
 
 from specbench_s2d.models.base import positions_under
 from specbench_s2d.models.cache import KVCache
-from specbench_s2d.models.engines.base import Request, UnpreparedEngine
+from specbench_s2d.models.engines.base import Engine, Request
 from specbench_s2d.models.engines.threads import fastest_threads, torch_threads
 from specbench_s2d.models.head import head_logits
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights
 
-# Up to this many new positions, attention as three small products beats a fused kernel's set-up.
+# Up to this many new positions, attention as separate small products is faster than a fused kernel.
 _NARROW = 16
 
 
 class Norm:
     """RMSNorm: x / sqrt(mean(x^2) + eps) * weight.
 
-    On a CPU in float32, torch runs its own as a chain of small operations; the same as norm and hypot takes half the
-    time, for sqrt(sum(x^2) + eps * D) is the hypotenuse of |x| and sqrt(eps * D).
+    On a CPU in float32, torch's own is a chain of small operations; a vector norm and a hypotenuse take half its time:
+    sqrt(sum(x^2) + eps * D) is the hypotenuse of |x| and sqrt(eps * D).
     """
 
     def __init__(self, weight_D: Tensor, eps: float) -> None:
@@ -48,7 +48,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class _Layer:
-    """One layer's weights; projections are transposed views, (in, out), as `addmm` takes them."""
+    """The weights of one layer; projections are transposed views (in, out), for `addmm`."""
 
     attention_norm: Norm
     qkv_DA: Tensor
@@ -75,11 +75,10 @@ class _Layer:
         )
 
 
-class EagerEngine(UnpreparedEngine):
-    """Every pass as it comes, whatever its shape. `why_eager`: what stood against `graphs`, where eager was not asked
-    for."""
+class EagerEngine(Engine):
+    """Runs passes of any shape. `why_eager`: why the model has no prepared engine, where eager was not asked for."""
 
-    engine = "eager"
+    name = "eager"
 
     def __init__(self, weights: LlamaWeights, why_eager: str | None = None) -> None:
         self._weights, self._why_eager = weights, why_eager
@@ -97,9 +96,7 @@ class EagerEngine(UnpreparedEngine):
     def run(self, request: Request) -> Tensor:
         w, start, end = self._weights, request.start, request.end
         hidden_TD = request.inputs if request.from_layer else F.embedding(request.inputs, w.embedding_VD)
-        at = slice(start, end) if request.positions is None else request.positions
-        if request.mask is not None and request.positions is None:
-            at = positions_under(request.mask, end)
+        at = slice(start, end) if request.mask is None else positions_under(request.mask, end)
         cos_T1C, sin_T1C = w.cos_SC[at, None], w.sin_SC[at, None]
         seen_TS = self._visibility(start, request.new, request.mask)
         for index in range(request.from_layer, request.to_layer):
@@ -133,7 +130,8 @@ class EagerEngine(UnpreparedEngine):
         return fastest_threads(run)
 
     def _visibility(self, start: int, new: int, mask: Tensor | None) -> Tensor | None:
-        """Additive mask (T, S + T): 0 where a new position sees, -inf where not; None for all or plain causal."""
+        """Additive mask (T, S + T): 0 where a new position attends, -inf elsewhere; None for full or plain causal
+        attention."""
         narrow = new <= _NARROW
         if mask is None and (new == 1 or (start == 0 and not narrow)):
             return None
@@ -141,7 +139,7 @@ class EagerEngine(UnpreparedEngine):
         seen_TS = torch.zeros(new, start + new, device=device, dtype=dtype)
         hidden_TM = ~mask if mask is not None else torch.ones(new, new, device=device, dtype=torch.bool).triu(1)
         seen_TS[:, start + new - hidden_TM.shape[1] :].masked_fill_(hidden_TM, float("-inf"))
-        # The narrow path lays the heads of a group out as rows of their own.
+        # In the narrow path, the heads of a group are separate rows.
         return seen_TS.repeat_interleave(self._weights.heads // self._weights.kv_heads, 0) if narrow else seen_TS
 
     def _attend(
@@ -158,14 +156,14 @@ class EagerEngine(UnpreparedEngine):
         qk_THC = qkv_THC[:, : heads + kv_heads]
         if layer.q_norm is not None and layer.k_norm is not None:
             qk_THC = torch.cat((layer.q_norm(qk_THC[:, :heads]), layer.k_norm(qk_THC[:, heads:])), dim=1)
-        # Rotate halves: x * cos + swap(x) * sin, the sign of the first half folded into the sine table.
+        # Rotary embedding: x * cos + swap(x) * sin; the sign of the first half is in the sine table.
         qk_THC = torch.addcmul(qk_THC * cos_T1C, qk_THC.roll(width // 2, -1), sin_T1C)
         keys_KSC, values_KSC = self.cache.write(index, start, qk_THC[:, heads:], qkv_THC[:, heads + kv_heads :])
         mixed_TA = self._mix(qk_THC[:, :heads], keys_KSC, values_KSC, seen_TS)
         return torch.addmm(hidden_TD, mixed_TA, layer.out_AD)
 
     def _mix(self, q_THC: Tensor, keys_KSC: Tensor, values_KSC: Tensor, seen_TS: Tensor | None) -> Tensor:
-        """Attention of T queries over S keys, grouped heads sharing a key-value head; returns (T, H*C)."""
+        """Attention of T queries over S keys; the query heads of a group share a key-value head; returns (T, H*C)."""
         new, heads, width = q_THC.shape
         if new > _NARROW:
             mixed_HTC = F.scaled_dot_product_attention(
@@ -180,7 +178,7 @@ class EagerEngine(UnpreparedEngine):
         kv_heads = keys_KSC.shape[0]
         group = heads // kv_heads
         q_KRC = q_THC.view(new, kv_heads, group, width).transpose(0, 1).reshape(kv_heads, new * group, width)
-        # One product scales, masks and multiplies; with beta 0 what it would add is not read.
+        # One call scales, masks and multiplies; with beta 0 the added tensor is not read.
         added, beta = (q_KRC.new_empty(1), 0) if seen_TS is None else (seen_TS, 1)
         scores_KRS = torch.baddbmm(added, q_KRC, keys_KSC.transpose(1, 2), beta=beta, alpha=self._weights.scale)
         mixed_KRC = torch.bmm(torch.softmax(scores_KRS, dim=-1), values_KSC)

@@ -1,4 +1,4 @@
-"""Which passes share a captured graph: each is rounded up to one of a few shapes, in rows and in what it attends to."""
+"""Which passes share a captured graph: rows and attention length are rounded up to a few sizes."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.engines.base import Request
 
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64)
-"""Rows that graphs are captured for: exact where drafts are short, coarse where passes are wide, to keep graphs few."""
+"""Rows of graphs: every number where drafts are short, few where passes are wide, to keep the number of graphs low."""
 MOST_ROWS = ROWS[-1]
 MOST_BEST = 64
-"""Likeliest tokens that a graph reads at most."""
+"""The most likeliest tokens that a graph reads."""
 UNDECLARED_ROWS = 8
-"""A kind of pass that nobody announced is captured for up to so many rows when it is met; wider ones run eagerly."""
+"""Where no decoder declares passes, graphs of up to this many rows are captured when first needed; wider passes run
+eagerly."""
 MASK_COLUMNS = (64, 128, 256, 512)
-"""Widths of the static mask; a mask over more positions runs eagerly."""
+"""Widths of the static mask; passes under a wider mask run eagerly."""
 _BUCKETS = (128, 256, 512)
 
 
 @dataclass(frozen=True, slots=True)
 class GraphKind:
-    """What a pass does, whatever its rows and its place: from hidden states or ids, through which layers; whether it
-    gives `states` and `logits`; how many of the likeliest tokens (`best`, 0: none); under a mask of so many columns (0:
-    causal)."""
+    """What a pass computes, apart from its rows and position.
+
+    `hidden`: its input is hidden states, not ids. `states`, `logits`: whether it returns these. `best`: how many of the
+    likeliest tokens it returns, 0 for none. `mask_columns`: the width of its mask, 0 for causal attention.
+    """
 
     hidden: bool
     from_layer: int
@@ -40,7 +43,7 @@ class GraphKind:
 
     @property
     def head(self) -> bool:
-        """Whether it runs the head at all."""
+        """Whether it runs the head."""
         return self.logits or self.best > 0
 
     @classmethod
@@ -54,7 +57,8 @@ class GraphKind:
 
 @dataclass(frozen=True, slots=True)
 class GraphKey:
-    """One graph: a kind of pass over `rows` positions that attends to the first `bucket` positions of the cache."""
+    """Identifies a graph: a kind of pass over `rows` positions, which attends to the cache's first `bucket`
+    positions."""
 
     kind: GraphKind
     rows: int
@@ -62,57 +66,58 @@ class GraphKey:
 
 
 def rounded_rows(rows: int) -> int:
-    """The rows of the graph that a pass over so many runs as."""
+    """The rows of the graph for a pass over `rows` positions."""
     return round_up(rows, ROWS)
 
 
 def key_of(request: Request, kind: GraphKind, lengths: tuple[int, ...]) -> GraphKey:
-    """The graph that runs a request of this kind, over a cache of these lengths."""
+    """The graph of a request of this kind; `lengths`: the cache's buckets."""
     bucket = round_up(request.end, lengths) if kind.layers else 0
     return GraphKey(kind, rounded_rows(request.new), bucket)
 
 
-def graph_kind(asked: PassKind, depth: int) -> GraphKind:
-    """The kind of graphs that an announced kind of pass needs: under a mask, of the widest it grows to."""
-    to_layer, head = depth if asked.to_layer is None else asked.to_layer, asked.to_layer is None
-    columns = round_up(min(asked.seen, MASK_COLUMNS[-1]), (0, *MASK_COLUMNS))
-    logits = head and not asked.best
-    return GraphKind(asked.from_layer > 0, asked.from_layer, to_layer, not head, logits, asked.best, columns)
+def graph_kind(declared: PassKind, depth: int) -> GraphKind:
+    """The kind of the graphs of a declared pass; its mask is the widest that the pass can have."""
+    head = declared.to_layer is None
+    to_layer = depth if declared.to_layer is None else declared.to_layer
+    columns = round_up(min(declared.seen, MASK_COLUMNS[-1]), (0, *MASK_COLUMNS))
+    first, best = declared.from_layer, declared.best
+    return GraphKind(first > 0, first, to_layer, not head, head and not best, best, columns)
 
 
 def declared_rows(passes: Iterable[PassKind], depth: int) -> dict[GraphKind, set[int]]:
-    """Rows of the graphs that announced passes need of a model of `depth` layers, by kind."""
+    """The rows of the graphs that declared passes need, by kind, for a model of `depth` layers."""
     rows: dict[GraphKind, set[int]] = {}
-    for asked in passes:
-        if asked.best > MOST_BEST:  # reads more tokens than a graph does
+    for declared in passes:
+        if declared.best > MOST_BEST:
             continue
-        least, most = (round_up(min(limit, MOST_ROWS), ROWS) for limit in (asked.least, asked.rows))
-        rows.setdefault(graph_kind(asked, depth), set()).update(size for size in ROWS if least <= size <= most)
+        least, most = (round_up(min(limit, MOST_ROWS), ROWS) for limit in (declared.least, declared.rows))
+        rows.setdefault(graph_kind(declared, depth), set()).update(size for size in ROWS if least <= size <= most)
     return rows
 
 
 def keys_of(kind: GraphKind, rows: Iterable[int], lengths: Iterable[int]) -> list[GraphKey]:
-    """The graphs of a kind, for every length of the cache; the longest first."""
-    buckets_of = sorted(lengths, reverse=True) if kind.layers else [0]
-    return [GraphKey(kind, size, length) for size in sorted(rows) for length in buckets_of]
+    """The graphs of a kind for every bucket of the cache, the longest first."""
+    longest_first = sorted(lengths, reverse=True) if kind.layers else [0]
+    return [GraphKey(kind, size, length) for size in sorted(rows) for length in longest_first]
 
 
 def fits(request: Request) -> bool:
-    """Whether a pass is one that repeats: narrow, its mask no wider than the widest, at positions that its order or its
-    mask tells, and not the start of a prompt, which may be a token long."""
+    """Whether a graph can hold the pass: it is narrow, its mask is not too wide, and it is not a prompt, which may be
+    one token long."""
     masked = 0 if request.mask is None else request.mask.shape[1]
     prompt = request.start == 0 and request.from_layer < request.to_layer
     narrow = request.new <= MOST_ROWS and masked <= MASK_COLUMNS[-1] and request.best <= MOST_BEST
-    return narrow and request.positions is None and not prompt
+    return narrow and not prompt
 
 
 def round_up(wanted: int, sizes: tuple[int, ...]) -> int:
-    """The smallest of ascending `sizes` that is at least `wanted`, which the last one is."""
+    """The smallest of ascending `sizes` that is at least `wanted`; the last one must be."""
     return next(size for size in sizes if size >= wanted)
 
 
 def buckets(capacity: int) -> tuple[int, ...]:
-    """Lengths that attention is captured for: 128, 256, 512, 768, 1024, 1536, … below `capacity`, and `capacity`."""
+    """Attention lengths of graphs: 128, 256, 512, 768, 1024, 1536, … below `capacity`, and `capacity` itself."""
     sizes, size = [part for part in _BUCKETS if part < capacity], _BUCKETS[-1]
     while size < capacity:
         sizes += [part for part in (size * 3 // 2, size * 2) if part < capacity]

@@ -3,12 +3,12 @@
  * Shapes (names as in models/base.py): T new positions, S cached ones, D width, H query heads, K key-value heads,
  * C head width, F feed-forward width, V vocabulary. All widths are multiples of LANES.
  *
- * Matrices are packed as panels of PANEL outputs, (panels, in, PANEL), so that one row of a product streams its weights
- * in the order they lie in memory, and several rows read them once. Keys are kept as such panels too, (K, S / PANEL, C,
- * PANEL), and values as they are, (K, S, C padded to PANEL): scores and mixtures are then the same product.
+ * Matrices are packed as panels of PANEL outputs, (panels, in, PANEL), so that a product over one row reads its weights
+ * in memory order, and one over several rows reads them once. Keys are stored as such panels too, (K, S / PANEL, C,
+ * PANEL), and values as (K, S, C padded to PANEL): scores and attention outputs are then the same kind of product.
  *
- * Every output is summed by one thread, over its inputs in ascending order, whatever T and the number of threads: a
- * position's logits do not depend on how wide the pass was that computed them.
+ * Every output is summed by one thread, over its inputs in ascending order, for every T and every number of threads, so
+ * the logits of a position do not depend on the width of its pass.
  */
 #include <math.h>
 #include <pthread.h>
@@ -25,13 +25,13 @@
 #define STRIPS 4
 #define PANEL (LANES * STRIPS)
 #define ROWS 6          /* most rows of one tile */
-#define MEET_SPINS 2000 /* some 50 microseconds before a waiting thread lets others have its core */
-#define IDLE_SPINS 8000 /* some 200, about what lies between two passes of a decoder */
-#define AHEAD 32 /* rows of a panel to fetch before they are needed: 8 KiB, past the page the processor would stop at */
+#define BARRIER_SPINS 2000 /* about 50 microseconds before a waiting thread yields its core */
+#define IDLE_SPINS 8000    /* about 200 microseconds, the time between two passes of a decoder */
+#define PREFETCH_ROWS 32 /* rows of a panel, 8 KiB: beyond the page at which the processor stops fetching ahead */
 #if defined(__AVX512F__)
 #define TILE_STRIPS 4 /* 6 rows x 4 strips of accumulators fill 24 of 32 registers */
 #else
-#define TILE_STRIPS 1 /* a strip is two registers of 16, or four of 32 */
+#define TILE_STRIPS 1 /* a strip is two of 16 registers, or four of 32 */
 #endif
 
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -43,52 +43,21 @@ typedef struct {
 } Layer;
 
 typedef struct {
-  int64_t width, heads, kv_heads, head_width, inner, vocabulary, capacity, ids, context;
+  int64_t width, heads, kv_heads, head_width, inner, vocabulary, capacity, ids;
   float eps, scale;
-  const float *embedding, *cos, *sin, *norm, *head; /* no embedding: it is the head's own, tied */
+  const float *embedding, *cos, *sin, *norm, *head; /* embedding: NULL where it is tied to the head */
 } Model;
 
 typedef struct {
-  const int64_t *ids;       /* (T,), or NULL where hidden states come in */
-  const float *hidden_in;   /* (T, D) */
-  const int64_t *positions; /* (T,), or NULL: on from `start` */
-  const uint8_t *mask;      /* (T, seen) of the last `seen` positions, or NULL: causal */
+  const int64_t *ids;     /* (T,), or NULL where the input is hidden states */
+  const float *hidden_in; /* (T, D) */
+  const uint8_t *mask;    /* (T, seen) over the last `seen` positions, or NULL: causal */
   int64_t rows, start, seen, from_layer, to_layer;
   float *hidden_out; /* (out_rows, D), or NULL */
   float *logits;     /* (out_rows, V), or NULL */
-  int64_t out_rows, threads; /* what comes out is of the last `out_rows` positions */
+  int64_t out_rows, threads; /* the output is of the last `out_rows` positions */
   float *scratch;
 } Pass;
-
-#ifdef SPECBENCH_PROFILE /* for benchmarks/engine.py: what the first thread's time goes into */
-#include <time.h>
-enum { NORMS, PROJECT, PLACE, ATTEND, OUT, GATED, DOWN, HEAD, WAIT, PHASES };
-static double phase_s[PHASES], lap_began;
-static double clock_s(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-static void lap(int64_t thread, int phase) {
-  if (thread) return;
-  double now = clock_s();
-  phase_s[phase] += now - lap_began;
-  lap_began = now;
-}
-/* Seconds in each phase since the last call, in the order of the enumeration. */
-void read_phases(double *seconds) {
-  memcpy(seconds, phase_s, sizeof phase_s);
-  memset(phase_s, 0, sizeof phase_s);
-}
-#define BEGIN() \
-  do { \
-    if (!thread) lap_began = clock_s(); \
-  } while (0)
-#define LAP(phase) lap(thread, phase)
-#else
-#define BEGIN()
-#define LAP(phase)
-#endif
 
 static inline void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -98,19 +67,20 @@ static inline void relax(void) {
 #endif
 }
 
-static _Atomic int64_t arrived, met; /* of `meet` */
+static _Atomic int64_t arrived, barriers; /* of `barrier` */
 
-/* Every thread of the team waits here for the last. Spins for a while, then yields: where another program has a core, the
- * one that is waited for may want this one. */
-static void meet(int64_t threads) {
+/* Wait until all threads have arrived. Spins for a while, then yields: on a shared machine, the thread that is waited
+ * for may need this core. */
+static void barrier(int64_t threads) {
   if (threads < 2) return;
-  int64_t here = atomic_load(&met);
+  int64_t here = atomic_load(&barriers);
   if (atomic_fetch_add(&arrived, 1) + 1 == threads) {
     atomic_store(&arrived, 0);
-    atomic_store(&met, here + 1);
+    atomic_store(&barriers, here + 1);
     return;
   }
-  for (int64_t spins = 0; atomic_load(&met) == here; spins++) spins < MEET_SPINS ? relax() : (void)sched_yield();
+  for (int64_t spins = 0; atomic_load(&barriers) == here; spins++)
+    spins < BARRIER_SPINS ? relax() : (void)sched_yield();
 }
 
 static inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -154,7 +124,7 @@ static inline __attribute__((always_inline)) void tile(
   for (int64_t i = 0; i < in; i++) {
     lanes row[STRIPS];
 #pragma GCC unroll 4
-    for (int s = 0; s < s_count; s++) __builtin_prefetch(w + (i + AHEAD) * w_stride + s * LANES);
+    for (int s = 0; s < s_count; s++) __builtin_prefetch(w + (i + PREFETCH_ROWS) * w_stride + s * LANES);
 #pragma GCC unroll 4
     for (int s = 0; s < s_count; s++) row[s] = ((const lanes *)(w + i * w_stride))[s];
 #pragma GCC unroll 6
@@ -179,14 +149,14 @@ static void product(int64_t rows, int64_t strips, const float *x, int64_t x_stri
   if (strips == STRIPS && (rows == 1 || TILE_STRIPS == STRIPS)) TILES(STRIPS)
   if (strips == 2 && (rows == 1 || TILE_STRIPS == STRIPS)) TILES(2)
   if (strips == 1) TILES(1)
-  for (int64_t s = 0; s < strips; s++) { /* as many registers as there are do not hold it all */
+  for (int64_t s = 0; s < strips; s++) { /* there are too few registers for all strips at once */
     lanes one[ROWS][STRIPS];
     product(rows, 1, x, x_stride, w + s * LANES, w_stride, in, one);
     for (int64_t m = 0; m < rows; m++) acc[m][s] = one[m][0];
   }
 }
 
-/* Rows of one tile: as many tiles as needed, of about one size. */
+/* Rows of one tile, so that all tiles are of about the same size. */
 static inline int64_t tile_rows(int64_t rows) {
   int64_t tiles = (rows + ROWS - 1) / ROWS;
   return tiles ? (rows + tiles - 1) / tiles : 1;
@@ -194,11 +164,11 @@ static inline int64_t tile_rows(int64_t rows) {
 
 typedef enum { STORE, ADD, GATE } Then;
 
-/* y (T, out) = x (T, in) times packed w: this thread's share of the strips. ADD: added to y. GATE: a panel holds PANEL/2
- * gates and as many ups, and y (T, out / 2) is silu(gate) * up. */
+/* y (T, out) = x (T, in) times packed w, for this thread's share of the strips. ADD: added to y. GATE: a panel holds
+ * PANEL/2 gates and as many ups, and y (T, out / 2) is silu(gate) * up. */
 static void multiply(const float *x, int64_t rows, int64_t in, const float *w, const float *bias, float *y, int64_t out,
                      Then then, int64_t thread, int64_t threads) {
-  int64_t unit = then == GATE ? STRIPS : 2; /* a gate's panel is full; of others the last may not be */
+  int64_t unit = then == GATE ? STRIPS : 2; /* panels of gates are full; the last of the others may not be */
   int64_t strips_all = up(out, then == GATE ? PANEL : LANES) / LANES, units = up(strips_all, unit) / unit;
   int64_t first = units * thread / threads * unit, last = least(units * (thread + 1) / threads * unit, strips_all);
   int64_t step = tile_rows(rows), y_stride = then == GATE ? out / 2 : out;
@@ -253,10 +223,19 @@ static void rotate(const float *restrict x, const float *cos, const float *sin, 
   }
 }
 
-/* Queries of one new position, rotated, to (K, T * H / K, C); its keys and values into the cache. */
-static void place(const Model *model, const Layer *layer, const Pass *pass, int64_t t, float *qkv, float *queries) {
+/* The position of row t in its sequence: the number of positions that it sees, less one. */
+static int64_t position(const Pass *pass, int64_t t) {
+  if (!pass->mask) return pass->start + t;
+  int64_t sees = pass->start + pass->rows - pass->seen; /* what lies before the mask */
+  for (int64_t s = 0; s < pass->seen; s++) sees += pass->mask[t * pass->seen + s] != 0;
+  return sees - 1;
+}
+
+/* Write the rotated queries of row t to (K, T * H / K, C), and its keys and values to the cache. */
+static void rotate_and_store(const Model *model, const Layer *layer, const Pass *pass, int64_t t, float *qkv,
+                             float *queries) {
   int64_t C = model->head_width, H = model->heads, K = model->kv_heads, group = H / K, padded = up(C, PANEL);
-  int64_t slot = pass->start + t, at = pass->positions ? pass->positions[t] : slot;
+  int64_t slot = pass->start + t, at = position(pass, t);
   const float *cos = model->cos + at * C, *sin = model->sin + at * C;
   for (int64_t h = 0; h < H; h++) {
     float *head = qkv + h * C;
@@ -273,8 +252,8 @@ static void place(const Model *model, const Layer *layer, const Pass *pass, int6
   }
 }
 
-/* Turn a row of scores into weights that are not normalised yet, 0 where it does not see; returns their sum. */
-static float weigh(const Pass *pass, int64_t t, int64_t length, float *scores, int64_t padded, float scale) {
+/* Turn a row of scores into attention weights before normalisation, 0 where masked; returns their sum. */
+static float exponentiate(const Pass *pass, int64_t t, int64_t length, float *scores, int64_t padded, float scale) {
   int64_t visible = pass->mask ? length : pass->start + t + 1;
   for (int64_t s = visible; s < padded; s++) scores[s] = -INFINITY;
   if (pass->mask) {
@@ -312,7 +291,7 @@ static void attend(const Model *model, const Layer *layer, const Pass *pass, int
   }
   float total[ROWS];
   for (int64_t m = 0; m < rows; m++)
-    total[m] = weigh(pass, (first + m) / group, length, scores + m * padded, padded, model->scale);
+    total[m] = exponentiate(pass, (first + m) / group, length, scores + m * padded, padded, model->scale);
   for (int64_t c = 0; c < C; c += PANEL) {
     product(rows, STRIPS, scores, padded, values + c, wide, length, acc);
     int64_t strips = least(STRIPS, (C - c) / LANES);
@@ -324,8 +303,8 @@ static void attend(const Model *model, const Layer *layer, const Pass *pass, int
   }
 }
 
-/* Ask for large pages under `bytes` from `start` on, before they are first written: small ones end the processor's
- * fetching ahead every 4 KiB. 0 where the system takes the wish. */
+/* Ask for large pages for `bytes` from `start` on, before they are first written: at the end of a small page, every
+ * 4 KiB, the processor stops fetching ahead. Returns 0 where the system accepts. */
 int want_large_pages(void *start, size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   return madvise(start, bytes, MADV_HUGEPAGE);
@@ -335,7 +314,7 @@ int want_large_pages(void *start, size_t bytes) {
 #endif
 }
 
-/* Floats of scratch that a pass of `rows` positions up to `length` wants. */
+/* Floats of scratch for a pass of `rows` positions up to `length`. */
 int64_t scratch_floats(const Model *model, int64_t rows, int64_t length, int64_t threads) {
   int64_t heads = model->heads + 2 * model->kv_heads, C = model->head_width;
   int64_t shared = rows * (model->width + heads * C + 2 * model->heads * C + model->inner);
@@ -349,42 +328,28 @@ static void run_layer(const Model *model, const Layer *layer, const Pass *pass, 
   float *qkv = shared, *queries = qkv + T * A, *mixed = queries + T * H * C, *gated = mixed + T * H * C;
   float *scores = own + T * D;
   normalise(hidden, T, D, D, layer->attention_norm, model->eps, own, D);
-  LAP(NORMS);
   multiply(own, T, D, layer->qkv, layer->qkv_bias, qkv, A, STORE, thread, threads);
-  LAP(PROJECT);
-  meet(threads);
-  LAP(WAIT);
-  for (int64_t t = thread; t < T; t += threads) place(model, layer, pass, t, qkv + t * A, queries);
-  LAP(PLACE);
-  meet(threads);
-  LAP(WAIT);
+  barrier(threads);
+  for (int64_t t = thread; t < T; t += threads) rotate_and_store(model, layer, pass, t, qkv + t * A, queries);
+  barrier(threads);
   int64_t rows = T * group, blocks = (rows + ROWS - 1) / ROWS;
-  while (K * blocks % threads && blocks < rows) blocks++; /* as much for every thread */
+  while (K * blocks % threads && blocks < rows) blocks++; /* the same number for every thread */
   for (int64_t block = thread; block < K * blocks; block += threads) {
     int64_t first = rows * (block % blocks) / blocks, last = rows * (block % blocks + 1) / blocks;
     attend(model, layer, pass, block / blocks, first, last - first, queries, mixed, scores);
   }
-  LAP(ATTEND);
-  meet(threads);
-  LAP(WAIT);
+  barrier(threads);
   multiply(mixed, T, H * C, layer->out, NULL, hidden, D, ADD, thread, threads);
-  LAP(OUT);
-  meet(threads);
-  LAP(WAIT);
+  barrier(threads);
   normalise(hidden, T, D, D, layer->mlp_norm, model->eps, own, D);
-  LAP(NORMS);
   multiply(own, T, D, layer->gate_up, NULL, gated, 2 * F, GATE, thread, threads);
-  LAP(GATED);
-  meet(threads);
-  LAP(WAIT);
+  barrier(threads);
   multiply(gated, T, F, layer->down, NULL, hidden, D, ADD, thread, threads);
-  LAP(DOWN);
-  meet(threads);
-  LAP(WAIT);
+  barrier(threads);
 }
 
-/* Final norm and head over `rows` rows of `hidden`, this thread's share. */
-static void read_out(const Model *model, const float *hidden, int64_t rows, float *logits, float *own, int64_t thread,
+/* Final norm and head over `rows` rows of `hidden`, for this thread's share. */
+static void run_head(const Model *model, const float *hidden, int64_t rows, float *logits, float *own, int64_t thread,
                      int64_t threads) {
   normalise(hidden, rows, model->width, model->width, model->norm, model->eps, own, model->width);
   multiply(own, rows, model->width, model->head, NULL, logits, model->vocabulary, STORE, thread, threads);
@@ -392,13 +357,12 @@ static void read_out(const Model *model, const float *hidden, int64_t rows, floa
 
 typedef void (*Work)(const Model *, const Layer *, const Pass *, int64_t thread, int64_t threads);
 
-/* The whole pass, as each thread goes through it. */
-static void work_pass(const Model *model, const Layer *layers, const Pass *pass, int64_t thread, int64_t threads) {
+/* The pass, as run by each thread. */
+static void pass_of_thread(const Model *model, const Layer *layers, const Pass *pass, int64_t thread, int64_t threads) {
   int64_t T = pass->rows, D = model->width, heads = model->heads + 2 * model->kv_heads;
   float *hidden = pass->scratch, *shared = hidden + T * D;
   float *owned = shared + T * (heads * model->head_width + 2 * model->heads * model->head_width + model->inner);
   float *own = owned + thread * (T * D + ROWS * up(pass->start + T, PANEL));
-  BEGIN();
   for (int64_t t = thread; t < T; t += threads) {
     if (pass->ids && !model->embedding) {
       const float *column = model->head + pass->ids[t] / PANEL * PANEL * D + pass->ids[t] % PANEL;
@@ -408,113 +372,93 @@ static void work_pass(const Model *model, const Layer *layers, const Pass *pass,
     const float *from = pass->ids ? model->embedding + pass->ids[t] * D : pass->hidden_in + t * D;
     memcpy(hidden + t * D, from, D * sizeof(float));
   }
-  meet(threads);
+  barrier(threads);
   for (int64_t l = pass->from_layer; l < pass->to_layer; l++)
     run_layer(model, layers + l, pass, hidden, shared, own, thread, threads);
   const float *last = hidden + (T - pass->out_rows) * D;
-  if (pass->logits) read_out(model, last, pass->out_rows, pass->logits, own, thread, threads);
+  if (pass->logits) run_head(model, last, pass->out_rows, pass->logits, own, thread, threads);
   if (pass->hidden_out && !thread) memcpy(pass->hidden_out, last, pass->out_rows * D * sizeof(float));
-  LAP(HEAD);
 }
 
-/* The team: threads that wait for work, first spinning, then asleep. One pass at a time; where two of Python's threads
- * want one at once, the second runs alone. */
+/* The thread pool: workers wait for a pass, first spinning, then asleep. It runs one pass at a time; where two Python
+ * threads start one at once, the second runs without the pool. */
 static struct {
   pthread_mutex_t busy, lock;
   pthread_cond_t wake;
-  int64_t helpers, asleep, threads;
+  int64_t workers, asleep, threads;
   _Atomic int64_t generation;
   Work work;
   const Model *model;
   const Layer *layers;
   const Pass *pass;
-} team = {.busy = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+} pool = {.busy = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
-static void *help(void *argument) {
+static void *worker(void *argument) {
   int64_t thread = (intptr_t)argument, seen = 0;
   for (;;) {
-    for (int64_t spins = 0; spins < IDLE_SPINS && atomic_load(&team.generation) == seen; spins++) relax();
-    pthread_mutex_lock(&team.lock);
-    team.asleep++;
-    while (atomic_load(&team.generation) == seen) pthread_cond_wait(&team.wake, &team.lock);
-    team.asleep--;
-    seen = atomic_load(&team.generation);
-    Work work = team.work; /* as long as the lock is held: the next pass may not wait for whoever has no part in this */
-    const Model *model = team.model;
-    const Layer *layers = team.layers;
-    const Pass *pass = team.pass;
-    int64_t threads = team.threads;
-    pthread_mutex_unlock(&team.lock);
+    for (int64_t spins = 0; spins < IDLE_SPINS && atomic_load(&pool.generation) == seen; spins++) relax();
+    pthread_mutex_lock(&pool.lock);
+    pool.asleep++;
+    while (atomic_load(&pool.generation) == seen) pthread_cond_wait(&pool.wake, &pool.lock);
+    pool.asleep--;
+    seen = atomic_load(&pool.generation);
+    Work work = pool.work; /* copied under the lock, for the next pass does not wait for workers without a part here */
+    const Model *model = pool.model;
+    const Layer *layers = pool.layers;
+    const Pass *pass = pool.pass;
+    int64_t threads = pool.threads;
+    pthread_mutex_unlock(&pool.lock);
     if (thread >= threads) continue;
     work(model, layers, pass, thread, threads);
-    meet(threads);
+    barrier(threads);
   }
   return NULL;
 }
 
-static void forget_team(void) { /* a forked child has none of its parent's threads */
-  pthread_mutex_init(&team.busy, NULL);
-  pthread_mutex_init(&team.lock, NULL);
-  pthread_cond_init(&team.wake, NULL);
-  team.helpers = team.asleep = 0;
-  atomic_store(&team.generation, 0);
+static void reset_pool(void) { /* a forked child has none of its parent's threads */
+  pthread_mutex_init(&pool.busy, NULL);
+  pthread_mutex_init(&pool.lock, NULL);
+  pthread_cond_init(&pool.wake, NULL);
+  pool.workers = pool.asleep = 0;
+  atomic_store(&pool.generation, 0);
   atomic_store(&arrived, 0);
 }
 
-/* How many threads there are, of those wanted: a system may refuse some. */
-static int64_t gather(int64_t threads) {
-  static int told = 0;
-  if (!told) told = !pthread_atfork(NULL, NULL, forget_team);
-  while (team.helpers < threads - 1) {
+/* Start workers for `threads` threads; returns how many threads there are, as the system may refuse some. */
+static int64_t grow_pool(int64_t threads) {
+  static int registered = 0;
+  if (!registered) registered = !pthread_atfork(NULL, NULL, reset_pool);
+  while (pool.workers < threads - 1) {
     pthread_t id;
-    if (pthread_create(&id, NULL, help, (void *)(intptr_t)(team.helpers + 1))) break;
+    if (pthread_create(&id, NULL, worker, (void *)(intptr_t)(pool.workers + 1))) break;
     pthread_detach(id);
-    team.helpers++;
+    pool.workers++;
   }
-  return least(threads, team.helpers + 1);
+  return least(threads, pool.workers + 1);
 }
 
-static void together(Work work, const Model *model, const Layer *layers, const Pass *pass) {
-  if (pass->threads < 2 || pthread_mutex_trylock(&team.busy)) {
+static void run_on_pool(Work work, const Model *model, const Layer *layers, const Pass *pass) {
+  if (pass->threads < 2 || pthread_mutex_trylock(&pool.busy)) {
     work(model, layers, pass, 0, 1);
     return;
   }
-  int64_t threads = gather(pass->threads);
-  pthread_mutex_lock(&team.lock);
-  team.work = work, team.model = model, team.layers = layers, team.pass = pass, team.threads = threads;
-  atomic_fetch_add(&team.generation, 1);
-  if (team.asleep) pthread_cond_broadcast(&team.wake);
-  pthread_mutex_unlock(&team.lock);
+  int64_t threads = grow_pool(pass->threads);
+  pthread_mutex_lock(&pool.lock);
+  pool.work = work, pool.model = model, pool.layers = layers, pool.pass = pass, pool.threads = threads;
+  atomic_fetch_add(&pool.generation, 1);
+  if (pool.asleep) pthread_cond_broadcast(&pool.wake);
+  pthread_mutex_unlock(&pool.lock);
   work(model, layers, pass, 0, threads);
-  meet(threads);
-  pthread_mutex_unlock(&team.busy);
+  barrier(threads);
+  pthread_mutex_unlock(&pool.busy);
 }
 
-/* 0, or what is out of range, with nothing run: 1 an id, 2 a position. */
+/* Run a pass. Returns 0, or without running anything 1 for an id out of range, 2 for a mask row that sees nothing. */
 int run_pass(const Model *model, const Layer *layers, const Pass *pass) {
   for (int64_t t = 0; t < pass->rows; t++) {
     if (pass->ids && (pass->ids[t] < 0 || pass->ids[t] >= model->ids)) return 1;
-    if (pass->positions && (pass->positions[t] < 0 || pass->positions[t] >= model->context)) return 2;
+    if (position(pass, t) < 0) return 2;
   }
-  together(work_pass, model, layers, pass);
+  run_on_pool(pass_of_thread, model, layers, pass);
   return 0;
 }
-
-#ifdef SPECBENCH_PROFILE
-static void work_products(const Model *model, const Layer *layers, const Pass *pass, int64_t thread, int64_t threads) {
-  int64_t T = pass->rows, D = model->width, H = model->heads, C = model->head_width, F = model->inner;
-  float *x = pass->scratch, *y = x + T * (F > H * C ? F : H * C);
-  for (int64_t l = pass->from_layer; l < pass->to_layer; l++) {
-    multiply(x, T, D, layers[l].qkv, NULL, y, (H + 2 * model->kv_heads) * C, STORE, thread, threads);
-    multiply(x, T, H * C, layers[l].out, NULL, y, D, STORE, thread, threads);
-    multiply(x, T, D, layers[l].gate_up, NULL, y, 2 * F, STORE, thread, threads);
-    multiply(x, T, F, layers[l].down, NULL, y, D, STORE, thread, threads);
-  }
-  multiply(x, T, D, model->head, NULL, pass->logits, model->vocabulary, STORE, thread, threads);
-}
-
-/* The matrix products of a pass and nothing else, over whatever lies in the scratch. */
-void run_products(const Model *model, const Layer *layers, const Pass *pass) {
-  together(work_products, model, layers, pass);
-}
-#endif

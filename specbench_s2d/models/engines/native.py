@@ -1,8 +1,8 @@
 """The native engine: on a CPU in float32, a pass is one call of a C kernel (`native.c`). Shapes: see `models/base.py`.
 
-Matrices are packed into panels of 64 outputs, (panels, in, 64), which both one row and several stream once; the weights
-as they were loaded are let go, layer by layer. A position's logits are the same to the last bit whatever the width of
-its pass and the number of threads.
+Matrices are packed into panels of 64 outputs, (panels, in, 64), which a pass over any number of rows reads once; the
+loaded weights are released layer by layer. The logits of a position are the same to the last bit for every width of the
+pass and every number of threads.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from specbench_s2d.models.base import positions_under
 from specbench_s2d.models.cache import KVCache
-from specbench_s2d.models.engines.base import Request, UnpreparedEngine
+from specbench_s2d.models.engines.base import Engine, Request
 from specbench_s2d.models.engines.native_build import native_library
 from specbench_s2d.models.engines.threads import fastest_threads
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights
@@ -38,7 +37,7 @@ class _Layer(ctypes.Structure):
 
 
 _SIZES = (
-    "width", "heads", "kv_heads", "head_width", "inner", "vocabulary", "capacity", "ids", "context",
+    "width", "heads", "kv_heads", "head_width", "inner", "vocabulary", "capacity", "ids",
 )  # fmt: skip
 
 
@@ -52,7 +51,7 @@ class _Model(ctypes.Structure):
 
 class _Pass(ctypes.Structure):
     _fields_ = [
-        *((name, _Pointer) for name in ("ids", "hidden_in", "positions", "mask")),
+        *((name, _Pointer) for name in ("ids", "hidden_in", "mask")),
         *((name, _Long) for name in ("rows", "start", "seen", "from_layer", "to_layer")),
         *((name, _Pointer) for name in ("hidden_out", "logits")),
         *((name, _Long) for name in ("out_rows", "threads")),
@@ -61,7 +60,7 @@ class _Pass(ctypes.Structure):
 
 
 def why_not_native(config: Any, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why the kernel cannot run a model; None when it can."""
+    """Why the kernel cannot run a model; None where it can."""
     if device.type != "cpu" or dtype != torch.float32:
         return f"the native kernel computes in float32 on a CPU, not in {dtype} on {device.type}".replace("torch.", "")
     head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -71,13 +70,13 @@ def why_not_native(config: Any, device: torch.device, dtype: torch.dtype) -> str
     return None
 
 
-class NativeEngine(UnpreparedEngine):
-    """Passes as calls of the kernel, on as many threads as are fastest for one token (`facts` says which).
+class NativeEngine(Engine):
+    """Runs passes as calls of the kernel, on the number of threads that is fastest for one token.
 
-    The kernel's threads are its own. Torch's calls around a pass are small, and best left to one.
+    The kernel has its own threads; torch's calls around a pass are small, and fastest on one thread.
     """
 
-    engine, torch_threads = "graphs", 1
+    name, torch_threads = "native", 1
 
     def __init__(self, weights: LlamaWeights, threads: int | None = None, library: ctypes.CDLL | None = None) -> None:
         self._kernel = library or native_library()
@@ -85,16 +84,16 @@ class NativeEngine(UnpreparedEngine):
         self._width, self._vocabulary = weights.width, weights.vocabulary
         layers, inner = len(weights.layers), weights.layers[0].down_DF.shape[1]
         self._arena = _Arena(_packed_floats(weights), self._kernel)
-        self._kept = _packed(weights, self._arena)
+        self._packed = _packed(weights, self._arena)  # the kernel holds pointers to these
         self.cache = PanelCache(layers, weights.kv_heads, weights.head_width, weights.context)
         self._layers = (_Layer * layers)()
-        for i, layer in enumerate(self._kept["layers"]):
+        for i, layer in enumerate(self._packed["layers"]):
             for name, tensor in layer.items():
                 setattr(self._layers[i], name, _address(tensor))
         self._model = _Model(
             weights.width, weights.heads, weights.kv_heads, weights.head_width,
-            inner, _up(weights.vocabulary, LANES), 0, weights.vocabulary, weights.context, weights.eps, weights.scale,
-            *(_address(self._kept[name]) for name in ("embedding", "cos", "sin", "norm", "head")),
+            inner, _up(weights.vocabulary, LANES), 0, weights.vocabulary, weights.eps, weights.scale,
+            *(_address(self._packed[name]) for name in ("embedding", "cos", "sin", "norm", "head")),
         )  # fmt: skip
         self._pass = _Pass()
         self._refs = tuple(map(ctypes.byref, (self._model, self._layers, self._pass)))
@@ -105,7 +104,7 @@ class NativeEngine(UnpreparedEngine):
             self._choose_threads()
 
     def run(self, request: Request) -> Tensor:
-        """A wide pass runs in parts: the same to the last bit, and what it works in stays small."""
+        """Run a pass; a wide one in parts, which gives the same bits and keeps the working memory small."""
         width = self._model.vocabulary if request.head else self._width
         out_TX = torch.empty(1 if request.last_only else request.new, width)
         step = _MOST_ROWS if request.mask is None else request.new
@@ -131,31 +130,26 @@ class NativeEngine(UnpreparedEngine):
         return {**threads, "large_pages": self._arena.large_pages}
 
     def _call(self, request: Request, first: int, last: int, out_RX: Tensor | None) -> None:
-        """Run rows `first` to `last`; the states or logits of the last R of them go to `out_RX`."""
+        """Run rows `first` to `last`; the states or logits of the last R of them are written to `out_RX`."""
         call, hidden = self._pass, request.inputs.is_floating_point()
         inputs = _rows(request.inputs, first, last, torch.float32 if hidden else torch.long)
-        positions = request.positions
-        if positions is None and request.mask is not None:
-            positions = positions_under(request.mask, request.end)
-        positions = None if positions is None else _rows(positions, first, last, torch.long)
         mask = None if request.mask is None else request.mask.to(torch.bool).contiguous()
         assert mask is None or (len(mask) == request.new and mask.shape[1] <= request.end)
         call.ids, call.hidden_in = (None, inputs.data_ptr()) if hidden else (inputs.data_ptr(), None)
         call.mask, call.seen = (None, 0) if mask is None else (mask.data_ptr(), mask.shape[1])
-        call.positions = None if positions is None else positions.data_ptr()
         call.rows, call.start = last - first, request.start + first
         call.from_layer, call.to_layer = request.from_layer, request.to_layer
         out = None if out_RX is None else out_RX.data_ptr()
         call.hidden_out, call.logits = (None, out) if request.head else (out, None)
         call.out_rows = 0 if out_RX is None else len(out_RX)
-        self._make_room(last - first, request.start + last)
-        wrong = self._kernel.run_pass(*self._refs)
-        if wrong:
-            what, limit = ("an id", self._vocabulary) if wrong == 1 else ("a position", self._model.context)
-            raise IndexError(f"{what} is out of range: 0 to {limit - 1}")
+        self._reserve_scratch(last - first, request.start + last)
+        error = self._kernel.run_pass(*self._refs)
+        if error:
+            ids = f"an id is out of range: 0 to {self._vocabulary - 1}"
+            raise IndexError(ids if error == 1 else "a row of the mask sees no position")
 
-    def _make_room(self, rows: int, length: int) -> None:
-        """Scratch for a pass of `rows` positions up to `length`; kept from pass to pass."""
+    def _reserve_scratch(self, rows: int, length: int) -> None:
+        """Allocate scratch for a pass of `rows` positions up to `length`; it is kept for later passes."""
         most_rows, longest = self._scratch_for
         if rows > most_rows or length > longest:
             self._scratch_for = most_rows, longest = max(rows, most_rows), max(length, longest, self.cache.capacity)
@@ -165,7 +159,7 @@ class NativeEngine(UnpreparedEngine):
             self._pass.scratch = self._scratch.data_ptr()
 
     def _choose_threads(self) -> None:
-        """Take the number of threads that is fastest for one token: it changes the time and nothing else."""
+        """Choose the number of threads that is fastest for one token; it does not change results."""
         token_T = torch.zeros(1, dtype=torch.long)
         self.reserve(1)
 
@@ -175,13 +169,13 @@ class NativeEngine(UnpreparedEngine):
             self.run(Request(token_T, 0, 0, len(self._layers), head=True))
 
         self._pass.threads, self._times_ms = fastest_threads(run)
-        self._scratch_for = (0, 0)  # anew, for so many
+        self._scratch_for = (0, 0)  # scratch depends on the number of threads
 
 
 class PanelCache(KVCache):
-    """The cache as the kernel reads it: keys (K, S / 64, C, 64), values (K, S, C padded to 64), float32.
+    """The cache in the kernel's layout: keys (K, S / 64, C, 64), values (K, S, C padded to 64), float32.
 
-    Its limit is rounded up to whole panels.
+    Its limit is rounded up to full panels.
     """
 
     def __init__(self, layers: int, kv_heads: int, head_width: int, limit: int) -> None:
@@ -189,13 +183,13 @@ class PanelCache(KVCache):
 
     def _allocate(self, size: int) -> None:
         grown = [self._pair(size) for _ in self.lengths]
-        for pair, wider in zip(self.layers, grown, strict=False):  # there are none at first
-            for old_KS, new_KS in zip(pair, wider, strict=True):  # whatever follows S, positions are in order
+        for pair, wider in zip(self.layers, grown, strict=False):  # `layers` is empty at first
+            for old_KS, new_KS in zip(pair, wider, strict=True):  # dimension 1 is S, or panels of S
                 new_KS[:, : old_KS.shape[1]] = old_KS
         self.layers, self.capacity = grown, size
 
     def _pair(self, size: int) -> tuple[Tensor, Tensor]:
-        """Room for `size` positions of one layer's keys and of its values."""
+        """Keys and values of one layer, for `size` positions."""
         heads, width = self._kv_heads, self._head_width
         return torch.zeros(heads, size // PANEL, width, PANEL), torch.zeros(heads, size, _up(width))
 
@@ -211,7 +205,7 @@ def _up(width: int, to: int = PANEL) -> int:
 
 
 def _rows(tensor_TX: Tensor, first: int, last: int, dtype: torch.dtype) -> Tensor:
-    """Some rows as the kernel reads them: close together, of the dtype it takes."""
+    """Some rows, contiguous and in the dtype that the kernel takes."""
     return tensor_TX[first:last].to(dtype).contiguous()
 
 
@@ -220,14 +214,14 @@ def _address(tensor: Tensor | None) -> int | None:
 
 
 def _panels(matrix_OI: Tensor) -> Tensor:
-    """(out, in) to (panels, in, 64), the last panel filled up with zeros."""
+    """(out, in) to (panels, in, 64), the last panel padded with zeros."""
     out, width = matrix_OI.shape
     padded_OI = torch.nn.functional.pad(matrix_OI, (0, 0, 0, -out % PANEL)) if out % PANEL else matrix_OI
     return padded_OI.reshape(-1, PANEL, width).transpose(1, 2).contiguous()
 
 
 def _gate_up_panels(gate_up_FD: Tensor) -> Tensor:
-    """Panels of 32 gates and their 32 ups, so that whoever has a gate has its up."""
+    """Panels of 32 gates and their 32 ups, so that one thread computes a gate together with its up."""
     half = PANEL // 2
     gate_FD, up_FD = gate_up_FD.chunk(2)
     fill = -len(gate_FD) % half
@@ -236,29 +230,29 @@ def _gate_up_panels(gate_up_FD: Tensor) -> Tensor:
 
 
 class _Arena:
-    """One stretch of memory for all matrices, on large pages where the system has them.
+    """One block of memory for all matrices, on large pages where the system has them.
 
-    Small pages cost a third of the time of a pass here (docs/notes.md), and a matrix alone is smaller than a large one.
+    Small pages cost up to a third of the time of a pass (docs/notes.md); a single matrix is smaller than a large page.
     """
 
     def __init__(self, floats: int, kernel: ctypes.CDLL) -> None:
         page = _LARGE_PAGE_BYTES // 4
-        whole = torch.empty(floats + 2 * page)
-        first = -(whole.data_ptr() // 4) % page
-        self._room = whole[first : first + _up(floats, page)]
-        address = ctypes.c_void_p(self._room.data_ptr())
-        self.large_pages = not kernel.want_large_pages(address, ctypes.c_size_t(self._room.nbytes))
-        self._taken = 0
+        block = torch.empty(floats + 2 * page)
+        first = -(block.data_ptr() // 4) % page
+        self._block = block[first : first + _up(floats, page)]
+        address = ctypes.c_void_p(self._block.data_ptr())
+        self.large_pages = not kernel.want_large_pages(address, ctypes.c_size_t(self._block.nbytes))
+        self._used = 0
 
-    def take(self, matrix_OI: Tensor) -> Tensor:
-        """A copy of a packed matrix, in the arena."""
-        place = self._room[self._taken : self._taken + matrix_OI.numel()].view(matrix_OI.shape)
-        self._taken += matrix_OI.numel()
-        return place.copy_(matrix_OI)
+    def copy(self, matrix_OI: Tensor) -> Tensor:
+        """A copy of a packed matrix in the block."""
+        copied_OI = self._block[self._used : self._used + matrix_OI.numel()].view(matrix_OI.shape)
+        self._used += matrix_OI.numel()
+        return copied_OI.copy_(matrix_OI)
 
 
 def _packed_floats(weights: LlamaWeights) -> int:
-    """Floats of all packed matrices."""
+    """The number of floats in all packed matrices."""
     layer = weights.layers[0]
     shapes = [matrix.shape for matrix in (layer.qkv_AD, layer.out_DA, layer.down_DF)]
     floats = sum(_up(out) * width for out, width in shapes)
@@ -269,9 +263,9 @@ def _packed_floats(weights: LlamaWeights) -> int:
 
 
 def _packed(weights: LlamaWeights, arena: _Arena) -> dict[str, Any]:
-    """Everything the kernel points to; must live as long as it. Takes the layers out of `weights` as it goes."""
+    """All tensors that the kernel points to; removes the layers from `weights` one by one."""
     layers = []
-    while weights.layers:  # so that one layer at a time is there twice
+    while weights.layers:  # only one layer at a time is held twice
         layers.append(_packed_layer(weights.layers.pop(0), arena))
     tied = weights.head_VD is weights.embedding_VD
     return {
@@ -279,7 +273,7 @@ def _packed(weights: LlamaWeights, arena: _Arena) -> dict[str, Any]:
         "cos": weights.cos_SC.contiguous(),
         "sin": weights.sin_SC.contiguous(),
         "norm": weights.norm_D.contiguous(),
-        "head": arena.take(_panels(weights.head_VD)),
+        "head": arena.copy(_panels(weights.head_VD)),
         "layers": layers,
     }
 
@@ -287,12 +281,12 @@ def _packed(weights: LlamaWeights, arena: _Arena) -> dict[str, Any]:
 def _packed_layer(layer: LayerWeights, arena: _Arena) -> dict[str, Tensor | None]:
     return {
         "attention_norm": layer.attention_norm_D.contiguous(),
-        "qkv": arena.take(_panels(layer.qkv_AD)),
+        "qkv": arena.copy(_panels(layer.qkv_AD)),
         "qkv_bias": layer.qkv_bias_A,
         "q_norm": layer.q_norm_C,
         "k_norm": layer.k_norm_C,
-        "out": arena.take(_panels(layer.out_DA)),
+        "out": arena.copy(_panels(layer.out_DA)),
         "mlp_norm": layer.mlp_norm_D.contiguous(),
-        "gate_up": arena.take(_gate_up_panels(layer.gate_up_FD)),
-        "down": arena.take(_panels(layer.down_DF)),
+        "gate_up": arena.copy(_gate_up_panels(layer.gate_up_FD)),
+        "down": arena.copy(_panels(layer.down_DF)),
     }

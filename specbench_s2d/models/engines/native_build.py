@@ -1,7 +1,7 @@
 """Compiles the native kernel with the machine's C compiler, once per machine and source, and loads it.
 
-The library lies in the user's cache, under a name made of the source, the compiler and the processor, so that machines
-that share a home do not run each other's code.
+The library is stored in the user's cache folder; its name is a hash of source, compiler and processor, so that machines
+that share a home folder do not run each other's code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,20 +32,26 @@ class NoCompilerError(UserError):
     """There is no C compiler, or it cannot build the kernel."""
 
 
-@lru_cache(maxsize=2)
-def native_library(profile: bool = False) -> ctypes.CDLL:
-    """The kernel, compiled where the cache does not hold it yet; raises `NoCompilerError` in one line.
+Compile = Callable[[Sequence[str], Path], None]
+"""(compiler with its arguments, file) writes the library to the file; raises `NoCompilerError` or `OSError`."""
 
-    `profile`: the one that keeps the time of its phases, for benchmarks.
-    """
-    compiler, flags = find_compiler(), [*FLAGS, *["-DSPECBENCH_PROFILE"] * profile]
-    path = library_path(compiler, flags)
+
+@lru_cache(maxsize=1)
+def native_library() -> ctypes.CDLL:
+    """The kernel, compiled where the cache does not hold it yet; raises `NoCompilerError`."""
+    return load_or_build(compile_kernel)
+
+
+def load_or_build(compile_to: Compile) -> ctypes.CDLL:
+    """The kernel from the cache, or compiled by `compile_to`; raises `NoCompilerError`."""
+    compiler = find_compiler()
+    path = library_path(compiler)
     try:
-        return _found_or_built(compiler, flags, path)
-    except OSError:  # a home that cannot be written or run from, a full disk, half a file: build for this process alone
+        return _found_or_built(compiler, path, compile_to)
+    except OSError:  # a cache folder that cannot be written or run from, a full disk: build for this process only
         with tempfile.TemporaryDirectory(prefix="specbench_s2d-") as folder:
             try:
-                return _found_or_built(compiler, flags, Path(folder) / path.name)
+                return _found_or_built(compiler, Path(folder) / path.name, compile_to)
             except OSError as error:
                 raise NoCompilerError(
                     f"the native kernel can be built neither in {path.parent} nor in {folder} ({error}); name a folder "
@@ -53,17 +59,17 @@ def native_library(profile: bool = False) -> ctypes.CDLL:
                 ) from error
 
 
-def _found_or_built(compiler: Sequence[str], flags: Sequence[str], path: Path) -> ctypes.CDLL:
+def _found_or_built(compiler: Sequence[str], path: Path, compile_to: Compile) -> ctypes.CDLL:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             if not path.exists():
-                _compile(compiler, flags, path)
+                compile_to(compiler, path)
     return ctypes.CDLL(str(path))
 
 
 def find_compiler() -> list[str]:
-    """`$CC` with its words, else the first of cc, gcc and clang; raises `NoCompilerError`."""
+    """`$CC` with its arguments, else the first of cc, gcc and clang; raises `NoCompilerError`."""
     given = shlex.split(os.environ.get("CC", ""))
     names = given[:1] or _COMPILERS
     found = next(filter(None, map(shutil.which, names)), None)
@@ -75,17 +81,17 @@ def find_compiler() -> list[str]:
     return [found, *given[1:]]
 
 
-def library_path(compiler: Sequence[str], flags: Sequence[str] = FLAGS) -> Path:
-    """Where the library of this source, compiler, flags, C library and processor lies."""
-    words = " ".join([*compiler, *flags, *platform.libc_ver()])
-    parts = [SOURCE.read_bytes(), words.encode(), _processor().encode()]
+def library_path(compiler: Sequence[str], processor: str | None = None) -> Path:
+    """The file of the library for this source, compiler, C library and processor (by default this machine's)."""
+    words = " ".join([*compiler, *FLAGS, *platform.libc_ver()])
+    parts = [SOURCE.read_bytes(), words.encode(), (processor or _processor()).encode()]
     name = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return root / "specbench_s2d" / f"native-{name}.so"
 
 
 def _processor() -> str:
-    """What `-march=native` depends on."""
+    """The processor's model and features, which `-march=native` depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -94,12 +100,15 @@ def _processor() -> str:
     return "\n".join([platform.machine(), platform.processor(), *kinds])
 
 
-def _compile(compiler: Sequence[str], flags: Sequence[str], path: Path) -> None:
-    """Build beside the final place and move there, so that nobody loads half a file."""
+def compile_kernel(compiler: Sequence[str], path: Path, source: Path = SOURCE) -> None:
+    """Compile the kernel beside `path` and move it there, so that no process loads half a file.
+
+    Raises `NoCompilerError` with the compiler's first line, `OSError` for a folder that cannot be written.
+    """
     wide = [_WIDE] if platform.machine() in ("x86_64", "AMD64") else []
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         built = Path(folder) / "native.so"
-        command = [*compiler, *flags, *wide, str(SOURCE), "-o", str(built), "-lm"]
+        command = [*compiler, *FLAGS, *wide, str(source), "-o", str(built), "-lm"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             built.replace(path)

@@ -14,7 +14,6 @@ from specbench_s2d.analysis.gate.comparability import comparability, other_machi
 from specbench_s2d.analysis.gate.judge import check_run, judge
 from specbench_s2d.analysis.gate.verdict import Tolerances
 from specbench_s2d.bench.plan import make_plan
-from specbench_s2d.bench.runner import new_manifest
 from specbench_s2d.config import RunSpec
 from specbench_s2d.runs.folder import MANIFEST, RECORDS
 from specbench_s2d.runs.record import Record
@@ -64,7 +63,7 @@ def test_imported_runs_are_compared_by_what_they_hold() -> None:
 def test_a_run_of_today_can_be_held_to_a_baseline_of_schema_1() -> None:
     """The committed baseline against a manifest of the same command as it is written now."""
     _, records, manifest = baseline()
-    today = new_manifest(make_plan(RunSpec(**manifest["spec"])), "run", manifest["environment"])
+    today = make_plan(RunSpec(**manifest["spec"])).manifest("run", manifest["environment"])
     assert (today["schema_version"], manifest["schema_version"]) == (2, 1)
     today["targets"] = copy.deepcopy(manifest["targets"])
     for facts in today["targets"].values():

@@ -24,7 +24,7 @@ def compiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_passes_equal_the_eager_ones(compiling: None, dtype: str) -> None:
-    ours, eager = (load_model("demo-s", "cuda", dtype, engine=engine) for engine in ("graphs", "eager"))
+    ours, eager = (load_model("demo-s", "cuda", dtype, engine=engine) for engine in ("cuda-graphs", "eager"))
     parents = random_tree(12)
     mask_TT = tree_mask(parents).cuda()
     ours.reserve(200)
@@ -41,14 +41,14 @@ def test_passes_equal_the_eager_ones(compiling: None, dtype: str) -> None:
             ours.extend(ids_BT, **named), eager.extend(ids_BT, **named), atol=tolerance, rtol=tolerance
         )
     facts = ours.engine_facts
-    assert (facts["engine"], facts["unannounced"]) == ("graphs", 0)
+    assert (facts["engine"], facts["unannounced"]) == ("cuda-graphs", 0)
     assert facts["captures"] > 0
 
 
 @pytest.mark.parametrize(("spec", "draft"), [("ar", None), ("s2d", "demo-draft"), ("s2d-tree", "demo-draft")])
 def test_methods_write_the_same(compiling: None, spec: str, draft: str | None) -> None:
     ids = []
-    for engine in ("graphs", "eager"):
+    for engine in ("cuda-graphs", "eager"):
         target, own = (load_model(n, "cuda", "float32", engine=engine) if n else None for n in ("demo-s", draft))
         assert target is not None
         ids.append(build_decoder(spec, target, own).generate(PROMPT, 60, ignore_eos=True).ids)
@@ -56,7 +56,7 @@ def test_methods_write_the_same(compiling: None, spec: str, draft: str | None) -
 
 
 def test_a_pass_does_not_wait_for_the_device() -> None:
-    model = load_model("demo-s", "cuda", "bfloat16", engine="graphs")
+    model = load_model("demo-s", "cuda", "bfloat16", engine="cuda-graphs")
     prompt_BT, ids_BT = torch.tensor([PROMPT], device="cuda"), torch.tensor([[5, 6, 7]], device="cuda")
     model.reserve(200)
     model.prepare([PassKind(3), PassKind(3, to_layer=4), PassKind(3, seen=3, to_layer=model.depth)])

@@ -1,4 +1,4 @@
-"""The graph engine gives what the eager one gives, whatever was captured before."""
+"""The CUDA graph engine computes what the eager one computes, whatever was captured before."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from specbench_s2d.models.base import Identity, PassKind
-from specbench_s2d.models.engines import cuda_graphs as graphs
 from specbench_s2d.models.engines.choose import EAGER, EngineChoice
 from specbench_s2d.models.engines.compiled import VARIABLE, compiled_functions, why_not_compiled
 from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
@@ -26,7 +25,6 @@ from tests.models.reference import (
     random_ids,
     random_tree,
     tree_mask,
-    tree_positions,
 )
 
 FEW = ("llama", "llama, a key head per query head", "qwen2", "qwen3")
@@ -37,14 +35,14 @@ def twin(model: PreTrainedModel, engine: EngineChoice, layers: int | None = None
     weights = model.state_dict()
     model.config.num_hidden_layers = layers or model.config.num_hidden_layers
     nobody: Any = None
-    identity = Identity("random", "test")
+    identity = Identity("random")
     device = torch.device("cpu")
     return LlamaModel(identity, model.config, weights.__getitem__, nobody, frozenset(), device, torch.float32, engine)
 
 
 @pytest.fixture(scope="module", params=FEW)
 def both(request: pytest.FixtureRequest) -> tuple[LlamaModel, LlamaModel]:
-    """The graph engine with every kind announced that the tests ask for, and the eager one."""
+    """The graph engine with every kind of pass declared that the tests run, and the eager one."""
     model = family_model(request.param)
     ours, eager = twin(model, graph_engine()), twin(model, EAGER)
     ours.reserve(400)
@@ -71,15 +69,7 @@ def same(pair: tuple[LlamaModel, LlamaModel], *args: Any, **named: Any) -> tuple
 
 def assert_graphs(model: LlamaModel) -> None:
     """No pass that could be a graph ran eagerly."""
-    assert (model.engine, model.engine_facts["unannounced"]) == ("graphs", 0)
-
-
-def same_tree(pair: tuple[LlamaModel, LlamaModel], ids_BT: Tensor, mask_TM: Tensor, positions_T: Tensor) -> None:
-    """Under a mask, which says where its rows stand; the eager engine is told so besides."""
-    ours, eager = pair[0].extend(ids_BT, mask=mask_TM), pair[1].extend(ids_BT, mask=mask_TM, positions=positions_T)
-    assert_close(ours, eager)
-    assert pair[0].length == pair[1].length
-    assert_graphs(pair[0])
+    assert (model.engine, model.engine_facts["unannounced"]) == ("cuda-graphs", 0)
 
 
 def test_chains_of_every_width_equal_eager(pair: tuple[LlamaModel, LlamaModel]) -> None:
@@ -130,7 +120,7 @@ def test_last_only_equals_eager(pair: tuple[LlamaModel, LlamaModel]) -> None:
 def test_trees_equal_eager_and_so_does_what_is_kept_of_them(pair: tuple[LlamaModel, LlamaModel], nodes: int) -> None:
     same(pair, random_ids(11))
     parents = random_tree(nodes)
-    same_tree(pair, random_ids(nodes, seed=5), tree_mask(parents), tree_positions(parents, 11))
+    same(pair, random_ids(nodes, seed=5), mask=tree_mask(parents))
     for model in pair:
         model.keep_path(path_to(nodes - 1, parents), 11)
     same(pair, random_ids(3, seed=6))
@@ -142,15 +132,12 @@ def test_a_tree_over_an_empty_cache_and_levels_of_beams_equal_eager(pair: tuple[
     mask_WM = torch.empty(3, 0, dtype=torch.bool)
     for level in range(30):  # the mask outgrows the first static one
         mask_WM = torch.cat((mask_WM[[2, 0, 0]], torch.eye(3, dtype=torch.bool)), dim=1)
-        same_tree(pair, random_ids(3, seed=level), mask_WM, torch.full((3,), 1 + level))
+        same(pair, random_ids(3, seed=level), mask=mask_WM)
 
 
-def test_a_mask_without_positions_and_positions_without_a_mask_equal_eager(
-    pair: tuple[LlamaModel, LlamaModel],
-) -> None:
+def test_a_causal_mask_equals_eager(pair: tuple[LlamaModel, LlamaModel]) -> None:
     same(pair, random_ids(9))
     same(pair, random_ids(4), mask=torch.ones(4, 4, dtype=torch.bool).tril())
-    same(pair, random_ids(4), positions=torch.tensor([13, 13, 14, 15]))
 
 
 def test_a_cache_that_grows_drops_its_graphs_and_keeps_what_it_holds() -> None:
@@ -190,7 +177,7 @@ def test_what_was_met_once_is_captured_for_every_length_and_for_shorter_drafts()
     model = twin(family_model("llama"), graph_engine(capture))
     model.reserve(400)
     tried = trial_keys(model.depth, tuple(model.engine_facts["buckets"]))
-    chains = {shape for shape in tried if shape.kind == GraphKind(False, 0, model.depth, states=False, logits=True)}
+    chains = {key for key in tried if key.kind == GraphKind(False, 0, model.depth, states=False, logits=True)}
     assert len(chains) == 3 * 2  # 1, 2 and 5 rows, in the first bucket and the last
     model.extend(random_ids(20))
     model.extend(random_ids(6))
@@ -224,14 +211,14 @@ def test_what_is_returned_is_the_callers_own() -> None:
 
 def test_a_row_that_is_not_asked_for_leaves_numbers_in_the_cache() -> None:
     """Not-a-number anywhere in a bucket would spoil the mixture, however little it weighs."""
-    passes = CudaGraphEngine(_weights(), RecordingCapture())
-    model = twin(family_model("llama"), EngineChoice("graphs", lambda weights: passes))
+    engine = CudaGraphEngine(_weights(), capture=RecordingCapture)
+    model = twin(family_model("llama"), EngineChoice("cuda-graphs", lambda weights: engine))
     model.extend(random_ids(1))
     model.prepare([PassKind(9, seen=10)])
     mask_TM = torch.cat((torch.ones(9, 1, dtype=torch.bool), tree_mask(random_tree(9))), dim=1)  # nothing before it
     model.extend(random_ids(9), mask=mask_TM)
     assert_graphs(model)
-    assert all(torch.isfinite(part).all() for pair in passes.cache.layers for part in pair)
+    assert all(torch.isfinite(part).all() for pair in engine.cache.layers for part in pair)
 
 
 def _weights() -> Any:
@@ -247,11 +234,10 @@ def _weights() -> Any:
 
 def compiling_engine(backend: Any) -> EngineChoice:
     """Graphs of compiled functions, over a capture that runs them anew."""
-    functions = compiled_functions(backend)
-    return EngineChoice("graphs", lambda weights: CudaGraphEngine(weights, RerunningCapture(), compiled=functions))
+    return graph_engine(RerunningCapture(), lambda capacity: (128, capacity), compiled=compiled_functions(backend))
 
 
-def test_compiled_layers_are_few_variants_and_equal_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_layers_are_few_variants_and_equal_the_plain_ones() -> None:
     """One row, and two or more: whatever the rows and the bucket, and each model its own sizes. The trial compiles
     nearly all of them, and a pass none but when it is captured."""
     compiled = 0
@@ -262,7 +248,6 @@ def test_compiled_layers_are_few_variants_and_equal_the_plain_ones(monkeypatch: 
         return module
 
     torch._dynamo.reset()
-    monkeypatch.setattr(graphs, "buckets", lambda capacity: (128, capacity))
     model, other = family_model("llama"), family_model("llama, a key head per query head")
     engine = compiling_engine(backend)
     pair = twin(model, engine), twin(model, EAGER)
@@ -272,7 +257,7 @@ def test_compiled_layers_are_few_variants_and_equal_the_plain_ones(monkeypatch: 
     for width in (1, 2, 6, 3):
         same(pair, random_ids(width, seed=width))
     parents = random_tree(7)
-    same_tree(pair, random_ids(7), tree_mask(parents), tree_positions(parents, pair[0].length))
+    same(pair, random_ids(7), mask=tree_mask(parents))
     assert compiled == 8  # where one row under a mask stands
     pair = twin(other, engine), twin(other, EAGER)
     same(pair, random_ids(120))
@@ -286,6 +271,6 @@ def test_why_layers_are_not_compiled_is_said(monkeypatch: pytest.MonkeyPatch, va
     assert why_not_compiled(torch.device("cpu")) == reason
     model = twin(family_model("llama"), graph_engine())
     model.reserve(8)
-    assert model.engine == "graphs"
+    assert model.engine == "cuda-graphs"
     assert model.engine_facts["compiled"] is False
     assert model.engine_facts["why_not_compiled"] == reason

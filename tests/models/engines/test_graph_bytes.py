@@ -1,4 +1,4 @@
-"""What captures take of a device is metered batch by batch, and graphs that will not fit are refused before timing."""
+"""The memory of captures is measured batch by batch, and graphs that will not fit are refused before timing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import Identity, PassKind
 from specbench_s2d.models.engines.capture import Work
-from specbench_s2d.models.engines.choose import EngineChoice, choose_engine
-from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
+from specbench_s2d.models.engines.choose import choose_engine
 from specbench_s2d.models.engines.graph_keys import GraphKind
+from specbench_s2d.models.engines.trial import trial_keys
 from specbench_s2d.models.llama import LlamaModel
-from tests.models.captured import RecordingCapture
+from tests.models.captured import RecordingCapture, graph_engine
 from tests.models.reference import family_model, random_ids
 from tests.refusals import refused
 
@@ -43,10 +43,8 @@ class Device:
 def model_on(device: Device, free_bytes: Callable[[], int] | None) -> LlamaModel:
     nobody: Any = None
     model = family_model("llama")
-    engine = EngineChoice(
-        "graphs", lambda weights: CudaGraphEngine(weights, device, name="tiny", free_bytes=free_bytes)
-    )
-    reader, identity = model.state_dict().__getitem__, Identity("tiny", "test")
+    engine = graph_engine(device, model="tiny", free_bytes=free_bytes)
+    reader, identity = model.state_dict().__getitem__, Identity("tiny")
     where = torch.device("cpu"), torch.float32
     return LlamaModel(identity, model.config, reader, nobody, frozenset(), *where, engine)
 
@@ -86,7 +84,7 @@ def test_a_batch_that_cannot_be_told_leaves_the_sum_unknown() -> None:
     device.capture = taken  # type: ignore[method-assign]
     model.prepare([PassKind(2)])
     facts = model.engine_facts
-    assert facts["graph_bytes_measured"] is None and "gave memory back" in facts["graph_bytes_measured_reason"]
+    assert facts["graph_bytes_measured"] is None and "released memory" in facts["graph_bytes_measured_reason"]
 
 
 def grows(device: Device) -> Callable[[Work], Work]:
@@ -113,13 +111,14 @@ def tried(device: Device) -> tuple[LlamaModel, int]:
     """A model whose engine was tried, and how many graphs of the second kind it has already."""
     model = model_on(device, device.free)
     model.reserve(400)
-    assert len(model.engine_facts["buckets"]) == LENGTHS
-    passes: Any = model._passes
-    assert not any(shape.kind == FIRST for shape in passes._graphs)
-    return model, sum(shape.kind == SECOND for shape in passes._graphs)
+    lengths = tuple(model.engine_facts["buckets"])
+    kinds = [key.kind for key in trial_keys(model.depth, lengths)]
+    assert len(lengths) == LENGTHS and kinds.count(FIRST) == 0
+    assert model.engine_facts["graphs"] == len(kinds)
+    return model, kinds.count(SECOND)
 
 
-def test_announced_graphs_that_will_not_fit_are_refused_after_the_first_batch() -> None:
+def test_declared_graphs_that_will_not_fit_are_refused_after_the_first_batch() -> None:
     device = Device(10**10)
     model, held = tried(device)
     before, left = device.recorded, 8 * LENGTHS - held
@@ -130,7 +129,7 @@ def test_announced_graphs_that_will_not_fit_are_refused_after_the_first_batch() 
     assert device.recorded == before + 2 * LENGTHS
 
 
-def test_announced_graphs_that_just_fit_are_captured() -> None:
+def test_declared_graphs_that_just_fit_are_captured() -> None:
     device = Device(10**10)
     model, held = tried(device)
     device.free_bytes = (2 * LENGTHS + 8 * LENGTHS - held) * GRAPH_BYTES
@@ -148,11 +147,11 @@ def test_nothing_is_judged_by_what_a_trial_takes() -> None:
     model = model_on(device, device.free)
     model.prepare(ASKED)
     model.reserve(400)
-    assert model.engine == "graphs"
+    assert model.engine == "cuda-graphs"
     model.prepare(ASKED)
 
 
 def test_refusals_name_the_model() -> None:
     config: Any = None
     engine = choose_engine(None, "big", config, torch.device("cuda"), torch.bfloat16)
-    assert engine.make.keywords == {"must": False, "name": "big"}  # type: ignore[attr-defined]
+    assert engine.make.keywords == {"asked": None, "model": "big"}  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""How passes are rounded up to the shapes that graphs are captured for."""
+"""How passes are rounded up to the sizes that graphs are captured for."""
 
 from __future__ import annotations
 
@@ -58,7 +58,6 @@ def test_rows_of_short_drafts_are_exact_and_wide_ones_at_most_doubled() -> None:
         (request_of(6, start=0), False),
         (request_of(8, mask_columns=512), True),
         (request_of(8, mask_columns=513), False),
-        (replace(request_of(4), positions=torch.arange(4)), False),
         (replace(request_of(4), best=64, rows=4), True),
         (replace(request_of(4), best=65, rows=4), False),
         (Request(torch.zeros(3, 8), 0, 3, 3, head=True), True),
@@ -71,7 +70,6 @@ def test_rows_of_short_drafts_are_exact_and_wide_ones_at_most_doubled() -> None:
         "a prompt",
         "masked",
         "mask too wide",
-        "positions of its own",
         "some of the best",
         "too many of them",
         "the head alone",
@@ -81,7 +79,7 @@ def test_what_repeats_is_captured_and_prompts_are_not(request_: Request, graph: 
     assert fits(request_) is graph
 
 
-def test_a_kind_knows_no_rows_and_no_place() -> None:
+def test_a_kind_is_the_same_for_all_rows_and_positions() -> None:
     assert GraphKind.of(request_of(6, start=7)) == GraphKind.of(request_of(2, start=900))
     assert GraphKind.of(request_of(6, mask_columns=6)) == GraphKind.of(request_of(9, mask_columns=40))
     assert GraphKind.of(request_of(6, mask_columns=6)) != GraphKind.of(request_of(6))
@@ -101,18 +99,18 @@ def test_a_kind_knows_no_rows_and_no_place() -> None:
     ],
     ids=["chain", "tree", "upper layers", "lower layers", "an exit read", "the best", "the head"],
 )
-def test_an_announced_pass_is_the_kind_that_is_met(asked: PassKind, request_: Request) -> None:
-    announced = declared_rows([asked], 3)
-    (kind,) = announced
+def test_a_declared_pass_has_the_kind_of_its_requests(asked: PassKind, request_: Request) -> None:
+    declared = declared_rows([asked], 3)
+    (kind,) = declared
     own = GraphKind.of(request_)
     assert kind == replace(own, mask_columns=128 if asked.seen > 64 else 0)
-    assert announced[kind] == set(range(1, asked.rows + 1))
-    shape = key_of(request_, GraphKind.of(request_), (128, 192))
-    assert shape == GraphKey(GraphKind.of(request_), request_.new, 128 if GraphKind.of(request_).layers else 0)
-    assert shape in keys_of(shape.kind, announced[kind], (128, 192))
+    assert declared[kind] == set(range(1, asked.rows + 1))
+    key = key_of(request_, GraphKind.of(request_), (128, 192))
+    assert key == GraphKey(GraphKind.of(request_), request_.new, 128 if GraphKind.of(request_).layers else 0)
+    assert key in keys_of(key.kind, declared[kind], (128, 192))
 
 
-def test_several_announcements_of_a_kind_are_its_widest() -> None:
+def test_several_declarations_of_a_kind_are_its_widest() -> None:
     kinds = declared_rows([PassKind(3), PassKind(9), PassKind(2), PassKind(90, best=2), PassKind(5, best=65)], 3)
     assert list(kinds.values()) == [{1, 2, 3, 4, 5, 6, 7, 8, 16}, set(ROWS)]
 

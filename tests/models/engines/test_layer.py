@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from specbench_s2d.models.engines.layer import PLAIN, Sizes, Tables
-from specbench_s2d.models.engines.layer import TreeMask as TreeMask
+from specbench_s2d.models.engines.layer import PLAIN, Sizes, Tables, TreeMask
 from specbench_s2d.models.weights import LayerWeights
 
 WIDTH, HEADS, HEAD_WIDTH, CACHED = 64, 2, 64, 5
@@ -43,10 +42,9 @@ def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     keys_KSC, values_KSC = (torch.zeros(1, 8, HEAD_WIDTH, dtype=dtype) for _ in range(2))
     unturned_SC = torch.zeros(8, HEAD_WIDTH, dtype=dtype)
     tables = Tables(unturned_SC + 1, unturned_SC, HEADS)
-    place = PLAIN.attention_inputs(
-        torch.arange(CACHED), torch.zeros(1, dtype=torch.long), torch.arange(8), None, tables
-    )
-    out_TD = PLAIN.run_layer(states(dtype), place, keys_KSC, values_KSC, weights(dtype), SIZES)
+    start_1 = torch.zeros(1, dtype=torch.long)
+    inputs = PLAIN.attention_inputs(torch.arange(CACHED), start_1, torch.arange(8), None, tables)
+    out_TD = PLAIN.run_layer(states(dtype), inputs, keys_KSC, values_KSC, weights(dtype), SIZES)
     return out_TD, keys_KSC[0, :CACHED]
 
 
@@ -68,10 +66,11 @@ def test_a_row_under_a_mask_stands_where_it_sees_to(dtype: torch.dtype) -> None:
     mask_TM = torch.zeros(4, 64, dtype=torch.bool)
     mask_TM[:3, :3] = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 1]]).bool()
     tree = TreeMask(mask_TM, torch.tensor([3]), torch.tensor([3]))
-    place = PLAIN.attention_inputs(torch.arange(4), torch.tensor([3]), torch.arange(8), tree, Tables(cos_SC, cos_SC, 2))
-    assert place.at_T.tolist() == [3, 4, 5, 6]
-    assert place.cos_T1C[:3, 0, 0].tolist() == [3, 4, 3]
-    visible = (place.seen_RS == 0).tolist()
+    tables = Tables(cos_SC, cos_SC, 2)
+    inputs = PLAIN.attention_inputs(torch.arange(4), torch.tensor([3]), torch.arange(8), tree, tables)
+    assert inputs.slots_T.tolist() == [3, 4, 5, 6]
+    assert inputs.cos_T1C[:3, 0, 0].tolist() == [3, 4, 3]
+    visible = (inputs.mask_RS == 0).tolist()
     assert visible[::2] == visible[1::2], "the heads of a group see the same"
     assert [[s for s, sees in enumerate(row) if sees] for row in visible[::2]] == [
         [0, 1, 2, 3],

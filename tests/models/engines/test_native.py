@@ -20,14 +20,14 @@ from tests.models.test_llama import lean_twin
 CPU = torch.device("cpu")
 
 
-def native(threads: int | None = 1, family: str = "llama", passes: list[NativeEngine] | None = None) -> Any:
+def native(threads: int | None = 1, family: str = "llama", engines: list[NativeEngine] | None = None) -> Any:
     def make(weights: Any) -> NativeEngine:
         made = NativeEngine(weights, threads=threads)
-        if passes is not None:
-            passes.append(made)
+        if engines is not None:
+            engines.append(made)
         return made
 
-    return lean_twin(family_model(family), EngineChoice("graphs", make))
+    return lean_twin(family_model(family), EngineChoice("native", make))
 
 
 def in_passes(model: Any, ids_BT: Tensor, width: int) -> Tensor:
@@ -48,7 +48,7 @@ def test_widths_and_threads_change_no_bit(family: str, threads: int) -> None:
 def test_a_demo_model_is_the_same_to_the_bit_too() -> None:
     """Heads of 64 and panels that several threads share."""
     ids_BT = torch.arange(3, 103)[None]
-    model = load_model("demo-tiny", device="cpu", dtype="float32", engine="graphs")
+    model = load_model("demo-tiny", device="cpu", dtype="float32", engine="native")
     whole_TV = model.extend(ids_BT)[0]
     assert torch.equal(in_passes(model, ids_BT, 1), whole_TV)
     assert_close(whole_TV, load_model("demo-tiny", device="cpu", dtype="float32", engine="eager").extend(ids_BT)[0])
@@ -81,7 +81,7 @@ def test_the_fastest_number_of_threads_is_chosen_and_told() -> None:
     torch.set_num_threads(2)
     try:
         made: list[NativeEngine] = []
-        native(None, passes=made)
+        native(None, engines=made)
         facts = made[0].facts()
         times = facts["pass_ms_by_threads"]
         allowed = min(2, len(os.sched_getaffinity(0)))
@@ -153,7 +153,7 @@ def test_gates_far_below_nought_are_shut(scale: float) -> None:
             if "gate_proj" in name:
                 weight.mul_(scale)
     ids_BT = random_ids(40)
-    made = EngineChoice("graphs", lambda weights: NativeEngine(weights, threads=1))
+    made = EngineChoice("native", lambda weights: NativeEngine(weights, threads=1))
     eager_TV = lean_twin(reference).extend(ids_BT)[0]
     native_TV = lean_twin(reference, made).extend(ids_BT)[0]
     assert torch.equal(native_TV.argmax(-1), eager_TV.argmax(-1))
@@ -164,10 +164,11 @@ def test_what_is_out_of_range_is_refused_and_what_is_laid_out_otherwise_is_not()
     model, ids_BT = native(), random_ids(6)
     expected_TV = model.extend(ids_BT)[0]
     model.reset()
-    assert torch.equal(model.extend(ids_BT, positions=torch.arange(12)[::2] // 2)[0], expected_TV)
+    assert torch.equal(model.extend(ids_BT.repeat_interleave(2, 1)[:, ::2])[0], expected_TV)
     model.reset()
     assert torch.equal(model.extend(ids_BT.int())[0], expected_TV)
     with pytest.raises(IndexError, match="an id is out of range: 0 to 60"):
         model.extend(torch.tensor([[61]]))
-    with pytest.raises(IndexError, match="a position is out of range"):
-        model.extend(ids_BT, positions=torch.arange(6) + 2000)
+    model.reset()
+    with pytest.raises(IndexError, match="a row of the mask sees no position"):
+        model.extend(ids_BT, mask=torch.zeros(6, 6, dtype=torch.bool))

@@ -1,4 +1,4 @@
-"""Graphs are tried before they are trusted: compiled, then plain, then eager, each with its reason."""
+"""Graphs are tried before they are trusted: compiled ones, then plain ones; eager with the reason where both fail."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from transformers import PreTrainedModel
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.engines.capture import Work
-from specbench_s2d.models.engines.choose import EAGER, EngineChoice
-from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
+from specbench_s2d.models.engines.choose import EAGER
 from specbench_s2d.models.engines.graph_keys import GraphKey
 from specbench_s2d.models.engines.layer import PLAIN, PassFunctions
 from specbench_s2d.models.engines.static_pass import StaticPass
 from specbench_s2d.models.llama import LlamaModel
-from tests.models.captured import RerunningCapture
+from tests.models.captured import RerunningCapture, graph_engine
 from tests.models.reference import assert_close, family_model, random_ids
 from tests.models.test_llama import lean_twin
 from tests.refusals import refused
@@ -28,7 +27,7 @@ POSITIONS = 400
 NAN = float("nan")
 
 
-def whole(tensor: Tensor, rows: int) -> None:
+def every_value(tensor: Tensor, rows: int) -> None:
     tensor.mul_(1.2)
 
 
@@ -40,36 +39,35 @@ class Wrong:
     """A capture whose graphs of some shapes leave damaged results."""
 
     def __init__(
-        self, is_wrong: Callable[[GraphKey, int], bool], damage: Callable[[Tensor, int], None] = whole
+        self, is_wrong: Callable[[GraphKey, int], bool], damage: Callable[[Tensor, int], None] = every_value
     ) -> None:
         self._is_wrong, self._damage = is_wrong, damage
 
     def capture(self, work: Work) -> Work:
         assert isinstance(work, partial)
-        (shape,), static = work.args, work.func.__self__
+        (key,), static = work.args, work.func.__self__
         repeat = RerunningCapture().capture(work)
-        if not self._is_wrong(shape, static._cache.capacity):
+        if not self._is_wrong(key, static.cache.capacity):
             return repeat
 
         def wrong() -> None:
             repeat()
             with torch.inference_mode(False), torch.no_grad():
-                for results in written(static, shape):
-                    self._damage(results, shape.rows)
+                for results in written(static, key):
+                    self._damage(results, key.rows)
 
         return wrong
 
 
-def written(static: StaticPass, shape: GraphKey) -> list[Tensor]:
-    """Where a graph leaves what it gives, its rows first."""
-    given = [(shape.kind.states, static._out_TD), (shape.kind.logits, static._logits_TV)]
-    best = [static._best_2TK[shape.kind.best].transpose(0, 1)] if shape.kind.best else []
-    return [results for gives, results in given if gives] + best
+def written(static: StaticPass, key: GraphKey) -> list[Tensor]:
+    """The buffers that a graph writes its results to, rows first."""
+    buffers = [(key.kind.states, static.out_TD), (key.kind.logits, static.logits_TV)]
+    best = [static.best_2TK[key.kind.best].transpose(0, 1)] if key.kind.best else []
+    return [results for writes, results in buffers if writes] + best
 
 
-def tried(capture: Any, must: bool = False, compiled: PassFunctions | None = None) -> LlamaModel:
-    made = EngineChoice("graphs", lambda weights: CudaGraphEngine(weights, capture, must, compiled))
-    model = lean_twin(family_model("llama"), made)
+def tried(capture: Any, asked: str | None = None, compiled: PassFunctions | None = None) -> LlamaModel:
+    model = lean_twin(family_model("llama"), graph_engine(capture, asked=asked, compiled=compiled))
     model.reserve(POSITIONS)
     return model
 
@@ -83,26 +81,26 @@ def assert_equals_eager(model: LlamaModel) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[GraphKey, int], bool], str]] = {
-    "everywhere": (lambda shape, _: True, "one token, after 0 positions"),
-    "only for 2 rows": (lambda shape, _: shape.rows == 2, "two tokens"),
-    "only for 3 or more rows of a chain": (lambda shape, _: shape.rows > 3, "five tokens"),
-    "only under masks": (lambda shape, _: shape.kind.mask_columns > 0, "a tree"),
-    "only where states are given": (lambda shape, _: shape.kind.states and not shape.kind.hidden, "the lower layers"),
-    "only in the head alone": (lambda shape, _: not shape.kind.layers, "the head"),
-    "only for hidden inputs": (lambda shape, _: shape.kind.hidden and bool(shape.kind.layers), "the upper layers"),
-    "only for the likeliest": (lambda shape, _: shape.kind.best > 0, "the likeliest"),
+    "everywhere": (lambda key, _: True, "one token, after 0 positions"),
+    "only for 2 rows": (lambda key, _: key.rows == 2, "two tokens"),
+    "only for 3 or more rows of a chain": (lambda key, _: key.rows > 3, "five tokens"),
+    "only under masks": (lambda key, _: key.kind.mask_columns > 0, "a tree"),
+    "only where states are given": (lambda key, _: key.kind.states and not key.kind.hidden, "the lower layers"),
+    "only in the head alone": (lambda key, _: not key.kind.layers, "the head"),
+    "only for hidden inputs": (lambda key, _: key.kind.hidden and bool(key.kind.layers), "the upper layers"),
+    "only for the likeliest": (lambda key, _: key.kind.best > 0, "the likeliest"),
     "only in the last bucket": (
-        lambda shape, capacity: shape.bucket == capacity - 64,
+        lambda key, capacity: key.bucket == capacity - 64,
         "one token, after 432 positions",
     ),
     "only for many rows in the last bucket": (
-        lambda shape, capacity: shape.bucket == capacity - 64 and shape.rows > 3,
+        lambda key, capacity: key.bucket == capacity - 64 and key.rows > 3,
         "five tokens, after 432 positions",
     ),
 }
 
 
-@pytest.mark.parametrize("damage", [whole, last_row_is_nan])
+@pytest.mark.parametrize("damage", [every_value, last_row_is_nan])
 @pytest.mark.parametrize("where", WRONG)
 def test_graphs_that_compute_wrongly_are_refused_wherever_they_do(
     where: str, damage: Callable[[Tensor, int], None]
@@ -112,14 +110,14 @@ def test_graphs_that_compute_wrongly_are_refused_wherever_they_do(
     assert model.engine == "eager"
     why = model.engine_facts["why_eager"]
     assert said in why
-    assert ("differ from eager by 2" if damage is whole else "what is no number") in why
+    assert ("differ from eager by 2" if damage is every_value else "not finite") in why
     assert_equals_eager(model)
 
 
 def test_graphs_that_are_right_are_trusted_and_a_little_rounding_is_no_difference() -> None:
     for damage in (lambda tensor, rows: None, lambda tensor, rows: tensor.mul_(1.01)):
-        model = tried(Wrong(lambda shape, capacity: True, damage))
-        assert model.engine == "graphs"
+        model = tried(Wrong(lambda key, capacity: True, damage))
+        assert model.engine == "cuda-graphs"
         assert "why_eager" not in model.engine_facts
     assert_equals_eager(tried(RerunningCapture()))
 
@@ -135,12 +133,14 @@ class Refused:
 
 
 def test_whoever_asked_for_graphs_by_name_is_told_why_they_cannot_be() -> None:
-    with refused(ModelError, "--engine graphs: graphs give what is no number (a tree, after 0", "--engine eager"):
-        tried(Wrong(lambda shape, _: shape.kind.mask_columns > 0, last_row_is_nan), must=True)
-    with refused(ModelError, "--engine graphs: graphs failed here (RuntimeError: CUDA error: out of memory)"):
-        tried(Refused(), must=True)
+    with refused(
+        ModelError, "--engine graphs: graphs give values that are not finite (a tree, after 0", "--engine eager"
+    ):
+        tried(Wrong(lambda key, _: key.kind.mask_columns > 0, last_row_is_nan), "graphs")
+    with refused(ModelError, "--engine cuda-graphs: graphs failed here (RuntimeError: CUDA error: out of memory)"):
+        tried(Refused(), "cuda-graphs")
     assert tried(Refused()).engine == "eager"
-    assert tried(RerunningCapture(), must=True).engine == "graphs"
+    assert tried(RerunningCapture(), "cuda-graphs").engine == "cuda-graphs"
 
 
 def raising(*arguments: Any) -> Tensor:
@@ -151,9 +151,9 @@ def doubling_head(*arguments: Any) -> Tensor:
     return PLAIN.run_head(*arguments) * 2
 
 
-def no_number_under_a_mask(hidden_TD: Tensor, place: Any, *rest: Any) -> Tensor:
+def no_number_under_a_mask(hidden_TD: Tensor, inputs: Any, *rest: Any) -> Tensor:
     """Three rows are a tree's alone in a trial."""
-    out_TD = PLAIN.run_layer(hidden_TD, place, *rest)
+    out_TD = PLAIN.run_layer(hidden_TD, inputs, *rest)
     return out_TD * NAN if len(out_TD) == 3 else out_TD
 
 
@@ -162,16 +162,16 @@ def no_number_under_a_mask(hidden_TD: Tensor, place: Any, *rest: Any) -> Tensor:
     [
         (PLAIN._replace(run_layer=raising), "graphs failed here (RuntimeError: no ptxas here)"),
         (PLAIN._replace(run_head=doubling_head), "graphs differ from eager by 100.0%"),
-        (PLAIN._replace(run_layer=no_number_under_a_mask), "graphs give what is no number (a tree"),
+        (PLAIN._replace(run_layer=no_number_under_a_mask), "graphs give values that are not finite (a tree"),
     ],
     ids=["that raise", "that compute wrongly", "that give no numbers under a mask"],
 )
-@pytest.mark.parametrize("must", [False, True])
-def test_compiled_functions_give_way_to_plain_graphs(compiled: PassFunctions, why: str, must: bool) -> None:
+@pytest.mark.parametrize("asked", [None, "cuda-graphs"])
+def test_compiled_functions_give_way_to_plain_graphs(compiled: PassFunctions, why: str, asked: str | None) -> None:
     """Graphs asked for by name are still graphs; nothing of the compiled ones stays."""
-    model = tried(RerunningCapture(), must, compiled)
+    model = tried(RerunningCapture(), asked, compiled)
     facts = model.engine_facts
-    assert (model.engine, facts["compiled"]) == ("graphs", False)
+    assert (model.engine, facts["compiled"]) == ("cuda-graphs", False)
     assert facts["why_not_compiled"].startswith(why)
     assert "why_eager" not in facts
     assert_equals_eager(model)
@@ -186,7 +186,7 @@ def test_compiled_functions_that_are_right_stay() -> None:
 
     model = tried(RerunningCapture(), compiled=PLAIN._replace(run_head=counted))
     facts = model.engine_facts
-    assert (model.engine, facts["compiled"], facts["why_not_compiled"]) == ("graphs", True, None)
+    assert (model.engine, facts["compiled"], facts["why_not_compiled"]) == ("cuda-graphs", True, None)
     assert facts["captures"] == facts["graphs"]
     before = len(calls)
     assert_equals_eager(model)

@@ -20,7 +20,17 @@ from specbench_s2d.analysis.report.plots import by_target as plots_targets
 from specbench_s2d.analysis.report.plots import sweeps as plots_joint
 from specbench_s2d.analysis.report.plots import tradeoffs as plots_methods
 from specbench_s2d.analysis.report.plots.by_target import MOST_SHAPES
-from specbench_s2d.analysis.report.plots.style import GREY, STYLE, WIDTH, Look, decoder_looks, footnote, legend, panels
+from specbench_s2d.analysis.report.plots.style import (
+    GREY,
+    STYLE,
+    WIDTH,
+    Look,
+    decoder_looks,
+    footnote,
+    legend,
+    panels,
+    save,
+)
 from specbench_s2d.analysis.tables.naming import suite_title
 from specbench_s2d.analysis.tables.series import FigureTables
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL
@@ -72,14 +82,14 @@ def _style() -> Iterator[None]:
 
 
 def _save(figure: Figure, stem: Path, title: Sequence[str]) -> list[Path]:
-    """Lay out once, then write every format, without a date in the SVG; projections stand in the title."""
+    """Lay out once, then write every format; projections stand in the title."""
     if title:
         figure.suptitle("\n".join(textwrap.fill(line, 110) for line in title), fontsize=7.5, x=0.01, ha="left")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     paths = [stem.with_suffix(f".{suffix}") for suffix in FORMATS]
     for path in paths:
-        figure.savefig(path, bbox_inches="tight", metadata={"Date": None} if path.suffix == ".svg" else None)
+        save(figure, path)
     return paths
 
 

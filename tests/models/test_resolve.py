@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from specbench_s2d.errors import ModelError, UnknownNameError, UserError
-from specbench_s2d.models.checkpoint import Checkpoint, find_checkpoint
+from specbench_s2d.models.resolve import ResolvedModel, resolve_model
 from tests.refusals import refused
 
 HUB_ID = "owner/some-model"
@@ -52,10 +52,10 @@ RESPONSE: Any = SimpleNamespace(headers={}, request=None)  # what the hub's erro
 
 def test_a_hub_id_is_fetched_at_the_revision_asked_for(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = install(monkeypatch, tiny_models / "tiny-draft")
-    found = find_checkpoint(f"{HUB_ID}@refs/pr/3")
+    found = resolve_model(f"{HUB_ID}@refs/pr/3")
     assert (found.name, found.revision) == (HUB_ID, "tiny-draft")  # a snapshot's folder is named by its commit
-    find_checkpoint(HUB_ID, revision="v1")
-    find_checkpoint(HUB_ID)
+    resolve_model(HUB_ID, revision="v1")
+    resolve_model(HUB_ID)
     assert hub.asked == [(HUB_ID, "refs/pr/3"), (HUB_ID, "v1"), (HUB_ID, None)]
 
 
@@ -67,7 +67,7 @@ def test_whatever_a_tokenizer_is_made_of_is_fetched(
 ) -> None:
     """OPT's and GPT-2's are a vocab.json and a merges.txt, without a tokenizer.json."""
     hub = install(monkeypatch, tiny_models / "tiny-draft")
-    find_checkpoint(HUB_ID)
+    resolve_model(HUB_ID)
     assert any(fnmatch(file, pattern) for pattern in hub.patterns)
 
 
@@ -76,7 +76,7 @@ def test_a_folder_is_taken_before_the_hub(tiny_models: Path, tmp_path: Path, mon
     (tmp_path / "owner").mkdir()
     (tmp_path / "owner" / "some-model").symlink_to(tiny_models / "tiny-draft")
     monkeypatch.chdir(tmp_path)
-    assert find_checkpoint(HUB_ID).folder == Path(HUB_ID)
+    assert resolve_model(HUB_ID).folder == Path(HUB_ID)
     assert hub.asked == []
 
 
@@ -105,35 +105,35 @@ def test_what_the_hub_refuses_is_said_in_one_line(monkeypatch: pytest.MonkeyPatc
     error, parts = HUB_REFUSALS[case]
     install(monkeypatch, error)
     with refused(ModelError, HUB_ID, *parts):
-        find_checkpoint(f"{HUB_ID}@v9")
+        resolve_model(f"{HUB_ID}@v9")
 
 
 def test_a_path_that_is_not_there_is_an_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """`./models` looks like a hub id, and is none: the hub's client says so."""
     install(monkeypatch, HFValidationError("Repo id must use alphanumeric chars"))
     with refused(UnknownNameError, "'./models'"):
-        find_checkpoint("./models")
+        resolve_model("./models")
     with refused(UnknownNameError, "'/no/such/folder'"):
-        find_checkpoint("/no/such/folder")
+        resolve_model("/no/such/folder")
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
     with refused(ModelError, tmp_path.name, "config.json"):
-        find_checkpoint(str(tmp_path))
+        resolve_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["", "no-such-model", "a/b/c", "owner/"])
 def test_any_other_name_is_unknown(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with refused(UserError, "model" if name else "config.json"):
-        find_checkpoint(name)
+        resolve_model(name)
 
 
 def test_the_hash_covers_every_shard_in_order_of_name(tmp_path: Path) -> None:
     for name, content in (("b.safetensors", b"two"), ("a.safetensors", b"one"), ("c.json", b"not weights")):
         (tmp_path / name).write_bytes(content)
     expected = hashlib.sha256(hashlib.sha256(b"one").digest() + hashlib.sha256(b"two").digest()).hexdigest()
-    assert Checkpoint("m", tmp_path).sha256() == expected
+    assert ResolvedModel("m", tmp_path).sha256 == expected
 
 
 def test_a_hub_blob_is_known_by_its_name(tmp_path: Path) -> None:
@@ -142,4 +142,4 @@ def test_a_hub_blob_is_known_by_its_name(tmp_path: Path) -> None:
     blob.parent.mkdir()
     blob.write_bytes(b"weights")
     (tmp_path / "model.safetensors").symlink_to(blob)
-    assert Checkpoint("m", tmp_path).sha256() == hashlib.sha256(("ab" * 32).encode()).hexdigest()
+    assert ResolvedModel("m", tmp_path).sha256 == hashlib.sha256(("ab" * 32).encode()).hexdigest()

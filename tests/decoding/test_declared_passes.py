@@ -1,8 +1,7 @@
-"""What decoders announce covers what they ask for: all is captured before a generation, and nothing in one."""
+"""Decoders declare all passes that they run: every graph is captured before a generation, and none in one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,8 @@ from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.measure.teacher_forcing import score
 from specbench_s2d.models.base import LanguageModel
-from specbench_s2d.models.engines import cuda_graphs as graphs
 from specbench_s2d.registry import drafters, verifiers
-from tests.models.captured import RecordingCapture, RerunningCapture, graph_engine
+from tests.models.captured import RecordingCapture, RerunningCapture, few_buckets, graph_engine
 
 TOKENS = 60
 DECODERS = (
@@ -49,16 +47,8 @@ DECODERS = (
 )
 
 
-@pytest.fixture
-def few_lengths() -> Iterator[None]:
-    """Two lengths of the cache, so that little is recorded."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graphs, "buckets", lambda capacity: (96, capacity))
-        yield
-
-
 class Captured:
-    """A target and a draft over the graph engine, each with a capture of its own, and a decoder of them."""
+    """A target and a draft on the CUDA graph engine, each with a capture of its own, and a decoder of them."""
 
     def __init__(
         self,
@@ -69,18 +59,16 @@ class Captured:
     ) -> None:
         self._captures: list[RerunningCapture | RecordingCapture] = []
         self._of = capture
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("specbench_s2d.models.load.choose_engine", lambda *_: graph_engine(self._capture()))
-            self.target = load_model(str(folder / "tiny-target"), "cpu")
-            drafting = decoder.partition(":")[0] not in ("ar", "mjgd") and not decoder.startswith("none+")
-            self.draft = load_model(str(folder / draft), "cpu") if drafting else None
+        self.target = self._load(folder / "tiny-target")
+        drafting = decoder.partition(":")[0] not in ("ar", "mjgd") and not decoder.startswith("none+")
+        self.draft = self._load(folder / draft) if drafting else None
         self.decoder: Decoder = build_decoder(decoder, target=self.target, draft=self.draft)
         self.decoder.make_ready(300)
         self._ready = self.recorded
 
-    def _capture(self) -> RerunningCapture | RecordingCapture:
+    def _load(self, folder: Path) -> LanguageModel:
         self._captures.append(self._of())
-        return self._captures[-1]
+        return load_model(str(folder), "cpu", engine=graph_engine(self._captures[-1], few_buckets))
 
     @property
     def models(self) -> list[LanguageModel]:
@@ -94,13 +82,13 @@ class Captured:
     def repeated(self) -> int:
         return sum(capture.repeated for capture in self._captures)
 
-    def follow(self, script: AcceptanceTrace) -> None:
+    def follow(self, trace: AcceptanceTrace) -> None:
         if isinstance(self.decoder, PairDecoder):
-            self.decoder.follow(script)
+            self.decoder.follow(trace)
 
-    def assert_all_was_announced(self) -> None:
+    def assert_all_was_declared(self) -> None:
         facts = [model.engine_facts for model in self.models]
-        assert [engine["engine"] for engine in facts] == ["graphs"] * len(facts)
+        assert [engine["engine"] for engine in facts] == ["cuda-graphs"] * len(facts)
         assert [engine["unannounced"] for engine in facts] == [0] * len(facts)
         assert self.recorded == self._ready, "something was captured in a generation"
         assert sum(engine["captures"] for engine in facts) == sum(engine["graphs"] for engine in facts) == self._ready
@@ -112,18 +100,18 @@ def prompt(length: int, seed: int = 1) -> list[int]:
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_announced_passes_are_all_that_a_decoder_asks_for(name: str, tiny_models: Path, few_lengths: None) -> None:
+def test_declared_passes_are_all_that_a_decoder_runs(name: str, tiny_models: Path) -> None:
     """Each shape is captured once, before the first generation, and every narrow pass then finds its graph."""
     captured = Captured(tiny_models, name)
     captured.follow(AcceptanceTrace([3, 0, 9, 1], [0, 2, 1, 0, 0]))
-    captured.assert_all_was_announced()
+    captured.assert_all_was_declared()
     before = captured.repeated
     for length, temperature in ((70, 0.0), (1, 1.0), (30, 1.0)):
         generation = captured.decoder.generate(
             prompt(length, seed=length), TOKENS, temperature=temperature, seed=length, ignore_eos=True
         )
         assert len(generation.ids) == TOKENS
-        captured.assert_all_was_announced()
+        captured.assert_all_was_declared()
     assert captured.repeated > before + 3 * TOKENS // 10
 
 
@@ -133,29 +121,27 @@ SEARCHES_AND_TREES = [
 
 
 @pytest.mark.parametrize("name", SEARCHES_AND_TREES)
-def test_fewer_beams_next_to_the_contexts_end_find_their_graphs(
-    name: str, tiny_models: Path, few_lengths: None
-) -> None:
+def test_fewer_beams_next_to_the_contexts_end_find_their_graphs(name: str, tiny_models: Path) -> None:
     captured = Captured(tiny_models, name)
     for model in captured.models:
         model.context = 150
     for temperature in (0.0, 1.0):
         generation = captured.decoder.generate(prompt(100), 50, temperature=temperature, ignore_eos=True)
         assert len(generation.ids) == 50
-    captured.assert_all_was_announced()
+    captured.assert_all_was_declared()
 
 
 @pytest.mark.parametrize("name", ["sd:gamma=heuristic", "mjsd:gamma=heuristic,beams=5,tau=0"])
-def test_long_proposals_find_their_graphs_too(name: str, tiny_models: Path, few_lengths: None) -> None:
+def test_long_proposals_find_their_graphs_too(name: str, tiny_models: Path) -> None:
     """A draft that is the target is always right, so that every proposal is two tokens longer."""
     captured = Captured(tiny_models, name, draft="tiny-target")
     generation = captured.decoder.generate(prompt(30), 220, ignore_eos=True)
     assert max(len(step.drafted) for step in generation.steps) > 20
-    captured.assert_all_was_announced()
+    captured.assert_all_was_declared()
 
 
 @pytest.mark.parametrize("waiting", [9, 40, 63, 80])
-def test_states_that_waited_long_go_deeper_in_a_graph(waiting: int, tiny_models: Path, few_lengths: None) -> None:
+def test_states_that_waited_long_go_deeper_in_a_graph(waiting: int, tiny_models: Path) -> None:
     """Every token leaves at the first exit, and then one goes to the last: beyond 64 states the pass is a wide one."""
     captured = Captured(tiny_models, "sorted-scripted+scripted:gamma=3", capture=RecordingCapture)
     captured.follow(AcceptanceTrace([3], [0] * (waiting - 1) + [2, 1]))
@@ -169,29 +155,27 @@ def test_states_that_waited_long_go_deeper_in_a_graph(waiting: int, tiny_models:
     ours, theirs = (one.generate(prompt(30), 150, ignore_eos=True) for one in (captured.decoder, eager))
     assert 3 in [depth for step in ours.steps for depth in step.exit_depths]
     assert [step.drafted for step in ours.steps] == [step.drafted for step in theirs.steps]
-    captured.assert_all_was_announced()
+    captured.assert_all_was_declared()
 
 
 @pytest.mark.parametrize("tokens", [1, 8, 9, 20, 64, 70])
-def test_scoring_an_answer_captures_nothing_and_raises_no_alarm(
-    tokens: int, tiny_models: Path, few_lengths: None
-) -> None:
+def test_scoring_an_answer_captures_nothing_and_raises_no_alarm(tokens: int, tiny_models: Path) -> None:
     captured = Captured(tiny_models, "s2d")
     repeated = captured.repeated
     ours = score(captured.target, prompt(20), prompt(tokens, seed=2))
-    captured.assert_all_was_announced()
+    captured.assert_all_was_declared()
     assert captured.repeated == repeated
     plain = score(load_model(str(tiny_models / "tiny-target"), "cpu", engine="eager"), prompt(20), prompt(tokens, 2))
     assert ours == plain
 
 
-def test_what_was_not_announced_runs_eagerly_and_is_counted(tiny_models: Path, few_lengths: None) -> None:
+def test_what_was_not_declared_runs_eagerly_and_is_counted(tiny_models: Path) -> None:
     captured = Captured(tiny_models, "s2d")
     recorded = captured.recorded
     captured.target.reset()
-    for count, unannounced in ((1, 0), (6, 0), (7, 1), (64, 2), (65, 2)):
+    for count, undeclared in ((1, 0), (6, 0), (7, 1), (64, 2), (65, 2)):
         captured.target.extend(torch.tensor([prompt(count)]))
-        assert captured.target.engine_facts["unannounced"] == unannounced, count
+        assert captured.target.engine_facts["unannounced"] == undeclared, count
     assert captured.recorded == recorded
     captured.target.prepare(captured.decoder.target_passes(captured.decoder.options))
-    assert captured.recorded == recorded, "what was announced before is there"
+    assert captured.recorded == recorded, "what was declared before is captured"

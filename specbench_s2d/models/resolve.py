@@ -1,0 +1,209 @@
+"""A name becomes a model's files, config, tokenizer and hash, once: what a plan checked is what a run loads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from specbench_s2d.errors import ModelError, UnknownNameError, first_line
+from specbench_s2d.models.demo import demo_names
+from specbench_s2d.models.exits import CONFIG_KEY, config_exits
+from specbench_s2d.models.hf import context_of
+from specbench_s2d.models.hub import fetch_snapshot
+from specbench_s2d.models.llama import why_not_lean
+from specbench_s2d.models.shapes import PREFIX, TOKENIZER, Shape
+from specbench_s2d.models.weight_files import WeightFiles, find_weights
+from specbench_s2d.resources import demo_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# A tokenizer complete; sentencepiece's model; OPT's and GPT-2's words, beside their merges.
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A Hugging Face checkpoint before its weights are loaded: enough to lay out prompts, pair models and plan memory.
+
+    `name` is what records call it. `revision`: the hub's commit, None for a folder. With a `shape` the folder gives
+    the tokenizer alone, and the weights are random. Everything else is read when first asked for, and then kept; what
+    cannot be read raises `ModelError`.
+    """
+
+    name: str
+    folder: Path
+    revision: str | None = None
+    shape: Shape | None = None
+    trust_remote_code: bool = False
+
+    @cached_property
+    def weights(self) -> WeightFiles:
+        """What the folder holds of weights."""
+        return WeightFiles() if self.shape else find_weights(self.folder, self.name)
+
+    @property
+    def random_weights(self) -> bool:
+        return self.shape is not None
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """The fields of config.json."""
+        return self.shape.fields if self.shape else self._json("config.json")
+
+    @cached_property
+    def config(self) -> Any:
+        """transformers' config."""
+        from transformers import AutoConfig
+
+        if self.shape:
+            return self.shape.config()
+        try:
+            return AutoConfig.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"{self.name}: its config cannot be read ({first_line(error)[:200]}).") from error
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        from transformers import AutoTokenizer
+
+        try:
+            return AutoTokenizer.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            reason = first_line(error)[:200]
+            if "tiktoken" in reason:  # what transformers tries after sentencepiece has failed
+                reason = "tokenizer.model is not sentencepiece's, or sentencepiece and protobuf are not installed"
+            raise ModelError(f"{self.name}: its tokenizer cannot be read ({reason}).") from error
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of all weight files, in the order of their names; the hub's own hash where it is known."""
+        if self.shape:
+            return self.shape.sha256()
+        digest = hashlib.sha256()
+        for file in self.weights.files:
+            blob = file.resolve()
+            known = re.fullmatch(r"[0-9a-f]{64}", blob.name)
+            digest.update(blob.name.encode() if known else self._digest(blob))
+        return digest.hexdigest()
+
+    @cached_property
+    def eos_ids(self) -> frozenset[int]:
+        """Ids that end an answer: the tokenizer's, and those of the generation config (Llama 3 has several)."""
+        ids: set[int] = set()
+        for file in ("config.json", "generation_config.json"):
+            listed = self._json(file).get("eos_token_id") if (self.folder / file).is_file() else None
+            ids.update([listed] if isinstance(listed, int) else listed or [])
+        if isinstance(self.tokenizer.eos_token_id, int):
+            ids.add(self.tokenizer.eos_token_id)
+        return frozenset(ids)
+
+    @property
+    def vocabulary(self) -> int:
+        """Ids that the model gives logits of."""
+        return int(self.config.get_text_config().vocab_size)
+
+    @property
+    def context(self) -> int:
+        """The longest sequence, in tokens."""
+        return context_of(self.config.get_text_config(), self.name)
+
+    @property
+    def depth(self) -> int:
+        """Layers."""
+        return int(self.config.get_text_config().num_hidden_layers)
+
+    @property
+    def exits(self) -> tuple[int, ...]:
+        """Layers at which a nested draft may be read; empty for other models."""
+        return config_exits(self.name, self.config.get_text_config())
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether config.json names exits, which then may still be wrong ones."""
+        return bool(self.fields.get(CONFIG_KEY))
+
+    @property
+    def has_layer_ranges(self) -> bool:
+        """Whether it runs through the lean forward, of which layers can be run on their own."""
+        return why_not_lean(self.config) is None
+
+    def _json(self, file: str) -> dict[str, Any]:
+        try:
+            content = json.loads((self.folder / file).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ModelError(f"{self.name}: {file} is not JSON ({error}); fetch it again.") from error
+        return content if isinstance(content, dict) else {}
+
+    @staticmethod
+    def _digest(path: Path) -> bytes:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+
+class ResolvedModels(dict[str, ResolvedModel]):
+    """Models by what a person called them, each resolved when it is first asked for."""
+
+    def __init__(self, resolve: Callable[[str], ResolvedModel] | None = None) -> None:
+        super().__init__()
+        self._resolve = resolve or resolve_model
+
+    def __missing__(self, name: str) -> ResolvedModel:
+        self[name] = found = self._resolve(name)
+        return found
+
+
+def resolve_model(name: str, revision: str | None = None, trust_remote_code: bool = False) -> ResolvedModel:
+    """Find a demo name, a shape (`shape:NAME`), a folder, or a hub id (`owner/name` or `owner/name@revision`).
+
+    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses or weights lack.
+    """
+    if name in demo_names():
+        return _checked(ResolvedModel(name, demo_folder() / name, None, None, trust_remote_code))
+    if name.startswith(PREFIX):
+        return ResolvedModel(name, demo_folder() / TOKENIZER, shape=Shape.find(name))
+    if Path(name).is_dir():
+        return _checked(ResolvedModel(Path(os.path.abspath(name)).name, Path(name), None, None, trust_remote_code))
+    hub_id, _, given = name.partition("@")
+    if _HUB_ID.fullmatch(hub_id):
+        folder = fetch_snapshot(hub_id, revision or given or None)
+        return _checked(ResolvedModel(hub_id, folder, folder.name, None, trust_remote_code))
+    raise UnknownNameError.of("model", name, demo_names(), "Or shape:NAME, a folder, or a hub id owner/name.")
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a demo model, of a folder (weights are not needed) or of a hub id.
+
+    Raises `ModelError` (or `UnknownNameError`) in one line when it cannot be read.
+    """
+    folder = Path(name)
+    alone = any((folder / file).is_file() for file in _TOKENIZER_FILES)
+    return (ResolvedModel(folder.name, folder) if alone else resolve_model(name)).tokenizer
+
+
+def _checked(model: ResolvedModel) -> ResolvedModel:
+    if not (model.folder / "config.json").is_file():
+        raise ModelError(f"{model.name}: {model.folder} holds no config.json; give a Hugging Face model folder.")
+    weights = model.weights
+    if weights.missing:
+        shown = ", ".join(weights.missing[:3]) + (" …" if len(weights.missing) > 3 else "")
+        raise ModelError(
+            f"{model.name}: {shown}, named in its index of weights, not in {model.folder}; fetch it again."
+        )
+    if not weights.files:
+        ends = (".bin", ".pt", ".pth", ".gguf", ".safetensors")
+        other = [f.name for f in sorted(model.folder.iterdir()) if f.suffix in ends]
+        saw = f"only {', '.join(other[:3])}" if other else "none"
+        raise ModelError(
+            f"{model.name}: no weights ({saw}): neither .safetensors nor pytorch_model.bin or its shards; convert them "
+            "with transformers' save_pretrained, or name a hub revision that has them, as owner/name@refs/pr/N."
+        )
+    return model
