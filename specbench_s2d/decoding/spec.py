@@ -146,36 +146,21 @@ def _names(given: str, model: LanguageModel) -> bool:
 
 def describe_decoders() -> list[dict[str, Any]]:
     """One row per registered decoder, drafter and verifier: what it is, its options, and whether it is lossy."""
-    rows = []
-    for name in registry.decoders.names():
-        kind = registry.decoders.load(name)
-        rows.append(
-            {
-                "name": name,
-                "kind": "decoder",
-                "output": _output(kind),
-                "draft": kind.draft_kind,
-                "options": _options_text(kind.Options),
-                "what": _summary(kind),
-            }
-        )
-    for parts in (registry.drafters, registry.verifiers):
-        for name in parts.names():
-            part = parts.load(name)
-            output = None if parts is registry.drafters else _output(part)
-            draft = part.draft_kind if parts is registry.drafters else None
-            row = {"name": name, "kind": parts.kind, "output": output, "draft": draft}
-            rows.append({**row, "options": _options_text(part.Options), "what": _summary(part)})
-    return rows
+    parts = (registry.decoders, registry.drafters, registry.verifiers)
+    return [_describe(name, of.kind, of.load(name)) for of in parts for name in of.names()]
 
 
-def _output(kind: Any) -> str:
-    return "projected" if getattr(kind, "projected", None) else "lossy" if kind.lossy else "lossless"
-
-
-def _options_text(options: type[Options]) -> str:
-    return ", ".join(f"{name}={value_text(field.default)}" for name, field in options.model_fields.items()) or "none"
-
-
-def _summary(kind: type) -> str:
-    return (kind.__doc__ or "").strip().splitlines()[0]
+def _describe(name: str, kind: str, part: Any) -> dict[str, Any]:
+    """One row; drafters decide nothing about the output, and verifiers need no draft."""
+    output = (
+        "projected" if getattr(part, "projected", None) else "lossy" if getattr(part, "lossy", False) else "lossless"
+    )
+    fields = part.Options.model_fields.items()
+    return {
+        "name": name,
+        "kind": kind,
+        "output": None if kind == registry.drafters.kind else output,
+        "draft": None if kind == registry.verifiers.kind else part.draft_kind,
+        "options": ", ".join(f"{option}={value_text(field.default)}" for option, field in fields) or "none",
+        "what": (part.__doc__ or "").strip().splitlines()[0],
+    }

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from specbench_s2d.models.base import Identity, LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.engines.base import Request
-from specbench_s2d.models.engines.choose import EAGER, EngineChoice
+from specbench_s2d.models.engines.choose import MakeEngine
+from specbench_s2d.models.engines.eager import EagerEngine
 from specbench_s2d.models.exits import config_exits
 from specbench_s2d.models.weights import Weights, load_weights
 
@@ -69,7 +70,7 @@ class LlamaModel(LanguageModel):
         eos_ids: frozenset[int],
         device: torch.device,
         dtype: torch.dtype,
-        engine: EngineChoice = EAGER,
+        engine: MakeEngine = EagerEngine,
     ) -> None:
         self.identity, self.tokenizer, self.eos_ids = identity, tokenizer, eos_ids
         self.device, self.dtype = device, dtype
@@ -80,7 +81,7 @@ class LlamaModel(LanguageModel):
         self._layer_bytes, self._head_bytes, self._total_bytes = (
             loaded.layer_bytes, loaded.head_bytes, loaded.total_bytes,
         )  # fmt: skip
-        self._engine = engine.make(loaded)
+        self._engine = engine(loaded)
         self._cache, self.torch_threads = self._engine.cache, self._engine.torch_threads
 
     @property

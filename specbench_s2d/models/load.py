@@ -12,7 +12,7 @@ from torch import Tensor
 from specbench_s2d.errors import ModelError, first_line
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.devices import SPREAD, check_device, default_device, find_dtype, free_by_device
-from specbench_s2d.models.engines.choose import EngineChoice, check_engine, choose_engine
+from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose_engine
 from specbench_s2d.models.hf import TransformersModel
 from specbench_s2d.models.llama import LlamaModel, quantisation, why_not_lean
 from specbench_s2d.models.memory import plan_memory
@@ -30,7 +30,7 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     lean: bool = True,
-    engine: str | EngineChoice | None = None,
+    engine: str | MakeEngine | None = None,
     limits: Mapping[int, int] | None = None,
 ) -> LanguageModel:
     """Load a demo model, a shape (`shape:NAME`), a folder or a hub id (`owner/name[@revision]`) for inference.

@@ -89,23 +89,6 @@ class Record(BaseModel):
     reasons: dict[str, str] = {}
 
 
-# The fields that differ between two runs of the same cell on the same machine.
-TIMING_FIELDS = frozenset(
-    {
-        "run_id",
-        "prefill_s",
-        "decode_s",
-        "total_s",
-        "draft_s",
-        "verify_s",
-        "other_s",
-        "bound_s",
-        "energy_j",
-        "energy_net_j",
-    }
-)
-
-
 def parse_record(row: dict[str, Any], where: str) -> Record:
     """A record from its JSON object; raises `RecordSchemaError` for a version this code does not read."""
     check_schema(row.get("schema_version"), where)

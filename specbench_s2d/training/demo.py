@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.training.checkpoint import writing
@@ -31,13 +31,13 @@ class Member:
     """One model of the family: what it starts from, and how it is trained."""
 
     name: str
-    kind: str
+    kind: Literal["new", "cut", "grow"]
     tokens: int
     layers: int
     source: str = ""
     width: int = 192
     feed_forward: int = 512
-    loss_on: str = "all"
+    loss_on: Literal["all", "answers"] = "all"
     learning_rate: float = 1e-2
     seed: int = 0
     length: int = 1536
@@ -49,8 +49,7 @@ class Member:
         if self.kind == "new":
             size = ModelSize(self.layers, self.width, self.width // 64, 1, self.feed_forward, CONTEXT)
             return ModelSource("new", size=size)
-        assert self.kind in ("cut", "grow")
-        return ModelSource("cut" if self.kind == "cut" else "grow", str(folder / self.source), self.layers)
+        return ModelSource(self.kind, str(folder / self.source), self.layers)
 
     def spec(self, tokens_scale: float, device: str) -> TrainSpec:
         """The training specification, with `tokens_scale` times the member's tokens."""
@@ -60,7 +59,7 @@ class Member:
             batch=self.batch,
             micro_batch=self.batch,
             exits=self.exits,
-            loss_on="answers" if self.loss_on == "answers" else "all",
+            loss_on=self.loss_on,
             optimizer="muon",
             learning_rate=self.learning_rate,
             seed=self.seed,

@@ -79,7 +79,7 @@ def train(
     """
     processes = processes or Processes(device=spec.device)
     torch.manual_seed(spec.seed)
-    _move(model, processes.device)
+    torch.nn.Module.to(model, processes.device)
     model.train()
     if spec.gradient_checkpointing:
         compute_layers_twice(model)
@@ -128,10 +128,6 @@ def _log_row(
 def _append(out: Path, row: dict[str, Any]) -> None:
     with writing(out), (out / LOG).open("a", encoding="utf-8") as log:
         log.write(json.dumps(row) + "\n")
-
-
-def _move(model: PreTrainedModel, device: str) -> None:
-    torch.nn.Module.to(model, device)
 
 
 def compute_layers_twice(model: PreTrainedModel) -> None:
@@ -243,10 +239,9 @@ def _optimizers(model: PreTrainedModel, spec: TrainSpec) -> list[torch.optim.Opt
     """AdamW for all weights, or Muon for the layers' matrices and AdamW for the others (arXiv 2502.16982)."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [p for name, p in named if p.ndim == 2 and ".layers." in name]
-    others = [p for name, p in named if not (p.ndim == 2 and ".layers." in name)]
+    embeddings = [p for name, p in named if p.ndim == 2 and ".layers." not in name]
+    vectors = [p for _, p in named if p.ndim != 2]
     rate, decay = spec.learning_rate, spec.weight_decay
-    embeddings = [p for p in others if p.ndim == 2]
-    vectors = [p for p in others if p.ndim != 2]
     adamw_groups: list[dict[str, Any]] = [
         {"params": embeddings, "weight_decay": decay, "lr_scale": 1.0},
         {"params": vectors, "weight_decay": 0.0, "lr_scale": 1.0},

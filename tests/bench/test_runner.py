@@ -30,9 +30,25 @@ from specbench_s2d.errors import ModelError, PromptTooLongError, RunFolderError,
 from specbench_s2d.models import LanguageModel, cache, load_model
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.runs.folder import read_manifest, read_records
-from specbench_s2d.runs.record import TIMING_FIELDS, Record
+from specbench_s2d.runs.record import Record
 from tests.bench.sessions import never, with_methods
+from tests.plugins import Plugins
 
+# The fields that differ between two runs of the same cell on the same machine.
+TIMING_FIELDS = frozenset(
+    {
+        "run_id",
+        "prefill_s",
+        "decode_s",
+        "total_s",
+        "draft_s",
+        "verify_s",
+        "other_s",
+        "bound_s",
+        "energy_j",
+        "energy_net_j",
+    }
+)
 KILLS = int(os.environ.get("SPECBENCH_KILLS", "2"))
 
 
@@ -203,9 +219,7 @@ class _WrongDecoder(PairDecoder):
 def test_a_lossless_decoder_that_is_wrong_comes_out_as_mismatched(
     spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from specbench_s2d import registry
-
-    monkeypatch.setitem(registry.decoders._builtin, "wrong", f"{__name__}:_WrongDecoder")
+    Plugins(tmp_path / "site", monkeypatch).register("decoders", "wrong", f"{__name__}:_WrongDecoder")
     outcome = execute(plan_of(spec, decoder=["ar", "wrong"]), tmp_path / "run")
     assert outcome.mismatched > 0
     wrong = [r for r in outcome.records if r.divergence and r.divergence.verdict == "mismatch"]

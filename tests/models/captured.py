@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from specbench_s2d.models.engines.capture import Capture, Work
-from specbench_s2d.models.engines.choose import EngineChoice
+from specbench_s2d.models.engines.choose import MakeEngine
 from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
 
 
@@ -86,7 +86,7 @@ def few_buckets(capacity: int) -> tuple[int, ...]:
 
 def graph_engine(
     capture: Capture | None = None, lengths: Callable[[int], tuple[int, ...]] | None = None, **options: Any
-) -> EngineChoice:
+) -> MakeEngine:
     """The CUDA graph engine over a capture, for `LlamaModel` and `load_model`; `options` as of `CudaGraphEngine`."""
     one = capture or RecordingCapture()
-    return EngineChoice("cuda-graphs", partial(CudaGraphEngine, capture=lambda: one, lengths=lengths, **options))
+    return partial(CudaGraphEngine, capture=lambda: one, lengths=lengths, **options)

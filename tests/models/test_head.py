@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from specbench_s2d.models.base import Identity
-from specbench_s2d.models.engines.choose import EAGER, EngineChoice
+from specbench_s2d.models.engines.choose import MakeEngine
+from specbench_s2d.models.engines.eager import EagerEngine
 from specbench_s2d.models.head import head_for, head_logits
 from specbench_s2d.models.llama import LlamaModel
 from tests.models.captured import graph_engine
@@ -56,9 +57,9 @@ def test_sizes_alone_stand_for_a_gpus_product() -> None:
     assert (logits_TV.shape, logits_TV.dtype) == ((3, 9), torch.float32)
 
 
-@pytest.mark.parametrize("engine", [EAGER, graph_engine()], ids=["eager", "cuda-graphs"])
+@pytest.mark.parametrize("engine", [EagerEngine, graph_engine()], ids=["eager", "cuda-graphs"])
 @pytest.mark.parametrize("dtype", HALVES)
-def test_a_half_precision_models_logits_are_finer_than_its_numbers(dtype: torch.dtype, engine: EngineChoice) -> None:
+def test_a_half_precision_models_logits_are_finer_than_its_numbers(dtype: torch.dtype, engine: MakeEngine) -> None:
     """Both engines, in a chain and read at an exit: logits that are not what their own dtype can say."""
     reference, nobody = family_model("llama"), None
     weights: dict[str, Any] = reference.state_dict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from specbench_s2d.errors import ModelError
 from specbench_s2d.models import load_model
 from specbench_s2d.models.base import Identity
 from specbench_s2d.models.demo import demo_names
-from specbench_s2d.models.engines.choose import EAGER, EngineChoice
+from specbench_s2d.models.engines.choose import MakeEngine
+from specbench_s2d.models.engines.eager import EagerEngine
 from specbench_s2d.models.engines.native import NativeEngine
 from specbench_s2d.models.llama import LlamaModel, why_not_lean
 from specbench_s2d.resources import demo_folder
@@ -31,7 +33,7 @@ from tests.models.reference import (
 from tests.refusals import refused
 
 
-def lean_twin(model: PreTrainedModel, engine: EngineChoice = EAGER) -> LlamaModel:
+def lean_twin(model: PreTrainedModel, engine: MakeEngine = EagerEngine) -> LlamaModel:
     weights = model.state_dict()
     nobody: Any = None
     identity = Identity("random")
@@ -41,9 +43,9 @@ def lean_twin(model: PreTrainedModel, engine: EngineChoice = EAGER) -> LlamaMode
 
 
 ENGINES = {
-    "eager": EAGER,
-    "native, one thread": EngineChoice("native", lambda weights: NativeEngine(weights, threads=1)),
-    "native, three threads": EngineChoice("native", lambda weights: NativeEngine(weights, threads=3)),
+    "eager": EagerEngine,
+    "native, one thread": partial(NativeEngine, threads=1),
+    "native, three threads": partial(NativeEngine, threads=3),
 }
 PAIRS = [(family, engine) for family in FAMILIES for engine in ENGINES]
 

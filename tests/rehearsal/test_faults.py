@@ -20,7 +20,7 @@ from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options, Proposal
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.models.base import LanguageModel, PassKind
-from specbench_s2d.models.engines.choose import EngineChoice
+from specbench_s2d.models.engines.choose import MakeEngine
 from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
 from specbench_s2d.models.engines.layer import PLAIN, AttentionInputs, PassFunctions
 from specbench_s2d.models.transfer import to_device
@@ -30,9 +30,9 @@ from tests.rehearsal.rules import RefusedError
 PROMPT = list(range(20, 40))
 
 
-def graphs_of(functions: PassFunctions) -> EngineChoice:
+def graphs_of(functions: PassFunctions) -> MakeEngine:
     """The CUDA graph engine with these functions in place of the plain ones."""
-    return EngineChoice("cuda-graphs", partial(CudaGraphEngine, plain=functions))
+    return partial(CudaGraphEngine, plain=functions)
 
 
 class StaysOnTheCpu(NoDrafter):

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from specbench_s2d.decoding.calibration import Calibration
 from specbench_s2d.decoding.costs import OnlineCosts, measure_costs
-from specbench_s2d.decoding.drafters.sorted import SortedOptions
+from specbench_s2d.decoding.drafters.sorted import ExitDrafter, SortedOptions
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.stopping_value import StoppingValue
 from specbench_s2d.decoding.types import Proposal, Verdict
@@ -83,10 +83,7 @@ class AutoDrafter:
         self._tokens, self._seconds = 0.0, 0.0
         self._learning_drafts, self._steps = 0, 0
 
-    @staticmethod
-    def check_draft(options: SortedOptions, draft: HasExits) -> None:
-        """Raise `ModelError` for a draft without exits, or with exits that it cannot have."""
-        resolve_exits(draft, options.exits)
+    check_draft = staticmethod(ExitDrafter.check_draft)
 
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
         """Measure pass costs with this target, once; a fraction of a second on small models."""

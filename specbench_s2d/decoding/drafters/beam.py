@@ -22,14 +22,14 @@ from specbench_s2d.decoding.beams import (
     best_indices,
     search_passes,
 )
-from specbench_s2d.decoding.drafters.chain import Exit
+from specbench_s2d.decoding.drafters.chain import ChainDrafter, Exit
 from specbench_s2d.decoding.gamma import DraftLength, Gamma, chain_passes, draft_length, longest_draft
 from specbench_s2d.decoding.sampling import Sampler, probabilities
 from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.models.base import LanguageModel, PassKind
-from specbench_s2d.models.exit_view import ExitView, check_exit
+from specbench_s2d.models.exit_view import ExitView
 from specbench_s2d.models.exits import HasExits
 from specbench_s2d.models.transfer import to_device
 
@@ -74,10 +74,7 @@ class BeamDrafter:
     def __init__(self, draft: LanguageModel, options: BeamDrafter.Options) -> None:
         self._view, self._options = ExitView(draft, options.exit), options
 
-    @staticmethod
-    def check_draft(options: BeamDrafter.Options, draft: HasExits) -> None:
-        """Raise `ModelError` for an exit that the draft cannot have."""
-        check_exit(draft, options.exit)
+    check_draft = staticmethod(ChainDrafter.check_draft)
 
     @staticmethod
     def draft_passes(options: BeamDrafter.Options, draft: HasExits) -> list[PassKind]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -40,8 +40,8 @@ class ChainDrafter:
         self._view, self._options = ExitView(draft, options.exit), options
 
     @staticmethod
-    def check_draft(options: ChainDrafter.Options, draft: HasExits) -> None:
-        """Raise `ModelError` for an exit that the draft cannot have."""
+    def check_draft(options: Any, draft: HasExits) -> None:
+        """Raise `ModelError` for an exit that the draft does not have."""
         check_exit(draft, options.exit)
 
     @staticmethod

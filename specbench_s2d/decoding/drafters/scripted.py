@@ -9,7 +9,6 @@ from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace, TraceOption
 from specbench_s2d.decoding.drafters.sorted import ExitDrafter, SortedGamma, SortedOptions
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import LanguageModel
-from specbench_s2d.models.exits import HasExits, resolve_exits
 
 
 class TraceRule:
@@ -47,11 +46,6 @@ class ScriptedSortedDrafter(ExitDrafter):
     def exits(self) -> tuple[int, ...]:
         """The depth of each stage of a trace."""
         return tuple(self._nested.exits)
-
-    @staticmethod
-    def check_draft(options: SortedOptions, draft: HasExits) -> None:
-        """Raise `UserError` for a draft without exits, or exits that it cannot have."""
-        resolve_exits(draft, options.exits)
 
     def follow(self, trace: AcceptanceTrace) -> None:
         """Raises `UserError` for a stage that the draft does not have."""

@@ -47,13 +47,13 @@ class ThresholdOptions(SortedOptions):
     thresholds: Thresholds = (0.5, 0.5, 0.0)
 
 
-def check_thresholds(thresholds: Sequence[float], exits: Sequence[int], draft: str) -> None:
-    """Raise `UserError` unless there is one threshold per exit."""
-    if len(thresholds) != len(exits):
-        given, depths = "+".join(f"{t:g}" for t in thresholds), ", ".join(str(d) for d in exits)
+def check_exits_and_thresholds(options: ThresholdOptions, draft: HasExits) -> None:
+    """Raise `UserError` for a draft without exits, exits it cannot have, or thresholds that do not fit them."""
+    exits, given = resolve_exits(draft, options.exits), options.thresholds
+    if len(given) != len(exits):
         raise UserError(
-            f"thresholds={given}: {len(thresholds)} thresholds for the {len(exits)} exits of draft {draft} "
-            f"({depths}); give one per exit."
+            f"thresholds={'+'.join(f'{t:g}' for t in given)}: {len(given)} thresholds for the {len(exits)} exits of "
+            f"draft {draft.name} ({', '.join(map(str, exits))}); give one per exit."
         )
 
 
@@ -92,6 +92,11 @@ class ExitDrafter:
     ) -> None:
         self._nested, self._gamma, self._rule = NestedDraft(draft, exits), gamma, rule
         self._device = draft.device
+
+    @staticmethod
+    def check_draft(options: Any, draft: HasExits) -> None:
+        """Raise `ModelError` for a draft without exits, or exits that it cannot have."""
+        resolve_exits(draft, options.exits)
 
     @staticmethod
     def draft_passes(options: SortedOptions, draft: HasExits) -> list[PassKind]:
@@ -150,7 +155,4 @@ class SortedDrafter(ExitDrafter):
         self.check_draft(options, draft)
         super().__init__(draft, options.exits, options.gamma, ConfidenceRule(options.thresholds))
 
-    @staticmethod
-    def check_draft(options: ThresholdOptions, draft: HasExits) -> None:
-        """Raise `UserError` for a draft without exits, exits it cannot have, or thresholds that do not fit them."""
-        check_thresholds(options.thresholds, resolve_exits(draft, options.exits), draft.name)
+    check_draft = staticmethod(check_exits_and_thresholds)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from specbench_s2d.decoding.drafters.sorted import SortedDrafter, ThresholdOptions
+from specbench_s2d.decoding.drafters.sorted import ThresholdOptions, check_exits_and_thresholds
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Proposal, Verdict
@@ -80,10 +80,7 @@ class TreeDrafter:
         self._nested, self._options = NestedDraft(draft, options.exits), options
         self._device = draft.device
 
-    @staticmethod
-    def check_draft(options: ThresholdOptions, draft: HasExits) -> None:
-        """Raise `UserError` for a draft without exits, exits it cannot have, or thresholds that do not fit them."""
-        SortedDrafter.check_draft(options, draft)
+    check_draft = staticmethod(check_exits_and_thresholds)
 
     @staticmethod
     def draft_passes(options: TreeDrafter.Options, draft: HasExits) -> list[PassKind]:

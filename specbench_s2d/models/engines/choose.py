@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,17 +21,7 @@ ENGINES = ("eager", "graphs", "native", "cuda-graphs")
 GPU."""
 
 
-@dataclass(frozen=True)
-class EngineChoice:
-    """`make` builds the engine from weights; `why_eager`: why it is not the prepared engine, None where `eager` was
-    asked for."""
-
-    name: str
-    make: Callable[[LlamaWeights], Engine]
-    why_eager: str | None = None
-
-
-EAGER = EngineChoice("eager", EagerEngine)
+MakeEngine = Callable[[LlamaWeights], Engine]
 
 
 def prepared_engine(device: torch.device) -> str:
@@ -40,9 +29,9 @@ def prepared_engine(device: torch.device) -> str:
     return "cuda-graphs" if device.type == "cuda" else "native"
 
 
-def check_engine(engine: str | EngineChoice | None, device: torch.device, dtype: torch.dtype) -> None:
+def check_engine(engine: str | MakeEngine | None, device: torch.device, dtype: torch.dtype) -> None:
     """Raise `UserError` for an unknown engine, or one that the device or the dtype does not have."""
-    if engine in (None, "eager") or isinstance(engine, EngineChoice):
+    if not isinstance(engine, str) or engine == "eager":
         return
     if engine not in ENGINES:
         raise UserError(f"--engine {engine}: give one of {', '.join(ENGINES)}; default: the fastest possible.")
@@ -62,30 +51,30 @@ def check_engine(engine: str | EngineChoice | None, device: torch.device, dtype:
 
 
 def choose_engine(
-    asked: str | EngineChoice | None,
+    asked: str | MakeEngine | None,
     name: str,
     config: Any,
     device: torch.device,
     dtype: torch.dtype,
     build: Callable[[], object] = native_library,
-) -> EngineChoice:
-    """The engine of a Llama-family model, for a name that has passed `check_engine`.
+) -> MakeEngine:
+    """What makes the engine of a Llama-family model, for a name that has passed `check_engine`.
 
-    `asked`: a name, a choice that is returned as it is, or None for the fastest. `build`: compiles the native kernel.
-    Raises `ModelError` where a prepared engine is asked for that the model or the machine does not allow.
+    `asked`: a name, a function that is returned unchanged, or None for the fastest engine. `build`: compiles the native
+    kernel. Raises `ModelError` where a prepared engine is asked for that the model or the machine does not allow.
     """
-    if isinstance(asked, EngineChoice):
+    if callable(asked):
         return asked
     if asked == "eager":
-        return EAGER
+        return EagerEngine
     if device.type == "cuda":
-        return EngineChoice("cuda-graphs", partial(CudaGraphEngine, asked=asked, model=name))
+        return partial(CudaGraphEngine, asked=asked, model=name)
     why_not = _why_not_native(config, device, dtype, build)
     if why_not is None:
-        return EngineChoice("native", NativeEngine)
+        return NativeEngine
     if asked is not None:
         raise ModelError(f"{name} --engine {asked}: {why_not}; use --engine eager.")
-    return EngineChoice("eager", partial(EagerEngine, why_eager=why_not), why_not)
+    return partial(EagerEngine, why_eager=why_not)
 
 
 def _why_not_native(config: Any, device: torch.device, dtype: torch.dtype, build: Callable[[], object]) -> str | None:

@@ -12,7 +12,10 @@ from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.engines.capture import Work
-from specbench_s2d.models.engines.choose import ENGINES, check_engine, choose_engine
+from specbench_s2d.models.engines.choose import ENGINES, MakeEngine, check_engine, choose_engine
+from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
+from specbench_s2d.models.engines.eager import EagerEngine
+from specbench_s2d.models.engines.native import NativeEngine
 from specbench_s2d.models.engines.native_build import NoCompilerError
 from tests.models.captured import RecordingCapture, graph_engine
 from tests.models.reference import assert_close, family_model, random_ids, recomputed
@@ -32,19 +35,24 @@ def config(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("asked", "device", "engine"),
     [
-        (None, CPU, "native"),
-        ("graphs", CPU, "native"),
-        ("native", CPU, "native"),
-        ("eager", CPU, "eager"),
-        (None, GPU, "cuda-graphs"),
-        ("graphs", GPU, "cuda-graphs"),
-        ("cuda-graphs", GPU, "cuda-graphs"),
-        ("eager", GPU, "eager"),
+        (None, CPU, NativeEngine),
+        ("graphs", CPU, NativeEngine),
+        ("native", CPU, NativeEngine),
+        ("eager", CPU, EagerEngine),
+        (None, GPU, CudaGraphEngine),
+        ("graphs", GPU, CudaGraphEngine),
+        ("cuda-graphs", GPU, CudaGraphEngine),
+        ("eager", GPU, EagerEngine),
     ],
 )
-def test_every_name_on_every_device_that_has_it(asked: str | None, device: torch.device, engine: str) -> None:
+def test_every_name_on_every_device_that_has_it(asked: str | None, device: torch.device, engine: type) -> None:
     check_engine(asked, device, torch.float32)
-    assert choose_engine(asked, "m", config(), device, torch.float32).name == engine
+    assert class_of(choose_engine(asked, "m", config(), device, torch.float32)) is engine
+
+
+def class_of(make: MakeEngine) -> Any:
+    """The engine's class, whose arguments may be bound already."""
+    return getattr(make, "func", make)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +78,8 @@ def test_a_name_that_the_device_or_the_dtype_does_not_have_is_refused(
 
 
 def test_eager_says_why_where_the_native_kernel_cannot_run() -> None:
-    found = choose_engine(None, "m", config(), CPU, torch.bfloat16)
-    assert (found.name, "float32" in (found.why_eager or "")) == ("eager", True)
+    model = load_model("demo-tiny", device="cpu", dtype="bfloat16")
+    assert model.engine == "eager" and "computes in float32" in model.engine_facts["why_eager"]
     for asked in ("graphs", "native"):
         with refused(ModelError, f"m --engine {asked}", "multiples of 16", "--engine eager"):
             choose_engine(asked, "m", config(hidden_size=40), CPU, torch.float32)
@@ -81,8 +89,9 @@ def test_without_a_compiler_a_cpu_is_eager() -> None:
     def missing() -> None:
         raise NoCompilerError("no C compiler (cc): the native kernel cannot be built; install one")
 
-    found = choose_engine(None, "m", config(), CPU, torch.float32, missing)
-    assert found.why_eager == "no C compiler (cc): the native kernel cannot be built"
+    model = lean_twin(family_model("llama"), choose_engine(None, "m", config(), CPU, torch.float32, missing))
+    assert model.engine == "eager"
+    assert model.engine_facts["why_eager"] == "no C compiler (cc): the native kernel cannot be built"
     with refused(ModelError, "--engine native", "no C compiler", "--engine eager"):
         choose_engine("native", "m", config(), CPU, torch.float32, missing)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from specbench_s2d.models.base import Identity, PassKind
-from specbench_s2d.models.engines.choose import EAGER, EngineChoice
+from specbench_s2d.models.engines.choose import MakeEngine
 from specbench_s2d.models.engines.compiled import VARIABLE, compiled_functions, why_not_compiled
 from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
 from specbench_s2d.models.engines.eager import EagerEngine
@@ -30,7 +30,7 @@ from tests.models.reference import (
 FEW = ("llama", "llama, a key head per query head", "qwen2", "qwen3")
 
 
-def twin(model: PreTrainedModel, engine: EngineChoice, layers: int | None = None) -> LlamaModel:
+def twin(model: PreTrainedModel, engine: MakeEngine, layers: int | None = None) -> LlamaModel:
     """The model over an engine, or its first layers alone."""
     weights = model.state_dict()
     model.config.num_hidden_layers = layers or model.config.num_hidden_layers
@@ -44,7 +44,7 @@ def twin(model: PreTrainedModel, engine: EngineChoice, layers: int | None = None
 def both(request: pytest.FixtureRequest) -> tuple[LlamaModel, LlamaModel]:
     """The graph engine with every kind of pass declared that the tests run, and the eager one."""
     model = family_model(request.param)
-    ours, eager = twin(model, graph_engine()), twin(model, EAGER)
+    ours, eager = twin(model, graph_engine()), twin(model, EagerEngine)
     ours.reserve(400)
     stages = [PassKind(8, to_layer=1), PassKind(8, 1, 2), PassKind(8, 2), PassKind(9, to_layer=3)]
     ours.prepare([PassKind(64), PassKind(40, seen=64), PassKind(3, seen=90), PassKind(64, from_layer=3), *stages])
@@ -142,7 +142,7 @@ def test_a_causal_mask_equals_eager(pair: tuple[LlamaModel, LlamaModel]) -> None
 
 def test_a_cache_that_grows_drops_its_graphs_and_keeps_what_it_holds() -> None:
     model, capture = family_model("llama"), RecordingCapture()
-    pair = twin(model, graph_engine(capture)), twin(model, EAGER)
+    pair = twin(model, graph_engine(capture)), twin(model, EagerEngine)
     same(pair, random_ids(420))
     before = capture.recorded
     for step in range(30):
@@ -162,7 +162,7 @@ def test_what_a_trial_captures_is_what_is_counted_for_it() -> None:
 
 
 def test_the_last_positions_of_the_context_have_room_for_rounded_up_rows() -> None:
-    pair = twin(family_model("llama"), graph_engine()), twin(family_model("llama"), EAGER)
+    pair = twin(family_model("llama"), graph_engine()), twin(family_model("llama"), EagerEngine)
     context = pair[0].context
     for model in pair:
         model.reserve(context)
@@ -212,7 +212,7 @@ def test_what_is_returned_is_the_callers_own() -> None:
 def test_a_row_that_is_not_asked_for_leaves_numbers_in_the_cache() -> None:
     """Not-a-number anywhere in a bucket would spoil the mixture, however little it weighs."""
     engine = CudaGraphEngine(_weights(), capture=RecordingCapture)
-    model = twin(family_model("llama"), EngineChoice("cuda-graphs", lambda weights: engine))
+    model = twin(family_model("llama"), lambda weights: engine)
     model.extend(random_ids(1))
     model.prepare([PassKind(9, seen=10)])
     mask_TM = torch.cat((torch.ones(9, 1, dtype=torch.bool), tree_mask(random_tree(9))), dim=1)  # nothing before it
@@ -228,11 +228,11 @@ def _weights() -> Any:
         kept.append(weights)
         return EagerEngine(weights)
 
-    twin(family_model("llama"), EngineChoice("eager", engine))
+    twin(family_model("llama"), engine)
     return kept[0]
 
 
-def compiling_engine(backend: Any) -> EngineChoice:
+def compiling_engine(backend: Any) -> MakeEngine:
     """Graphs of compiled functions, over a capture that runs them anew."""
     return graph_engine(RerunningCapture(), lambda capacity: (128, capacity), compiled=compiled_functions(backend))
 
@@ -250,7 +250,7 @@ def test_compiled_layers_are_few_variants_and_equal_the_plain_ones() -> None:
     torch._dynamo.reset()
     model, other = family_model("llama"), family_model("llama, a key head per query head")
     engine = compiling_engine(backend)
-    pair = twin(model, engine), twin(model, EAGER)
+    pair = twin(model, engine), twin(model, EagerEngine)
     same(pair, random_ids(125))
     assert pair[0].engine_facts["compiled"] is True
     assert compiled == 7  # place, layer and head, for one row and for more; where a tree stands
@@ -259,7 +259,7 @@ def test_compiled_layers_are_few_variants_and_equal_the_plain_ones() -> None:
     parents = random_tree(7)
     same(pair, random_ids(7), mask=tree_mask(parents))
     assert compiled == 8  # where one row under a mask stands
-    pair = twin(other, engine), twin(other, EAGER)
+    pair = twin(other, engine), twin(other, EagerEngine)
     same(pair, random_ids(120))
     same(pair, random_ids(4))
     assert compiled == 13  # its head has the shape of the first

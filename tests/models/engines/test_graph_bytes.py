@@ -154,4 +154,4 @@ def test_nothing_is_judged_by_what_a_trial_takes() -> None:
 def test_refusals_name_the_model() -> None:
     config: Any = None
     engine = choose_engine(None, "big", config, torch.device("cuda"), torch.bfloat16)
-    assert engine.make.keywords == {"asked": None, "model": "big"}  # type: ignore[attr-defined]
+    assert engine.keywords == {"asked": None, "model": "big"}  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor
 
 from specbench_s2d import load_model
-from specbench_s2d.models.engines.choose import EngineChoice
 from specbench_s2d.models.engines.native import NativeEngine, PanelCache, why_not_native
 from tests.models.reference import assert_close, family_model, random_ids
 from tests.models.test_llama import lean_twin
@@ -27,7 +27,7 @@ def native(threads: int | None = 1, family: str = "llama", engines: list[NativeE
             engines.append(made)
         return made
 
-    return lean_twin(family_model(family), EngineChoice("native", make))
+    return lean_twin(family_model(family), make)
 
 
 def in_passes(model: Any, ids_BT: Tensor, width: int) -> Tensor:
@@ -153,9 +153,8 @@ def test_gates_far_below_nought_are_shut(scale: float) -> None:
             if "gate_proj" in name:
                 weight.mul_(scale)
     ids_BT = random_ids(40)
-    made = EngineChoice("native", lambda weights: NativeEngine(weights, threads=1))
     eager_TV = lean_twin(reference).extend(ids_BT)[0]
-    native_TV = lean_twin(reference, made).extend(ids_BT)[0]
+    native_TV = lean_twin(reference, partial(NativeEngine, threads=1)).extend(ids_BT)[0]
     assert torch.equal(native_TV.argmax(-1), eager_TV.argmax(-1))
     assert_close(native_TV, eager_TV, 1e-4 * max(1.0, float(eager_TV.abs().max())))
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.engines.capture import Work
-from specbench_s2d.models.engines.choose import EAGER
+from specbench_s2d.models.engines.eager import EagerEngine
 from specbench_s2d.models.engines.graph_keys import GraphKey
 from specbench_s2d.models.engines.layer import PLAIN, PassFunctions
 from specbench_s2d.models.engines.static_pass import StaticPass
@@ -74,7 +74,7 @@ def tried(capture: Any, asked: str | None = None, compiled: PassFunctions | None
 
 def assert_equals_eager(model: LlamaModel) -> None:
     """Over a prompt, a chain and a tree."""
-    plain = lean_twin(family_model("llama"), EAGER)
+    plain = lean_twin(family_model("llama"), EagerEngine)
     mask_TT = torch.ones(3, 3, dtype=torch.bool).tril()
     for ids_BT, mask in ((random_ids(9), None), (random_ids(2, seed=2), None), (random_ids(3, seed=3), mask_TT)):
         assert_close(model.extend(ids_BT, mask=mask), plain.extend(ids_BT, mask=mask))
@@ -207,7 +207,7 @@ def model() -> PreTrainedModel:
 
 def test_a_trial_leaves_no_trace(model: PreTrainedModel) -> None:
     """It writes to the cache that is used afterwards, at positions that are then overwritten."""
-    ours, plain = tried(RerunningCapture()), lean_twin(model, EAGER)
+    ours, plain = tried(RerunningCapture()), lean_twin(model, EagerEngine)
     assert ours.length == 0
     for width in (1, 1, 3, 8, 2):
         assert_close(ours.extend(random_ids(width, seed=width)), plain.extend(random_ids(width, seed=width)))
