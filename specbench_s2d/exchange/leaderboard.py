@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from specbench_s2d.analysis.tables.naming import decoder_title, is_projected, mark_notes, suite_title
+from specbench_s2d.analysis.tables.naming import is_projected, mark_notes, row_title, suite_title
 from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, rows_by_target, speed_column
 from specbench_s2d.analysis.tables.text import Entry, TextTable, absent, number
 from specbench_s2d.config import SUITES
@@ -36,8 +36,7 @@ def boards(table: pd.DataFrame, manifest: Mapping[str, Any]) -> list[TextTable]:
         best = [_best(decoders, suite, column) for suite, column in columns]
         lines: list[list[str | Entry]] = []
         for label, of_label in decoders.items():
-            overall = of_label[OVERALL]
-            title = decoder_title(label, overall["lossy"], overall["projected"])
+            title = row_title(of_label[OVERALL])
             texts = [_value(of_label.get(suite, {}).get(column), column) for suite, column in columns]
             lines.append([title, *(Entry(text, label == top) for text, top in zip(texts, best, strict=True))])
         notes = [_caption(target, speed, manifest), *_notes([of_label[OVERALL] for of_label in decoders.values()])]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 
@@ -16,7 +15,7 @@ from specbench_s2d.analysis.metrics.pairs import Pair, latest
 from specbench_s2d.analysis.metrics.quality import PERPLEXITY, quality_statistic
 from specbench_s2d.analysis.metrics.speed import LENGTH, SPEEDUP, speedup
 from specbench_s2d.analysis.metrics.values import Interval, Measure
-from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
+from specbench_s2d.analysis.tables.naming import row_title, suite_title
 from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, row_groups, rows_by_target, summary_table
 from specbench_s2d.analysis.tables.text import TextTable, absent, number, with_interval
 from specbench_s2d.errors import UnknownNameError, UserError
@@ -99,13 +98,13 @@ def _speeds(target: str, rows: Sequence[Row]) -> TextTable:
         overall = of_label[OVERALL]
         by_suite = [number(of_label.get(suite, {}).get("relative_speed")) for suite in suites]
         total = _with_ends(overall, "relative_speed")
-        lines.append([_title(overall), *by_suite, total, number(overall["speedup"]), number(overall["mat"])])
+        lines.append([row_title(overall), *by_suite, total, number(overall["speedup"]), number(overall["mat"])])
     return TextTable(headings, lines, target)
 
 
 def _ratios(target: str, rows: Sequence[Row]) -> TextTable:
     """Accepted length, perplexity and answer length, all suites together."""
-    lines = [[_title(row), *(_with_ends(row, name) for name in _RATIOS)] for row in rows if row["suite"] == OVERALL]
+    lines = [[row_title(row), *(_with_ends(row, name) for name in _RATIOS)] for row in rows if row["suite"] == OVERALL]
     title = f"{target}: accepted length, perplexity, answer length"
     return TextTable(["Decoder", *_RATIO_HEADINGS], lines, title)
 
@@ -119,16 +118,12 @@ def _differences(target: str, rows: Sequence[Row]) -> list[TextTable]:
         names = scored[start : start + _METRICS_ABREAST]
         columns = [quality_column(name.removeprefix(QUALITY).removesuffix(_DIFFERENCE)) for name in names]
         lines = [
-            [_title(row), *(_difference(row, n, c.digits) for n, c in zip(names, columns, strict=True))]
+            [row_title(row), *(_difference(row, n, c.digits) for n, c in zip(names, columns, strict=True))]
             for row in overall
         ]  # fmt: skip
         headings = ["Decoder", *(column.heading for column in columns)]
         tables.append(TextTable(headings, lines, f"{target}: task quality, difference"))
     return tables
-
-
-def _title(row: Mapping[str, Any]) -> str:
-    return decoder_title(row["label"], row["lossy"], row["projected"])
 
 
 def _with_ends(row: Row, name: str) -> str:

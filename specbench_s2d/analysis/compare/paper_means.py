@@ -14,7 +14,7 @@ from specbench_s2d.analysis.metrics.pairs import Group
 from specbench_s2d.analysis.metrics.quality import PERPLEXITY
 from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup
 from specbench_s2d.analysis.metrics.values import Interval, Measure
-from specbench_s2d.analysis.tables.naming import decoder_title, option_symbol
+from specbench_s2d.analysis.tables.naming import option_symbol, row_title
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, Row, row_groups
 from specbench_s2d.analysis.tables.text import TextTable, absent, number, with_interval
 from specbench_s2d.runs.record import BASELINE, Record
@@ -87,7 +87,7 @@ def _table(of_one: Sequence[Row]) -> TextTable:
     title = f"{first['method']}, {_METRICS[first['metric']]}: {first['target']} compared with the paper's {MEAN_TARGET}"
     lines = [
         [
-            decoder_title(row["label"], row["lossy"], row["projected"]),
+            row_title(row),
             row["against"] or number(None),
             with_interval(row["ours"], row["ours_low"], row["ours_high"]),
             number(row["published"]),

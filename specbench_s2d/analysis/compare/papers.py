@@ -24,7 +24,7 @@ from specbench_s2d.analysis.compare.paper_methods import (
 from specbench_s2d.analysis.compare.paper_targets import how_matched, match_targets
 from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES
 from specbench_s2d.analysis.metrics.pairs import latest
-from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
+from specbench_s2d.analysis.tables.naming import row_title, suite_title
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, Row, summary_table
 from specbench_s2d.analysis.tables.text import TextTable, absent, number
 from specbench_s2d.config import SUITES
@@ -165,8 +165,8 @@ def _shown(by_target: pd.DataFrame) -> list[TextTable]:
 
 def _line(rows: pd.DataFrame, suites: Iterable[str]) -> list[str]:
     by_suite: dict[str, Mapping[Any, Any]] = {str(row["suite"]): row for row in rows.to_dict("records")}
-    first = rows.iloc[0]
-    cells = [f"{decoder_title(first['label'], first['lossy'], first['projected'])}\n{first['method']}"]
+    first = rows.iloc[0].to_dict()
+    cells = [f"{row_title(first)}\n{first['method']}"]
     for suite in suites:
         row = by_suite.get(suite, {})
         ours = row.get("ours") if not absent(row.get("ours")) else row.get("ours_specbench")

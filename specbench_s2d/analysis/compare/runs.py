@@ -11,7 +11,7 @@ from specbench_s2d.analysis.compare.comparison import Comparison, require_baseli
 from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES
 from specbench_s2d.analysis.metrics.pairs import Group, Pair, latest, pair, question_of
 from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup_ratio
-from specbench_s2d.analysis.tables.naming import decoder_title, is_projected, suite_title
+from specbench_s2d.analysis.tables.naming import is_projected, row_title, suite_title
 from specbench_s2d.analysis.tables.summary import Key, Row, row_groups, rows_by_target, summary_table
 from specbench_s2d.analysis.tables.text import TextTable, number, with_interval
 from specbench_s2d.errors import UserError
@@ -83,7 +83,7 @@ def _row(key: Key, first: _Side, second: _Side, both: set[Turn], resamples: int)
 def _shown(target: str, rows: Sequence[Row]) -> TextTable:
     lines, last = [], None
     for row in rows:
-        title = decoder_title(row["label"], row["lossy"], row["projected"])
+        title = row_title(row)
         ratio = with_interval(row["ratio"], row["ratio_low"], row["ratio_high"])
         speedups, lengths = ([number(row[f"{name}_{run}"]) for run in "ab"] for name in ("speedup", "mat"))
         lines.append([title if title != last else "", suite_title(row["suite"]), *speedups, ratio, *lengths])

@@ -25,18 +25,18 @@ NOTES = "notes"
 Kind = Literal["text", "flag", "count", "value"]
 _DTYPES: Mapping[Kind, str] = {"flag": "bool", "count": "Int64", "value": "float64"}
 RECORDS, PAIRS, BY_TARGET = attrgetter("records"), attrgetter("pairs"), attrgetter("pairs_by_target")
-"""What of a row's `Group` a column's function takes."""
+"""What a column's function takes of a row's `Group`: records, pairs, or pairs by target."""
 
 
 @dataclass(frozen=True)
 class Column:
     """One column of summary.csv.
 
-    `function`: its value, a `Measure` (text and flags as they are), of what `of` takes from a row's group, or of the
-    group itself. `heading`: in the tables that people read, which leave out a column without one; `digits`: their
-    format. `definition`: where the function's docstring gives none. `over_targets`: of several targets, the function
-    of all `together`, the `mean` of the targets' own values, or `none`. `statistic`: gives the ends of an interval, as
-    columns of their own. `overview`: the short table of report.html that shows it too.
+    `function`: its value, as it is or as a `Measure`, from what `of` takes of a row's group, or from the group itself.
+    `heading`: in the tables that people read, which leave out a column without one; `digits`: their format.
+    `definition`: where the function's docstring gives none. `over_targets`: of several targets, the function of all
+    `together`, the `mean` of the targets' own values, or `none`. `statistic`: gives both ends of an interval, which are
+    columns too. `overview`: the short table of report.html that shows the column as well.
     """
 
     name: str

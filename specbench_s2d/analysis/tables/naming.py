@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from specbench_s2d.suites import suite_headings
 
@@ -28,6 +29,11 @@ def decoder_title(label: str, lossy: bool, projected: str | None = None) -> str:
     """The label, with the marks of a lossy decoder and of a projection."""
     marks = [LOSSY_MARK] if lossy else []
     return " ".join([label, *marks, *([PROJECTED_MARK] if is_projected(projected) else [])])
+
+
+def row_title(row: Mapping[Any, Any]) -> str:
+    """The same of a table's row."""
+    return decoder_title(row["label"], row["lossy"], row["projected"])
 
 
 def is_projected(reason: object) -> bool:

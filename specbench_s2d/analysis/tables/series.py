@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from specbench_s2d.analysis.metrics import acceptance, drafts
-from specbench_s2d.analysis.metrics.columns import QUALITY
+from specbench_s2d.analysis.metrics.columns import QUALITY, columns_of
 from specbench_s2d.analysis.metrics.pairs import Group, latest
 from specbench_s2d.analysis.tables.naming import without_option
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, row_groups
@@ -23,10 +23,8 @@ EXIT_COLUMNS = (*_DECODER, "exit_depth", "tokens", "share")
 ABLATION_COLUMNS = (
     "target", "label", "variant", "lossy", "projected", "thresholds", "speedup", "speedup_low", "speedup_high", "mat",
 )  # fmt: skip
-_VALUES = (
-    "speedup", "speedup_low", "speedup_high", "mat", "mat_low", "mat_high", "accepted_per_pass", "tokens_per_pass",
-    "perplexity", "perplexity_low", "perplexity_high", "energy_j_per_token",
-)  # fmt: skip
+_DRAWN = ("speedup", "mat", "tokens_per_pass", "accepted_per_pass", "perplexity", "energy_j_per_token")
+_VALUES = tuple(name for column in columns_of(_DRAWN) for name in column.names)
 SWEEP_COLUMNS = (
     "target", "variant", "label", "decoder", "draft", "gamma", "beams", "value", "lossy", "projected", "suite",
     *_VALUES,

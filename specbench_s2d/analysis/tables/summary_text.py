@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from specbench_s2d.analysis.metrics.columns import QUALITY, Column, columns_of, definitions
-from specbench_s2d.analysis.tables.naming import decoder_title, mark_notes, suite_title
+from specbench_s2d.analysis.tables.naming import mark_notes, row_title, suite_title
 from specbench_s2d.analysis.tables.remarks import alarms, cautions, decoder_facts, missing_values, projections
 from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, rows_by_target, speed_column
 from specbench_s2d.analysis.tables.text import (
@@ -52,17 +52,13 @@ def _by_suite(title: str, rows: Sequence[Row], speed: str) -> TextTable:
         ends = interval(overall["speedup_low"], overall["speedup_high"])
         lines.append(
             [
-                _title(overall), *cells,
+                row_title(overall), *cells,
                 f"{ends}\n{number(overall['perplexity'])}", f"{number(overall['tokens_per_s'], '.1f')}\n{bound}",
                 "/".join(str(overall[column]) for column in ("failed", "skipped", "truncated")),
             ]
         )  # fmt: skip
     headings = ["Decoder", *(suite_title(s, short=True) for s in shown), "95 %\nPPL", "tok/s\nbound", "F/S/T"]
     return TextTable(headings, lines, title, keep=True)
-
-
-def _title(row: Row) -> str:
-    return decoder_title(row["label"], row["lossy"], row["projected"])
 
 
 def _stacked(row: Row, *columns: str) -> str:
@@ -73,7 +69,7 @@ def _stacked(row: Row, *columns: str) -> str:
 def _quality(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> TextTable:
     """A row per decoder, a column per metric, over all suites that are scored by it."""
     lines = [
-        [_title(row), *(number(row[column.name], column.digits) for column in columns)]
+        [row_title(row), *(number(row[column.name], column.digits) for column in columns)]
         for row in rows if row["suite"] == OVERALL
     ]  # fmt: skip
     return TextTable(["Decoder", *(c.heading for c in columns)], lines, f"{title}: task quality", keep=True)
@@ -113,7 +109,7 @@ def _every_value(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> 
     headings = ["suite", "decoder", *(c.heading + (" [95 %]" if c.statistic else "") for c in columns)]
     suites = dict.fromkeys(row["suite"] for row in rows if row["suite"] != OVERALL)
     ordered = [row for suite in (*suites, OVERALL) for row in rows if row["suite"] == suite]
-    lines = [[row["suite"], _title(row), *(_value(row, column) for column in columns)] for row in ordered]
+    lines = [[row["suite"], row_title(row), *(_value(row, column) for column in columns)] for row in ordered]
     return TextTable(headings, lines, title, left=2)
 
 

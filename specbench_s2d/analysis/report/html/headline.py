@@ -19,7 +19,7 @@ from specbench_s2d.analysis.report.html.table import (
     text_cell,
     value_cell,
 )
-from specbench_s2d.analysis.tables.naming import decoder_title, is_projected, suite_title
+from specbench_s2d.analysis.tables.naming import is_projected, row_title, suite_title
 from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, rows_by_target
 from specbench_s2d.analysis.tables.text import absent
 from specbench_s2d.runs.record import BASELINE
@@ -56,8 +56,7 @@ def _target(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> Targe
 
 def _names(row: Row) -> list[HtmlCell]:
     drafts = row["draft"] if isinstance(row["draft"], str) else ""
-    title = decoder_title(row["label"], row["lossy"], row["projected"])
-    name = HtmlCell(title, row["label"], drafts and f"draft: {drafts}", tone="name")
+    name = HtmlCell(row_title(row), row["label"], drafts and f"draft: {drafts}", tone="name")
     if is_projected(row["projected"]):
         return [name, HtmlCell("projected", "projected", str(row["projected"]), tone="lossy")]
     return [name, HtmlCell("lossy", "lossy", tone="lossy") if row["lossy"] else HtmlCell("lossless", "lossless")]

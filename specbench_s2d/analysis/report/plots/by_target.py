@@ -28,7 +28,7 @@ from specbench_s2d.analysis.report.plots.style import (
     legend,
     legend_columns,
 )  # fmt: skip
-from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
+from specbench_s2d.analysis.tables.naming import row_title, suite_title
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, single_targets
 from specbench_s2d.analysis.tables.text import with_interval
 from specbench_s2d.runs.record import BASELINE
@@ -142,7 +142,7 @@ def _frame_bars(axes: Axes, shown: pd.DataFrame) -> None:
     if 0 < lossy < len(shown):
         axes.axhline(lossy - 0.5, color="#BBBBBB", linewidth=0.8)
     axes.axvline(1, color=GREY, linewidth=1, linestyle="--")
-    names = [decoder_title(row["label"], row["lossy"], row["projected"]) for row in shown.to_dict("records")]
+    names = [row_title(row) for row in shown.to_dict("records")]
     axes.set_yticks(range(len(shown)), names)
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
@@ -159,7 +159,7 @@ def exit_depths(exits: pd.DataFrame) -> Figure | None:
         return None
     targets = list(dict.fromkeys(exits["target"]))
     rows = exits.drop_duplicates("label").to_dict("records")
-    titles = {str(row["label"]): decoder_title(row["label"], row["lossy"], row["projected"]) for row in rows}
+    titles = {str(row["label"]): row_title(row) for row in rows}
     depths = sorted(set(exits["exit_depth"]))
     shades: dict[int, Shade] = {
         d: colormaps["Blues"](0.25 + 0.65 * i / max(1, len(depths) - 1)) for i, d in enumerate(depths)
