@@ -95,7 +95,8 @@ def plan_memory(
         working_bytes=(room - beyond) * per_row,
         pool_bytes=pool_bytes(text, dtype, graphs.widest_rows, room) + WORKSPACE_BYTES if graphs else 0,
         buffers_bytes=tables + (static_bytes(text, dtype) if graphs else 0),
-        loading_bytes=max(_parts_bytes(text, dtype) if lean else 0, meanwhile) + (_shard_bytes(model) if on_host else 0),
+        loading_bytes=max(_parts_bytes(text, dtype) if lean else 0, meanwhile)
+        + (_shard_bytes(model) if on_host else 0),
         graphs=graphs.count(room - beyond) if graphs else 0,
         block_bytes=_block_bytes(model, dtype),
     )
