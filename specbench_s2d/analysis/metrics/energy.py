@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from specbench_s2d.analysis.metrics.bootstrap import Statistic
 from specbench_s2d.analysis.metrics.pairs import carrying, total
-from specbench_s2d.analysis.metrics.values import Measure
+from specbench_s2d.analysis.metrics.values import Measure, quotient
 from specbench_s2d.runs.record import Record
 
 
@@ -21,6 +21,14 @@ def energy_net_j_per_token(records: Iterable[Record]) -> Measure:
     """Energy in joules per new token, idle-subtracted: likewise, each block less its seconds times the idle power that
     was measured before the run."""
     return _per_token(records, "energy_net_j")
+
+
+def tokens_per_joule(records: Iterable[Record]) -> Measure:
+    """New tokens per joule of energy, gross: tokens over the joules of the row's metered blocks."""
+    kept, note = carrying(records, "energy_j", "new_tokens")
+    if note:
+        return Measure(None, note)
+    return quotient(total(kept, "new_tokens"), total(kept, "energy_j"), "the meter counted no joule")
 
 
 def _per_token(records: Iterable[Record], field: str) -> Measure:

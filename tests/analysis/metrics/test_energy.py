@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from specbench_s2d.analysis.metrics.energy import energy_j_per_token, energy_net_j_per_token
+from specbench_s2d.analysis.metrics.energy import energy_j_per_token, energy_net_j_per_token, tokens_per_joule
 from specbench_s2d.analysis.metrics.values import Measure
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, summary_table
 from specbench_s2d.runs.record import Record
@@ -62,3 +62,15 @@ def test_without_a_meter_the_table_says_why() -> None:
     row = summary_table([ar(1, 3, decode_s=3), sd], resamples=10).query("label == 'sd' and suite == 'overall'").iloc[0]
     assert pd.isna(row[GROSS]) and pd.isna(row[NET])
     assert "(not metered: --energy off)" in row["notes"]
+
+
+def test_tokens_per_joule_pool_the_row_and_say_why_they_are_missing() -> None:
+    """10 tokens of 20 J and 30 of 150 J; of two targets, the mean of their own."""
+    records = [metered(per_token=(2.0, 1.5), tokens=10), metered(per_token=(5.0, 3.0), tokens=30, question=2)]
+    assert tokens_per_joule(records) == Measure(40 / 170)
+    lost = metered(question=2).model_copy(update={"energy_j": None, "reasons": {"energy_j": "no meter here"}})
+    assert tokens_per_joule([lost]) == Measure(None, "1 of 1 cells carry no energy_j or new_tokens (no meter here)")
+    assert tokens_per_joule([metered(per_token=(0.0, 0.0))]) == Measure(None, "the meter counted no joule")
+    table = summary_table([metered("t", (2.0, 1.5)), metered("u", (4.0, 2.5))], resamples=10)
+    overall = table[table["suite"] == OVERALL].set_index("target")
+    assert dict(overall["tokens_per_joule"]) == {"t": 0.5, "u": 0.25, MEAN_TARGET: 0.375}
