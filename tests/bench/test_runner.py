@@ -36,7 +36,8 @@ from tests.plugins import Plugins
 
 # Fields that differ between two runs of one cell on one machine.
 TIMING_FIELDS = {
-    "run_id", "prefill_s", "decode_s", "total_s", "draft_s", "verify_s", "other_s", "bound_s", "energy_j", "energy_net_j",
+    "run_id", "prefill_s", "decode_s", "total_s", "draft_s", "verify_s", "other_s", "bound_s", "energy_j",
+    "energy_net_j",
 }  # fmt: skip
 KILLS = int(os.environ.get("SPECBENCH_KILLS", "2"))
 
