@@ -8,7 +8,6 @@ from functools import partial
 import torch
 
 from specbench_s2d.bench.plan import Lane, Plan
-from specbench_s2d.bench.prompts import Prompts
 from specbench_s2d.decoding.decoder import ASSUMED_PASSES
 from specbench_s2d.decoding.loop import PROPOSED
 from specbench_s2d.models.base import PassKind
@@ -22,9 +21,9 @@ from specbench_s2d.models.nested import stage_passes
 from specbench_s2d.models.resolve import ResolvedModel
 
 
-def memory_plans(plan: Plan, target: str, prompts: Prompts) -> list[MemoryPlan]:
-    """The target's plan and each draft's, for the longest sequence that the run's questions can lead to."""
-    dtype, longest = DTYPES[plan.spec.dtype or "float32"], prompts.longest(plan.questions) + PROPOSED
+def memory_plans(plan: Plan, target: str, positions: int) -> list[MemoryPlan]:
+    """The target's plan and each draft's, for sequences of `positions` with a proposal beyond them."""
+    dtype, longest = DTYPES[plan.spec.dtype or "float32"], positions + PROPOSED
     given = plan.spec.device or plan.device
     lanes = plan.lanes[target]
     plans = [_plan(plan.models[target], dtype, longest, given, plan.spec.engine, lambda model: _target_passes(lanes))]

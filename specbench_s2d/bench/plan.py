@@ -49,12 +49,16 @@ class Cell:
     target: str
     draft: str | None
     lane: Lane
-    label: str
     question: Question
     turn: int
     repeat: int
     key: str
     seed: int
+
+    @property
+    def label(self) -> str:
+        """The decoder's label."""
+        return self.lane.label
 
 
 @dataclass(frozen=True)
@@ -149,9 +153,7 @@ class Plan:
         defining = self._lane_identities[target, lane.label]
         name, draft = self.models[target].name, self._draft_name(lane)
         keyed = [(turn, keys.cell_key(defining, question, turn, repeat)) for turn in range(len(question.turns))]
-        return [
-            Cell(name, draft, lane, lane.label, question, turn, repeat, key, keys.cell_seed(key)) for turn, key in keyed
-        ]
+        return [Cell(name, draft, lane, question, turn, repeat, key, keys.cell_seed(key)) for turn, key in keyed]
 
     @cached_property
     def _lane_identities(self) -> dict[tuple[str, str], dict[str, Any]]:

@@ -21,11 +21,13 @@ from specbench_s2d.suites import QuestionSet
 class TargetSetup:
     """One target of a run and its drafts, checked: how prompts are laid out, and what each model takes of its device.
 
-    `target`: what the person called it. `memory`: the target's plan, then each draft's. `free`: a device's free bytes.
+    `target`: what the person called it. `positions`: of the longest sequence that the run's questions can lead to.
+    `memory`: the target's plan, then each draft's. `free`: a device's free bytes.
     """
 
     target: str
     prompts: Prompts
+    positions: int
     memory: Sequence[MemoryPlan]
     free: Free = free_bytes
 
@@ -63,7 +65,8 @@ def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
     context = min(one.context for one in (model, *drafts))
     template = ChatTemplate.choose(model.tokenizer, spec.template, default_template(model.name))
     prompts = Prompts(template, context, spec.max_new_tokens or 1, spec.long_prompts)
-    return TargetSetup(target, prompts, memory_plans(plan, target, prompts), free)
+    positions = prompts.longest(plan.questions)
+    return TargetSetup(target, prompts, positions, memory_plans(plan, target, positions), free)
 
 
 def check(plan: Plan, free: Free = free_bytes) -> dict[str, TargetSetup]:

@@ -57,7 +57,7 @@ class Session:
             self._projected = {label: _why_projected(decoder) for label, decoder in self._decoders.items()}
         shortest, longest = setup.warm_up_prompts(plan.questions, _WARM_UP_TOKENS)
         with timer.measure("warm_up"):  # room first, and once: what is prepared is prepared for it
-            positions = max(setup.prompts.longest(plan.questions), len(longest) + _WARM_UP_TOKENS)
+            positions = max(setup.positions, len(longest) + _WARM_UP_TOKENS)
             for decoder in self._decoders.values():
                 decoder.make_ready(positions)
         with timer.measure("probing"):

@@ -6,9 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +91,8 @@ class ResolvedModel:
         for file in self.weights.files:
             blob = file.resolve()
             known = re.fullmatch(r"[0-9a-f]{64}", blob.name)
-            digest.update(blob.name.encode() if known else self._digest(blob))
+            state = blob.stat()
+            digest.update(blob.name.encode() if known else _digest(blob, state.st_size, state.st_mtime_ns))
         return digest.hexdigest()
 
     @cached_property
@@ -143,21 +143,12 @@ class ResolvedModel:
             raise ModelError(f"{self.name}: {file} is not JSON ({error}); fetch it again.") from error
         return content if isinstance(content, dict) else {}
 
-    @staticmethod
-    def _digest(path: Path) -> bytes:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-
 
 class ResolvedModels(dict[str, ResolvedModel]):
     """Models by what a person called them, each resolved when it is first asked for."""
 
-    def __init__(self, resolve: Callable[[str], ResolvedModel] | None = None) -> None:
-        super().__init__()
-        self._resolve = resolve or resolve_model
-
     def __missing__(self, name: str) -> ResolvedModel:
-        self[name] = found = self._resolve(name)
+        self[name] = found = resolve_model(name)
         return found
 
 
@@ -167,15 +158,17 @@ def resolve_model(name: str, revision: str | None = None, trust_remote_code: boo
     Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses or weights lack.
     """
     if name in demo_names():
-        return _checked(ResolvedModel(name, demo_folder() / name, None, None, trust_remote_code))
+        return _checked(ResolvedModel(name, demo_folder() / name, trust_remote_code=trust_remote_code))
     if name.startswith(PREFIX):
         return ResolvedModel(name, demo_folder() / TOKENIZER, shape=Shape.find(name))
     if Path(name).is_dir():
-        return _checked(ResolvedModel(Path(os.path.abspath(name)).name, Path(name), None, None, trust_remote_code))
+        return _checked(
+            ResolvedModel(Path(os.path.abspath(name)).name, Path(name), trust_remote_code=trust_remote_code)
+        )
     hub_id, _, given = name.partition("@")
     if _HUB_ID.fullmatch(hub_id):
         folder = fetch_snapshot(hub_id, revision or given or None)
-        return _checked(ResolvedModel(hub_id, folder, folder.name, None, trust_remote_code))
+        return _checked(ResolvedModel(hub_id, folder, folder.name, trust_remote_code=trust_remote_code))
     raise UnknownNameError.of("model", name, demo_names(), "Or shape:NAME, a folder, or a hub id owner/name.")
 
 
@@ -187,6 +180,13 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     folder = Path(name)
     alone = any((folder / file).is_file() for file in _TOKENIZER_FILES)
     return (ResolvedModel(folder.name, folder) if alone else resolve_model(name)).tokenizer
+
+
+@cache
+def _digest(path: Path, size: int, mtime_ns: int) -> bytes:
+    """SHA-256 of a file, read once in a process while its size and time stay."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _checked(model: ResolvedModel) -> ResolvedModel:
