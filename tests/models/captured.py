@@ -16,6 +16,17 @@ from specbench_s2d.models.engines.choose import MakeEngine
 from specbench_s2d.models.engines.cuda_graphs import CudaGraphEngine
 
 
+class CountingBackend:
+    """A backend of torch.compile that compiles nothing and counts what it is given."""
+
+    def __init__(self) -> None:
+        self.compiled = 0
+
+    def __call__(self, module: Any, inputs: Any) -> Any:
+        self.compiled += 1
+        return module
+
+
 class _Recorder(TorchDispatchMode):
     """Every operation with the tensors it took and gave; what the host reads of a tensor is refused."""
 

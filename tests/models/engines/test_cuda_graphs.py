@@ -17,7 +17,7 @@ from specbench_s2d.models.engines.eager import EagerEngine
 from specbench_s2d.models.engines.graph_keys import MOST_ROWS, UNDECLARED_ROWS, GraphKind
 from specbench_s2d.models.engines.trial import trial_keys
 from specbench_s2d.models.llama import LlamaModel
-from tests.models.captured import RecordingCapture, RerunningCapture, graph_engine
+from tests.models.captured import CountingBackend, RecordingCapture, RerunningCapture, graph_engine
 from tests.models.reference import (
     assert_close,
     family_model,
@@ -240,29 +240,23 @@ def compiling_engine(backend: Any) -> MakeEngine:
 def test_compiled_layers_are_few_variants_and_equal_the_plain_ones() -> None:
     """One row, and two or more: whatever the rows and the bucket, and each model its own sizes. The trial compiles
     nearly all of them, and a pass none but when it is captured."""
-    compiled = 0
-
-    def backend(module: Any, inputs: Any) -> Any:
-        nonlocal compiled
-        compiled += 1
-        return module
-
+    backend = CountingBackend()
     torch._dynamo.reset()
     model, other = family_model("llama"), family_model("llama, a key head per query head")
     engine = compiling_engine(backend)
     pair = twin(model, engine), twin(model, EagerEngine)
     same(pair, random_ids(125))
     assert pair[0].engine_facts["compiled"] is True
-    assert compiled == 7  # place, layer and head, for one row and for more; where a tree stands
+    assert backend.compiled == 7  # place, layer and head, for one row and for more; where a tree stands
     for width in (1, 2, 6, 3):
         same(pair, random_ids(width, seed=width))
     parents = random_tree(7)
     same(pair, random_ids(7), mask=tree_mask(parents))
-    assert compiled == 8  # where one row under a mask stands
+    assert backend.compiled == 8  # where one row under a mask stands
     pair = twin(other, engine), twin(other, EagerEngine)
     same(pair, random_ids(120))
     same(pair, random_ids(4))
-    assert compiled == 13  # its head has the shape of the first
+    assert backend.compiled == 13  # its head has the shape of the first
 
 
 @pytest.mark.parametrize(("value", "reason"), [("0", f"{VARIABLE}=0"), ("1", "not on a GPU (cpu)")])
