@@ -84,7 +84,8 @@ def test_of_several_targets_the_mean() -> None:
 
 
 def test_what_drafts_nothing_has_no_cost_ratio() -> None:
-    plain = [pair([r.model_copy(update={"draft_s": 0.0, "verify_s": 4.0}) for r in AR], AR)]
+    base = [p.baseline for p in thrice()]
+    plain = [pair([r.model_copy(update={"draft_s": 0.0, "verify_s": 4.0}) for r in base], base)]
     assert cost_model.cost_ratio(plain).note == "nothing was drafted"
     assert cost_model.speedup_predicted(plain).value is None
     assert COST_RATIO.interval(plain).low is None
