@@ -133,9 +133,9 @@ def _with_ends(row: Row, name: str) -> str:
 
 
 def _difference(row: Row, name: str, digits: str) -> str:
-    """A difference above its interval, whose ends may be negative."""
+    """A difference above its interval, whose ends may be negative, and its questions: narrow, to fit abreast."""
     value, low, high, questions = (row[f"{name}{end}"] for end in _ENDS)
     if absent(value):
         return NOTHING
-    ends = "" if absent(low) else f"{low:z{digits}} to {high:z{digits}}, "
+    ends = "" if absent(low) else f"{low:z{digits}} to {high:z{digits}}\n"
     return f"{value:z{digits}}\n{ends}{stands_on(questions)}"

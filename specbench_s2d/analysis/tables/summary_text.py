@@ -126,8 +126,6 @@ def _every_value(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> 
 
 
 def _value(row: Row, column: Column) -> str:
-    if column.statistic is None:
-        return number(row.get(column.name), column.digits)
     value, low, high, questions = (row.get(name) for name in column.with_interval)
     return with_interval(value, low, high, questions, column.digits)
 

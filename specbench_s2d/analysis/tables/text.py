@@ -47,9 +47,9 @@ def stands_on(questions: Any) -> str:
 
 
 def with_interval(value: Any, low: Any, high: Any, questions: Any, digits: str = ".2f") -> str:
-    """A value with its interval and the questions that it stands on; of a value without one, these alone."""
-    if absent(value):
-        return NOTHING
+    """A value with its interval and the questions that it stands on; of a value without one, these alone, if any."""
+    if absent(value) or absent(questions):
+        return number(value, digits)
     ends = "" if absent(low) else f"{interval(low, high, digits)}, "
     return f"{value:{digits}} [{ends}{stands_on(questions)}]"
 
