@@ -20,7 +20,6 @@ from tests.analysis.factory import decoded, paper_run
 from tests.refusals import refused
 
 
-
 def other(copies: int = 1) -> list[Record]:
     """With sd of the paper run (2 s and 2 s): 1 s for the 4 tokens of question 1, 8 s for the 8 of question 2."""
     return [

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from specbench_s2d.analysis.metrics.acceptance import MAT
 from specbench_s2d.analysis.metrics.columns import (
     COLUMNS,
     IN_NOTES,

@@ -160,7 +160,10 @@ def test_launches_widen_the_interval_by_what_they_differ_in() -> None:
     and without the first, 10/3; two launches leave one degree of freedom, questions about 3.4."""
     again = [r.model_copy(update={"launch": 1, "key": f"{r.key}/1"}) for r in paper_run(3)]
     slower = [r.model_copy(update={"decode_s": (r.decode_s or 0) * 1.5}) if r.label == "sd" else r for r in again]
-    one, two = speed.SPEEDUP.interval([THRICE]), speed.SPEEDUP.interval([[*THRICE, *pair(of("sd", slower), of("ar", again))]])
+    one, two = (
+        speed.SPEEDUP.interval([THRICE]),
+        speed.SPEEDUP.interval([[*THRICE, *pair(of("sd", slower), of("ar", again))]]),
+    )
     assert one.low is not None and one.high is not None and two.low is not None and two.high is not None
     assert two.low * two.high == pytest.approx(4**2)  # 120 s of AR over 30 s
     of_launches = math.log(5 / (10 / 3)) ** 2 / 4
