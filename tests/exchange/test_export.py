@@ -97,9 +97,10 @@ CARRIED = (
 )  # fmt: skip
 ENDS = ("speedup_e2e_low", "speedup_e2e_high", "speedup_specbench_low", "speedup_specbench_high", "mat_low", "mat_high")
 NOT_CARRIED = (
-    "draft", "tokens_per_s", "speedup", "speedup_low", "speedup_high", "speedup_n", "tokens_per_pass", "accepted_per_pass",
-    "acceptance_rate", "draft_layers_per_token", "mean_exit_depth", "draft_s", "verify_s", "other_s",
-    "perplexity", "perplexity_low", "perplexity_high", "perplexity_n", "mismatches", "near_ties", "audited_tokens", "auditable_share",
+    "draft", "tokens_per_s", "speedup", "speedup_low", "speedup_high", "speedup_n", "tokens_per_pass",
+    "accepted_per_pass", "acceptance_rate", "draft_layers_per_token", "mean_exit_depth", "draft_s", "verify_s",
+    "other_s", "perplexity", "perplexity_low", "perplexity_high", "perplexity_n", "mismatches", "near_ties",
+    "audited_tokens", "auditable_share",
 )  # fmt: skip
 
 

@@ -24,8 +24,8 @@ RECORDED, CANDIDATE = "as recorded", "candidate"
 PROJECTED = "projected: pass costs times acceptances"
 COLUMNS = (
     "target", "draft", "label", "sort", "role", "gamma", "suite", "speedup", "low", "high", "n", "costs_low",
-    "costs_high", "published", "of_run", "mat", "cost_ratio", "verify_ratio", "ar_ms", "ar_percent_of_bound", "extrapolated",
-    "projected", "note",
+    "costs_high", "published", "of_run", "mat", "cost_ratio", "verify_ratio", "ar_ms", "ar_percent_of_bound",
+    "extrapolated", "projected", "note",
 )  # fmt: skip
 _VALUES = ("speedup", "low", "high", "costs_low", "costs_high", "mat", "cost_ratio", "verify_ratio", "extrapolated")
 
@@ -200,9 +200,10 @@ def _row(
     values = asdict(found)
     return {
         **dict.fromkeys(COLUMNS), "target": device.target, "draft": device.draft, "label": line.label,
-        "sort": line.sort, "role": role, "suite": suite, **{name: values[name] for name in _VALUES}, "n": found.questions,
-        "ar_ms": 1e3 * float(np.median(device.ar_N)), "ar_percent_of_bound": device.ar_percent_of_bound,
-        "projected": PROJECTED, "note": "; ".join(filter(None, (note, found.note))) or None, **more,
+        "sort": line.sort, "role": role, "suite": suite, **{name: values[name] for name in _VALUES},
+        "n": found.questions, "ar_ms": 1e3 * float(np.median(device.ar_N)),
+        "ar_percent_of_bound": device.ar_percent_of_bound, "projected": PROJECTED,
+        "note": "; ".join(filter(None, (note, found.note))) or None, **more,
     }  # fmt: skip
 
 
