@@ -55,7 +55,7 @@ def _row(printed: Mapping[Any, Any], group: Group, against: str | None, resample
     return {
         "target": group.target, "paper_target": printed["target"], "device": printed["device"],
         "label": group.label, "lossy": group.lossy, "projected": group.projected, "against": against,
-        "method": printed["method"], "suite": printed["suite"], "metric": printed["metric"],
+        "method": printed["method"], "suite": printed["suite"], "metric": printed["metric"], "ours_column": None,
         "ours": value.value, "ours_low": interval.low, "ours_high": interval.high, "ours_specbench": None,
         "reason": value.note, "published": printed["value"], "source": printed["source"],
     }  # fmt: skip
@@ -103,7 +103,7 @@ def notes(made: Sequence[Row], found: Mapping[str, DecoderFacts]) -> list[str]:
         return []
     labels = list(dict.fromkeys(row["label"] for row in made))
     return [
-        "The paper's values are means over its own targets, on other models and other hardware than ours.",
+        "Other hardware than the paper's: the order of the rows can be compared, the values cannot.",
         f"Standing for the paper's method: {'; '.join(f'{label} ({_settings(found[label])})' for label in labels)}.",
         "Each target weighs alike; the interval is a paired bootstrap over questions, drawn for all targets alike.",
         f"Speed: decode tokens/s. Perplexity: pooled over new tokens, {BASELINE}'s at the run's own temperature.",

@@ -145,6 +145,8 @@ _SPEEDUPS = (
 )  # fmt: skip
 _ACCEPTANCE = (
     Column("mat", acceptance.mat, "MAT", unit="tokens/step", statistic=acceptance.MAT, overview="effect"),
+    Column("mat_specbench", acceptance.mat_specbench, "MAT, Spec-Bench's", unit="tokens/step"),
+    Column("mat_uncut", acceptance.mat_uncut, "MAT, uncut", unit="tokens/step"),
     Column("mean_mat_per_question", acceptance.mean_mat_per_question, unit="tokens/step"),
     _speed("tokens_per_pass", acceptance.tokens_per_pass, "tokens/pass", unit="tokens/pass"),
     Column("accepted_per_pass", acceptance.accepted_per_pass, unit="tokens/pass"),

@@ -140,7 +140,9 @@ SPEEDUP_E2E = Statistic(_whole_sides, _rates_quotient)
 
 def speedup_specbench(pairs: Sequence[Pair]) -> Measure:
     """Spec-Bench's formula: mean of per-question new tokens / total seconds, over the mean of AR's per-question
-    retokenized tokens / total seconds. A question's turns are summed first; each repeat counts as a question.
+    retokenized tokens / total seconds. A question's turns are summed first. Spec-Bench takes each side's mean over its
+    own file; here both are over the cells that both finished. Each repeat and each launch counts as one more question;
+    Spec-Bench takes one run at a time, and of several the mean of their speed-ups.
 
     AR's own value differs from 1 where its text, encoded again, has another length. Source: Spec-Bench,
     evaluation/speed.py.
