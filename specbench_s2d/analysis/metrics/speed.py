@@ -157,11 +157,11 @@ def speedup_specbench(pairs: Sequence[Pair]) -> Measure:
 
 
 def _whole_questions(pairs: Iterable[Pair]) -> list[Pair]:
-    """One pair for all turns of a question in a repeat: their tokens and seconds summed."""
-    turns: dict[tuple[Question, int], list[Pair]] = defaultdict(list)
+    """One pair for all turns of a question in a repeat of a launch: their tokens and seconds summed."""
+    turns: dict[tuple[Question, int, int], list[Pair]] = defaultdict(list)
     for p in pairs:
         if p.baseline.retokenized_tokens is not None:
-            turns[question_of(p), p.ours.repeat].append(p)
+            turns[question_of(p), p.ours.launch, p.ours.repeat].append(p)
     return [
         Pair(
             _summed([p.ours for p in group], "new_tokens", "total_s"),
