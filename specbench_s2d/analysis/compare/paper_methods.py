@@ -57,7 +57,11 @@ def decoders_of(records: Sequence[Record]) -> dict[str, DecoderFacts]:
 
 def wanted(paper: str) -> str:
     """The decoders that a run needs to be compared with a paper."""
-    return " and ".join(dict.fromkeys(m.decoder for m in paper_methods(paper)))
+    return ", ".join(dict.fromkeys(f"{m.decoder}{_with_draft(m.draft)}" for m in paper_methods(paper)))
+
+
+def _with_draft(draft: str) -> str:
+    return f" with a {draft} draft" if draft in _ROLES else f" with {draft}" if draft else ""
 
 
 def methods_of(paper: str, facts: DecoderFacts) -> list[str]:

@@ -98,7 +98,7 @@ def compare_published(
 
 
 def _nothing(name: str, paper: str, methods: Mapping[str, list[str]], known: set[str]) -> str:
-    would = f", as {wanted(paper)} would" if wanted(paper) else ""
+    would = f" (as would {wanted(paper)})" if wanted(paper) else ""
     return (
         f"nothing in common: {name} has {', '.join(methods) or 'only ' + BASELINE}; published:{paper} has "
         f"{'; '.join(sorted(known))}: no decoder of the run stands for one of these{would}. "

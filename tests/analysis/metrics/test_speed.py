@@ -101,6 +101,15 @@ def test_specbench_sums_the_turns_of_a_question_first() -> None:
     assert value == pytest.approx((10 / 2) / (10 / (10 + 19)))
 
 
+def test_specbench_takes_each_repeat_and_each_launch_as_one_more_question() -> None:
+    """Rates of 5/2 and 5/3 over AR's 5/10 and 5/20; summed together they would be (10/5) / (10/30)."""
+    for field in ("repeat", "launch"):
+        mine = [decoded("sd", 1, [(3, 3, 4)], decode_s=1 + i, **{field: i}) for i in (0, 1)]
+        base = [ar(1, 5, decode_s=9 + 10 * i, **{field: i}) for i in (0, 1)]
+        value = speed.speedup_specbench(pair(mine, base)).value
+        assert value == pytest.approx((5 / 2 + 5 / 3) / (5 / 10 + 5 / 20))
+
+
 def test_interval_of_two_questions_spans_their_own_speedups() -> None:
     """Resamples are (1,1), (1,2), (2,2) with chances 1/4, 1/2, 1/4: speed-ups 2, 5 and 8."""
     interval = speed.SPEEDUP.interval([PAIRS])
