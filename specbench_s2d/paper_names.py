@@ -38,13 +38,15 @@ class ModelFacts:
 @dataclass(frozen=True)
 class PaperMethod:
     """What a method of a paper is: a decoder, its draft (`sorted`, `plain`, a model's name, or "" for any), the exit of
-    12 layers that it names, and the options that make it this method and no other."""
+    12 layers that it names, the options that make it this method and no other, and the draft length of the paper's own
+    figures, "" where it may be any."""
 
     method: str
     decoder: str
     draft: str
     exit: int | None
     options: dict[str, str]
+    gamma: str
 
 
 def model_facts(name: str) -> ModelFacts | None:
@@ -122,6 +124,6 @@ def _methods() -> dict[str, list[PaperMethod]]:
     for row in _rows(METHODS):
         options = dict(part.split("=", 1) for part in row["options"].split(",") if part)
         exit_depth = int(row["exit"]) if row["exit"] else None
-        method = PaperMethod(row["method"], row["decoder"], row["draft"], exit_depth, options)
+        method = PaperMethod(row["method"], row["decoder"], row["draft"], exit_depth, options, row["gamma"])
         found.setdefault(row["paper"], []).append(method)
     return found

@@ -21,7 +21,6 @@ from specbench_s2d.published import published
 from specbench_s2d.runs.record import Record
 
 PAPER_EXITS = (6, 9, 12)
-SPS = "SpS"
 _ROLES = ("sorted", "plain")
 _OVER_SD = "vs vanilla SD"
 
@@ -129,6 +128,8 @@ def _places(records: Iterable[Record]) -> dict[int | None, int]:
     return dict(zip(sorted(exits), PAPER_EXITS, strict=True)) if len(exits) == len(PAPER_EXITS) else {}
 
 
-def is_sps_schedule(facts: DecoderFacts) -> bool:
-    """Whether an `sd` drafts as many tokens as Spec-Bench's SpS would."""
-    return facts.options.get("gamma") == "heuristic"
+def other_gamma(paper: str, facts: DecoderFacts, methods: Iterable[str]) -> str | None:
+    """The draft length behind the paper's figures of these methods, where the decoder's own is another."""
+    stated = [m.gamma for m in paper_methods(paper) if m.method in set(methods) and m.gamma]
+    own = value_text(facts.options.get("gamma"))
+    return next((gamma for gamma in stated if gamma != own), None)

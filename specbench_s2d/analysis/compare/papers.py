@@ -14,12 +14,11 @@ import pandas as pd
 from specbench_s2d.analysis.compare import paper_means
 from specbench_s2d.analysis.compare.comparison import Comparison, require_baseline
 from specbench_s2d.analysis.compare.paper_methods import (
-    SPS,
     DecoderFacts,
     decoders_of,
     exits_by_place,
-    is_sps_schedule,
     methods_of,
+    other_gamma,
     wanted,
 )
 from specbench_s2d.analysis.compare.paper_targets import match_targets, mean_notes, pairing_notes, read_given, unfit
@@ -224,9 +223,10 @@ def _method_notes(
 ) -> list[str]:
     lone = [label for label, listed in methods.items() if not known & set(listed)]
     missing = sorted(known - {m for listed in methods.values() for m in listed})
-    constant = [label for label, listed in methods.items() if SPS in listed and not is_sps_schedule(decoders[label])]
+    gammas = {label: other_gamma(paper, decoders[label], listed) for label, listed in methods.items()}
+    others = {gamma: [label for label, its in gammas.items() if its == gamma] for gamma in gammas.values() if gamma}
     return [
-        *([f"{SPS} drafts by the schedule gamma=heuristic; not so {', '.join(constant)}."] if constant else []),
+        *(f"The paper drafts by gamma={gamma}; not so {', '.join(labels)}." for gamma, labels in others.items()),
         *([f"Without a row in published:{paper}: {', '.join(lone)}; for one that stands for a method all the same, "
            "--as 'LABEL=METHOD'."] if lone else []),
         *([f"Rows of published:{paper} that the run has no decoder for: {'; '.join(missing)}."] if missing else []),

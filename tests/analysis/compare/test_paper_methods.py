@@ -10,8 +10,8 @@ from specbench_s2d.analysis.compare.paper_methods import (
     decoders_of,
     exits_by_place,
     is_over_sd,
-    is_sps_schedule,
     methods_of,
+    other_gamma,
     sd_for,
     wanted,
 )
@@ -86,6 +86,7 @@ def test_other_papers() -> None:
     assert methods_of("sd2", decoders_of([small])["s2d-tree"]) == []
     sps = lane("sd:gamma=heuristic", "double7/vicuna-68m", gamma="heuristic")
     assert methods_of("spec-bench", decoders_of([sps])["sd:gamma=heuristic"]) == ["SpS"]
+    assert other_gamma("spec-bench", decoders_of([sps])["sd:gamma=heuristic"], ["SpS"]) is None
     assert methods_of("mjsd", decoders_of([sps])["sd:gamma=heuristic"]) == []
 
 
@@ -103,7 +104,7 @@ def test_other_papers() -> None:
 def test_what_stands_beside_the_leaderboard(label: str, options: dict[str, Any], methods: list[str]) -> None:
     part = decoders_of([lane(label, "double7/vicuna-68m", **options)])[label]
     assert methods_of("spec-bench", part) == methods
-    assert is_sps_schedule(part) is False
+    assert other_gamma("spec-bench", part, methods) == ("heuristic" if methods == ["SpS"] else None)
 
 
 @pytest.mark.parametrize(

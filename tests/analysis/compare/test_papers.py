@@ -88,7 +88,7 @@ def test_without_decode_times_ours_is_shown_by_spec_benchs_formula_and_said_so()
     assert comparison.shown[0].rows[0][1].startswith("3.01\n")
     notes = " ".join(comparison.notes)
     assert "Without decode times, ours is shown by Spec-Bench's formula: sd." in notes
-    assert "SpS drafts by the schedule gamma=heuristic; not so sd." in notes
+    assert "The paper drafts by gamma=heuristic; not so sd." in notes
     timed = compare_published([r.model_copy(update=where) for r in paper_run()], "r", "spec-bench", 0.0)
     assert timed.shown[0].rows[0][1].startswith("5.00\n") and "Without decode times" not in " ".join(timed.notes)
 
