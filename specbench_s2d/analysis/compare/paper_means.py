@@ -108,7 +108,7 @@ def notes(made: Sequence[Row], found: Mapping[str, DecoderFacts]) -> list[str]:
         "Each target weighs alike; the interval is a paired bootstrap over questions, drawn for all targets alike.",
         f"Speed: decode tokens/s. Perplexity: pooled over new tokens, {BASELINE}'s at the run's own temperature.",
         *dict.fromkeys(_missing(row) for row in made if absent(row["ours"])),
-        *_other_gammas(made, found),
+        *_other_settings(made, found),
     ]
 
 
@@ -123,12 +123,17 @@ def _settings(facts: DecoderFacts) -> str:
     return ", ".join(f"{symbol} = {value}" for symbol, value in known)
 
 
-def _other_gammas(made: Sequence[Row], found: Mapping[str, DecoderFacts]) -> list[str]:
-    """A note for each pair of draft lengths that differ: the run has no SD of the decoder's own."""
+def _other_settings(made: Sequence[Row], found: Mapping[str, DecoderFacts]) -> list[str]:
+    """A note for each decoder that is set over an SD of another draft or draft length: the run has none of its own."""
     pairs = dict.fromkeys((row["label"], row["against"]) for row in made if row["against"] not in (None, BASELINE))
-    gammas = [(label, other, *(found[x].options.get("gamma") for x in (label, other))) for label, other in pairs]
-    return [
-        f"{label} (γ = {own}) is set over {other} (γ = {its}): the run has no sd of the same draft length."
-        for label, other, own, its in gammas
-        if own != its
-    ]
+    said = []
+    for label, other in pairs:
+        own, its = found[label], found[other]
+        gammas, drafts = (own.options.get("gamma"), its.options.get("gamma")), (own.draft_name, its.draft_name)
+        if gammas[0] != gammas[1]:
+            said.append(f"{label} (γ = {gammas[0]}) is set over {other} (γ = {gammas[1]}): the run has no sd of the same "
+                        "draft length.")  # fmt: skip
+        if drafts[0] != drafts[1]:
+            said.append(f"{label} (draft {drafts[0]}) is set over {other} (draft {drafts[1]}): the run has no sd of the "
+                        "same draft.")  # fmt: skip
+    return said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from specbench_s2d.analysis.metrics.columns import QUALITY, Column, columns_of, definitions
 from specbench_s2d.analysis.tables.naming import mark_notes, row_title, suite_title
-from specbench_s2d.analysis.tables.remarks import alarms, cautions, decoder_facts, missing_values, projections
+from specbench_s2d.analysis.tables.remarks import alarms, cautions, decoder_facts, missing_values, projections, whys
 from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, rows_by_target, speed_column
 from specbench_s2d.analysis.tables.text import (
     NOTHING,
@@ -24,6 +25,8 @@ from specbench_s2d.analysis.tables.text import (
 )
 from specbench_s2d.measure.quality import METRICS
 from specbench_s2d.runs.record import BASELINE
+
+_WHY = f"Why slower, or faster, than {BASELINE}"
 
 
 def render(table: pd.DataFrame) -> RenderableType:
@@ -38,7 +41,8 @@ def render(table: pd.DataFrame) -> RenderableType:
     notes = [_legend(table, speed, quality), *mark_notes(table["lossy"], table["projected"])]
     loud = [Text(line, style="yellow") for line in (*projections(table), *cautions(table))]
     loud += [Text(line, style="bold red") for line in alarms(table)]
-    return Group(terminal_tables(tables, notes), *loud)
+    reasons = [Text(f"{_WHY}:"), *map(Text, chain.from_iterable(whys(table).values()))] if whys(table) else []
+    return Group(terminal_tables(tables, notes), *reasons, *loud)
 
 
 def _by_suite(title: str, rows: Sequence[Row], speed: str) -> TextTable:
@@ -99,6 +103,8 @@ def markdown(table: pd.DataFrame) -> str:
     parts = ["# Summary", *(f"**{line}**" for line in said)]
     parts += [_every_value(title, rows, columns).markdown_section() for title, rows in rows_by_target(table)]
     parts += mark_notes(table["lossy"], table["projected"])
+    reasons = "\n".join(f"- {reason}" for reason in chain.from_iterable(whys(table).values()))
+    parts += [f"## {_WHY}", reasons] if reasons else []
     decoders = "\n".join(f"- `{label}`: {text}." for label, text in decoder_facts(table).items())
     notes = "\n".join(f"- {note}" for note in missing_values(table)) or "No value is missing."
     parts += ["## Decoders", decoders, "## Notes", notes, "## What the columns mean", definition_list()]

@@ -117,6 +117,9 @@ def test_it_is_said_which_decoder_stands_there_and_over_what() -> None:
 def test_another_gamma_and_no_sd_at_all_are_said() -> None:
     other = compared("mjsd", run(sd_gamma=5))
     assert "mjsd (γ = 4) is set over sd (γ = 5)" in " ".join(other.notes)
+    assert "set over sd (draft" not in " ".join(other.notes)
+    elsewhere = [r.model_copy(update={"draft": "e"}) if r.decoder == "sd" else r for r in run()]
+    assert "mjsd (draft d) is set over sd:gamma=4 (draft e)" in " ".join(compared("mjsd", elsewhere).notes)
     without = compared("mjsd", [r for r in run() if r.decoder != "sd"])
     found = figure(without.table, label="mjsd", method="MJSD vs vanilla SD", metric="speedup")
     assert pd.isna(found["ours"]) and "no plain sd" in found["reason"]

@@ -33,13 +33,14 @@ MEAN = "mean over targets"
         ("s2d", S2D, "vicuna-13b", "vicuna-13b"),
         ("s2d", S2D, "someone/vicuna-13b-v1.5-GPTQ", None),
         ("s2d", S2D, "demo-s", None),
-        ("sd2", ["vicuna-7b", "vicuna-13b"], "lmsys/vicuna-13b-v1.3", "vicuna-13b"),
+        ("sd2", ["vicuna-7b", "vicuna-13b"], "lmsys/vicuna-13b-v1.3", None),
         ("spec-bench", BOARD, "lmsys/vicuna-13b-v1.5", None),
         ("spec-bench", BOARD, "lmsys/vicuna-33b-v1.3", "vicuna-33b-v1.3"),
         ("spec-bench", BOARD, "vicuna-7b", None),
         ("mjsd", [MEAN], "facebook/opt-13b", MEAN),
         ("mjsd", [MEAN], "meta-llama/Llama-2-13b-chat-hf", None),
-        ("mtad", [MEAN], "meta-llama/Llama-3.1-8B-Instruct", MEAN),
+        ("mtad", [MEAN], "meta-llama/Llama-2-70b-hf", MEAN),
+        ("mtad", [MEAN], "meta-llama/Llama-3.1-8B", None),
     ],
 )
 def test_a_target_goes_with_the_paper_s_of_its_family_size_and_version(

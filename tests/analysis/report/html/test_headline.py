@@ -6,7 +6,9 @@ import pytest
 
 from specbench_s2d.analysis.report.html import headline
 from specbench_s2d.analysis.report.html.table import HtmlCell, HtmlTable
+from specbench_s2d.analysis.tables.summary import summary_table
 from tests.analysis.report.html.pages import records, table
+from tests.analysis.tables.test_remarks import SENTENCE, timed_run
 
 
 def by_decoder(shown: HtmlTable) -> dict[str, dict[str, HtmlCell]]:
@@ -52,6 +54,13 @@ def test_speedups_by_suite_and_figures_over_all() -> None:
     assert cells["mjsd"]["output"].text == "lossy" and cells["sd"]["output"].text == "lossless"
     assert cells["sd"]["MAT"].text == "4.00"
     assert cells["sd"]["J/token"].reason
+
+
+def test_a_target_says_why_its_decoders_are_slower_or_faster() -> None:
+    (target,) = headline.targets(summary_table(timed_run()))
+    assert [why.startswith(f"sd on t: {SENTENCE}") for why in target.whys] == [True]
+    (untimed,) = headline.targets(table())
+    assert untimed.whys == []
 
 
 def test_every_suite_and_figure_stands_in_the_full_table() -> None:
