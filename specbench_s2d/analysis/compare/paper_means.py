@@ -129,11 +129,13 @@ def _other_settings(made: Sequence[Row], found: Mapping[str, DecoderFacts]) -> l
     said = []
     for label, other in pairs:
         own, its = found[label], found[other]
-        gammas, drafts = (own.options.get("gamma"), its.options.get("gamma")), (own.draft_name, its.draft_name)
-        if gammas[0] != gammas[1]:
-            said.append(f"{label} (γ = {gammas[0]}) is set over {other} (γ = {gammas[1]}): the run has no sd of the same "
-                        "draft length.")  # fmt: skip
-        if drafts[0] != drafts[1]:
-            said.append(f"{label} (draft {drafts[0]}) is set over {other} (draft {drafts[1]}): the run has no sd of the "
-                        "same draft.")  # fmt: skip
+        ours_theirs = {
+            ("γ", "draft length"): (own.options.get("gamma"), its.options.get("gamma")),
+            ("draft", "draft"): (own.draft_name, its.draft_name),
+        }
+        for (name, what), (mine, theirs) in ours_theirs.items():
+            mark = f"{name} =" if name == "γ" else name
+            if mine != theirs:
+                over = f"{label} ({mark} {mine}) is set over {other} ({mark} {theirs})"
+                said.append(f"{over}: the run has no sd of the same {what}.")
     return said
