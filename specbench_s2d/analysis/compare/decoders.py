@@ -9,7 +9,6 @@ import pandas as pd
 
 from specbench_s2d.analysis.compare.comparison import Comparison
 from specbench_s2d.analysis.metrics.acceptance import MAT
-from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES
 from specbench_s2d.analysis.metrics.columns import QUALITY, columns_of, quality_column
 from specbench_s2d.analysis.metrics.pairs import Pair, latest
 from specbench_s2d.analysis.metrics.quality import PERPLEXITY, quality_statistic
@@ -28,7 +27,7 @@ _METRICS_ABREAST = 5  # as many as fit a terminal of 100 columns, and all of tra
 _ENDS = ("", "_low", "_high")
 
 
-def compare_decoders(records: Sequence[Record], against: str, resamples: int = RESAMPLES) -> Comparison:
+def compare_decoders(records: Sequence[Record], against: str) -> Comparison:
     """Every decoder compared with the label `against`, per target, suite and mean over targets.
 
     Columns: target, label, lossy, projected, suite, against, pairs, speedup (over AR), mat, relative_speed, mat_ratio,
@@ -44,10 +43,10 @@ def compare_decoders(records: Sequence[Record], against: str, resamples: int = R
         raise UserError(f"--against {against}: the run has no other decoder; nothing to compare.")
     theirs = [r for r in kept if r.label == against]
     rows = []
-    for group, row in zip(row_groups(kept), summary_table(kept, resamples).to_dict("records"), strict=True):
+    for group, row in zip(row_groups(kept), summary_table(kept).to_dict("records"), strict=True):
         if group.label != against:
             pairs = replace(group, baseline=theirs).pairs_by_target
-            rows.append(_row({str(name): value for name, value in row.items()}, pairs, against, resamples))
+            rows.append(_row({str(name): value for name, value in row.items()}, pairs, against))
     table = pd.DataFrame(rows)
     shown = []
     for target, of_target in rows_by_target(table):
@@ -55,9 +54,9 @@ def compare_decoders(records: Sequence[Record], against: str, resamples: int = R
     return Comparison(f"Relative to {against}", table, shown, _notes(against))
 
 
-def _row(row: Row, pairs: Sequence[Sequence[Pair]], against: str, resamples: int) -> Row:
-    speed = speedup(pairs), SPEEDUP.interval(pairs, resamples)
-    compared = {"relative_speed": speed, **_compared(row, pairs, resamples)}
+def _row(row: Row, pairs: Sequence[Sequence[Pair]], against: str) -> Row:
+    speed = speedup(pairs), SPEEDUP.interval(pairs)
+    compared = {"relative_speed": speed, **_compared(row, pairs)}
     notes = [f"{name}: {why}" for name, (value, interval) in compared.items() if (why := value.note or interval.note)]
     return {
         **{name: row[name] for name in ("target", "label", "lossy", "projected", "suite")}, "against": against,
@@ -68,12 +67,12 @@ def _row(row: Row, pairs: Sequence[Sequence[Pair]], against: str, resamples: int
     }  # fmt: skip
 
 
-def _compared(row: Row, pairs: Sequence[Sequence[Pair]], resamples: int) -> dict[str, tuple[Measure, Interval]]:
+def _compared(row: Row, pairs: Sequence[Sequence[Pair]]) -> dict[str, tuple[Measure, Interval]]:
     """The ratios, and the differences of task quality, that a row has."""
-    ratios = {name: statistic.compare(pairs, "ratio", resamples) for name, statistic in _RATIOS.items()}
+    ratios = {name: statistic.compare(pairs, "ratio") for name, statistic in _RATIOS.items()}
     scored = [c.name for c in columns_of(row) if c.name.startswith(QUALITY) and not absent(row[c.name])]
     differences = {
-        f"{name}{_DIFFERENCE}": quality_statistic(name.removeprefix(QUALITY)).compare(pairs, "difference", resamples)
+        f"{name}{_DIFFERENCE}": quality_statistic(name.removeprefix(QUALITY)).compare(pairs, "difference")
         for name in scored
     }
     return {**ratios, **differences}
@@ -82,7 +81,7 @@ def _compared(row: Row, pairs: Sequence[Sequence[Pair]], resamples: int) -> dict
 def _notes(against: str) -> list[str]:
     return [
         f"Decode tokens/s over those of {against} on the same target and questions; All: every suite, with the 95 % "
-        "interval (paired bootstrap over questions, drawn for all targets alike).",
+        "interval over questions, the same for all targets.",
         f"MAT ×, PPL ×, Length ×: mean accepted tokens, perplexity and tokens per answer over those of {against} (PPL "
         "× below 1: likelier text, of as many tokens where Length × is 1; MAT of mjgd is its block, which it does not "
         f"accept but choose); task quality: the decoder's less that of {against}. All suites together, with 95 % "

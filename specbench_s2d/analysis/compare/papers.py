@@ -22,7 +22,6 @@ from specbench_s2d.analysis.compare.paper_methods import (
     wanted,
 )
 from specbench_s2d.analysis.compare.paper_targets import match_targets, mean_notes, pairing_notes, read_given, unfit
-from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES
 from specbench_s2d.analysis.metrics.pairs import latest
 from specbench_s2d.analysis.tables.naming import row_title, suite_title
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, Row, summary_table
@@ -43,9 +42,8 @@ COLUMNS = (
 
 
 def compare_published(
-    records: Sequence[Record], name: str, paper: str, temperature: float, resamples: int = RESAMPLES,
-    stand_ins: Sequence[str] = (),
-) -> Comparison:  # fmt: skip
+    records: Sequence[Record], name: str, paper: str, temperature: float, stand_ins: Sequence[str] = ()
+) -> Comparison:
     """A run of the given temperature compared with a paper's values.
 
     `stand_ins`: TARGET=PAPER_TARGET and LABEL=METHOD, in place of what the tables of `paper_names` say.
@@ -73,10 +71,10 @@ def compare_published(
     if not matched:
         raise UserError(f"nothing in common: {unfit(paper, targets, theirs)}")
     alone = {ours: other for ours, other in matched.items() if other != MEAN_TARGET}
-    table = summary_table(kept, resamples)
+    table = summary_table(kept)
     rows = [row for ours, other in alone.items() for row in _rows(table, usable, methods, decoders, ours, other)]
     of_mean = [r for r in kept if matched.get(r.target) == MEAN_TARGET]
-    means = paper_means.rows(usable[usable["target"] == MEAN_TARGET], methods, decoders, of_mean, resamples)
+    means = paper_means.rows(usable[usable["target"] == MEAN_TARGET], methods, decoders, of_mean)
     if not rows and not means:
         raise UserError(_nothing(name, paper, methods, known))
     rows += _means(pd.DataFrame(rows, columns=list(COLUMNS)), table, paper)

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from specbench_s2d.analysis.compare.comparison import Comparison, require_baseline
-from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES
 from specbench_s2d.analysis.metrics.pairs import Group, Pair, latest, pair, question_of
 from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup_ratio
 from specbench_s2d.analysis.tables.naming import is_projected, row_title, suite_title
@@ -22,9 +21,7 @@ Turn = tuple[str, int | str, int]
 """Suite, question, turn: what was asked, whoever answered."""
 
 
-def compare_runs(
-    ours: Sequence[Record], theirs: Sequence[Record], names: tuple[str, str], resamples: int = RESAMPLES
-) -> Comparison:
+def compare_runs(ours: Sequence[Record], theirs: Sequence[Record], names: tuple[str, str]) -> Comparison:
     """Speed-ups, mean accepted tokens, and the ratio of the speed-ups over the turns that both runs asked.
 
     Columns: target, label, lossy, projected, suite, speedup_a, speedup_b, ratio with its 95 % interval, questions,
@@ -35,18 +32,18 @@ def compare_runs(
     for name, records in zip(names, runs, strict=True):
         require_baseline(name, records)
     both = _turns(runs[0]) & _turns(runs[1])
-    first, second = (_Side(records, resamples) for records in runs)
+    first, second = (_Side(records) for records in runs)
     shared = [key for key in first.groups if key in second.groups and key[1] != BASELINE]
     if not shared:
         raise UserError(
             f"nothing in common: {names[0]} has {_contents(runs[0])}; {names[1]} has {_contents(runs[1])}; compare "
             "runs that share a target and a decoder."
         )
-    table = pd.DataFrame([_row(key, first, second, both, resamples) for key in shared])
+    table = pd.DataFrame([_row(key, first, second, both) for key in shared])
     shown = [_shown(target, rows) for target, rows in rows_by_target(table)]
     notes = [
         f"A: {names[0]}; B: {names[1]}. A / B: the ratio of the two speed-ups over {BASELINE} on the turns that both "
-        "asked, with its 95 % interval (bootstrap over questions, the same draw for both).",
+        "asked, with its 95 % interval over questions and, where there are several, over the launches of each.",
         *_unpaired(names, runs),
     ]
     return Comparison(f"{names[0]} compared with {names[1]}", table, shown, notes)
@@ -55,9 +52,9 @@ def compare_runs(
 class _Side:
     """One run: by row, its group of records and its values."""
 
-    def __init__(self, records: Sequence[Record], resamples: int) -> None:
+    def __init__(self, records: Sequence[Record]) -> None:
         groups = row_groups(records)
-        rows = summary_table(records, resamples).to_dict("records")
+        rows = summary_table(records).to_dict("records")
         self.groups: dict[Key, Group] = {(g.target, g.label, g.suite): g for g in groups}
         self.rows: dict[Key, Any] = dict(zip(self.groups, rows, strict=True))
 
@@ -67,10 +64,10 @@ class _Side:
         return [pair([r for r in records if _turn(r) in turns], group.baseline) for records in group.by_target]
 
 
-def _row(key: Key, first: _Side, second: _Side, both: set[Turn], resamples: int) -> Row:
+def _row(key: Key, first: _Side, second: _Side, both: set[Turn]) -> Row:
     ours, theirs = first.pairs(key, both), second.pairs(key, both)
     a, b = first.rows[key], second.rows[key]
-    interval = SPEEDUP.ratio_interval(ours, theirs, resamples)
+    interval = SPEEDUP.ratio_interval(ours, theirs)
     projected = dict.fromkeys(side["projected"] for side in (a, b) if is_projected(side["projected"]))
     return {
         "target": key[0], "label": key[1], "lossy": a["lossy"], "projected": ", ".join(projected) or None,

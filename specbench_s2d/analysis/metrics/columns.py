@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from specbench_s2d.analysis.metrics import acceptance, audit, breakdown, cost_model, drafts, energy, quality, speed
-from specbench_s2d.analysis.metrics.bootstrap import Statistic
+from specbench_s2d.analysis.metrics.intervals import Statistic
 from specbench_s2d.analysis.metrics.pairs import Group, Pair, full_sum
 from specbench_s2d.analysis.metrics.values import Interval, Measure
 from specbench_s2d.measure.quality import METRICS
@@ -72,8 +72,8 @@ class Column:
         text = self.definition or (inspect.getdoc(self.function) or "").split("\n\n")[0].rstrip(".")
         paired = "" if self.of is RECORDS else "paired "
         ends = [f"{end} end of the 95 % interval of `{self.name}`" for end in ("Lower", "Upper") if self.statistic]
-        drawn = [f"{end}: {paired}bootstrap over questions, drawn once for all targets" for end in ends]
-        return [" ".join(text.split()) + (f". Unit: {self.unit}" if self.unit else ""), *drawn]
+        how = [f"{end}: {paired}over questions and, where there are several, over launches" for end in ends]
+        return [" ".join(text.split()) + (f". Unit: {self.unit}" if self.unit else ""), *how]
 
     def value(self, group: Group) -> Any:
         """Its value in a row."""
@@ -86,12 +86,12 @@ class Column:
             return Measure(None, f"no mean: {len(group.parts) - len(known)} of {len(group.parts)} targets have none")
         return Measure(sum(known) / len(known))
 
-    def interval(self, group: Group, resamples: int, seed: int) -> Interval:
-        """The interval of that value; none of a mean of values that are of one target's pairs each."""
-        if self.statistic is None or (group.parts and self.of is PAIRS):
+    def interval(self, group: Group) -> Interval:
+        """The interval of that value."""
+        if self.statistic is None:
             return Interval(None, None)
         groups: Any = group.by_target if self.of is RECORDS else group.pairs_by_target
-        return self.statistic.interval(groups, resamples, seed)
+        return self.statistic.interval(groups)
 
 
 def _which(name: str, definition: str, kind: Kind = "text") -> Column:
@@ -226,7 +226,7 @@ _OTHERS = {
     "run": "The run folder, where several are reported together",
     f"{QUALITY}*": (
         "Task quality by the suite's metric over the cells that were scored: their mean, but BLEU and chrF those of "
-        "all answers as one corpus; `_low` and `_high`: 95 % interval, bootstrap over questions"
+        "all answers as one corpus; `_low` and `_high`: 95 % interval over questions"
     ),
     "position": "Draft position, from 1",
     "reached": "Proposals in which a token stood at this position and all before it were accepted",

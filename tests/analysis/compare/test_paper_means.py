@@ -51,7 +51,7 @@ def run(sd_gamma: int = 4, targets: tuple[str, ...] = tuple(TARGETS)) -> list[Re
 
 def compared(paper: str, records: list[Record]) -> Comparison:
     stand_ins = [f"{target}={MEAN_TARGET}" for target in dict.fromkeys(r.target for r in records)]
-    return compare_published(records, "r", paper, 0.0, 200, stand_ins)
+    return compare_published(records, "r", paper, 0.0, stand_ins)
 
 
 def figure(table: pd.DataFrame, **where: str) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def test_mjsd_over_sd_is_what_compare_against_sd_says() -> None:
     found = figure(compared("mjsd", run()).table, label="mjsd", method="MJSD vs vanilla SD", metric="speedup")
     assert (found["against"], found["published"]) == ("sd:gamma=4", 1.49)
     assert found["ours"] == pytest.approx(2.0 / 1.5)
-    other = compare_decoders(run(), "sd:gamma=4", 200).table
+    other = compare_decoders(run(), "sd:gamma=4").table
     row = figure(other, target=MEAN_TARGET, label="mjsd", suite="overall")
     assert (found["ours"], found["ours_low"]) == (row["relative_speed"], row["relative_speed_low"])
 
@@ -135,13 +135,13 @@ def test_only_the_paper_s_own_targets_are_in_our_mean_unless_others_are_named() 
     slower = [r.model_copy(update={"target": "demo-s", "decode_s": r.decode_s * (2 if r.label != "ar" else 1)})
               for r in run(targets=("a",)) if r.decode_s]  # fmt: skip
     ours = [r.model_copy(update={"target": "facebook/opt-13b"}) for r in run(targets=("a",))]
-    comparison = compare_published([*ours, *slower], "r", "mjsd", 0.0, 200)
+    comparison = compare_published([*ours, *slower], "r", "mjsd", 0.0)
     where = {"label": "mjsd:tau=0.1", "method": "MJSD vs greedy autoregressive", "metric": "speedup"}
     found = figure(comparison.table, **where)
     assert (found["target"], found["ours"]) == ("facebook/opt-13b", pytest.approx(2.5))
     notes = " ".join(comparison.notes)
     assert "the run lacks llama-2 13B base" in notes and "No counterpart: demo-s is no model of published:mjsd" in notes
-    both = compare_published([*ours, *slower], "r", "mjsd", 0.0, 200, [f"demo-s={MEAN_TARGET}"])
+    both = compare_published([*ours, *slower], "r", "mjsd", 0.0, [f"demo-s={MEAN_TARGET}"])
     assert figure(both.table, **where)["ours"] == pytest.approx((2.5 + 1.25) / 2)
 
 

@@ -14,7 +14,7 @@ from tests.analysis.report.grid import grid_run
 from tests.refusals import refused
 
 STAND_INS = ["demo-s=vicuna-7b", "demo-m=vicuna-13b", "demo-l=llama-2-70b-chat", "sd:draft=demo-tiny=SD vicuna-160m"]
-DEMO = compare_published(grid_run(2), "demo", "s2d", 0.0, 10, STAND_INS)
+DEMO = compare_published(grid_run(2), "demo", "s2d", 0.0, STAND_INS)
 
 
 def figure(**where: str) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def test_blocks_show_both_names_and_both_figures() -> None:
 
 def test_mean_accepted_tokens_are_counted_as_the_paper_counts_them() -> None:
     found = figure(target="demo-s", label="s2d", suite="mt_bench", metric="mean_accepted_tokens")
-    row = summary_table(grid_run(2), 10).set_index(["target", "label", "suite"]).loc[("demo-s", "s2d", "mt_bench")]
+    row = summary_table(grid_run(2)).set_index(["target", "label", "suite"]).loc[("demo-s", "s2d", "mt_bench")]
     assert found["ours_column"] == "mat_specbench"
     assert found["ours"] == row["mat_specbench"] > row["mat"]
     assert any(t.title == "demo-s compared with vicuna-7b: mean accepted tokens (mat_specbench)" for t in DEMO.shown)
@@ -64,8 +64,8 @@ def test_mean_accepted_tokens_are_counted_as_the_paper_counts_them() -> None:
 def test_models_that_are_none_of_the_paper_s_stand_beside_nothing() -> None:
     flags = "--as demo-s=vicuna-7b --as demo-m=vicuna-13b --as demo-l=llama-2-70b-chat."
     with refused(UserError, "nothing in common: demo-s, demo-m, demo-l are no models of published:s2d", flags):
-        compare_published(grid_run(1), "demo", "s2d", 0.0, 10)
-    part = compare_published(grid_run(1), "demo", "s2d", 0.0, 10, STAND_INS[:1])
+        compare_published(grid_run(1), "demo", "s2d", 0.0)
+    part = compare_published(grid_run(1), "demo", "s2d", 0.0, STAND_INS[:1])
     assert set(part.table["target"]) == {"demo-s"}
     assert "No counterpart: demo-m, demo-l are no models of published:s2d" in " ".join(part.notes)
 
@@ -84,7 +84,7 @@ def test_without_decode_times_ours_is_shown_by_spec_benchs_formula_and_said_so()
     """(5/3 + 9/4) / (4/5 + 9/18) = 3.01; Spec-Bench's SpS stands beside sd at any gamma."""
     where = {"suite": "mt_bench", "target": "lmsys/vicuna-7b-v1.3", "draft": "double7/vicuna-68m"}
     run = [r.model_copy(update={"decode_s": None, **where}) for r in paper_run()]
-    comparison = compare_published(run, "r", "spec-bench", 0.0, resamples=10)
+    comparison = compare_published(run, "r", "spec-bench", 0.0)
     assert comparison.shown[0].rows[0][1].startswith("3.01\n")
     notes = " ".join(comparison.notes)
     assert "Without decode times, ours is shown by Spec-Bench's formula: sd." in notes
