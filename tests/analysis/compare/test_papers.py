@@ -14,7 +14,8 @@ from tests.analysis.report.grid import grid_run
 from tests.refusals import refused
 
 STAND_INS = ["demo-s=vicuna-7b", "demo-m=vicuna-13b", "demo-l=llama-2-70b-chat", "sd:draft=demo-tiny=SD vicuna-160m"]
-DEMO = compare_published(grid_run(2), "demo", "s2d", 0.0, STAND_INS)
+RUN = grid_run(5)
+DEMO = compare_published(RUN, "demo", "s2d", 0.0, STAND_INS)
 
 
 def figure(**where: str) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def test_blocks_show_both_names_and_both_figures() -> None:
 
 def test_mean_accepted_tokens_are_counted_as_the_paper_counts_them() -> None:
     found = figure(target="demo-s", label="s2d", suite="mt_bench", metric="mean_accepted_tokens")
-    row = summary_table(grid_run(2)).set_index(["target", "label", "suite"]).loc[("demo-s", "s2d", "mt_bench")]
+    row = summary_table(RUN).set_index(["target", "label", "suite"]).loc[("demo-s", "s2d", "mt_bench")]
     assert found["ours_column"] == "mat_specbench"
     assert found["ours"] == row["mat_specbench"] > row["mat"]
     assert any(t.title == "demo-s compared with vicuna-7b: mean accepted tokens (mat_specbench)" for t in DEMO.shown)
