@@ -55,7 +55,8 @@ def _row(printed: Mapping[Any, Any], group: Group, against: str | None) -> Row:
         "target": group.target, "paper_target": printed["target"], "device": printed["device"],
         "label": group.label, "lossy": group.lossy, "projected": group.projected, "against": against,
         "method": printed["method"], "suite": printed["suite"], "metric": printed["metric"], "ours_column": None,
-        "ours": value.value, "ours_low": interval.low, "ours_high": interval.high, "ours_specbench": None,
+        "ours": value.value, "ours_low": interval.low, "ours_high": interval.high,
+        "ours_n": interval.questions, "ours_specbench": None,
         "reason": value.note, "published": printed["value"], "source": printed["source"],
     }  # fmt: skip
 
@@ -88,7 +89,7 @@ def _table(of_one: Sequence[Row]) -> TextTable:
         [
             row_title(row),
             row["against"] or number(None),
-            with_interval(row["ours"], row["ours_low"], row["ours_high"]),
+            with_interval(row["ours"], row["ours_low"], row["ours_high"], row["ours_n"]),
             number(row["published"]),
         ]
         for row in of_one

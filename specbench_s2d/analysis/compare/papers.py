@@ -37,7 +37,7 @@ _KEY = ["label", "method", "suite", "metric"]
 _KEY_OF_TABLE = ["target", "paper_target", "device"]
 COLUMNS = (
     "target", "paper_target", "device", "label", "lossy", "projected", "against", "method", "suite", "metric",
-    "ours_column", "ours", "ours_low", "ours_high", "ours_specbench", "reason", "published", "source",
+    "ours_column", "ours", "ours_low", "ours_high", "ours_n", "ours_specbench", "reason", "published", "source",
 )  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def _compared(row: Mapping[Any, Any], printed: Mapping[Any, Any]) -> Row:
         "against": BASELINE if fast else None, "method": printed["method"],
         "suite": row["suite"], "metric": printed["metric"], "ours_column": column, "ours": row[column],
         "ours_low": row["speedup_low"] if fast else None, "ours_high": row["speedup_high"] if fast else None,
-        "ours_specbench": row["speedup_specbench"] if fast else None,
+        "ours_n": row["speedup_n"] if fast else None, "ours_specbench": row["speedup_specbench"] if fast else None,
         "published": printed["value"], "source": printed["source"],
     }  # fmt: skip
 

@@ -11,6 +11,7 @@ from specbench_s2d.analysis.compare.comparison import Comparison, require_baseli
 from specbench_s2d.analysis.metrics.pairs import Group, Pair, latest, pair, question_of
 from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup_ratio
 from specbench_s2d.analysis.tables.naming import is_projected, row_title, suite_title
+from specbench_s2d.analysis.tables.remarks import within_launches
 from specbench_s2d.analysis.tables.summary import Key, Row, row_groups, rows_by_target, summary_table
 from specbench_s2d.analysis.tables.text import TextTable, number, with_interval
 from specbench_s2d.errors import UserError
@@ -41,9 +42,10 @@ def compare_runs(ours: Sequence[Record], theirs: Sequence[Record], names: tuple[
         )
     table = pd.DataFrame([_row(key, first, second, both) for key in shared])
     shown = [_shown(target, rows) for target, rows in rows_by_target(table)]
+    launches = [len({r.launch for r in records}) for records in runs]
     notes = [
         f"A: {names[0]}; B: {names[1]}. A / B: the ratio of the two speed-ups over {BASELINE} on the turns that both "
-        "asked, with its 95 % interval over questions and, where there are several, over the launches of each.",
+        f"asked, with its 95 % interval from n questions{within_launches(launches)}.",
         *_unpaired(names, runs),
     ]
     return Comparison(f"{names[0]} compared with {names[1]}", table, shown, notes)
@@ -81,7 +83,7 @@ def _shown(target: str, rows: Sequence[Row]) -> TextTable:
     lines, last = [], None
     for row in rows:
         title = row_title(row)
-        ratio = with_interval(row["ratio"], row["ratio_low"], row["ratio_high"])
+        ratio = with_interval(row["ratio"], row["ratio_low"], row["ratio_high"], row["questions"])
         speedups, lengths = ([number(row[f"{name}_{run}"]) for run in "ab"] for name in ("speedup", "mat"))
         lines.append([title if title != last else "", suite_title(row["suite"]), *speedups, ratio, *lengths])
         last = title

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, Literal, TypeVar
 
@@ -92,7 +92,7 @@ class Statistic(Generic[Item]):
         if found.low is None or found.high is None:
             return found
         low, high = (min(max(end, self.within[0]), self.within[1]) for end in (found.low, found.high))
-        return Interval(low, high)
+        return replace(found, low=low, high=high)
 
     def ratio_interval(
         self, ours: Sequence[Iterable[Item]], theirs: Sequence[Iterable[Item]], level: float = LEVEL
@@ -156,8 +156,9 @@ def interval(
     questions or launches, is undefined.
     """
     questions = _parts(groups, lambda _, key: key[1])
-    if len(questions) < LEAST_QUESTIONS:
-        return Interval(None, None, f"n = {len(questions)}: no interval from fewer than {LEAST_QUESTIONS} questions")
+    n = len(questions)
+    if n < LEAST_QUESTIONS:
+        return Interval(None, None, f"n = {n}: no interval from fewer than {LEAST_QUESTIONS} questions", n)
     by_question_NGC = np.array(list(questions.values()))
     total_GC = by_question_NGC.sum(axis=0)
     middle = _on_scale(_values(total_GC[:, :, None], of_sums), scale)[0]
@@ -171,13 +172,13 @@ def interval(
             levels.append((_jackknife(without_L), len(without_L) - 1.0))
     variance = sum(part for part, _ in levels)
     if not np.isfinite([middle, variance]).all():
-        return Interval(None, None, "no interval: without one of its questions or launches there is no value")
+        return Interval(None, None, "no interval: without one of its questions or launches there is no value", n)
     if scale == "linear" and variance <= _ROUNDING * max(1.0, float(middle) ** 2):
-        return Interval(None, None, f"no interval: all {len(questions)} questions have the same value")
+        return Interval(None, None, f"no interval: all {n} questions have the same value", n)
     degrees = variance**2 / sum(part**2 / df for part, df in levels) if variance else 1.0
     half = float(stdtrit(degrees, (1 + level) / 2)) * math.sqrt(variance)
-    ends = (float(middle) - half, float(middle) + half)
-    return Interval(math.exp(ends[0]), math.exp(ends[1])) if scale == "log" else Interval(*ends)
+    low, high = (float(middle) - half, float(middle) + half)
+    return Interval(math.exp(low), math.exp(high), None, n) if scale == "log" else Interval(low, high, None, n)
 
 
 def _parts(groups: Sequence[Sums], part_of: Callable[[int, tuple[int, Hashable]], Hashable]) -> dict[Hashable, Floats]:

@@ -80,8 +80,9 @@ def _row(group: Group, quality: Sequence[Column]) -> Row:
         notes[column.name] = found.note if isinstance(found, Measure) else None
         if column.statistic and row[column.name] is not None:
             ends = column.interval(group)
-            row |= {f"{column.name}_low": ends.low, f"{column.name}_high": ends.high}
-            notes[f"{column.name}_low"] = ends.note
+            _, low, high, questions = column.with_interval
+            row |= {low: ends.low, high: ends.high, questions: ends.questions}
+            notes[low] = ends.note
     # Notes are parted by semicolons: none stands within one.
     said = [f"{name}: {note.replace('; ', ', ')}" for name, note in notes.items() if note]
     return {**row, NOTES: "; ".join(said) or None}
