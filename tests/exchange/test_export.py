@@ -94,7 +94,7 @@ CARRIED = (
     "decoder", "options", "lossy", "records", "questions", "new_tokens", "tokens_per_answer", "steps",
     "speedup_e2e", "speedup_e2e_low", "speedup_e2e_high",
     "speedup_specbench", "speedup_specbench_low", "speedup_specbench_high",
-    "pairs", "unpaired", "mat", "mat_low", "mat_high", "mean_mat_per_question",
+    "pairs", "unpaired", "mat", "mat_low", "mat_high", "mat_specbench", "mean_mat_per_question",
     "failed", "skipped", "truncated",
 )  # fmt: skip
 NOT_CARRIED = (
@@ -116,6 +116,7 @@ def test_export_and_import_give_the_same_values_in_every_column_that_the_format_
     pd.testing.assert_frame_equal(after[list(CARRIED)], before[list(CARRIED)], rtol=1e-12)
     assert after[list(NOT_CARRIED)].isna().all(axis=None)
     assert before[list(CARRIED)].notna().all(axis=None)
+    assert before["mat_uncut"].notna().any() and before["why"].notna().any()
     unmeasured = set(after.columns) - {*CARRIED, *NOT_CARRIED, "notes"}
     assert after[sorted(unmeasured)].isna().all(axis=None)
     assert {c for c in before.columns if c not in after.columns} == {c for c in before.columns if "quality_" in c}

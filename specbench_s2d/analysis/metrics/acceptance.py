@@ -12,7 +12,7 @@ import numpy as np
 from specbench_s2d.analysis.metrics.intervals import Statistic
 from specbench_s2d.analysis.metrics.pairs import Question, carrying, question_of, total
 from specbench_s2d.analysis.metrics.values import Measure, quotient
-from specbench_s2d.runs.record import BASELINE, Record
+from specbench_s2d.runs.record import Record
 
 _NO_STEP = "no Step: every answer is one token"
 _NO_PASS = "no target pass after prefill"
@@ -43,9 +43,10 @@ def mat(records: Iterable[Record]) -> Measure:
 
 
 def mat_specbench(records: Iterable[Record]) -> Measure:
-    """Mean accepted tokens as Spec-Bench counts them: all new tokens over iterations, the first token being the first
-    iteration's; where nothing was drafted (AR: exactly 1), the prefill is an iteration of its own. Papers that measure
-    with Spec-Bench's code, S2D among them, print this one; it is above `mat`, the more so the shorter the answers.
+    """Mean accepted tokens as Spec-Bench counts them: all new tokens over iterations, the first token, which the
+    prefill gives, being the first iteration's; in an answer whose Steps added one token each (AR: exactly 1), the
+    prefill is an iteration of its own. Papers that measure with Spec-Bench's code, S2D among them, print this one; it
+    is above `mat`, the more so the shorter the answers.
 
     Source: Spec-Bench, evaluation/speed.py (the mean of `accept_lengths`); imported answers hold that first token.
     """
@@ -55,10 +56,10 @@ def mat_specbench(records: Iterable[Record]) -> Measure:
 
 
 def _iterations(record: Record) -> int:
-    """Steps, and the prefill where it gave a token that no draft was added to."""
+    """Steps, and the prefill where it gave a token and no Step gave more than one."""
     emitted = record.emitted_per_step or []
-    drafted = record.drafted if record.drafted is not None else record.label != BASELINE
-    return len(emitted) + (0 if (drafted and emitted) or sum(emitted) >= (record.new_tokens or 0) else 1)
+    has_first = sum(emitted) >= (record.new_tokens or 0)
+    return len(emitted) + (0 if has_first or max(emitted, default=1) > 1 else 1)
 
 
 def mat_uncut(records: Iterable[Record]) -> Measure:

@@ -27,13 +27,14 @@ def test_mat_of_ar_is_exactly_one() -> None:
 
 
 def test_spec_bench_counts_the_first_token_in_iteration_1() -> None:
-    """SD: 5 and 9 new tokens in 3 and 2 Steps. AR's prefill is an iteration, as is that of an answer of one token."""
+    """SD: 5 and 9 new tokens in 3 and 2 Steps. AR's prefill is an iteration, as is that of an answer of one token, or
+    where nothing was accepted."""
     assert acceptance.mat_specbench(SD).value == pytest.approx((5 + 9) / (3 + 2))
     assert acceptance.mat_specbench(AR).value == 1.0
     short = decoded("sd", 3, [], decode_s=0)
     assert acceptance.mat_specbench([*SD, short]).value == pytest.approx((5 + 9 + 1) / (3 + 2 + 1))
-    nothing_found = decoded("lookup", 1, [(0, 0, 1), (0, 0, 1)], decode_s=1)
-    assert acceptance.mat_specbench([nothing_found]).value == 1.0
+    nothing_accepted = decoded("sd", 1, [(5, 0, 1), (0, 0, 1)], decode_s=1)
+    assert acceptance.mat_specbench([nothing_accepted]).value == 1.0
 
 
 def test_imported_answers_hold_the_first_token_already() -> None:
