@@ -72,7 +72,10 @@ MISTAKES = {
     "a label not in the run": (["--against", "sdd"], "unknown decoder 'sdd'. Did you mean 'sd'?"),
     "no such run": (["no/such/run"], "no/such/run: no such folder"),
     "nothing in common": (["published:mtad"], "nothing in common: one has sd; published:mtad has"),
-    "no model of the paper": (["published:spec-bench", "--as", "sd=SpS"], "To set them side by side: --as t=vicuna-7b"),
+    "no model of the paper": (
+        ["published:spec-bench", "--as", "sd=SpS"],
+        "To set them side by side all the same: --as t=vic",
+    ),
     "a stand-in for none": (["published:s2d", "--as", "u=vicuna-7b"], "unknown target or decoder of the run 'u'"),
     "a stand-in without a paper": (["--against", "ar", "--as", "t=x"], "--as t=x: belongs to a comparison with publ"),
     "a format that is none": (["--against", "ar", "--out", "x.xlsx"], "--out x.xlsx: give a file that ends in .csv or"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,10 +58,22 @@ def match_targets(
     return {name: other for name, other in found.items() if other is not None}
 
 
-def as_flags(ours: Iterable[str], theirs: Sequence[str]) -> str:
-    """The `--as` flags that would set these targets beside the paper's, one after the other, as a shell takes them."""
-    pairs = ((name, theirs[min(place, len(theirs) - 1)]) for place, name in enumerate(ours))
+def as_flags(paper: str, ours: Iterable[str], theirs: Sequence[str]) -> str:
+    """The `--as` flags, as a shell takes them, that would set these targets beside the paper's: each beside the nearest
+    in size, or, where its size is not known, one after the other."""
+    pairs = ((name, _nearest(paper, name, theirs) or theirs[min(i, len(theirs) - 1)]) for i, name in enumerate(ours))
     return " ".join(f"--as {shlex.quote(f'{name}={other}')}" for name, other in pairs)
+
+
+def _nearest(paper: str, name: str, theirs: Sequence[str]) -> str | None:
+    facts = model_facts(name)
+    if facts is None:
+        return None
+    apart = {
+        target: min(abs(math.log(model.billions / facts.billions)) for model in target_models(paper, target))
+        for target in theirs
+    }
+    return min(theirs, key=lambda target: apart[target])
 
 
 def unfit(paper: str, ours: Sequence[str], theirs: Sequence[str]) -> str:
@@ -72,7 +85,10 @@ def unfit(paper: str, ours: Sequence[str], theirs: Sequence[str]) -> str:
     ]
     said = f" ({'; '.join(versions)})" if versions else ""
     which = f"{', '.join(ours)} {'is no model' if len(ours) == 1 else 'are no models'} of published:{paper}"
-    return f"{which}, which has {_listed(paper, theirs)}{said}. To set them side by side: {as_flags(ours, theirs)}."
+    return (
+        f"{which}, which has {_listed(paper, theirs)}{said}. To set them side by side all the same: "
+        f"{as_flags(paper, ours, theirs)}."
+    )
 
 
 def version_of(name: str) -> str:

@@ -62,12 +62,6 @@ def percent_of_bound(records: Iterable[Record]) -> Measure:
     return share if share.value is None else Measure(100 * share.value, share.note)
 
 
-def rate_e2e(records: Iterable[Record]) -> Measure:
-    """New tokens over total seconds, the prefill's included, each summed."""
-    kept, note = carrying(records, "new_tokens", "total_s")
-    return quotient(total(kept, "new_tokens"), total(kept, "total_s"), "no time", note)
-
-
 def speedup(groups: Groups) -> Measure:
     """Decode tokens/s over AR's on the same target, questions and device, over the paired cells: each side's rate
     is its summed new tokens after the first over its summed decode seconds."""

@@ -58,10 +58,13 @@ def test_what_was_given_wins() -> None:
 
 
 def test_what_fits_nothing_is_named_with_the_flags_that_would_set_it_there() -> None:
-    assert unfit("spec-bench", ["lmsys/vicuna-13b-v1.5"], BOARD[1:2]) == (
-        "lmsys/vicuna-13b-v1.5 is no model of published:spec-bench, which has vicuna-13b-v1.3 "
-        "(lmsys/vicuna-13b-v1.5 is version 1.5, vicuna-13b-v1.3 is 1.3). To set them side by side: "
-        "--as lmsys/vicuna-13b-v1.5=vicuna-13b-v1.3."
+    assert unfit("spec-bench", ["lmsys/vicuna-13b-v1.5"], BOARD) == (
+        "lmsys/vicuna-13b-v1.5 is no model of published:spec-bench, which has vicuna-7b-v1.3, vicuna-13b-v1.3, "
+        "vicuna-33b-v1.3 (lmsys/vicuna-13b-v1.5 is version 1.5, vicuna-13b-v1.3 is 1.3). To set them side by side all "
+        "the same: --as lmsys/vicuna-13b-v1.5=vicuna-13b-v1.3."
+    )
+    assert unfit("s2d", ["x", "meta-llama/Llama-2-13b-chat-hf"], S2D).endswith(
+        "--as x=llama-2-70b-chat --as meta-llama/Llama-2-13b-chat-hf=vicuna-13b."
     )
     said = unfit("mjsd", ["a", "b"], [MEAN])
     assert "a, b are no models of published:mjsd, which has mean over targets (opt 13B, llama-2 13B base)" in said
