@@ -171,7 +171,7 @@ def interval(
             without_L = _on_scale(_without(total_GC, np.array(list(launches.values())), of_sums), scale)
             levels.append((_jackknife(without_L), len(without_L) - 1.0))
     variance = sum(part for part, _ in levels)
-    if not np.isfinite([middle, variance]).all():
+    if not (math.isfinite(middle) and math.isfinite(variance)):
         return Interval(None, None, "no interval: without one of its questions or launches there is no value", n)
     if scale == "linear" and variance <= _ROUNDING * max(1.0, float(middle) ** 2):
         return Interval(None, None, f"no interval: all {n} questions have the same value", n)
@@ -216,6 +216,8 @@ def _on_scale(values_R: Floats, scale: Scale) -> Floats:
 def _jackknife(without_R: Floats) -> float:
     """The variance of a value from what it is without each of R parts."""
     count = len(without_R)
+    if not np.isfinite(without_R).all():
+        return math.nan
     return float((count - 1) / count * np.sum((without_R - without_R.mean()) ** 2))
 
 
