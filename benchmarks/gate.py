@@ -136,25 +136,24 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 PLANTED = {"slow_draft": slow_drafts, "one_token_less": one_token_less, "one_token_more": one_token_more}
 
 
-def run_here(folder: Path) -> None:
+def run_here(folder: Path, launch: int) -> None:
     """One launch of the gate's grid in this process, with whatever its folder's name says planted."""
     hide_progress_bars()
     with PLANTED[folder.name]():
-        execute(make_plan(make_spec(Path("demo/gate"), {"device": "cpu", "launches": 1})), folder)
+        execute(make_plan(make_spec(Path("demo/gate"), {"device": "cpu"})), folder, launch=launch)
 
 
 def run_apart(folder: Path) -> None:
-    """The same in a process of its own."""
-    subprocess.run([sys.executable, __file__, f"--only={folder}"], check=True)
+    """All launches, each in a process of its own."""
+    for launch in range(LAUNCHES):
+        subprocess.run([sys.executable, __file__, f"--only={folder}", f"--launch={launch}"], check=True)
 
 
 def drawn(sides: Sequence[Side], rng: random.Random) -> tuple[Side, Side]:
     """A run and a baseline of three launches each, drawn from all launches of all runs."""
     every = [(number, launch) for number, (_, records, _) in enumerate(sides) for launch in {r.launch for r in records}]
     chosen = rng.sample(sorted(every), 2 * LAUNCHES)
-    return tuple(
-        _together(sides, part, name) for part, name in ((chosen[:LAUNCHES], "run"), (chosen[LAUNCHES:], "base"))
-    )  # type: ignore[return-value]
+    return _together(sides, chosen[:LAUNCHES], "run"), _together(sides, chosen[LAUNCHES:], "baseline")
 
 
 def _together(sides: Sequence[Side], chosen: Sequence[tuple[int, int]], name: str) -> Side:
@@ -221,11 +220,12 @@ def main(
     pairs: Annotated[int, typer.Option(min=1, help="Pairs drawn from their launches.")] = 20,
     folder: Annotated[Path | None, typer.Option(help="Where planted runs go; a temporary folder by default.")] = None,
     out: Annotated[Path, typer.Option(help="Write the verdicts as JSON.")] = Path("results/benchmarks/gate.json"),
-    only: Annotated[Path | None, typer.Option(help="Make this one run and judge nothing.")] = None,
+    only: Annotated[Path | None, typer.Option(help="Make one launch of this run and judge nothing.")] = None,
+    launch: Annotated[int, typer.Option(help="Which, from 0.")] = 0,
 ) -> None:
     """Judge, run, plant; print and write every verdict."""
     if only:
-        run_here(only)
+        run_here(only, launch)
         return
     given, place = runs or [], folder or Path(mkdtemp())
     sides: list[Side] = [(run.name, read_run(run), read_manifest(run)) for run in given]

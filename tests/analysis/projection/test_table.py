@@ -53,23 +53,23 @@ def test_every_chain_and_exit_of_the_run_is_projected_by_its_own_passes() -> Non
 
 
 def test_the_best_are_named_by_gamma_by_exit_and_altogether() -> None:
-    found = {row["what"]: (row["label"], row["gamma"]) for row in best_of(table_of(of_run(run(), device(), 2, 50)))}
+    found = {row["what"]: (row["label"], row["gamma"]) for row in best_of(table_of(of_run(run(), device(), 2)))}
     assert found["gamma of sd:exit=2"] == ("sd:exit=2", 2)
     assert found["all together"] == ("s2d", 2)
 
 
 def test_a_plain_draft_stands_for_chains_at_full_depth_alone() -> None:
-    rows = of_run(run(), device(draft="other", exits=()), 1, 50)
+    rows = of_run(run(), device(draft="other", exits=()), 1)
     assert {row["label"] for row in rows} == {"sd"}
     assert rows[0]["note"] == "acceptances of other drafts (d)"
-    elsewhere = of_run(run(), device(target="u"), 1, 50)
+    elsewhere = of_run(run(), device(target="u"), 1)
     assert elsewhere[0]["note"] == "acceptances of another target (t)"
 
 
 def test_a_run_without_such_a_draft_is_refused() -> None:
     tree = [r for r in run() if r.label in ("ar", "s2d-tree")]
     with pytest.raises(UserError, match="no chain or exits of a draft like d; its decoders on t: s2d-tree"):
-        of_run(tree, device(), 1, 50)
+        of_run(tree, device(), 1)
 
 
 def test_a_paper_s_methods_stand_beside_their_published_speed_ups() -> None:
@@ -87,7 +87,7 @@ def test_a_paper_s_methods_stand_beside_their_published_speed_ups() -> None:
 
 
 def test_every_table_that_is_shown_says_projected() -> None:
-    table = table_of(of_run(run(), device(), 3, 50))
+    table = table_of(of_run(run(), device(), 3))
     text = projection_text.markdown(table)
     assert all("projected" in shown.title for shown in projection_text.tables(table))
     assert "Projected, not measured" in text

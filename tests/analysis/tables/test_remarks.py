@@ -52,6 +52,15 @@ def test_each_decoder_has_a_sentence_on_why_it_is_slower_or_faster() -> None:
     assert remarks.whys(TABLE) == {}
 
 
+def test_it_is_said_how_many_launches_intervals_stand_on() -> None:
+    alone = " within this launch: another run of the same command may differ by more (--launches)"
+    assert remarks.within_launches([1, 1]) == alone
+    assert remarks.within_launches([]) == remarks.within_launches([0]) == alone
+    assert remarks.within_launches([3, 3]) == " and 3 launches"
+    assert remarks.within_launches(pd.Series([3, 2, 5], dtype="Int64")) == " and 2 to 5 launches"
+    assert remarks.within_launches([0, 3]) == " and 3 launches", "a row of failures has none"
+
+
 def test_a_label_stands_for_its_drafts_and_options() -> None:
     run = [r.model_copy(update={"draft": "d", "decoder_options": {"gamma": 5}}) for r in paper_run() if r.label == "sd"]
     assert remarks.decoder_facts(summary_table([*run, *(r for r in paper_run() if r.label == "ar")])) == {
