@@ -83,9 +83,9 @@ class Turn:
 
 @dataclass(frozen=True)
 class Projected:
-    """A projected speed-up. `low`, `high`: 95 % over questions; `costs_low`, `costs_high`: quartiles over rounds of
-    the pass costs. `cost_ratio`: a drafted token's seconds over AR's pass; `verify_ratio`: a step's target pass over
-    it. `note`: why an interval is missing."""
+    """A projected speed-up. `low`, `high`: 95 % over so many `questions`; `costs_low`, `costs_high`: quartiles over
+    rounds of the pass costs. `cost_ratio`: a drafted token's seconds over AR's pass; `verify_ratio`: a step's target
+    pass over it. `note`: why an interval is missing."""
 
     speedup: float
     low: float | None
@@ -97,6 +97,7 @@ class Projected:
     verify_ratio: float
     extrapolated: bool = False
     note: str | None = None
+    questions: int | None = None
 
 
 def from_turns(turns: Sequence[Turn], costs: Costs, gamma: int | None = None) -> Projected:
@@ -189,6 +190,7 @@ def _projected(
     return Projected(
         value, over_questions.low, over_questions.high, float(low), float(high), float(row_C[0] / steps),
         float(drafting / max(tokens, 1e-12) / ar_s), float(verifying / steps / ar_s), extrapolated, over_questions.note,
+        over_questions.questions or None,
     )  # fmt: skip
 
 

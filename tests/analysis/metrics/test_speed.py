@@ -165,8 +165,8 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 def test_launches_widen_the_interval_by_what_they_differ_in() -> None:
-    """Two launches of the same questions; sd is 1.5 times as slow in the second. Speed-ups without the second launch, 5,
-    and without the first, 10/3; two launches leave one degree of freedom, questions about 3.4."""
+    """Two launches of the same questions; sd is 1.5 times as slow in the second. The speed-up without the second launch
+    is 5, without the first 10/3; two launches leave one degree of freedom, questions about 3.4."""
     again = [r.model_copy(update={"launch": 1, "key": f"{r.key}/1"}) for r in paper_run(3)]
     slower = [r.model_copy(update={"decode_s": (r.decode_s or 0) * 1.5}) if r.label == "sd" else r for r in again]
     one, two = (

@@ -67,7 +67,7 @@ def test_the_interval_is_over_questions_and_the_quartiles_are_over_rounds() -> N
     found = from_turns(turns, rounds)
     # At the median AR pass, 15: 6 tokens in 67 and 3 in 19; questions weigh by their tokens.
     low, high = ends_of_three_copies(27 * 15 / 258, 21 * 15 / 191, 24 * 15 / 239, (6, 3))
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert (found.low, found.high, found.questions) == (pytest.approx(low), pytest.approx(high), 6)
     one_round = 9 * 10 / (67 + 19)
     assert (found.costs_low, found.costs_high) == (pytest.approx(1.25 * one_round), pytest.approx(1.75 * one_round))
 
