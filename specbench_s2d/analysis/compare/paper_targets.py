@@ -98,16 +98,17 @@ def version_of(name: str) -> str:
 
 
 def pairing_notes(paper: str, matched: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
-    """How targets were paired, and where a version is not known on one side, or a model is another's stand-in."""
-    by_table = {ours: theirs for ours, theirs in matched.items() if ours not in given}
-    said = {ours: theirs for ours, theirs in matched.items() if ours in given}
-    open_versions = [ours for ours, theirs in by_table.items() if not _one_version(paper, ours, theirs)]
-    return [
-        *([f"The same models as the paper's: {_arrows(by_table)}."] if by_table else []),
-        *([f"Of the paper's family and size, the version not stated: {', '.join(open_versions)}."]
-          if open_versions else []),
-        *([f"Set side by side by --as, though other models: {_arrows(said)}."] if said else []),
-    ]  # fmt: skip
+    """How targets were paired: as one model, by family and size alone where a version is not stated, or as given."""
+    pairs: dict[str, list[str]] = {"same": [], "open": [], "given": []}
+    for ours, theirs in matched.items():
+        how = "given" if ours in given else "same" if _one_version(paper, ours, theirs) else "open"
+        pairs[how].append(f"{ours} – {theirs}")
+    said = {
+        "same": "The same models as the paper's: {}.",
+        "open": "Of the paper's family and size, the version not stated on both sides: {}.",
+        "given": "Set side by side by --as, the tables do not say that they are the same models: {}.",
+    }
+    return [said[how].format(", ".join(listed)) for how, listed in pairs.items() if listed]
 
 
 def mean_notes(paper: str, mean: str, ours: Iterable[str]) -> list[str]:
@@ -122,10 +123,6 @@ def _one_version(paper: str, ours: str, theirs: str) -> bool:
     mine = version_of(ours)
     models = target_models(paper, theirs)
     return ours.lower() == theirs.lower() or any(mine == model.version for model in models)
-
-
-def _arrows(pairs: Mapping[str, str]) -> str:
-    return ", ".join(f"{ours} – {theirs}" for ours, theirs in pairs.items())
 
 
 def _listed(paper: str, theirs: Iterable[str]) -> str:

@@ -50,7 +50,7 @@ def test_blocks_show_both_names_and_both_figures() -> None:
     row = next(row for row in table.rows if row[0] == "sd:exit=2\nSD SoFT L6")
     assert row[1].endswith("\n1.38")
     notes = " ".join(DEMO.notes)
-    assert "Set side by side by --as, though other models: demo-s – vicuna-7b, demo-m – vicuna-13b" in notes
+    assert "they are the same models: demo-s – vicuna-7b, demo-m – vicuna-13b, demo-l – llama-2-70b-chat." in notes
     assert "Exits 2, 3, 4 stand for the paper's 6, 9, 12, by their place." in notes
     assert "Without a row in published:s2d: s2d-tree, s2d-auto;" in notes
 
