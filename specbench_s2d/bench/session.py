@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,8 +15,9 @@ from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.traces import source_for
 from specbench_s2d.bench.warm_up import WarmUp, warm_up
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
-from specbench_s2d.decoding.types import Generation
-from specbench_s2d.measure.teacher_forcing import largest, logit_noise, noise_rows
+from specbench_s2d.decoding.tree import tree_levels
+from specbench_s2d.decoding.types import Generation, Step
+from specbench_s2d.measure.teacher_forcing import DraftView, NoiseRows, logit_noise, not_finite_at
 from specbench_s2d.models import LanguageModel, load_model
 from specbench_s2d.models.graph_memory import with_graph_bytes
 
@@ -28,8 +29,11 @@ class Session:
     """A target, its drafts and its decoders on the run's device. Loading and warming up happen here, untimed.
 
     `load`: makes a `LanguageModel` of a resolved model, as `load_model` does. `noise`: the bound of the divergence
-    audit, measured over passes of `noise_rows`.
+    audit, measured over passes of `noise_rows`. `drafts`: how each decoder reads its draft, by label. `fault`: what is
+    wrong with the target, None where nothing is.
     """
+
+    fault: str | None = None
 
     def __init__(
         self,
@@ -54,6 +58,11 @@ class Session:
             self._decoders = {lane.label: lane.decoder.build(self.target, used[lane.label]) for lane in lanes}
             sources = {lane.label: source_for(lane.decoder, self.target.name, used[lane.label]) for lane in lanes}
             self._traces = {label: source for label, source in sources.items() if source}
+            self.drafts = {
+                label: DraftView.of(decoder.draft, decoder.draft_passes(decoder.options, decoder.draft))
+                for label, decoder in self._decoders.items()
+                if decoder.draft
+            }
             self._projected = {label: _why_projected(decoder) for label, decoder in self._decoders.items()}
         shortest, longest = setup.warm_up_prompts(plan.questions, _WARM_UP_TOKENS)
         with timer.measure("warm_up"):  # room first, and once: what is prepared is prepared for it
@@ -61,17 +70,25 @@ class Session:
             for decoder in self._decoders.values():
                 decoder.make_ready(positions)
         with timer.measure("probing"):
-            widths = _verified_widths(self._decoders.values())
-            self.noise_rows = noise_rows(self.target, *widths)
-            self.noise = largest([logit_noise(self.target, prompt, *widths) for prompt in (shortest, longest)])
+            self._measure_noise(shortest, longest)
         with timer.measure("warm_up"):
             self._warmed_up = {label: self._warm_up(label, shortest, longest) for label in self._decoders}
         self._before = self._counted()
 
+    def _measure_noise(self, *prompts: list[int]) -> None:
+        passes = [kind for decoder in self._decoders.values() for kind in decoder.target_passes(decoder.options)]
+        self.noise_rows, self._probed = NoiseRows.of(passes, self._new_tokens), [len(prompt) for prompt in prompts]
+        try:
+            self.noise = max(logit_noise(self.target, prompt, self.noise_rows) for prompt in prompts)
+        except FloatingPointError as error:
+            self.noise, self.fault = math.nan, f"target {self.target.name}: {error}"
+
     def decode(self, cell: Cell, prompt: Prompt) -> dict[str, Any]:
         """Decode one turn, timed: the fields of its record that decoding gives."""
         generation, tokenizer = self._generate(cell.label, prompt.ids, self._new_tokens, cell), self.target.tokenizer
-        steps = generation.steps
+        steps, draft = generation.steps, self._decoders[cell.label].draft
+        if draft and (position := _first_not_finite(steps)) is not None:
+            raise FloatingPointError(not_finite_at(f"draft {draft.name}", position))
         text = tokenizer.decode(generation.ids, skip_special_tokens=True)
         assert isinstance(text, str)
         draft_s, verify_s = sum(step.draft_s for step in steps), sum(step.verify_s for step in steps)
@@ -120,7 +137,7 @@ class Session:
             "context": self.prompts.context,
             "parameter_bytes": self.target.parameter_bytes,
             "logit_noise": None if math.isnan(self.noise) else self.noise,
-            "logit_noise_rows": asdict(self.noise_rows),
+            "logit_noise_rows": {**asdict(self.noise_rows), "prefill": self._probed},
             "warm_up": {label: done.facts() for label, done in self._warmed_up.items()},
             **({"scripts": {name: source.facts() for name, source in self._traces.items()}} if self._traces else {}),
         }
@@ -171,7 +188,13 @@ def _why_projected(decoder: Decoder) -> str | None:
     return ", ".join(filter(None, (random, decoder.projected))) or None
 
 
-def _verified_widths(decoders: Iterable[Decoder]) -> tuple[set[int], set[int]]:
-    """Rows of the passes that decoders take over their target's logits: of chains, and of trees."""
-    passes = [kind for decoder in decoders for kind in decoder.target_passes(decoder.options) if not kind.best]
-    return {kind.rows for kind in passes if not kind.seen}, {kind.rows for kind in passes if kind.seen}
+def _first_not_finite(steps: Sequence[Step]) -> int | None:
+    """The new token, from 0, at which a draft first gave a log-probability that is no number; None where it never did,
+    or where its drafter keeps none."""
+    emitted = 0
+    for step in steps:
+        for i, logprob in enumerate(step.draft_logprobs or ()):
+            if math.isnan(logprob):
+                return emitted + (i + 1 if step.parents is None else tree_levels(step.parents)[i])
+        emitted += len(step.emitted)
+    return None
