@@ -13,8 +13,9 @@ from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.errors import UnknownNameError, first_line
 from specbench_s2d.measure.divergence import Divergence, TokenScores, classify, classify_alone
 from specbench_s2d.measure.quality import METRICS, score_answer, signatures
-from specbench_s2d.measure.teacher_forcing import DraftView, not_finite_at, score
+from specbench_s2d.measure.teacher_forcing import DraftView, score
 from specbench_s2d.models import LanguageModel
+from specbench_s2d.models.finite import first_not_finite, not_finite_at
 from specbench_s2d.runs.record import BASELINE, Record
 from specbench_s2d.suites import Question, load_suite
 
@@ -82,7 +83,7 @@ class Grader:
     """Grades the answers of one target.
 
     `noise`: the bound of `logit_noise`; `sampled`: the settings are not greedy; `drafts`: how each decoder reads its
-    draft, by label; `fault`: what is wrong with the target itself, None where nothing is.
+    draft, by label.
     """
 
     def __init__(
@@ -92,10 +93,9 @@ class Grader:
         scorer: AnswerScorer,
         sampled: bool,
         drafts: Mapping[str, DraftView] | None = None,
-        fault: str | None = None,
     ) -> None:
         self._target, self._noise, self._scorer, self._sampled = target, noise, scorer, sampled
-        self._drafts, self._fault = drafts or {}, fault
+        self._drafts = drafts or {}
         self._known: OrderedDict[tuple[DraftView | None, str, tuple[int, ...]], Any] = OrderedDict()
 
     def grade(self, record: Record, prompt: Prompt, question: Question, baseline: Record | None) -> Record:
@@ -111,7 +111,7 @@ class Grader:
         record = _with_reasons(record, quality.reasons, quality=quality.values, quality_counts=quality.counts)
         try:
             scores: TokenScores = self._once(None, prompt, output_ids)
-            fault = self._fault or self._not_finite(record.label, prompt, output_ids, scores)
+            fault = self._not_finite(record.label, prompt, output_ids, scores)
         except RuntimeError as error:  # out of memory, a kernel that fails
             why = f"its teacher-forced pass failed ({type(error).__name__}: {first_line(error)})"
             return _with_reasons(record, dict.fromkeys(_LIKELIHOODS, why))
@@ -132,7 +132,8 @@ class Grader:
     def _not_finite(self, label: str, prompt: Prompt, output_ids: list[int], scores: TokenScores) -> str | None:
         """Which model's logits are not finite numbers, and at which new token first; None where all are."""
         if (position := scores.first_not_finite) is not None:
-            return not_finite_at(f"target {self._target.name}", position)
+            exactly = first_not_finite(self._target, prompt.ids, output_ids)
+            return not_finite_at(f"target {self._target.name}", position if exactly is None else exactly)
         view = self._drafts.get(label)
         if view and (position := self._once(view, prompt, output_ids)) is not None:
             return not_finite_at(f"draft {view.model.name}", position)

@@ -171,7 +171,7 @@ class _Run:
         """Decode and grade the rounds that are left, and say in the manifest with what."""
         name, facts = session.target.name, session.facts()
         sampled = not is_greedy_run(self._plan.settings)
-        grader = Grader(session.target, session.noise, self._plan.scorer, sampled, session.drafts, session.fault)
+        grader = Grader(session.target, session.noise, self._plan.scorer, sampled, session.drafts)
         metrics = {"quality_metrics": self._plan.scorer.signatures()}  # a folder of an older release has none yet
         self._note_target(name, facts, metrics)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -15,10 +15,10 @@ from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.traces import source_for
 from specbench_s2d.bench.warm_up import WarmUp, warm_up
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
-from specbench_s2d.decoding.tree import tree_levels
-from specbench_s2d.decoding.types import Generation, Step
-from specbench_s2d.measure.teacher_forcing import DraftView, NoiseRows, logit_noise, not_finite_at
+from specbench_s2d.decoding.types import Generation
+from specbench_s2d.measure.teacher_forcing import DraftView, NoiseRows, logit_noise
 from specbench_s2d.models import LanguageModel, load_model
+from specbench_s2d.models.finite import first_not_finite, not_finite_at
 from specbench_s2d.models.graph_memory import with_graph_bytes
 
 _WARM_UP_TOKENS = 16
@@ -72,7 +72,9 @@ class Session:
         with timer.measure("probing"):
             self._measure_noise(shortest, longest)
         with timer.measure("warm_up"):
-            self._warmed_up = {label: self._warm_up(label, shortest, longest) for label in self._decoders}
+            self._faults = dict[str, str]()
+            warmed_up = {label: self._warm_up(label, shortest, longest) for label in self._decoders}
+            self._warmed_up = {label: done for label, done in warmed_up.items() if done}
         self._before = self._counted()
 
     def _measure_noise(self, *prompts: list[int]) -> None:
@@ -81,14 +83,20 @@ class Session:
         try:
             self.noise = max(logit_noise(self.target, prompt, self.noise_rows) for prompt in prompts)
         except FloatingPointError as error:
-            self.noise, self.fault = math.nan, f"target {self.target.name}: {error}"
+            self.noise, name = math.nan, f"target {self.target.name}"
+            found = (first_not_finite(self.target, ids[:1], [*ids[1:], 0]) for ids in prompts)
+            position = next((first for first in found if first is not None), None)
+            self.fault = f"{name}: {error}" if position is None else not_finite_at(name, position, "a warm-up prompt")
 
     def decode(self, cell: Cell, prompt: Prompt) -> dict[str, Any]:
-        """Decode one turn, timed: the fields of its record that decoding gives."""
+        """Decode one turn, timed: the fields of its record that decoding gives.
+
+        Raises `FloatingPointError`, saying where, for a target or a draft whose logits are not finite numbers.
+        """
+        if fault := self.fault or self._faults.get(cell.label):
+            raise FloatingPointError(fault)
         generation, tokenizer = self._generate(cell.label, prompt.ids, self._new_tokens, cell), self.target.tokenizer
-        steps, draft = generation.steps, self._decoders[cell.label].draft
-        if draft and (position := _first_not_finite(steps)) is not None:
-            raise FloatingPointError(not_finite_at(f"draft {draft.name}", position))
+        steps = generation.steps
         text = tokenizer.decode(generation.ids, skip_special_tokens=True)
         assert isinstance(text, str)
         draft_s, verify_s = sum(step.draft_s for step in steps), sum(step.verify_s for step in steps)
@@ -161,10 +169,17 @@ class Session:
         facts = self._engines().values()
         return {name: sum(engine.get(name, 0) for engine in facts) for name in _UNPREPARED}
 
-    def _warm_up(self, label: str, shortest: list[int], longest: list[int]) -> WarmUp:
-        """One long prompt, at which caches grow to their size; then a short one until its time is steady."""
-        self._generate(label, longest, _WARM_UP_TOKENS)
-        return warm_up(lambda: self._generate(label, shortest, _WARM_UP_TOKENS).total_s)
+    def _warm_up(self, label: str, shortest: list[int], longest: list[int]) -> WarmUp | None:
+        """One long prompt, at which caches grow to their size; then a short one until its time is steady. None, and a
+        fault, where logits are not finite numbers."""
+        if self.fault:
+            return None
+        try:
+            self._generate(label, longest, _WARM_UP_TOKENS)
+            return warm_up(lambda: self._generate(label, shortest, _WARM_UP_TOKENS).total_s)
+        except FloatingPointError as error:
+            self._faults[label] = f"{error} (warming up)"
+            return None
 
     def _generate(self, label: str, prompt_ids: list[int], new_tokens: int, cell: Cell | None = None) -> Generation:
         """Decode after a prompt, of a cell or to warm up; no garbage is collected meanwhile."""
@@ -186,15 +201,3 @@ def _why_projected(decoder: Decoder) -> str | None:
     models = [model for model in (decoder.target, decoder.draft) if model is not None]
     random = "random weights" if any(model.identity.random_weights for model in models) else None
     return ", ".join(filter(None, (random, decoder.projected))) or None
-
-
-def _first_not_finite(steps: Sequence[Step]) -> int | None:
-    """The new token, from 0, at which a draft first gave a log-probability that is no number; None where it never did,
-    or where its drafter keeps none."""
-    emitted = 0
-    for step in steps:
-        for i, logprob in enumerate(step.draft_logprobs or ()):
-            if math.isnan(logprob):
-                return emitted + (i + 1 if step.parents is None else tree_levels(step.parents)[i])
-        emitted += len(step.emitted)
-    return None

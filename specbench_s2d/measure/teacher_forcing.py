@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,9 +17,8 @@ from torch import Tensor
 from specbench_s2d.measure.divergence import TokenScores
 from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.engines.threads import torch_threads
+from specbench_s2d.models.finite import NOT_FINITE, first_not_finite, not_finite, teacher_forced
 
-T = TypeVar("T")
-NOT_FINITE = "logits are not finite numbers"
 # A margin is a difference of two logits, each of which may move by the largest difference seen, hence 2; that maximum
 # is over a sample of about a hundred positions, hence 2 more.
 _NOISE_FACTOR = 4.0
@@ -36,26 +34,7 @@ def score(target: LanguageModel, prompt_ids: Sequence[int], output_ids: Sequence
         best, second = logits_TV.topk(2, dim=-1).values.T.tolist()
         return TokenScores(float(nll_T.double().sum()), best, second, logits_TV.gather(1, ids_T1)[:, 0].tolist())
 
-    return _forced(target, prompt_ids, output_ids, scores)
-
-
-def _forced(
-    model: LanguageModel,
-    prompt_ids: Sequence[int],
-    output_ids: Sequence[int],
-    read: Callable[[Tensor], T],
-    depth: int | None = None,
-) -> T:
-    """What `read` makes of the logits (T, V) before each token of an output, at `depth` layers, by default all."""
-    *before, last = prompt_ids
-    seen_BT = torch.tensor([[last, *output_ids[:-1]]], device=model.device)
-    to_layer = None if depth == model.depth else depth
-    model.reset()
-    with model.eagerly():
-        if before:  # in a pass of their own: their logits are not needed
-            model.extend(torch.tensor([before], device=model.device), to_layer=to_layer, last_only=True)
-        out_BTX = model.extend(seen_BT, to_layer=to_layer)
-        return read((out_BTX if to_layer is None else model.head(out_BTX))[0].float())
+    return teacher_forced(target, prompt_ids, output_ids, scores)
 
 
 @dataclass(frozen=True)
@@ -70,25 +49,9 @@ class DraftView:
         """The depth at which the deepest of the declared `passes` ends; a pass of the head alone does not count."""
         return cls(draft, max(kind.to_layer or draft.depth for kind in passes if kind.from_layer < draft.depth))
 
-    @torch.inference_mode()
     def first_not_finite(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> int | None:
-        """The first token of an output, from 0, at which the draft's logits are as in `not_finite`; its cache is
-        overwritten. What is not finite at an earlier exit is not at the deepest either."""
-        return _forced(self.model, prompt_ids, output_ids, not_finite, self.depth)
-
-
-def not_finite(logits_TV: Tensor) -> int | None:
-    """The first row with not-a-number or +inf in it, or with nothing but -inf; None where there is none.
-
-    A single -inf is no fault: it is how ids are ruled out.
-    """
-    bad_T = ~logits_TV.amax(-1).isfinite()  # the maximum of a row with not-a-number is not-a-number
-    return int(bad_T.nonzero()[0]) if bool(bad_T.any()) else None
-
-
-def not_finite_at(model: str, position: int) -> str:
-    """What is said of a model whose logits at a new token, from 0, are not finite."""
-    return f"{model}: {NOT_FINITE}, first at position {position} of the output"
+        """The function of that name at this depth: what is not finite at an earlier exit is not here either."""
+        return first_not_finite(self.model, prompt_ids, output_ids, self.depth)
 
 
 @dataclass(frozen=True)
@@ -105,8 +68,9 @@ class NoiseRows:
         """The widths of the target passes that decoders declare. Of a kind that runs over anything from `least` to
         `rows` positions: both ends, and the powers of two between them."""
         kinds = list(passes)
-        chains, trees = ({w for kind in kinds if bool(kind.seen) is masked for w in _widths(kind)} for masked in (0, 1))
-        return cls(tuple(sorted(chains)), tuple(sorted(trees - {1})), min(scored, 96))
+        chains = {width for kind in kinds if not kind.seen for width in _widths(kind)}
+        trees = {width for kind in kinds if kind.seen for width in _widths(kind)} - {1}
+        return cls(tuple(sorted(chains)), tuple(sorted(trees)), min(scored, 96))
 
 
 def _widths(kind: PassKind) -> set[int]:
@@ -122,7 +86,7 @@ def logit_noise(target: LanguageModel, prompt_ids: Sequence[int], rows: NoiseRow
     them again in passes of the chain widths of `rows`, and as branches of its trees, which the cache holds at other
     places until their path is kept. The bound is 4 times the largest difference of a logit. A greedy method that
     verifies several tokens at once may differ from AR where two logits lie closer than this, and only there. Raises
-    `FloatingPointError` where a pass gives logits that are not finite numbers, saying where.
+    `FloatingPointError` where a pass gives logits that are not finite numbers, saying which.
     """
     ids_BT = torch.tensor([list(prompt_ids)], device=target.device)
     total = ids_BT.shape[1]
@@ -136,25 +100,25 @@ def logit_noise(target: LanguageModel, prompt_ids: Sequence[int], rows: NoiseRow
         if first:
             target.extend(ids_BT[:, :first], last_only=True)
         scored_TV = in_passes(rows.scored, target.extend)
-    _require_finite(scored_TV, first, f"scored {rows.scored} at a time")
+    _require_finite(scored_TV, f"{rows.scored} positions at a time")
     target.reset()
     prefilled_TV = target.extend(ids_BT, last_only=True)[0]
-    _require_finite(prefilled_TV, total - 1, "in the prefill")
+    _require_finite(prefilled_TV, "at once")
     differences = [_difference(prefilled_TV, scored_TV[-1:])]
-    ways = [(width, width, "a chain", target.extend) for width in rows.chains]
-    ways += [(width, width - 1, "a tree", partial(_as_branch, target)) for width in rows.trees]
+    ways = [(width, width, "chains", target.extend) for width in rows.chains]
+    ways += [(width, width - 1, "trees", partial(_as_branch, target)) for width in rows.trees]
     for width, new, kind, read in ways:
         target.rollback(first)
         with torch_threads(target.torch_threads):  # as steps are taken
             logits_TV = in_passes(new, read)
-        _require_finite(logits_TV, first, f"in {kind} of {width}")
+        _require_finite(logits_TV, f"in {kind} of {width} rows")
         differences.append(_difference(logits_TV, scored_TV))
     return _NOISE_FACTOR * max(differences)
 
 
-def _require_finite(logits_TV: Tensor, first: int, how: str) -> None:
-    if (row := not_finite(logits_TV)) is not None:
-        raise FloatingPointError(f"{NOT_FINITE}, first at position {first + row} of a warm-up prompt, {how}")
+def _require_finite(logits_TV: Tensor, how: str) -> None:
+    if not_finite(logits_TV) is not None:
+        raise FloatingPointError(f"{NOT_FINITE} where a warm-up prompt is run {how}")
 
 
 def _difference(ours_TV: Tensor, theirs_TV: Tensor) -> float:
