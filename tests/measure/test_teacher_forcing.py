@@ -12,7 +12,6 @@ from specbench_s2d.measure.divergence import TokenScores
 from specbench_s2d.measure.teacher_forcing import DraftView, NoiseRows, logit_noise, score
 from specbench_s2d.models import LanguageModel, load_model
 from specbench_s2d.models.exit_view import reader_passes
-from specbench_s2d.models.finite import not_finite
 from specbench_s2d.models.nested import stage_passes
 from tests.fakes import FakeModel
 
@@ -147,18 +146,6 @@ def test_ids_that_are_ruled_out_are_no_noise_and_no_fault(tiny: LanguageModel) -
     tiny.extend = extend  # type: ignore[method-assign]
     assert logit_noise(tiny, prompt, ROWS) == pytest.approx(expected, rel=0.5)
     assert score(tiny, PROMPT, OUTPUT).first_not_finite is None
-
-
-@pytest.mark.parametrize(
-    ("row", "expected"),
-    [
-        ([1.0, 2.0], None), ([-INF, 2.0], None), ([-INF, -INF], 1), ([INF, 2.0], 1), ([NAN, 2.0], 1), ([NAN, INF], 1),
-    ],
-)  # fmt: skip
-def test_a_row_is_faulty_with_not_a_number_plus_infinity_or_nothing_to_choose(
-    row: list[float], expected: int | None
-) -> None:
-    assert not_finite(torch.tensor([[0.0, 1.0], row, row])) == expected
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 96, 97, 150])
