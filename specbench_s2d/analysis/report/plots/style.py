@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from specbench_s2d.analysis.tables.naming import PAIRS, mark_notes, method_family, row_title
+from specbench_s2d.analysis.tables.remarks import within_launches
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 METHOD_COLOURS = {
@@ -142,11 +143,13 @@ def ends(row: Mapping[Any, Any], column: str) -> tuple[float, float] | None:
 
 
 def interval_note(rows: pd.DataFrame, column: str, drawn_as: str = "bars") -> str:
-    """What the caption says of the intervals of a column; some rows, or all, stand on too few questions for one."""
+    """What the caption says of the intervals of a column: whether they stand on one launch, and whether some rows, or
+    all, stand on too few questions for one."""
     known = [ends(row, column) is not None for row in rows.to_dict("records")]
     if not any(known):
         return "no intervals: too few questions"
-    return f"{drawn_as}: 95 % intervals" + ("" if all(known) else " (none where the questions are too few)")
+    source = f" over questions{within_launches(rows['launches']).partition(':')[0]}" if "launches" in rows else ""
+    return f"{drawn_as}: 95 % intervals{source}" + ("" if all(known) else " (none where questions are too few)")
 
 
 def from_zero(axes: Axes, direction: Literal["x", "y"]) -> None:

@@ -21,7 +21,8 @@ from tests.analysis.report.joint import joint_run, with_intervals
 RUN = [*paper_run(), *(r.model_copy(update={"target": "u"}) for r in paper_run())]
 SIX = paper_run(3)
 FAMILIES = ("", "-sd", "-s2d", "-mjgd", "-mjsd", "-other-pairs")
-TABLE, POSITIONS = summary_table(RUN), acceptance_by_position(RUN)
+TABLE = summary_table(RUN).assign(speedup_low=2.0, speedup_high=8.0)  # two questions are too few for intervals
+POSITIONS = acceptance_by_position(RUN)
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +111,9 @@ def test_a_row_without_an_interval_has_no_whisker_and_the_caption_says_so(end: s
     none = by_suite.by_suite(TABLE.assign(speedup_low=None, speedup_high=None), "speedup")
     assert some is not None and none is not None
     assert [len(axes.collections) for axes in some.axes] == [0, 1]
-    assert "bars: 95 % intervals (none where the questions are too few)" in some.get_supxlabel()
+    assert "over questions within this launch (none where questions are too few)" in some.get_supxlabel()
+    several = by_suite.by_suite(TABLE.assign(launches=3), "speedup")
+    assert several is not None and "bars: 95 % intervals over questions and 3 launches." in several.get_supxlabel()
     assert [len(axes.collections) for axes in none.axes] == [0, 0]
     assert "no intervals: too few questions" in none.get_supxlabel()
 

@@ -127,7 +127,7 @@ def test_points_and_levels_without_an_interval_have_no_bar_and_no_band(end: str)
 
     figure = drawn(plots_joint.ppl_k(without(TABLE), without(TABLES.by_k)))
     assert [(len(axes.collections), len(axes.patches)) for axes in figure.axes] == [(0, 0), (4, 1)]
-    assert "none where the questions are too few" in figure.get_supxlabel()
+    assert "none where questions are too few" in figure.get_supxlabel()
 
 
 def test_a_level_has_the_look_of_its_label() -> None:
