@@ -60,7 +60,7 @@ def test_a_panel_per_target_with_the_table_s_points_and_intervals() -> None:
 
 
 def test_below_five_questions_no_interval_is_drawn() -> None:
-    figure = by_suite.by_suite(TABLE, "speedup")
+    figure = by_suite.by_suite(summary_table(RUN), "speedup")
     assert figure is not None
     points = [y for line in figure.axes[0].lines for y in line.get_ydata() if line.get_marker() == "s"]
     drawn = [part for collection in figure.axes[0].collections for part in collection.get_segments()]
