@@ -7,6 +7,8 @@ from torch import Tensor
 
 from specbench_s2d.decoding.greedy import is_greedy
 
+_LEAST_TEMPERATURE = 1e-30  # below it quotients overflow; at it nothing but equal logits is left to chance
+
 
 def probabilities(logits_TV: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
     """Next-token distributions (T, V), float32, after temperature, then top-k, then top-p.
@@ -14,7 +16,7 @@ def probabilities(logits_TV: Tensor, temperature: float, top_k: int = 0, top_p: 
     `temperature` > 0. `top_k` 0 keeps all; ties at the k-th logit are all kept. `top_p` keeps the smallest set of
     best tokens whose probability reaches it (the token that crosses it included), as transformers does.
     """
-    scaled_TV = logits_TV.float() / temperature
+    scaled_TV = logits_TV.float() / max(temperature, _LEAST_TEMPERATURE)
     if 0 < top_k < scaled_TV.shape[-1]:
         kth_T1 = scaled_TV.topk(top_k, dim=-1).values[..., -1:]
         scaled_TV = scaled_TV.masked_fill(scaled_TV < kth_T1, float("-inf"))

@@ -74,6 +74,16 @@ def test_json_says_that_two_questions_have_no_interval(run: Path, capsys: pytest
     assert "relative_speed: n = 2: no interval from fewer than 5 questions" in row["notes"]
 
 
+def test_a_run_that_is_greedy_at_any_temperature_meets_a_papers_values_at_0(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "grid", grid_run(1, targets=["demo-s"]), temperature=0.7, top_k=1)
+    assert main(["compare", str(run), "published:s2d"]) == 0
+    sampled = write_run(tmp_path / "sampled", grid_run(1, targets=["demo-s"]), temperature=0.7)
+    assert main(["compare", str(sampled), "published:s2d"]) == 2
+    assert "the run was at 0.7" in capsys.readouterr().err
+
+
 def test_markdown_holds_every_block_and_note(six: Path, tmp_path: Path) -> None:
     out = tmp_path / "table.md"
     assert main(["compare", str(six), "--against", "ar", "--out", str(out)]) == 0

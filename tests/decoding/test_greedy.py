@@ -43,3 +43,9 @@ def test_decoders_give_what_they_give_at_temperature_0(decoder: str, settings: d
     same = built.generate([1, 2, 3], max_new_tokens=30, temperature=1.5, seed=seed, **settings)  # type: ignore[arg-type]
     assert same.ids == greedy.ids
     assert [step.accepted for step in same.steps] == [step.accepted for step in greedy.steps]
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-40, 1e-300])
+def test_a_temperature_that_overflows_leaves_the_best_token_and_not_nothing(temperature: float) -> None:
+    logits_TV = torch.tensor([[-60.0, 59.999, 60.0], [60.0, 1.0, 60.0]])
+    assert probabilities(logits_TV, temperature).tolist() == [[0.0, 0.0, 1.0], [0.5, 0.0, 0.5]]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from specbench_s2d.runs.identity import DEFAULTS, engine_name, identity
+from specbench_s2d.runs.identity import DEFAULTS, engine_name, identity, is_greedy_run
 
 
 def test_a_setting_that_a_run_is_too_old_to_know_stands_at_its_default() -> None:
@@ -33,3 +35,18 @@ def test_what_nobody_recorded_of_an_imported_run_stays_unsaid() -> None:
 )
 def test_an_engine_has_one_name_on_a_device(engine: str | None, device: str | None, means: str | None) -> None:
     assert engine_name(engine, device) == means
+
+
+@pytest.mark.parametrize(
+    ("settings", "greedy"),
+    [
+        ({"temperature": 0.0}, True),
+        ({"temperature": 0.0, "top_k": None, "top_p": None}, True),
+        ({"temperature": 1.0, "top_k": 1}, True),
+        ({"temperature": 1.0, "top_k": 0, "top_p": 1.0}, False),
+        ({"temperature": None}, False),
+        ({}, False),
+    ],
+)
+def test_a_run_is_greedy_where_its_settings_leave_no_choice(settings: dict[str, Any], greedy: bool) -> None:
+    assert is_greedy_run(settings) is greedy

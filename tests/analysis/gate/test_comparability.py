@@ -60,6 +60,22 @@ def test_imported_runs_are_compared_by_what_they_hold() -> None:
     assert found(judgement, "output ids", "sd").why == "only greedy outputs are compared"
 
 
+@pytest.mark.parametrize("top_k", [1, 0])
+def test_of_runs_that_are_greedy_in_effect_ids_are_compared_and_seeds_are_not(top_k: int) -> None:
+    def at(seed: int) -> dict[str, Any]:
+        manifest = copy.deepcopy(baseline()[2])
+        manifest["identity"]["settings"] |= {"temperature": 1.0, "top_k": top_k, "seed": seed}
+        return manifest
+
+    records = baseline()[1]
+    judgement = judge(("run", records, at(0)), ("baseline", records, at(1)), Tolerances(), "skip")
+    if top_k == 1:
+        assert judgement.exit_code == 0
+        assert found(judgement, "output ids", "sd").verdict == "holds"
+    else:
+        assert only(judgement, "incomparable") == [("settings", "")]
+
+
 def test_a_run_of_today_can_be_held_to_a_baseline_of_schema_1() -> None:
     """The committed baseline against a manifest of the same command as it is written now."""
     _, records, manifest = baseline()

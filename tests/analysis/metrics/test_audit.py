@@ -127,13 +127,16 @@ def texts(records: list[Record], targets: dict[str, dict[str, object]]) -> list[
 
 
 def test_the_page_gives_target_by_target_the_noise_and_the_passes_it_was_measured_over() -> None:
-    rows = {"chains": [1, 2, 4, 6], "trees": [6, 61]}
+    rows: dict[str, object] = {"chains": [1, 2, 4, 6], "trees": [6, 61]}
     targets = {"t": {"logit_noise": 0.5, "logit_noise_rows": rows}, "u": {"logit_noise": 6e-5}}
     assert texts(two_targets(), targets) == [
         ["t", "5.00e-01", "1, 2, 4, 6 rows; trees of 6, 61 rows", "20", "17", "0.850"],
         ["u", "6.00e-05", "–", "10", "10", "1.000"],
         ["all targets", "–", "–", "30", "27", "0.900"],
     ]
+    rows |= {"scored": 48, "prefill": [41, 230]}
+    told = texts(two_targets(), targets)[0][2]
+    assert told == "1, 2, 4, 6 rows; trees of 6, 61 rows; a teacher-forced pass of 48; prefills of 41 and 230"
     reach = audit.audit_reach(two_targets(), targets)
     assert [row[-1].tone for row in reach.rows] == ["bad", "", ""]
 
