@@ -16,9 +16,11 @@ from specbench_s2d.bench.traces import source_for
 from specbench_s2d.bench.warm_up import WarmUp, warm_up
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.types import Generation
+from specbench_s2d.measure.bandwidth import FIRST_ROUNDS, read_rate_of
 from specbench_s2d.measure.teacher_forcing import largest, logit_noise, noise_rows
 from specbench_s2d.models import LanguageModel, load_model
 from specbench_s2d.models.graph_memory import with_graph_bytes
+from specbench_s2d.models.transfer import to_device
 
 _WARM_UP_TOKENS = 16
 _UNPREPARED = ("captures", "unannounced")
@@ -28,20 +30,19 @@ class Session:
     """A target, its drafts and its decoders on the run's device. Loading and warming up happen here, untimed.
 
     `load`: makes a `LanguageModel` of a resolved model, as `load_model` does. `noise`: the bound of the divergence
-    audit, measured over passes of `noise_rows`.
+    audit, measured over passes of `noise_rows`. `read_rate`: bounds the target's steps; measured here before and after
+    the warm-ups, and later by whoever has time between timed windows.
     """
 
     def __init__(
         self,
         plan: Plan,
         setup: TargetSetup,
-        read_rate_bytes_per_s: float,
         timer: PhaseTimer,
         load: Callable[..., LanguageModel] = load_model,
     ) -> None:
         self._spec, self.prompts = plan.spec, setup.prompts
         self._new_tokens = plan.spec.max_new_tokens or 1
-        self._read_rate_bytes_per_s = read_rate_bytes_per_s
         lanes, options = plan.lanes[setup.target], {"dtype": plan.spec.dtype, "engine": plan.spec.engine}
         with timer.measure("loading"):
             limits = setup.weight_limits(plan.spec.device)
@@ -64,8 +65,12 @@ class Session:
             widths = _verified_widths(self._decoders.values())
             self.noise_rows = noise_rows(self.target, *widths)
             self.noise = largest([logit_noise(self.target, prompt, *widths) for prompt in (shortest, longest)])
+            self.read_rate = read_rate_of(self.target, _step_bytes(self.target, shortest))
+            self.read_rate.measure(FIRST_ROUNDS)
         with timer.measure("warm_up"):
             self._warmed_up = {label: self._warm_up(label, shortest, longest) for label in self._decoders}
+        with timer.measure("probing"):
+            self.read_rate.measure(FIRST_ROUNDS)
         self._before = self._counted()
 
     def decode(self, cell: Cell, prompt: Prompt) -> dict[str, Any]:
@@ -91,7 +96,7 @@ class Session:
             "draft_s": draft_s,
             "verify_s": verify_s,
             "other_s": generation.decode_s - draft_s - verify_s,
-            "bound_s": generation.decode_bytes / self._read_rate_bytes_per_s,
+            "bound_s": generation.decode_bytes / self.read_rate.bytes_per_s,
             "target_passes": sum(step.passes for step in steps),
             "drafted": sum(len(step.drafted) for step in steps),
             "accepted": sum(step.accepted for step in steps),
@@ -122,6 +127,7 @@ class Session:
             "logit_noise": None if math.isnan(self.noise) else self.noise,
             "logit_noise_rows": asdict(self.noise_rows),
             "warm_up": {label: done.facts() for label, done in self._warmed_up.items()},
+            "read_rate": self.read_rate.facts(),
             **({"scripts": {name: source.facts() for name, source in self._traces.items()}} if self._traces else {}),
         }
 
@@ -129,6 +135,11 @@ class Session:
         """What decoders measured and learnt so far, by label; only of those that do."""
         known = {label: decoder.facts() for label, decoder in self._decoders.items()}
         return {label: facts for label, facts in known.items() if facts}
+
+    @property
+    def restless(self) -> dict[str, float]:
+        """Decoders whose warm-up never became steady, with the spread of its last runs."""
+        return {label: done.spread for label, done in self._warmed_up.items() if not done.stable}
 
     @property
     def unprepared(self) -> dict[str, int]:
@@ -169,6 +180,17 @@ def _why_projected(decoder: Decoder) -> str | None:
     models = [model for model in (decoder.target, decoder.draft) if model is not None]
     random = "random weights" if any(model.identity.random_weights for model in models) else None
     return ", ".join(filter(None, (random, decoder.projected))) or None
+
+
+def _step_bytes(model: LanguageModel, prompt_ids: list[int]) -> int:
+    """What an AR step after a prompt must read: the weights and the cache."""
+    model.reset()
+    with model.eagerly():
+        model.extend(to_device([prompt_ids], model.device), last_only=True)
+        before = model.read_bytes
+        model.extend(to_device([prompt_ids[-1:]], model.device), last_only=True)
+    model.reset()
+    return model.read_bytes - before
 
 
 def _verified_widths(decoders: Iterable[Decoder]) -> tuple[set[int], set[int]]:

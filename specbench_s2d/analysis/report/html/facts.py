@@ -94,9 +94,11 @@ def models(manifest: Manifest) -> HtmlTable:
     body = []
     for target, facts in manifest.get("targets", {}).items():
         cells = [_model_cell(name, facts.get(name)) for name, _ in columns]
-        body.append([text_cell(target, "name"), *cells, _warm_up(facts.get("warm_up"))])
+        body.append([text_cell(target, "name"), *cells, _read_rate(facts.get("read_rate")), _warm_up(facts.get("warm_up"))])
     head = [Heading(name.replace("_", " "), what, numeric=name in _COUNTED) for name, what in columns]
-    return HtmlTable("Targets", [Heading("target", numeric=False), *head, Heading("warm-up", numeric=False)], body)
+    rate = Heading("read rate", "what bounds an AR step; in brackets the slowest tenth of the rounds and the fastest one")
+    ends = Heading("target", numeric=False), Heading("warm-up", numeric=False)
+    return HtmlTable("Targets", [ends[0], *head, rate, ends[1]], body)
 
 
 _COUNTED = ("context", "parameter_bytes", "logit_noise")
@@ -116,6 +118,15 @@ def _engine(facts: Mapping[str, Any]) -> str:
     """An engine by its name, with its threads where it chose them."""
     threads = facts.get("threads")
     return str(facts["engine"]) + (f", {threads} thread{'s' if threads > 1 else ''}" if threads else "")
+
+
+def _read_rate(rate: Mapping[str, Any] | None) -> HtmlCell:
+    """The rate with its interval, and the buffer it was measured over."""
+    if not rate:
+        return missing_cell("one rate for all targets, under Measured, in runs of older releases")
+    value, low, high = (rate[f"{name}bytes_per_s"] / 1e9 for name in ("", "low_", "high_"))
+    over = f"over {rate['buffer_bytes'] / 1e6:,.1f} MB, {rate['rounds']} rounds"
+    return HtmlCell(f"{value:.1f} GB/s [{low:.1f}–{high:.1f}]", value, over)
 
 
 def _warm_up(warm_up: Mapping[str, Mapping[str, Any]] | None) -> HtmlCell:
