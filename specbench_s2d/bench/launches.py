@@ -44,9 +44,7 @@ def run_launches(
     return Outcome(folder, read_records(folder))
 
 
-def in_fresh_process(
-    plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool
-) -> None:
+def in_fresh_process(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:
     """Run one launch in a new Python process, and pass its events on to `watch`."""
     context = multiprocessing.get_context("spawn")  # a fork would share this process's memory, threads and caches
     ours, theirs = context.Pipe(duplex=False)
@@ -80,9 +78,7 @@ def _follow(ours: Connection, watch: Watcher) -> UserError | None:
         watch(said)
 
 
-def _launch(
-    spec: RunSpec, folder: Path, launch: int, retry_failed: bool, strict: bool, theirs: Connection
-) -> None:
+def _launch(spec: RunSpec, folder: Path, launch: int, retry_failed: bool, strict: bool, theirs: Connection) -> None:
     """What the fresh process does. Its plan is made anew: the folder refuses one that is not the same."""
     try:
         execute(make_plan(spec), folder, theirs.send, retry_failed, launch=launch, strict=strict)

@@ -29,7 +29,8 @@ class Place:
 
 @dataclass(frozen=True)
 class PassRun:
-    """What was timed of `target` (its own name; `given` as asked for) and `draft`, on a device that reads an AR step's bytes at `read_rate_bytes_per_s`."""
+    """What was timed of `target` (its own name; `given` as asked for) and `draft`, on a device that reads what an AR
+    step reads at `read_rate_bytes_per_s`."""
 
     given: str
     target: str

@@ -18,6 +18,7 @@ from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.session import Session
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.measure.attention import planless_attention
+from specbench_s2d.measure.bandwidth import LATER_ROUNDS
 from specbench_s2d.measure.energy.block import MIN_BLOCK_S
 from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
 from specbench_s2d.measure.energy.meter import EnergyMeter
@@ -183,6 +184,7 @@ class _Run:
                 with self._timer.measure("probing"):
                     session.read_rate.measure_if_due()
                 watch.lap()
+            session.read_rate.measure(LATER_ROUNDS)
         finally:  # of this launch: a run that goes on later learns anew
             learnt = {"decoders": session.decoder_facts(), "read_rate": session.read_rate.facts()}
             self._note_target(name, {**facts, **learnt, "load": (load := watch.facts())}, {})

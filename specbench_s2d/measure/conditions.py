@@ -30,7 +30,7 @@ class Finding:
     """Something that makes a run's figures less trustworthy: what it is about, what was seen, what to do.
 
     `transient`: it comes and goes (other work, heat, clocks), so that two runs on one machine may differ by it. What is
-    not transient is how the machine is set up. `unfit`: times measured so are wrong even beside others of this run; true
+    not transient is how the machine is set up. `unfit`: times measured so are wrong even beside others of the run; true
     of all that is transient, and of settings that slow some passes and not others (`--strict` stops on it).
     """
 

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from specbench_s2d.analysis.report.html.table import Heading, HtmlCell, HtmlTable, missing_cell, text_cell
+from specbench_s2d.analysis.report.html.table import (
+    Heading,
+    HtmlCell,
+    HtmlTable,
+    missing_cell,
+    text_cell,
+    text_headings,
+)
 
 Manifest = Mapping[str, Any]
 _SHORT = 12  # digits of a hash that tell it apart
@@ -94,11 +101,11 @@ def models(manifest: Manifest) -> HtmlTable:
     body = []
     for target, facts in manifest.get("targets", {}).items():
         cells = [_model_cell(name, facts.get(name)) for name, _ in columns]
-        body.append([text_cell(target, "name"), *cells, _read_rate(facts.get("read_rate")), _warm_up(facts.get("warm_up"))])
+        measured = _read_rate(facts.get("read_rate")), _warm_up(facts.get("warm_up"))
+        body.append([text_cell(target, "name"), *cells, *measured])
     head = [Heading(name.replace("_", " "), what, numeric=name in _COUNTED) for name, what in columns]
-    rate = Heading("read rate", "what bounds an AR step; in brackets the slowest tenth of the rounds and the fastest one")
-    ends = Heading("target", numeric=False), Heading("warm-up", numeric=False)
-    return HtmlTable("Targets", [ends[0], *head, rate, ends[1]], body)
+    rate = Heading("read rate", "what bounds an AR step; in brackets: a tenth of the rounds was slower; the fastest")
+    return HtmlTable("Targets", [*text_headings(["target"]), *head, rate, *text_headings(["warm-up"])], body)
 
 
 _COUNTED = ("context", "parameter_bytes", "logit_noise")
