@@ -17,7 +17,6 @@ import pytest
 import torch
 from torch.backends import cuda
 
-from specbench_s2d.bench import runner
 from specbench_s2d.bench.plan import Cell, Plan, make_plan
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.runner import ANOTHER_TURN_FAILED, Event, execute
@@ -27,8 +26,7 @@ from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.drafters.chain import ChainDrafter
 from specbench_s2d.decoding.types import Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
-from specbench_s2d.errors import ModelError, PromptTooLongError, RunFolderError, UnfitMachineError, UserError
-from specbench_s2d.measure.machine import LoadWatch
+from specbench_s2d.errors import ModelError, PromptTooLongError, RunFolderError, UserError
 from specbench_s2d.models import LanguageModel, cache, load_model
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.runs.folder import read_manifest, read_records
@@ -383,48 +381,6 @@ def test_the_manifest_says_where_the_time_went_and_how_warm_up_went(spec: dict[s
     assert harness["decoding_s"] > 0 and harness["warm_up_s"] > 0 and harness["scoring_s"] > 0
     assert harness["loop_s"] == pytest.approx(sum(v for k, v in harness.items() if k != "loop_s"))
     assert set(manifest["targets"]["tiny-target"]["warm_up"]) == {"ar", "sd:gamma=3"}
-
-
-def test_the_bound_is_of_the_rate_over_what_a_step_of_the_target_reads(spec: dict[str, Any], tmp_path: Path) -> None:
-    execute(plan_of(spec), tmp_path / "run")
-    facts = read_manifest(tmp_path / "run")["targets"]["tiny-target"]
-    rate = facts["read_rate"]
-    assert rate["low_bytes_per_s"] <= rate["bytes_per_s"] <= rate["high_bytes_per_s"]
-    assert rate["rounds"] >= 35 and rate["threads"] == facts["engines"]["tiny-target"]["threads"]
-    assert facts["parameter_bytes"] / 2 < rate["buffer_bytes"] < 2 * facts["parameter_bytes"]
-    for record in read_records(tmp_path / "run"):
-        assert record.bound_s is not None and (record.bound_s > 0) == (record.target_passes != 0)
-
-
-def test_what_others_do_while_a_target_is_timed_is_told_and_kept(
-    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load = {"usable_cores": 2, "watched_s": 9.0, "other_load_cores": 1.9, "stolen_cores": 0.0,
-            "most_other_load_cores": 2.0, "disturbed_share": 1.0}  # fmt: skip
-    monkeypatch.setattr(LoadWatch, "facts", lambda self: load)
-    unsteady = property(lambda self: {"ar": 0.31})
-    execute(plan_of(spec), tmp_path / "run", open_session=with_methods(restless=unsteady))
-    manifest = read_manifest(tmp_path / "run")
-    assert manifest["targets"]["tiny-target"]["load"] == load
-    found = {c["what"]: (c["at"], c["launch"], c["transient"]) for c in manifest["conditions"]}
-    busy = "busy while it was timed: other processes used 1.9 of the 2 cores on average"
-    restless = "never became steady, with the spread of the last runs: ar (31%)"
-    assert found[busy] == found[restless] == ("tiny-target", 0, True)
-
-
-def test_strict_stops_after_the_target_that_was_disturbed_and_keeps_its_records(
-    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quiet = {"usable_cores": 2, "other_load_cores": 0.0, "stolen_cores": 0.0}
-    monkeypatch.setattr(runner, "environment", lambda device: {"cpu": {"usable_cores": 2}, "gpu": {"name": None}})
-    load = {**quiet, "other_load_cores": 1.0, "disturbed_share": 1.0, "most_other_load_cores": 1.0}
-    monkeypatch.setattr(LoadWatch, "facts", lambda self: load)
-    steady = with_methods(restless=property(lambda self: {}))
-    plan = plan_of(spec)
-    with pytest.raises(UnfitMachineError, match=r"not fit to measure on \(CPU busy while it was timed"):
-        execute(plan, tmp_path / "run", open_session=steady, strict=True)
-    assert {r.key for r in read_records(tmp_path / "run")} == plan.keys
-    assert read_manifest(tmp_path / "run")["ended"] is None
 
 
 def test_the_manifest_says_which_engine_ran_each_model(spec: dict[str, Any], tmp_path: Path) -> None:

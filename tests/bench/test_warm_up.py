@@ -45,7 +45,7 @@ def test_the_manifest_gets_all_of_it() -> None:
 
 @pytest.mark.parametrize(("jitter", "least", "most"), [(0.03, 0.0, 0.005), (0.06, 0.0, 0.005), (0.30, 0.70, 1.0)])
 def test_jitter_at_rest_is_steady_and_restlessness_is_not(jitter: float, least: float, most: float) -> None:
-    """The share of 1,000 warm-ups that are called unsteady, for runs that scatter log-normally; seeded, so it repeats."""
+    """The share of 1,000 warm-ups called unsteady, of runs that scatter log-normally; seeded, so it repeats."""
     drawn = random.Random(0)
     unsteady = sum(not warm_up(lambda: drawn.lognormvariate(0.0, jitter)).stable for _ in range(1000))
     assert least <= unsteady / 1000 <= most
