@@ -93,10 +93,13 @@ class Monitor:
             self._store.note(conditions=self.found)
         unfit = [f"{finding.about} {finding.what}" for finding in found if finding.unfit]
         if self._strict and unfit:
-            raise UnfitMachineError(
-                f"--strict: this machine is not fit to measure on ({'; '.join(unfit)}). Every record so far is whole, "
-                f"in {self._store.folder}; times taken meanwhile are not to be trusted."
+            folder = self._store.folder
+            what_now = (
+                f"Nothing was timed: give the same command with --out {folder} once it is at rest."
+                if at == "start"
+                else f"Every record so far is whole, in {folder}, but its times are in doubt: measure anew."
             )
+            raise UnfitMachineError(f"--strict: this machine is not fit to measure on ({'; '.join(unfit)}). {what_now}")
         return [_line(entry) for entry in new]
 
 

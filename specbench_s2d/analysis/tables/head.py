@@ -20,12 +20,13 @@ def head(table: pd.DataFrame, doubts: Sequence[str] = ()) -> list[str]:
 
 
 def manifest_doubts(manifest: Mapping[str, Any] | None) -> list[str]:
-    """What a run's manifest holds against its figures: that it was stopped, and what disturbed the measuring, one line
-    for each kind of condition."""
+    """What a run's manifest holds against its figures: that it was stopped, what disturbed the measuring, one line for
+    each kind of condition, and models that no prepared engine could run."""
     manifest = manifest or {}
     found = list(manifest.get("conditions") or ())
     unfit = ["The machine was not fit to measure on: times and speed-ups of this run may be far off."]
-    return [*_unfinished(manifest), *(unfit if any(map(is_unfit, found)) else []), *_conditions(found)]
+    head_of_found = unfit if any(map(is_unfit, found)) else []
+    return [*_unfinished(manifest), *head_of_found, *_conditions(found), *_eager(manifest)]
 
 
 def _unfinished(manifest: Mapping[str, Any]) -> list[str]:
@@ -45,6 +46,16 @@ def _conditions(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         when = [_WHEN.get(at, at), f"launch {first.get('launch', 0) + 1}"] if several else [_WHEN.get(at, at)]
         more = f"; {len(others)} more like it in manifest.json" if others else ""
         yield f"{first['about']} {first['what']} ({', '.join(when)}{more}): {first['advice'].rstrip('.')}."
+
+
+def _eager(manifest: Mapping[str, Any]) -> list[str]:
+    """Models whose passes fell back to plain calls, which are slow; once for each reason."""
+    models: dict[str, dict[str, None]] = {}
+    for target in (manifest.get("targets") or {}).values():
+        for model, engine in (target.get("engines") or {}).items():
+            if why := engine.get("why_eager"):
+                models.setdefault(str(why).rstrip("."), {})[model] = None
+    return [f"Run by the eager engine, which is slow: {', '.join(names)} ({why})." for why, names in models.items()]
 
 
 def _without_numbers(what: str) -> str:

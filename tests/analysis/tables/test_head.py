@@ -55,6 +55,12 @@ def test_a_run_that_was_stopped_says_so() -> None:
     assert line.startswith("The run has not finished")
 
 
+def test_a_model_that_fell_back_to_plain_calls_is_named_with_the_reason() -> None:
+    engines = {"demo-s": {"engine": "eager", "why_eager": "no C compiler"}, "d": {"engine": "native"}}
+    (line,) = manifest_doubts(manifest(targets={"demo-s": {"engines": engines}, "demo-m": {"engines": engines}}))
+    assert line == "Run by the eager engine, which is slow: demo-s (no C compiler)."
+
+
 def test_terminal_summary_and_report_begin_with_the_same_lines(tmp_path: Path) -> None:
     """AR takes 20 s where memory, as measured, allowed no less than 22."""
     records = [r.model_copy(update={"bound_s": (r.decode_s or 0) * 1.1}) for r in paper_run()]
