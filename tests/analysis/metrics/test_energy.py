@@ -51,7 +51,7 @@ def test_an_energy_of_zero_is_a_figure_and_no_token_is_not() -> None:
 
 
 def test_the_table_has_both_columns_and_the_mean_over_targets() -> None:
-    table = summary_table([metered("t", (2.0, 1.5)), metered("u", (4.0, 2.5), tokens=90)], resamples=10)
+    table = summary_table([metered("t", (2.0, 1.5)), metered("u", (4.0, 2.5), tokens=90)])
     overall = table[table["suite"] == OVERALL].set_index("target")
     assert dict(overall[GROSS]) == {"t": 2, "u": 4, MEAN_TARGET: 3}
     assert dict(overall[NET]) == {"t": 1.5, "u": 2.5, MEAN_TARGET: 2}
@@ -59,7 +59,7 @@ def test_the_table_has_both_columns_and_the_mean_over_targets() -> None:
 
 def test_without_a_meter_the_table_says_why() -> None:
     sd = decoded("sd", 1, [(5, 1, 2)], decode_s=2, reasons={"energy_j": "not metered: --energy off"})
-    row = summary_table([ar(1, 3, decode_s=3), sd], resamples=10).query("label == 'sd' and suite == 'overall'").iloc[0]
+    row = summary_table([ar(1, 3, decode_s=3), sd]).query("label == 'sd' and suite == 'overall'").iloc[0]
     assert pd.isna(row[GROSS]) and pd.isna(row[NET])
     assert "(not metered: --energy off)" in row["notes"]
 
@@ -71,6 +71,6 @@ def test_tokens_per_joule_pool_the_row_and_say_why_they_are_missing() -> None:
     lost = metered(question=2).model_copy(update={"energy_j": None, "reasons": {"energy_j": "no meter here"}})
     assert tokens_per_joule([lost]) == Measure(None, "1 of 1 cells carry no energy_j or new_tokens (no meter here)")
     assert tokens_per_joule([metered(per_token=(0.0, 0.0))]) == Measure(None, "the meter counted no joule")
-    table = summary_table([metered("t", (2.0, 1.5)), metered("u", (4.0, 2.5))], resamples=10)
+    table = summary_table([metered("t", (2.0, 1.5)), metered("u", (4.0, 2.5))])
     overall = table[table["suite"] == OVERALL].set_index("target")
     assert dict(overall["tokens_per_joule"]) == {"t": 0.5, "u": 0.25, MEAN_TARGET: 0.375}
