@@ -8,7 +8,7 @@ from typing import Any
 
 from specbench_s2d.bench.phase_timer import PhaseTimer
 from specbench_s2d.errors import UnfitMachineError
-from specbench_s2d.measure.conditions import Finding, findings, load_while_timed, moved, observe, restless
+from specbench_s2d.measure.conditions import Finding, findings, load_meanwhile, moved, observe, restless
 from specbench_s2d.runs.folder import RunStore
 
 _UNPREPARED = {
@@ -59,9 +59,9 @@ class Monitor:
         """Name warm-ups of a target that never became steady (`Session.restless`)."""
         return self.add(target, restless(spreads))
 
-    def loaded(self, target: str, load: dict[str, Any]) -> list[str]:
-        """Name what others did on the cores while a target was timed (`LoadWatch.facts`)."""
-        return self.add(target, load_while_timed(load))
+    def loaded(self, target: str, load: dict[str, Any], work: str = "was timed") -> list[str]:
+        """Name what others did on the cores while a target did this work (`LoadWatch.facts`)."""
+        return self.add(target, load_meanwhile(load, work))
 
     def look(self, at: str) -> list[str]:
         """Observe the machine now, and return what is newly wrong, a line each."""
@@ -93,13 +93,10 @@ class Monitor:
             self._store.note(conditions=self.found)
         unfit = [f"{finding.about} {finding.what}" for finding in found if finding.unfit]
         if self._strict and unfit:
-            folder = self._store.folder
-            what_now = (
-                f"Nothing was timed: give the same command with --out {folder} once it is at rest."
-                if at == "start"
-                else f"Every record so far is whole, in {folder}, but its times are in doubt: measure anew."
+            raise UnfitMachineError(
+                f"--strict: this machine is not fit to measure on ({'; '.join(unfit)}). Every record so far is whole, "
+                f"in {self._store.folder}; measure anew once the machine is at rest."
             )
-            raise UnfitMachineError(f"--strict: this machine is not fit to measure on ({'; '.join(unfit)}). {what_now}")
         return [_line(entry) for entry in new]
 
 

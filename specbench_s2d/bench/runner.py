@@ -161,7 +161,11 @@ class _Run:
         self.say(*self._monitor.begin())
         template = setup.prompts.template.name
         self.say(f"{setup.target}: loading and warming up; prompts by the template {template!r}")
-        return self._open_session(self._plan, setup, self._timer)
+        watch, session = LoadWatch(), self._open_session(self._plan, setup, self._timer)
+        # other work here makes the engine choose fewer threads, for the whole launch
+        self.say(*self._monitor.loaded(session.target.name, watch.facts(), "warmed up"))
+        self.say(*self._monitor.restless(session.target.name, session.restless))
+        return session
 
     def _meter(self, target: str, session: Session) -> None:
         blocks = len(self._energy.left(target, self._done))
@@ -176,7 +180,6 @@ class _Run:
         grader = Grader(session.target, session.noise, self._plan.scorer, self._plan.spec.temperature > 0)
         metrics = {"quality_metrics": self._plan.scorer.signatures()}  # a folder of an older release has none yet
         self._note_target(name, facts, metrics)
-        self.say(*self._monitor.restless(name, session.restless))
         watch = LoadWatch()
         try:
             for asked in rounds:

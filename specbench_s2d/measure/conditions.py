@@ -195,18 +195,19 @@ def _switches(facts: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("torch", what, "unset CUDA_LAUNCH_BLOCKING", unfit=True)
 
 
-def load_while_timed(facts: dict[str, Any]) -> list[Finding]:
-    """What other processes took of the cores while a target was timed, from `LoadWatch.facts`."""
+def load_meanwhile(facts: dict[str, Any], work: str = "was timed") -> list[Finding]:
+    """What other processes took of the cores while a target was timed, or did other `work`, from `LoadWatch.facts`."""
     cores, other, stolen = facts["usable_cores"], facts["other_load_cores"], facts["stolen_cores"]
     share, most = facts["disturbed_share"], facts["most_other_load_cores"]
     advice, found = "stop them, or bind the run to free cores (taskset -c)", []
     if other is not None and other > OTHER_LOAD_SHARE * cores:
-        found.append(f"busy while it was timed: other processes used {other:.1f} of the {cores} cores on average")
+        found.append(f"busy while it {work}: other processes used {other:.1f} of the {cores} cores on average")
     elif share is not None and share > DISTURBED_SHARE:
-        found.append(f"busy for {share:.0%} of the timing: other processes used up to {most:.1f} of the {cores} cores")
+        used = f"other processes used up to {most:.1f} of the {cores} cores"
+        found.append(f"busy for {share:.0%} of the time while it {work}: {used}")
     findings = [Finding("CPU", what, advice, transient=True) for what in found]
     if stolen is not None and stolen > STOLEN_SHARE * cores:
-        what = f"withheld while it was timed: the hypervisor took {stolen:.1f} of the {cores} cores"
+        what = f"withheld while it {work}: the hypervisor took {stolen:.1f} of the {cores} cores"
         findings.append(Finding("CPU", what, "take a machine with cores of its own", transient=True))
     return findings
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from specbench_s2d.measure import conditions as module
-from specbench_s2d.measure.conditions import Finding, findings, load_while_timed, moved, observe, restless
+from specbench_s2d.measure.conditions import Finding, findings, load_meanwhile, moved, observe, restless
 from specbench_s2d.measure.environment import environment
 
 GIB = 2**30
@@ -187,14 +187,14 @@ QUIET = {"usable_cores": 2, "other_load_cores": 0.05, "stolen_cores": 0.0, "dist
          "most_other_load_cores": 0.2}  # fmt: skip
 
 
-def test_load_while_timed_counts_on_average_and_in_bursts() -> None:
-    assert load_while_timed(QUIET) == []
-    both = said(load_while_timed({**QUIET, "other_load_cores": 1.9, "disturbed_share": 1.0}))
+def test_load_meanwhile_counts_on_average_and_in_bursts() -> None:
+    assert load_meanwhile(QUIET) == []
+    both = said(load_meanwhile({**QUIET, "other_load_cores": 1.9, "disturbed_share": 1.0}))
     assert "busy while it was timed: other processes used 1.9 of the 2 cores on average" in both
-    burst = said(load_while_timed({**QUIET, "disturbed_share": 0.08, "most_other_load_cores": 2.0}))
-    assert "busy for 8% of the timing: other processes used up to 2.0 of the 2 cores" in burst
-    assert "the hypervisor took 0.5 of the 2 cores" in said(load_while_timed({**QUIET, "stolen_cores": 0.5}))
-    assert load_while_timed({**QUIET, **dict.fromkeys(QUIET), "usable_cores": 2}) == []
+    burst = said(load_meanwhile({**QUIET, "disturbed_share": 0.08, "most_other_load_cores": 2.0}))
+    assert "busy for 8% of the time while it was timed: other processes used up to 2.0 of the 2 cores" in burst
+    assert "the hypervisor took 0.5 of the 2 cores" in said(load_meanwhile({**QUIET, "stolen_cores": 0.5}))
+    assert load_meanwhile({**QUIET, **dict.fromkeys(QUIET), "usable_cores": 2}) == []
 
 
 def test_restless_warm_ups_are_one_finding_with_their_spreads() -> None:
