@@ -4,8 +4,8 @@
 
 Launches of one command vary as ten real ones of ar, sd and s2d on demo-m and demo-l did (`docs/notes.md`): a target's
 decoders vary by 3.3 %, 2.5 % or 1.5 %, and correlate by 0.5, 0.8 or 0.95, for all are over one AR; normally, or with
-the heavy tails of Student's t with three degrees of freedom. A false alarm is any row called regressed, of all rows of a
-judgement (speed-up and cost ratio). The power is that for one slower decoder of each target. The judgement itself is
+the heavy tails of Student's t with three degrees of freedom. A false alarm is any row called regressed, of all rows of
+a judgement (speed-up and cost ratio). The power is that for one slower decoder of each target. The judgement itself is
 the package's own (`analysis/gate/timing.py`).
 """
 
@@ -72,8 +72,8 @@ def judged(case: Case, slower: float, margin: float, rng: np.random.Generator) -
 
 
 def row(case: Case, trials: int) -> dict[str, Any]:
-    """False alarms with the margin and without one, the power by slow-down, and of each target the smallest slow-down that
-    the gate says it would find (the median of what it says), beside the one simulated."""
+    """False alarms with the margin and without one, the power by slow-down, and of each target the smallest slow-down
+    that the gate says it would find (the median of what it says), beside the one simulated."""
     rng = np.random.default_rng(0)
     found: dict[str, Any] = asdict(case)
     for name, margin in (("false_alarms", MARGIN), ("false_alarms_without_margin", 0.0)):

@@ -13,7 +13,7 @@ from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.errors import UserError
 from specbench_s2d.published import PREFIX
 from specbench_s2d.runs.folder import MANIFEST, read_manifest
-from specbench_s2d.runs.identity import identity
+from specbench_s2d.runs.identity import identity, is_greedy_run
 
 
 def compare(run: Path, other: str | None, against: str | None) -> Comparison:
@@ -36,7 +36,9 @@ def compare(run: Path, other: str | None, against: str | None) -> Comparison:
 
 
 def _temperature(run: Path) -> float:
-    temperature = read_manifest(run)["identity"]["settings"]["temperature"]
+    """The run's; 0 of one that is greedy at any temperature, for that is what its values are comparable with."""
+    settings = read_manifest(run)["identity"]["settings"]
+    temperature = 0.0 if is_greedy_run(settings) else settings["temperature"]
     if temperature is None:
         raise UserError(
             f"{run}: was imported without saying at what temperature; import it again with --temperature T."

@@ -19,8 +19,8 @@ from specbench_s2d.analysis.metrics.speed import SPEEDUP
 from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
 from specbench_s2d.runs.conditions import is_transient
-from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
-from specbench_s2d.runs.identity import identity
+from specbench_s2d.runs.folder import MANIFEST, PACKED, RECORDS, read_manifest
+from specbench_s2d.runs.identity import identity, is_greedy_run
 from specbench_s2d.runs.record import BASELINE, Record
 
 Speed = Literal["auto", "judge", "skip"]
@@ -54,7 +54,7 @@ def check_run(
 
 def run_folder(path: Path) -> Path:
     """A run's folder, given itself or as its manifest.json or records.jsonl."""
-    if path.name in (MANIFEST, RECORDS):
+    if path.name in (MANIFEST, RECORDS, PACKED):
         return path.parent
     if path.is_file():
         raise RunFolderError(f"{path}: not a run; give a run's folder, or its {MANIFEST} or {RECORDS}.")
@@ -86,7 +86,7 @@ def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed, other
     for row in rows:
         source = by_name.get((row.target, BASELINE), row) if settings.get("replay_turns") == BASELINE else row
         seen = [*cells.same_work(row, source)]
-        judged = [*_outputs(row, tolerances, settings.get("temperature") == 0)]
+        judged = [*_outputs(row, tolerances, is_greedy_run(settings))]
         judged += _steps(row, tolerances, elsewhere is None, (row.target, row.label) in free)
         judged += clock.checks(row)
         found += [*seen, *judged, *cells.anything_compared(row, judged)]

@@ -18,10 +18,11 @@ from specbench_s2d.analysis.tables.naming import LOSSY_MARK, PROJECTED_MARK
 NOTHING = "–"
 _LEAST_WIDTH = 9  # of the first column of a table whose others keep their width
 _MARKDOWN = re.compile(r"[\\`*<>|]|(?<!\w)_|_(?!\w)")
+_BETWEEN_DASHES = "\u200b"  # two hyphens would be printed as one dash
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", LOSSY_MARK: r"$^\dagger$",
-    PROJECTED_MARK: r"$^\ddagger$", "×": r"$\times$",
+    PROJECTED_MARK: r"$^\ddagger$", "×": r"$\times$", "[": "{[}", "]": "{]}", _BETWEEN_DASHES: "{}",
     "τ": r"$\tau$", "γ": r"$\gamma$", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
 }  # fmt: skip
 
@@ -41,12 +42,17 @@ def interval(low: Any, high: Any, digits: str = ".2f") -> str:
     return NOTHING if absent(low) else f"{low:{digits}}–{high:{digits}}"
 
 
+def stands_on(questions: Any) -> str:
+    """The number of questions that an interval stands on, or that are too few for one."""
+    return f"n = {number(questions, '.0f')}"
+
+
 def with_interval(value: Any, low: Any, high: Any, questions: Any, digits: str = ".2f") -> str:
-    """A value with its interval and the questions that it stands on; of a value without one, these alone."""
-    if absent(value):
-        return NOTHING
+    """A value with its interval and the questions that it stands on; of a value without one, these alone, if any."""
+    if absent(value) or absent(questions):
+        return number(value, digits)
     ends = "" if absent(low) else f"{interval(low, high, digits)}, "
-    return f"{value:{digits}} [{ends}n = {number(questions, 'd')}]"
+    return f"{value:{digits}} [{ends}{stands_on(questions)}]"
 
 
 @dataclass(frozen=True)
@@ -97,13 +103,14 @@ class TextTable:
         """The table below its title, its caption below it."""
         return "\n\n".join(filter(None, (f"## {self.title}", self.markdown(), self.caption)))
 
-    def latex(self) -> str:
-        """A `table*` with its caption; needs the package booktabs."""
-        rows = [[_wrapped(entry, r"\textbf{{{}}}", latex_text) for entry in row] for row in self._entries()]
+    def latex(self, label: str) -> str:
+        """A `table*` with its caption and `label`, to which the text refers; needs the package booktabs."""
+        rows = [[_latex_cell(entry) for entry in row] for row in self._entries()]
         head, *body = (" & ".join(cells) + r" \\" for cells in (map(latex_text, self.headings), *rows))
         return "\n".join(
             [
-                r"\begin{table*}", r"\centering\small", rf"\caption{{{latex_text(self.caption)}}}",
+                r"\begin{table*}", r"\centering\small",
+                rf"\caption{{{latex_text(self.caption)}}}", rf"\label{{{label}}}",
                 rf"\begin{{tabular}}{{{'l' * self.left}{'r' * (len(self.headings) - self.left)}}}",
                 r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table*}", "",
             ]
@@ -117,6 +124,14 @@ def _wrapped(entry: Entry, bold: str, escape: Callable[[str], str]) -> str:
     return bold.format(escape(entry.text)) if entry.bold else escape(entry.text)
 
 
+def _latex_cell(entry: Entry) -> str:
+    """A cell; one value above another is a stack, the lower ones small, and of it the first alone is bold."""
+    first, *others = map(latex_text, entry.text.split("\n"))
+    lines = [rf"\textbf{{{first}}}" if entry.bold else first, *(rf"{{\scriptsize {other}}}" for other in others)]
+    stack = r" \\ ".join(lines)
+    return rf"\shortstack[r]{{{stack}}}" if others else stack
+
+
 def markdown_text(text: str) -> str:
     """Any text as Markdown shows it, in one line."""
     return _MARKDOWN.sub(r"\\\g<0>", text).replace("\n", " / ")
@@ -124,7 +139,8 @@ def markdown_text(text: str) -> str:
 
 def latex_text(text: str) -> str:
     """Any text as LaTeX prints it."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    apart = text.replace("--", f"-{_BETWEEN_DASHES}-")
+    return "".join(_LATEX.get(character, character) for character in apart)
 
 
 def terminal_tables(tables: Iterable[TextTable], notes: Iterable[str]) -> RenderableType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from specbench_s2d.analysis.tables.text import (
     latex_text,
     markdown_text,
     number,
+    stands_on,
     terminal_tables,
     with_interval,
 )
@@ -61,9 +63,10 @@ def test_markdown_escapes_and_joins_stacked_values() -> None:
 
 
 def test_latex_has_booktabs_rules_bold_and_a_caption() -> None:
-    lines = TABLE.latex().splitlines()
-    assert lines[2:4] == [r"\caption{100 \% of the turns.}", r"\begin{tabular}{lrr}"]
-    assert lines[5:8] == [r"Decoder & All [95 \%] & MAT \\", r"\midrule", r"sd & \textbf{1.50} & 2.40 \\"]
+    lines = TABLE.latex("tab:t").splitlines()
+    assert lines[2:5] == [r"\caption{100 \% of the turns.}", r"\label{tab:t}", r"\begin{tabular}{lrr}"]
+    assert lines[6:9] == [r"Decoder & All {[}95 \%{]} & MAT \\", r"\midrule", r"sd & \textbf{1.50} & 2.40 \\"]
+    assert r" & \shortstack[r]{0.50 \\ {\scriptsize 0.40 to 0.60}} & " in lines[9]
     assert lines[-1] == r"\end{table*}"
 
 
@@ -73,6 +76,7 @@ def test_latex_has_booktabs_rules_bold_and_a_caption() -> None:
         ("a_b&c%d#e$f", r"a\_b\&c\%d\#e\$f"),
         ("{~^\\}", r"\{\textasciitilde{}\textasciicircum{}\textbackslash{}\}"),
         ("s2d:thresholds=0.5+0", "s2d:thresholds=0.5+0"),
+        ("[a] --against", "{[}a{]} -{}-against"),
     ],
 )
 def test_latex_prints_any_text(text: str, tex: str) -> None:
@@ -90,4 +94,12 @@ def test_markdown_shows_any_text(text: str, shown: str) -> None:
 def test_missing_numbers_are_dashes() -> None:
     assert (number(None), number(float("nan")), number(2, "d")) == ("–", "–", "2")
     assert (interval(None, None), interval(1, 2, ".1f")) == ("–", "1.0–2.0")
-    assert (with_interval(1.5, None, None), with_interval(1.5, 1, 2)) == ("1.50", "1.50 [1.00–2.00]")
+
+
+def test_the_questions_stand_beside_every_interval_and_where_they_are_too_few_for_one() -> None:
+    assert with_interval(1.5, 1, 2, 12) == "1.50 [1.00–2.00, n = 12]"
+    assert with_interval(1.5, None, None, 2, ".1f") == "1.5 [n = 2]"
+    assert with_interval(None, None, None, 0) == with_interval(float("nan"), None, None, pd.NA) == "–"
+    assert with_interval(1.5, 1, 2, 12.0) == "1.50 [1.00–2.00, n = 12]", "pandas makes floats of whole numbers"
+    assert with_interval(1.6, None, None, None) == "1.60", "a value that is not one of questions"
+    assert stands_on(480) == "n = 480"
