@@ -21,6 +21,8 @@ def near_names(name: str, known: Iterable[str]) -> str:
 class UserError(ValueError):
     """Something a person gave cannot be used; the message says what, what is allowed, and what to do."""
 
+    exit_code = 2
+
 
 class UnknownNameError(UserError):
     """A name that no registry, folder or file knows."""
@@ -51,6 +53,12 @@ class PromptTooLongError(UserError):
 
 class RunFolderError(UserError):
     """A run folder that holds something else, or cannot be written."""
+
+
+class UnfitMachineError(UserError):
+    """`--strict`, and the machine is not fit to measure on; the message says what was found."""
+
+    exit_code = 3
 
 
 class RecordSchemaError(UserError):

@@ -13,7 +13,8 @@ def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run looks at the machine for a moment, not a second: what it finds there is no part of these tests."""
     from specbench_s2d.measure import bandwidth, conditions  # here, for it imports torch
 
-    monkeypatch.setattr(bandwidth, "CPU_BUFFER_BYTES", 2**24)
+    monkeypatch.setattr(bandwidth, "CPU_BUFFER_BYTES", 2**20)
+    monkeypatch.setattr(bandwidth, "CPU_ROUND_BYTES", 2**20)
     monkeypatch.setattr(conditions, "WINDOW_S", 0.01)
 
 

@@ -11,7 +11,7 @@ from specbench_s2d.measure.bandwidth import read_rate
 from specbench_s2d.measure.energy.choose import choose_meter
 from specbench_s2d.models.devices import free_by_device
 
-_PROBE_BYTES = 2**28  # a glance: the run itself measures over a larger buffer
+_PROBE_BYTES = 2**28  # a glance: the run itself measures over what a step reads
 
 
 def forecast(plan: Plan) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.runs.folder import RECORDS, read_records, schema_of
 
-Launcher = Callable[[Plan, Path, int, Watcher, bool], None]
-"""Runs one launch of a plan into a folder."""
+Launcher = Callable[[Plan, Path, int, Watcher, bool, bool], None]
+"""Runs one launch of a plan into a folder: `in_fresh_process`, or in its place."""
 
 
 def run_launches(
@@ -27,6 +27,7 @@ def run_launches(
     folder: Path,
     watch: Watcher = lambda event: None,
     retry_failed: bool = False,
+    strict: bool = False,
     launcher: Launcher | None = None,
 ) -> Outcome:
     """Run what is left of every launch, one after another, and return all records.
@@ -35,19 +36,19 @@ def run_launches(
     Raises what `execute` raises, and `RunFolderError` for a process that died.
     """
     if plan.spec.launches == 1:
-        return execute(plan, folder, watch, retry_failed)
+        return execute(plan, folder, watch, retry_failed, strict=strict)
     for launch in range(plan.spec.launches):
         if retry_failed or not _is_done(plan, folder, launch):
             watch(Event(f"launch {launch + 1} of {plan.spec.launches}", *_progress(plan, folder)))
-            (launcher or in_fresh_process)(plan, folder, launch, watch, retry_failed)
+            (launcher or in_fresh_process)(plan, folder, launch, watch, retry_failed, strict)
     return Outcome(folder, read_records(folder))
 
 
-def in_fresh_process(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool) -> None:
+def in_fresh_process(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:
     """Run one launch in a new Python process, and pass its events on to `watch`."""
     context = multiprocessing.get_context("spawn")  # a fork would share this process's memory, threads and caches
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_launch, args=(plan.spec, folder, launch, retry_failed, theirs))
+    process = context.Process(target=_launch, args=(plan.spec, folder, launch, retry_failed, strict, theirs))
     process.start()
     theirs.close()
     try:
@@ -77,10 +78,10 @@ def _follow(ours: Connection, watch: Watcher) -> UserError | None:
         watch(said)
 
 
-def _launch(spec: RunSpec, folder: Path, launch: int, retry_failed: bool, theirs: Connection) -> None:
+def _launch(spec: RunSpec, folder: Path, launch: int, retry_failed: bool, strict: bool, theirs: Connection) -> None:
     """What the fresh process does. Its plan is made anew: the folder refuses one that is not the same."""
     try:
-        execute(make_plan(spec), folder, theirs.send, retry_failed, launch=launch)
+        execute(make_plan(spec), folder, theirs.send, retry_failed, launch=launch, strict=strict)
     except UserError as error:
         theirs.send(error)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The machine as a run finds it: how fast it reads memory, and what spoils the measuring while the run goes on."""
+"""What spoils the measuring on a run's machine, before it and while it goes on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from specbench_s2d.bench.phase_timer import PhaseTimer
-from specbench_s2d.measure.bandwidth import rates
-from specbench_s2d.measure.conditions import Finding, findings, moved, observe
+from specbench_s2d.errors import UnfitMachineError
+from specbench_s2d.measure.conditions import Finding, findings, load_meanwhile, moved, observe, restless
 from specbench_s2d.runs.folder import RunStore
 
 _UNPREPARED = {
@@ -18,18 +18,26 @@ _UNPREPARED = {
 
 
 class Monitor:
-    """Looks at the device at the run's start, after each target and at its end; the manifest keeps what it finds.
+    """Looks at the device at the run's start, while each target is timed and after it, and at the run's end; the
+    manifest keeps what it finds.
 
-    `found`: dicts of at (`start`, `end`, or the target that had just been run), about, what, advice and transient; what
-    was found once is not found again. `facts`: the environment, as it was before the run worked on the device.
+    `found`: dicts of at (`start`, `end`, or the target), launch, about, what, advice, transient and unfit; what was
+    found once in a launch is not found again. `facts`: the environment, as it was before the run worked on the device.
+    `strict`: raise `UnfitMachineError` at once where times would be wrong.
     """
 
     def __init__(
-        self, device: str, facts: Mapping[str, Any], store: RunStore, account: PhaseTimer, launch: int = 0
+        self,
+        device: str,
+        facts: Mapping[str, Any],
+        store: RunStore,
+        account: PhaseTimer,
+        launch: int = 0,
+        strict: bool = False,
     ) -> None:
         self._device, self._facts, self._store, self._account = device, dict(facts), store, account
         self.found: list[dict[str, Any]] = list(store.manifest.get("conditions", ()))
-        self._launch, self.looked = launch, False
+        self._launch, self._strict, self.looked = launch, strict, False
 
     def begin(self) -> list[str]:
         """Before the first measurement of this launch: what is newly wrong, a line each. A run whose cells are all
@@ -47,6 +55,14 @@ class Monitor:
         advice = "times of both stand in it; run it anew with another --out"
         return [Finding("machine", what, advice, transient=True)] if changed else []
 
+    def restless(self, target: str, spreads: Mapping[str, float]) -> list[str]:
+        """Name warm-ups of a target that never became steady (`Session.restless`)."""
+        return self.add(target, restless(spreads))
+
+    def loaded(self, target: str, load: dict[str, Any], work: str = "was timed") -> list[str]:
+        """Name what others did on the cores while a target did this work (`LoadWatch.facts`)."""
+        return self.add(target, load_meanwhile(load, work))
+
     def look(self, at: str) -> list[str]:
         """Observe the machine now, and return what is newly wrong, a line each."""
         with self._account.measure("probing"):
@@ -63,23 +79,9 @@ class Monitor:
         ]
         return self.add(target, found)
 
-    def read_rate_bytes_per_s(self) -> float:
-        """The device's read rate: measured once in the life of a run's folder, when first needed."""
-        manifest = self._store.manifest
-        if manifest.get("read_rate_bytes_per_s") is None:
-            with self._account.measure("probing"):
-                measured = rates(self._device)
-            reasons = {"rate_buffer_bytes": measured.reason} if measured.reason else {}
-            self._store.note(
-                read_rate_bytes_per_s=measured.read_bytes_per_s,
-                copy_rate_bytes_per_s=measured.copy_bytes_per_s,
-                rate_buffer_bytes=measured.buffer_bytes,
-                reasons={**manifest.get("reasons", {}), **reasons},
-            )
-        return float(self._store.manifest["read_rate_bytes_per_s"])
-
     def add(self, at: str, found: Iterable[Finding]) -> list[str]:
-        """Keep what is newly found, and return it, a line each."""
+        """Keep what is newly found, and return it, a line each; raises `UnfitMachineError` where that is asked for."""
+        found = list(found)
         known = {(entry["about"], entry["what"]) for entry in self.found if entry.get("launch", 0) == self._launch}
         new = [
             {"at": at, "launch": self._launch, **asdict(finding)}
@@ -89,6 +91,12 @@ class Monitor:
         self.found += new
         if new:
             self._store.note(conditions=self.found)
+        unfit = [f"{finding.about} {finding.what}" for finding in found if finding.unfit]
+        if self._strict and unfit:
+            raise UnfitMachineError(
+                f"--strict: this machine is not fit to measure on ({'; '.join(unfit)}). Every record so far is whole, "
+                f"in {self._store.folder}; measure anew once the machine is at rest."
+            )
         return [_line(entry) for entry in new]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from specbench_s2d.bench.memory import plans_together
-from specbench_s2d.measure.bandwidth import read_rate
+from specbench_s2d.measure.bandwidth import FIRST_ROUNDS, read_rate_of
 from specbench_s2d.measure.pass_costs import PassCosts, pass_costs
 from specbench_s2d.models import check_pair, load_model
 from specbench_s2d.models.devices import SPREAD, default_device, find_dtype, first_device, free_by_device
@@ -29,7 +29,8 @@ class Place:
 
 @dataclass(frozen=True)
 class PassRun:
-    """What was timed of `target` (its own name; `given` as asked for) and `draft`, on a device that reads at `rate`."""
+    """What was timed of `target` (its own name; `given` as asked for) and `draft`, on a device that reads what an AR
+    step reads at `read_rate_bytes_per_s`."""
 
     given: str
     target: str
@@ -66,13 +67,15 @@ def pass_runs(
     device = place.device or default_device()
     free = free_by_device(device)
     small = load_model(models[draft], device=first_device(device), dtype=place.dtype, engine=place.engine)
-    rate = read_rate(str(small.device))
     for name in targets:
         say(f"{name}: loading, then timing its passes and those of {draft}")
         plans = _plans(models[name], models[draft], place, device, context + max(widths))
         limits = max_memory(plans, free) if device == SPREAD else None
         model = load_model(models[name], device=device, dtype=place.dtype, engine=place.engine, limits=limits)
-        yield PassRun(name, model.name, small.name, pass_costs(model, small, widths, context), rate)
+        costs = pass_costs(model, small, widths, context)
+        rate = read_rate_of(model, costs.ar_read_bytes)
+        rate.measure(FIRST_ROUNDS)
+        yield PassRun(name, model.name, small.name, costs, rate.bytes_per_s)
         del model
         _forget()
 

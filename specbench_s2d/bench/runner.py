@@ -18,10 +18,12 @@ from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.session import Session
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.measure.attention import planless_attention
+from specbench_s2d.measure.bandwidth import LATER_ROUNDS
 from specbench_s2d.measure.energy.block import MIN_BLOCK_S
 from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
 from specbench_s2d.measure.energy.meter import EnergyMeter
 from specbench_s2d.measure.environment import device_id, environment
+from specbench_s2d.measure.machine import LoadWatch
 from specbench_s2d.models.devices import Free, free_bytes
 from specbench_s2d.runs.folder import RunStore, schema_of
 from specbench_s2d.runs.identity import is_greedy_run
@@ -72,12 +74,14 @@ def execute(
     open_session: Callable[..., Session] = Session,
     free: Free = free_bytes,
     launch: int = 0,
+    strict: bool = False,
 ) -> Outcome:
     """Run every cell of a launch that `folder` does not hold yet, then what is left of the energy pass, and return all
     records of the folder. `launches.run_launches` does this for all launches, each in a process of its own.
 
     `meter`: one to use in place of what the spec's `energy` asks for. `open_session`: makes a target's `Session`.
-    `free`: a device's free bytes.
+    `free`: a device's free bytes. `strict`: raise `UnfitMachineError` as soon as the machine is found unfit to measure
+    on.
     Raises `UserError` before anything is timed when a prompt or a model cannot fit, the folder holds another run, or
     the meter asked for cannot be read.
     """
@@ -87,7 +91,7 @@ def execute(
     with planless_attention():
         facts, timer = environment(plan.device), PhaseTimer()
         with RunStore(folder, plan.manifest(folder.name, facts)) as store, EnergyPass(plan, store, choice) as energy:
-            monitor = Monitor(plan.device, facts, store, timer, launch)
+            monitor = Monitor(plan.device, facts, store, timer, launch, strict)
             run = _Run(plan, store, watch, retry_failed, monitor, energy, timer, open_session, device_id(facts))
             _widen(store, plan)
             if store.repaired:
@@ -95,8 +99,8 @@ def execute(
             for target in plan.spec.target:
                 run.target(setups[target])
             if monitor.looked:
-                run.say(*monitor.look("end"))
                 store.note(ended=run.ended, harness=timer.facts(store.manifest.get("harness")))
+                run.say(*monitor.look("end"))
             return Outcome(folder, store.records())
 
 
@@ -158,7 +162,11 @@ class _Run:
         self.say(*self._monitor.begin())
         template = setup.prompts.template.name
         self.say(f"{setup.target}: loading and warming up; prompts by the template {template!r}")
-        return self._open_session(self._plan, setup, self._monitor.read_rate_bytes_per_s(), self._timer)
+        watch, session = LoadWatch(), self._open_session(self._plan, setup, self._timer)
+        # other work here makes the engine choose fewer threads, for the whole launch
+        self.say(*self._monitor.loaded(session.target.name, watch.facts(), "warmed up"))
+        self.say(*self._monitor.restless(session.target.name, session.restless))
+        return session
 
     def _meter(self, target: str, session: Session) -> None:
         blocks = len(self._energy.left(target, self._done))
@@ -174,12 +182,19 @@ class _Run:
         grader = Grader(session.target, session.noise, self._plan.scorer, sampled, session.drafts)
         metrics = {"quality_metrics": self._plan.scorer.signatures()}  # a folder of an older release has none yet
         self._note_target(name, facts, metrics)
+        watch = LoadWatch()
         try:
             for asked in rounds:
                 self._round(session, grader, asked)
+                with self._timer.measure("probing"):
+                    session.read_rate.measure_if_due()
+                watch.lap()
+            session.read_rate.measure(LATER_ROUNDS)
         finally:  # of this launch: a run that goes on later learns anew
-            self._note_target(name, {**facts, "decoders": session.decoder_facts()}, {})
-        self.say(*self._monitor.unprepared(name, session.unprepared), *self._monitor.look(name))
+            learnt = {"decoders": session.decoder_facts(), "read_rate": session.read_rate.facts()}
+            self._note_target(name, {**facts, **learnt, "load": (load := watch.facts())}, {})
+        self.say(*self._monitor.unprepared(name, session.unprepared), *self._monitor.loaded(name, load))
+        self.say(*self._monitor.look(name))
 
     def _note_target(self, name: str, facts: dict[str, Any], others: dict[str, Any]) -> None:
         manifest = self._store.manifest

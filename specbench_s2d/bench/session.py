@@ -16,10 +16,12 @@ from specbench_s2d.bench.traces import source_for
 from specbench_s2d.bench.warm_up import WarmUp, warm_up
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.types import Generation
+from specbench_s2d.measure.bandwidth import FIRST_ROUNDS, read_rate_of
 from specbench_s2d.measure.teacher_forcing import DraftView, NoiseRows, logit_noise
 from specbench_s2d.models import LanguageModel, load_model
 from specbench_s2d.models.finite import first_not_finite, not_finite_at
 from specbench_s2d.models.graph_memory import with_graph_bytes
+from specbench_s2d.models.transfer import to_device
 
 _WARM_UP_TOKENS = 16
 _UNPREPARED = ("captures", "unannounced")
@@ -29,8 +31,9 @@ class Session:
     """A target, its drafts and its decoders on the run's device. Loading and warming up happen here, untimed.
 
     `load`: makes a `LanguageModel` of a resolved model, as `load_model` does. `noise`: the bound of the divergence
-    audit, measured over passes of `noise_rows`. `drafts`: how each decoder reads its draft, by label. `fault`: what is
-    wrong with the target, None where nothing is.
+    audit, measured over passes of `noise_rows`. `read_rate`: bounds the target's steps; measured here before and after
+    the warm-ups, and later by whoever has time between timed windows. `drafts`: how each decoder reads its draft, by
+    label. `fault`: what is wrong with the target, None where nothing is.
     """
 
     fault: str | None = None
@@ -39,13 +42,11 @@ class Session:
         self,
         plan: Plan,
         setup: TargetSetup,
-        read_rate_bytes_per_s: float,
         timer: PhaseTimer,
         load: Callable[..., LanguageModel] = load_model,
     ) -> None:
         self._spec, self.prompts = plan.spec, setup.prompts
         self._new_tokens = plan.spec.max_new_tokens or 1
-        self._read_rate_bytes_per_s = read_rate_bytes_per_s
         lanes, options = plan.lanes[setup.target], {"dtype": plan.spec.dtype, "engine": plan.spec.engine}
         with timer.measure("loading"):
             limits = setup.weight_limits(plan.spec.device)
@@ -71,10 +72,14 @@ class Session:
                 decoder.make_ready(positions)
         with timer.measure("probing"):
             self._measure_noise(shortest, longest)
+            self.read_rate = read_rate_of(self.target, _step_bytes(self.target, shortest))
+            self.read_rate.measure(FIRST_ROUNDS)
         with timer.measure("warm_up"):
             self._faults = dict[str, str]()
             warmed_up = {label: self._warm_up(label, shortest, longest) for label in self._decoders}
             self._warmed_up = {label: done for label, done in warmed_up.items() if done}
+        with timer.measure("probing"):
+            self.read_rate.measure(FIRST_ROUNDS)
         self._before = self._counted()
 
     def _measure_noise(self, *prompts: list[int]) -> None:
@@ -116,7 +121,7 @@ class Session:
             "draft_s": draft_s,
             "verify_s": verify_s,
             "other_s": generation.decode_s - draft_s - verify_s,
-            "bound_s": generation.decode_bytes / self._read_rate_bytes_per_s,
+            "bound_s": generation.decode_bytes / self.read_rate.bytes_per_s,
             "target_passes": sum(step.passes for step in steps),
             "drafted": sum(len(step.drafted) for step in steps),
             "accepted": sum(step.accepted for step in steps),
@@ -147,6 +152,7 @@ class Session:
             "logit_noise": None if math.isnan(self.noise) else self.noise,
             "logit_noise_rows": {**asdict(self.noise_rows), "prefill": self._probed},
             "warm_up": {label: done.facts() for label, done in self._warmed_up.items()},
+            "read_rate": self.read_rate.facts(),
             **({"scripts": {name: source.facts() for name, source in self._traces.items()}} if self._traces else {}),
         }
 
@@ -154,6 +160,11 @@ class Session:
         """What decoders measured and learnt so far, by label; only of those that do."""
         known = {label: decoder.facts() for label, decoder in self._decoders.items()}
         return {label: facts for label, facts in known.items() if facts}
+
+    @property
+    def restless(self) -> dict[str, float]:
+        """Decoders whose warm-up never became steady, with the spread of its last runs."""
+        return {label: done.spread for label, done in self._warmed_up.items() if not done.stable}
 
     @property
     def unprepared(self) -> dict[str, int]:
@@ -201,3 +212,14 @@ def _why_projected(decoder: Decoder) -> str | None:
     models = [model for model in (decoder.target, decoder.draft) if model is not None]
     random = "random weights" if any(model.identity.random_weights for model in models) else None
     return ", ".join(filter(None, (random, decoder.projected))) or None
+
+
+def _step_bytes(model: LanguageModel, prompt_ids: list[int]) -> int:
+    """What an AR step after a prompt must read: the weights and the cache."""
+    model.reset()
+    with model.eagerly():
+        model.extend(to_device([prompt_ids], model.device), last_only=True)
+        before = model.read_bytes
+        model.extend(to_device([prompt_ids[-1:]], model.device), last_only=True)
+    model.reset()
+    return model.read_bytes - before

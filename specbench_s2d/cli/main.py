@@ -69,7 +69,7 @@ def _explain(error: Exception) -> int:
     """One line for whatever went wrong, and the exit code that fits."""
     if isinstance(error, UserError):
         _complain(str(error))
-        return 2
+        return error.exit_code
     if isinstance(error, Abort):
         _complain("stopped.")
         return 130

@@ -14,9 +14,9 @@ def report(
     out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="One page that holds all RUNs.")] = None,
 ) -> None:
     """Write summary.csv, summary.md, report.html and plots/ into each RUN, and print the table."""
-    from specbench_s2d.analysis.report.write import WRITTEN, report_runs
+    from specbench_s2d.analysis.report.write import WRITTEN, report_runs, run_doubts
     from specbench_s2d.analysis.tables.summary_text import render
 
-    Console().print(render(report_runs(runs, out)))
+    Console().print(render(report_runs(runs, out), run_doubts(runs)))
     for wrote in (*(f"{folder}/{WRITTEN}" for folder in runs), *([out] if out else [])):
         Console(stderr=True).print(f"wrote {wrote}", soft_wrap=True, markup=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,13 +35,18 @@ def run(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the table, a row per target, decoder and suite, as JSON on stdout.")
     ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Stop (exit 3) as soon as the machine is found unfit to measure on."),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Run a grid of targets, decoders and suites; without arguments, the demo grid.
 
     A cell is one turn of one question, decoded by one decoder on one target. Exit code: 0 when every cell is ok, 1 when
-    a cell failed or a lossless decoder's tokens were not those of autoregressive decoding, 2 for bad input, 130 after
-    Ctrl-C.
+    a cell failed or a lossless decoder's tokens were not those of autoregressive decoding, 2 for bad input, 3 with
+    --strict on a machine unfit to measure on (busy, throttled, restless, more threads than cores, a debug build), 130
+    after Ctrl-C.
     """
     from specbench_s2d.bench.drafts import narrowed
     from specbench_s2d.bench.plan import make_plan
@@ -48,7 +54,9 @@ def run(
     plan = make_plan(make_spec(spec, narrowed(spec, given)))
     if dry_run:
         return _dry_run(plan, as_json)
-    return execute_and_print(plan, out or _new_folder(), retry_failed, as_json)
+    from specbench_s2d.bench.launches import run_launches
+
+    return execute_and_print(plan, out or _new_folder(), retry_failed, as_json, partial(run_launches, strict=strict))
 
 
 def _new_folder() -> Path:
@@ -73,7 +81,7 @@ def execute_and_print(
     plan: Any, folder: Path, retry_failed: bool, as_json: bool, execute: Callable[..., Any] | None = None
 ) -> int:
     """Execute a plan under a live display, write and print its tables; the exit code. `execute`: for `run_launches`."""
-    from specbench_s2d.analysis.report.write import WRITTEN, write_summary
+    from specbench_s2d.analysis.report.write import WRITTEN, run_doubts, write_summary
     from specbench_s2d.analysis.tables.remarks import alarms
     from specbench_s2d.analysis.tables.summary_text import render
     from specbench_s2d.bench import launches
@@ -86,13 +94,13 @@ def execute_and_print(
     except KeyboardInterrupt:
         _tell(console, f"stopped. Every record so far is whole; go on with the same command and --out {folder}")
         return 130
-    table = write_summary(outcome.records, folder)
+    table, doubts = write_summary(outcome.records, folder), run_doubts([folder])
     if as_json:
         sys.stdout.write(table.to_json(orient="records", indent=1) + "\n")
     else:
-        Console().print(render(table))
-    for alarm in alarms(table):
-        _tell(console, alarm)
+        Console().print(render(table, doubts))
+    for line in (*(doubts if as_json else ()), *alarms(table)):
+        _tell(console, line)
     _tell(console, f"wrote {folder}/records.jsonl, manifest.json, {WRITTEN}")
     return 1 if outcome.failed or outcome.mismatched else 0
 

@@ -244,7 +244,7 @@ def _record(
 def _manifest(files: Sequence[_File], records: Sequence[Record], temperature: float | None) -> dict[str, Any]:
     """Says that the run was imported and from what; it has no environment."""
     stamps = [answer.tstamp for file in files for answer in file.answers if answer.tstamp is not None]
-    unknown = ("environment", "spec", "questions", "read_rate_bytes_per_s", "copy_rate_bytes_per_s", "idle_power_w")
+    unknown = ("environment", "spec", "questions", "idle_power_w")
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": records[0].run_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ CPU_CLOCK_SHARE = 0.10
 THROTTLED_SHARE = 0.01
 SWAPPED_BYTES = 256 * 2**20
 FREE_MEMORY_SHARE = 0.10
+DISTURBED_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,19 @@ class Finding:
     """Something that makes a run's figures less trustworthy: what it is about, what was seen, what to do.
 
     `transient`: it comes and goes (other work, heat, clocks), so that two runs on one machine may differ by it. What is
-    not transient is how the machine is set up.
+    not transient is how the machine is set up. `unfit`: times measured so are wrong even beside others of the run; true
+    of all that is transient, and of settings that slow some passes and not others (`--strict` stops on it).
     """
 
     about: str
     what: str
     advice: str
     transient: bool = False
+    unfit: bool = False
+
+    def __post_init__(self) -> None:
+        if self.transient:
+            object.__setattr__(self, "unfit", True)
 
 
 def observe(device: str, gpu: GpuProbe | None = None) -> dict[str, Any]:
@@ -140,12 +147,13 @@ def _cpu_threads(facts: dict[str, Any]) -> Iterator[Finding]:
     cpu = facts["cpu"]
     threads, cores, quota = cpu.get("threads", 1), cpu.get("usable_cores"), cpu.get("quota_cores")
     if cores and threads > cores:
-        yield Finding("CPU", f"{threads} threads on {cores} usable cores", f"set OMP_NUM_THREADS={cores}")
+        yield Finding("CPU", f"{threads} threads on {cores} usable cores", f"set OMP_NUM_THREADS={cores}", unfit=True)
     if quota and threads > quota:
         yield Finding(
             "CPU",
             f"{threads} threads, but a quota of {quota:g} cores: the system pauses them in every period",
             f"set OMP_NUM_THREADS={max(1, int(quota))}, or raise the container's quota",
+            unfit=True,
         )
 
 
@@ -166,22 +174,51 @@ def _memory(facts: dict[str, Any]) -> Iterator[Finding]:
 def _builds(facts: dict[str, Any]) -> Iterator[Finding]:
     python, torch = facts["python_build"], facts["torch"]
     if python.get("debug_build"):
-        yield Finding("Python", "a debug build", "use a release build: its checks slow every step")
+        yield Finding("Python", "a debug build", "use a release build: its checks slow every step", unfit=True)
     if sanitizers := python.get("sanitizers"):
-        yield Finding("Python", f"runs under sanitizers: {', '.join(sanitizers)}", "use a build without them")
+        what = f"runs under sanitizers: {', '.join(sanitizers)}"
+        yield Finding("Python", what, "use a build without them", unfit=True)
     if torch.get("debug_build"):
-        yield Finding("torch", "a debug build", "install the release wheel")
+        yield Finding("torch", "a debug build", "install the release wheel", unfit=True)
 
 
 def _switches(facts: dict[str, Any]) -> Iterator[Finding]:
     if facts["python_build"].get("dev_mode"):
-        yield Finding("Python", "development mode is on", "leave out -X dev and PYTHONDEVMODE")
+        yield Finding("Python", "development mode is on", "leave out -X dev and PYTHONDEVMODE", unfit=True)
     if facts["python_build"].get("traced"):
-        yield Finding("Python", "a debugger, profiler or coverage tool traces every call", "run without it")
+        what = "a debugger, profiler or coverage tool traces every call"
+        yield Finding("Python", what, "run without it", unfit=True)
     if facts["torch"].get("deterministic"):
         yield Finding("torch", "deterministic algorithms are on: some kernels are slower ones", "leave them off")
     if facts["gpu"] and facts["settings"].get("CUDA_LAUNCH_BLOCKING", "0") != "0":
-        yield Finding("torch", "CUDA_LAUNCH_BLOCKING: the host waits for every kernel", "unset CUDA_LAUNCH_BLOCKING")
+        what = "CUDA_LAUNCH_BLOCKING: the host waits for every kernel"
+        yield Finding("torch", what, "unset CUDA_LAUNCH_BLOCKING", unfit=True)
+
+
+def load_meanwhile(facts: dict[str, Any], work: str = "was timed") -> list[Finding]:
+    """What other processes took of the cores while a target was timed, or did other `work`, from `LoadWatch.facts`."""
+    cores, other, stolen = facts["usable_cores"], facts["other_load_cores"], facts["stolen_cores"]
+    share, most = facts["disturbed_share"], facts["most_other_load_cores"]
+    advice, found = "stop them, or bind the run to free cores (taskset -c)", []
+    if other is not None and other > OTHER_LOAD_SHARE * cores:
+        found.append(f"busy while it {work}: other processes used {other:.1f} of the {cores} cores on average")
+    elif share is not None and share > DISTURBED_SHARE:
+        used = f"other processes used up to {most:.1f} of the {cores} cores"
+        found.append(f"busy for {share:.0%} of the time while it {work}: {used}")
+    findings = [Finding("CPU", what, advice, transient=True) for what in found]
+    if stolen is not None and stolen > STOLEN_SHARE * cores:
+        what = f"withheld while it {work}: the hypervisor took {stolen:.1f} of the {cores} cores"
+        findings.append(Finding("CPU", what, "take a machine with cores of its own", transient=True))
+    return findings
+
+
+def restless(spreads: Mapping[str, float]) -> list[Finding]:
+    """Warm-ups that never became steady, by decoder with the spread of their last runs."""
+    if not spreads:
+        return []
+    named = ", ".join(f"{label} ({spread:.0%})" for label, spread in spreads.items())
+    what = f"never became steady, with the spread of the last runs: {named}"
+    return [Finding("warm-up", what, "let the machine come to rest, and run again", transient=True)]
 
 
 def _clocks_moved(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Finding]:

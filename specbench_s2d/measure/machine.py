@@ -20,6 +20,8 @@ from specbench_s2d.cgroup import available_bytes, memory_limit_bytes, quota_core
 CPU_FOLDER = Path("/sys/devices/system/cpu")
 _CONTAINER_MARKS = {"/.dockerenv": "docker", "/run/.containerenv": "podman"}
 _SPIN_S = 0.02
+BURST_SHARE = 0.25
+"""Of the usable cores: what others use above it disturbs a lap of `LoadWatch`."""
 _SETTINGS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -171,13 +173,19 @@ class CpuWatch:
         """Cores of time that others used meanwhile, or that the hypervisor withheld; clock and load average now."""
         return {
             "usable_cores": len(self._cores),
-            **self._load(),
+            **self.load(),
             "load_average_1_min": round(os.getloadavg()[0], 2),
             **clocks(self._cores, self._readings.frequencies),
         }
 
-    def _load(self) -> dict[str, Any]:
-        elapsed_s = max(self._readings.now_s() - self._began_s, 1e-6)
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since its creation."""
+        return self._readings.now_s() - self._began_s
+
+    def load(self) -> dict[str, Any]:
+        """Cores of time that others used since its creation, and that the hypervisor withheld; None with a reason."""
+        elapsed_s = max(self.elapsed_s, 1e-6)
         after, own_s = self._busy_and_stolen_s(), self._readings.process_s() - self._own_s
         if self._before is None or after is None:
             names, reason = ("other_load_cores", "stolen_cores"), "the system does not show the cores' times"
@@ -197,6 +205,43 @@ class CpuWatch:
         chosen = [times[core] for core in self._cores if core < len(times)]
         busy_s = sum(t.user + t.nice + t.system + getattr(t, "irq", 0) + getattr(t, "softirq", 0) for t in chosen)
         return busy_s, sum(getattr(t, "steal", 0.0) for t in chosen)
+
+
+class LoadWatch:
+    """The load that other processes put on this one's cores through a stretch of work, in laps of a second or more.
+
+    An average over minutes hides a burst of seconds, so the laps in which others were busy are counted too.
+    """
+
+    def __init__(self, cores: Sequence[int] | None = None, readings: CpuReadings | None = None) -> None:
+        self._cores, self._readings = usable_cores() if cores is None else cores, readings or CpuReadings()
+        self._whole = self._lap = CpuWatch(self._cores, self._readings)
+        self._lap_s, self._disturbed_s, self._most = self._readings.now_s(), 0.0, 0.0
+
+    def lap(self, least_s: float = 1.0) -> None:
+        """End a lap where it is long enough: call this between one piece of work and the next."""
+        now_s = self._readings.now_s()
+        if (took_s := now_s - self._lap_s) < least_s:
+            return
+        other = self._lap.load()["other_load_cores"]
+        if other is not None:
+            self._most = max(self._most, other)
+            self._disturbed_s += took_s if other > BURST_SHARE * len(self._cores) else 0.0
+        self._lap, self._lap_s = CpuWatch(self._cores, self._readings), now_s
+
+    def facts(self) -> dict[str, Any]:
+        """Cores of time that others took on average and in the worst lap, and the share of the time in laps in which it
+        was more than a quarter of the cores; the last lap included."""
+        self.lap(least_s=0.2)  # ticks of the system are a hundredth of a second: less says nothing
+        took_s, load = max(self._whole.elapsed_s, 1e-6), self._whole.load()
+        unknown = load["other_load_cores"] is None
+        return {
+            "usable_cores": len(self._cores),
+            "watched_s": round(took_s, 3),
+            **load,
+            "most_other_load_cores": None if unknown else self._most,
+            "disturbed_share": None if unknown else round(self._disturbed_s / took_s, 4),
+        }
 
 
 def clocks(cores: Sequence[int], frequencies: Callable[[], Sequence[Any]] = cpu_frequencies) -> dict[str, Any]:

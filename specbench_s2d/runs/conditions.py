@@ -13,3 +13,8 @@ def is_transient(condition: Mapping[str, Any]) -> bool | None:
     """
     said: bool | None = condition.get("transient", condition.get("passing"))
     return said
+
+
+def is_unfit(condition: Mapping[str, Any]) -> bool:
+    """Whether times measured under a condition are wrong even beside others of the same run."""
+    return bool(condition.get("unfit", is_transient(condition)))

@@ -33,8 +33,6 @@ def new_manifest(
         "quality_metrics": quality_metrics,
         "environment": environment,
         "conditions": [],
-        "read_rate_bytes_per_s": None,
-        "copy_rate_bytes_per_s": None,
         "reasons": {},
         "started": utc_now(),
         "ended": None,

@@ -10,7 +10,7 @@ import pytest
 from specbench_s2d.bench import monitor as module
 from specbench_s2d.bench.monitor import Monitor
 from specbench_s2d.bench.phase_timer import PhaseTimer
-from specbench_s2d.measure.bandwidth import Rates
+from specbench_s2d.errors import UnfitMachineError
 from specbench_s2d.runs.folder import RunStore, read_manifest
 from specbench_s2d.runs.record import SCHEMA_VERSION
 
@@ -66,14 +66,21 @@ def test_a_run_that_goes_on_elsewhere_says_so(tmp_path: Path) -> None:
         assert Monitor("cpu", began, store, PhaseTimer()).begin() == []
 
 
-def test_the_read_rate_is_measured_once_in_the_life_of_a_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    measured = [Rates(1e9, 2e9, 2**24, "little memory")]
-    monkeypatch.setattr(module, "rates", lambda device: measured.pop())
+def test_strict_raises_before_anything_is_timed_and_each_time(tmp_path: Path) -> None:
+    """A run that goes on finds again what it found before, and stops again."""
     for _ in range(2):
-        with store_in(tmp_path, reasons={"idle_power_w": "no meter"}) as store:
-            assert Monitor("cpu", REST, store, PhaseTimer()).read_rate_bytes_per_s() == 1e9
-    manifest = read_manifest(tmp_path)
-    assert manifest["copy_rate_bytes_per_s"] == 2e9
-    assert manifest["reasons"] == {"idle_power_w": "no meter", "rate_buffer_bytes": "little memory"}
+        with store_in(tmp_path) as store, pytest.raises(UnfitMachineError) as caught:
+            Monitor("cpu", BUSY, store, PhaseTimer(), strict=True).begin()
+        assert "--strict: this machine is not fit to measure on (CPU busy: other processes use 1.0" in str(caught.value)
+        assert caught.value.exit_code == 3
+    assert len(read_manifest(tmp_path)["conditions"]) == 1
+
+
+def test_strict_lets_pass_how_a_machine_is_set_up(tmp_path: Path) -> None:
+    slow = {"cpu": {"usable_cores": 2, "governor": "powersave"}}
+    with store_in(tmp_path) as store:
+        [line] = Monitor("cpu", slow, store, PhaseTimer(), strict=True).begin()
+        assert "governor powersave" in line
+    crowded = {"cpu": {"usable_cores": 2, "threads": 4}}
+    with store_in(tmp_path) as store, pytest.raises(UnfitMachineError, match="4 threads on 2 usable cores"):
+        Monitor("cpu", crowded, store, PhaseTimer(), strict=True).begin()

@@ -61,7 +61,7 @@ def test_a_session_captures_each_shape_once_and_scoring_none(
 ) -> None:
     plan = make_plan(spec(tiny_models, DECODERS, tokens))
     (target,) = plan.spec.target
-    session = Session(plan, set_up(plan, target), 1e9, PhaseTimer())
+    session = Session(plan, set_up(plan, target), PhaseTimer())
     grader = Grader(session.target, session.noise, plan.scorer, sampled=False)
     ready = [capture.recorded for capture in captures]
     assert len(ready) == 3 and all(ready)

@@ -61,7 +61,8 @@ def test_json_is_the_facts_and_the_findings(capsys: pytest.CaptureFixture[str]) 
     (finding,) = said.pop("findings")
     assert said == FACTS
     assert finding == {
-        "about": "CPU", "what": "4 threads on 2 usable cores", "advice": "set OMP_NUM_THREADS=2", "transient": False
+        "about": "CPU", "what": "4 threads on 2 usable cores", "advice": "set OMP_NUM_THREADS=2", "transient": False,
+        "unfit": True,
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from specbench_s2d.measure import conditions as module
-from specbench_s2d.measure.conditions import Finding, findings, moved, observe
+from specbench_s2d.measure.conditions import Finding, findings, load_meanwhile, moved, observe, restless
 from specbench_s2d.measure.environment import environment
 
 GIB = 2**30
@@ -181,3 +181,37 @@ def test_observing_is_short_and_its_facts_are_of_the_environments_sections() -> 
         if isinstance(content, dict):
             assert content.keys() <= facts[part].keys()
     assert now["observed_unix_s"] <= facts["observed_unix_s"]
+
+
+QUIET = {"usable_cores": 2, "other_load_cores": 0.05, "stolen_cores": 0.0, "disturbed_share": 0.0,
+         "most_other_load_cores": 0.2}  # fmt: skip
+
+
+def test_load_meanwhile_counts_on_average_and_in_bursts() -> None:
+    assert load_meanwhile(QUIET) == []
+    both = said(load_meanwhile({**QUIET, "other_load_cores": 1.9, "disturbed_share": 1.0}))
+    assert "busy while it was timed: other processes used 1.9 of the 2 cores on average" in both
+    burst = said(load_meanwhile({**QUIET, "disturbed_share": 0.08, "most_other_load_cores": 2.0}))
+    assert "busy for 8% of the time while it was timed: other processes used up to 2.0 of the 2 cores" in burst
+    assert "the hypervisor took 0.5 of the 2 cores" in said(load_meanwhile({**QUIET, "stolen_cores": 0.5}))
+    assert load_meanwhile({**QUIET, **dict.fromkeys(QUIET), "usable_cores": 2}) == []
+
+
+def test_restless_warm_ups_are_one_finding_with_their_spreads() -> None:
+    assert restless({}) == []
+    (found,) = restless({"sd": 0.31, "s2d": 0.4})
+    assert found.what == "never became steady, with the spread of the last runs: sd (31%), s2d (40%)"
+    assert found.transient and found.unfit
+
+
+def test_what_comes_and_goes_makes_a_machine_unfit_and_a_governor_does_not() -> None:
+    unfit = {
+        case: findings("cuda", with_facts(**{case: value}))[0].unfit
+        for case, value in {
+            "cpu__other_load_cores": 3.0, "gpu__throttle_reasons": ["power"], "cpu__threads": 9,
+            "python_build__traced": True, "cpu__governor": "powersave", "gpu__mig": True, "gpu__power_limit_w": 400.0,
+        }.items()
+    }  # fmt: skip
+    assert [case for case, is_unfit in unfit.items() if not is_unfit] == [
+        "cpu__governor", "gpu__mig", "gpu__power_limit_w"
+    ]  # fmt: skip

@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
 from specbench_s2d.measure.machine import (
     CpuReadings,
     CpuWatch,
+    LoadWatch,
     clocks,
     cpu_facts,
     governor,
@@ -104,3 +106,47 @@ def test_a_clock_that_the_system_does_not_show_is_none_with_a_reason() -> None:
     }
     assert clocks([0], frequencies())["clock_mhz"] is None
     assert clocks([0], failing(NotImplementedError("no clock here")))["clock_mhz_reason"] == "no clock here"
+
+
+class Cores:
+    """Two cores whose times and whose process's advance by what each lap says."""
+
+    def __init__(self) -> None:
+        self.busy_s = self.own_s = self.now_s = 0.0
+
+    def advance(self, seconds: float, own: float, other: float) -> None:
+        self.now_s, self.own_s = self.now_s + seconds, self.own_s + own
+        self.busy_s += own + other
+
+    @property
+    def readings(self) -> CpuReadings:
+        times = SimpleNamespace(user=0.0, nice=0.0, system=0.0, steal=0.0)
+        one = lambda: [SimpleNamespace(user=self.busy_s, nice=0.0, system=0.0, steal=0.0), times]  # noqa: E731
+        return CpuReadings(one, list, lambda: self.own_s, lambda: self.now_s)
+
+
+def test_a_burst_amid_a_quiet_minute_is_seen() -> None:
+    """Five seconds of both cores in a hundred: an average of 0.1 cores, no tenth of them."""
+    cores = Cores()
+    watch = LoadWatch([0, 1], cores.readings)
+    for second in range(100):
+        cores.advance(1.0, own=1.5, other=2.0 if 40 <= second < 45 else 0.0)
+        watch.lap()
+    facts = watch.facts()
+    assert facts["other_load_cores"] == pytest.approx(0.1) and facts["most_other_load_cores"] == pytest.approx(2.0)
+    assert (facts["disturbed_share"], facts["watched_s"]) == (0.05, 100.0)
+
+
+def test_laps_of_less_than_a_second_are_put_together() -> None:
+    cores = Cores()
+    watch = LoadWatch([0, 1], cores.readings)
+    for other in (0.0, 0.5, 0.5, 0.0):
+        cores.advance(0.5, own=0.5, other=other)
+        watch.lap()
+    assert watch.facts()["most_other_load_cores"] == pytest.approx(0.5) and watch.facts()["disturbed_share"] == 0.0
+
+
+def test_what_the_system_hides_of_the_load_is_none() -> None:
+    facts = LoadWatch([0], CpuReadings(times=failing(PermissionError("/proc/stat")))).facts()
+    assert facts["other_load_cores"] is facts["disturbed_share"] is facts["most_other_load_cores"] is None
+    assert facts["other_load_cores_reason"]

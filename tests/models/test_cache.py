@@ -11,7 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from specbench_s2d.models.cache import KVCache
-from specbench_s2d.models.engines.native import PANEL, PanelCache
+from specbench_s2d.models.engines.native import PanelCache
+from specbench_s2d.models.engines.native_memory import PANEL
 
 LAYERS, HEADS, WIDTH, LIMIT = 4, 2, 3, 1500
 CPU = torch.device("cpu")

@@ -25,7 +25,8 @@ def _check() -> None:
 
 @pytest.fixture(autouse=True)
 def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bandwidth, "GPU_BUFFER_BYTES", 2**22)
+    monkeypatch.setattr(bandwidth, "GPU_BUFFER_BYTES", 2**20)
+    monkeypatch.setattr(bandwidth, "GPU_ROUND_BYTES", 2**20)
 
 
 @pytest.fixture

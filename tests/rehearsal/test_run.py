@@ -30,7 +30,7 @@ def one_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def warm_up(run: Any) -> WarmUp:
         run()
-        return WarmUp(1, None, stable=False)
+        return WarmUp(1, 0.0, 0.0, stable=True)
 
     monkeypatch.setattr(session, "warm_up", warm_up)
 

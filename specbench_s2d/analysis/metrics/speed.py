@@ -55,8 +55,8 @@ def tokens_per_s(records: Iterable[Record]) -> Measure:
 
 def percent_of_bound(records: Iterable[Record]) -> Measure:
     """Tokens/s as a share of the bound: the seconds in which the Steps' passes could have read their weights and caches
-    at the device's measured read rate, over the decode seconds, in per cent. Above 100 the weights came from a cache
-    nearer than memory."""
+    at the read rate measured for what the target's step reads, over the decode seconds, in per cent. Above 100 the rate
+    was measured too low."""
     kept, note = carrying(records, "bound_s", "decode_s")
     share = quotient(total(kept, "bound_s"), total(kept, "decode_s"), _NO_TIME, note)
     return share if share.value is None else Measure(100 * share.value, share.note)

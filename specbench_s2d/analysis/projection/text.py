@@ -27,6 +27,7 @@ def tables(table: pd.DataFrame) -> list[TextTable]:
     for target, part in table.groupby("target", sort=False):
         first = part.iloc[0]
         facts = f"AR pass {number(first['ar_ms'], '.3f')} ms, {number(first['ar_percent_of_bound'], '.0f')} % of bound"
+        facts += ": the read rate was measured too low" if first["ar_percent_of_bound"] > 100 else ""
         title = f"{target} with {first['draft']}, projected ({facts})"
         recorded = [_recorded(row) for row in part[part["role"] == RECORDED].to_dict("records")]
         candidates = part[part["role"] == CANDIDATE]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from specbench_s2d.analysis.report.html.page import Run, write_page
 from specbench_s2d.analysis.report.plots.draw import draw_all
+from specbench_s2d.analysis.tables.head import manifest_doubts
 from specbench_s2d.analysis.tables.series import PlotTables
 from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.analysis.tables.summary_text import write_tables
@@ -40,12 +41,22 @@ def write_summary(records: Sequence[Record], folder: Path) -> pd.DataFrame:
     return _summarise(records, folder).table
 
 
+def run_doubts(folders: Sequence[Path]) -> list[str]:
+    """What the manifests of runs hold against their figures; of several runs each line begins with its run's name."""
+    lines = []
+    for folder in folders:
+        manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
+        name = f"{folder.resolve().name}: " if len(folders) > 1 else ""
+        lines += [f"{name}{line}" for line in manifest_doubts(manifest)]
+    return lines
+
+
 def _summarise(records: Sequence[Record], folder: Path) -> Run:
     manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
     table = summary_table(records)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_tables(table, folder)
+        write_tables(table, folder, manifest_doubts(manifest))
         drawn = draw_all(PlotTables.of(records, table), folder / "plots")
         run = Run(folder.resolve().name, records, table, manifest, drawn)
         write_page([run], folder / PAGE)

@@ -11,16 +11,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from specbench_s2d.analysis.metrics.columns import QUALITY, Column, columns_of, definitions
+from specbench_s2d.analysis.tables.head import head
 from specbench_s2d.analysis.tables.naming import mark_notes, row_title, suite_title
-from specbench_s2d.analysis.tables.remarks import (
-    alarms,
-    cautions,
-    decoder_facts,
-    missing_values,
-    projections,
-    whys,
-    within_launches,
-)
+from specbench_s2d.analysis.tables.remarks import alarms, decoder_facts, missing_values, whys, within_launches
 from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, rows_by_target, speed_column
 from specbench_s2d.analysis.tables.text import (
     NOTHING,
@@ -38,8 +31,9 @@ from specbench_s2d.runs.record import BASELINE
 _WHY = f"Why slower, or faster, than {BASELINE}"
 
 
-def render(table: pd.DataFrame) -> RenderableType:
-    """The terminal's tables: one per target, a row per decoder, a column per suite."""
+def render(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
+    """The terminal's tables: one per target, a row per decoder, a column per suite; before them what a reader must
+    know. `doubts`: of the run's manifest."""
     speed = speed_column(table)
     quality = [column for column in columns_of(table.columns) if column.name.startswith(QUALITY)]
     tables = []
@@ -48,10 +42,10 @@ def render(table: pd.DataFrame) -> RenderableType:
         scored = [column for column in quality if not all(absent(row[column.name]) for row in rows)]
         tables += [_quality(title, rows, scored)] if scored else []
     notes = [_legend(table, speed, quality), *mark_notes(table["lossy"], table["projected"])]
-    loud = [Text(line, style="yellow") for line in (*projections(table), *cautions(table))]
-    loud += [Text(line, style="bold red") for line in alarms(table)]
+    alarming = alarms(table)
+    said = [Text(line, style="bold red" if line in alarming else "yellow") for line in head(table, doubts)]
     reasons = [Text(f"{_WHY}:"), *map(Text, chain.from_iterable(whys(table).values()))] if whys(table) else []
-    return Group(terminal_tables(tables, notes), *reasons, *loud)
+    return Group(*said, terminal_tables(tables, notes), *reasons)
 
 
 def _by_suite(title: str, rows: Sequence[Row], speed: str) -> TextTable:
@@ -108,11 +102,11 @@ def _highest(metric: str) -> int:
     return METRICS[metric].highest if metric in METRICS else 1
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """The whole summary table as Markdown: a section per target, the notes, and what each column means."""
+def markdown(table: pd.DataFrame, doubts: Sequence[str] = ()) -> str:
+    """The whole summary table as Markdown: a section per target, the notes, and what each column means. `doubts`: of
+    the run's manifest."""
     columns = [column for column in columns_of(table.columns) if column.heading]
-    said = (*projections(table), *alarms(table), *cautions(table))
-    parts = ["# Summary", *(f"**{line}**" for line in said)]
+    parts = ["# Summary", *(f"**{line}**" for line in head(table, doubts))]
     parts += [_every_value(title, rows, columns).markdown_section() for title, rows in rows_by_target(table)]
     parts += [f"[95 %]: intervals from n questions{within_launches(table['launches'])}."]
     parts += mark_notes(table["lossy"], table["projected"])
@@ -142,7 +136,7 @@ def definition_list() -> str:
     return "\n".join(f"- `{column}`: {text}." for column, text in definitions().items())
 
 
-def write_tables(table: pd.DataFrame, folder: Path) -> None:
+def write_tables(table: pd.DataFrame, folder: Path, doubts: Sequence[str] = ()) -> None:
     """Write `summary.csv` (every digit, missing as empty) and `summary.md` into an existing folder."""
     table.to_csv(folder / "summary.csv", index=False, lineterminator="\n")
-    (folder / "summary.md").write_text(markdown(table), encoding="utf-8")
+    (folder / "summary.md").write_text(markdown(table, doubts), encoding="utf-8")

@@ -17,12 +17,12 @@ from torch import Tensor
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.models.engines.base import Engine, Request
 from specbench_s2d.models.engines.native_build import native_library
+from specbench_s2d.models.engines.native_memory import PANEL, large_page_block
 from specbench_s2d.models.engines.threads import fastest_threads
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights
 
-PANEL, LANES = 64, 16
+LANES = 16
 _MOST_ROWS = 128
-_LARGE_PAGE_BYTES = 2 * 2**20
 _Pointer, _Long, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
@@ -236,12 +236,7 @@ class _Arena:
     """
 
     def __init__(self, floats: int, kernel: ctypes.CDLL) -> None:
-        page = _LARGE_PAGE_BYTES // 4
-        block = torch.empty(floats + 2 * page)
-        first = -(block.data_ptr() // 4) % page
-        self._block = block[first : first + _up(floats, page)]
-        address = ctypes.c_void_p(self._block.data_ptr())
-        self.large_pages = not kernel.want_large_pages(address, ctypes.c_size_t(self._block.nbytes))
+        self._block, self.large_pages = large_page_block(floats, kernel)
         self._used = 0
 
     def copy(self, matrix_OI: Tensor) -> Tensor:

@@ -104,3 +104,9 @@ def test_every_table_that_is_shown_says_projected() -> None:
     assert all("projected" in shown.title for shown in projection_text.tables(table))
     assert "Projected, not measured" in text
     assert "*" in next(line for line in text.splitlines() if line.startswith("| sd |") and line.count("|") == 5)
+
+
+def test_an_ar_pass_beyond_its_bound_says_that_the_rate_is_wrong() -> None:
+    table = table_of(of_run(run(), device(), 1))
+    for percent, said in ((99.0, "99 % of bound)"), (112.0, "112 % of bound: the read rate was measured too low)")):
+        assert projection_text.tables(table.assign(ar_percent_of_bound=percent))[0].title.endswith(said)

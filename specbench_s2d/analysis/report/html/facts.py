@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from specbench_s2d.analysis.report.html.table import Heading, HtmlCell, HtmlTable, missing_cell, text_cell
+from specbench_s2d.analysis.report.html.table import (
+    Heading,
+    HtmlCell,
+    HtmlTable,
+    missing_cell,
+    text_cell,
+    text_headings,
+)
 
 Manifest = Mapping[str, Any]
 _SHORT = 12  # digits of a hash that tell it apart
@@ -94,9 +101,11 @@ def models(manifest: Manifest) -> HtmlTable:
     body = []
     for target, facts in manifest.get("targets", {}).items():
         cells = [_model_cell(name, facts.get(name)) for name, _ in columns]
-        body.append([text_cell(target, "name"), *cells, _warm_up(facts.get("warm_up"))])
+        measured = _read_rate(facts.get("read_rate")), _warm_up(facts.get("warm_up"))
+        body.append([text_cell(target, "name"), *cells, *measured])
     head = [Heading(name.replace("_", " "), what, numeric=name in _COUNTED) for name, what in columns]
-    return HtmlTable("Targets", [Heading("target", numeric=False), *head, Heading("warm-up", numeric=False)], body)
+    rate = Heading("read rate", "what bounds an AR step; in brackets: a tenth of the rounds was slower; the fastest")
+    return HtmlTable("Targets", [*text_headings(["target"]), *head, rate, *text_headings(["warm-up"])], body)
 
 
 _COUNTED = ("context", "parameter_bytes", "logit_noise")
@@ -113,9 +122,18 @@ def _model_cell(name: str, value: Any) -> HtmlCell:
 
 
 def _engine(facts: Mapping[str, Any]) -> str:
-    """An engine by its name, with its threads where it chose them."""
-    threads = facts.get("threads")
-    return str(facts["engine"]) + (f", {threads} thread{'s' if threads > 1 else ''}" if threads else "")
+    """An engine by its name, with its threads where it chose them, and the small pages that slow it."""
+    threads, pages = facts.get("threads"), "" if facts.get("large_pages", True) else ", small pages"
+    return str(facts["engine"]) + (f", {threads} thread{'s' if threads > 1 else ''}" if threads else "") + pages
+
+
+def _read_rate(rate: Mapping[str, Any] | None) -> HtmlCell:
+    """The rate with its interval, and the buffer it was measured over."""
+    if not rate:
+        return missing_cell("one rate for all targets, under Measured, in runs of older releases")
+    value, low, high = (rate[f"{name}bytes_per_s"] / 1e9 for name in ("", "low_", "high_"))
+    over = f"over {rate['buffer_bytes'] / 1e6:,.1f} MB, {rate['rounds']} rounds"
+    return HtmlCell(f"{value:.1f} GB/s [{low:.1f}–{high:.1f}]", value, over)
 
 
 def _warm_up(warm_up: Mapping[str, Mapping[str, Any]] | None) -> HtmlCell:

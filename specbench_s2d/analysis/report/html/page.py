@@ -21,6 +21,7 @@ from specbench_s2d.analysis.metrics.columns import definitions
 from specbench_s2d.analysis.report.html import audit, facts, headline, outputs
 from specbench_s2d.analysis.report.html.svg import inline_plots
 from specbench_s2d.analysis.tables import remarks
+from specbench_s2d.analysis.tables.head import head, manifest_doubts
 from specbench_s2d.analysis.tables.naming import mark_notes
 from specbench_s2d.runs.record import Record
 
@@ -84,13 +85,7 @@ def _run(run: Run, key: str) -> dict[str, Any]:
         "name": run.name,
         "device": facts.device(manifest),
         "summary": [*facts.summary(manifest), f"{len(records):,} turns", f"{run.table['label'].nunique()} decoders"],
-        "conditions": list(manifest.get("conditions") or []),
-        "alarms": [
-            *remarks.projections(run.table),
-            *remarks.alarms(run.table),
-            *remarks.cautions(run.table),
-            *([] if run.manifest else [NO_MANIFEST]),
-        ],
+        "head": [*head(run.table, manifest_doubts(manifest)), *([] if run.manifest else [NO_MANIFEST])],
         "facts": facts.groups(manifest),
         "models": facts.models(manifest),
         "suites": facts.suites(manifest),

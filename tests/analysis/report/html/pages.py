@@ -35,6 +35,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
     return {
         "run_id": "r1",
         "started": "2026-01-02T03:04:05+00:00",
+        "ended": "2026-01-02T03:05:00+00:00",
         "spec": {"target": ["t"], "decoder": ["ar", "sd"], "limit": None, "temperature": 0.0, "dtype": "float32"},
         "environment": {
             "code": {"version": "9.9", "commit": "0123456789abcdef"},

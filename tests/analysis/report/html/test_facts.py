@@ -40,6 +40,15 @@ def test_an_unstable_warm_up_is_named() -> None:
     assert row[-1].text == "not stable: sd (spread 0.2)" and row[-1].tone == "bad"
 
 
+def test_a_target_shows_the_rate_that_bounds_it_and_the_pages_it_lies_on() -> None:
+    rate = {"bytes_per_s": 31.24e9, "low_bytes_per_s": 27.9e9, "high_bytes_per_s": 31.9e9, "buffer_bytes": 14.2e6,
+            "rounds": 80}  # fmt: skip
+    engines = {"t": {"engine": "native", "threads": 2, "large_pages": False}}
+    (row,) = facts.models(manifest(targets={"t": {"read_rate": rate, "engines": engines}})).rows
+    assert (row[-2].text, row[-2].small) == ("31.2 GB/s [27.9–31.9]", "over 14.2 MB, 80 rounds")
+    assert "t: native, 2 threads, small pages" in [cell.text for cell in row]
+
+
 def test_the_run_file_is_the_resolved_spec(tmp_path: Path) -> None:
     spec = RunSpec(target=["demo-s", 'a"b\\c'], temperature=1e-5, ignore_eos=True, template="päth\nx").resolved()
     text = facts.run_file({"spec": spec.model_dump()})

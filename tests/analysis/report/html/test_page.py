@@ -13,8 +13,11 @@ from tests.analysis.report.html.pages import manifest, run
 
 def test_trouble_stands_at_the_top() -> None:
     (shown,) = page.context([run()])["runs"]
-    assert [c["what"] for c in shown["conditions"]] == ["busy: 80 %"]
-    assert shown["alarms"] == ["t, s2d: 1 of 2 turns failed.", "t, sd: 1 outputs differ from ar's."]
+    assert shown["head"] == [
+        "t, s2d: 1 of 2 turns failed.",
+        "t, sd: 1 outputs differ from ar's.",
+        "GPU busy: 80 % (at the start): End the other process.",
+    ]
     text = page.page([run()])
     assert text.index("busy: 80 %") < text.index("out of memory") < text.index("What each column means")
 
@@ -23,7 +26,7 @@ def test_a_slow_baseline_stands_at_the_top() -> None:
     slow = run()
     slow.table["percent_of_bound"] = 39.0
     (shown,) = page.context([slow])["runs"]
-    assert "a slow baseline flatters every method" in shown["alarms"][-1]
+    assert "a slow baseline flatters every method" in shown["head"][-1]
 
 
 def test_records_stand_in_the_order_of_the_table() -> None:
@@ -34,7 +37,7 @@ def test_records_stand_in_the_order_of_the_table() -> None:
 
 def test_a_run_without_a_manifest_says_so() -> None:
     (shown,) = page.context([run(manifest=None)])["runs"]
-    assert shown["alarms"][-1] == page.NO_MANIFEST
+    assert shown["head"][-1] == page.NO_MANIFEST
     assert "Run it again" not in page.page([run(manifest=None)])
 
 

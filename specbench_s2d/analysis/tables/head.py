@@ -1,0 +1,62 @@
+"""What stands at the head of terminal, summary and report: one list of lines, which all three show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from specbench_s2d.analysis.tables.remarks import alarms, cautions, projections
+from specbench_s2d.runs.conditions import is_unfit
+
+_WHEN = {"start": "at the start", "end": "at the end"}
+
+
+def head(table: pd.DataFrame, doubts: Sequence[str] = ()) -> list[str]:
+    """The lines, in order; `doubts`: those of the run's manifest (`manifest_doubts`)."""
+    return [*projections(table), *alarms(table), *doubts, *cautions(table)]
+
+
+def manifest_doubts(manifest: Mapping[str, Any] | None) -> list[str]:
+    """What a run's manifest holds against its figures: that it was stopped, what disturbed the measuring, one line for
+    each kind of condition, and models that no prepared engine could run."""
+    manifest = manifest or {}
+    found = list(manifest.get("conditions") or ())
+    unfit = ["The machine was not fit to measure on: times and speed-ups of this run may be far off."]
+    head_of_found = unfit if any(map(is_unfit, found)) else []
+    return [*_unfinished(manifest), *head_of_found, *_conditions(found), *_eager(manifest)]
+
+
+def _unfinished(manifest: Mapping[str, Any]) -> list[str]:
+    if not manifest.get("started") or manifest.get("ended"):
+        return []
+    return ["The run has not finished: it was stopped or still goes on, and the tables show what is there."]
+
+
+def _conditions(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The first condition of each kind, those that make a machine unfit before the others, and how many are like it."""
+    several = len({condition.get("launch", 0) for condition in found}) > 1
+    kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for condition in sorted(found, key=is_unfit, reverse=True):
+        kinds.setdefault((condition["about"], _without_numbers(condition["what"])), []).append(condition)
+    for first, *others in kinds.values():
+        at = first.get("at", "")
+        when = [_WHEN.get(at, at), f"launch {first.get('launch', 0) + 1}"] if several else [_WHEN.get(at, at)]
+        more = f"; {len(others)} more like it in manifest.json" if others else ""
+        yield f"{first['about']} {first['what']} ({', '.join(when)}{more}): {first['advice'].rstrip('.')}."
+
+
+def _eager(manifest: Mapping[str, Any]) -> list[str]:
+    """Models whose passes fell back to plain calls, which are slow; once for each reason."""
+    models: dict[str, dict[str, None]] = {}
+    for target in (manifest.get("targets") or {}).values():
+        for model, engine in (target.get("engines") or {}).items():
+            if why := engine.get("why_eager"):
+                models.setdefault(str(why).rstrip("."), {})[model] = None
+    return [f"Run by the eager engine, which is slow: {', '.join(names)} ({why})." for why, names in models.items()]
+
+
+def _without_numbers(what: str) -> str:
+    return re.sub(r"\d[\d.,]*", "", what.partition(":")[0])
