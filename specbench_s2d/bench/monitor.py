@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -60,6 +60,11 @@ class Monitor:
             if count
         ]
         return self.add(target, found)
+
+    def throttled(self, target: str, causes: Sequence[str]) -> list[str]:
+        """Name what held the clocks down in the timed windows (`WindowMeter.throttled`)."""
+        what, advice = f"clocks held down while timed: {', '.join(causes)}", "let it cool, or raise the power limit"
+        return self.add(target, [Finding("GPU", what, advice, transient=True)] if causes else [])
 
     def read_rate_bytes_per_s(self) -> float:
         """The device's read rate: measured once in the life of a run's folder, when first needed."""

@@ -25,7 +25,7 @@ from specbench_s2d.measure.environment import environment
 from specbench_s2d.models.devices import Free, free_bytes
 from specbench_s2d.runs.folder import RunStore, schema_of
 from specbench_s2d.runs.manifest import utc_now
-from specbench_s2d.runs.record import BASELINE, Record
+from specbench_s2d.runs.record import BASELINE, ENERGY_FIELDS, Record
 
 ANOTHER_TURN_FAILED = "an earlier turn of this conversation has no answer"
 
@@ -113,7 +113,7 @@ class _Run:
         self._plan, self._store, self._watch, self._open_session = plan, store, watch, open_session
         self._monitor, self._energy, self._timer = monitor, energy, timer
         self._done = {r.key: r for r in store.records() if not (retry_failed and _failed(r))}
-        self._no_energy_yet = dict.fromkeys(("energy_j", "energy_net_j"), energy.why_none_yet)
+        self._no_energy_yet = dict.fromkeys(ENERGY_FIELDS, energy.why_none_yet)
         self._cells, self._already, self._started = plan.cells, len(self._done), time.monotonic()
 
     def say(self, *lines: str) -> None:
@@ -140,7 +140,8 @@ class _Run:
         self.say(*self._monitor.begin())
         template = setup.prompts.template.name
         self.say(f"{setup.target}: loading and warming up; prompts by the template {template!r}")
-        return self._open_session(self._plan, setup, self._monitor.read_rate_bytes_per_s(), self._timer)
+        rate, windows = self._monitor.read_rate_bytes_per_s(), self._energy.windows()
+        return self._open_session(self._plan, setup, rate, self._timer, windows)
 
     def _meter(self, target: str, session: Session) -> None:
         blocks = len(self._energy.left(target, self._done))
@@ -159,8 +160,11 @@ class _Run:
             for asked in rounds:
                 self._round(session, grader, asked)
         finally:  # of this launch: a run that goes on later learns anew
-            self._note_target(name, {**facts, "decoders": session.decoder_facts()}, {})
-        self.say(*self._monitor.unprepared(name, session.unprepared), *self._monitor.look(name))
+            learnt = {"decoders": session.decoder_facts(), **session.windows.facts()}
+            self._note_target(name, {**facts, **learnt}, {})
+        spoiled = self._monitor.unprepared(name, session.unprepared)
+        spoiled += self._monitor.throttled(name, session.windows.throttled)
+        self.say(*spoiled, *self._monitor.look(name))
 
     def _note_target(self, name: str, facts: dict[str, Any], others: dict[str, Any]) -> None:
         manifest = self._store.manifest
@@ -211,7 +215,7 @@ class _Run:
             return self._record(cell, "failed", f"{type(error).__name__}: {error}"), None
 
     def _record(self, cell: Cell, status: str, error: str | None = None, **decoded: Any) -> Record:
-        """A record of a cell: what defines it, and what decoding gave; it has no energy yet, and says why."""
+        """A record of a cell: what defines it, and what decoding gave; without energy it says why."""
         decoder = cell.lane.decoder
         return Record.model_validate(
             {

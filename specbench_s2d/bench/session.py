@@ -14,8 +14,10 @@ from specbench_s2d.bench.preflight import TargetSetup
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.traces import source_for
 from specbench_s2d.bench.warm_up import WarmUp, warm_up
+from specbench_s2d.decoding.clock import clock_for
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.types import Generation
+from specbench_s2d.measure.energy.windows import WindowMeter
 from specbench_s2d.measure.teacher_forcing import largest, logit_noise, noise_rows
 from specbench_s2d.models import LanguageModel, load_model
 from specbench_s2d.models.graph_memory import with_graph_bytes
@@ -28,7 +30,7 @@ class Session:
     """A target, its drafts and its decoders on the run's device. Loading and warming up happen here, untimed.
 
     `load`: makes a `LanguageModel` of a resolved model, as `load_model` does. `noise`: the bound of the divergence
-    audit, measured over passes of `noise_rows`.
+    audit, measured over passes of `noise_rows`. `windows`: meters the timed windows.
     """
 
     def __init__(
@@ -37,9 +39,11 @@ class Session:
         setup: TargetSetup,
         read_rate_bytes_per_s: float,
         timer: PhaseTimer,
+        windows: WindowMeter | None = None,
         load: Callable[..., LanguageModel] = load_model,
     ) -> None:
         self._spec, self.prompts = plan.spec, setup.prompts
+        self.windows = windows or WindowMeter(None)
         self._new_tokens = plan.spec.max_new_tokens or 1
         self._read_rate_bytes_per_s = read_rate_bytes_per_s
         lanes, options = plan.lanes[setup.target], {"dtype": plan.spec.dtype, "engine": plan.spec.engine}
@@ -70,8 +74,10 @@ class Session:
 
     def decode(self, cell: Cell, prompt: Prompt) -> dict[str, Any]:
         """Decode one turn, timed: the fields of its record that decoding gives."""
-        generation, tokenizer = self._generate(cell.label, prompt.ids, self._new_tokens, cell), self.target.tokenizer
-        steps = generation.steps
+        generation, energy = self.windows.measure(
+            lambda: self._generate(cell.label, prompt.ids, self._new_tokens, cell), clock_for(self.target.device).wait
+        )
+        steps, tokenizer = generation.steps, self.target.tokenizer
         text = tokenizer.decode(generation.ids, skip_special_tokens=True)
         assert isinstance(text, str)
         draft_s, verify_s = sum(step.draft_s for step in steps), sum(step.verify_s for step in steps)
@@ -101,6 +107,7 @@ class Session:
             "levels_per_step": [step.levels for step in steps],
             "exit_depths": [depth for step in steps for depth in step.exit_depths],
             "draft_layers": sum(step.draft_layers for step in steps),
+            **energy,
         }
 
     def decode_again(self, cell: Cell, prompt: Prompt) -> int:

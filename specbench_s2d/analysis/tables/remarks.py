@@ -7,6 +7,7 @@ from collections import Counter
 import pandas as pd
 
 from specbench_s2d.analysis.metrics.audit import coverage_of_rows
+from specbench_s2d.analysis.metrics.energy import IN_DOUBT, is_in_doubt
 from specbench_s2d.analysis.tables.naming import is_projected
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, rows_by_target
 from specbench_s2d.analysis.tables.text import absent
@@ -28,8 +29,8 @@ def projections(table: pd.DataFrame) -> list[str]:
 
 def cautions(table: pd.DataFrame) -> list[str]:
     """One line where AR is slow on some target, for every speed-up over a slow baseline is flattered; and one per
-    target whose outputs the audit can hardly tell apart."""
-    return [*_slow_baselines(table), *_coarse_audits(table)]
+    target whose outputs the audit can hardly tell apart, or whose energy is in doubt."""
+    return [*_slow_baselines(table), *_coarse_audits(table), *_doubtful_energy(table)]
 
 
 def _slow_baselines(table: pd.DataFrame) -> list[str]:
@@ -52,6 +53,18 @@ def _coarse_audits(table: pd.DataFrame) -> list[str]:
                 f"{title}: the audit can tell apart only {found.auditable:,} of {found.tokens:,} tokens: this "
                 "dtype is coarse, and elsewhere a wrong token would pass as a near-tie."
             )
+    return lines
+
+
+def _doubtful_energy(table: pd.DataFrame) -> list[str]:
+    """One line per target on which the energy counter and the sampled power differ, with rows and by how much."""
+    lines = []
+    for title, rows in rows_by_target(table):
+        of_target = [row for row in rows if row["target"] != MEAN_TARGET and not absent(row["energy_disagreement"])]
+        odd = [row for row in of_target if is_in_doubt(row["energy_disagreement"])]
+        where = ", ".join(f"{row['label']} on {row['suite']} {row['energy_disagreement']:+.0%}" for row in odd)
+        if odd:
+            lines.append(f"{title}: {IN_DOUBT} ({where}): J/token of these rows is in doubt.")
     return lines
 
 

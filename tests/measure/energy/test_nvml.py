@@ -162,15 +162,30 @@ def test_a_meter_refused_lets_go_of_the_driver() -> None:
     assert shut == [True]
 
 
-def test_no_sampling_thread_outlives_its_block() -> None:
+def test_one_thread_samples_every_window_and_ends_with_the_meter() -> None:
     before = threading.active_count()
+    meter = NvmlMeter(["GPU-a"], FakeNvml(energy_mj=steady(1000)).open, every_s=0.01)
+    assert threading.active_count() == before
+    for _ in range(3):
+        meter.start()
+        time.sleep(0.05)
+        assert meter.stop().samples and threading.active_count() == before + 1
+    meter.close()
+    assert threading.active_count() == before
 
+
+def test_work_that_fails_closes_its_window() -> None:
     def fails() -> int:
         raise RuntimeError("out of memory")
 
+    meter = NvmlMeter(["GPU-a"], FakeNvml(energy_mj=steady(1000)).open, every_s=0.01)
     with pytest.raises(RuntimeError, match="out of memory"):
-        measure_block(NvmlMeter(["GPU-a"], FakeNvml().open), fails, lambda: None)
-    assert threading.active_count() == before
+        measure_block(meter, fails, lambda: None)
+    asked = meter.sample
+    meter.sample = lambda: pytest.fail("no window is open")  # type: ignore[method-assign]
+    time.sleep(0.05)
+    meter.sample = asked  # type: ignore[method-assign]
+    meter.close()
 
 
 @pytest.mark.gpu
