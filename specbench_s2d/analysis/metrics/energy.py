@@ -26,7 +26,8 @@ def energy_j_per_token(records: Iterable[Record]) -> Measure:
     the tokens that were timed."""
     rows = list(records)
     found = _per_token(rows, "energy_j")
-    return Measure(found.value, found.note or IN_DOUBT) if is_in_doubt(disagreement(rows).value) else found
+    doubt = IN_DOUBT if found.value is not None and is_in_doubt(disagreement(rows).value) else None
+    return Measure(found.value, ", ".join(filter(None, (found.note, doubt))) or None)
 
 
 def energy_net_j_per_token(records: Iterable[Record]) -> Measure:
@@ -47,8 +48,8 @@ def disagreement(records: Iterable[Record]) -> Measure:
     metered = [r for r in records if r.status == "ok" and r.energy_j is not None]
     both, note = carrying(metered, "energy_trace_j")
     counted_j = total(both, "energy_j")
-    if not metered or not 0 < counted_j < math.inf:
-        return Measure(None)
+    if not 0 < counted_j < math.inf:
+        return Measure(None, note if metered else None)
     return Measure(total(both, "energy_trace_j") / counted_j - 1, note)
 
 
