@@ -18,7 +18,7 @@ DEMO_DECODERS = (
     "ar", "sd", "s2d", "s2d-tree", "s2d-auto", "mjgd", "mjsd", "mjsd:candidates=4", "s2d+joint", "beam+token",
 )  # fmt: skip
 DECODERS = ("ar", "sd")
-DEMO_LIMIT = 2
+DEMO_LIMIT = 5
 DEMO_MAX_NEW_TOKENS = 48
 SPEC_BENCH_MAX_NEW_TOKENS = 1024
 
@@ -75,7 +75,13 @@ class RunSpec(BaseModel):
     top_p: float = Field(
         1.0, gt=0, le=1, description="Sample among the likeliest tokens that together have this probability; 1: all."
     )
-    repeats: int = Field(1, ge=1, description="Times that every cell is measured.")
+    repeats: int = Field(1, ge=1, description="Times that every cell is measured, in one process.")
+    launches: int = Field(
+        1,
+        ge=1,
+        description="Fresh processes that each load, warm up and measure the whole grid, into one folder; the gate "
+        "needs several, for runs differ by more than their questions do.",
+    )
     seed: int = Field(0, ge=0, description="Seed of sampling and of the order of decoders.")
     device: str | None = Field(
         None,

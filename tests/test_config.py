@@ -20,7 +20,7 @@ def test_without_arguments_a_run_is_the_demo_grid() -> None:
     assert spec.decoder[5:] == ["mjgd", "mjsd", "mjsd:candidates=4", "s2d+joint", "beam+token"]
     assert spec.draft == ["demo-draft-sft", "demo-draft"]
     assert len(spec.suite) == 6
-    assert (spec.questions, spec.limit, spec.max_new_tokens) == ("embedded", 2, 48)
+    assert (spec.questions, spec.limit, spec.max_new_tokens) == ("embedded", 5, 48)
 
 
 def test_drafts_or_targets_of_ones_own_take_the_decoders_that_any_draft_serves() -> None:

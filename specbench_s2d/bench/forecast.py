@@ -46,6 +46,7 @@ def forecast(plan: Plan) -> dict[str, Any]:
         "dtype": spec.dtype,
         "free_bytes": sum(free.values()),
         "free_bytes_by_device": free,
+        "launches": spec.launches,
         "decoders": plan.labels,
         "questions": len(plan.questions),
         "max_new_tokens": spec.max_new_tokens,

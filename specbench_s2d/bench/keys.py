@@ -40,7 +40,7 @@ def lane_identity(
     return {**said, "weights": dict(weights), "label": decoder.label}
 
 
-def cell_key(lane: Mapping[str, Any], question: Question, turn: int, repeat: int) -> str:
+def cell_key(lane: Mapping[str, Any], question: Question, turn: int, repeat: int, launch: int = 0) -> str:
     """The key of a cell, 32 hexadecimal digits: a hash of everything that defines it; `lane`: its `lane_identity`."""
     defining = {
         **lane,
@@ -48,6 +48,7 @@ def cell_key(lane: Mapping[str, Any], question: Question, turn: int, repeat: int
         "question": [question.id, list(question.turns)],
         "turn": turn,
         "repeat": repeat,
+        **({"launch": launch} if launch else {}),
     }
     return hashlib.sha256(json.dumps(defining, sort_keys=True, default=str).encode()).hexdigest()[:32]
 

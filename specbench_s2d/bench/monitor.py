@@ -24,10 +24,12 @@ class Monitor:
     was found once is not found again. `facts`: the environment, as it was before the run worked on the device.
     """
 
-    def __init__(self, device: str, facts: Mapping[str, Any], store: RunStore, account: PhaseTimer) -> None:
+    def __init__(
+        self, device: str, facts: Mapping[str, Any], store: RunStore, account: PhaseTimer, launch: int = 0
+    ) -> None:
         self._device, self._facts, self._store, self._account = device, dict(facts), store, account
         self.found: list[dict[str, Any]] = list(store.manifest.get("conditions", ()))
-        self.looked = False
+        self._launch, self.looked = launch, False
 
     def begin(self) -> list[str]:
         """Before the first measurement of this launch: what is newly wrong, a line each. A run whose cells are all
@@ -83,8 +85,12 @@ class Monitor:
 
     def add(self, at: str, found: Iterable[Finding]) -> list[str]:
         """Keep what is newly found, and return it, a line each."""
-        known = {(entry["about"], entry["what"]) for entry in self.found}
-        new = [{"at": at, **asdict(finding)} for finding in found if (finding.about, finding.what) not in known]
+        known = {(entry["about"], entry["what"]) for entry in self.found if entry.get("launch", 0) == self._launch}
+        new = [
+            {"at": at, "launch": self._launch, **asdict(finding)}
+            for finding in found
+            if (finding.about, finding.what) not in known
+        ]
         self.found += new
         if new:
             self._store.note(conditions=self.found)

@@ -52,6 +52,7 @@ class Cell:
     question: Question
     turn: int
     repeat: int
+    launch: int
     key: str
     seed: int
 
@@ -83,7 +84,8 @@ class Plan:
 
     `lanes` and `models` are keyed by what the person called each model. Every target has the same decoders in the same
     order; their drafts may differ. `scorer` knows how each suite's answers are scored. `key_schema`: how cells are
-    named, which for a folder that exists is its schema.
+    named, which for a folder that exists is its schema. `launch`: the one, of the run's `--launches`, whose cells
+    `rounds` lays out.
     """
 
     spec: RunSpec
@@ -93,6 +95,7 @@ class Plan:
     settings: dict[str, Any]
     scorer: AnswerScorer
     key_schema: int = SCHEMA_VERSION
+    launch: int = 0
 
     @property
     def device(self) -> str:
@@ -105,9 +108,21 @@ class Plan:
         return [lane.label for lane in self.lanes[self.spec.target[0]]]
 
     @property
-    def cells(self) -> int:
+    def cells_per_launch(self) -> int:
+        """Turns x repeats x decoders, over all targets."""
         turns = sum(len(question.turns) for question in self.questions)
         return sum(map(len, self.lanes.values())) * turns * self.spec.repeats
+
+    @property
+    def cells(self) -> int:
+        """Those of all launches."""
+        return self.cells_per_launch * self.spec.launches
+
+    @property
+    def keys(self) -> set[str]:
+        """The key of every cell of this launch."""
+        rounds = (asked for target in self.spec.target for asked in self.rounds(target))
+        return {cell.key for asked in rounds for cells in asked.conversations for cell in cells}
 
     def drafts(self, target: str) -> list[str]:
         """What the person called the drafts of a target's lanes, each once."""
@@ -136,13 +151,13 @@ class Plan:
 
         Drift of the machine falls on all decoders alike, and so does the place in a round: in as many rounds as there
         are decoders each of them stands once at every place (the rows of a Latin square, from an order drawn anew from
-        the run's seed). Where turns replay AR's answers, AR comes first.
+        the run's seed, in each launch another one). Where turns replay AR's answers, AR comes first.
         """
-        lanes = self.lanes[target]
+        lanes, launch = self.lanes[target], f"/launch {self.launch}" if self.launch else ""
         asked = ((repeat, question) for repeat in range(self.spec.repeats) for question in self.questions)
         for number, (repeat, question) in enumerate(asked):
             square, row = divmod(number, len(lanes))
-            drawn = random.Random(f"{self.spec.seed}/{target}/{square}").sample(lanes, len(lanes))
+            drawn = random.Random(f"{self.spec.seed}/{target}/{square}{launch}").sample(lanes, len(lanes))
             order = [*drawn[row:], *drawn[:row]]
             if self.spec.replay_turns == "ar":
                 order.sort(key=lambda lane: lane.label != BASELINE)
@@ -152,8 +167,12 @@ class Plan:
         """The cells of one question for one decoder, turn by turn."""
         defining = self._lane_identities[target, lane.label]
         name, draft = self.models[target].name, self._draft_name(lane)
-        keyed = [(turn, keys.cell_key(defining, question, turn, repeat)) for turn in range(len(question.turns))]
-        return [Cell(name, draft, lane, question, turn, repeat, key, keys.cell_seed(key)) for turn, key in keyed]
+        turns = range(len(question.turns))
+        keyed = [(turn, keys.cell_key(defining, question, turn, repeat, self.launch)) for turn in turns]
+        return [
+            Cell(name, draft, lane, question, turn, repeat, self.launch, key, keys.cell_seed(key))
+            for turn, key in keyed
+        ]
 
     @cached_property
     def _lane_identities(self) -> dict[tuple[str, str], dict[str, Any]]:

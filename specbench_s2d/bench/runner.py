@@ -21,7 +21,7 @@ from specbench_s2d.measure.attention import planless_attention
 from specbench_s2d.measure.energy.block import MIN_BLOCK_S
 from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
 from specbench_s2d.measure.energy.meter import EnergyMeter
-from specbench_s2d.measure.environment import environment
+from specbench_s2d.measure.environment import device_id, environment
 from specbench_s2d.models.devices import Free, free_bytes
 from specbench_s2d.runs.folder import RunStore, schema_of
 from specbench_s2d.runs.manifest import utc_now
@@ -70,30 +70,40 @@ def execute(
     meter: EnergyMeter | None = None,
     open_session: Callable[..., Session] = Session,
     free: Free = free_bytes,
+    launch: int = 0,
 ) -> Outcome:
-    """Run every cell that `folder` does not hold yet, then what is left of the energy pass, and return all records.
+    """Run every cell of a launch that `folder` does not hold yet, then what is left of the energy pass, and return all
+    records of the folder. `launches.run_launches` does this for all launches, each in a process of its own.
 
     `meter`: one to use in place of what the spec's `energy` asks for. `open_session`: makes a target's `Session`.
     `free`: a device's free bytes.
     Raises `UserError` before anything is timed when a prompt or a model cannot fit, the folder holds another run, or
     the meter asked for cannot be read.
     """
-    plan = replace(plan, key_schema=schema_of(folder))
+    plan = replace(plan, key_schema=schema_of(folder), launch=launch)
     setups = check(plan, free)
     choice = MeterChoice(meter) if meter else choose_meter(plan.spec.energy or "off", plan.spec.device or plan.device)
     with planless_attention():
         facts, timer = environment(plan.device), PhaseTimer()
         with RunStore(folder, plan.manifest(folder.name, facts)) as store, EnergyPass(plan, store, choice) as energy:
-            monitor = Monitor(plan.device, facts, store, timer)
-            run = _Run(plan, store, watch, retry_failed, monitor, energy, timer, open_session)
+            monitor = Monitor(plan.device, facts, store, timer, launch)
+            run = _Run(plan, store, watch, retry_failed, monitor, energy, timer, open_session, device_id(facts))
+            _widen(store, plan)
             if store.repaired:
                 run.say(f"repaired {folder}: a torn last line of {store.repaired} bytes was cut; its cell runs again.")
             for target in plan.spec.target:
                 run.target(setups[target])
             if monitor.looked:
                 run.say(*monitor.look("end"))
-                store.note(ended=utc_now(), harness=timer.facts(store.manifest.get("harness")))
+                store.note(ended=run.ended, harness=timer.facts(store.manifest.get("harness")))
             return Outcome(folder, store.records())
+
+
+def _widen(store: RunStore, plan: Plan) -> None:
+    """A folder that has fewer launches than are asked for now takes the others."""
+    spec = store.manifest["spec"]
+    if spec.get("launches", 1) < plan.spec.launches:
+        store.note(spec={**spec, "launches": plan.spec.launches}, cells=plan.cells, ended=None)
 
 
 class _Run:
@@ -109,12 +119,19 @@ class _Run:
         energy: EnergyPass,
         timer: PhaseTimer,
         open_session: Callable[..., Session],
+        device_id: str,
     ) -> None:
         self._plan, self._store, self._watch, self._open_session = plan, store, watch, open_session
+        self._device_id = device_id
         self._monitor, self._energy, self._timer = monitor, energy, timer
         self._done = {r.key: r for r in store.records() if not (retry_failed and _failed(r))}
         self._no_energy_yet = dict.fromkeys(ENERGY_FIELDS, energy.why_none_yet)
         self._cells, self._already, self._started = plan.cells, len(self._done), time.monotonic()
+
+    @property
+    def ended(self) -> str | None:
+        """Now, where every cell of every launch is done."""
+        return utc_now() if len(self._done) >= self._store.manifest["cells"] else None
 
     def say(self, *lines: str) -> None:
         """Tell the watcher."""
@@ -234,6 +251,8 @@ class _Run:
                 "question_id": cell.question.id,
                 "turn": cell.turn,
                 "repeat": cell.repeat,
+                "launch": cell.launch,
+                "device_id": self._device_id,
                 "seed": cell.seed,
                 "replay_turns": self._plan.spec.replay_turns,
                 "reasons": dict(self._no_energy_yet),

@@ -72,17 +72,17 @@ def _dry_run(plan: Any, as_json: bool) -> int:
 def execute_and_print(
     plan: Any, folder: Path, retry_failed: bool, as_json: bool, execute: Callable[..., Any] | None = None
 ) -> int:
-    """Execute a plan under a live display, write and print its tables; the exit code. `execute`: the runner's."""
+    """Execute a plan under a live display, write and print its tables; the exit code. `execute`: for `run_launches`."""
     from specbench_s2d.analysis.report.write import WRITTEN, write_summary
     from specbench_s2d.analysis.tables.remarks import alarms
     from specbench_s2d.analysis.tables.summary_text import render
-    from specbench_s2d.bench import runner
+    from specbench_s2d.bench import launches
     from specbench_s2d.cli.live import Live
 
     console = Console(stderr=True)
     try:
         with Live(console, plan) as live:
-            outcome = (execute or runner.execute)(plan, folder, live.on_event, retry_failed)
+            outcome = (execute or launches.run_launches)(plan, folder, live.on_event, retry_failed)
     except KeyboardInterrupt:
         _tell(console, f"stopped. Every record so far is whole; go on with the same command and --out {folder}")
         return 130

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,13 @@ def environment(device: str, gpu: GpuProbe | None = None) -> dict[str, Any]:
         "cpu": {**on_cpu, **now["cpu"]},
         "gpu": {**on_gpu, **now["gpu"], "name": on_gpu["name"]},
     }
+
+
+def device_id(facts: Mapping[str, Any]) -> str:
+    """What tells the device of an `environment` from others: the GPU's UUID, or of a processor a hash of its host."""
+    if uuid := (facts.get("gpu") or {}).get("uuid"):
+        return str(uuid)
+    return f"cpu:{hashlib.sha256(platform.node().encode()).hexdigest()[:12]}"
 
 
 def library_version(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The record: one JSON line per (target, decoder label, question, turn, repeat). Units stand in the names."""
+"""The record: one JSON line per (target, decoder label, question, turn, repeat, launch). Units stand in the names."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ ENERGY_FIELDS = ("energy_j", "energy_net_j", "energy_trace_j")
 class Record(BaseModel):
     """One turn, decoded once. Fields that nothing measured are None; `reasons` says why, by field name.
 
+    `launch`: the fresh process, from 0, that loaded, warmed up and measured it. `device_id`: what it was measured on (a
+    GPU's UUID, or `cpu:` and a hash of the host), None in older records and in imported ones.
     `projected`: what makes the cell a projection (random weights, scripted acceptances or exits); its output then means
     nothing, and its times are those of such a model, not of one that answers.
     `levels_per_step`: how deep each proposal was, which for a chain is its tokens and for a tree its levels.
@@ -52,6 +54,8 @@ class Record(BaseModel):
     question_id: int | str
     turn: int
     repeat: int
+    launch: int = 0
+    device_id: str | None = None
     seed: int | None
     replay_turns: Literal["own", "ar"] = "own"
 

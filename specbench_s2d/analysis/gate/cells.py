@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from specbench_s2d.analysis.gate.verdict import Check, Tolerances, Verdict
-from specbench_s2d.analysis.metrics.pairs import Cell, cell_of, question_of
+from specbench_s2d.analysis.metrics.pairs import Cell, cell_of
 from specbench_s2d.runs.record import BASELINE, Record
 
 _NAMED = 3  # cells named in a line; the rest is counted
@@ -38,12 +38,13 @@ class Both:
 
 @dataclass(frozen=True)
 class Row:
-    """One target and label of both runs."""
+    """One target and label of both runs: all launches of ours, one of the baseline's. `launches`: how many ours has."""
 
     target: str
     label: str
     ours: list[Record]
     base: list[Record]
+    launches: int = 1
 
     @property
     def lossy(self) -> bool:
@@ -63,8 +64,8 @@ class Row:
     @cached_property
     def finished(self) -> list[Both]:
         """The cells that both runs finished."""
-        theirs = {cell_of(r): r for r in self.base if r.status == "ok"}
-        return [Both(r, theirs[cell_of(r)]) for r in self.ours if r.status == "ok" and cell_of(r) in theirs]
+        theirs = {_asked(r): r for r in self.base if r.status == "ok"}
+        return [Both(r, theirs[_asked(r)]) for r in self.ours if r.status == "ok" and _asked(r) in theirs]
 
     @property
     def common(self) -> list[Both]:
@@ -72,11 +73,13 @@ class Row:
         return [both for both in self.finished if both.same_prompt]
 
 
-def rows(ours: Sequence[Record], base: Sequence[Record], repeats: int) -> list[Row]:
-    """The baseline's rows, the first `repeats` of its repeats, with all that this run has of each."""
-    wanted = [r for r in base if r.repeat < repeats]
+def rows(ours: Sequence[Record], base: Sequence[Record], repeats: int, launches: int = 1) -> list[Row]:
+    """The baseline's rows, the first `repeats` of its repeats in its first launch, with all that this run's `launches`
+    have of each."""
+    first = min((r.launch for r in base), default=0)
+    wanted = [r for r in base if r.repeat < repeats and r.launch == first]
     names = dict.fromkeys((r.target, r.label) for r in wanted)
-    return [Row(t, n, _of(ours, t, n), _of(wanted, t, n)) for t, n in names]
+    return [Row(t, n, _of(ours, t, n), _of(wanted, t, n), launches) for t, n in names]
 
 
 def same_work(row: Row, source: Row) -> Iterator[Check]:
@@ -95,10 +98,11 @@ def anything_compared(row: Row, judged: Iterable[Check]) -> Iterator[Check]:
 
 
 def completeness(row: Row) -> Check:
-    """Every cell that the baseline finished is finished here; a failure is a regression, a gap leaves the run
-    incomplete."""
+    """Every cell that the baseline finished is finished here, in every launch; a failure is a regression, a gap leaves
+    the run incomplete."""
     mine = {cell_of(r): r.status for r in row.ours}
-    wanted = [cell_of(r) for r in row.base if r.status == "ok"]
+    finished = [_asked(r) for r in row.base if r.status == "ok"]
+    wanted = [(*asked, launch) for launch in range(row.launches) for asked in finished]
     failed = [cell for cell in wanted if mine.get(cell) == "failed"]
     absent = [cell for cell in wanted if mine.get(cell) not in ("ok", "failed")]
     if not wanted:
@@ -194,7 +198,12 @@ def acceptance(row: Row, exact: bool) -> Check | None:
 
 
 def _turns_before(record: Record) -> list[Cell]:
-    return [(record.target, *question_of(record), turn, record.repeat) for turn in range(record.turn)]
+    return [cell_of(record.model_copy(update={"turn": turn})) for turn in range(record.turn)]
+
+
+def _asked(record: Record) -> tuple[str, str, int | str, int, int]:
+    """What was decoded, in whichever launch."""
+    return cell_of(record)[:5]
 
 
 def _steps(record: Record) -> tuple[list[int] | None, ...]:
@@ -209,7 +218,8 @@ def _check(
     row: Row, rule: str, verdict: Verdict, cells: Sequence[Cell], what: str, total: int, before: str = ""
 ) -> Check:
     named = "; ".join(
-        f"{suite} {question} turn {turn} repeat {repeat}" for _, suite, question, turn, repeat in cells[:_NAMED]
+        f"{suite} {question} turn {turn} repeat {repeat}" + (f" launch {launch}" if launch else "")
+        for _, suite, question, turn, repeat, launch in cells[:_NAMED]
     )
     more = f"; {len(cells) - _NAMED} more" if len(cells) > _NAMED else ""
     return Check(rule, verdict, row.target, row.label, f"{len(cells)} of {total} {what}", why=before + named + more)

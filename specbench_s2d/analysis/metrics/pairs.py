@@ -17,13 +17,13 @@ from specbench_s2d.decoding.labels import value_text
 from specbench_s2d.runs.record import Record
 
 Question = tuple[str, int | str]
-Cell = tuple[str, str, int | str, int, int]
+Cell = tuple[str, str, int | str, int, int, int]
 
 
 @dataclass(frozen=True)
 class Pair:
     """A decoder's record and the baseline's (AR's, or that of the decoder it is compared with) of the same target,
-    question, turn and repeat; both finished, both timed."""
+    question, turn, repeat and launch; both finished, both timed."""
 
     ours: Record
     baseline: Record
@@ -36,8 +36,8 @@ def question_of(item: Record | Pair) -> Question:
 
 
 def cell_of(record: Record) -> Cell:
-    """Target, suite, question, turn and repeat: what was decoded, whichever decoder did it."""
-    return record.target, record.suite, record.question_id, record.turn, record.repeat
+    """Target, suite, question, turn, repeat and launch: what was decoded, whichever decoder did it."""
+    return record.target, record.suite, record.question_id, record.turn, record.repeat, record.launch
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
@@ -71,7 +71,7 @@ def full_sum(records: Iterable[Record], field: str) -> Measure:
 
 
 def pair(records: Iterable[Record], baseline: Iterable[Record]) -> list[Pair]:
-    """Match a decoder's records with the baseline's by target, question, turn and repeat, in the decoder's order.
+    """Match a decoder's records with the baseline's, cell by cell, in the decoder's order.
 
     A record that failed, was skipped or carries no total time has no pair, and neither has its partner. Decode times
     may be missing (imported runs): metrics that need them leave such pairs out.
