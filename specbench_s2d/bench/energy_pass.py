@@ -66,8 +66,9 @@ class EnergyPass:
         """The blocks of `target` with anything to decode that have no energy yet; none unless blocks are asked for."""
         if not (self._meter and self._in_blocks):
             return set()
-        name = self._plan.models[target].name
-        timed = {block_of(record) for record in held.values() if record.status == "ok" and record.target == name}
+        name, launch = self._plan.models[target].name, self._plan.launch
+        ours = (r for r in held.values() if r.status == "ok" and r.target == name and r.launch == launch)
+        timed = {block_of(record) for record in ours}
         return {key for key in timed if key not in self._blocks or self._blocks[key].energy_j is None}
 
     @property
@@ -133,11 +134,11 @@ def blocks_in_order(plan: Plan, target: str) -> Iterator[tuple[Lane, str, int]]:
 def energy_forecast(plan: Plan, choice: MeterChoice, timing_s: float) -> dict[str, str | float | None]:
     """The meter of a run or why it has none; the blocks of its pass, 0 where the timed windows are metered; and the
     seconds that metering takes at least: idle power, then blocks, each of which decodes its questions once (`timing_s`
-    in all), or until it is long enough."""
+    in all launches; blocks are of one), or until it is long enough."""
     if not choice.meter:
         return {**choice.facts(), "blocks": 0, "least_s": 0.0}
     blocks = sum(1 for target in plan.spec.target for _ in blocks_in_order(plan, target))
-    pass_s = max(blocks * MIN_BLOCK_S, timing_s) if plan.spec.energy_blocks else 0.0
+    pass_s = max(blocks * MIN_BLOCK_S, timing_s / plan.spec.launches) if plan.spec.energy_blocks else 0.0
     return {
         **choice.facts(),
         "blocks": blocks if plan.spec.energy_blocks else 0,
