@@ -15,6 +15,7 @@ from specbench_s2d.errors import UserError, first_line
 from specbench_s2d.measure.energy.block import IDLE_S, MIN_BLOCK_S, SETTLE_S, Metered, idle_power_w, measure_block
 from specbench_s2d.measure.energy.choose import MeterChoice
 from specbench_s2d.measure.energy.meter import EnergyMeter
+from specbench_s2d.measure.energy.reading import IDLE_UNKNOWN
 from specbench_s2d.measure.energy.windows import WindowMeter
 from specbench_s2d.runs.energy_block import BlockKey, EnergyBlock, block_of
 from specbench_s2d.runs.folder import RunStore, read_blocks
@@ -169,7 +170,7 @@ def _share(record: Record, block: EnergyBlock) -> Record:
     trace = None if block.trace_j is None or not block.new_tokens else block.trace_j / block.new_tokens
     shares = {
         "energy_j": (block.energy_j_per_token, block.reason or "its block has no energy"),
-        "energy_net_j": (block.energy_net_j_per_token, block.reason or block.net_reason or "the idle power is not known"),
+        "energy_net_j": (block.energy_net_j_per_token, block.net_reason or block.reason or IDLE_UNKNOWN),
         "energy_trace_j": (trace, block.trace_reason or "its block has no trace"),
     }
     for name, (per_token, reason) in shares.items():

@@ -17,4 +17,4 @@ def doubts(row: Row) -> Iterator[Check]:
 
 
 def _percent(found: float | None) -> str:
-    return "" if found is None else f"{found:+.0%}"
+    return "" if found is None else f"{100 * found:+.0f} %"

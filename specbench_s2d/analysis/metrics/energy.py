@@ -17,7 +17,7 @@ SHORT_SHARE = 0.05
 """The most of a row's metered time that windows too short for the counter may take; they are left out."""
 MOST_DISAGREEMENT = 0.10
 """Energy counter and sampled power differ by no more than this, or one of them is wrong."""
-IN_DOUBT = f"energy counter and sampled power differ by more than {MOST_DISAGREEMENT:.0%}"
+IN_DOUBT = f"energy counter and sampled power differ by more than {100 * MOST_DISAGREEMENT:.0f} %"
 
 
 def energy_j_per_token(records: Iterable[Record]) -> Measure:

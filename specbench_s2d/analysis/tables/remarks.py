@@ -62,7 +62,7 @@ def _doubtful_energy(table: pd.DataFrame) -> list[str]:
     for title, rows in rows_by_target(table):
         of_target = [row for row in rows if row["target"] != MEAN_TARGET and not absent(row["energy_disagreement"])]
         odd = [row for row in of_target if is_in_doubt(row["energy_disagreement"])]
-        where = ", ".join(f"{row['label']} on {row['suite']} {row['energy_disagreement']:+.0%}" for row in odd)
+        where = ", ".join(f"{row['label']} on {row['suite']} {100 * row['energy_disagreement']:+.0f} %" for row in odd)
         if odd:
             lines.append(f"{title}: {IN_DOUBT} ({where}): J/token of these rows is in doubt.")
     return lines

@@ -11,6 +11,7 @@ from specbench_s2d.errors import first_line
 from specbench_s2d.measure.energy.meter import EnergyMeter, MeterError, Reading, Sample
 
 T = TypeVar("T")
+IDLE_UNKNOWN = "the idle power is not known"
 
 
 def read_during(meter: EnergyMeter, work: Callable[[], T]) -> tuple[T, Reading]:
@@ -43,13 +44,13 @@ def net_of_idle(energy_j: float | None, seconds: float, idle_w: float | None) ->
     if energy_j is None:
         return None, "its energy is not known"
     if idle_w is None:
-        return None, "the idle power is not known"
+        return None, IDLE_UNKNOWN
     net_j = energy_j - idle_w * seconds
     if net_j > 0:
         return net_j, None
     return None, (
-        f"the idle power, {idle_w:.1f} W, is not below the {energy_j / seconds:.1f} W drawn at work: the device was not "
-        "idle when it was measured, or the meter errs"
+        f"the idle power, {idle_w:.1f} W, is not below the {energy_j / seconds:.1f} W drawn at work: the device was "
+        "not idle when it was measured, or the meter errs"
     )
 
 

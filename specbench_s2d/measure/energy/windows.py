@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from specbench_s2d.measure.conditions import THROTTLED_SHARE
 from specbench_s2d.measure.energy.block import extremes
 from specbench_s2d.measure.energy.meter import EnergyMeter, Reading, Sample
 from specbench_s2d.measure.energy.reading import net_of_idle, read_during
@@ -14,6 +13,8 @@ from specbench_s2d.measure.energy.trace import integrate_j
 T = TypeVar("T")
 SHORTEST_WINDOW_S = 0.2
 """Twice as long as a counter takes to be updated (ten times a second): a shorter window has no joules of its own."""
+
+_RARELY = 0.01  # of the samples: clocks held down no more often spoil no figure
 
 
 class WindowMeter:
@@ -46,7 +47,7 @@ class WindowMeter:
     @property
     def throttled(self) -> list[str]:
         """What held clocks down in more than a small share of the samples."""
-        often = self._throttled_samples > THROTTLED_SHARE * self._samples
+        often = self._throttled_samples > _RARELY * self._samples
         return sorted(self._throttled) if often else []
 
     def facts(self) -> dict[str, Any]:

@@ -129,7 +129,8 @@ def test_counter_and_trace_that_differ_by_more_than_a_tenth_are_said(trace: floa
     assert energy_j_per_token(records) == Measure(60.0, IN_DOUBT if doubted else None)
     table = summary_table(records, resamples=10)
     assert (f"energy_j_per_token: {IN_DOUBT}" in (table["notes"].iloc[0] or "")) == doubted
-    line = f"t: {IN_DOUBT} (ar on qa {trace - 1:+.0%}, ar on overall {trace - 1:+.0%}): J/token of these rows is in doubt."
+    off = f"{100 * (trace - 1):+.0f} %"
+    line = f"t: {IN_DOUBT} (ar on qa {off}, ar on overall {off}): J/token of these rows is in doubt."
     assert remarks.cautions(table)[-1:] == ([line] if doubted else [])
 
 

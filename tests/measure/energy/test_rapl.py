@@ -108,7 +108,8 @@ def test_a_counter_that_was_reset_is_no_wrap_around(tmp_path: Path) -> None:
 
     block = measure_block(meter, work, lambda: None)
     meter.close()
-    said = "package-0: the counter went from 131,071.664 to 5.000 J in 3.00 s, further than a package draws: it was reset"
+    moved = "package-0: the counter went from 131,071.664 to 5.000 J in 3.00 s"
+    said = f"{moved}, further than a package draws: it was reset"
     assert (block.energy_j, block.energy_net_j, block.reason) == (None, None, said)
 
 
