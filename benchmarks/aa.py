@@ -34,7 +34,7 @@ def one_run(number: int, targets: list[str]) -> list[dict[str, Any]]:
     spec = RunSpec(target=targets, decoder=["ar", TWIN], seed=number, limit=2, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         records = execute(make_plan(spec), Path(folder) / "run").records
-    table = summary_table(records, seed=number)
+    table = summary_table(records)
     rows = table[(table["label"] == TWIN) & (table["suite"] == OVERALL)].to_dict("records")
     return [
         {

@@ -21,7 +21,7 @@ def check(
         list[Path],
         typer.Option(
             help="The run to hold it to: its folder, or its manifest.json. Repeatable: further runs of the same code, "
-            "which say how far times differ from run to run; outputs are held to the first."
+            "whose launches count for times; outputs are held to the first."
         ),
     ],
     speed: Annotated[
@@ -57,11 +57,12 @@ def check(
 
     Exit code: 0 the run holds, 1 it regressed, 2 bad input, 3 the runs cannot be compared or the run is incomplete
     (it lacks cells or values that the baseline has, or nothing of a decoder could be compared), or, with
-    --require-speed, speed was not judged: another device, no times, too few questions, a machine not at rest.
+    --require-speed, speed was not judged: another device, no times, too few launches, a machine not at rest.
     Outputs, acceptance, perplexity and task quality are compared exactly or within tolerances; at near-ties greedy
-    outputs may part. Speed-ups and cost ratios count where, against every baseline, they lie beyond their margin and
-    their paired interval excludes no change (95 % for all comparisons together). Under GitHub Actions the summary goes
-    to the job's page as well.
+    outputs may part. Speed-ups and cost ratios count where they lie beyond their margin and beyond what launches
+    differ by among themselves (95 % for all comparisons together): run and baselines need several (run --launches 3).
+    The first line says so where speed was not judged; for each decoder the smallest slow-down is given that 80 of 100
+    such checks would find. Under GitHub Actions the summary goes to the job's page as well.
     """
     from specbench_s2d.analysis.gate import required, text
     from specbench_s2d.analysis.gate.judge import check_run

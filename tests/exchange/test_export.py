@@ -111,8 +111,8 @@ def test_export_and_import_give_the_same_values_in_every_column_that_the_format_
     files = export(write_run(tmp_path / "run", records), "spec-bench", tmp_path / "out").written
     import_files(files, tmp_path / "back", Naming(), 0.0, lambda text: known[text] or 0)
     key = ["target", "label", "suite"]
-    before = summary_table(records, resamples=200).set_index(key)
-    after = summary_table(read_run(tmp_path / "back"), resamples=200).set_index(key).reindex(before.index)
+    before = summary_table(records).set_index(key)
+    after = summary_table(read_run(tmp_path / "back")).set_index(key).reindex(before.index)
     pd.testing.assert_frame_equal(after[list(CARRIED)], before[list(CARRIED)], rtol=1e-12)
     assert after[list(NOT_CARRIED)].isna().all(axis=None)
     assert before[list(CARRIED)].notna().all(axis=None)
@@ -150,7 +150,7 @@ def test_csv_is_the_tidy_table_and_flat_records(run: Path, tmp_path: Path) -> No
     assert list(records["label"]) == ["ar", "sd", "sd", "ar"]
     assert json.loads(records["emitted_per_step"][1]) == [2, 1, 1]
     summary = pd.read_csv(tmp_path / "out" / "summary.csv")
-    assert list(summary.columns) == list(summary_table(paper_run(), resamples=10).columns)
+    assert list(summary.columns) == list(summary_table(paper_run()).columns)
 
 
 def test_parquet_keeps_types_and_lists_and_what_is_missing(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ MANIFEST = {
 
 
 def table(records: list[Record] = RUN) -> str:
-    return markdown(boards(summary_table(records, resamples=10), MANIFEST))
+    return markdown(boards(summary_table(records), MANIFEST))
 
 
 def test_the_columns_are_spec_benchs() -> None:
@@ -46,7 +46,7 @@ def test_the_caption_says_on_what_and_how() -> None:
         in (table())
     )
     assert "† lossy" in table() and "† lossy" not in table(paper_run())
-    bare = markdown(boards(summary_table(RUN, resamples=10), {}))
+    bare = markdown(boards(summary_table(RUN), {}))
     assert "device not known, dtype not known, temperature not known" in bare
 
 
@@ -65,11 +65,11 @@ def test_a_run_without_decode_times_shows_spec_benchs_own_figure() -> None:
 
 def test_there_is_a_block_per_target() -> None:
     both = [*RUN, *(r.model_copy(update={"target": "u"}) for r in RUN)]
-    assert [b.title for b in boards(summary_table(both, resamples=10), MANIFEST)] == ["t", "u", "mean over targets"]
+    assert [b.title for b in boards(summary_table(both), MANIFEST)] == ["t", "u", "mean over targets"]
 
 
 def test_latex_has_booktabs_rules_and_nothing_raw() -> None:
-    text = latex(boards(summary_table(RUN, resamples=10), MANIFEST))
+    text = latex(boards(summary_table(RUN), MANIFEST))
     assert r"s2d\_x & -- & -- & -- & 0.50$\times$ & -- & -- & \textbf{6.00} & 0.50$\times$ \\" in text
     assert r"mjsd:tau=0.5 $^\dagger$ &" in text
     assert r"\#Mean Accepted Tokens & Overall \\" in text

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pandas as pd
 
 from specbench_s2d.analysis.compare.comparison import Comparison
 from specbench_s2d.analysis.metrics.acceptance import MAT
-from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES
 from specbench_s2d.analysis.metrics.columns import QUALITY, columns_of, quality_column
-from specbench_s2d.analysis.metrics.pairs import Pair, latest
+from specbench_s2d.analysis.metrics.pairs import Pair, latest, launch_of
 from specbench_s2d.analysis.metrics.quality import PERPLEXITY, quality_statistic
 from specbench_s2d.analysis.metrics.speed import LENGTH, SPEEDUP, speedup
 from specbench_s2d.analysis.metrics.values import Interval, Measure
 from specbench_s2d.analysis.tables.naming import row_title, suite_title
+from specbench_s2d.analysis.tables.remarks import within_launches
 from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, row_groups, rows_by_target, summary_table
 from specbench_s2d.analysis.tables.text import TextTable, absent, number, with_interval
 from specbench_s2d.errors import UnknownNameError, UserError
@@ -25,16 +25,16 @@ _RATIOS = {"mat_ratio": MAT, "perplexity_ratio": PERPLEXITY, "length_ratio": LEN
 _RATIO_HEADINGS = ("MAT × [95 %]", "PPL × [95 %]", "Length × [95 %]")
 _DIFFERENCE = "_difference"
 _METRICS_ABREAST = 5  # as many as fit a terminal of 100 columns, and all of translation and summarization
-_ENDS = ("", "_low", "_high")
+_ENDS = ("", "_low", "_high", "_n")
 
 
-def compare_decoders(records: Sequence[Record], against: str, resamples: int = RESAMPLES) -> Comparison:
+def compare_decoders(records: Sequence[Record], against: str) -> Comparison:
     """Every decoder compared with the label `against`, per target, suite and mean over targets.
 
-    Columns: target, label, lossy, projected, suite, against, pairs, speedup (over AR), mat, relative_speed, mat_ratio,
-    perplexity_ratio, length_ratio, quality_*_difference, notes (why a value is missing); ratios and differences with
-    their 95 % intervals, on the cells that both finished. Raises `UnknownNameError` for a label that the run does not
-    have, `UserError` where there is no other.
+    Columns: target, label, lossy, projected, suite, against, launches, pairs, speedup (over AR), mat, relative_speed,
+    mat_ratio, perplexity_ratio, length_ratio, quality_*_difference, notes (why a value is missing); ratios and
+    differences with their 95 % intervals, on the cells that both finished. Raises `UnknownNameError` for a label that
+    the run does not have, `UserError` where there is no other.
     """
     kept = latest(records)
     labels = list(dict.fromkeys(r.label for r in kept))
@@ -44,45 +44,46 @@ def compare_decoders(records: Sequence[Record], against: str, resamples: int = R
         raise UserError(f"--against {against}: the run has no other decoder; nothing to compare.")
     theirs = [r for r in kept if r.label == against]
     rows = []
-    for group, row in zip(row_groups(kept), summary_table(kept, resamples).to_dict("records"), strict=True):
+    for group, row in zip(row_groups(kept), summary_table(kept).to_dict("records"), strict=True):
         if group.label != against:
             pairs = replace(group, baseline=theirs).pairs_by_target
-            rows.append(_row({str(name): value for name, value in row.items()}, pairs, against, resamples))
+            rows.append(_row({str(name): value for name, value in row.items()}, pairs, against))
     table = pd.DataFrame(rows)
     shown = []
     for target, of_target in rows_by_target(table):
         shown += [_speeds(target, of_target), _ratios(target, of_target), *_differences(target, of_target)]
-    return Comparison(f"Relative to {against}", table, shown, _notes(against))
+    return Comparison(f"Relative to {against}", table, shown, _notes(against, table["launches"]))
 
 
-def _row(row: Row, pairs: Sequence[Sequence[Pair]], against: str, resamples: int) -> Row:
-    speed = speedup(pairs), SPEEDUP.interval(pairs, resamples)
-    compared = {"relative_speed": speed, **_compared(row, pairs, resamples)}
+def _row(row: Row, pairs: Sequence[Sequence[Pair]], against: str) -> Row:
+    speed = speedup(pairs), SPEEDUP.interval(pairs)
+    compared = {"relative_speed": speed, **_compared(row, pairs)}
     notes = [f"{name}: {why}" for name, (value, interval) in compared.items() if (why := value.note or interval.note)]
     return {
         **{name: row[name] for name in ("target", "label", "lossy", "projected", "suite")}, "against": against,
+        "launches": len({launch_of(p) for of_target in pairs for p in of_target}),
         "pairs": sum(map(len, pairs)), "speedup": row["speedup"], "mat": row["mat"],
         **{f"{name}{end}": part for name, (value, interval) in compared.items()
-           for end, part in zip(_ENDS, (value.value, interval.low, interval.high), strict=True)},
+           for end, part in zip(_ENDS, (value.value, interval.low, interval.high, interval.questions), strict=True)},
         "notes": "; ".join(notes) or None,
     }  # fmt: skip
 
 
-def _compared(row: Row, pairs: Sequence[Sequence[Pair]], resamples: int) -> dict[str, tuple[Measure, Interval]]:
+def _compared(row: Row, pairs: Sequence[Sequence[Pair]]) -> dict[str, tuple[Measure, Interval]]:
     """The ratios, and the differences of task quality, that a row has."""
-    ratios = {name: statistic.compare(pairs, "ratio", resamples) for name, statistic in _RATIOS.items()}
+    ratios = {name: statistic.compare(pairs, "ratio") for name, statistic in _RATIOS.items()}
     scored = [c.name for c in columns_of(row) if c.name.startswith(QUALITY) and not absent(row[c.name])]
     differences = {
-        f"{name}{_DIFFERENCE}": quality_statistic(name.removeprefix(QUALITY)).compare(pairs, "difference", resamples)
+        f"{name}{_DIFFERENCE}": quality_statistic(name.removeprefix(QUALITY)).compare(pairs, "difference")
         for name in scored
     }
     return {**ratios, **differences}
 
 
-def _notes(against: str) -> list[str]:
+def _notes(against: str, launches: Iterable[int]) -> list[str]:
     return [
         f"Decode tokens/s over those of {against} on the same target and questions; All: every suite, with the 95 % "
-        "interval (paired bootstrap over questions, drawn for all targets alike).",
+        f"interval from n questions{within_launches(launches)}.",
         f"MAT ×, PPL ×, Length ×: mean accepted tokens, perplexity and tokens per answer over those of {against} (PPL "
         "× below 1: likelier text, of as many tokens where Length × is 1; MAT of mjgd is its block, which it does not "
         f"accept but choose); task quality: the decoder's less that of {against}. All suites together, with 95 % "
@@ -132,5 +133,6 @@ def _with_ends(row: Row, name: str) -> str:
 
 def _difference(row: Row, name: str, digits: str) -> str:
     """A difference above its interval, whose ends may be negative."""
-    value, low, high = (number(row[f"{name}{end}"], f"z{digits}") for end in _ENDS)
-    return value if absent(row[f"{name}_low"]) else f"{value}\n{low} to {high}"
+    value, low, high = (number(row[f"{name}{end}"], f"z{digits}") for end in _ENDS[:3])
+    questions = "" if absent(row[name]) else f"n = {row[f'{name}_n']}"
+    return f"{value}\n{questions}" if absent(row[f"{name}_low"]) else f"{value}\n{low} to {high}, {questions}"

@@ -32,7 +32,6 @@ def rows(
     methods: Mapping[str, Sequence[str]],
     found: Mapping[str, DecoderFacts],
     records: Sequence[Record],
-    resamples: int,
 ) -> list[Row]:
     """Every such value compared with each of our labels that stands for its method, in the paper's order, as rows of
     `papers`; ours is over the run's SD where theirs is, else over AR, and missing with a reason."""
@@ -44,30 +43,31 @@ def rows(
             if group is not None:
                 against = sd_for(label, found) if is_over_sd(str(printed["method"])) else BASELINE
                 compared = replace(group, baseline=[r for r in records if r.label == against])
-                made.append(_row(printed, compared, against, resamples))
+                made.append(_row(printed, compared, against))
     return made
 
 
-def _row(printed: Mapping[Any, Any], group: Group, against: str | None, resamples: int) -> Row:
+def _row(printed: Mapping[Any, Any], group: Group, against: str | None) -> Row:
     value, interval = Measure(None, "the run has no plain sd to compare with"), Interval(None, None)
     if against is not None:
-        value, interval = _ours(str(printed["metric"]), group, resamples)
+        value, interval = _ours(str(printed["metric"]), group)
     return {
         "target": group.target, "paper_target": printed["target"], "device": printed["device"],
         "label": group.label, "lossy": group.lossy, "projected": group.projected, "against": against,
         "method": printed["method"], "suite": printed["suite"], "metric": printed["metric"],
-        "ours": value.value, "ours_low": interval.low, "ours_high": interval.high, "ours_specbench": None,
+        "ours": value.value, "ours_low": interval.low, "ours_high": interval.high,
+        "ours_n": interval.questions, "ours_specbench": None,
         "reason": value.note, "published": printed["value"], "source": printed["source"],
     }  # fmt: skip
 
 
-def _ours(metric: str, group: Group, resamples: int) -> tuple[Measure, Interval]:
+def _ours(metric: str, group: Group) -> tuple[Measure, Interval]:
     """Our value over the group's baseline, each target weighing alike, with its interval."""
     pairs = group.pairs_by_target
     if metric == "speedup":
-        return speedup(pairs), SPEEDUP.interval(pairs, resamples)
+        return speedup(pairs), SPEEDUP.interval(pairs)
     if metric == "perplexity_reduction_percent":
-        return PERPLEXITY.compare(pairs, "reduction_percent", resamples)
+        return PERPLEXITY.compare(pairs, "reduction_percent")
     return _times_less_energy(group), Interval(None, None)
 
 
@@ -79,7 +79,7 @@ def _times_less_energy(group: Group) -> Measure:
             found = energy_j_per_token(side)
             if found.value is None:
                 return Measure(None, "; ".join(said) or found.note)
-    return ENERGY.compare(group.pairs_by_target, "times_less", resamples=1)[0]
+    return ENERGY.compare(group.pairs_by_target, "times_less")[0]
 
 
 def shown(made: Sequence[Row]) -> list[TextTable]:
@@ -97,7 +97,7 @@ def _table(of_one: Sequence[Row]) -> TextTable:
         [
             row_title(row),
             row["against"] or number(None),
-            with_interval(row["ours"], row["ours_low"], row["ours_high"]),
+            with_interval(row["ours"], row["ours_low"], row["ours_high"], row["ours_n"]),
             number(row["published"]),
         ]
         for row in of_one
@@ -113,7 +113,7 @@ def notes(made: Sequence[Row], found: Mapping[str, DecoderFacts]) -> list[str]:
     return [
         "The paper's values are means over its own targets, on other models and other hardware than ours.",
         f"Standing for the paper's method: {'; '.join(f'{label} ({_settings(found[label])})' for label in labels)}.",
-        "Each target weighs alike; the interval is a paired bootstrap over questions, drawn for all targets alike.",
+        "Each target weighs alike; the interval is over questions, the same for all targets.",
         f"Speed: decode tokens/s. Perplexity: pooled over new tokens, {BASELINE}'s at the run's own temperature.",
         *dict.fromkeys(_missing(row) for row in made if absent(row["ours"])),
         *_other_gammas(made, found),

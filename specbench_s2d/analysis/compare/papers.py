@@ -22,7 +22,6 @@ from specbench_s2d.analysis.compare.paper_methods import (
     wanted,
 )
 from specbench_s2d.analysis.compare.paper_targets import how_matched, match_targets
-from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES
 from specbench_s2d.analysis.metrics.pairs import latest
 from specbench_s2d.analysis.tables.naming import row_title, suite_title
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, Row, summary_table
@@ -38,13 +37,11 @@ _KEY = ["label", "method", "suite", "metric"]
 _KEY_OF_TABLE = ["target", "paper_target", "device"]
 COLUMNS = (
     "target", "paper_target", "device", "label", "lossy", "projected", "against", "method", "suite", "metric",
-    "ours", "ours_low", "ours_high", "ours_specbench", "reason", "published", "source",
+    "ours", "ours_low", "ours_high", "ours_n", "ours_specbench", "reason", "published", "source",
 )  # fmt: skip
 
 
-def compare_published(
-    records: Sequence[Record], name: str, paper: str, temperature: float, resamples: int = RESAMPLES
-) -> Comparison:
+def compare_published(records: Sequence[Record], name: str, paper: str, temperature: float) -> Comparison:
     """A run of the given temperature compared with a paper's values.
 
     Columns: target, paper_target, device (the paper's), label, lossy, projected, against (what ours is over),
@@ -64,9 +61,9 @@ def compare_published(
     usable = values[values["method"].isin([m for listed in methods.values() for m in listed])]
     of_means = usable["target"] == MEAN_TARGET
     matched = match_targets(kept, list(dict.fromkeys(usable[~of_means]["target"])))
-    table = summary_table(kept, resamples)
+    table = summary_table(kept)
     rows = [row for target, other in matched.items() for row in _rows(table, usable, methods, decoders, target, other)]
-    means = paper_means.rows(usable[of_means], methods, decoders, kept, resamples)
+    means = paper_means.rows(usable[of_means], methods, decoders, kept)
     if not rows and not means:
         raise UserError(
             f"nothing in common: {name} has {', '.join(methods) or 'only ' + BASELINE}; published:{paper} has "
@@ -128,7 +125,7 @@ def _compared(row: Mapping[Any, Any], printed: Mapping[Any, Any]) -> Row:
         "against": BASELINE if fast else None, "method": printed["method"],
         "suite": row["suite"], "metric": printed["metric"], "ours": row[column],
         "ours_low": row["speedup_low"] if fast else None, "ours_high": row["speedup_high"] if fast else None,
-        "ours_specbench": row["speedup_specbench"] if fast else None,
+        "ours_n": row["speedup_n"] if fast else None, "ours_specbench": row["speedup_specbench"] if fast else None,
         "published": printed["value"], "source": printed["source"],
     }  # fmt: skip
 

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from specbench_s2d.analysis.compare.comparison import Comparison, require_baseline
-from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES
 from specbench_s2d.analysis.metrics.pairs import Group, Pair, latest, pair, question_of
 from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup_ratio
 from specbench_s2d.analysis.tables.naming import is_projected, row_title, suite_title
+from specbench_s2d.analysis.tables.remarks import within_launches
 from specbench_s2d.analysis.tables.summary import Key, Row, row_groups, rows_by_target, summary_table
 from specbench_s2d.analysis.tables.text import TextTable, number, with_interval
 from specbench_s2d.errors import UserError
@@ -22,9 +22,7 @@ Turn = tuple[str, int | str, int]
 """Suite, question, turn: what was asked, whoever answered."""
 
 
-def compare_runs(
-    ours: Sequence[Record], theirs: Sequence[Record], names: tuple[str, str], resamples: int = RESAMPLES
-) -> Comparison:
+def compare_runs(ours: Sequence[Record], theirs: Sequence[Record], names: tuple[str, str]) -> Comparison:
     """Speed-ups, mean accepted tokens, and the ratio of the speed-ups over the turns that both runs asked.
 
     Columns: target, label, lossy, projected, suite, speedup_a, speedup_b, ratio with its 95 % interval, questions,
@@ -35,18 +33,19 @@ def compare_runs(
     for name, records in zip(names, runs, strict=True):
         require_baseline(name, records)
     both = _turns(runs[0]) & _turns(runs[1])
-    first, second = (_Side(records, resamples) for records in runs)
+    first, second = (_Side(records) for records in runs)
     shared = [key for key in first.groups if key in second.groups and key[1] != BASELINE]
     if not shared:
         raise UserError(
             f"nothing in common: {names[0]} has {_contents(runs[0])}; {names[1]} has {_contents(runs[1])}; compare "
             "runs that share a target and a decoder."
         )
-    table = pd.DataFrame([_row(key, first, second, both, resamples) for key in shared])
+    table = pd.DataFrame([_row(key, first, second, both) for key in shared])
     shown = [_shown(target, rows) for target, rows in rows_by_target(table)]
+    launches = [len({r.launch for r in records}) for records in runs]
     notes = [
         f"A: {names[0]}; B: {names[1]}. A / B: the ratio of the two speed-ups over {BASELINE} on the turns that both "
-        "asked, with its 95 % interval (bootstrap over questions, the same draw for both).",
+        f"asked, with its 95 % interval from n questions{within_launches(launches)}.",
         *_unpaired(names, runs),
     ]
     return Comparison(f"{names[0]} compared with {names[1]}", table, shown, notes)
@@ -55,9 +54,9 @@ def compare_runs(
 class _Side:
     """One run: by row, its group of records and its values."""
 
-    def __init__(self, records: Sequence[Record], resamples: int) -> None:
+    def __init__(self, records: Sequence[Record]) -> None:
         groups = row_groups(records)
-        rows = summary_table(records, resamples).to_dict("records")
+        rows = summary_table(records).to_dict("records")
         self.groups: dict[Key, Group] = {(g.target, g.label, g.suite): g for g in groups}
         self.rows: dict[Key, Any] = dict(zip(self.groups, rows, strict=True))
 
@@ -67,10 +66,10 @@ class _Side:
         return [pair([r for r in records if _turn(r) in turns], group.baseline) for records in group.by_target]
 
 
-def _row(key: Key, first: _Side, second: _Side, both: set[Turn], resamples: int) -> Row:
+def _row(key: Key, first: _Side, second: _Side, both: set[Turn]) -> Row:
     ours, theirs = first.pairs(key, both), second.pairs(key, both)
     a, b = first.rows[key], second.rows[key]
-    interval = SPEEDUP.ratio_interval(ours, theirs, resamples)
+    interval = SPEEDUP.ratio_interval(ours, theirs)
     projected = dict.fromkeys(side["projected"] for side in (a, b) if is_projected(side["projected"]))
     return {
         "target": key[0], "label": key[1], "lossy": a["lossy"], "projected": ", ".join(projected) or None,
@@ -84,7 +83,7 @@ def _shown(target: str, rows: Sequence[Row]) -> TextTable:
     lines, last = [], None
     for row in rows:
         title = row_title(row)
-        ratio = with_interval(row["ratio"], row["ratio_low"], row["ratio_high"])
+        ratio = with_interval(row["ratio"], row["ratio_low"], row["ratio_high"], row["questions"])
         speedups, lengths = ([number(row[f"{name}_{run}"]) for run in "ab"] for name in ("speedup", "mat"))
         lines.append([title if title != last else "", suite_title(row["suite"]), *speedups, ratio, *lengths])
         last = title

@@ -1,7 +1,7 @@
 """The gate: a run against a baseline, rule by rule.
 
 In float32 greedy outputs move between machines only where two logits tie, and only that is allowed for. Times are
-compared on one machine alone, while it was at rest, as ratios to AR, with paired intervals and a margin.
+compared on one machine alone, while it was at rest, as ratios to AR, by their spread between launches and a margin.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from typing import Any, Literal
 
 from specbench_s2d.analysis.gate import cells, comparability, energy, pooled, timing
 from specbench_s2d.analysis.gate.verdict import Check, Judgement, Tolerances
-from specbench_s2d.analysis.metrics.pairs import latest
+from specbench_s2d.analysis.metrics.cost_model import COST_RATIO
+from specbench_s2d.analysis.metrics.intervals import Statistic
+from specbench_s2d.analysis.metrics.pairs import Pair, latest
+from specbench_s2d.analysis.metrics.speed import SPEEDUP
 from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
 from specbench_s2d.runs.conditions import is_transient
@@ -21,6 +24,10 @@ from specbench_s2d.runs.identity import identity
 from specbench_s2d.runs.record import BASELINE, Record
 
 Speed = Literal["auto", "judge", "skip"]
+_ONE_LAUNCH = (
+    "one launch of this run and one of the baseline say nothing of how far launches differ; give several "
+    "(run --launches 3), or more baselines"
+)
 
 
 def check_run(
@@ -74,14 +81,14 @@ def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed, other
     clock = _Clock(ours, manifest, bases, tolerances, speed)
     free = comparability.measured_at_run_time(manifest, theirs)
     settings = identity(theirs)["settings"]
-    rows = cells.rows(ours, base, _repeats(manifest, theirs, ours, base))
+    rows = cells.rows(ours, base, _repeats(manifest, theirs, ours, base), _launches(manifest))
     by_name = {(row.target, row.label): row for row in rows}
     for row in rows:
         source = by_name.get((row.target, BASELINE), row) if settings.get("replay_turns") == BASELINE else row
         seen = [*cells.same_work(row, source)]
         judged = [*_outputs(row, tolerances, settings.get("temperature") == 0)]
         judged += _steps(row, tolerances, elsewhere is None, (row.target, row.label) in free)
-        judged += clock.checks(row, (row.target, row.label) in free)
+        judged += clock.checks(row)
         found += [*seen, *judged, *energy.doubts(row), *cells.anything_compared(row, judged)]
     if not any(record.status == "ok" for record in base):
         found.append(Check("evidence", "incomplete", why="the baseline finished no cell"))
@@ -94,6 +101,11 @@ def _repeats(
     """How many repeats both runs were to make, which one that was stopped may lack; of imported runs, what is there."""
     sides = ((manifest, ours), (theirs, base))
     return min(identity(m)["repeats"] or 1 + max(r.repeat for r in records) for m, records in sides)
+
+
+def _launches(manifest: Mapping[str, Any]) -> int:
+    """How many launches a run was to make."""
+    return int((manifest.get("spec") or {}).get("launches", 1))
 
 
 def _outputs(row: cells.Row, tolerances: Tolerances, greedy: bool) -> Iterator[Check]:
@@ -115,7 +127,7 @@ def _steps(row: cells.Row, tolerances: Tolerances, same_machine: bool, free: boo
 
 
 class _Clock:
-    """Judges times, against every baseline that can say something of them."""
+    """Judges times, against the launches of every baseline that can say something of them."""
 
     def __init__(
         self,
@@ -125,29 +137,48 @@ class _Clock:
         tolerances: Tolerances,
         speed: Speed,
     ) -> None:
-        self._ours, self._tolerances = ours, tolerances
+        self._tolerances = tolerances
         doubts = [
             comparability.other_machine(manifest, m) or comparability.unstable_reason(manifest, m) for _, m in bases
         ]
         kept = [base for base, doubt in zip(bases, doubts, strict=True) if speed == "judge" or not doubt]
         self._untimed = "--speed skip" if speed == "skip" else None if kept else doubts[0]
-        self._bases = [
-            (base, {(row.target, row.label): row for row in cells.rows(ours, base, _repeats(manifest, m, ours, base))})
-            for base, m in kept
-        ]
-        rows = {(r.target, r.label) for r in ours if r.label != BASELINE}
-        self._level = timing.family_level(2 * len(rows))
+        repeats = min([_repeats(manifest, m, ours, base) for base, m in kept], default=1)
+        self._ours = timing.launches_of(ours, repeats)
+        self._base = [launch for base, _ in kept for launch in timing.launches_of(base, repeats)]
+        self._free = comparability.measured_at_run_time(manifest, *(m for _, m in bases))
+        self._samples: dict[tuple[Statistic[Pair], tuple[str, str]], timing.Sample | str] = {}
+        self._rows = list(dict.fromkeys((r.target, r.label) for r in ours if r.label != BASELINE))
 
-    def checks(self, row: cells.Row, free: bool) -> Iterator[Check]:
+    def checks(self, row: cells.Row) -> Iterator[Check]:
         """How fast a row was compared with AR, and what its draft passes cost."""
         if row.label == BASELINE:
             return
         if self._untimed:
             yield Check("speed-up", "not judged", row.target, row.label, why=self._untimed)
             return
+        free = (row.target, row.label) in self._free
+        margin = max(self._tolerances.speed, self._tolerances.free_speed) if free else self._tolerances.speed
+        yield self._check(row, "speed-up", SPEEDUP, margin, -1)
+        if row.drafts and not free:  # what draft passes cost is a free decoder's own choice
+            yield self._check(row, "cost ratio", COST_RATIO, self._tolerances.cost, 1)
+
+    def _check(self, row: cells.Row, rule: str, statistic: Statistic[Pair], margin: float, worse: int) -> Check:
         name = (row.target, row.label)
-        timed = [timing.Timed.of(rows[name], self._ours, base) for base, rows in self._bases if name in rows]
-        yield from timing.times(row, timed, self._tolerances, self._level, free)
+        found = self._sample(statistic, name)
+        if isinstance(found, str):
+            return Check(rule, "not judged", *name, why=found)
+        others = [other for other in self._rows if other[0] == row.target and other not in self._free]
+        known = [self._sample(statistic, other) for other in ([name] if name in self._free else others)]
+        spread = timing.Spread.pooled([one for one in known if isinstance(one, timing.Sample)])
+        if spread is None:
+            return Check(rule, "not judged", *name, why=_ONE_LAUNCH)
+        return timing.judge(rule, name, found, spread, margin, worse, tests=2 * len(self._rows))
+
+    def _sample(self, statistic: Statistic[Pair], row: tuple[str, str]) -> timing.Sample | str:
+        if (statistic, row) not in self._samples:
+            self._samples[statistic, row] = timing.sample(statistic, row, self._ours, self._base)
+        return self._samples[statistic, row]
 
 
 def _notes(

@@ -18,11 +18,11 @@ _HEADINGS = ("rule", "target, decoder", "verdict", "here", "baseline", "why")
 
 
 def render(judgement: Judgement) -> RenderableType:
-    """The terminal's table: what did not simply hold, a line per rule for the rest, and the verdict."""
+    """For a terminal: the verdict, a table of what did not simply hold, and a line per rule for the rest."""
     remarkable = _remarkable(judgement)
-    notes = [line for line in (_held(judgement), *judgement.notes) if line]
+    notes = [line for line in (_held(judgement), *judgement.detectable, *judgement.notes) if line]
     verdict = Text(judgement.sentence, style="green" if judgement.exit_code == HOLDS else "bold red")
-    return Group(terminal_tables([_table(remarkable)] if remarkable else [], notes), verdict)
+    return Group(verdict, terminal_tables([_table(remarkable)] if remarkable else [], notes))
 
 
 def markdown(judgement: Judgement) -> str:
@@ -31,7 +31,7 @@ def markdown(judgement: Judgement) -> str:
     parts = [f"## {mark} {markdown_text(judgement.sentence)}"]
     if remarkable := _remarkable(judgement):
         parts.append(_table(remarkable).markdown())
-    parts += [f"- {markdown_text(note)}" for note in judgement.notes]
+    parts += [f"- {markdown_text(note)}" for note in (*judgement.detectable, *judgement.notes)]
     held = judgement.of("holds")
     if held:
         parts.append(f"<details><summary>{len(held)} checks hold</summary>\n\n{_table(held).markdown()}\n\n</details>")
@@ -54,13 +54,20 @@ def junit(judgement: Judgement) -> str:
         case = xml.SubElement(suite, "testcase", classname=check.where or "run", name=check.rule)
         if check.verdict in kinds:
             xml.SubElement(case, kinds[check.verdict], message=_sentence(check))
+        elif check.detectable is not None:
+            xml.SubElement(case, "system-out").text = _sentence(check)
     xml.indent(suite)
     return xml.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def as_json(judgement: Judgement) -> str:
     """Everything, as one object."""
-    facts = {"run": judgement.run, "baseline": judgement.baseline, "exit_code": judgement.exit_code}
+    facts = {
+        "run": judgement.run,
+        "baseline": judgement.baseline,
+        "exit_code": judgement.exit_code,
+        "speed_not_judged": judgement.untimed,
+    }
     checks = [asdict(check) for check in judgement.checks]
     return json.dumps({**facts, "notes": judgement.notes, "checks": checks}, indent=1, ensure_ascii=False)
 
@@ -94,4 +101,5 @@ def _table(checks: Sequence[Check]) -> TextTable:
 
 def _sentence(check: Check) -> str:
     values = f"{check.ours} (baseline {check.baseline})" if check.baseline else check.ours
-    return "; ".join(part for part in (values, check.why) if part)
+    power = "" if check.detectable is None else f"80 of 100 such checks would find {100 * check.detectable:.0f} %"
+    return "; ".join(part for part in (values, check.why, power) if part)

@@ -1,97 +1,166 @@
 """Times of a row compared with the baselines': its speed-up over AR, and the cost of a draft pass over an AR step's.
 
-Runs of one machine differ among themselves, and a gate makes many comparisons. So a ratio counts only where it lies
-beyond its margin and its interval, widened for the number of comparisons (Bonferroni), excludes no change; and where
-there are several baselines, only where it does so against each of them.
+Unchanged runs differ from launch to launch by more than their questions do, and all launches ask the same questions.
+So the gate compares launches: one value of each, from the quietest repeat of every turn, and how far launches differ
+among themselves says how far two runs may differ by chance (a t-test of logarithms; Kalibera and Jones 2013). One
+launch in a few is an outlier, so the spread is pooled over a target's decoders. A ratio counts only where it lies
+beyond its margin and beyond what chance gives at a level widened for the number of comparisons (Bonferroni).
+`benchmarks/gate_power.py` simulates false alarms and power.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from specbench_s2d.analysis.gate.cells import Row
-from specbench_s2d.analysis.gate.pooled import rounded, sides
-from specbench_s2d.analysis.gate.verdict import Check, Tolerances, Verdict
-from specbench_s2d.analysis.metrics.bootstrap import LEVEL, Statistic
-from specbench_s2d.analysis.metrics.cost_model import COST_RATIO, cost_ratio
-from specbench_s2d.analysis.metrics.pairs import Pair, pair
-from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup
-from specbench_s2d.analysis.metrics.values import Interval, Measure
+from scipy.special import chdtri, stdtrit
+
+from specbench_s2d.analysis.gate.verdict import Check, Verdict
+from specbench_s2d.analysis.metrics.intervals import LEVEL, Statistic
+from specbench_s2d.analysis.metrics.pairs import Pair
 from specbench_s2d.runs.record import BASELINE, Record
 
-Pairs = list[Pair]
+POWER = 0.8
+SHARED_WITH_AR = 0.8
+"""How far the decoders of a launch are taken to vary together, for all are over one AR. Ten launches of sd and s2d on
+demo-m and demo-l correlated by 0.67 to 0.96 (docs/notes.md)."""
+_CAREFUL = 0.7
+Turn = tuple[str, int | str, int, str | None]
+"""Suite, question, turn and prompt."""
+ByTurn = Mapping[Turn, Record]
+"""Of each turn, the repeat that decoded in the least time."""
 
 
 @dataclass(frozen=True)
-class Timed:
-    """A row and one baseline: the cells that both runs finished, each paired with its own run's AR."""
+class Launch:
+    """One launch of a run: of each target and label, the quietest repeat of each turn."""
 
-    ours: Pairs
-    base: Pairs
+    turns: Mapping[tuple[str, str], ByTurn]
 
     @classmethod
-    def of(cls, row: Row, ours: Sequence[Record], base: Sequence[Record]) -> Timed:
-        mine, theirs = sides(row.common)
-        ar, other_ar = ([r for r in side if (r.target, r.label) == (row.target, BASELINE)] for side in (ours, base))
-        return Timed(pair(mine, ar), pair(theirs, other_ar))
+    def of(cls, records: Iterable[Record]) -> Launch:
+        found: dict[tuple[str, str], dict[Turn, Record]] = {}
+        for r in records:
+            if r.status == "ok" and r.decode_s is not None:
+                quietest = found.setdefault((r.target, r.label), {})
+                turn = (r.suite, r.question_id, r.turn, r.prompt_hash)
+                if turn not in quietest or r.decode_s < (quietest[turn].decode_s or math.inf):
+                    quietest[turn] = r
+        return cls(found)
 
 
-def family_level(comparisons: int) -> float:
-    """The level of each interval at which all of so many together hold at 95 %."""
-    return 1 - (1 - LEVEL) / max(1, comparisons)
+def launches_of(records: Sequence[Record], repeats: int) -> list[Launch]:
+    """The launches of a run, each with its first `repeats` repeats."""
+    numbers = sorted({r.launch for r in records})
+    return [Launch.of(r for r in records if r.launch == number and r.repeat < repeats) for number in numbers]
 
 
-def times(row: Row, timed: Sequence[Timed], tolerances: Tolerances, level: float, free: bool) -> Iterator[Check]:
-    """The checks of one row; `timed`: the row with each baseline. `free`: it decides by measured times, so that what
-    its draft passes cost is its own choice."""
-    if not timed:
-        yield Check("speed-up", "not judged", row.target, row.label, why="no baseline of this machine at rest has it")
-        return
-    margin = max(tolerances.speed, tolerances.free_speed) if free else tolerances.speed
-    yield _least_severe([_ratio(row, "speed-up", speedup, SPEEDUP, each, margin, level, -1) for each in timed])
-    if row.drafts and not free:
-        costs = [_ratio(row, "cost ratio", cost_ratio, COST_RATIO, each, tolerances.cost, level, 1) for each in timed]
-        yield _least_severe(costs)
+@dataclass(frozen=True)
+class Sample:
+    """One decoder's logarithms of a value, by launch of ours and of the baselines."""
+
+    ours: Sequence[float]
+    base: Sequence[float]
+
+    @property
+    def change(self) -> float:
+        """The logarithm of our value over the baselines'."""
+        return _mean(self.ours) - _mean(self.base)
+
+    @property
+    def squares(self) -> float:
+        """Squared distances of launches from their own side's mean, summed."""
+        return sum((value - _mean(side)) ** 2 for side in (self.ours, self.base) for value in side)
+
+    @property
+    def degrees(self) -> int:
+        return len(self.ours) + len(self.base) - 2
 
 
-def _least_severe(checks: Sequence[Check]) -> Check:
-    """Of the baselines that can say something: regressed or improved only where each of them says so."""
-    telling = [check for check in checks if check.verdict != "not judged"]
-    calm = [check for check in telling if check.verdict == "holds"]
-    if calm or len({check.verdict for check in telling}) < 2:
-        return [*calm, *telling, *checks][0]
-    return Check(checks[0].rule, "holds", checks[0].target, checks[0].label, why="the baselines disagree")
+def sample(
+    statistic: Statistic[Pair], row: tuple[str, str], ours: Sequence[Launch], base: Sequence[Launch]
+) -> Sample | str:
+    """A row's value in every launch, over the turns that all of them finished; or why there is none."""
+    sides = [[_pairs(launch, row) for launch in side] for side in (ours, base)]
+    everywhere = [set(pairs) for side in sides for pairs in side if pairs]
+    if not all(any(pairs for pairs in side) for side in sides):
+        return "no turn with times that this run and the baseline finished"
+    common = set.intersection(*everywhere)
+    if not common:
+        return "no turn that all launches finished"
+    logs = [[_log(statistic, pairs, common) for pairs in side if pairs] for side in sides]
+    if any(value is None for side in logs for value in side):
+        return "a launch gives no value"
+    return Sample(*([value for value in side if value is not None] for side in logs))
 
 
-def _ratio(
-    row: Row, rule: str, metric: Callable[[Sequence[Pairs]], Measure], statistic: Statistic[Pair], timed: Timed,
-    margin: float, level: float, worse: int,
-) -> Check:  # fmt: skip
-    """Our value over the baseline's, with its interval."""
-    values = metric([timed.ours]), metric([timed.base])
-    ours, base = (measure.value for measure in values)
-    if ours is None or base is None or base <= 0:
-        missing = Measure(None, values[0].note or values[1].note or f"no ratio: the other {rule} is 0")
-        return _judged(row, rule, values, missing, Interval(None, None), margin, worse)
-    interval = statistic.ratio_interval([timed.ours], [timed.base], level=level)
-    return _judged(row, rule, values, Measure(ours / base), interval, margin, worse)
+def _pairs(launch: Launch, row: tuple[str, str]) -> dict[Turn, Pair]:
+    own, ar = (launch.turns.get((row[0], label), {}) for label in (row[1], BASELINE))
+    return {turn: Pair(record, ar[turn]) for turn, record in own.items() if turn in ar}
 
 
-def _judged(
-    row: Row, rule: str, values: Sequence[Measure], ratio: Measure, interval: Interval, margin: float, worse: int
-) -> Check:
-    """A ratio of two runs: where it lies further than `margin` from 1 and its interval excludes 1 on that side, it
-    regressed (on the `worse` side, -1 or 1) or improved."""
-    here, there = map(rounded, values)
-    if ratio.value is None or interval.low is None or interval.high is None:
-        why = ratio.note or interval.note or "no interval"
-        return Check(rule, "not judged", row.target, row.label, here, there, why)
-    beyond = ratio.value - 1
-    excludes = interval.low > 1 if beyond > 0 else interval.high < 1
+def _log(statistic: Statistic[Pair], pairs: Mapping[Turn, Pair], common: set[Turn]) -> float | None:
+    sums = statistic.sums(pairs[turn] for turn in sorted(common, key=str))
+    value = statistic.value([sums]) if sums else math.nan
+    return math.log(value) if math.isfinite(value) and value > 0 else None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The standard deviation of a value's logarithm between launches, and its degrees of freedom."""
+
+    sd: float
+    degrees: float
+
+    @classmethod
+    def pooled(cls, samples: Sequence[Sample]) -> Spread | None:
+        """Over the decoders of a target; None where no side has two launches."""
+        degrees = sum(one.degrees for one in samples)
+        if not degrees:
+            return None
+        return cls(math.sqrt(sum(one.squares for one in samples) / degrees), degrees * _independent(len(samples)))
+
+    def error(self, one: Sample) -> float:
+        """The standard error of the sample's change."""
+        return self.sd * math.sqrt(1 / len(one.ours) + 1 / len(one.base))
+
+    def careful(self) -> Spread:
+        """The spread that seven of ten such estimates do not exceed: few launches tell it badly, and power must not be
+        promised on a lucky estimate."""
+        return Spread(self.sd * math.sqrt(self.degrees / float(chdtri(self.degrees, _CAREFUL))), self.degrees)
+
+    def quantile(self, level: float) -> float:
+        """Of Student's t."""
+        return float(stdtrit(self.degrees, level))
+
+
+def _independent(decoders: int) -> float:
+    """What share of so many decoders counts on its own, `SHARED_WITH_AR` being common: the variances of a matrix whose
+    entries correlate so have as many degrees of freedom."""
+    common, own = 1 + (decoders - 1) * SHARED_WITH_AR, 1 - SHARED_WITH_AR
+    return decoders / (common**2 + (decoders - 1) * own**2)
+
+
+def judge(rule: str, row: tuple[str, str], one: Sample, spread: Spread, margin: float, worse: int, tests: int) -> Check:
+    """One value of a row against the baselines': beyond the margin and beyond chance it regressed, on the `worse` side
+    (-1 or 1), or improved. `tests`: how many such comparisons the judgement makes."""
+    allowed = -math.log(1 - margin) if worse < 0 and margin < 1 else math.log(1 + margin)
+    quantile = spread.quantile(1 - (1 - LEVEL) / max(1, tests))
+    bar = max(allowed, quantile * spread.error(one))
+    careful = spread.careful().error(one)
+    seen = max(allowed, quantile * careful) + spread.quantile(POWER) * careful
     verdict: Verdict = "holds"
-    if abs(beyond) > margin and excludes:
-        verdict = "regressed" if beyond * worse > 0 else "improved"
-    allowed = 1 + worse * margin
-    why = f"{ratio.value:.3f} [{interval.low:.3f}–{interval.high:.3f}] of the baseline's; allowed {allowed:.2f}"
-    return Check(rule, verdict, row.target, row.label, here, there, why)
+    if abs(one.change) > bar:
+        verdict = "regressed" if one.change * worse > 0 else "improved"
+    here, there = (f"{math.exp(_mean(side)):.4g}" for side in (one.ours, one.base))
+    why = (
+        f"{math.exp(one.change):.3f} of the baseline's; {'below' if worse < 0 else 'above'} "
+        f"{math.exp(worse * bar):.2f} it regressed ({len(one.ours)} and {len(one.base)} launches, which differ by "
+        f"{100 * spread.sd:.1f} %)"
+    )
+    return Check(rule, verdict, *row, here, there, why, detectable=abs(math.expm1(worse * seen)))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

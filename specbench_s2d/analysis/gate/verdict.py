@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Literal
@@ -18,8 +19,8 @@ HOLDS, REGRESSED, INCOMPARABLE = 0, 1, 3
 class Tolerances:
     """What the gate allows; shares unless said otherwise.
 
-    `speed` and `cost`: how far a speed-up may fall and a cost ratio rise (and their intervals must exclude no change,
-    too, before that counts). `free_speed`: that of decoders that decide by measured times, and so differ from run to
+    `speed` and `cost`: how far a speed-up may fall and a cost ratio rise (and it must be more than chance gives, too,
+    before that counts). `free_speed`: that of decoders that decide by measured times, and so differ from run to
     run. `mat`: mean accepted tokens, where they need not be equal. `perplexity`: where ids are
     equal; `moved_perplexity`: that and task quality where neither run carries ids. `moved_cells`: cells of a lossy
     decoder whose ids may differ. Raises `UserError` for what is no share: beyond "not a number" lies nothing.
@@ -41,7 +42,10 @@ class Tolerances:
 
 @dataclass(frozen=True)
 class Check:
-    """One rule on one target and label (empty where a rule is on the whole run): what was compared, and how it went."""
+    """One rule on one target and label (empty where a rule is on the whole run): what was compared, and how it went.
+
+    `detectable`: of times, the smallest change for the worse, as a share, that would have been found in 80 of 100 runs.
+    """
 
     rule: str
     verdict: Verdict
@@ -50,6 +54,7 @@ class Check:
     ours: str = ""
     baseline: str = ""
     why: str = ""
+    detectable: float | None = None
 
     @property
     def where(self) -> str:
@@ -78,11 +83,37 @@ class Judgement:
         return INCOMPARABLE if self.of("incomparable", "incomplete") or not judged else HOLDS
 
     @property
+    def speedups(self) -> list[Check]:
+        """What was said of each decoder's speed."""
+        return [check for check in self.checks if check.rule == "speed-up"]
+
+    @property
+    def untimed(self) -> str | None:
+        """Why speed was not judged, or not of all decoders; None where it was."""
+        if not self.speedups:
+            apart = self.of("incomparable")
+            return "the runs cannot be compared" if apart else "the baseline has no decoder besides ar"
+        reasons = Counter(check.why for check in self.speedups if check.verdict == "not judged")
+        counted = [f"{why} ({count} of {len(self.speedups)} decoders)" for why, count in reasons.items()]
+        return "; ".join(counted) or None
+
+    @property
     def sentence(self) -> str:
-        """The verdict in one line."""
+        """The verdict in one line, and that speed was not judged where it was not."""
         word = {HOLDS: "holds", REGRESSED: "regressed", INCOMPARABLE: "cannot be judged"}[self.exit_code]
         counts = _counts(check.verdict for check in self.checks)
-        return f"{self.run} against {self.baseline}: {word} ({counts})."
+        speed = f" Speed was not judged: {self.untimed}." if self.untimed else ""
+        return f"{self.run} against {self.baseline}: {word} ({counts}).{speed}"
+
+    @property
+    def detectable(self) -> list[str]:
+        """Per target, the smallest slow-down of each decoder that 80 of 100 such judgements would find."""
+        by_target: dict[str, list[str]] = {}
+        for check in self.speedups:
+            if check.detectable is not None:
+                by_target.setdefault(check.target, []).append(f"{check.label} {100 * check.detectable:.0f} %")
+        what = "the smallest slow-down that 80 of 100 such checks would find"
+        return [f"{target}, {what}: {', '.join(of_decoders)}." for target, of_decoders in by_target.items()]
 
 
 def _counts(verdicts: Iterable[str]) -> str:

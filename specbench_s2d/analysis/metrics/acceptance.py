@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specbench_s2d.analysis.metrics.bootstrap import Statistic
+from specbench_s2d.analysis.metrics.intervals import Statistic
 from specbench_s2d.analysis.metrics.pairs import Question, carrying, question_of, total
 from specbench_s2d.analysis.metrics.values import Measure, quotient
 from specbench_s2d.runs.record import Record

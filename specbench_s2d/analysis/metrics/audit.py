@@ -23,6 +23,12 @@ def questions(records: Iterable[Record]) -> int:
     return len({question_of(r) for r in records if r.status == "ok"})
 
 
+def launches(records: Iterable[Record]) -> int:
+    """Launches (fresh processes that each load, warm up and measure) with at least one cell that finished: what
+    intervals stand on besides the questions; of one launch they say nothing of how far another would differ."""
+    return len({r.launch for r in records if r.status == "ok"})
+
+
 def failed(records: Iterable[Record]) -> int:
     """Cells that failed."""
     return sum(r.status == "failed" for r in records)

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from specbench_s2d.analysis.metrics import acceptance, audit, cost_model, drafts, energy, quality, speed
-from specbench_s2d.analysis.metrics.bootstrap import Statistic
+from specbench_s2d.analysis.metrics.intervals import Statistic
 from specbench_s2d.analysis.metrics.pairs import Group, Pair, full_sum
 from specbench_s2d.analysis.metrics.values import Interval, Measure
 from specbench_s2d.measure.quality import METRICS
@@ -52,19 +52,20 @@ class Column:
     overview: Literal["speed", "effect"] | None = None
 
     @property
-    def with_ends(self) -> tuple[str, str, str]:
-        """Its own name, and those of its ends, where it has any."""
-        return self.name, f"{self.name}_low", f"{self.name}_high"
+    def with_interval(self) -> tuple[str, str, str, str]:
+        """Its own name, and those of its interval's ends and of the questions that these stand on."""
+        return self.name, f"{self.name}_low", f"{self.name}_high", f"{self.name}_n"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What it is called in summary.csv, with its ends."""
-        return self.with_ends if self.statistic else (self.name,)
+        """What it is called in summary.csv, with its interval."""
+        return self.with_interval if self.statistic else (self.name,)
 
     @property
     def dtypes(self) -> dict[str, str]:
-        """How pandas holds it and its ends; text as it comes."""
-        return dict.fromkeys(self.names, _DTYPES[self.kind]) if self.kind in _DTYPES else {}
+        """How pandas holds it and its interval; text as it comes."""
+        own = dict.fromkeys(self.names, _DTYPES[self.kind]) if self.kind in _DTYPES else {}
+        return own | ({self.with_interval[3]: _DTYPES["count"]} if self.statistic else {})
 
     @property
     def definitions(self) -> list[str]:
@@ -72,8 +73,9 @@ class Column:
         text = self.definition or (inspect.getdoc(self.function) or "").split("\n\n")[0].rstrip(".")
         paired = "" if self.of is RECORDS else "paired "
         ends = [f"{end} end of the 95 % interval of `{self.name}`" for end in ("Lower", "Upper") if self.statistic]
-        drawn = [f"{end}: {paired}bootstrap over questions, drawn once for all targets" for end in ends]
-        return [" ".join(text.split()) + (f". Unit: {self.unit}" if self.unit else ""), *drawn]
+        how = [f"{end}: {paired}over questions and, where there are several, over launches" for end in ends]
+        how += [f"Questions that the interval of `{self.name}` stands on"] if self.statistic else []
+        return [" ".join(text.split()) + (f". Unit: {self.unit}" if self.unit else ""), *how]
 
     def value(self, group: Group) -> Any:
         """Its value in a row."""
@@ -86,12 +88,12 @@ class Column:
             return Measure(None, f"no mean: {len(group.parts) - len(known)} of {len(group.parts)} targets have none")
         return Measure(sum(known) / len(known))
 
-    def interval(self, group: Group, resamples: int, seed: int) -> Interval:
-        """The interval of that value; none of a mean of values that are of one target's pairs each."""
-        if self.statistic is None or (group.parts and self.of is PAIRS):
+    def interval(self, group: Group) -> Interval:
+        """The interval of that value."""
+        if self.statistic is None:
             return Interval(None, None)
         groups: Any = group.by_target if self.of is RECORDS else group.pairs_by_target
-        return self.statistic.interval(groups, resamples, seed)
+        return self.statistic.interval(groups)
 
 
 def _which(name: str, definition: str, kind: Kind = "text") -> Column:
@@ -125,6 +127,7 @@ _WHICH = (
 _TOKENS = (
     _count("records", len, definition="Cells of this row: questions x turns x repeats, whatever became of them"),
     _count("questions", audit.questions, "questions"),
+    _count("launches", audit.launches, "launches"),
     _count("new_tokens", speed.new_tokens),
     Column("tokens_per_answer", speed.tokens_per_answer, "tokens/answer", ".1f", unit="tokens"),
     _count("steps", acceptance.steps),
@@ -198,7 +201,7 @@ def columns_of(names: Iterable[Any]) -> list[Column]:
     """The columns that a table has, by their names there, those of task quality at the end."""
     known = set(map(str, names))
     metrics = [name.removeprefix(QUALITY) for name in map(str, names) if name.startswith(QUALITY)]
-    ends = {f"{metric}{end}" for metric in metrics for end in ("_low", "_high")}
+    ends = {f"{metric}{end}" for metric in metrics for end in ("_low", "_high", "_n")}
     found = [column for column in COLUMNS if column.name in known]
     return [*found, *(quality_column(metric) for metric in metrics if metric not in ends)]
 
@@ -207,7 +210,7 @@ _OTHERS = {
     "run": "The run folder, where several are reported together",
     f"{QUALITY}*": (
         "Task quality by the suite's metric over the cells that were scored: their mean, but BLEU and chrF those of "
-        "all answers as one corpus; `_low` and `_high`: 95 % interval, bootstrap over questions"
+        "all answers as one corpus; `_low` and `_high`: 95 % interval over `_n` questions"
     ),
     "position": "Draft position, from 1",
     "reached": "Proposals in which a token stood at this position and all before it were accepted",

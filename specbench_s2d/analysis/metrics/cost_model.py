@@ -5,7 +5,7 @@ the same questions, interleaved on the same machine. Each function takes groups 
 it gives the mean of theirs. Source of the prediction: Leviathan et al. 2023 (arXiv 2211.17192), theorem 3.8, with the
 measured acceptances.
 
-Shape suffixes: G groups (one per target), C summed columns, R resamples.
+Shape suffixes: G groups (one per target), C summed columns, R values at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from specbench_s2d.analysis.metrics.acceptance import draft_levels
-from specbench_s2d.analysis.metrics.bootstrap import Floats, Statistic
+from specbench_s2d.analysis.metrics.intervals import Floats, Statistic
 from specbench_s2d.analysis.metrics.pairs import Pair
 from specbench_s2d.analysis.metrics.values import Measure
 

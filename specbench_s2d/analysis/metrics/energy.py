@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from specbench_s2d.analysis.metrics.bootstrap import Statistic
+from specbench_s2d.analysis.metrics.intervals import Statistic
 from specbench_s2d.analysis.metrics.pairs import carrying, total
 from specbench_s2d.analysis.metrics.values import Measure
 from specbench_s2d.measure.energy.block import MIN_BLOCK_S

@@ -35,6 +35,11 @@ def question_of(item: Record | Pair) -> Question:
     return record.suite, record.question_id
 
 
+def launch_of(item: Record | Pair) -> int:
+    """The launch that an item was measured in."""
+    return item.ours.launch if isinstance(item, Pair) else item.launch
+
+
 def cell_of(record: Record) -> Cell:
     """Target, suite, question, turn, repeat and launch: what was decoded, whichever decoder did it."""
     return record.target, record.suite, record.question_id, record.turn, record.repeat, record.launch

@@ -8,13 +8,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from specbench_s2d.analysis.metrics.bootstrap import Floats, Statistic
+from specbench_s2d.analysis.metrics.intervals import Floats, Statistic
 from specbench_s2d.analysis.metrics.pairs import carrying, total
 from specbench_s2d.analysis.metrics.values import Measure, quotient
 from specbench_s2d.measure.quality import METRICS, pooled
 from specbench_s2d.runs.record import Record
-
-_POOLED_RESAMPLES = 1_000  # each calls the library
 
 
 def perplexity(records: Iterable[Record]) -> Measure:
@@ -61,7 +59,8 @@ def quality(records: Iterable[Record], metric: str) -> Measure:
 
 
 def quality_statistic(metric: str) -> Statistic[Record]:
-    """What gives one metric its interval and its difference; a pooled one takes 1,000 resamples at most."""
+    """What gives one metric its interval and its difference."""
+    within = (0.0, float(METRICS[metric].highest)) if metric in METRICS else (-math.inf, math.inf)
 
     def score(record: Record) -> tuple[float, float] | None:
         value = (record.quality or {}).get(metric)
@@ -76,8 +75,8 @@ def quality_statistic(metric: str) -> Statistic[Record]:
         return np.array(scores, dtype=np.float64)
 
     if is_pooled(metric):
-        return Statistic(lambda r: (r.quality_counts or {}).get(metric), corpus, most_resamples=_POOLED_RESAMPLES)
-    return Statistic(score)
+        return Statistic(lambda r: (r.quality_counts or {}).get(metric), corpus, scale="linear", within=within)
+    return Statistic(score, scale="linear", within=within)
 
 
 def _nothing(finished: Sequence[Record]) -> Measure:

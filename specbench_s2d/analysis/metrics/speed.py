@@ -3,7 +3,7 @@
 A speed-up takes groups of pairs, one group per target: of several, it is the mean of the targets' own, each weighing
 alike.
 
-Shape suffixes: G groups (one per target, or one per run), C summed columns, R resamples.
+Shape suffixes: G groups (one per target, or one per run), C summed columns, R values at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from specbench_s2d.analysis.metrics.bootstrap import Floats, Statistic
+from specbench_s2d.analysis.metrics.intervals import Floats, Statistic
 from specbench_s2d.analysis.metrics.pairs import Pair, Question, carrying, full_sum, question_of, total
 from specbench_s2d.analysis.metrics.values import Measure, quotient
 from specbench_s2d.runs.record import Record
@@ -104,7 +104,7 @@ def _quotient_of_rates(sums: Sequence[float], what: str) -> Measure:
 
 
 def _rates_quotient(sums_GCR: Floats) -> Floats:
-    """The same for resamples, (G, R); not finite where either side has no rate."""
+    """The same of many sums, (G, R); not finite where either side has no rate."""
     tokens_GR, seconds_GR, base_tokens_GR, base_seconds_GR = np.moveaxis(sums_GCR, 1, 0)
     timed_GR = np.where(base_seconds_GR > 0, base_seconds_GR, math.nan)
     speedups_GR: Floats = (tokens_GR / seconds_GR) / (base_tokens_GR / timed_GR)
@@ -140,7 +140,8 @@ SPEEDUP_E2E = Statistic(_whole_sides, _rates_quotient)
 
 def speedup_specbench(pairs: Sequence[Pair]) -> Measure:
     """Spec-Bench's formula: mean of per-question new tokens / total seconds, over the mean of AR's per-question
-    retokenized tokens / total seconds. A question's turns are summed first; each repeat counts as a question.
+    retokenized tokens / total seconds. A question's turns are summed first; each repeat, in each
+    launch, counts as a question.
 
     AR's own value differs from 1 where its text, encoded again, has another length. Source: Spec-Bench,
     evaluation/speed.py.
@@ -155,11 +156,11 @@ def speedup_specbench(pairs: Sequence[Pair]) -> Measure:
 
 
 def _whole_questions(pairs: Iterable[Pair]) -> list[Pair]:
-    """One pair for all turns of a question in a repeat: their tokens and seconds summed."""
-    turns: dict[tuple[Question, int], list[Pair]] = defaultdict(list)
+    """One pair for all turns of a question in a repeat of a launch: their tokens and seconds summed."""
+    turns: dict[tuple[Question, int, int], list[Pair]] = defaultdict(list)
     for p in pairs:
         if p.baseline.retokenized_tokens is not None:
-            turns[question_of(p), p.ours.repeat].append(p)
+            turns[question_of(p), p.ours.repeat, p.ours.launch].append(p)
     return [
         Pair(
             _summed([p.ours for p in group], "new_tokens", "total_s"),

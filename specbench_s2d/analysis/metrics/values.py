@@ -15,11 +15,12 @@ class Measure:
 
 @dataclass(frozen=True)
 class Interval:
-    """Both ends of an interval, or None with the reason."""
+    """Both ends of an interval, or None with the reason; and the questions that it stands on."""
 
     low: float | None
     high: float | None
     note: str | None = None
+    questions: int = 0
 
 
 def quotient(numerator: float, denominator: float, nothing: str, note: str | None = None) -> Measure:

@@ -8,7 +8,8 @@ Assumptions beyond the costs: at a gamma below the recorded one a step accepts t
 that accepted all goes on at the one rate of all tokens, and such values are marked extrapolated; a stage costs the
 same over one position as over the few that waited below it.
 
-Shape suffixes: C summed columns, E exits, G groups (one here), N rounds of the pass costs, R resamples, W widths.
+Shape suffixes: C summed columns, E exits, G groups (one here), N rounds of the pass costs, R values at once,
+W widths.
 """
 
 from __future__ import annotations
@@ -18,13 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specbench_s2d.analysis.metrics import bootstrap
-from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES, Floats
+from specbench_s2d.analysis.metrics.intervals import Floats, interval, summed
 from specbench_s2d.analysis.metrics.values import Interval
 from specbench_s2d.decoding.geometric import mean_emitted
 
 _QUARTILES = (0.25, 0.75)
-_FEWER_RESAMPLES = 1000  # where each is worked out on its own
 
 
 @dataclass(frozen=True)
@@ -99,14 +98,14 @@ class Projected:
     note: str | None = None
 
 
-def from_turns(turns: Sequence[Turn], costs: Costs, gamma: int | None = None, resamples: int = RESAMPLES) -> Projected:
+def from_turns(turns: Sequence[Turn], costs: Costs, gamma: int | None = None) -> Projected:
     """What recorded steps would take at these costs, at their own draft lengths or all at `gamma`."""
     most = max((drafted for turn in turns for drafted in turn.drafted), default=0)
     if gamma is not None and gamma > most:
-        return _beyond(turns, costs, gamma, resamples)
+        return _beyond(turns, costs, gamma)
     costs = costs.widened(most + 1)
     widths, exits = len(costs.verify_WN), len(costs.first_EN)
-    sums = bootstrap.question_sums(turns, lambda t: t.question, lambda t: t.row(gamma, widths, exits).tolist())
+    sums = summed(((0, t.question), t.row(gamma, widths, exits).tolist()) for t in turns)
     total_C = np.sum(list(sums.values()), axis=0)
     middle = costs.median()
 
@@ -114,7 +113,7 @@ def from_turns(turns: Sequence[Turn], costs: Costs, gamma: int | None = None, re
         found: Floats = sums_GCR[0, 0] * middle.ar_N[0] / (middle.per_column_CN[:, 0] @ sums_GCR[0])
         return found
 
-    over_questions = bootstrap.interval([sums], speedups, resamples)
+    over_questions = interval([sums], speedups)
     by_round_N = total_C[0] * costs.ar_N / (total_C @ costs.per_column_CN)
     return _projected(float(speedups(total_C[None, :, None])[0]), over_questions, by_round_N, total_C, middle)
 
@@ -130,11 +129,11 @@ def at_rate(alpha: float, gamma: int, shares_E: Sequence[float], costs: Costs) -
     return _projected(value, nothing, by_round_N, row_C, middle)
 
 
-def _beyond(turns: Sequence[Turn], costs: Costs, gamma: int, resamples: int) -> Projected:
+def _beyond(turns: Sequence[Turn], costs: Costs, gamma: int) -> Projected:
     """Above the recorded draft lengths: steps that accepted all they drafted go on at the pooled rate."""
     costs = costs.widened(gamma + 1)
     widths, exits, middle = len(costs.verify_WN), len(costs.first_EN), costs.median()
-    sums = bootstrap.question_sums(turns, lambda t: t.question, lambda t: _rate_row(t, gamma, exits))
+    sums = summed(((0, t.question), _rate_row(t, gamma, exits)) for t in turns)
     seconds_C = middle.per_column_CN[:, 0]
 
     def speedups(sums_GCR: Floats) -> Floats:
@@ -143,7 +142,7 @@ def _beyond(turns: Sequence[Turn], costs: Costs, gamma: int, resamples: int) -> 
 
     row_C = _step_of(np.sum(list(sums.values()), axis=0), gamma, widths)
     by_round_N = row_C[0] * costs.ar_N / (row_C @ costs.per_column_CN)
-    over_questions = bootstrap.interval([sums], speedups, min(resamples, _FEWER_RESAMPLES))
+    over_questions = interval([sums], speedups)
     value = float(row_C[0] * middle.ar_N[0] / (row_C @ seconds_C))
     return _projected(value, over_questions, by_round_N, row_C, middle, extrapolated=True)
 
@@ -178,7 +177,7 @@ def _mean_step(emitted: float, gamma: int, shares_2E: Floats, widths: int) -> Fl
 
 
 def _projected(
-    value: float, interval: Interval, by_round_N: Floats, row_C: Floats, middle: Costs, extrapolated: bool = False
+    value: float, over_questions: Interval, by_round_N: Floats, row_C: Floats, middle: Costs, extrapolated: bool = False
 ) -> Projected:
     widths = len(middle.verify_WN)
     seconds_C, steps = middle.per_column_CN[:, 0], row_C[1 : 1 + widths].sum()
@@ -187,8 +186,8 @@ def _projected(
     low, high = np.quantile(by_round_N, _QUARTILES)
     ar_s = middle.ar_N[0]
     return Projected(
-        value, interval.low, interval.high, float(low), float(high), float(row_C[0] / steps),
-        float(drafting / max(tokens, 1e-12) / ar_s), float(verifying / steps / ar_s), extrapolated, interval.note,
+        value, over_questions.low, over_questions.high, float(low), float(high), float(row_C[0] / steps),
+        float(drafting / max(tokens, 1e-12) / ar_s), float(verifying / steps / ar_s), extrapolated, over_questions.note,
     )  # fmt: skip
 
 

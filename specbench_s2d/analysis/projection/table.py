@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES, Floats
+from specbench_s2d.analysis.metrics.intervals import Floats
 from specbench_s2d.analysis.metrics.pairs import latest, pair, question_of
 from specbench_s2d.analysis.metrics.speed import speedup
 from specbench_s2d.analysis.projection.model import Costs, Projected, Turn, at_rate, cumulative, from_turns
@@ -68,9 +68,7 @@ class Line:
     depth: int | None
 
 
-def of_run(
-    records: Sequence[Record], device: Device, gamma_max: int, resamples: int = RESAMPLES
-) -> list[dict[str, Any]]:
+def of_run(records: Sequence[Record], device: Device, gamma_max: int) -> list[dict[str, Any]]:
     """A row per decoder and suite as recorded, and one per decoder and gamma over all suites.
 
     Raises `UserError` where the run has no decoder that drafts as this draft can.
@@ -85,12 +83,12 @@ def of_run(
         turns = {r.key: _turn(r, _depths(records_of), device, line) for r in records_of}
         for suite in [*dict.fromkeys(r.suite for r in records_of), OVERALL]:
             of_suite = [r for r in records_of if suite in (r.suite, OVERALL)]
-            found = from_turns([turns[r.key] for r in of_suite], device.costs(line.depth), resamples=resamples)
+            found = from_turns([turns[r.key] for r in of_suite], device.costs(line.depth))
             measured = speedup([pair(of_suite, [r for r in mine if r.label == BASELINE])]).value
             more = {"of_run": measured, "gamma": _own_gamma(records_of[0])}
             rows.append(_row(device, line, RECORDED, suite, found, note, **more))
         for gamma in range(1, gamma_max + 1):
-            found = from_turns(list(turns.values()), device.costs(line.depth), gamma, resamples)
+            found = from_turns(list(turns.values()), device.costs(line.depth), gamma)
             rows.append(_row(device, line, CANDIDATE, OVERALL, found, note, gamma=gamma))
     return rows
 

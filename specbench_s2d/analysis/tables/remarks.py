@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -15,6 +16,15 @@ from specbench_s2d.runs.record import BASELINE
 
 SLOW_BASELINE_PERCENT = 40.0
 """Below this share of the bound, AR is called slow."""
+
+
+def within_launches(launches: Iterable[int]) -> str:
+    """What intervals stand on besides the questions, to follow the words "from n questions"."""
+    counts = {int(count) for count in launches}
+    if counts <= {0, 1}:
+        return " within this launch: another run of the same command may differ by more (--launches)"
+    counted = str(counts.pop()) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    return f" and {counted} launches"
 
 
 def projections(table: pd.DataFrame) -> list[str]:

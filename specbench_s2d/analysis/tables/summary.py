@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from specbench_s2d.analysis.metrics.bootstrap import RESAMPLES
 from specbench_s2d.analysis.metrics.columns import COLUMNS, IN_NOTES, NOTES, Column, quality_column
 from specbench_s2d.analysis.metrics.pairs import Group, latest
 from specbench_s2d.analysis.metrics.quality import metrics_of
@@ -26,7 +25,7 @@ Row = dict[str, Any]
 """A row of a table, by column."""
 
 
-def summary_table(records: Iterable[Record], resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+def summary_table(records: Iterable[Record]) -> pd.DataFrame:
     """One row per target, label and suite, `overall` last; columns as in `COLUMNS`, then quality, then `notes`.
 
     Where there are several targets, rows of the target `MEAN_TARGET` follow.
@@ -38,7 +37,7 @@ def summary_table(records: Iterable[Record], resamples: int = RESAMPLES, seed: i
     rows: dict[Key, Row] = {}
     for group in row_groups(kept):
         parts = [rows.get((t, group.label, group.suite), {}) for t in group.targets if t != group.target]
-        rows[group.target, group.label, group.suite] = _row(replace(group, parts=parts), quality, resamples, seed)
+        rows[group.target, group.label, group.suite] = _row(replace(group, parts=parts), quality)
     columns = [*COLUMNS, *quality]
     table = pd.DataFrame(list(rows.values()), columns=[*(name for c in columns for name in c.names), NOTES])
     return table.astype({name: dtype for column in columns for name, dtype in column.dtypes.items()})
@@ -71,7 +70,7 @@ def _label_order(item: tuple[str, bool]) -> tuple[bool, bool, list[tuple[bool, f
     return label != BASELINE, lossy, [(p[0].isdigit(), float(p) if p[0].isdigit() else 0, p) for p in parts]
 
 
-def _row(group: Group, quality: Sequence[Column], resamples: int, seed: int) -> Row:
+def _row(group: Group, quality: Sequence[Column]) -> Row:
     """Every value of a row, both ends of those that have an interval, and the notes of what is missing or partial."""
     row: Row = {}
     notes: dict[str, str | None] = {}
@@ -80,9 +79,10 @@ def _row(group: Group, quality: Sequence[Column], resamples: int, seed: int) -> 
         row[column.name] = found.value if isinstance(found, Measure) else found
         notes[column.name] = found.note if isinstance(found, Measure) else None
         if column.statistic and row[column.name] is not None:
-            ends = column.interval(group, resamples, seed)
-            row |= {f"{column.name}_low": ends.low, f"{column.name}_high": ends.high}
-            notes[f"{column.name}_low"] = ends.note
+            ends = column.interval(group)
+            _, low, high, questions = column.with_interval
+            row |= {low: ends.low, high: ends.high, questions: ends.questions}
+            notes[low] = ends.note
     # Notes are parted by semicolons: none stands within one.
     said = [f"{name}: {note.replace('; ', ', ')}" for name, note in notes.items() if note]
     return {**row, NOTES: "; ".join(said) or None}

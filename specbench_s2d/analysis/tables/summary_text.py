@@ -11,7 +11,14 @@ from rich.text import Text
 
 from specbench_s2d.analysis.metrics.columns import QUALITY, Column, columns_of, definitions
 from specbench_s2d.analysis.tables.naming import mark_notes, row_title, suite_title
-from specbench_s2d.analysis.tables.remarks import alarms, cautions, decoder_facts, missing_values, projections
+from specbench_s2d.analysis.tables.remarks import (
+    alarms,
+    cautions,
+    decoder_facts,
+    missing_values,
+    projections,
+    within_launches,
+)
 from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, rows_by_target, speed_column
 from specbench_s2d.analysis.tables.text import (
     NOTHING,
@@ -49,15 +56,16 @@ def _by_suite(title: str, rows: Sequence[Row], speed: str) -> TextTable:
         overall = of_label[OVERALL]
         cells = [_stacked(of_label[s], speed, "mat") if s in of_label else NOTHING for s in shown]
         bound = NOTHING if absent(overall["percent_of_bound"]) else f"{overall['percent_of_bound']:.0f} %"
-        ends = interval(overall["speedup_low"], overall["speedup_high"])
+        ends = f"{interval(overall['speedup_low'], overall['speedup_high'])}\nn = {number(overall['speedup_n'], 'd')}"
+        outcomes = "/".join(str(overall[column]) for column in ("failed", "skipped", "truncated"))
         lines.append(
             [
                 row_title(overall), *cells,
-                f"{ends}\n{number(overall['perplexity'])}", f"{number(overall['tokens_per_s'], '.1f')}\n{bound}",
-                "/".join(str(overall[column]) for column in ("failed", "skipped", "truncated")),
+                ends, f"{number(overall['tokens_per_s'], '.1f')}\n{bound}",
+                f"{outcomes}\n{number(overall['perplexity'])}",
             ]
         )  # fmt: skip
-    headings = ["Decoder", *(suite_title(s, short=True) for s in shown), "95 %\nPPL", "tok/s\nbound", "F/S/T"]
+    headings = ["Decoder", *(suite_title(s, short=True) for s in shown), "95 %", "tok/s\nbound", "F/S/T\nPPL"]
     return TextTable(headings, lines, title, keep=True)
 
 
@@ -79,7 +87,8 @@ def _legend(table: pd.DataFrame, speed: str, quality: Sequence[Column]) -> str:
     how = "decode tokens/s" if speed == "speedup" else "Spec-Bench's formula: no decode times are known"
     legend = (
         f"Each cell: speed-up over {BASELINE} ({how}), below it the mean accepted tokens. "
-        "95 %: the interval of the speed-up over all suites. PPL: perplexity under the target. "
+        f"95 %: the interval of the speed-up over all suites, from n questions{within_launches(table['launches'])}. "
+        "PPL: perplexity under the target. "
         "bound: tokens/s as a share of what memory allows. F/S/T: turns failed, skipped, truncated."
     )
     if (table["tokens_per_pass"] < table["mat"]).any():
@@ -98,6 +107,7 @@ def markdown(table: pd.DataFrame) -> str:
     said = (*projections(table), *alarms(table), *cautions(table))
     parts = ["# Summary", *(f"**{line}**" for line in said)]
     parts += [_every_value(title, rows, columns).markdown_section() for title, rows in rows_by_target(table)]
+    parts += [f"[95 %]: intervals from n questions{within_launches(table['launches'])}."]
     parts += mark_notes(table["lossy"], table["projected"])
     decoders = "\n".join(f"- `{label}`: {text}." for label, text in decoder_facts(table).items())
     notes = "\n".join(f"- {note}" for note in missing_values(table)) or "No value is missing."
@@ -114,8 +124,10 @@ def _every_value(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> 
 
 
 def _value(row: Row, column: Column) -> str:
-    value, low, high = (row.get(name) for name in column.with_ends)
-    return with_interval(value, low, high, column.digits)
+    if column.statistic is None:
+        return number(row.get(column.name), column.digits)
+    value, low, high, questions = (row.get(name) for name in column.with_interval)
+    return with_interval(value, low, high, questions, column.digits)
 
 
 def definition_list() -> str:

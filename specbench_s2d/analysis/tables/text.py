@@ -41,9 +41,12 @@ def interval(low: Any, high: Any, digits: str = ".2f") -> str:
     return NOTHING if absent(low) else f"{low:{digits}}–{high:{digits}}"
 
 
-def with_interval(value: Any, low: Any, high: Any, digits: str = ".2f") -> str:
-    """A value with its interval, where it has one."""
-    return number(value, digits) if absent(low) else f"{value:{digits}} [{interval(low, high, digits)}]"
+def with_interval(value: Any, low: Any, high: Any, questions: Any, digits: str = ".2f") -> str:
+    """A value with its interval and the questions that it stands on; of a value without one, these alone."""
+    if absent(value):
+        return NOTHING
+    ends = "" if absent(low) else f"{interval(low, high, digits)}, "
+    return f"{value:{digits}} [{ends}n = {number(questions, 'd')}]"
 
 
 @dataclass(frozen=True)

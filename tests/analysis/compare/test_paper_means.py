@@ -50,7 +50,7 @@ def run(sd_gamma: int = 4, targets: tuple[str, ...] = tuple(TARGETS)) -> list[Re
 
 
 def compared(paper: str, records: list[Record]) -> Comparison:
-    return compare_published(records, "r", paper, 0.0, resamples=200)
+    return compare_published(records, "r", paper, 0.0)
 
 
 def figure(table: pd.DataFrame, **where: str) -> dict[str, Any]:

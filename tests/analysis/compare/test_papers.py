@@ -12,7 +12,7 @@ from tests.analysis.factory import ar, decoded, paper_run
 from tests.analysis.report.grid import grid_run
 from tests.refusals import refused
 
-DEMO = compare_published(grid_run(2), "demo", "s2d", 0.0, resamples=10)
+DEMO = compare_published(grid_run(2), "demo", "s2d", 0.0)
 
 
 def figure(**where: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_a_run_at_temperature_1_meets_figures_of_the_same_draft_sampling() -> No
 def test_without_decode_times_ours_is_shown_by_spec_benchs_formula_and_said_so() -> None:
     """(5/3 + 9/4) / (4/5 + 9/18) = 3.01; Spec-Bench's SpS stands beside sd at any gamma."""
     run = [r.model_copy(update={"decode_s": None, "suite": "mt_bench"}) for r in paper_run()]
-    comparison = compare_published(run, "r", "spec-bench", 0.0, resamples=10)
+    comparison = compare_published(run, "r", "spec-bench", 0.0)
     assert comparison.shown[0].rows[0][1].startswith("3.01\n")
     notes = " ".join(comparison.notes)
     assert "Without decode times, ours is shown by Spec-Bench's formula: sd." in notes

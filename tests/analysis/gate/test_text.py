@@ -83,5 +83,5 @@ def test_json_holds_everything() -> None:
     assert facts["exit_code"] == 1 and facts["notes"] == JUDGEMENT.notes
     assert facts["checks"][3] == {
         "rule": "cost ratio", "verdict": "regressed", "target": "t", "label": "sd",
-        "ours": "0.4", "baseline": "0.3", "why": "1.3 | <b>",
+        "ours": "0.4", "baseline": "0.3", "why": "1.3 | <b>", "detectable": None,
     }  # fmt: skip

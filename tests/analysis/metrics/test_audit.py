@@ -72,7 +72,7 @@ def two_targets() -> list[Record]:
 
 
 def test_the_table_has_a_share_by_row_and_the_mean_over_targets() -> None:
-    table = summary_table(two_targets(), resamples=10)
+    table = summary_table(two_targets())
     overall = table[table["suite"] == OVERALL].set_index(["target", "label"])
     assert overall.loc[("t", "ar"), "auditable_share"] == 0.9
     assert overall.loc[("t", "sd"), "auditable_share"] == 0.8
@@ -90,7 +90,7 @@ WARNING = (
 
 def test_a_coarse_audit_is_named_in_terminal_summary_and_page() -> None:
     records = two_targets()
-    table = summary_table(records, resamples=10)
+    table = summary_table(records)
     assert remarks.cautions(table) == [WARNING]
     console = Console(file=io.StringIO(), width=1000)
     console.print(summary_text.render(table))
@@ -102,11 +102,11 @@ def test_a_coarse_audit_is_named_in_terminal_summary_and_page() -> None:
 
 
 def test_ninety_per_cent_are_enough() -> None:
-    table = summary_table([audited("ar", 1, 10, [3]), audited("sd", 1, 10, [3])], resamples=10)
+    table = summary_table([audited("ar", 1, 10, [3]), audited("sd", 1, 10, [3])])
     assert remarks.cautions(table) == []
-    worse = summary_table([audited("ar", 1, 10, [3]), audited("sd", 1, 10, [3, 4])], resamples=10)
+    worse = summary_table([audited("ar", 1, 10, [3]), audited("sd", 1, 10, [3, 4])])
     assert len(remarks.cautions(worse)) == 1
-    both = summary_table([audited("ar", 1, 10, [3, 4], target) for target in ("t", "u")], resamples=10)
+    both = summary_table([audited("ar", 1, 10, [3, 4], target) for target in ("t", "u")])
     assert len(remarks.cautions(both)) == 2, "the mean over targets is no target"
 
 

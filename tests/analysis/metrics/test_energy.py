@@ -66,7 +66,7 @@ def test_no_token_has_no_energy() -> None:
 
 
 def test_the_table_has_both_columns_and_the_mean_over_targets() -> None:
-    table = summary_table([metered("t", (2.0, 1.5)), metered("u", (4.0, 2.5), tokens=90)], resamples=10)
+    table = summary_table([metered("t", (2.0, 1.5)), metered("u", (4.0, 2.5), tokens=90)])
     overall = table[table["suite"] == OVERALL].set_index("target")
     assert dict(overall[GROSS]) == {"t": 2, "u": 4, MEAN_TARGET: 3}
     assert dict(overall[NET]) == {"t": 1.5, "u": 2.5, MEAN_TARGET: 2}
@@ -74,7 +74,7 @@ def test_the_table_has_both_columns_and_the_mean_over_targets() -> None:
 
 def test_without_a_meter_the_table_says_why() -> None:
     sd = decoded("sd", 1, [(5, 1, 2)], decode_s=2, reasons={"energy_j": "not metered: --energy off"})
-    row = summary_table([ar(1, 3, decode_s=3), sd], resamples=10).query("label == 'sd' and suite == 'overall'").iloc[0]
+    row = summary_table([ar(1, 3, decode_s=3), sd]).query("label == 'sd' and suite == 'overall'").iloc[0]
     assert pd.isna(row[GROSS]) and pd.isna(row[NET])
     assert "(not metered: --energy off)" in row["notes"]
 
@@ -85,7 +85,7 @@ def test_tokens_per_joule_pool_the_row_and_say_why_they_are_missing() -> None:
     assert tokens_per_joule(records) == Measure(pytest.approx(40 / 170))
     lost = metered(question=2).model_copy(update={"energy_j": None, "reasons": {"energy_j": "no meter here"}})
     assert tokens_per_joule([lost]) == Measure(None, "1 of 1 cells carry no energy_j or new_tokens (no meter here)")
-    table = summary_table([metered("t", (2.0, 1.5)), metered("u", (4.0, 2.5))], resamples=10)
+    table = summary_table([metered("t", (2.0, 1.5)), metered("u", (4.0, 2.5))])
     overall = table[table["suite"] == OVERALL].set_index("target")
     assert dict(overall["tokens_per_joule"]) == {"t": 0.5, "u": 0.25, MEAN_TARGET: 0.375}
 
@@ -127,7 +127,7 @@ def test_counter_and_trace_that_differ_by_more_than_a_tenth_are_said(trace: floa
     records = [window(6.0, trace=trace)]
     assert disagreement(records).value == pytest.approx(trace - 1)
     assert energy_j_per_token(records) == Measure(60.0, IN_DOUBT if doubted else None)
-    table = summary_table(records, resamples=10)
+    table = summary_table(records)
     assert (f"energy_j_per_token: {IN_DOUBT}" in (table["notes"].iloc[0] or "")) == doubted
     off = f"{100 * (trace - 1):+.0f} %"
     line = f"t: {IN_DOUBT} (ar on qa {off}, ar on overall {off}): J/token of these rows is in doubt."

@@ -40,7 +40,7 @@ def run() -> list[Record]:
 
 
 def test_every_chain_and_exit_of_the_run_is_projected_by_its_own_passes() -> None:
-    table = table_of(of_run(run(), device(), gamma_max=3, resamples=50))
+    table = table_of(of_run(run(), device(), gamma_max=3))
     recorded = table[(table["role"] == RECORDED) & (table["suite"] == "overall")].set_index("label")
     assert list(recorded.index) == ["sd", "sd:exit=2", "s2d"]
     assert recorded.loc["sd", "speedup"] == pytest.approx(3 / (1 + 2 * 0.4))

@@ -26,7 +26,7 @@ from tests.analysis.report.grid import grid_run
 from tests.analysis.report.joint import joint_run, with_intervals
 
 RUN = joint_run(1, targets=("demo-s", "demo-m"))
-TABLE = with_intervals(summary_table(RUN, resamples=20))
+TABLE = with_intervals(summary_table(RUN))
 
 
 def drafted(label: str, levels: list[int], **options: Any) -> Record:
@@ -35,7 +35,7 @@ def drafted(label: str, levels: list[int], **options: Any) -> Record:
 
 
 def swept(records: list[Record], option: str) -> pd.DataFrame:
-    return sweep(records, summary_table(records, resamples=20), option)
+    return sweep(records, summary_table(records), option)
 
 
 def test_a_sweep_holds_the_decoders_that_differ_in_the_option_alone_defaults_included() -> None:
@@ -131,7 +131,7 @@ def test_exits_are_told_of_decoders_that_choose_them() -> None:
 
 def test_thresholds_are_compared_where_nothing_else_differs() -> None:
     records = grid_run(1, targets=["demo-s", "demo-m"])
-    table = summary_table(records, resamples=10)
+    table = summary_table(records)
     ablation = threshold_ablation(records, table)
     assert list(ablation.columns) == list(ABLATION_COLUMNS)
     assert list(dict.fromkeys(ablation["thresholds"])) == ["0.5+0.5+0", "0.75+0.7+0", "0.9+0.85+0"]

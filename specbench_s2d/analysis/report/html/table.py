@@ -79,9 +79,15 @@ def value_cell(row: Row | None, column: Column) -> HtmlCell:
     """A column's value in one row, its interval below it; a dash with the reason where it is missing."""
     if row is None:
         return missing_cell(NOT_RUN)
-    _, low, high = (row.get(name) for name in column.with_ends)
-    ends = "" if absent(low) else interval(low, high, column.digits)
-    return number_cell(row[column.name], column.digits, reason(row, column.name), ends)
+    return number_cell(row[column.name], column.digits, reason(row, column.name), below(row, column))
+
+
+def below(row: Row, column: Column) -> str:
+    """A value's interval and the questions that it stands on, or these alone."""
+    _, low, high, questions = (row.get(name) for name in column.with_interval)
+    if absent(questions):
+        return ""
+    return "" if absent(low) else f"{interval(low, high, column.digits)}, n = {questions}"
 
 
 def reason(row: Row, name: str) -> str:

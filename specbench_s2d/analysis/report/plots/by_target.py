@@ -124,7 +124,7 @@ def mean_speedup(table: pd.DataFrame) -> Figure | None:
     for place, row in enumerate(shown.to_dict("records")):
         bar(axes, place, row["speedup"], colours[families[row["label"]]], row["lossy"])
         axes.hlines(place, row["speedup_low"], row["speedup_high"], color="black", linewidth=1.2)
-        text = with_interval(row["speedup"], row["speedup_low"], row["speedup_high"])
+        text = with_interval(row["speedup"], row["speedup_low"], row["speedup_high"], row["speedup_n"])
         axes.annotate(text, (1, place), xycoords=("axes fraction", "data"), xytext=(4, 0),
                       textcoords="offset points", va="center", fontsize=8)  # fmt: skip
     _frame_bars(axes, shown)

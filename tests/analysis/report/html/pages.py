@@ -52,7 +52,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
 
 
 def table(of: list[Record] | None = None) -> pd.DataFrame:
-    return summary_table(records() if of is None else of, resamples=20)
+    return summary_table(records() if of is None else of)
 
 
 def run(**changes: Any) -> Run:

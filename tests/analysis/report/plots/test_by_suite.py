@@ -98,7 +98,7 @@ def test_many_decoders_keep_apart() -> None:
 
 
 def test_a_dozen_decoders_share_colours_by_family_and_differ_in_lines() -> None:
-    table = summary_table(grid_run(1, targets=["demo-s"]), resamples=10)
+    table = summary_table(grid_run(1, targets=["demo-s"]))
     looks = drawing.decoder_looks(table[table["label"] != "ar"])
     assert len({look.colour for look in looks.values()}) == 6
     assert len({(look.colour, look.line) for look in looks.values()}) == 12
@@ -119,7 +119,7 @@ def test_a_run_of_joint_decoding_draws_every_picture_the_same_twice(
 ) -> None:
     monkeypatch.setattr(draw, "FORMATS", ("svg",))
     run = joint_run(1, targets=("demo-s",))
-    tables = PlotTables.of(run, with_intervals(summary_table(run, resamples=20)))
+    tables = PlotTables.of(run, with_intervals(summary_table(run)))
     written = draw.draw_all(tables, tmp_path / "a")
     joint = {"ppl_k", "rouge_k", "ppl_tau", "speed_tau", "mat_tau", "mat_gamma", "speed_ppl"}
     assert {path.stem for path in written} == {"speedup", "mat", "acceptance", "radar"} | joint

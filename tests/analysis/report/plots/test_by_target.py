@@ -16,7 +16,7 @@ from tests.analysis.factory import paper_run
 from tests.analysis.report.grid import LANES, TARGETS, grid_run
 
 RUN = grid_run(2)
-TABLE = summary_table(RUN, resamples=100)
+TABLE = summary_table(RUN)
 EXITS, ABLATION = exit_depths(RUN), threshold_ablation(RUN, TABLE)
 
 

@@ -15,7 +15,7 @@ from tests.analysis.report.joint import TAUS, joint_run, with_intervals
 
 TARGETS = ("demo-s", "demo-l")
 RUN = joint_run(1, targets=TARGETS)
-TABLE = with_intervals(summary_table(RUN, resamples=20))
+TABLE = with_intervals(summary_table(RUN))
 TABLES = PlotTables.of(RUN, TABLE)
 SWEEPS = {"k": TABLES.by_k, "tau": TABLES.by_tau}
 SMALL = TABLE[(TABLE["target"] == "demo-s") & (TABLE["suite"] == OVERALL)]

@@ -1,0 +1,112 @@
+"""Launches: each in a fresh process, into one folder, resumed where it stopped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specbench_s2d.bench.launches import in_fresh_process, run_launches
+from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.runner import Event, Watcher, execute
+from specbench_s2d.config import RunSpec
+from specbench_s2d.errors import RunFolderError, UserError
+from specbench_s2d.runs.folder import read_manifest, read_records
+from tests.refusals import refused
+
+CELLS = 4  # two decoders on two questions
+
+
+@pytest.fixture
+def spec(tiny_models: Path) -> dict[str, Any]:
+    return {
+        "target": [str(tiny_models / "tiny-target")],
+        "draft": [str(tiny_models / "tiny-draft")],
+        "decoder": ["ar", "sd:gamma=3"],
+        "suite": ["qa"],
+        "questions": "embedded",
+        "limit": 2,
+        "max_new_tokens": 8,
+        "device": "cpu",
+        "energy": "off",
+        "launches": 3,
+    }
+
+
+def here(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool) -> None:
+    """A launch in this process, which costs no start."""
+    execute(plan, folder, watch, retry_failed, launch=launch)
+
+
+def test_every_launch_measures_every_cell_once(spec: dict[str, Any], tmp_path: Path) -> None:
+    outcome = run_launches(make_plan(RunSpec(**spec)), tmp_path / "run", launcher=here)
+    assert [r.launch for r in outcome.records] == [0] * CELLS + [1] * CELLS + [2] * CELLS
+    assert len({r.key for r in outcome.records}) == 3 * CELLS
+    by_launch = [[r.output_ids for r in sorted(outcome.records, key=lambda r: (r.label, str(r.question_id)))
+                  if r.launch == n] for n in range(3)]  # fmt: skip
+    assert by_launch[0] == by_launch[1] == by_launch[2]
+    manifest = read_manifest(tmp_path / "run")
+    assert manifest["cells"] == 3 * CELLS and manifest["ended"]
+    assert len({r.device_id for r in outcome.records}) == 1 and str(outcome.records[0].device_id).startswith("cpu:")
+
+
+def test_a_run_that_stopped_between_launches_goes_on_with_the_next(spec: dict[str, Any], tmp_path: Path) -> None:
+    plan, done = make_plan(RunSpec(**spec)), []
+
+    def stops(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool) -> None:
+        if launch == 1:
+            raise KeyboardInterrupt
+        here(plan, folder, launch, watch, retry_failed)
+
+    def counted(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool) -> None:
+        done.append(launch)
+        here(plan, folder, launch, watch, retry_failed)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_launches(plan, tmp_path / "run", launcher=stops)
+    assert read_manifest(tmp_path / "run")["ended"] is None
+    assert len(run_launches(plan, tmp_path / "run", launcher=counted).records) == 3 * CELLS
+    assert done == [1, 2]
+
+
+def test_a_folder_takes_more_launches_and_none_away(spec: dict[str, Any], tmp_path: Path) -> None:
+    one, three = (make_plan(RunSpec(**{**spec, "launches": count})) for count in (1, 3))
+    run_launches(one, tmp_path / "run")
+    before = (tmp_path / "run" / "records.jsonl").read_bytes()
+    run_launches(three, tmp_path / "run", launcher=here)
+    assert (tmp_path / "run" / "records.jsonl").read_bytes().startswith(before)
+    assert read_manifest(tmp_path / "run")["spec"]["launches"] == 3
+    assert len(run_launches(one, tmp_path / "run").records) == 3 * CELLS
+    assert read_manifest(tmp_path / "run")["cells"] == 3 * CELLS
+
+
+def test_a_launch_really_is_another_process_and_its_events_arrive(spec: dict[str, Any], tmp_path: Path) -> None:
+    seen: list[Event] = []
+    plan = make_plan(RunSpec(**{**spec, "launches": 2}))
+    outcome = run_launches(plan, tmp_path / "run", seen.append)
+    texts = [event.text for event in seen if event.text]
+    assert texts[0] == "launch 1 of 2" and any("loading and warming up" in str(text) for text in texts)
+    assert sum(len(event.records) for event in seen) == len(outcome.records) == 2 * CELLS
+    assert seen[-1].done == seen[-1].cells == 2 * CELLS
+
+
+def test_a_mistake_in_the_other_process_is_one_line_here(spec: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "records.jsonl").write_text("")
+    with refused(UserError, "holds records without a manifest"):
+        in_fresh_process(make_plan(RunSpec(**spec)), tmp_path / "run", 0, lambda event: None, False)
+
+
+def _dies(spec: RunSpec, folder: Path, launch: int, retry_failed: bool, theirs: Any) -> None:
+    os._exit(9)
+
+
+def test_a_process_that_dies_is_named_with_what_to_do(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("specbench_s2d.bench.launches._launch", _dies)
+    with refused(RunFolderError, "launch 2 died (exit code 9)", "--out"):
+        in_fresh_process(make_plan(RunSpec(**spec)), tmp_path / "run", 1, lambda event: None, False)
+    assert not (tmp_path / "run").exists() or not read_records(tmp_path / "run")
