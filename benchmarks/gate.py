@@ -1,33 +1,41 @@
 """Does the gate hold its word? Unchanged runs must pass, planted regressions must not.
 
-    python benchmarks/gate.py [--runs 11] [--decoder … as for run] [--target …] [--folder DIR] [--out FILE]
+    python benchmarks/gate.py RUN… [--folder DIR] [--pairs 20] [--out FILE]
 
-Unchanged runs of the demo grid, each held to the three that follow it in a circle. Then three with something planted,
-held to the first three: every draft pass made 30 % longer by waiting; a verifier that accepts one token less than it
-should (outputs stay right, acceptance falls); one that accepts one more (outputs change). Each run is a process of its
-own, as in CI, and is judged by `specbench-s2d check`. With --folder, runs that are there already are not made again.
+RUN: unchanged runs of one code, each of several launches (`specbench-s2d run demo/gate`, as `make gate` makes them).
+From all of their launches, pairs of a run and a baseline are drawn at random, three launches each, none in both, and
+judged: as they are (an unchanged pair must hold), and once for every decoder with its decode times made longer in the
+run's records by 5 to 30 % (how often that is found is the power). Then three runs with something planted in the code,
+made in --folder, held to the first RUN: every draft pass made 30 % longer by waiting; a verifier that accepts one token
+less than it should (outputs stay right, acceptance falls); one that accepts one more (outputs change).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
+import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from tempfile import mkdtemp
 from time import perf_counter
 from typing import Annotated, Any
 
 import typer
 
-from specbench_s2d.analysis.gate.judge import check_run
+from specbench_s2d.analysis.gate.judge import Side, check_run, judge
+from specbench_s2d.analysis.gate.verdict import Tolerances
+from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.bench import session
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.runner import execute
-from specbench_s2d.config import RunSpec
+from specbench_s2d.config import make_spec
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.measure.environment import environment
@@ -36,7 +44,8 @@ from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.runs.folder import MANIFEST, read_manifest
 
 SLOWER = 0.3
-BASELINES = 3
+SLOWER_BY = (0.05, 0.10, 0.15, 0.20, 0.30)
+LAUNCHES = 3
 Judge = Callable[..., Verdict]
 
 
@@ -127,60 +136,112 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 PLANTED = {"slow_draft": slow_drafts, "one_token_less": one_token_less, "one_token_more": one_token_more}
 
 
-def run_here(folder: Path, targets: list[str], decoders: list[str]) -> None:
-    """One run in this process, with whatever its folder's name says planted."""
+def run_here(folder: Path, launch: int) -> None:
+    """One launch of the gate's grid in this process, with whatever its folder's name says planted."""
     hide_progress_bars()
-    with PLANTED.get(folder.name, contextlib.nullcontext)():
-        execute(make_plan(RunSpec(target=targets, decoder=decoders, device="cpu")), folder)
+    with PLANTED[folder.name]():
+        execute(make_plan(make_spec(Path("demo/gate"), {"device": "cpu"})), folder, launch=launch)
 
 
-def run_apart(folder: Path, targets: list[str], decoders: list[str]) -> None:
-    """The same in a process of its own."""
-    words = [f"--target={name}" for name in targets] + [f"--decoder={name}" for name in decoders]
-    subprocess.run([sys.executable, __file__, f"--only={folder}", *words], check=True)
+def run_apart(folder: Path) -> None:
+    """All launches, each in a process of its own."""
+    for launch in range(LAUNCHES):
+        subprocess.run([sys.executable, __file__, f"--only={folder}", f"--launch={launch}"], check=True)
 
 
-def judged(run: Path, baselines: list[Path]) -> dict[str, Any]:
+def drawn(sides: Sequence[Side], rng: random.Random) -> tuple[Side, Side]:
+    """A run and a baseline of three launches each, drawn from all launches of all runs."""
+    every = [(number, launch) for number, (_, records, _) in enumerate(sides) for launch in {r.launch for r in records}]
+    chosen = rng.sample(sorted(every), 2 * LAUNCHES)
+    return _together(sides, chosen[:LAUNCHES], "run"), _together(sides, chosen[LAUNCHES:], "baseline")
+
+
+def _together(sides: Sequence[Side], chosen: Sequence[tuple[int, int]], name: str) -> Side:
+    """Launches of several runs as those of one."""
+    records = [
+        record.model_copy(update={"launch": place})
+        for place, (number, launch) in enumerate(chosen)
+        for record in sides[number][1]
+        if record.launch == launch
+    ]
+    return name, records, {**sides[chosen[0][0]][2], "conditions": []}
+
+
+def slowed(side: Side, label: str, share: float) -> Side:
+    """The run with the decode times of one decoder made longer."""
+    name, records, manifest = side
+    changed = [
+        r.model_copy(update={"decode_s": r.decode_s / (1 - share)}) if r.label == label and r.decode_s else r
+        for r in records
+    ]
+    return name, changed, manifest
+
+
+def found_by_pairs(sides: Sequence[Side], pairs: int) -> dict[str, Any]:
+    """False alarms of unchanged pairs, and of each target and decoder how often a slow-down is found."""
+    rng, tolerances = random.Random(0), Tolerances()
+    alarms, said = [], defaultdict(list)
+    power: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for _ in range(pairs):
+        run, base = drawn(sides, rng)
+        unchanged = judge(run, base, tolerances, "auto")
+        alarms.append([f"{c.rule}: {c.where}: {c.why}" for c in unchanged.of("regressed")])
+        for check in unchanged.speedups:
+            said[check.where].append(check.detectable or math.nan)
+        for label in dict.fromkeys(check.label for check in unchanged.speedups):
+            for share in SLOWER_BY:
+                for check in judge(slowed(run, label, share), base, tolerances, "auto").speedups:
+                    if check.label == label:
+                        power[check.where][f"{round(100 * share)} %"].append(check.verdict == "regressed")
+    return {
+        "pairs": pairs,
+        "launches": sum(len({r.launch for r in records}) for _, records, _ in sides),
+        "false_alarms": sum(map(bool, alarms)),
+        "alarms": [line for lines in alarms for line in lines],
+        "power": {where: {by: sum(hits) / len(hits) for by, hits in of.items()} for where, of in power.items()},
+        "said_detectable_percent": {where: round(100 * median(shares), 1) for where, shares in said.items()},
+    }
+
+
+def judged(run: Path, baseline: Path) -> dict[str, Any]:
     """What the gate says of a run: its exit code, and the checks that regressed."""
-    found = check_run(run, baselines[0], more=baselines[1:])
+    found = check_run(run, baseline)
     return {
         "run": run.name,
-        "baselines": [folder.name for folder in baselines],
+        "baseline": baseline.name,
         "exit_code": found.exit_code,
         "verdict": found.sentence,
         "regressed": [f"{check.rule}: {check.where}: {check.why}" for check in found.of("regressed")],
-        "speedups_judged": len([c for c in found.checks if c.rule == "speed-up" and c.verdict != "not judged"]),
-        "notes": found.notes,
     }
 
 
 def main(
-    runs: Annotated[int, typer.Option(min=4, help="Unchanged runs.")] = 11,
-    target: Annotated[list[str] | None, typer.Option(help="Targets; the demo grid's by default.")] = None,
-    decoder: Annotated[list[str] | None, typer.Option(help="Decoders; the demo grid's by default.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where the runs go; a new temporary folder by default.")] = None,
+    runs: Annotated[list[Path] | None, typer.Argument(help="Unchanged runs of several launches.")] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs drawn from their launches.")] = 20,
+    folder: Annotated[Path | None, typer.Option(help="Where planted runs go; a temporary folder by default.")] = None,
     out: Annotated[Path, typer.Option(help="Write the verdicts as JSON.")] = Path("results/benchmarks/gate.json"),
-    only: Annotated[Path | None, typer.Option(help="Make this one run and judge nothing.")] = None,
+    only: Annotated[Path | None, typer.Option(help="Make one launch of this run and judge nothing.")] = None,
+    launch: Annotated[int, typer.Option(help="Which, from 0.")] = 0,
 ) -> None:
-    """Run, plant, check; print and write every verdict."""
+    """Judge, run, plant; print and write every verdict."""
     if only:
-        run_here(only, target or [], decoder or [])
+        run_here(only, launch)
         return
-    place = folder or Path(mkdtemp())
-    unchanged = [place / f"run-{number}" for number in range(1, runs + 1)]
-    for run in (*unchanged, *(place / name for name in PLANTED)):
-        if not (run / MANIFEST).exists() or read_manifest(run)["ended"] is None:
-            run_apart(run, target or [], decoder or [])
-            typer.echo(f"made {run}")
-    circle = [*unchanged, *unchanged[:BASELINES]]
-    rows = [judged(run, circle[i + 1 : i + 1 + BASELINES]) for i, run in enumerate(unchanged)]
-    rows += [judged(place / name, unchanged[:BASELINES]) for name in PLANTED]
-    for row in rows:
-        typer.echo(f"{row['verdict']} {row['regressed'][:3]}")
-    passed = sum(row["exit_code"] == 0 for row in rows[:runs])
-    typer.echo(f"unchanged: {passed} of {runs} passed; planted: {[row['exit_code'] for row in rows[runs:]]}")
+    given, place = runs or [], folder or Path(mkdtemp())
+    sides: list[Side] = [(run.name, read_run(run), read_manifest(run)) for run in given]
+    unchanged = found_by_pairs(sides, pairs)
+    typer.echo(f"{unchanged['false_alarms']} of {pairs} unchanged pairs regressed: {unchanged['alarms']}")
+    for where, of in unchanged["power"].items():
+        said = unchanged["said_detectable_percent"][where]
+        typer.echo(f"{where}: " + ", ".join(f"{by}: {share:.2f}" for by, share in of.items()) + f"; said {said} %")
+    rows = []
+    for name in PLANTED:
+        if not (place / name / MANIFEST).exists() or read_manifest(place / name)["ended"] is None:
+            run_apart(place / name)
+        rows.append(judged(place / name, given[0]))
+        typer.echo(f"{name}: {rows[-1]['verdict']} {rows[-1]['regressed'][:3]}")
     facts = {"what": "verdicts of `specbench-s2d check`; see benchmarks/gate.py", "environment": environment("cpu")}
-    out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    out.write_text(json.dumps({**facts, "unchanged": unchanged, "planted": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ A generated part stands between `<!-- begin:NAME -->` and `<!-- end:NAME -->`; N
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 import tomllib
@@ -206,7 +207,53 @@ def _first_line(text: str | None) -> str:
     return " ".join((text or "").strip().split("\n\n")[0].split())
 
 
+def _measured(name: str) -> dict[str, Any]:
+    """What a script of `benchmarks/` measured."""
+    facts: dict[str, Any] = json.loads((ROOT / "results" / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
+    return facts
+
+
+def coverage_table() -> str:
+    """How many of the simulated intervals hold the true value, before and now."""
+    header = ["lengths", "launches", "questions", "before", "now"]
+    rows = _measured("coverage")["rows"]
+    return table(header, ([r["lengths"], str(r["launches"]), str(r["questions"]), f"{r['percentile']:.3f}",
+                           f"{r['jackknife']:.3f}"] for r in rows))  # fmt: skip
+
+
+def gate_power_table() -> str:
+    """What the gate does with simulated launches, three on each side, by tails and number of decoders."""
+    header = ["decoders", "tails", "false alarms", "without its margin", "finds 10 %", "15 %", "20 %",
+              "says it finds", "simulated"]  # fmt: skip
+    rows = (r for r in _measured("gate_power")["rows"] if r["correlation"] == 0.8 and r["base"] == r["run"] == 3)
+    return table(
+        header,
+        (
+            [str(r["decoders"]), r["tails"], f"{r['false_alarms']:.3f}", f"{r['false_alarms_without_margin']:.3f}",
+             *(f"{r[f'power_{by}_percent']:.2f}" for by in (10, 15, 20)),
+             *(", ".join(f"{value:g}" for value in r[name]) + " %" for name in ("said_percent", "simulated_percent"))]
+            for r in rows
+        ),
+    )  # fmt: skip
+
+
+def gate_real_table() -> str:
+    """What the gate does with launches of real runs."""
+    found = _measured("gate")["unchanged"]
+    said = (
+        f"Of {found['pairs']} pairs drawn from {found['launches']} launches, {found['false_alarms']} were called "
+        "regressed. How often a slower decoder was found:"
+    )
+    shares = list(next(iter(found["power"].values())))
+    rows = ([where, *(f"{of[by]:.2f}" for by in shares), f"{found['said_detectable_percent'][where]:g} %"]
+            for where, of in found["power"].items())  # fmt: skip
+    return f"{said}\n\n{table(['target, decoder', *(f'{by} slower' for by in shares), 'says it finds'], rows)}"
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "coverage": coverage_table,
+    "gate-power": gate_power_table,
+    "gate-real": gate_real_table,
     "demo-table": demo_table,
     "command-list": command_list,
     "commands": command_pages,

@@ -6,8 +6,10 @@ start, said so, and its cell runs again; nothing else is lost. One process write
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +25,8 @@ from specbench_s2d.runs.identity import identity
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record, check_schema, parse_record
 
 RECORDS = "records.jsonl"
+PACKED = "records.jsonl.gz"
+"""Records of a finished run, to be kept: read like the others, and not written to."""
 ENERGY = "energy.jsonl"
 MANIFEST = "manifest.json"
 _LOCK = ".lock"
@@ -34,7 +38,7 @@ def read_records(folder: Path) -> list[Record]:
     Raises `RunFolderError` for a folder without records or with a line that is no record (a torn last line is left
     out), `RecordSchemaError` for records of another schema version.
     """
-    path = folder / RECORDS
+    path = folder / (RECORDS if (folder / RECORDS).is_file() else PACKED)
     if not path.is_file():
         raise RunFolderError(f"{folder}: no {RECORDS} there; give the folder of a run.")
     found: dict[str, Record] = {}
@@ -168,6 +172,11 @@ class RunStore:
 
     def _join(self) -> dict[str, Any]:
         """The manifest to work under: this run's own, or the one already there if it is of the same run."""
+        if (self.folder / PACKED).exists() and not (self.folder / RECORDS).exists():
+            raise RunFolderError(
+                f"{self.folder}: its records are packed; `gunzip {self.folder / PACKED}` to go on with it, or give "
+                "another --out."
+            )
         if not (self.folder / MANIFEST).exists():
             if (self.folder / RECORDS).exists():
                 raise RunFolderError(f"{self.folder}: holds records without a manifest; give another --out.")
@@ -186,7 +195,11 @@ class RunStore:
 
 def _whole_lines(path: Path) -> list[bytes]:
     """Lines that end in a newline: the rest of the file, if any, was torn by a kill."""
-    return path.read_bytes().split(b"\n")[:-1]
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, OSError, zlib.error) as error:
+        raise RunFolderError(f"{path}: cannot be read ({error}); fetch it again.") from error
+    return content.split(b"\n")[:-1]
 
 
 def _cut_torn_line(path: Path) -> int:

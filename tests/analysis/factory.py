@@ -1,4 +1,4 @@
-"""A run small enough to work out on paper: one target, one suite, two questions, AR and SD.
+"""A run small enough to work out on paper: one target, one suite, two questions (or copies of them), AR and SD.
 
         new  retokenized  prefill_s  decode_s  total_s  nll_sum   steps: drafted / accepted / emitted
 ar  q1    5            4          1         4        5        3   4 steps of 0 / 0 / 1
@@ -75,13 +75,18 @@ def ar(question_id: int | str, tokens: int, *, decode_s: float, **fields: Any) -
     return decoded("ar", question_id, [(0, 0, 1)] * (tokens - 1), decode_s=decode_s, **fields)
 
 
-def paper_run() -> list[Record]:
-    """The run of the table above."""
+def paper_run(copies: int = 1) -> list[Record]:
+    """The run of the table above: two questions, too few for an interval. Of three copies, questions 3 and 5 are like
+    question 1, and 4 and 6 like question 2: values stay, and have intervals."""
     return [
-        ar(1, 5, decode_s=4, prefill_s=1, retokenized_tokens=4, nll_sum=3),
-        decoded("sd", 1, [(5, 1, 2), (5, 0, 1), (1, 0, 1)], decode_s=2, prefill_s=1, nll_sum=4),
-        decoded("sd", 2, [(5, 5, 6), (5, 3, 2)], decode_s=2, prefill_s=2, nll_sum=10),
-        ar(2, 9, decode_s=16, prefill_s=2, nll_sum=4),
+        record
+        for odd, even in ((2 * i + 1, 2 * i + 2) for i in range(copies))
+        for record in (
+            ar(odd, 5, decode_s=4, prefill_s=1, retokenized_tokens=4, nll_sum=3),
+            decoded("sd", odd, [(5, 1, 2), (5, 0, 1), (1, 0, 1)], decode_s=2, prefill_s=1, nll_sum=4),
+            decoded("sd", even, [(5, 5, 6), (5, 3, 2)], decode_s=2, prefill_s=2, nll_sum=10),
+            ar(even, 9, decode_s=16, prefill_s=2, nll_sum=4),
+        )
     ]
 
 

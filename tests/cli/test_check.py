@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from specbench_s2d.cli.main import main
-from specbench_s2d.runs.folder import MANIFEST, RECORDS
-from tests.documents import DEMO_RUN
+from specbench_s2d.runs.folder import MANIFEST, PACKED, RECORDS
+from tests.documents import OLD_RUN
 
 
 @pytest.fixture
@@ -18,14 +19,14 @@ def run(tmp_path: Path) -> Path:
     """A copy of the demo run, to change."""
     folder = tmp_path / "run"
     folder.mkdir()
-    for name in (MANIFEST, RECORDS):
-        shutil.copy(DEMO_RUN / name, folder / name)
+    shutil.copy(OLD_RUN / MANIFEST, folder)
+    (folder / RECORDS).write_bytes(gzip.decompress((OLD_RUN / PACKED).read_bytes()))
     return folder
 
 
 def test_an_unchanged_run_holds(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", str(run), "--baseline", str(DEMO_RUN), "--baseline", str(run)]) == 0
-    assert "run against demo: holds" in capsys.readouterr().out
+    assert main(["check", str(run), "--baseline", str(OLD_RUN), "--baseline", str(run)]) == 0
+    assert "run against schema_1: holds" in capsys.readouterr().out
 
 
 def test_a_wrong_token_is_a_regression_in_every_form(
@@ -41,7 +42,7 @@ def test_a_wrong_token_is_a_regression_in_every_form(
     summary.write_text("# Job\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     flags = ["--markdown", str(page), "--junit", str(junit), "--json", "--speed", "skip"]
-    assert main(["check", str(run), "--baseline", str(DEMO_RUN / MANIFEST), *flags]) == 1
+    assert main(["check", str(run), "--baseline", str(OLD_RUN / MANIFEST), *flags]) == 1
     facts = json.loads(capsys.readouterr().out)
     assert [c["rule"] for c in facts["checks"] if c["verdict"] == "regressed"] == ["output ids"]
     assert "1 of 14 differ" in page.read_text() and "<failure" in junit.read_text()
@@ -52,19 +53,19 @@ def test_other_questions_cannot_be_compared(run: Path, capsys: pytest.CaptureFix
     manifest = json.loads((run / MANIFEST).read_text())
     manifest["identity"]["questions"]["qa"] = "0" * 64
     (run / MANIFEST).write_text(json.dumps(manifest))
-    assert main(["check", str(run), "--baseline", str(DEMO_RUN)]) == 3
+    assert main(["check", str(run), "--baseline", str(OLD_RUN)]) == 3
     assert "cannot be judged" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["check", "nowhere", "--baseline", str(DEMO_RUN)], "nowhere: no such folder"),
-        (["check", str(DEMO_RUN), "--baseline", "nowhere"], "nowhere: no such folder"),
-        (["check", str(DEMO_RUN)], "--baseline"),
-        (["check", str(DEMO_RUN), "--baseline", str(DEMO_RUN), "--speed", "fast"], "'fast'"),
-        (["check", str(DEMO_RUN), "--baseline", str(DEMO_RUN), "--speed-margin", "-1"], "--speed-margin"),
-        (["check", str(DEMO_RUN), "--baseline", str(DEMO_RUN), "--junit", "no/such/place.xml"], "no folder no/such"),
+        (["check", "nowhere", "--baseline", str(OLD_RUN)], "nowhere: no such folder"),
+        (["check", str(OLD_RUN), "--baseline", "nowhere"], "nowhere: no such folder"),
+        (["check", str(OLD_RUN)], "--baseline"),
+        (["check", str(OLD_RUN), "--baseline", str(OLD_RUN), "--speed", "fast"], "'fast'"),
+        (["check", str(OLD_RUN), "--baseline", str(OLD_RUN), "--speed-margin", "-1"], "--speed-margin"),
+        (["check", str(OLD_RUN), "--baseline", str(OLD_RUN), "--junit", "no/such/place.xml"], "no folder no/such"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -78,8 +79,8 @@ def test_required_speed_that_was_not_judged_is_exit_code_3_and_one_line(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    others = (arg for name in ("demo-2", "demo-3") for arg in ("--baseline", str(DEMO_RUN.with_name(name))))
-    demand = ["check", str(run), "--baseline", str(DEMO_RUN), *others, "--require-speed"]
+    second = shutil.copytree(run, tmp_path / "second")
+    demand = ["check", str(run), "--baseline", str(OLD_RUN), "--baseline", str(second), "--require-speed"]
     assert main(demand) == 0
     manifest = json.loads((run / MANIFEST).read_text())
     manifest["environment"]["cpu"]["model"] = "another"
@@ -95,5 +96,5 @@ def test_required_speed_that_was_not_judged_is_exit_code_3_and_one_line(
 
 def test_speed_cannot_be_both_required_and_skipped(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--require-speed", "--speed", "skip"]
-    assert main(["check", str(DEMO_RUN), "--baseline", str(DEMO_RUN), *flags]) == 2
+    assert main(["check", str(OLD_RUN), "--baseline", str(OLD_RUN), *flags]) == 2
     assert "--require-speed with --speed skip" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 
 from specbench_s2d.cli.main import main
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record
+from tests.analysis.expected import ends_of_three_copies
 from tests.analysis.factory import paper_run
 from tests.analysis.report.grid import grid_run
 
@@ -27,18 +28,28 @@ def run(tmp_path: Path) -> Path:
     return write_run(tmp_path / "one", paper_run())
 
 
+@pytest.fixture
+def six(tmp_path: Path) -> Path:
+    """Enough questions for intervals."""
+    return write_run(tmp_path / "six", paper_run(3))
+
+
 def test_two_runs_are_printed_with_what_differs(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = write_run(tmp_path / "two", paper_run(), device="cuda")
     assert main(["compare", str(run), str(other)]) == 0
     out = capsys.readouterr().out
-    assert "1.00 [1.00–1.00]" in out
+    assert "1.00 [n = 2]" in out
     assert "A: one; B: two." in out
     assert "The runs differ in device (cpu, cuda)." in out
 
 
-def test_the_decoders_of_a_run_against_one_of_them(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", str(run), "--against", "sd"]) == 0
-    assert "0.20 [0.12–0.50]" in capsys.readouterr().out
+def test_the_decoders_of_a_run_against_one_of_them(six: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """sd's 12 s over ar's 60 s; 10 s over 56 s without a first question, over 44 s without a second."""
+    assert main(["compare", str(six), "--against", "sd"]) == 0
+    low, high = ends_of_three_copies(1 / 5, 1 / 5.6, 1 / 4.4, (2, 2))
+    out = capsys.readouterr().out
+    assert f"0.20 [{low:.2f}–{high:.2f}, n = 6]" in out
+    assert "within this launch" in " ".join(out.split())
 
 
 def test_a_paper_beside_a_run_as_json_and_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,12 +66,20 @@ def test_a_paper_beside_a_run_as_json_and_as_csv(tmp_path: Path, capsys: pytest.
     assert f"wrote {out}" in captured.err
 
 
-def test_markdown_holds_every_block_and_note(run: Path, tmp_path: Path) -> None:
+def test_json_says_that_two_questions_have_no_interval(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(run), "--against", "ar", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["rows"][0]
+    assert (row["relative_speed"], row["relative_speed_low"], row["relative_speed_n"]) == (5, None, 2)
+    assert "relative_speed: n = 2: no interval from fewer than 5 questions" in row["notes"]
+
+
+def test_markdown_holds_every_block_and_note(six: Path, tmp_path: Path) -> None:
     out = tmp_path / "table.md"
-    assert main(["compare", str(run), "--against", "ar", "--out", str(out)]) == 0
+    assert main(["compare", str(six), "--against", "ar", "--out", str(out)]) == 0
     text = out.read_text()
     assert text.startswith("# Relative to ar\n\n## t\n\n| Decoder | QA | All [95 %] | × ar | MAT |\n")
-    assert "| sd | 5.00 | 5.00 [2.00–8.00] | 5.00 | 2.40 |" in text
+    low, high = ends_of_three_copies(5, 5.6, 4.4, (4, 16))
+    assert f"| sd | 5.00 | 5.00 [{low:.2f}–{high:.2f}, n = 6] | 5.00 | 2.40 |" in text
     assert "- Decode tokens/s over those of ar" in text
 
 

@@ -13,6 +13,7 @@ import pytest
 from specbench_s2d.analysis.report.plots import draw
 from specbench_s2d.cli.main import main
 from specbench_s2d.runs.record import Record
+from tests.analysis.expected import ends_of_three_copies
 from tests.analysis.factory import make_record, paper_run
 
 
@@ -20,6 +21,10 @@ from tests.analysis.factory import make_record, paper_run
 def _one_format(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing PNGs takes most of the time, and tests/analysis does it."""
     monkeypatch.setattr(draw, "FORMATS", ("svg",))
+
+
+INTERVAL = "{:.2f}–{:.2f}".format(*ends_of_three_copies(5, 5.6, 4.4, (4, 16)))
+"""Of the speed-up of the paper run's three copies."""
 
 
 def write_run(folder: Path, records: list[Record]) -> Path:
@@ -31,23 +36,36 @@ def write_run(folder: Path, records: list[Record]) -> Path:
 def test_a_run_gets_tables_and_plots_and_the_table_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = write_run(tmp_path / "run", paper_run())
+    run = write_run(tmp_path / "run", paper_run(3))
     assert main(["report", str(run)]) == 0
     out = capsys.readouterr().out
-    assert "2.00–8.00" in out
+    assert INTERVAL in out and "n = 6" in out
     assert pd.read_csv(run / "summary.csv").query("label == 'sd' and suite == 'qa'")["speedup"].item() == 5
     assert (run / "summary.md").is_file()
-    assert "2.00–8.00" in (run / "report.html").read_text(encoding="utf-8")
+    assert f"{INTERVAL}, n = 6" in (run / "report.html").read_text(encoding="utf-8")
     assert {path.stem for path in (run / "plots").iterdir()} == {"speedup", "mat"}  # too few tokens for acceptance
 
 
+def test_two_questions_have_no_interval_in_terminal_summary_and_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", paper_run())
+    assert main(["report", str(run)]) == 0
+    assert "n = 2" in capsys.readouterr().out
+    assert "5.00 [n = 2]" in (run / "summary.md").read_text(encoding="utf-8")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "n = 2" in page and "no interval from fewer than 5 questions" in page
+    row = pd.read_csv(run / "summary.csv").query("label == 'sd' and suite == 'qa'").iloc[0]
+    assert pd.isna(row["speedup_low"]) and (row["speedup_n"], row["launches"]) == (2, 1)
+
+
 def test_several_runs_are_measured_each_against_its_own_ar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    slower = [r.model_copy(update={"decode_s": (r.decode_s or 0) * 2}) for r in paper_run()]
-    runs = [write_run(tmp_path / "one", paper_run()), write_run(tmp_path / "two", slower)]
+    slower = [r.model_copy(update={"decode_s": (r.decode_s or 0) * 2}) for r in paper_run(3)]
+    runs = [write_run(tmp_path / "one", paper_run(3)), write_run(tmp_path / "two", slower)]
     assert main(["report", *map(str, runs), str(runs[0])]) == 0
     out = capsys.readouterr().out
     assert out.count("one: t") == out.count("two: t") == 1
-    assert out.count("2.00–8.00") == 2
+    assert out.count(INTERVAL) == 2
     assert "run" not in pd.read_csv(runs[0] / "summary.csv").columns
 
 

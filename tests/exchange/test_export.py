@@ -91,16 +91,15 @@ def test_an_answer_carries_the_time_at_which_the_run_started(run: Path, tmp_path
 # Every column of the tidy table that the format can carry, and those of the demo run that it cannot: they need times of
 # the parts, counts of what was drafted, ids, or the target. Nor can it carry task quality: it holds no references.
 CARRIED = (
-    "decoder", "options", "lossy", "records", "questions", "new_tokens", "tokens_per_answer", "steps",
-    "speedup_e2e", "speedup_e2e_low", "speedup_e2e_high",
-    "speedup_specbench", "speedup_specbench_low", "speedup_specbench_high",
-    "pairs", "unpaired", "mat", "mat_low", "mat_high", "mean_mat_per_question",
-    "failed", "skipped", "truncated",
+    "decoder", "options", "lossy", "records", "questions", "launches", "new_tokens", "tokens_per_answer", "steps",
+    "speedup_e2e", "speedup_e2e_n", "speedup_specbench", "speedup_specbench_n",
+    "pairs", "unpaired", "mat", "mat_n", "mean_mat_per_question", "failed", "skipped", "truncated",
 )  # fmt: skip
+ENDS = ("speedup_e2e_low", "speedup_e2e_high", "speedup_specbench_low", "speedup_specbench_high", "mat_low", "mat_high")
 NOT_CARRIED = (
-    "draft", "tokens_per_s", "speedup", "speedup_low", "speedup_high", "tokens_per_pass", "accepted_per_pass",
+    "draft", "tokens_per_s", "speedup", "speedup_low", "speedup_high", "speedup_n", "tokens_per_pass", "accepted_per_pass",
     "acceptance_rate", "draft_layers_per_token", "mean_exit_depth", "draft_s", "verify_s", "other_s",
-    "perplexity", "perplexity_low", "perplexity_high", "mismatches", "near_ties", "audited_tokens", "auditable_share",
+    "perplexity", "perplexity_low", "perplexity_high", "perplexity_n", "mismatches", "near_ties", "audited_tokens", "auditable_share",
 )  # fmt: skip
 
 
@@ -113,10 +112,12 @@ def test_export_and_import_give_the_same_values_in_every_column_that_the_format_
     key = ["target", "label", "suite"]
     before = summary_table(records).set_index(key)
     after = summary_table(read_run(tmp_path / "back")).set_index(key).reindex(before.index)
-    pd.testing.assert_frame_equal(after[list(CARRIED)], before[list(CARRIED)], rtol=1e-12)
+    carried = [*CARRIED, *ENDS]
+    pd.testing.assert_frame_equal(after[carried], before[carried], rtol=1e-12)
     assert after[list(NOT_CARRIED)].isna().all(axis=None)
     assert before[list(CARRIED)].notna().all(axis=None)
-    unmeasured = set(after.columns) - {*CARRIED, *NOT_CARRIED, "notes"}
+    assert before.xs("overall", level="suite")[list(ENDS)].notna().all(axis=None), "12 questions; a suite has 2"
+    unmeasured = set(after.columns) - {*carried, *NOT_CARRIED, "notes"}
     assert after[sorted(unmeasured)].isna().all(axis=None)
     assert {c for c in before.columns if c not in after.columns} == {c for c in before.columns if "quality_" in c}
 

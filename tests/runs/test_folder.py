@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
-from specbench_s2d.runs.folder import RunStore, read_manifest, read_records, schema_of
+from specbench_s2d.runs.folder import PACKED, RECORDS, RunStore, read_manifest, read_records, schema_of
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record
 from tests.analysis.factory import make_record
 from tests.refusals import refused
@@ -157,3 +158,18 @@ def test_a_folder_without_records_is_no_run(tmp_path: Path) -> None:
         read_records(tmp_path)
     with pytest.raises(RunFolderError, match="give the folder of a run"):
         read_manifest(tmp_path)
+
+
+def test_packed_records_are_read_like_others_and_not_written_to(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with RunStore(folder, manifest()) as store:
+        store.append([keyed("1"), keyed("2")])
+    before = read_records(folder)
+    (folder / PACKED).write_bytes(gzip.compress((folder / RECORDS).read_bytes()))
+    (folder / RECORDS).unlink()
+    assert read_records(folder) == before
+    with refused(RunFolderError, "its records are packed", "gunzip"), RunStore(folder, manifest()):
+        pass
+    (folder / PACKED).write_bytes((folder / PACKED).read_bytes()[:-9])
+    with refused(RunFolderError, PACKED, "cannot be read"):
+        read_records(folder)

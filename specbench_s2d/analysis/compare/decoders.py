@@ -17,7 +17,7 @@ from specbench_s2d.analysis.metrics.values import Interval, Measure
 from specbench_s2d.analysis.tables.naming import row_title, suite_title
 from specbench_s2d.analysis.tables.remarks import within_launches
 from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, row_groups, rows_by_target, summary_table
-from specbench_s2d.analysis.tables.text import TextTable, absent, number, with_interval
+from specbench_s2d.analysis.tables.text import NOTHING, TextTable, absent, number, stands_on, with_interval
 from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.runs.record import BASELINE, Record
 
@@ -49,6 +49,7 @@ def compare_decoders(records: Sequence[Record], against: str) -> Comparison:
             pairs = replace(group, baseline=theirs).pairs_by_target
             rows.append(_row({str(name): value for name, value in row.items()}, pairs, against))
     table = pd.DataFrame(rows)
+    table = table.astype({name: "Int64" for name in table if str(name).endswith("_n")})
     shown = []
     for target, of_target in rows_by_target(table):
         shown += [_speeds(target, of_target), _ratios(target, of_target), *_differences(target, of_target)]
@@ -132,7 +133,9 @@ def _with_ends(row: Row, name: str) -> str:
 
 
 def _difference(row: Row, name: str, digits: str) -> str:
-    """A difference above its interval, whose ends may be negative."""
-    value, low, high = (number(row[f"{name}{end}"], f"z{digits}") for end in _ENDS[:3])
-    questions = "" if absent(row[name]) else f"n = {row[f'{name}_n']}"
-    return f"{value}\n{questions}" if absent(row[f"{name}_low"]) else f"{value}\n{low} to {high}, {questions}"
+    """A difference above its interval, whose ends may be negative, and its questions: narrow, to fit abreast."""
+    value, low, high, questions = (row[f"{name}{end}"] for end in _ENDS)
+    if absent(value):
+        return NOTHING
+    ends = "" if absent(low) else f"{low:z{digits}} to {high:z{digits}}\n"
+    return f"{value:z{digits}}\n{ends}{stands_on(questions)}"

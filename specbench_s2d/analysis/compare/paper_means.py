@@ -56,7 +56,7 @@ def _row(printed: Mapping[Any, Any], group: Group, against: str | None) -> Row:
         "label": group.label, "lossy": group.lossy, "projected": group.projected, "against": against,
         "method": printed["method"], "suite": printed["suite"], "metric": printed["metric"],
         "ours": value.value, "ours_low": interval.low, "ours_high": interval.high,
-        "ours_n": interval.questions, "ours_specbench": None,
+        "ours_n": interval.questions or None, "ours_specbench": None,
         "reason": value.note, "published": printed["value"], "source": printed["source"],
     }  # fmt: skip
 

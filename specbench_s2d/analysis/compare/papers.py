@@ -78,7 +78,7 @@ def compare_published(records: Sequence[Record], name: str, paper: str, temperat
         *_method_notes(paper, methods, known, decoders),
     ]
     shown = [*_shown(by_target), *paper_means.shown(means)]
-    joined = pd.DataFrame([*rows, *means], columns=list(COLUMNS))
+    joined = pd.DataFrame([*rows, *means], columns=list(COLUMNS)).astype({"ours_n": "Int64"})
     return Comparison(f"{name} compared with published:{paper}", joined, shown, notes)
 
 

@@ -19,7 +19,7 @@ from specbench_s2d.analysis.metrics.speed import SPEEDUP
 from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
 from specbench_s2d.runs.conditions import is_transient
-from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
+from specbench_s2d.runs.folder import MANIFEST, PACKED, RECORDS, read_manifest
 from specbench_s2d.runs.identity import identity
 from specbench_s2d.runs.record import BASELINE, Record
 
@@ -54,7 +54,7 @@ def check_run(
 
 def run_folder(path: Path) -> Path:
     """A run's folder, given itself or as its manifest.json or records.jsonl."""
-    if path.name in (MANIFEST, RECORDS):
+    if path.name in (MANIFEST, RECORDS, PACKED):
         return path.parent
     if path.is_file():
         raise RunFolderError(f"{path}: not a run; give a run's folder, or its {MANIFEST} or {RECORDS}.")

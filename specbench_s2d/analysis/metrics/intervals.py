@@ -64,7 +64,7 @@ def quotients(sums_GCR: Floats) -> Floats:
 class Statistic(Generic[Item]):
     """A value that sums over questions and launches give, with its interval.
 
-    `row`: what a finished record, or a pair, adds to the sums, None where it lacks that; the last column is what
+    `row`: what a finished record, or a pair, adds to the sums, None where it lacks that; `weight`: the column that
     questions weigh by. `shape`: the value of each group's sums, (G, C, R) to (G, R). `merged`: makes fewer items of
     several. `within`: bounds that no value exceeds.
     """
@@ -74,6 +74,7 @@ class Statistic(Generic[Item]):
     merged: Callable[[Iterable[Item]], Iterable[Item]] = iter
     scale: Scale = "log"
     within: tuple[float, float] = (-math.inf, math.inf)
+    weight: int = -1
 
     def sums(self, items: Iterable[Item]) -> Sums:
         """The sums of each launch and question that has any."""
@@ -88,7 +89,7 @@ class Statistic(Generic[Item]):
 
     def interval(self, groups: Sequence[Iterable[Item]], level: float = LEVEL) -> Interval:
         """The interval of the value; of several groups of one run, of the mean of their values."""
-        found = interval([self.sums(items) for items in groups], self._mean, self.scale, level)
+        found = interval([self.sums(items) for items in groups], self._mean, self.scale, level, weight=self.weight)
         if found.low is None or found.high is None:
             return found
         low, high = (min(max(end, self.within[0]), self.within[1]) for end in (found.low, found.high))
@@ -106,7 +107,7 @@ class Statistic(Generic[Item]):
             return ratios_R
 
         sums = [self.sums(items) for items in (*ours, *theirs)]
-        return interval(sums, ratio, "log", level, runs=[0] * len(ours) + [1] * len(theirs))
+        return interval(sums, ratio, "log", level, [0] * len(ours) + [1] * len(theirs), self.weight)
 
     def compare(self: Statistic[Record], groups: Sequence[Sequence[Pair]], how: How) -> tuple[Measure, Interval]:
         """Our value compared with theirs, as `how` says, on the cells that both have; of several groups, the mean.
@@ -122,7 +123,7 @@ class Statistic(Generic[Item]):
         def shape(sums_GCR: Floats) -> Floats:
             return of_both(*map(self.shape, np.split(sums_GCR, 2, axis=1)))
 
-        both = Statistic[Pair](row, shape, scale=scale)
+        both = Statistic[Pair](row, shape, scale=scale, weight=self.weight)
         sums = [both.sums(pairs) for pairs in groups]
         if not sums or not all(sums):
             return Measure(None, _NOTHING_SHARED), Interval(None, None, _NOTHING_SHARED)
@@ -148,11 +149,12 @@ def interval(
     scale: Scale = "log",
     level: float = LEVEL,
     runs: Sequence[int] | None = None,
+    weight: int = -1,
 ) -> Interval:
     """The interval of what `of_sums` makes of the groups' sums, (G, C, R) to (R,).
 
     A question that a group lacks adds nothing there. `runs`: the run that each group is of, where they are of several;
-    a launch belongs to its run. None below `LEAST_QUESTIONS`, and where the value, or the value without one of its
+    a launch belongs to its run. `weight`: the column that questions weigh by. None below `LEAST_QUESTIONS`, and where the value, or the value without one of its
     questions or launches, is undefined.
     """
     questions = _parts(groups, lambda _, key: key[1])
@@ -162,7 +164,7 @@ def interval(
     by_question_NGC = np.array(list(questions.values()))
     total_GC = by_question_NGC.sum(axis=0)
     middle = _on_scale(_values(total_GC[:, :, None], of_sums), scale)[0]
-    freedom = max(1.0, _effective(by_question_NGC, total_GC) - 1)
+    freedom = max(1.0, _effective(by_question_NGC[:, :, weight]) - 1)
     levels = [(_jackknife(_on_scale(_without(total_GC, by_question_NGC, of_sums), scale)), freedom)]
     run_of = runs or [0] * len(groups)
     for run in dict.fromkeys(run_of):
@@ -221,8 +223,8 @@ def _jackknife(without_R: Floats) -> float:
     return float((count - 1) / count * np.sum((without_R - without_R.mean()) ** 2))
 
 
-def _effective(by_question_NGC: Floats, total_GC: Floats) -> float:
-    """Kish's effective number of questions, by their share of the last column's sums; groups weigh alike."""
+def _effective(weights_NG: Floats) -> float:
+    """Kish's effective number of questions, by their share of each group's weights; groups weigh alike."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares_N = np.nan_to_num(by_question_NGC[:, :, -1] / total_GC[:, -1]).mean(axis=1)
+        shares_N = np.nan_to_num(weights_NG / weights_NG.sum(axis=0)).mean(axis=1)
     return float(shares_N.sum() ** 2 / np.sum(shares_N**2)) if shares_N.any() else 1.0

@@ -14,6 +14,8 @@ from specbench_s2d.analysis.metrics.values import Measure, quotient
 from specbench_s2d.measure.quality import METRICS, pooled
 from specbench_s2d.runs.record import Record
 
+_REFERENCE = 1  # in the counts of BLEU and of chrF: words, or characters, of the reference
+
 
 def perplexity(records: Iterable[Record]) -> Measure:
     """exp of the summed negative log-likelihood over new tokens, pooled over the row's tokens, under the target
@@ -75,7 +77,13 @@ def quality_statistic(metric: str) -> Statistic[Record]:
         return np.array(scores, dtype=np.float64)
 
     if is_pooled(metric):
-        return Statistic(lambda r: (r.quality_counts or {}).get(metric), corpus, scale="linear", within=within)
+        return Statistic(
+            lambda r: (r.quality_counts or {}).get(metric),
+            corpus,
+            scale="linear",
+            within=within,
+            weight=_REFERENCE,
+        )
     return Statistic(score, scale="linear", within=within)
 
 

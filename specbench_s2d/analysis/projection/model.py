@@ -24,6 +24,7 @@ from specbench_s2d.analysis.metrics.values import Interval
 from specbench_s2d.decoding.geometric import mean_emitted
 
 _QUARTILES = (0.25, 0.75)
+_EMITTED = _STEPS = 0  # the first column of `Turn.row`, and of `_rate_row`: what questions weigh by
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Projected:
-    """A projected speed-up. `low`, `high`: 95 % over questions; `costs_low`, `costs_high`: quartiles over rounds of
+    """A projected speed-up. `low`, `high`: 95 % over so many `questions`; `costs_low`, `costs_high`: quartiles over rounds of
     the pass costs. `cost_ratio`: a drafted token's seconds over AR's pass; `verify_ratio`: a step's target pass over
     it. `note`: why an interval is missing."""
 
@@ -96,6 +97,7 @@ class Projected:
     verify_ratio: float
     extrapolated: bool = False
     note: str | None = None
+    questions: int | None = None
 
 
 def from_turns(turns: Sequence[Turn], costs: Costs, gamma: int | None = None) -> Projected:
@@ -113,7 +115,7 @@ def from_turns(turns: Sequence[Turn], costs: Costs, gamma: int | None = None) ->
         found: Floats = sums_GCR[0, 0] * middle.ar_N[0] / (middle.per_column_CN[:, 0] @ sums_GCR[0])
         return found
 
-    over_questions = interval([sums], speedups)
+    over_questions = interval([sums], speedups, weight=_EMITTED)
     by_round_N = total_C[0] * costs.ar_N / (total_C @ costs.per_column_CN)
     return _projected(float(speedups(total_C[None, :, None])[0]), over_questions, by_round_N, total_C, middle)
 
@@ -142,7 +144,7 @@ def _beyond(turns: Sequence[Turn], costs: Costs, gamma: int) -> Projected:
 
     row_C = _step_of(np.sum(list(sums.values()), axis=0), gamma, widths)
     by_round_N = row_C[0] * costs.ar_N / (row_C @ costs.per_column_CN)
-    over_questions = interval([sums], speedups)
+    over_questions = interval([sums], speedups, weight=_STEPS)
     value = float(row_C[0] * middle.ar_N[0] / (row_C @ seconds_C))
     return _projected(value, over_questions, by_round_N, row_C, middle, extrapolated=True)
 
@@ -188,6 +190,7 @@ def _projected(
     return Projected(
         value, over_questions.low, over_questions.high, float(low), float(high), float(row_C[0] / steps),
         float(drafting / max(tokens, 1e-12) / ar_s), float(verifying / steps / ar_s), extrapolated, over_questions.note,
+        over_questions.questions or None,
     )  # fmt: skip
 
 

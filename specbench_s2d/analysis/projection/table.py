@@ -23,8 +23,8 @@ from specbench_s2d.runs.record import BASELINE, Record
 RECORDED, CANDIDATE = "as recorded", "candidate"
 PROJECTED = "projected: pass costs times acceptances"
 COLUMNS = (
-    "target", "draft", "label", "sort", "role", "gamma", "suite", "speedup", "low", "high", "costs_low", "costs_high",
-    "published", "of_run", "mat", "cost_ratio", "verify_ratio", "ar_ms", "ar_percent_of_bound", "extrapolated",
+    "target", "draft", "label", "sort", "role", "gamma", "suite", "speedup", "low", "high", "n", "costs_low",
+    "costs_high", "published", "of_run", "mat", "cost_ratio", "verify_ratio", "ar_ms", "ar_percent_of_bound", "extrapolated",
     "projected", "note",
 )  # fmt: skip
 _VALUES = ("speedup", "low", "high", "costs_low", "costs_high", "mat", "cost_ratio", "verify_ratio", "extrapolated")
@@ -200,7 +200,7 @@ def _row(
     values = asdict(found)
     return {
         **dict.fromkeys(COLUMNS), "target": device.target, "draft": device.draft, "label": line.label,
-        "sort": line.sort, "role": role, "suite": suite, **{name: values[name] for name in _VALUES},
+        "sort": line.sort, "role": role, "suite": suite, **{name: values[name] for name in _VALUES}, "n": found.questions,
         "ar_ms": 1e3 * float(np.median(device.ar_N)), "ar_percent_of_bound": device.ar_percent_of_bound,
         "projected": PROJECTED, "note": "; ".join(filter(None, (note, found.note))) or None, **more,
     }  # fmt: skip
@@ -209,7 +209,7 @@ def _row(
 def table_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The rows in the columns of `COLUMNS`."""
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.astype({"gamma": "Int64", "published": "float64", "of_run": "float64"})
+    return table.astype({"gamma": "Int64", "n": "Int64", "published": "float64", "of_run": "float64"})
 
 
 def best_of(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -10,12 +10,12 @@ from rich.console import RenderableType
 
 from specbench_s2d.analysis.projection.table import CANDIDATE, RECORDED, best_of
 from specbench_s2d.analysis.tables.naming import suite_title
-from specbench_s2d.analysis.tables.text import TextTable, absent, interval, number, terminal_tables
+from specbench_s2d.analysis.tables.text import TextTable, absent, interval, number, stands_on, terminal_tables
 
 NOTES = (
     "Projected, not measured: acceptances times the costs of single passes; what the loop itself takes is left out.",
-    "Speed-up over autoregressive decoding with its 95 % interval over questions; costs: its quartiles over the rounds "
-    "of the pass costs. c: a drafted token's seconds over an AR pass. verify: a step's target pass over it.",
+    "Speed-up over autoregressive decoding with its 95 % interval from n questions; costs: its quartiles over the "
+    "rounds of the pass costs. c: a drafted token's seconds over an AR pass. verify: a step's target pass over it.",
     "Below the recorded gamma a step accepts the same, cut at it; * extrapolated above it: a step that accepted all "
     "goes on at the one acceptance rate of all tokens.",
 )
@@ -59,7 +59,10 @@ def _recorded(row: Mapping[Any, Any]) -> list[str]:
 
 def _speed(row: Mapping[Any, Any]) -> str:
     text = number(row["speedup"]) + ("*" if row["extrapolated"] else "")
-    return text if absent(row["low"]) else f"{text} [{interval(row['low'], row['high'])}]"
+    if absent(row["n"]):
+        return text
+    ends = "" if absent(row["low"]) else f"{interval(row['low'], row['high'])}, "
+    return f"{text} [{ends}{stands_on(row['n'])}]"
 
 
 def _by_gamma(label: str, rows: pd.DataFrame) -> list[str]:

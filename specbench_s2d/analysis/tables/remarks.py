@@ -20,8 +20,8 @@ SLOW_BASELINE_PERCENT = 40.0
 
 def within_launches(launches: Iterable[int]) -> str:
     """What intervals stand on besides the questions, to follow the words "from n questions"."""
-    counts = {int(count) for count in launches}
-    if counts <= {0, 1}:
+    counts = {int(count) for count in launches} - {0}
+    if counts <= {1}:
         return " within this launch: another run of the same command may differ by more (--launches)"
     counted = str(counts.pop()) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
     return f" and {counted} launches"

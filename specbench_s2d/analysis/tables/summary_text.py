@@ -26,6 +26,7 @@ from specbench_s2d.analysis.tables.text import (
     absent,
     interval,
     number,
+    stands_on,
     terminal_tables,
     with_interval,
 )
@@ -56,7 +57,8 @@ def _by_suite(title: str, rows: Sequence[Row], speed: str) -> TextTable:
         overall = of_label[OVERALL]
         cells = [_stacked(of_label[s], speed, "mat") if s in of_label else NOTHING for s in shown]
         bound = NOTHING if absent(overall["percent_of_bound"]) else f"{overall['percent_of_bound']:.0f} %"
-        ends = f"{interval(overall['speedup_low'], overall['speedup_high'])}\nn = {number(overall['speedup_n'], 'd')}"
+        ends = f"{interval(overall['speedup_low'], overall['speedup_high'])}\n{stands_on(overall['speedup_n'])}"
+        ends = NOTHING if absent(overall["speedup"]) else ends
         outcomes = "/".join(str(overall[column]) for column in ("failed", "skipped", "truncated"))
         lines.append(
             [
@@ -124,8 +126,6 @@ def _every_value(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> 
 
 
 def _value(row: Row, column: Column) -> str:
-    if column.statistic is None:
-        return number(row.get(column.name), column.digits)
     value, low, high, questions = (row.get(name) for name in column.with_interval)
     return with_interval(value, low, high, questions, column.digits)
 

@@ -41,12 +41,17 @@ def interval(low: Any, high: Any, digits: str = ".2f") -> str:
     return NOTHING if absent(low) else f"{low:{digits}}–{high:{digits}}"
 
 
+def stands_on(questions: Any) -> str:
+    """The number of questions that an interval stands on, or that are too few for one."""
+    return f"n = {number(questions, '.0f')}"
+
+
 def with_interval(value: Any, low: Any, high: Any, questions: Any, digits: str = ".2f") -> str:
-    """A value with its interval and the questions that it stands on; of a value without one, these alone."""
-    if absent(value):
-        return NOTHING
+    """A value with its interval and the questions that it stands on; of a value without one, these alone, if any."""
+    if absent(value) or absent(questions):
+        return number(value, digits)
     ends = "" if absent(low) else f"{interval(low, high, digits)}, "
-    return f"{value:{digits}} [{ends}n = {number(questions, 'd')}]"
+    return f"{value:{digits}} [{ends}{stands_on(questions)}]"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from specbench_s2d.analysis.metrics.quality import PERPLEXITY
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET
 from specbench_s2d.errors import UserError
 from specbench_s2d.runs.record import Record
+from tests.analysis.expected import ends
 from tests.analysis.factory import ar, decoded, of
 from tests.refusals import refused
 
@@ -24,7 +26,8 @@ TARGETS = {"a": 2.0, "b": 3.0}
 
 @cache
 def run(sd_gamma: int = 4, targets: tuple[str, ...] = tuple(TARGETS)) -> list[Record]:
-    """Three questions on each target: AR, SD, and MJSD at two values of tau, each faster and less perplexed."""
+    """Five questions on each target: AR, SD, and MJSD at two values of tau, each faster and less perplexed,
+    most so on the last question."""
     sd = "sd" if sd_gamma == 5 else f"sd:gamma={sd_gamma}"
     lanes: tuple[tuple[str, float, float, dict[str, Any]], ...] = (
         (sd, 1.5, 0.0, {"gamma": sd_gamma, "exit": None, "draft": None}),
@@ -34,11 +37,11 @@ def run(sd_gamma: int = 4, targets: tuple[str, ...] = tuple(TARGETS)) -> list[Re
     )
     records = []
     for target in targets:
-        for question in range(3):
+        for question in range(5):
             seconds, where = TARGETS[target] * (question + 1), {"target": target}
             records.append(ar(question, 9, decode_s=seconds, nll_sum=9.0 + question, **where))
             for label, faster, lower, options in lanes:
-                nll = 9.0 + question - lower
+                nll = 9.0 + question - lower * (0.8 + 0.1 * question)
                 records.append(
                     decoded(
                         label, question, [(4, 3, 4), (4, 4, 4)], decode_s=seconds / faster, nll_sum=nll, draft="d",
@@ -67,13 +70,15 @@ def test_mjsd_over_ar_is_its_speed_up() -> None:
     assert (found["target"], found["against"], found["published"]) == (MEAN_TARGET, "ar", 2.21)
     assert found["ours"] == pytest.approx(2.5)
     assert found["ours_low"] == pytest.approx(2.5) and found["ours_high"] == pytest.approx(2.5)
+    assert found["ours_n"] == 5
+    assert compared("mjsd", run()).shown[0].rows[-1][2] == "2.50 [2.50–2.50, n = 5]"
 
 
 def test_mjsd_over_sd_is_what_compare_against_sd_says() -> None:
     found = figure(compared("mjsd", run()).table, label="mjsd", method="MJSD vs vanilla SD", metric="speedup")
     assert (found["against"], found["published"]) == ("sd:gamma=4", 1.49)
     assert found["ours"] == pytest.approx(2.0 / 1.5)
-    other = compare_decoders(run(), "sd:gamma=4", 200).table
+    other = compare_decoders(run(), "sd:gamma=4").table
     row = figure(other, target=MEAN_TARGET, label="mjsd", suite="overall")
     assert (found["ours"], found["ours_low"]) == (row["relative_speed"], row["relative_speed_low"])
 
@@ -82,8 +87,10 @@ def test_perplexity_stands_in_percent_below_ars() -> None:
     found = figure(compared("mtad", run()).table, label="mjsd", metric="perplexity_reduction_percent")
     groups = [pair(of("mjsd", part), of("ar", part)) for part in ([r for r in run() if r.target == t] for t in TARGETS)]
     reduction, _ = PERPLEXITY.compare(groups, "reduction_percent")
-    assert found["ours"] == reduction.value == pytest.approx(100 * (1 - 2.718281828 ** (-3 / 27)))
-    assert found["ours_low"] <= found["ours"] <= found["ours_high"]
+    assert found["ours"] == reduction.value == pytest.approx(100 * (1 - math.exp(-5 / 45)))
+    left = [100 * (1 - math.exp(-(5 - (0.8 + 0.1 * question)) / 36)) for question in range(5)]
+    expected = ends(100 * (1 - math.exp(-5 / 45)), left, [9] * 5, "linear")
+    assert (found["ours_low"], found["ours_high"]) == pytest.approx(expected)
     assert (found["published"], found["against"]) == (21.2, "ar")
 
 
@@ -99,6 +106,8 @@ def test_metered_energy_stands_as_times_less_a_token_and_without_an_interval() -
     metered = [r.model_copy(update={"energy_j": joules.get(r.label, 3.0) * (r.new_tokens or 0)}) for r in run()]
     found = figure(compared("mjsd", metered).table, label="mjsd", method="MJSD vs vanilla SD", metric="energy_ratio")
     assert found["ours"] == pytest.approx(1.6) and pd.isna(found["ours_low"]) and pd.isna(found["reason"])
+    assert pd.isna(found["ours_n"])
+    assert "1.60" in [row[2] for table in compared("mjsd", metered).shown for row in table.rows]
 
 
 def test_it_is_said_which_decoder_stands_there_and_over_what() -> None:

@@ -1,4 +1,4 @@
-"""A slice of the committed demo run in two launches, and copies of it with something changed."""
+"""A slice of a recorded demo run in two launches, and copies of it with something changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from specbench_s2d.analysis.gate.judge import Side, Speed, judge
 from specbench_s2d.analysis.gate.verdict import Check, Judgement, Tolerances, Verdict
 from specbench_s2d.runs.folder import read_manifest, read_records
 from specbench_s2d.runs.record import Record
-from tests.documents import DEMO_RUN
+from tests.documents import OLD_RUN
 
 TARGET = "demo-s"
 Run = tuple[str, list[Record], dict[str, Any]]
@@ -21,8 +21,8 @@ LABELS = ("ar", "sd", "s2d-auto", "mjgd", "mjsd")
 
 @cache
 def _demo() -> tuple[list[Record], dict[str, Any]]:
-    once = [r for r in read_records(DEMO_RUN) if r.target == TARGET and r.label in LABELS]
-    manifest = read_manifest(DEMO_RUN)
+    once = [r for r in read_records(OLD_RUN) if r.target == TARGET and r.label in LABELS]
+    manifest = read_manifest(OLD_RUN)
     manifest["spec"]["launches"] = LAUNCHES
     return [*once, *map(_again, once)], manifest
 

@@ -14,7 +14,7 @@ from specbench_s2d.errors import RunFolderError
 from specbench_s2d.measure.divergence import Divergence
 from specbench_s2d.runs.record import Record
 from tests.analysis.gate.runs import LABELS, TARGET, baseline, changed, found, judged, only, unchanged
-from tests.documents import DEMO_RUN
+from tests.documents import OLD_RUN
 from tests.refusals import refused
 
 
@@ -305,10 +305,10 @@ def test_repeats_beyond_the_baselines_are_left_out() -> None:
 
 
 def test_a_run_is_found_by_its_folder_or_a_file_in_it(tmp_path: Path) -> None:
-    assert check_run(DEMO_RUN, DEMO_RUN / "manifest.json", speed="skip").exit_code == 0
+    assert check_run(OLD_RUN, OLD_RUN / "manifest.json", speed="skip").exit_code == 0
     (tmp_path / "summary.csv").write_text("target\n")
     with refused(RunFolderError, "summary.csv", "not a run", "manifest.json"):
-        check_run(DEMO_RUN, tmp_path / "summary.csv")
+        check_run(OLD_RUN, tmp_path / "summary.csv")
 
 
 @pytest.mark.parametrize("whose", ["run", "baseline"])

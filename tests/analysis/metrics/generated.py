@@ -15,6 +15,6 @@ seconds = st.floats(0.01, 100)
 
 @st.composite
 def runs(draw: st.DrawFn) -> list[Record]:
-    """Two to six questions of one decoder."""
-    made = draw(st.lists(st.tuples(steps, seconds, seconds), min_size=2, max_size=6))
+    """Five to eight questions of one decoder: as many as an interval needs."""
+    made = draw(st.lists(st.tuples(steps, seconds, seconds), min_size=5, max_size=8))
     return [decoded("sd", i, s, decode_s=d, prefill_s=p) for i, (s, d, p) in enumerate(made)]

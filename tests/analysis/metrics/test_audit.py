@@ -8,7 +8,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from specbench_s2d.analysis.metrics.audit import Coverage, auditable_share, audited_tokens, coverage, coverage_of_rows
+from specbench_s2d.analysis.metrics.audit import (
+    Coverage,
+    auditable_share,
+    audited_tokens,
+    coverage,
+    coverage_of_rows,
+    launches,
+)
 from specbench_s2d.analysis.report.html import audit
 from specbench_s2d.analysis.report.html.page import Run, page
 from specbench_s2d.analysis.tables import remarks, summary_text
@@ -23,6 +30,11 @@ def audited(label: str, question: int, tokens: int, ties: list[int] | None, targ
     """`tokens` new tokens, of which those at `ties` lie within the noise."""
     steps = [(0, 0, 1)] * (tokens - 1)
     return decoded(label, question, steps, decode_s=1, divergence=SAME, tie_positions=ties, target=target)
+
+
+def test_launches_are_counted_where_a_cell_finished() -> None:
+    records = [make_record("sd", question, launch=launch) for question in (1, 2) for launch in (0, 2)]
+    assert launches([*records, make_record("sd", 1, launch=1, status="failed")]) == 2
 
 
 def test_tokens_beyond_the_noise_are_counted_over_audited_outputs() -> None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from specbench_s2d.analysis.metrics.acceptance import MAT
 from specbench_s2d.analysis.metrics.columns import (
     COLUMNS,
     IN_NOTES,
@@ -18,6 +17,7 @@ from specbench_s2d.analysis.metrics.columns import (
 )
 from specbench_s2d.analysis.metrics.pairs import Group
 from specbench_s2d.analysis.metrics.values import Interval, Measure
+from tests.analysis.expected import ends_of_three_copies
 from tests.analysis.factory import of, paper_run
 
 RUN = paper_run()
@@ -54,19 +54,30 @@ def test_over_several_targets_a_column_is_their_mean_of_all_together_or_none() -
 
 
 def test_an_interval_is_the_statistic_s_of_the_records_or_of_the_pairs() -> None:
-    assert named("mat").interval(SD, 200, 0) == MAT.interval([SD.records], 200)
-    speed = named("speedup").interval(SD, 10_000, 0)
-    assert (speed.low, speed.high) == (pytest.approx(2), pytest.approx(8))
-    assert named("tokens_per_s").interval(SD, 200, 0) == Interval(None, None)
+    """Of three copies: the mean accepted tokens without a first question 8/3, without a second 28/13."""
+    run = paper_run(3)
+    group = replace(SD, records=of("sd", run), baseline=of("ar", run))
+    mat, speed = named("mat").interval(group), named("speedup").interval(group)
+    assert (mat.low, mat.high) == pytest.approx(ends_of_three_copies(2.4, 8 / 3, 28 / 13, (3, 2)))
+    assert (speed.low, speed.high) == pytest.approx(ends_of_three_copies(5, 5.6, 4.4, (4, 16)))
+    assert named("tokens_per_s").interval(group) == Interval(None, None)
 
 
-def test_a_value_of_single_targets_pairs_has_no_interval_over_several() -> None:
+def test_over_several_targets_an_interval_is_that_of_the_mean_whatever_the_value_takes() -> None:
+    """The second target's draft is five times as slow: with the prefill, 23 s of AR beside 7 s and 3 + 20 s."""
+    run = paper_run(3)
+    slow = [r.model_copy(update={"target": "u"}) for r in run]
+    slow = [r.model_copy(update={"total_s": (r.prefill_s or 0) + (r.decode_s or 0) * 5}) if r.label == "sd" else r
+            for r in slow]  # fmt: skip
+    group = replace(BOTH, records=of("sd", [*run, *slow]), baseline=of("ar", [*run, *slow]), parts=[{}, {}])
+    found = named("speedup_e2e").interval(group)
+    means = [(64 / 18 + 64 / 58) / 2, (51 / 17 + 51 / 57) / 2]
     assert named("speedup_e2e").of is PAIRS
-    assert named("speedup_e2e").interval(replace(BOTH, parts=[{}, {}]), 200, 0) == Interval(None, None)
+    assert (found.low, found.high) == pytest.approx(ends_of_three_copies((23 / 7 + 69 / 69) / 2, *means, (5, 18)))
 
 
 def test_columns_of_a_table_come_in_the_order_of_the_csv_quality_last() -> None:
-    given = ["quality_f1", "quality_f1_low", "quality_f1_high", "mat", "mat_low", "speedup", "own"]
+    given = ["quality_f1", "quality_f1_low", "quality_f1_high", "quality_f1_n", "mat", "mat_low", "speedup", "own"]
     assert [column.name for column in columns_of(given)] == ["speedup", "mat", "quality_f1"]
 
 
@@ -80,7 +91,12 @@ def test_definitions_are_the_functions_own_in_one_line() -> None:
     found = definitions()
     assert found["mat"].startswith("Mean accepted tokens: emitted tokens per Step, the bonus token included")
     assert found["mat"].endswith("Unit: tokens/step")
-    assert "paired bootstrap" in found["speedup_low"] and "paired" not in found["mat_high"]
+    assert found["mat_low"] == (
+        "Lower end of the 95 % interval of `mat`: over questions and, where there are several, over launches"
+    )
+    assert "paired over questions" in found["speedup_high"]
+    assert found["mat_n"] == "Questions that the interval of `mat` stands on"
+    assert found["launches"].startswith("Launches (fresh processes")
     assert all(text and "\n" not in text and not text.endswith(".") for text in found.values())
     assert {name for column in COLUMNS for name in column.names} <= set(found)
 

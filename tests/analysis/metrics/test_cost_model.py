@@ -15,6 +15,7 @@ from specbench_s2d.analysis.metrics import cost_model, speed
 from specbench_s2d.analysis.metrics.cost_model import COST_RATIO
 from specbench_s2d.analysis.metrics.pairs import Pair, pair
 from specbench_s2d.runs.record import Record
+from tests.analysis.expected import ends_of_three_copies
 from tests.analysis.factory import ar, decoded
 
 AR = [ar(1, 5, decode_s=8), ar(2, 7, decode_s=12)]
@@ -30,6 +31,15 @@ def sd(slower: float = 1.0) -> list[Record]:
 
 def pairs(slower: float = 1.0) -> list[Pair]:
     return pair(sd(slower), AR)
+
+
+def thrice(slower: float = 1.0) -> list[Pair]:
+    """Three copies of both questions."""
+    return [
+        Pair(*(side.model_copy(update={"question_id": 2 * i + int(side.question_id)}) for side in (p.ours, p.baseline)))
+        for i in range(3)
+        for p in pairs(slower)
+    ]
 
 
 def test_the_cost_ratio_is_a_draft_pass_over_an_ar_step() -> None:
@@ -56,14 +66,16 @@ def test_a_level_of_a_tree_is_one_draft_pass() -> None:
     assert cost_model.cost_ratio([pair([tree], AR)]).value == pytest.approx((1 / 2) / 2)
 
 
-def test_the_interval_comes_from_drawing_questions() -> None:
-    interval = COST_RATIO.interval([pairs()])
-    # draws of question 1 alone give (2 / 4) / 2, of question 2 alone (4 / 6) / 2
-    assert (interval.low, interval.high) == (pytest.approx(0.25), pytest.approx(1 / 3))
+def test_the_interval_comes_from_leaving_questions_out() -> None:
+    """Of three copies of both questions, which weigh by AR's passes."""
+    interval = COST_RATIO.interval([thrice()])
+    # 3 of either: 18 s of 30 passes. Without a first: 16 s of 26. Without a second: 14 s of 24. An AR step takes 2 s.
+    expected = ends_of_three_copies(0.3, 16 / 26 / 2, 14 / 24 / 2, (4, 6))
+    assert (interval.low, interval.high) == pytest.approx(expected)
 
 
 def test_a_slower_draft_shows_in_the_ratio_of_two_runs_with_an_interval_that_questions_do_not_widen() -> None:
-    interval = COST_RATIO.ratio_interval([pairs(1.3)], [pairs()])
+    interval = COST_RATIO.ratio_interval([thrice(1.3)], [thrice()])
     assert (interval.low, interval.high) == (pytest.approx(1.3), pytest.approx(1.3))
 
 
@@ -72,7 +84,8 @@ def test_of_several_targets_the_mean() -> None:
 
 
 def test_what_drafts_nothing_has_no_cost_ratio() -> None:
-    plain = [pair([r.model_copy(update={"draft_s": 0.0, "verify_s": 4.0}) for r in AR], AR)]
+    base = [p.baseline for p in thrice()]
+    plain = [pair([r.model_copy(update={"draft_s": 0.0, "verify_s": 4.0}) for r in base], base)]
     assert cost_model.cost_ratio(plain).note == "nothing was drafted"
     assert cost_model.speedup_predicted(plain).value is None
     assert COST_RATIO.interval(plain).low is None

@@ -25,11 +25,11 @@ def test_a_lost_partner_drops_the_pair(lost: str) -> None:
     pairs = pair(SD, without)
     assert [p.ours.question_id for p in pairs] == [1]
     assert speed.speedup([pairs]).value == pytest.approx((4 / 2) / (4 / 4))
-    assert speed.SPEEDUP.interval([pairs]).note == "no interval from 1 question"
+    assert speed.SPEEDUP.interval([pairs]).questions == 1
 
 
-def test_pairs_need_the_same_target_suite_question_turn_and_repeat() -> None:
-    for field, value in {"target": "u", "suite": "rag", "turn": 2, "repeat": 1}.items():
+def test_pairs_need_the_same_target_suite_question_turn_repeat_and_launch() -> None:
+    for field, value in {"target": "u", "suite": "rag", "turn": 2, "repeat": 1, "launch": 1}.items():
         assert pair(SD, [ar(1, 5, decode_s=4, **{field: value})]) == []
     assert pair(SD, [ar("1", 5, decode_s=4)]) == []
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
-from specbench_s2d.analysis.metrics import acceptance, bootstrap, speed
+from specbench_s2d.analysis.metrics import acceptance, speed
 from specbench_s2d.analysis.metrics.pairs import pair
-from specbench_s2d.analysis.metrics.values import Measure
+from specbench_s2d.analysis.metrics.values import Interval, Measure
 from specbench_s2d.runs.record import Record
+from tests.analysis.expected import ends, ends_of_three_copies
 from tests.analysis.factory import ar, decoded, of, paper_run
 from tests.analysis.metrics.generated import runs
 
 RUN = paper_run()
 AR, SD = of("ar", RUN), of("sd", RUN)
 PAIRS = pair(SD, AR)
+THRICE = pair(of("sd", paper_run(3)), of("ar", paper_run(3)))
+
+
+def both_ends(interval: Interval) -> tuple[float | None, float | None]:
+    return interval.low, interval.high
 
 
 def test_tokens_are_counted_with_the_first_and_timed_without_it() -> None:
@@ -35,8 +44,6 @@ def test_a_speed_relative_to_another_decoder_pairs_their_cells() -> None:
     other = [decoded("x", 1, [(4, 3, 4)], decode_s=1), decoded("x", 2, [(8, 7, 8)], decode_s=8)]
     pairs = pair(SD, other)
     assert speed.speedup([pairs]).value == pytest.approx((12 / 4) / (12 / 9))
-    interval = speed.SPEEDUP.interval([pairs])
-    assert (interval.low, interval.high) == (pytest.approx(1 / 2), pytest.approx(4))
 
 
 def test_the_mean_over_targets_weighs_each_alike() -> None:
@@ -47,37 +54,39 @@ def test_the_mean_over_targets_weighs_each_alike() -> None:
     assert missing == Measure(None, "no mean: 1 of 2 targets have no speed-up")
 
 
-def test_one_draw_of_questions_serves_every_target() -> None:
-    """Question 1 is fast on one target where question 2 is fast on the other: drawn alike, the mean never moves."""
-    base = [ar(i, 5, decode_s=4) for i in (1, 2)]
-    one = [decoded("sd", 1, [(3, 3, 4)], decode_s=4 / 6), decoded("sd", 2, [(3, 3, 4)], decode_s=4 / 2)]
-    other = [decoded("sd", 1, [(3, 3, 4)], decode_s=4 / 2), decoded("sd", 2, [(3, 3, 4)], decode_s=4 / 6)]
-    groups = [pair(one, base), pair(other, base)]
-    interval = speed.SPEEDUP.interval(groups)
-    # draws (1,1) and (2,2): the mean of 6 and 2; draw (1,2): the mean of 3 and 3
-    assert (interval.low, interval.high) == (pytest.approx(3), pytest.approx(4))
+def test_a_question_is_left_out_of_every_target_at_once() -> None:
+    """Questions that are fast on one target are slow on the other: left out alike, the mean hardly moves."""
+    base = [ar(i, 5, decode_s=4) for i in range(6)]
+    one, other = ([decoded("sd", i, [(3, 3, 4)], decode_s=4 / (6, 2)[(i + k) % 2]) for i in range(6)] for k in (0, 1))
+    alike = speed.SPEEDUP.interval([pair(one, base), pair(other, base)])
+    assert both_ends(alike) == pytest.approx((3, 3))
+    # 24 s of AR; sd takes 2/3 s and 2 s: without a fast question 20 / (22/3), without a slow one 20 / 6
+    alone = speed.SPEEDUP.interval([pair(one, base)])
+    assert both_ends(alone) == pytest.approx(ends_of_three_copies(24 / 8, 20 / (22 / 3), 20 / 6, (4, 4)))
 
 
 def test_a_question_that_one_target_lacks_adds_nothing_there() -> None:
-    interval = speed.SPEEDUP.interval([PAIRS, PAIRS[:1]])
-    # draws without question 1 leave the second target without a rate: 2 and (5 + 2) / 2 remain
-    assert (interval.low, interval.high) == (pytest.approx(2), pytest.approx(3.5))
+    """The second target has questions 1, 3 and 5 alone, all of speed-up 2: what moves is the first target's."""
+    interval = speed.SPEEDUP.interval([THRICE, THRICE[::2]])
+    shares = ((4 / 60 + 1 / 3) / 2, 16 / 60 / 2)
+    assert both_ends(interval) == pytest.approx(ends_of_three_copies(3.5, (5.6 + 2) / 2, (4.4 + 2) / 2, shares))
+    assert interval.questions == 6
 
 
-def test_a_draw_whose_baseline_took_no_time_counts_for_nothing() -> None:
-    """Question 3 has tokens but no seconds on AR's side: draws of it alone have no speed-up, not one of 0."""
-    timeless = pair([decoded("sd", 3, [(3, 3, 4)], decode_s=1)], [ar(3, 5, decode_s=0)])
-    interval = speed.SPEEDUP.interval([[*PAIRS[:1], *timeless]])
-    # left: question 1 alone, 4 tokens in 2 s beside 4 in 4 s; and both, 8 in 3 s beside 8 in 4 s
-    assert (interval.low, interval.high) == (pytest.approx((8 / 3) / (8 / 4)), pytest.approx((4 / 2) / (4 / 4)))
+def test_where_one_question_has_all_of_the_time_there_is_no_interval() -> None:
+    """Without question 0 AR has tokens and no seconds: no speed-up, not one of 0."""
+    timeless = pair([decoded("sd", i, [(3, 3, 4)], decode_s=1) for i in range(6)],
+                    [ar(i, 5, decode_s=0 if i else 4) for i in range(6)])  # fmt: skip
+    interval = speed.SPEEDUP.interval([timeless])
+    assert both_ends(interval) == (None, None)
+    assert interval.note == "no interval: without one of its questions or launches there is no value"
 
 
-def test_the_ratio_of_two_speedups_draws_questions_once_for_both() -> None:
-    faster = [r.model_copy(update={"decode_s": (r.decode_s or 0) / 2}) for r in SD]
-    sides = [pair(faster, AR)], [PAIRS]
+def test_the_ratio_of_two_speedups_leaves_a_question_out_of_both() -> None:
+    faster = [r.model_copy(update={"decode_s": (r.decode_s or 0) / 2}) for r in of("sd", paper_run(3))]
+    sides = [pair(faster, of("ar", paper_run(3)))], [THRICE]
     assert speed.speedup_ratio(*sides).value == pytest.approx(2)
-    interval = speed.SPEEDUP.ratio_interval(*sides)
-    assert (interval.low, interval.high) == (pytest.approx(2), pytest.approx(2))
+    assert both_ends(speed.SPEEDUP.ratio_interval(*sides)) == pytest.approx((2, 2))
     assert speed.speedup_ratio([PAIRS], [[]]).value is None
 
 
@@ -87,11 +96,24 @@ def test_the_three_speedups_differ_and_are_exact() -> None:
     assert speed.speedup_specbench(PAIRS).value == pytest.approx(((5 / 3 + 9 / 4) / 2) / ((4 / 5 + 9 / 18) / 2))
 
 
-def test_all_three_speedups_have_intervals_from_drawing_questions() -> None:
-    """Of two questions the draws are (1, 1), (2, 2) and both: the ends are each question's own figure."""
-    e2e, specbench = speed.SPEEDUP_E2E.interval([PAIRS]), speed.SPEEDUP_SPECBENCH.interval([PAIRS])
-    assert (e2e.low, e2e.high) == (pytest.approx((5 / 3) / (5 / 5)), pytest.approx((9 / 4) / (9 / 18)))
-    assert (specbench.low, specbench.high) == (pytest.approx((5 / 3) / (4 / 5)), pytest.approx((9 / 4) / (9 / 18)))
+def test_all_three_speedups_have_intervals_from_leaving_questions_out() -> None:
+    """Left out: one of questions 1, 3, 5, or one of 2, 4, 6. A question weighs by AR's seconds, or by AR's rate."""
+    decode = ends_of_three_copies(60 / 12, 56 / 10, 44 / 10, (4, 16))
+    assert both_ends(speed.SPEEDUP.interval([THRICE])) == pytest.approx(decode)
+    e2e = ends_of_three_copies(23 / 7, (2 * 5 + 3 * 18) / (2 * 3 + 3 * 4), (3 * 5 + 2 * 18) / (3 * 3 + 2 * 4), (5, 18))
+    assert both_ends(speed.SPEEDUP_E2E.interval([THRICE])) == pytest.approx(e2e)
+    ours, base = (5 / 3, 9 / 4), (4 / 5, 9 / 18)
+    value, *without = (
+        (odd * ours[0] + even * ours[1]) / (odd * base[0] + even * base[1]) for odd, even in ((3, 3), (2, 3), (3, 2))
+    )
+    specbench = ends_of_three_copies(value, *without, base)
+    assert both_ends(speed.SPEEDUP_SPECBENCH.interval([THRICE])) == pytest.approx(specbench)
+
+
+def test_two_questions_have_speedups_and_no_interval() -> None:
+    for statistic in (speed.SPEEDUP, speed.SPEEDUP_E2E, speed.SPEEDUP_SPECBENCH):
+        interval = statistic.interval([PAIRS])
+        assert interval == Interval(None, None, "n = 2: no interval from fewer than 5 questions", 2)
 
 
 def test_specbench_sums_the_turns_of_a_question_first() -> None:
@@ -101,22 +123,21 @@ def test_specbench_sums_the_turns_of_a_question_first() -> None:
     assert value == pytest.approx((10 / 2) / (10 / (10 + 19)))
 
 
-def test_interval_of_two_questions_spans_their_own_speedups() -> None:
-    """Resamples are (1,1), (1,2), (2,2) with chances 1/4, 1/2, 1/4: speed-ups 2, 5 and 8."""
-    interval = speed.SPEEDUP.interval([PAIRS])
-    assert (interval.low, interval.high) == (pytest.approx(2), pytest.approx(8))
-    inner = speed.SPEEDUP.interval([PAIRS], level=0.4)
-    assert (inner.low, inner.high) == (pytest.approx(5), pytest.approx(5))
-
-
-def test_interval_is_the_same_for_the_same_seed_and_for_any_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_questions_of_unlike_length_weigh_by_their_seconds() -> None:
+    """Twenty questions, no two alike: without each in turn, by a loop over records."""
     mine = [decoded("sd", i, [(5, i % 6, i % 6 + 1)], decode_s=1 + i % 3) for i in range(20)]
-    pairs = pair(mine, [ar(i, 4, decode_s=3) for i in range(20)])
-    whole = speed.SPEEDUP.interval([pairs], seed=3)
-    assert whole == speed.SPEEDUP.interval([pairs], seed=3) != speed.SPEEDUP.interval([pairs], seed=4)
-    monkeypatch.setattr(bootstrap, "_BLOCK_DRAWS", 64)
-    blocks = speed.SPEEDUP.interval([pairs], seed=3)
-    assert (blocks.low, blocks.high) == (pytest.approx(whole.low), pytest.approx(whole.high))
+    base = [ar(i, 4, decode_s=3 + i) for i in range(20)]
+
+    def speedup(left_out: int) -> float:
+        kept = [i for i in range(20) if i != left_out]
+        tokens, base_tokens = (sum((side[i].new_tokens or 0) - 1 for i in kept) for side in (mine, base))
+        seconds, base_seconds = (sum(side[i].decode_s or 0 for i in kept) for side in (mine, base))
+        return (tokens / seconds) / (base_tokens / base_seconds)
+
+    without, weights = [speedup(i) for i in range(20)], [3.0 + i for i in range(20)]
+    for level in (0.95, 0.5):
+        interval = speed.SPEEDUP.interval([pair(mine, base)], level)
+        assert both_ends(interval) == pytest.approx(ends(speedup(-1), without, weights, level=level))
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -132,6 +153,26 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         interval = speed.SPEEDUP.interval([pairs])
         held += interval.low is not None and interval.high is not None and interval.low <= 2 <= interval.high
     assert 85 <= held <= 100
+
+
+def test_launches_widen_the_interval_by_what_they_differ_in() -> None:
+    """Two launches of the same questions; sd is 1.5 times as slow in the second. Speed-ups without the second launch, 5,
+    and without the first, 10/3; two launches leave one degree of freedom, questions about 3.4."""
+    again = [r.model_copy(update={"launch": 1, "key": f"{r.key}/1"}) for r in paper_run(3)]
+    slower = [r.model_copy(update={"decode_s": (r.decode_s or 0) * 1.5}) if r.label == "sd" else r for r in again]
+    one, two = (
+        speed.SPEEDUP.interval([THRICE]),
+        speed.SPEEDUP.interval([[*THRICE, *pair(of("sd", slower), of("ar", again))]]),
+    )
+    assert one.low is not None and one.high is not None and two.low is not None and two.high is not None
+    assert two.low * two.high == pytest.approx(4**2)  # 120 s of AR over 30 s
+    of_launches = math.log(5 / (10 / 3)) ** 2 / 4
+    of_questions = 5 * math.log(5.6 / 4.4) ** 2 / 4
+    weighing = 60**2 / (3 * 4**2 + 3 * 16**2) - 1
+    variance = of_launches + of_questions
+    freedom = variance**2 / (of_launches**2 + of_questions**2 / weighing)
+    assert math.log(two.high / 4) == pytest.approx(student.ppf(0.975, freedom) * math.sqrt(variance))
+    assert two.high / two.low > one.high / one.low and two.questions == 6
 
 
 def test_one_token_answers_have_no_rate_and_no_step() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from specbench_s2d.analysis.projection.model import Costs, Turn, at_rate, cumulative, from_turns
+from tests.analysis.expected import ends, ends_of_three_copies
 
 ROUND = Costs(
     ar_N=np.array([10.0]),
@@ -27,7 +28,7 @@ def test_recorded_steps_at_these_costs() -> None:
     assert found.speedup == pytest.approx(6 * 10 / (39 + 20 + 8))
     assert (found.mat, found.verify_ratio) == (2.0, pytest.approx(1.3))
     assert found.cost_ratio == pytest.approx(28 / 6 / 10)
-    assert found.low is None and found.note == "no interval from 1 question"
+    assert found.low is None and found.note == "n = 1: no interval from fewer than 5 questions"
     assert not found.extrapolated
 
 
@@ -54,16 +55,31 @@ def test_one_rate_and_equal_shares() -> None:
 
 
 def test_the_interval_is_over_questions_and_the_quartiles_are_over_rounds() -> None:
-    other = Turn(("qa", 2), (2,), (2,), (0, 0))
+    """Three turns like `TURN`, and three of one step that accepts both drafts at exit 0: none leaves by exit 1."""
+    turns = [
+        Turn(("qa", i), *parts)
+        for i in range(0, 6, 2)
+        for i, parts in ((i, (TURN.drafted, TURN.accepted, TURN.stages)), (i + 1, ((2,), (2,), (0, 0))))
+    ]
     rounds = Costs(*(np.hstack([part, part * factor]) for part, factor in zip(
         (ROUND.ar_N, ROUND.verify_WN, ROUND.first_EN, ROUND.next_EN), (2.0, 1.0, 1.0, 1.0), strict=True
     )))  # fmt: skip
-    found = from_turns([TURN, other], rounds)
-    assert found.low is not None and found.high is not None
-    # At the median AR pass, 15: either question alone is the end of what resamples give.
-    assert found.low == pytest.approx(6 * 15 / 67) and found.high == pytest.approx(3 * 15 / (13 + 4 + 2))
+    found = from_turns(turns, rounds)
+    # At the median AR pass, 15: 6 tokens in 67 and 3 in 19; questions weigh by their tokens.
+    low, high = ends_of_three_copies(27 * 15 / 258, 21 * 15 / 191, 24 * 15 / 239, (6, 3))
+    assert (found.low, found.high, found.questions) == (pytest.approx(low), pytest.approx(high), 6)
     one_round = 9 * 10 / (67 + 19)
     assert (found.costs_low, found.costs_high) == (pytest.approx(1.25 * one_round), pytest.approx(1.75 * one_round))
+
+
+def test_where_no_token_leaves_by_the_last_exit_the_interval_is_as_wide_as_elsewhere() -> None:
+    """Of one step each, two drafts accepted, one or none, all at exit 0: questions weigh by their tokens, not exits."""
+    turns = [Turn(("qa", i), (2,), (i % 3,), (0, 0)) for i in range(6)]
+    for gamma, weights in ((None, (1, 2, 3)), (3, (1, 1, 1))):
+        found = from_turns(turns, ROUND, gamma)
+        without = [from_turns([t for t in turns if t is not left], ROUND, gamma).speedup for left in turns]
+        expected = ends(found.speedup, without, weights * 2)
+        assert (found.low, found.high) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
 
 
 def test_wider_passes_than_measured_go_on_by_the_mean_rise() -> None:

@@ -23,13 +23,13 @@ def device(target: str = "t", draft: str = "d", exits: tuple[int, ...] = (2, 4))
     return Device(target, draft, flat(1.0), 80.0, np.array([flat(1.0)] * 6), chains, stages)
 
 
-def run() -> list[Record]:
+def run(questions: int = 2) -> list[Record]:
     sd = {"gamma": 2, "sampling": "run", "exit": None, "draft": None}
     s2d = {"gamma": 2, "thresholds": [0.5, 0.0], "exits": None, "draft": None}
     common = {"suite": "qa", "draft": "d"}
     tree = {"thresholds": [0.5], "depth": 4}
-    records = [ar(q, 7, decode_s=6, suite="qa") for q in (1, 2)]
-    for q, depths in ((1, [3, 9]), (2, [3, 3])):
+    records = [ar(q, 7, decode_s=6, suite="qa") for q in range(questions)]
+    for q, depths in ((q, [3, 3 if q % 2 else 9]) for q in range(questions)):
         records += [
             decoded("sd", q, [(2, 2, 3), (2, 2, 3)], decode_s=3, decoder_options=sd, **common),
             decoded("sd:exit=2", q, [(2, 2, 3), (2, 1, 2)], decode_s=3, decoder_options={**sd, "exit": 2}, **common),
@@ -53,21 +53,21 @@ def test_every_chain_and_exit_of_the_run_is_projected_by_its_own_passes() -> Non
 
 
 def test_the_best_are_named_by_gamma_by_exit_and_altogether() -> None:
-    found = {row["what"]: (row["label"], row["gamma"]) for row in best_of(table_of(of_run(run(), device(), 2, 50)))}
+    found = {row["what"]: (row["label"], row["gamma"]) for row in best_of(table_of(of_run(run(), device(), 2)))}
     assert found["gamma of sd:exit=2"] == ("sd:exit=2", 2)
     assert found["all together"] == ("s2d", 2)
 
 
 def test_a_plain_draft_stands_for_chains_at_full_depth_alone() -> None:
-    rows = of_run(run(), device(draft="other", exits=()), 1, 50)
+    rows = of_run(run(), device(draft="other", exits=()), 1)
     assert {row["label"] for row in rows} == {"sd"}
-    assert rows[0]["note"] == "acceptances of other drafts (d)"
+    assert rows[0]["note"] == ("acceptances of other drafts (d); n = 2: no interval from fewer than 5 questions")
 
 
 def test_a_run_without_such_a_draft_is_refused() -> None:
     tree = [r for r in run() if r.label in ("ar", "s2d-tree")]
     with pytest.raises(UserError, match="no chain or exits of a draft like d; its decoders on t: s2d-tree"):
-        of_run(tree, device(), 1, 50)
+        of_run(tree, device(), 1)
 
 
 def test_a_paper_s_methods_stand_beside_their_published_speed_ups() -> None:
@@ -84,8 +84,20 @@ def test_a_paper_s_methods_stand_beside_their_published_speed_ups() -> None:
         of_paper(published_mat("s2d", "vicuna-7b"), device("vicuna-7b", exits=()), 1)
 
 
+def test_the_questions_stand_beside_every_interval_and_where_they_are_too_few() -> None:
+    few, more = (table_of(of_run(run(n), device(), 3)) for n in (2, 6))
+    assert set(few["n"]) == {2} and few["low"].isna().all() and set(more["n"]) == {6}
+    row = more[(more["label"] == "s2d") & (more["suite"] == "overall")].iloc[0]
+    assert row["low"] < row["speedup"] < row["high"]
+    shown = projection_text.markdown(more)
+    assert f"{row['speedup']:.2f} [{row['low']:.2f}–{row['high']:.2f}, n = 6]" in shown
+    assert "[n = 2]" in projection_text.markdown(few) and "\\* [" in shown
+    published = table_of(of_paper(published_mat("s2d", "vicuna-7b"), device("vicuna-7b", exits=(3, 6, 12)), 6))
+    assert published["n"].isna().all() and "n = " not in projection_text.markdown(published)
+
+
 def test_every_table_that_is_shown_says_projected() -> None:
-    table = table_of(of_run(run(), device(), 3, 50))
+    table = table_of(of_run(run(), device(), 3))
     text = projection_text.markdown(table)
     assert all("projected" in shown.title for shown in projection_text.tables(table))
     assert "Projected, not measured" in text

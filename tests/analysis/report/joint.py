@@ -104,7 +104,7 @@ def _rouge(rng: random.Random, factor: float) -> dict[str, float | None]:
 
 def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     """The table with an interval of 5 % on either side of every figure that pictures draw with one."""
-    quality = [c for c in table.columns if c.startswith(QUALITY) and not c.endswith(("_low", "_high"))]
+    quality = [c for c in table.columns if c.startswith(QUALITY) and not c.endswith(("_low", "_high", "_n"))]
     columns = ["mat", "perplexity", *quality]
     ends = {f"{c}{end}": table[c] * by for c in columns for end, by in (("_low", 0.95), ("_high", 1.05))}
     return table.assign(**ends)

@@ -92,10 +92,10 @@ def test_exported_tables_carry_the_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "comparison",
     [
-        compare_decoders(projected_run(), "ar", 50),
-        compare_runs(projected_run(), paper_run(), ("a", "b"), 50),
-        compare_runs(paper_run(), projected_run(), ("a", "b"), 50),
-        compare_published(projected_run(), "a", "spec-bench", 0.0, 50),
+        compare_decoders(projected_run(), "ar"),
+        compare_runs(projected_run(), paper_run(), ("a", "b")),
+        compare_runs(paper_run(), projected_run(), ("a", "b")),
+        compare_published(projected_run(), "a", "spec-bench", 0.0),
     ],
 )
 def test_comparisons(comparison: Comparison) -> None:

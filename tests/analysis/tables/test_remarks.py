@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from specbench_s2d.analysis.tables import remarks
 from specbench_s2d.analysis.tables.summary import summary_table
 from tests.analysis.factory import decoded, make_record, paper_run
@@ -24,6 +26,15 @@ def test_each_reason_for_missing_values_stands_once_with_its_rows() -> None:
     assert "draft_s: 2 of 2 cells carry no draft_s (every row)" in lines
     assert "acceptance_rate: nothing was drafted (2 of 4 rows)" in lines
     assert len(lines) == len(set(lines))
+
+
+def test_it_is_said_how_many_launches_intervals_stand_on() -> None:
+    alone = " within this launch: another run of the same command may differ by more (--launches)"
+    assert remarks.within_launches([1, 1]) == alone
+    assert remarks.within_launches([]) == remarks.within_launches([0]) == alone
+    assert remarks.within_launches([3, 3]) == " and 3 launches"
+    assert remarks.within_launches(pd.Series([3, 2, 5], dtype="Int64")) == " and 2 to 5 launches"
+    assert remarks.within_launches([0, 3]) == " and 3 launches", "a row of failures has none"
 
 
 def test_a_label_stands_for_its_drafts_and_options() -> None:

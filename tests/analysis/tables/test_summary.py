@@ -20,6 +20,7 @@ from specbench_s2d.analysis.tables.series import (
 )
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, summary_table
 from specbench_s2d.runs.record import Record
+from tests.analysis.expected import ends_of_three_copies
 from tests.analysis.factory import ar, decoded, make_record, paper_run
 
 DESIGNED = [
@@ -33,6 +34,8 @@ DESIGNED = [
     "speedup",
     "speedup_low",
     "speedup_high",
+    "speedup_n",
+    "launches",
     "speedup_e2e",
     "speedup_specbench",
     "speedup_predicted",
@@ -62,14 +65,48 @@ def row(table: pd.DataFrame, label: str, suite: str = "overall", target: str = "
 def test_the_paper_run_gives_the_paper_numbers() -> None:
     sd = row(summary_table(paper_run()), "sd", "qa")
     expected = {
-        "questions": 2, "records": 2, "new_tokens": 14, "steps": 5, "pairs": 2, "unpaired": 0,
+        "questions": 2, "launches": 1, "records": 2, "new_tokens": 14, "steps": 5, "pairs": 2, "unpaired": 0,
         "tokens_per_s": 3, "mat": 2.4, "mean_mat_per_question": 8 / 3, "accepted_per_pass": 1.8,
-        "mat_low": 4 / 3, "mat_high": 4, "tokens_per_pass": 2.4,
-        "perplexity_low": math.exp(4 / 5), "perplexity_high": math.exp(10 / 9),
-        "acceptance_rate": 9 / 13, "perplexity": 2.718281828, "speedup": 5, "speedup_low": 2, "speedup_high": 8,
+        "tokens_per_pass": 2.4, "acceptance_rate": 9 / 13, "perplexity": 2.718281828, "speedup": 5,
         "speedup_e2e": 23 / 7, "speedup_specbench": 235 / 78, "failed": 0, "skipped": 0, "truncated": 0,
     }  # fmt: skip
     assert {column: sd[column] for column in expected} == pytest.approx(expected)
+
+
+def test_six_questions_have_intervals_and_their_number_beside_them() -> None:
+    """Three of either kind: values as of one of either, ends from leaving one of the first kind out, or of the
+    second."""
+    sd = row(summary_table(paper_run(3)), "sd", "qa")
+    intervals = {
+        "speedup": (5, 5.6, 4.4, (4, 16)),
+        "mat": (2.4, 8 / 3, 28 / 13, (3, 2)),
+        "perplexity": (math.e, math.exp(38 / 37), math.exp(32 / 33), (5, 9)),
+    }
+    for column, (value, *without, weights) in intervals.items():
+        assert sd[column] == pytest.approx(value)
+        ends = ends_of_three_copies(value, *without, weights)
+        assert (sd[f"{column}_low"], sd[f"{column}_high"]) == pytest.approx(ends)
+        assert sd[f"{column}_n"] == 6 and f"{column}_low" not in sd["notes"]
+
+
+def test_fewer_than_five_questions_have_values_and_no_interval_and_say_why() -> None:
+    run = paper_run(3)
+    four, five = (row(summary_table([r for r in run if int(r.question_id) <= n]), "sd") for n in (4, 5))
+    assert four["speedup"] == pytest.approx(5)
+    for column in ("speedup", "mat", "perplexity"):
+        assert pd.isna(four[f"{column}_low"]) and pd.isna(four[f"{column}_high"]) and four[f"{column}_n"] == 4
+        assert f"{column}_low: n = 4: no interval from fewer than 5 questions" in four["notes"]
+        assert five[f"{column}_low"] < five[column] < five[f"{column}_high"] and five[f"{column}_n"] == 5
+
+
+def test_launches_are_counted_and_each_question_once() -> None:
+    again = [r.model_copy(update={"launch": 1, "key": f"{r.key}/1"}) for r in paper_run(3)]
+    table = summary_table([*paper_run(3), *again])
+    sd = row(table, "sd")
+    assert (sd["launches"], sd["questions"], sd["records"], sd["pairs"]) == (2, 6, 12, 12)
+    assert (sd["speedup"], sd["speedup_n"]) == (pytest.approx(5), 6)
+    alike = row(summary_table(paper_run(3)), "sd")
+    assert sd["speedup_low"] == pytest.approx(alike["speedup_low"]), "launches that agree add nothing"
 
 
 def test_a_row_says_every_option_that_its_decoder_ran_with() -> None:
@@ -86,24 +123,16 @@ def test_every_designed_column_is_there_and_every_column_is_defined() -> None:
     assert set(table.columns) | others <= set(definitions())
 
 
-def test_one_question_has_figures_and_no_interval_and_says_why() -> None:
-    sd = row(summary_table([r for r in paper_run() if r.question_id == 1]), "sd")
-    assert (sd["mat"], sd["perplexity"]) == (pytest.approx(4 / 3), pytest.approx(math.exp(4 / 5)))
-    for column in ("speedup", "mat", "perplexity"):
-        assert pd.isna(sd[f"{column}_low"]) and pd.isna(sd[f"{column}_high"])
-        assert f"{column}_low: no interval from 1 question" in sd["notes"]
-
-
 def test_without_likelihoods_there_is_no_perplexity_nor_its_interval() -> None:
     lost = {"nll_sum": None, "reasons": {"nll_sum": "no memory for the pass"}}
-    sd = row(summary_table([r.model_copy(update=lost) for r in paper_run()]), "sd")
-    assert all(pd.isna(sd[column]) for column in ("perplexity", "perplexity_low", "perplexity_high"))
-    assert "perplexity: 2 of 2 cells carry no nll_sum or new_tokens (no memory for the pass)" in sd["notes"]
-    assert sd["mat_low"] == pytest.approx(4 / 3)
+    sd = row(summary_table([r.model_copy(update=lost) for r in paper_run(3)]), "sd")
+    assert all(pd.isna(sd[f"perplexity{end}"]) for end in ("", "_low", "_high", "_n"))
+    assert "perplexity: 6 of 6 cells carry no nll_sum or new_tokens (no memory for the pass)" in sd["notes"]
+    assert sd["mat_low"] < 2.4
 
 
 def test_ar_is_exactly_one_against_itself() -> None:
-    alone = row(summary_table(paper_run()), "ar")
+    alone = row(summary_table(paper_run(3)), "ar")
     assert (alone["speedup"], alone["speedup_low"], alone["speedup_high"], alone["mat"]) == (1.0, 1.0, 1.0, 1.0)
 
 
@@ -182,21 +211,23 @@ def test_targets_are_never_mixed() -> None:
     assert row(table, "sd", target="u")["speedup"] == pytest.approx(5)
 
 
-def two_targets() -> list[Record]:
+def two_targets(copies: int = 1) -> list[Record]:
     """The paper run on t, and on u with a draft that is five times as slow: speed-ups 5 and 1."""
-    slow = [r.model_copy(update={"target": "u"}) for r in paper_run()]
+    slow = [r.model_copy(update={"target": "u"}) for r in paper_run(copies)]
     slow = [r.model_copy(update={"decode_s": (r.decode_s or 0) * 5}) if r.label == "sd" else r for r in slow]
-    return [*paper_run(), *slow]
+    return [*paper_run(copies), *slow]
 
 
 def test_several_targets_bring_rows_of_their_mean_at_the_end() -> None:
-    table = summary_table(two_targets())
+    table = summary_table(two_targets(3))
     assert list(dict.fromkeys(table["target"])) == ["t", "u", MEAN_TARGET]
     mean = row(table, "sd", target=MEAN_TARGET)
     assert mean["speedup"] == pytest.approx((5 + 1) / 2)
-    assert (mean["speedup_low"], mean["speedup_high"]) == (pytest.approx((2 + 0.4) / 2), pytest.approx((8 + 1.6) / 2))
-    assert (mean["mat"], mean["mat_low"], mean["mat_high"]) == pytest.approx((2.4, 4 / 3, 4))
-    assert (mean["records"], mean["questions"], mean["pairs"]) == (4, 2, 4)
+    speed = ends_of_three_copies(3, (5.6 + 1.12) / 2, (4.4 + 0.88) / 2, (4, 16))
+    assert (mean["speedup_low"], mean["speedup_high"], mean["speedup_n"]) == pytest.approx((*speed, 6))
+    lengths = ends_of_three_copies(2.4, 8 / 3, 28 / 13, (3, 2))
+    assert (mean["mat"], mean["mat_low"], mean["mat_high"]) == pytest.approx((2.4, *lengths))
+    assert (mean["records"], mean["questions"], mean["pairs"], mean["launches"]) == (12, 6, 12, 1)
     assert row(table, "ar", "qa", MEAN_TARGET)["speedup"] == 1
     assert MEAN_TARGET not in set(summary_table(paper_run())["target"])
 
@@ -204,14 +235,16 @@ def test_several_targets_bring_rows_of_their_mean_at_the_end() -> None:
 def test_the_mean_of_accepted_lengths_weighs_targets_alike_however_many_steps_they_took() -> None:
     """u takes 50 steps of 3 a question: the mean of both targets' MAT, not that of their steps pooled."""
     long = {"emitted_per_step": [3] * 50, "target_passes": 50}
-    slow = [r.model_copy(update={"target": "u"} | (long if r.label == "sd" else {})) for r in paper_run()]
-    mean = row(summary_table([*paper_run(), *slow]), "sd", target=MEAN_TARGET)
+    slow = [r.model_copy(update={"target": "u"} | (long if r.label == "sd" else {})) for r in paper_run(3)]
+    mean = row(summary_table([*paper_run(3), *slow]), "sd", target=MEAN_TARGET)
     assert mean["mat"] == mean["tokens_per_pass"] == pytest.approx((2.4 + 3) / 2)
-    assert (mean["mat_low"], mean["mat_high"]) == pytest.approx(((4 / 3 + 3) / 2, (4 + 3) / 2))
+    shares = ((3 / 15 + 1 / 6) / 2, (2 / 15 + 1 / 6) / 2)
+    ends = ends_of_three_copies(2.7, (8 / 3 + 3) / 2, (28 / 13 + 3) / 2, shares)
+    assert (mean["mat_low"], mean["mat_high"]) == pytest.approx(ends)
 
 
 def test_the_mean_has_no_figure_that_a_target_lacks_nor_rates_of_single_targets() -> None:
-    table = summary_table([r for r in two_targets() if (r.target, r.label) != ("u", "sd")])
+    table = summary_table([r for r in two_targets(3) if (r.target, r.label) != ("u", "sd")])
     mean = row(table, "sd", target=MEAN_TARGET)
     for column in ("speedup", "mat", "tokens_per_s", "perplexity"):
         assert pd.isna(mean[column])

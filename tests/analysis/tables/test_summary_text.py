@@ -10,9 +10,10 @@ from rich.console import Console
 from specbench_s2d.analysis.tables import remarks, summary_text
 from specbench_s2d.analysis.tables.summary import rows_by_target, summary_table
 from specbench_s2d.config import SUITES
+from tests.analysis.expected import ends_of_three_copies
 from tests.analysis.factory import decoded, make_record, paper_run
 
-TABLE = summary_table(paper_run())
+TABLE, SIX = summary_table(paper_run()), summary_table(paper_run(3))
 
 
 def printed(table: pd.DataFrame, width: int = 80) -> str:
@@ -21,21 +22,39 @@ def printed(table: pd.DataFrame, width: int = 80) -> str:
     return console.export_text()
 
 
-def test_terminal_shows_speedup_interval_mat_rate_and_perplexity() -> None:
-    text = printed(TABLE)
-    for figure in ("5.00", "2.00–8.00", "2.40", "3.0", "2.72", "0/0/0", "sd", "QA"):
+def test_terminal_shows_speedup_interval_questions_mat_rate_and_perplexity() -> None:
+    low, high = ends_of_three_copies(5, 5.6, 4.4, (4, 16))
+    text = printed(SIX)
+    for figure in ("5.00", f"{low:.2f}–{high:.2f}", "n = 6", "2.40", "3.0", "2.72", "0/0/0", "sd", "QA"):
         assert figure in text
+
+
+def test_below_five_questions_the_terminal_shows_their_number_in_place_of_an_interval() -> None:
+    lines = [line.split() for line in printed(TABLE).splitlines()]
+    first = next(i for i, line in enumerate(lines) if line[:1] == ["sd"])
+    assert lines[first] == ["sd", "5.00", "–", "3.0", "0/0/0"]
+    assert lines[first + 1] == ["2.40", "n", "=", "2", "–", "2.72"]
+
+
+def test_it_is_said_how_many_launches_the_intervals_stand_on() -> None:
+    again = [r.model_copy(update={"launch": 1, "key": f"{r.key}/1"}) for r in paper_run(3)]
+    two = summary_table([*paper_run(3), *again])
+    for text in (" ".join(printed(SIX).split()), summary_text.markdown(SIX)):
+        assert "from n questions within this launch: another run of the same command may differ by more" in text
+    for text in (" ".join(printed(two).split()), summary_text.markdown(two)):
+        assert "from n questions and 2 launches." in text and "within this launch" not in text
 
 
 def test_without_decode_times_the_terminal_shows_spec_benchs_speedup_and_says_so() -> None:
     text = printed(summary_table([r.model_copy(update={"decode_s": None}) for r in paper_run()]))
     assert "3.01" in text and "Spec-Bench's formula: no decode times" in text
+    assert "n = –" not in text
     assert "Spec-Bench's formula" not in printed(TABLE)
 
 
 def test_six_suites_fit_eighty_columns() -> None:
     records = [
-        r.model_copy(update={"suite": s, "decode_s": (r.decode_s or 0) / 100}) for s in SUITES for r in paper_run()
+        r.model_copy(update={"suite": s, "decode_s": (r.decode_s or 0) / 100}) for s in SUITES for r in paper_run(20)
     ]
     text = printed(summary_table(records))
     assert "…" not in text
@@ -75,14 +94,22 @@ def test_several_runs_have_blocks_of_their_own() -> None:
 
 def test_markdown_has_one_line_per_row_the_notes_and_the_definitions() -> None:
     text = summary_text.markdown(TABLE)
-    speedups = "5.00 [2.00–8.00] | 3.29 [1.67–4.50] | 3.01 [2.08–4.50]"
-    assert f"| qa | sd | 2 | 7.0 | 3.0 | – | {speedups} | – | – | – | 2.40 [1.33–4.00] | 2.40 | 0.69 |" in text
-    assert "| 0.69 | – | 2.72 [2.23–3.04] | – |" in text
+    speedups = "5.00 [n = 2] | 3.29 [n = 2] | 3.01 [n = 2]"
+    assert f"| qa | sd | 2 | 1 | 7.0 | 3.0 | – | {speedups} | – | – | – | 2.40 [n = 2] | 2.40 | 0.69 |" in text
+    assert "| 0.69 | – | 2.72 [n = 2] | – |" in text
     assert "- energy_j_per_token: 2 of 2 cells carry no energy_j or new_tokens (every row)" in text
+    assert "- speedup_low: n = 2: no interval from fewer than 5 questions (every row)" in text
     assert "- `mat`: Mean accepted tokens" in text
     assert "## Decoders\n\n- `ar`: no options.\n- `sd`: no options." in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("| ")}
     assert len(widths) == 1
+
+
+def test_markdown_has_intervals_with_their_questions() -> None:
+    text = summary_text.markdown(SIX)
+    speed, mat = ends_of_three_copies(5, 5.6, 4.4, (4, 16)), ends_of_three_copies(2.4, 8 / 3, 28 / 13, (3, 2))
+    assert f"| 5.00 [{speed[0]:.2f}–{speed[1]:.2f}, n = 6] |" in text
+    assert f"| 2.40 [{mat[0]:.2f}–{mat[1]:.2f}, n = 6] |" in text
 
 
 def test_task_quality_has_a_table_of_its_own_where_anything_is_scored() -> None:
@@ -90,10 +117,10 @@ def test_task_quality_has_a_table_of_its_own_where_anything_is_scored() -> None:
     scored = [r.model_copy(update={"quality": {"f1": 0.25 * i}}) for i, r in enumerate(paper_run())]
     table = summary_table(scored)
     text = printed(table)
-    assert "t: task quality" in text and "F1" in text and "Task quality: F1 0–1." in text
+    assert "t: task quality" in text and "F1" in text and "Task quality: F1 0–1." in " ".join(text.split())
     assert "0.38" in text  # sd: 0.25 and 0.5
-    assert "| F1 [95 %] |" in summary_text.markdown(table) and "0.38 [0.25–0.50]" in summary_text.markdown(table)
-    assert "f1_low" not in summary_text.markdown(table)
+    assert "| F1 [95 %] |" in summary_text.markdown(table) and "0.38 [n = 2]" in summary_text.markdown(table)
+    assert "| f1_low" not in summary_text.markdown(table)
 
 
 def test_csv_keeps_every_digit(tmp_path: Path) -> None:

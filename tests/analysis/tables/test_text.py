@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from specbench_s2d.analysis.tables.text import (
     latex_text,
     markdown_text,
     number,
+    stands_on,
     terminal_tables,
     with_interval,
 )
@@ -90,4 +92,12 @@ def test_markdown_shows_any_text(text: str, shown: str) -> None:
 def test_missing_numbers_are_dashes() -> None:
     assert (number(None), number(float("nan")), number(2, "d")) == ("–", "–", "2")
     assert (interval(None, None), interval(1, 2, ".1f")) == ("–", "1.0–2.0")
-    assert (with_interval(1.5, None, None), with_interval(1.5, 1, 2)) == ("1.50", "1.50 [1.00–2.00]")
+
+
+def test_the_questions_stand_beside_every_interval_and_where_they_are_too_few_for_one() -> None:
+    assert with_interval(1.5, 1, 2, 12) == "1.50 [1.00–2.00, n = 12]"
+    assert with_interval(1.5, None, None, 2, ".1f") == "1.5 [n = 2]"
+    assert with_interval(None, None, None, 0) == with_interval(float("nan"), None, None, pd.NA) == "–"
+    assert with_interval(1.5, 1, 2, 12.0) == "1.50 [1.00–2.00, n = 12]", "pandas makes floats of whole numbers"
+    assert with_interval(1.6, None, None, None) == "1.60", "a value that is not one of questions"
+    assert stands_on(480) == "n = 480"

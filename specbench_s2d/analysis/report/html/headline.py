@@ -20,6 +20,7 @@ from specbench_s2d.analysis.report.html.table import (
     value_cell,
 )
 from specbench_s2d.analysis.tables.naming import is_projected, row_title, suite_title
+from specbench_s2d.analysis.tables.remarks import within_launches
 from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, rows_by_target
 from specbench_s2d.analysis.tables.text import absent
 from specbench_s2d.runs.record import BASELINE
@@ -73,8 +74,9 @@ def _by_suite(rows: Sequence[Row], effects: Sequence[Column]) -> HtmlTable:
     ]  # fmt: skip
     body = [_suites_line(of_label, suites, scale, effects) for of_label in found.values()]
     note = (
-        f"Speed-up over {BASELINE} in decode tokens/s, below it the 95 % interval. Shaded where the whole interval "
-        "lies above 1 (blue) or below 1 (orange). MAT, perplexity and energy over all suites."
+        f"Speed-up over {BASELINE} in decode tokens/s, below it the 95 % interval from n questions"
+        f"{within_launches(row['launches'] for row in rows)}. Shaded where the whole interval lies above 1 (blue) or "
+        "below 1 (orange). MAT, perplexity and energy over all suites."
     )
     return HtmlTable("Speed-up by suite", headings, body, note)
 
@@ -92,10 +94,12 @@ def _suites_line(
 def speedup(row: Row | None) -> HtmlCell:
     """A speed-up with its interval, toned where the interval leaves out 1; AR's own is 1 and has no tone."""
     cell = value_cell(row, _SPEEDUP)
-    if row is None or absent(row["speedup_low"]):
+    if row is None:
         return cell
     if row["label"] == BASELINE:
         return replace(cell, small="")
+    if absent(row["speedup_low"]):
+        return cell
     return replace(cell, tone="up" if row["speedup_low"] > 1 else "down" if row["speedup_high"] < 1 else "")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from specbench_s2d.analysis.metrics.columns import Column
 from specbench_s2d.analysis.tables.summary import Row
-from specbench_s2d.analysis.tables.text import NOTHING, absent, interval
+from specbench_s2d.analysis.tables.text import NOTHING, absent, interval, stands_on
 
 NOT_RUN = "the decoder was not run on this suite"
 
@@ -87,7 +87,8 @@ def below(row: Row, column: Column) -> str:
     _, low, high, questions = (row.get(name) for name in column.with_interval)
     if absent(questions):
         return ""
-    return "" if absent(low) else f"{interval(low, high, column.digits)}, n = {questions}"
+    ends = "" if absent(low) else f"{interval(low, high, column.digits)}, "
+    return f"{ends}{stands_on(questions)}"
 
 
 def reason(row: Row, name: str) -> str:

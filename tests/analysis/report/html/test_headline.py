@@ -6,6 +6,9 @@ import pytest
 
 from specbench_s2d.analysis.report.html import headline
 from specbench_s2d.analysis.report.html.table import HtmlCell, HtmlTable
+from specbench_s2d.analysis.tables.summary import summary_table
+from tests.analysis.expected import ends_of_three_copies
+from tests.analysis.factory import paper_run
 from tests.analysis.report.html.pages import records, table
 
 
@@ -18,7 +21,8 @@ def by_decoder(shown: HtmlTable) -> dict[str, dict[str, HtmlCell]]:
 
 
 def row(label: str, speedup: float | None, low: float | None, high: float | None) -> dict[str, object]:
-    return {"label": label, "speedup": speedup, "speedup_low": low, "speedup_high": high, "notes": "speedup: no AR"}
+    ends = {"speedup_low": low, "speedup_high": high, "speedup_n": None if speedup is None else 6}
+    return {"label": label, "speedup": speedup, **ends, "notes": "speedup: no AR"}
 
 
 @pytest.mark.parametrize(
@@ -47,11 +51,38 @@ def test_speedups_by_suite_and_figures_over_all() -> None:
     (target,) = headline.targets(table())
     cells = by_decoder(target.tables[0])
     assert list(cells) == ["ar", "s2d", "sd", "mjsd"]
-    assert cells["sd"]["all suites"] == HtmlCell("10.00", pytest.approx(10), "10.00–10.00", tone="up")
+    assert cells["sd"]["all suites"] == HtmlCell("10.00", pytest.approx(10), "n = 2"), "too few to shade"
+    assert cells["ar"]["all suites"] == HtmlCell("1.00", 1.0)
     assert cells["sd"]["RAG"].text == "10.00" and cells["mjsd"]["RAG"].reason == "the decoder was not run on this suite"
     assert cells["mjsd"]["output"].text == "lossy" and cells["sd"]["output"].text == "lossless"
     assert cells["sd"]["MAT"].text == "4.00"
     assert cells["sd"]["J/token"].reason
+
+
+def test_an_interval_stands_below_its_value_with_its_questions_shaded_and_drawn() -> None:
+    low, high = ends_of_three_copies(5, 5.6, 4.4, (4, 16))
+    (target,) = headline.targets(summary_table(paper_run(3)))
+    cells = by_decoder(target.tables[0])["sd"]
+    assert cells["all suites"] == HtmlCell("5.00", pytest.approx(5), f"{low:.2f}–{high:.2f}, n = 6", tone="up")
+    drawn = next(cell for heading, cell in cells.items() if heading.startswith("interval"))
+    assert drawn.style and drawn.tone == "whisker up"
+
+
+def test_below_five_questions_nothing_is_shaded_or_drawn_and_their_number_is_shown() -> None:
+    (target,) = headline.targets(summary_table(paper_run()))
+    cells = by_decoder(target.tables[0])["sd"]
+    assert cells["all suites"] == HtmlCell("5.00", pytest.approx(5), "n = 2")
+    assert cells["MAT"].small == "n = 2"
+    drawn = next(cell for heading, cell in cells.items() if heading.startswith("interval"))
+    assert (drawn.text, drawn.style, drawn.tone) == ("–", "", "")
+    assert drawn.reason == "n = 2: no interval from fewer than 5 questions"
+
+
+def test_the_note_says_how_many_launches_the_intervals_stand_on() -> None:
+    again = [r.model_copy(update={"launch": 1, "key": f"{r.key}/1"}) for r in paper_run(3)]
+    (one,), (two,) = (headline.targets(summary_table(run)) for run in (paper_run(3), [*paper_run(3), *again]))
+    assert "interval from n questions within this launch" in one.tables[0].note
+    assert "interval from n questions and 2 launches." in two.tables[0].note
 
 
 def test_every_suite_and_figure_stands_in_the_full_table() -> None:

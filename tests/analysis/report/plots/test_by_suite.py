@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
@@ -13,11 +14,13 @@ from specbench_s2d.analysis.report.plots import style as drawing
 from specbench_s2d.analysis.tables.series import PlotTables, acceptance_by_position
 from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.runs.record import Record
+from tests.analysis.expected import ends_of_three_copies
 from tests.analysis.factory import decoded, make_record, paper_run
 from tests.analysis.report.grid import grid_run
 from tests.analysis.report.joint import joint_run, with_intervals
 
 RUN = [*paper_run(), *(r.model_copy(update={"target": "u"}) for r in paper_run())]
+SIX = paper_run(3)
 TABLE, POSITIONS = summary_table(RUN), acceptance_by_position(RUN)
 
 
@@ -45,13 +48,23 @@ def test_pictures_in_two_formats_the_same_twice(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_panel_per_target_with_the_table_s_points_and_intervals() -> None:
-    figure = by_suite.by_suite(TABLE, "speedup")
+    both = summary_table([*SIX, *(r.model_copy(update={"target": "u"}) for r in SIX)])
+    figure = by_suite.by_suite(both, "speedup")
     assert figure is not None
     assert [axes.get_title("left") for axes in figure.axes] == ["t", "u"]
     points = [y for line in figure.axes[0].lines for y in line.get_ydata() if line.get_marker() == "o"]
     assert points == [pytest.approx(5)]
     ends = figure.axes[0].collections[0].get_segments()[0][:, 1]
-    assert list(ends) == pytest.approx([2, 8])
+    assert list(ends) == pytest.approx(ends_of_three_copies(5, 5.6, 4.4, (4, 16)))
+
+
+def test_below_five_questions_no_interval_is_drawn() -> None:
+    figure = by_suite.by_suite(TABLE, "speedup")
+    assert figure is not None
+    points = [y for line in figure.axes[0].lines for y in line.get_ydata() if line.get_marker() == "o"]
+    drawn = [part for collection in figure.axes[0].collections for part in collection.get_segments()]
+    assert points == [pytest.approx(5)]
+    assert not any(np.isfinite(part).all() and np.ptp(part[:, 1]) > 0 for part in drawn)
 
 
 def test_a_position_that_few_proposals_reached_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
