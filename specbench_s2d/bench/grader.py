@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.errors import UnknownNameError, first_line
 from specbench_s2d.measure.divergence import Divergence, TokenScores, classify, classify_alone
 from specbench_s2d.measure.quality import METRICS, score_answer, signatures
-from specbench_s2d.measure.teacher_forcing import score
+from specbench_s2d.measure.teacher_forcing import DraftView, score
 from specbench_s2d.models import LanguageModel
+from specbench_s2d.models.finite import first_not_finite, not_finite_at
 from specbench_s2d.runs.record import BASELINE, Record
 from specbench_s2d.suites import Question, load_suite
 
@@ -78,15 +80,28 @@ def _lower(sentence: str) -> str:
 
 
 class Grader:
-    """Grades the answers of one target. `noise`: the bound of `logit_noise`; `sampled`: temperature above 0."""
+    """Grades the answers of one target.
 
-    def __init__(self, target: LanguageModel, noise: float, scorer: AnswerScorer, sampled: bool) -> None:
+    `noise`: the bound of `logit_noise`; `sampled`: the settings are not greedy; `drafts`: how each decoder reads its
+    draft, by label.
+    """
+
+    def __init__(
+        self,
+        target: LanguageModel,
+        noise: float,
+        scorer: AnswerScorer,
+        sampled: bool,
+        drafts: Mapping[str, DraftView] | None = None,
+    ) -> None:
         self._target, self._noise, self._scorer, self._sampled = target, noise, scorer, sampled
-        self._known: OrderedDict[tuple[str, tuple[int, ...]], TokenScores] = OrderedDict()
+        self._drafts = drafts or {}
+        self._known: OrderedDict[tuple[DraftView | None, str, tuple[int, ...]], Any] = OrderedDict()
 
     def grade(self, record: Record, prompt: Prompt, question: Question, baseline: Record | None) -> Record:
         """The record with nll, perplexity, quality, and divergence from `baseline` (AR's record of the same turn and
-        repeat). What cannot be scored, for want of memory say, is null with the reason: the answer stands."""
+        repeat). What cannot be scored, for want of memory say, is null with the reason: the answer stands. A record
+        whose target or draft gave logits that are not finite numbers has failed; its error says which, and where."""
         if record.projected:
             why = f"projected: {record.projected}"
             return _with_reasons(record, dict.fromkeys((*_LIKELIHOODS, "quality"), why))
@@ -95,10 +110,13 @@ class Grader:
         quality = self._scorer.score(question, record.turn, record.output_text)
         record = _with_reasons(record, quality.reasons, quality=quality.values, quality_counts=quality.counts)
         try:
-            scores = self._teacher_forced(prompt, output_ids)
+            scores: TokenScores = self._once(None, prompt, output_ids)
+            fault = self._not_finite(record.label, prompt, output_ids, scores)
         except RuntimeError as error:  # out of memory, a kernel that fails
             why = f"its teacher-forced pass failed ({type(error).__name__}: {first_line(error)})"
             return _with_reasons(record, dict.fromkeys(_LIKELIHOODS, why))
+        if fault:
+            return record.model_copy(update={"status": "failed", "error": fault})
         reasons: dict[str, str] = {}
         divergence, why_none = self._audit(record, baseline, scores)
         if why_none:
@@ -108,13 +126,25 @@ class Grader:
             fields["nll_sum"] = scores.nll_sum
             fields["perplexity"] = math.exp(scores.nll_sum / len(output_ids))
         else:
-            reasons |= dict.fromkeys(("nll_sum", "perplexity"), "the target's logits are not finite numbers")
+            reasons |= dict.fromkeys(("nll_sum", "perplexity"), "a token of the output has the logit -inf")
         return _with_reasons(record, reasons, **fields)
 
-    def _teacher_forced(self, prompt: Prompt, output_ids: list[int]) -> TokenScores:
-        key = (prompt.hash, tuple(output_ids))
+    def _not_finite(self, label: str, prompt: Prompt, output_ids: list[int], scores: TokenScores) -> str | None:
+        """Which model's logits are not finite numbers, and at which new token first; None where all are."""
+        if (position := scores.first_not_finite) is not None:
+            exactly = first_not_finite(self._target, prompt.ids, output_ids)
+            return not_finite_at(f"target {self._target.name}", position if exactly is None else exactly)
+        view = self._drafts.get(label)
+        if view and (position := self._once(view, prompt, output_ids)) is not None:
+            return not_finite_at(f"draft {view.model.name}", position)
+        return None
+
+    def _once(self, view: DraftView | None, prompt: Prompt, output_ids: list[int]) -> Any:
+        """The target's scores of an output, or where a draft's logits are first not finite."""
+        key = (view, prompt.hash, tuple(output_ids))
         if key not in self._known:
-            self._known[key] = score(self._target, prompt.ids, output_ids)
+            read = view.first_not_finite if view else partial(score, self._target)
+            self._known[key] = read(prompt.ids, output_ids)
             if len(self._known) > _KEPT:
                 self._known.popitem(last=False)
         return self._known[key]

@@ -24,6 +24,7 @@ from specbench_s2d.measure.energy.meter import EnergyMeter
 from specbench_s2d.measure.environment import device_id, environment
 from specbench_s2d.models.devices import Free, free_bytes
 from specbench_s2d.runs.folder import RunStore, schema_of
+from specbench_s2d.runs.identity import is_greedy_run
 from specbench_s2d.runs.manifest import utc_now
 from specbench_s2d.runs.record import BASELINE, ENERGY_FIELDS, Record
 
@@ -170,7 +171,8 @@ class _Run:
     def _time(self, session: Session, rounds: list[Round]) -> None:
         """Decode and grade the rounds that are left, and say in the manifest with what."""
         name, facts = session.target.name, session.facts()
-        grader = Grader(session.target, session.noise, self._plan.scorer, self._plan.spec.temperature > 0)
+        sampled = not is_greedy_run(self._plan.settings)
+        grader = Grader(session.target, session.noise, self._plan.scorer, sampled, session.drafts)
         metrics = {"quality_metrics": self._plan.scorer.signatures()}  # a folder of an older release has none yet
         self._note_target(name, facts, metrics)
         try:
@@ -228,6 +230,8 @@ class _Run:
             return self._record(cell, status, str(error)), None
         except UserError:
             raise
+        except FloatingPointError as error:
+            return self._record(cell, "failed", str(error)), None
         except Exception as error:  # out of memory, a kernel that fails: this cell fails, the run goes on
             return self._record(cell, "failed", f"{type(error).__name__}: {error}"), None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -18,8 +18,9 @@ from specbench_s2d.decoding.clock import clock_for
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.types import Generation
 from specbench_s2d.measure.energy.windows import WindowMeter
-from specbench_s2d.measure.teacher_forcing import largest, logit_noise, noise_rows
+from specbench_s2d.measure.teacher_forcing import DraftView, NoiseRows, logit_noise
 from specbench_s2d.models import LanguageModel, load_model
+from specbench_s2d.models.finite import first_not_finite, not_finite_at
 from specbench_s2d.models.graph_memory import with_graph_bytes
 
 _WARM_UP_TOKENS = 16
@@ -30,8 +31,11 @@ class Session:
     """A target, its drafts and its decoders on the run's device. Loading and warming up happen here, untimed.
 
     `load`: makes a `LanguageModel` of a resolved model, as `load_model` does. `noise`: the bound of the divergence
-    audit, measured over passes of `noise_rows`. `windows`: meters the timed windows.
+    audit, measured over passes of `noise_rows`. `drafts`: how each decoder reads its draft, by label. `fault`: what is
+    wrong with the target, None where nothing is. `windows`: meters the timed windows.
     """
+
+    fault: str | None = None
 
     def __init__(
         self,
@@ -58,6 +62,11 @@ class Session:
             self._decoders = {lane.label: lane.decoder.build(self.target, used[lane.label]) for lane in lanes}
             sources = {lane.label: source_for(lane.decoder, self.target.name, used[lane.label]) for lane in lanes}
             self._traces = {label: source for label, source in sources.items() if source}
+            self.drafts = {
+                label: DraftView.of(decoder.draft, decoder.draft_passes(decoder.options, decoder.draft))
+                for label, decoder in self._decoders.items()
+                if decoder.draft
+            }
             self._projected = {label: _why_projected(decoder) for label, decoder in self._decoders.items()}
         shortest, longest = setup.warm_up_prompts(plan.questions, _WARM_UP_TOKENS)
         with timer.measure("warm_up"):  # room first, and once: what is prepared is prepared for it
@@ -65,15 +74,31 @@ class Session:
             for decoder in self._decoders.values():
                 decoder.make_ready(positions)
         with timer.measure("probing"):
-            widths = _verified_widths(self._decoders.values())
-            self.noise_rows = noise_rows(self.target, *widths)
-            self.noise = largest([logit_noise(self.target, prompt, *widths) for prompt in (shortest, longest)])
+            self._measure_noise(shortest, longest)
         with timer.measure("warm_up"):
-            self._warmed_up = {label: self._warm_up(label, shortest, longest) for label in self._decoders}
+            self._faults = dict[str, str]()
+            warmed_up = {label: self._warm_up(label, shortest, longest) for label in self._decoders}
+            self._warmed_up = {label: done for label, done in warmed_up.items() if done}
         self._before = self._counted()
 
+    def _measure_noise(self, *prompts: list[int]) -> None:
+        passes = [kind for decoder in self._decoders.values() for kind in decoder.target_passes(decoder.options)]
+        self.noise_rows, self._probed = NoiseRows.of(passes, self._new_tokens), [len(prompt) for prompt in prompts]
+        try:
+            self.noise = max(logit_noise(self.target, prompt, self.noise_rows) for prompt in prompts)
+        except FloatingPointError as error:
+            self.noise, name = math.nan, f"target {self.target.name}"
+            found = (first_not_finite(self.target, ids[:1], [*ids[1:], 0]) for ids in prompts)
+            position = next((first for first in found if first is not None), None)
+            self.fault = f"{name}: {error}" if position is None else not_finite_at(name, position, "a warm-up prompt")
+
     def decode(self, cell: Cell, prompt: Prompt) -> dict[str, Any]:
-        """Decode one turn, timed: the fields of its record that decoding gives."""
+        """Decode one turn, timed: the fields of its record that decoding gives.
+
+        Raises `FloatingPointError`, saying where, for a target or a draft whose logits are not finite numbers.
+        """
+        if fault := self.fault or self._faults.get(cell.label):
+            raise FloatingPointError(fault)
         generation, energy = self.windows.measure(
             lambda: self._generate(cell.label, prompt.ids, self._new_tokens, cell), clock_for(self.target.device).wait
         )
@@ -127,7 +152,7 @@ class Session:
             "context": self.prompts.context,
             "parameter_bytes": self.target.parameter_bytes,
             "logit_noise": None if math.isnan(self.noise) else self.noise,
-            "logit_noise_rows": asdict(self.noise_rows),
+            "logit_noise_rows": {**asdict(self.noise_rows), "prefill": self._probed},
             "warm_up": {label: done.facts() for label, done in self._warmed_up.items()},
             **({"scripts": {name: source.facts() for name, source in self._traces.items()}} if self._traces else {}),
         }
@@ -151,10 +176,17 @@ class Session:
         facts = self._engines().values()
         return {name: sum(engine.get(name, 0) for engine in facts) for name in _UNPREPARED}
 
-    def _warm_up(self, label: str, shortest: list[int], longest: list[int]) -> WarmUp:
-        """One long prompt, at which caches grow to their size; then a short one until its time is steady."""
-        self._generate(label, longest, _WARM_UP_TOKENS)
-        return warm_up(lambda: self._generate(label, shortest, _WARM_UP_TOKENS).total_s)
+    def _warm_up(self, label: str, shortest: list[int], longest: list[int]) -> WarmUp | None:
+        """One long prompt, at which caches grow to their size; then a short one until its time is steady. None, and a
+        fault, where logits are not finite numbers."""
+        if self.fault:
+            return None
+        try:
+            self._generate(label, longest, _WARM_UP_TOKENS)
+            return warm_up(lambda: self._generate(label, shortest, _WARM_UP_TOKENS).total_s)
+        except FloatingPointError as error:
+            self._faults[label] = f"{error} (warming up)"
+            return None
 
     def _generate(self, label: str, prompt_ids: list[int], new_tokens: int, cell: Cell | None = None) -> Generation:
         """Decode after a prompt, of a cell or to warm up; no garbage is collected meanwhile."""
@@ -176,9 +208,3 @@ def _why_projected(decoder: Decoder) -> str | None:
     models = [model for model in (decoder.target, decoder.draft) if model is not None]
     random = "random weights" if any(model.identity.random_weights for model in models) else None
     return ", ".join(filter(None, (random, decoder.projected))) or None
-
-
-def _verified_widths(decoders: Iterable[Decoder]) -> tuple[set[int], set[int]]:
-    """Rows of the passes that decoders take over their target's logits: of chains, and of trees."""
-    passes = [kind for decoder in decoders for kind in decoder.target_passes(decoder.options) if not kind.best]
-    return {kind.rows for kind in passes if not kind.seen}, {kind.rows for kind in passes if kind.seen}

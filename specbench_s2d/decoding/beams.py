@@ -7,6 +7,7 @@ Shapes: `W` beams, `k` continuations of each, `V` vocabulary, `M` positions run 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -130,15 +131,16 @@ def search_passes(
     width: int,
     finished: int,
     drawn: bool = False,
+    unseen: int = 2,
 ) -> list[PassKind]:
     """The passes of a search `depth` tokens deep on a model of `layers` layers, read at `exit`.
 
-    The first pass runs the unseen end of the context (two tokens after a fully accepted proposal), each later one a
+    The first pass runs the `unseen` end of the context (two tokens after a fully accepted proposal), each later one a
     level of beams, under a mask that widens. A level reads the `width` best tokens of every beam, the last level the
     `finished` best; `best_continuations` reads as many near the end of the context window, where beams are fewer.
     """
     counts = [0] if drawn else sorted({width, finished} if depth > 1 else {finished})
-    passes = [kind for best in counts for kind in reader_passes(exit, layers, rows=2, best=best)]
+    passes = [kind for best in counts for kind in reader_passes(exit, layers, unseen, best)]
     if depth > 1:
         seen = width * (depth - 1)
         passes += [kind for best in counts for kind in reader_passes(exit, layers, width, best, seen, width)]
@@ -146,11 +148,15 @@ def search_passes(
 
 
 def _to_host(levels: Sequence[Continuations]) -> Beams:
-    """All levels as lists, copied in one wait; ids and indices travel as float32, which is exact below 2^24."""
+    """All levels as lists, copied in one wait; ids and indices travel as float32, which is exact below 2^24. Raises
+    `FloatingPointError` for a likelihood that is no number, with how many levels lie before it."""
     widths = [len(level.ids_W) for level in levels]
     tensors = [*(c.ids_W for c in levels), *(c.parents_W for c in levels), *(c.joint_W for c in levels)]
     values = iter(torch.cat(tensors).tolist())
     ids, parents, joint = ([list(islice(values, width)) for width in widths] for _ in range(3))
+    for level, own in enumerate(joint):
+        if any(map(math.isnan, own)):
+            raise FloatingPointError(level)
     above, logprobs = [0.0], list[list[float]]()
     for indices, own in zip(parents, joint, strict=True):
         logprobs.append([value - above[int(index)] for value, index in zip(own, indices, strict=True)])

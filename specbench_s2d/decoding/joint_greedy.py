@@ -40,7 +40,7 @@ class JointGreedy(Decoder):
     def target_passes(cls, options: BaseOptions) -> list[PassKind]:
         """The passes of the search, for blocks of k tokens and for a shorter last block."""
         assert isinstance(options, JointGreedy.Options)
-        return search_passes(None, 0, options.k, options.beams, 1)
+        return search_passes(None, 0, options.k, options.beams, 1, unseen=1)
 
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation:
         greedy = Sampler(0.0, 0, 1.0, 0, self.target.device)

@@ -35,6 +35,7 @@ from specbench_s2d.decoding.types import (
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.engines.threads import common_threads, torch_threads
+from specbench_s2d.models.finite import not_finite_at
 from specbench_s2d.models.transfer import to_device
 
 PROPOSED = 64
@@ -79,7 +80,11 @@ def decode(
     limits: Limits,
     sampler: Sampler,
 ) -> Generation:
-    """Generate after `prompt_ids`, with caches reserved; raises `PromptTooLongError` when it cannot fit."""
+    """Generate after `prompt_ids`, with caches reserved.
+
+    Raises `PromptTooLongError` when it cannot fit, and `FloatingPointError` where a drafter or a beam search reads
+    log-probabilities that are not numbers, with the model and the first position.
+    """
     limits.check(len(prompt_ids))
     clock = clock_for(target.device)
     models = [model for model in (target, draft) if model is not None]
@@ -95,7 +100,11 @@ def decode(
     context, steps, ends = [*prompt_ids, *ids], list[Step](), list[Mark]()
     with torch_threads(common_threads(model.torch_threads for model in models)):
         while stop is None:
-            step = method.step(context, limits.context - len(context), limits.max_new_tokens - len(ids))
+            try:
+                step = method.step(context, limits.context - len(context), limits.max_new_tokens - len(ids))
+            except FloatingPointError as error:  # what proposes met what is no number, so many tokens on
+                proposing = f"draft {draft.name}" if draft else f"target {target.name}"
+                raise FloatingPointError(not_finite_at(proposing, len(ids) + error.args[0])) from error
             step.emitted, stop = limits.cut(step.emitted, len(ids))
             context += step.emitted
             ids += step.emitted

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from specbench_s2d.decoding.greedy import is_greedy
+
 
 def probabilities(logits_TV: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
     """Next-token distributions (T, V), float32, after temperature, then top-k, then top-p.
@@ -36,7 +38,7 @@ def residual(p_V: Tensor, q_V: Tensor) -> Tensor:
 
 
 class Sampler:
-    """The run's sampling settings: greedy at temperature 0, otherwise draws from a seeded generator."""
+    """The run's sampling settings: greedy where `is_greedy` says so, otherwise draws from a seeded generator."""
 
     def __init__(
         self, temperature: float, top_k: int, top_p: float, seed: int, device: torch.device | str = "cpu"
@@ -48,10 +50,10 @@ class Sampler:
 
     @property
     def greedy(self) -> bool:
-        return self.temperature == 0
+        return is_greedy(self.temperature, self.top_k, self.top_p)
 
     def probs(self, logits_TV: Tensor) -> Tensor:
-        """The distributions (T, V) at the run's settings; only for temperatures above 0."""
+        """The distributions (T, V) at the run's settings; only where these are not greedy."""
         assert not self.greedy
         return probabilities(logits_TV, self.temperature, self.top_k, self.top_p)
 
@@ -64,7 +66,7 @@ class Sampler:
         return torch.rand(count, generator=self._generator, device=device)
 
     def pick_rows(self, logits_TV: Tensor) -> Tensor:
-        """The next token ids (T,) after T positions, on the device: argmaxes at temperature 0, draws otherwise."""
+        """The next token ids (T,) after T positions, on the device: argmaxes where greedy, draws otherwise."""
         if self.greedy:
             return logits_TV.argmax(-1)
         return self._draw_rows(self.probs(logits_TV))
@@ -78,6 +80,6 @@ class Sampler:
         return (probs_TV / torch.empty_like(probs_TV).exponential_(1, generator=self._generator)).argmax(-1)
 
     def pick(self, logits_V: Tensor) -> int:
-        """The next token id: argmax at temperature 0, a draw otherwise."""
+        """The next token id: argmax where greedy, a draw otherwise."""
         chosen = logits_V.argmax() if self.greedy else self.draw(self.probs(logits_V[None])[0])
         return int(chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -74,7 +75,8 @@ class Drafted:
 def fetch(proposal: Proposal, *wanted: Tensor) -> tuple[Drafted, list[list[float]]]:
     """Copy the proposal and the one-dimensional tensors `wanted` to the host, in one wait for the device.
 
-    Ids travel as float32 beside the other values, which is exact below 2^24.
+    Ids travel as float32 beside the other values, which is exact below 2^24. Raises `FloatingPointError` for a draft's
+    log-probability that is no number.
     """
     tree = proposal.tree
     parts = {
@@ -91,9 +93,17 @@ def fetch(proposal: Proposal, *wanted: Tensor) -> tuple[Drafted, list[list[float
         lists.append(values[start : start + len(part)])
         start += len(part)
     by_name = dict(zip(given, lists, strict=False))
+    _require_numbers(by_name.get("logprobs", ()), is_chain=tree is None)
     whole = {name: [int(value) for value in by_name[name]] for name in by_name if name != "logprobs"}
     drafted = Drafted(whole["ids"], by_name.get("logprobs"), whole.get("parents"), whole.get("cached_rows"))
     return drafted, lists[len(given) :]
+
+
+def _require_numbers(logprobs: Sequence[float], is_chain: bool) -> None:
+    """Raise `FloatingPointError` for a log-probability that is no number, with how many tokens of the step lie before
+    it; with 0 in a tree, whose order such a number upsets."""
+    if any(map(math.isnan, logprobs)):
+        raise FloatingPointError(next(i for i, p in enumerate(logprobs) if math.isnan(p)) if is_chain else 0)
 
 
 @dataclass(frozen=True)

@@ -107,12 +107,12 @@ def _parquet_bytes(table: pa.Table) -> bytes:
 
 
 def _board(
-    text: Callable[[list[TextTable]], str], name: str
+    text: Callable[[list[TextTable]], str], name: str, paper: bool
 ) -> Callable[[Sequence[Record], Mapping[str, Any]], tuple[Files, list[str]]]:
     """The writer of one file with the leaderboard as `text` makes it."""
 
     def write(records: Sequence[Record], manifest: Mapping[str, Any]) -> tuple[Files, list[str]]:
-        return {name: text(leaderboard.boards(summary_table(records), manifest)).encode()}, []
+        return {name: text(leaderboard.boards(summary_table(records), manifest, paper)).encode()}, []
 
     return write
 
@@ -121,8 +121,8 @@ FORMATS: dict[str, Callable[[Sequence[Record], Mapping[str, Any]], tuple[Files, 
     "spec-bench": _spec_bench,
     "csv": _csv,
     "parquet": _parquet,
-    "latex": _board(leaderboard.latex, "leaderboard.tex"),
-    "markdown": _board(leaderboard.markdown, "leaderboard.md"),
+    "latex": _board(leaderboard.latex, "leaderboard.tex", paper=True),
+    "markdown": _board(leaderboard.markdown, "leaderboard.md", paper=False),
 }
 
 

@@ -3,6 +3,7 @@ from a near-tie on, or wrong."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -32,6 +33,12 @@ class TokenScores:
         """Positions, from 0, whose margin is below `noise`."""
         return [i for i in range(len(self.best)) if self.margin(i) < noise]
 
+    @property
+    def first_not_finite(self) -> int | None:
+        """The first position, from 0, whose logits hold not-a-number or +inf, or are all -inf; None where there is
+        none."""
+        return next((i for i, best in enumerate(self.best) if not math.isfinite(best)), None)
+
 
 class Divergence(BaseModel):
     """How a lossless greedy output compares with AR's, and with what its target computes in one pass.
@@ -57,24 +64,19 @@ def classify(output_ids: Sequence[int], baseline_ids: Sequence[int], scores: Tok
     Every token's logit must be its target's highest, or lie below it by no more than the noise; a cache that is wrong
     for all decoders, AR included, fails this. The verdict is near-tie if every token does, and the two highest logits
     differ by less than the noise where the output first differs from AR's. An output that is AR's with tokens missing
-    or added at the end is a mismatch, without a margin.
+    or added at the end is a mismatch, without a margin. Where the output leaves AR's at a near-tie and a later token is
+    wrong, that token decides.
     """
     wrong = first_wrong(output_ids, scores, noise)
     differs = _first_difference(output_ids, baseline_ids)
     if wrong is None and differs is None:
         return Divergence(verdict="identical")
-    position = min(i for i in (wrong, differs) if i is not None)
-    if position == min(len(output_ids), len(baseline_ids)):  # equal up to the shorter one's end
+    shorter = min(len(output_ids), len(baseline_ids))
+    tied = differs is not None and differs < shorter and scores.margin(differs) < noise
+    position = wrong if tied and wrong is not None else min(i for i in (wrong, differs) if i is not None)
+    if position == differs == shorter:  # equal up to the shorter one's end
         return Divergence(verdict="mismatch", position=position, noise=noise)
-    margin = scores.margin(position)
-    return Divergence(
-        verdict="near_tie" if wrong is None and margin < noise else "mismatch",
-        position=position,
-        margin=margin,
-        best_logit=scores.best[position],
-        second_logit=scores.second[position],
-        noise=noise,
-    )
+    return _verdict("near_tie" if tied and wrong is None else "mismatch", position, scores, noise)
 
 
 def classify_alone(output_ids: Sequence[int], scores: TokenScores, noise: float) -> Divergence | None:
@@ -83,8 +85,12 @@ def classify_alone(output_ids: Sequence[int], scores: TokenScores, noise: float)
     wrong = first_wrong(output_ids, scores, noise)
     if wrong is None:
         return None
-    logits = {"best_logit": scores.best[wrong], "second_logit": scores.second[wrong]}
-    return Divergence(verdict="mismatch", position=wrong, margin=scores.margin(wrong), noise=noise, **logits)
+    return _verdict("mismatch", wrong, scores, noise)
+
+
+def _verdict(verdict: Literal["near_tie", "mismatch"], position: int, scores: TokenScores, noise: float) -> Divergence:
+    logits = {"best_logit": scores.best[position], "second_logit": scores.second[position]}
+    return Divergence(verdict=verdict, position=position, margin=scores.margin(position), noise=noise, **logits)
 
 
 def first_wrong(output_ids: Sequence[int], scores: TokenScores, noise: float) -> int | None:

@@ -1,13 +1,13 @@
 """Teacher forcing: one pass of the target over a prompt and its finished output, outside the timed window.
 
-It gives the output's likelihood, and the logits that the divergence audit compares.
+It gives the output's likelihood, and the logits that the divergence audit compares. A draft is read likewise, to see
+that its logits are numbers.
 Shapes: `B` = 1 sequence, `T` positions (of an output: its tokens), `V` vocabulary.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.measure.divergence import TokenScores
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.engines.threads import torch_threads
+from specbench_s2d.models.finite import NOT_FINITE, first_not_finite, not_finite, teacher_forced
 
 # A margin is a difference of two logits, each of which may move by the largest difference seen, hence 2; that maximum
 # is over a sample of about a hundred positions, hence 2 more.
@@ -26,69 +27,103 @@ _NOISE_FACTOR = 4.0
 @torch.inference_mode()
 def score(target: LanguageModel, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> TokenScores:
     """Likelihood and logits of `output_ids` after `prompt_ids` under `target`, whose cache is overwritten."""
-    *before, last = prompt_ids
-    seen = [last, *output_ids[:-1]]
-    target.reset()
-    with target.eagerly():
-        if before:  # in a pass of their own: their logits are not needed
-            target.extend(torch.tensor([before], device=target.device), last_only=True)
-        logits_TV = target.extend(torch.tensor([seen], device=target.device))[0].float()
     ids_T1 = torch.tensor(list(output_ids), device=target.device)[:, None]
-    nll_T = -torch.log_softmax(logits_TV, -1).gather(1, ids_T1)[:, 0]
-    best_T2 = logits_TV.topk(2, dim=-1).values
-    chosen_T = logits_TV.gather(1, ids_T1)[:, 0]
-    return TokenScores(float(nll_T.double().sum()), best_T2[:, 0].tolist(), best_T2[:, 1].tolist(), chosen_T.tolist())
+
+    def scores(logits_TV: Tensor) -> TokenScores:
+        nll_T = -torch.log_softmax(logits_TV, -1).gather(1, ids_T1)[:, 0]
+        best, second = logits_TV.topk(2, dim=-1).values.T.tolist()
+        return TokenScores(float(nll_T.double().sum()), best, second, logits_TV.gather(1, ids_T1)[:, 0].tolist())
+
+    return teacher_forced(target, prompt_ids, output_ids, scores)
+
+
+@dataclass(frozen=True)
+class DraftView:
+    """A draft, and the greatest depth in layers that a decoder reads it at."""
+
+    model: LanguageModel
+    depth: int
+
+    @classmethod
+    def of(cls, draft: LanguageModel, passes: Iterable[PassKind]) -> DraftView:
+        """The depth at which the deepest of the declared `passes` ends; a pass of the head alone does not count."""
+        return cls(draft, max(kind.to_layer or draft.depth for kind in passes if kind.from_layer < draft.depth))
+
+    def first_not_finite(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> int | None:
+        """The function of that name at this depth: what is not finite at an earlier exit is not here either."""
+        return first_not_finite(self.model, prompt_ids, output_ids, self.depth)
 
 
 @dataclass(frozen=True)
 class NoiseRows:
-    """Widths, in positions, of the passes that a noise bound is measured over: of chains, and of trees; of these none
-    where the model takes no mask."""
+    """Widths, in positions, of the passes that a noise bound is measured over: of `chains` and of `trees`, which
+    decoders verify, and of the teacher-forced pass, at most `scored`."""
 
     chains: tuple[int, ...]
     trees: tuple[int, ...]
+    scored: int = 96
+
+    @classmethod
+    def of(cls, passes: Iterable[PassKind], scored: int = 96) -> NoiseRows:
+        """The widths of the target passes that decoders declare. Of a kind that runs over anything from `least` to
+        `rows` positions: both ends, and the powers of two between them."""
+        kinds = list(passes)
+        chains = {width for kind in kinds if not kind.seen for width in _widths(kind)}
+        trees = {width for kind in kinds if kind.seen for width in _widths(kind)} - {1}
+        return cls(tuple(sorted(chains)), tuple(sorted(trees)), min(scored, 96))
 
 
-def noise_rows(target: LanguageModel, rows: Iterable[int] = (6,), tree_rows: Iterable[int] = (6,)) -> NoiseRows:
-    """The widths to measure for decoders that verify chains of `rows` positions and trees of `tree_rows`; chains of 1,
-    2 and 4 are always among them."""
-    trees = sorted({width for width in tree_rows if width > 1}) if target.takes_masks else ()
-    return NoiseRows(tuple(sorted({1, 2, 4, *rows})), tuple(trees))
+def _widths(kind: PassKind) -> set[int]:
+    between = {2**power for power in range(kind.rows.bit_length()) if kind.least <= 2**power <= kind.rows}
+    return {kind.least, kind.rows, *between}
 
 
 @torch.inference_mode()
-def logit_noise(
-    target: LanguageModel, prompt_ids: Sequence[int], rows: Iterable[int] = (6,), tree_rows: Iterable[int] = (6,)
-) -> float:
+def logit_noise(target: LanguageModel, prompt_ids: Sequence[int], rows: NoiseRows) -> float:
     """The noise bound: how far rounding may move a difference of two logits between passes over the same positions.
 
-    The last (up to 96) positions of the prompt are computed in one pass, as `score` does; again in passes of the chain
-    widths of `noise_rows`; and again as branches of its trees, which the cache holds at other places until their path
-    is kept. The bound is 4 times the largest difference of a logit. A greedy method that verifies several tokens at
-    once may differ from AR where two logits lie closer than this, and only there. Not-a-number where a pass gives
-    such: then no difference is excused.
+    The last (up to 96) positions of the prompt are computed as `score` does; the last one again by the prefill; all of
+    them again in passes of the chain widths of `rows`, and as branches of its trees, which the cache holds at other
+    places until their path is kept. The bound is 4 times the largest difference of a logit. A greedy method that
+    verifies several tokens at once may differ from AR where two logits lie closer than this, and only there. Raises
+    `FloatingPointError` where a pass gives logits that are not finite numbers, saying which.
     """
     ids_BT = torch.tensor([list(prompt_ids)], device=target.device)
     total = ids_BT.shape[1]
     first = max(0, total - 96)
+
+    def in_passes(width: int, read: Callable[[Tensor], Tensor]) -> Tensor:
+        return torch.cat([read(ids_BT[:, at : at + width])[0] for at in range(first, total, width)])
+
     target.reset()
     with target.eagerly():
-        wide_TV = target.extend(ids_BT)[0, first:]
-    widths = noise_rows(target, rows, tree_rows)
-    ways = [(width, target.extend) for width in widths.chains]
-    ways += [(width - 1, partial(_as_branch, target)) for width in widths.trees]
-    differences = []
-    for width, read in ways:
+        if first:
+            target.extend(ids_BT[:, :first], last_only=True)
+        scored_TV = in_passes(rows.scored, target.extend)
+    _require_finite(scored_TV, f"{rows.scored} positions at a time")
+    target.reset()
+    prefilled_TV = target.extend(ids_BT, last_only=True)[0]
+    _require_finite(prefilled_TV, "at once")
+    differences = [_difference(prefilled_TV, scored_TV[-1:])]
+    ways = [(width, width, "chains", target.extend) for width in rows.chains]
+    ways += [(width, width - 1, "trees", partial(_as_branch, target)) for width in rows.trees]
+    for width, new, kind, read in ways:
         target.rollback(first)
         with torch_threads(target.torch_threads):  # as steps are taken
-            parts = [read(ids_BT[:, at : at + width])[0] for at in range(first, total, width)]
-        differences.append(float((torch.cat(parts) - wide_TV).abs().max()))
-    return _NOISE_FACTOR * largest(differences)
+            logits_TV = in_passes(new, read)
+        _require_finite(logits_TV, f"in {kind} of {width} rows")
+        differences.append(_difference(logits_TV, scored_TV))
+    return _NOISE_FACTOR * max(differences)
 
 
-def largest(numbers: Sequence[float]) -> float:
-    """The largest; not-a-number if any is, which `max` alone would ignore."""
-    return next((number for number in numbers if math.isnan(number)), max(numbers))
+def _require_finite(logits_TV: Tensor, how: str) -> None:
+    if not_finite(logits_TV) is not None:
+        raise FloatingPointError(f"{NOT_FINITE} where a warm-up prompt is run {how}")
+
+
+def _difference(ours_TV: Tensor, theirs_TV: Tensor) -> float:
+    """The largest difference of a logit; two that are -inf are equal."""
+    return float(torch.where(ours_TV == theirs_TV, 0.0, (ours_TV - theirs_TV).abs()).max())
 
 
 def _as_branch(target: LanguageModel, ids_BT: Tensor) -> Tensor:

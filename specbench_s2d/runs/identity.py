@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from specbench_s2d.config import RunSpec
+from specbench_s2d.decoding.greedy import is_greedy
 
 SCHEMA_1_SETTINGS = (
     "max_new_tokens", "ignore_eos", "temperature", "top_k", "top_p", "seed",
@@ -32,6 +33,12 @@ def identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
         engine = engine_name(settings.get("engine"), settings.get("device"))
         found["settings"] = {**DEFAULTS, **settings, "engine": engine}
     return found
+
+
+def is_greedy_run(settings: Mapping[str, Any]) -> bool:
+    """Whether a run of these settings takes the likeliest token for certain; not where its temperature is not known."""
+    temperature = settings.get("temperature")
+    return temperature is not None and is_greedy(temperature, settings.get("top_k") or 0, settings.get("top_p") or 1.0)
 
 
 def engine_name(engine: str | None, device: str | None) -> str | None:

@@ -9,10 +9,11 @@ import pytest
 
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.measure.divergence import Divergence, TokenScores, classify, classify_alone
-from specbench_s2d.measure.teacher_forcing import logit_noise, score
+from specbench_s2d.measure.teacher_forcing import NoiseRows, logit_noise, score
 from specbench_s2d.models import LanguageModel, load_model
 
 NOISE = 0.01
+ROWS = NoiseRows((1, 6), ())
 AR = [5, 6, 7, 8]
 SECOND = {0: 8.0, 1: 9.999, 2: 9.5, 3: 9.999}
 """Of each position, the second-best logit; the best is 10."""
@@ -53,13 +54,28 @@ def test_where_outputs_part_the_margin_decides(output: Sequence[int], expected: 
 def test_after_a_near_tie_every_token_must_still_be_the_targets_own() -> None:
     """A bug that shows behind an honest tie is a bug."""
     output = [5, 9, 1, 1]
-    assert classify(output, AR, scores_of(output, {2: 0.3}), NOISE).verdict == "mismatch"
+    assert classify(output, AR, scores_of(output, {2: 0.3}), NOISE) == at("mismatch", 2)
+    assert classify(output, AR, scores_of(output, {3: 0.3}), NOISE) == at("mismatch", 3)
     assert classify(output, AR, scores_of(output, {2: 0.009}), NOISE).verdict == "near_tie"
 
 
 def test_at_a_near_tie_only_the_two_that_tie_will_do() -> None:
     output = [5, 9, 1, 1]
     assert classify(output, AR, scores_of(output, {1: 4.0}), NOISE) == at("mismatch", 1)
+
+
+def test_where_ar_itself_is_wrong_or_an_output_ends_early_that_decides_and_no_later_token() -> None:
+    """At position 2 the output has its target's best, clear of the second: the token that is not AR's is decisive."""
+    output = [5, 6, 9, 1, 1]
+    assert classify(output, AR, scores_of(output, {4: 0.3}), NOISE) == at("mismatch", 2)
+    longer = [*AR, 1, 1]
+    expected = Divergence(verdict="mismatch", position=4, noise=NOISE)
+    assert classify(longer, AR, scores_of(longer, {5: 0.3}), NOISE) == expected
+
+
+def test_a_wrong_token_before_the_first_difference_decides() -> None:
+    output = [5, 6, 9, 8]
+    assert classify(output, AR, scores_of(output, {1: 0.3}), NOISE) == at("mismatch", 1)
 
 
 def test_a_cache_that_is_wrong_for_all_decoders_alike_fails_ar_itself() -> None:
@@ -98,7 +114,7 @@ def pair(tiny_models: Path) -> tuple[LanguageModel, LanguageModel]:
 
 
 def audit(target: LanguageModel, draft: LanguageModel, prompt: list[int], ar_ids: list[int]) -> Divergence:
-    noise = logit_noise(target, prompt)
+    noise = logit_noise(target, prompt, ROWS)
     ids = build_decoder("sd", target, draft).generate(prompt, max_new_tokens=40).ids
     return classify(ids, ar_ids, score(target, prompt, ids), noise)
 
@@ -127,7 +143,7 @@ def test_a_cache_that_is_cut_one_position_off_comes_out_as_a_mismatch(
     target, draft = pair
     prompt = target.tokenizer.encode(text)
     ar_ids = build_decoder("ar", target).generate(prompt, max_new_tokens=40).ids
-    noise = logit_noise(target, prompt)
+    noise = logit_noise(target, prompt, ROWS)
     right = target.rollback
     with monkeypatch.context() as patch:
         patch.setattr(target, "rollback", lambda length: right(length + 1 if length else 0))

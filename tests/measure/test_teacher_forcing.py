@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from specbench_s2d.measure.divergence import TokenScores, classify
-from specbench_s2d.measure.teacher_forcing import logit_noise, score
+from specbench_s2d.measure.divergence import TokenScores
+from specbench_s2d.measure.teacher_forcing import DraftView, NoiseRows, logit_noise, score
 from specbench_s2d.models import LanguageModel, load_model
+from specbench_s2d.models.exit_view import reader_passes
+from specbench_s2d.models.nested import stage_passes
 from tests.fakes import FakeModel
 
+INF, NAN = float("inf"), float("nan")
+ROWS = NoiseRows((1, 2, 4, 6), (6,))
 PROMPT, OUTPUT = [1, 0, 3], [2, 4, 4, 0, 1]
 
 
@@ -68,12 +72,12 @@ def test_a_greedy_outputs_scores_are_those_of_the_best_tokens(tiny: LanguageMode
 
 
 def test_a_model_of_exact_logits_makes_no_noise() -> None:
-    assert logit_noise(FakeModel(), PROMPT * 5) == 0.0
+    assert logit_noise(FakeModel(), PROMPT * 5, ROWS) == 0.0
 
 
 def test_float32_makes_a_little_noise(tiny: LanguageModel) -> None:
     prompt = tiny.tokenizer.encode("The old bridge over the river was built of stone. " * 3)
-    noise = logit_noise(tiny, prompt)
+    noise = logit_noise(tiny, prompt, ROWS)
     assert 0 < noise < 1e-3
     assert tiny.length == len(prompt)
 
@@ -88,8 +92,8 @@ def test_branches_of_a_tree_count_too() -> None:
                 logits_BTV[0, -1, 3] += 0.5
             return logits_BTV
 
-    assert logit_noise(Astray(), [1, 2, 3, 4, 0], rows=(), tree_rows=(3,)) == pytest.approx(2.0)
-    assert logit_noise(Astray(), [1, 2, 3, 4, 0], rows=(3,), tree_rows=()) == 0.0
+    assert logit_noise(Astray(), [1, 2, 3, 4, 0], NoiseRows((), (3,))) == pytest.approx(2.0)
+    assert logit_noise(Astray(), [1, 2, 3, 4, 0], NoiseRows((3,), ())) == 0.0
 
 
 def test_the_noise_is_four_times_the_largest_difference_seen() -> None:
@@ -99,51 +103,97 @@ def test_the_noise_is_four_times_the_largest_difference_seen() -> None:
         takes_masks = False
 
         def extend(self, inputs: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
-            logits_BTV = super().extend(inputs).clone()
+            logits_BTV = super().extend(inputs, *arguments, **options).clone()  # type: ignore[arg-type]
             if inputs.shape[1] == 3:
                 logits_BTV[0, -1, 3] += 0.25
             return logits_BTV
 
-    assert logit_noise(Uneven(), [1, 2, 3, 4, 0], rows=(3,)) == pytest.approx(1.0)
-    assert logit_noise(Uneven(), [1, 2, 3, 4, 0, 1, 2, 3], rows=(5,)) == pytest.approx(1.0)  # 5 and then 3
-    assert logit_noise(Uneven(), [1, 2, 3, 4, 0, 1, 2, 3], rows=(6, 8)) == 0.0
+    assert logit_noise(Uneven(), [1, 2, 3, 4, 0], NoiseRows((3,), ())) == pytest.approx(1.0)
+    assert logit_noise(Uneven(), [1, 2, 3, 4, 0, 1, 2, 3], NoiseRows((5,), ())) == pytest.approx(1.0)  # 5 and then 3
+    assert logit_noise(Uneven(), [1, 2, 3, 4, 0, 1, 2, 3], NoiseRows((6, 8), ())) == 0.0
 
 
-@pytest.mark.parametrize("width", [1, 2, 4])
-def test_narrow_passes_are_measured_whatever_the_run_asks_for(width: int) -> None:
-    class Narrow(FakeModel):
-        """A pass of so many positions, not the first, adds 0.25 to one logit."""
+def test_the_prefill_and_the_teacher_forced_pass_are_compared_too() -> None:
+    """Eight positions in one prefill, and scored three at a time: the last three sums differ by what each adds."""
 
-        takes_masks = False
+    class Uneven(FakeModel):
+        """A pass of `width` positions adds 0.25 to one logit of its last."""
+
+        width = 0
 
         def extend(self, inputs: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
-            logits_BTV = super().extend(inputs).clone()
-            if inputs.shape[1] == width:
+            logits_BTV = super().extend(inputs, *arguments, **options).clone()  # type: ignore[arg-type]
+            if inputs.shape[1] == self.width:
                 logits_BTV[0, -1, 3] += 0.25
             return logits_BTV
 
-    assert logit_noise(Narrow(), [1, 2, 3, 4, 0, 1, 2, 3], rows=()) == pytest.approx(1.0)
+    for width, noise in ((8, 1.0), (3, 1.0), (2, 1.0), (5, 0.0)):
+        model = Uneven()
+        model.width = width
+        assert logit_noise(model, [1, 2, 3, 4, 0, 1, 2, 3], NoiseRows((1,), (), scored=3)) == pytest.approx(noise)
+
+
+def test_ids_that_are_ruled_out_are_no_noise_and_no_fault(tiny: LanguageModel) -> None:
+    real = tiny.extend
+
+    def extend(*given: object, **named: object) -> torch.Tensor:
+        out = real(*given, **named).clone()  # type: ignore[arg-type]
+        out[..., 7] = float("-inf")
+        return out
+
+    prompt = list(range(20, 30))
+    expected = logit_noise(tiny, prompt, ROWS)
+    tiny.extend = extend  # type: ignore[method-assign]
+    assert logit_noise(tiny, prompt, ROWS) == pytest.approx(expected, rel=0.5)
+    assert score(tiny, PROMPT, OUTPUT).first_not_finite is None
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 96, 97, 150])
 def test_noise_is_measured_on_any_prompt(tokens: int) -> None:
     model = FakeModel(context=200)
-    assert logit_noise(model, [i % 5 for i in range(tokens)]) == 0.0
+    assert logit_noise(model, [i % 5 for i in range(tokens)], ROWS) == 0.0
     assert model.length == tokens
 
 
-@pytest.mark.parametrize("bad_pass", [1, 2, 5])
-def test_noise_of_passes_that_give_no_number_is_no_number(tiny: LanguageModel, bad_pass: int) -> None:
-    """A bound of 0 would have been the best of all; with none, no token is excused."""
+@pytest.mark.parametrize(
+    ("bad_pass", "where"),
+    [
+        (1, "5 positions at a time"), (2, "5 positions at a time"), (3, "at once"), (4, "in chains of 4 rows"),
+        (8, "in trees of 6 rows"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_passes_that_give_no_number_are_told_apart_and_have_no_noise(
+    tiny: LanguageModel, bad_pass: int, where: str, value: float
+) -> None:
+    """A bound of 0 would have been the best of all, and one of infinity would excuse everything."""
     real, passes = tiny.extend, 0
 
     def extend(*given: object, **named: object) -> torch.Tensor:
         nonlocal passes
         passes += 1
-        out = real(*given, **named)  # type: ignore[arg-type]
-        return out * float("nan") if passes == bad_pass else out
+        out = real(*given, **named).clone()  # type: ignore[arg-type]
+        if passes == bad_pass:
+            out[0, -1, 3] = value
+        return out
 
     tiny.extend = extend  # type: ignore[method-assign]
-    noise = logit_noise(tiny, list(range(20, 30)))
-    assert math.isnan(noise)
-    assert classify([2], [2], TokenScores(0.0, [3.0], [1.0], [3.0]), noise).verdict == "mismatch"
+    with pytest.raises(FloatingPointError, match=f"not finite numbers where a warm-up prompt is run {where}"):
+        logit_noise(tiny, list(range(20, 30)), NoiseRows((4,), (6,), 5))
+
+
+@pytest.mark.parametrize("deep", [None, 2])
+def test_a_drafts_logits_are_read_down_to_its_deepest_exit(deep: int | None) -> None:
+    class Broken(FakeModel):
+        """From the fifth token on, and at its deepest exit, not a number."""
+
+        def logits_at(self, prefix: tuple[int, ...], depth: int) -> torch.Tensor:
+            logits_V = super().logits_at(prefix, depth)
+            return logits_V * NAN if len(prefix) >= 5 and depth == (deep or self.depth) else logits_V
+
+    draft = Broken(exits=(1, 2, 3) if deep else ())
+    passes = stage_passes((1, 2), 2) if deep else reader_passes(None, draft.depth, 2)
+    view = DraftView.of(draft, passes)
+    assert view.depth == (2 if deep else 1)
+    assert view.first_not_finite([1, 2, 3], [0, 1, 2, 3]) == 2  # five tokens lie before new token 2
+    assert view.first_not_finite([1, 2], [0, 1]) is None

@@ -10,7 +10,7 @@ from typing import Any
 
 from specbench_s2d.analysis.gate.verdict import Check
 from specbench_s2d.runs.conditions import is_transient
-from specbench_s2d.runs.identity import engine_name, identity
+from specbench_s2d.runs.identity import engine_name, identity, is_greedy_run
 from specbench_s2d.runs.record import Record
 
 _FREE = frozenset({"device", "engine", "seed"})
@@ -68,7 +68,8 @@ def _settings(of_run: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in settings.items() if name not in _FREE}
     exact_anywhere = settings.get("dtype") == "float32"  # elsewhere rounding is the device's own
     kept |= {} if exact_anywhere else {"device": str(settings.get("device")).partition(":")[0]}
-    return kept | ({"seed": settings.get("seed")} if settings.get("temperature") else {})
+    sampled = settings.get("temperature") is not None and not is_greedy_run(settings)
+    return kept | ({"seed": settings.get("seed")} if sampled else {})
 
 
 def _decoders(manifest: Manifest, records: Sequence[Record]) -> dict[str, dict[str, Any]]:

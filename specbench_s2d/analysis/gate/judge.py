@@ -20,7 +20,7 @@ from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
 from specbench_s2d.runs.conditions import is_transient
 from specbench_s2d.runs.folder import MANIFEST, PACKED, RECORDS, read_manifest
-from specbench_s2d.runs.identity import identity
+from specbench_s2d.runs.identity import identity, is_greedy_run
 from specbench_s2d.runs.record import BASELINE, Record
 
 Speed = Literal["auto", "judge", "skip"]
@@ -86,7 +86,7 @@ def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed, other
     for row in rows:
         source = by_name.get((row.target, BASELINE), row) if settings.get("replay_turns") == BASELINE else row
         seen = [*cells.same_work(row, source)]
-        judged = [*_outputs(row, tolerances, settings.get("temperature") == 0)]
+        judged = [*_outputs(row, tolerances, is_greedy_run(settings))]
         judged += _steps(row, tolerances, elsewhere is None, (row.target, row.label) in free)
         judged += clock.checks(row)
         found += [*seen, *judged, *energy.doubts(row), *cells.anything_compared(row, judged)]

@@ -22,14 +22,15 @@ POSITION_COLUMNS = (*_DECODER, "suite", "position", "reached", "accepted", "rate
 EXIT_COLUMNS = (*_DECODER, "exit_depth", "tokens", "share")
 ABLATION_COLUMNS = (
     "target", "label", "variant", "lossy", "projected", "thresholds", "speedup", "speedup_low", "speedup_high", "mat",
+    "launches",
 )  # fmt: skip
 _DRAWN = ("speedup", "mat", "tokens_per_pass", "accepted_per_pass", "perplexity", "energy_j_per_token")
 _VALUES = tuple(name for column in columns_of(_DRAWN) for name in column.names)
 SWEEP_COLUMNS = (
     "target", "variant", "label", "decoder", "draft", "gamma", "beams", "value", "lossy", "projected", "suite",
-    *_VALUES,
+    "launches", *_VALUES,
 )  # fmt: skip
-GAMMA_COLUMNS = ("target", "label", "decoder", "draft", "gamma", "lossy", "projected", "suite", *_VALUES)
+GAMMA_COLUMNS = ("target", "label", "decoder", "draft", "gamma", "lossy", "projected", "suite", "launches", *_VALUES)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from specbench_s2d.analysis.tables.naming import LOSSY_MARK, PROJECTED_MARK
 NOTHING = "–"
 _LEAST_WIDTH = 9  # of the first column of a table whose others keep their width
 _MARKDOWN = re.compile(r"[\\`*<>|]|(?<!\w)_|_(?!\w)")
+_BETWEEN_DASHES = "\u200b"  # two hyphens would be printed as one dash
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", LOSSY_MARK: r"$^\dagger$",
-    PROJECTED_MARK: r"$^\ddagger$", "×": r"$\times$",
+    PROJECTED_MARK: r"$^\ddagger$", "×": r"$\times$", "[": "{[}", "]": "{]}", _BETWEEN_DASHES: "{}",
     "τ": r"$\tau$", "γ": r"$\gamma$", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
 }  # fmt: skip
 
@@ -102,13 +103,14 @@ class TextTable:
         """The table below its title, its caption below it."""
         return "\n\n".join(filter(None, (f"## {self.title}", self.markdown(), self.caption)))
 
-    def latex(self) -> str:
-        """A `table*` with its caption; needs the package booktabs."""
-        rows = [[_wrapped(entry, r"\textbf{{{}}}", latex_text) for entry in row] for row in self._entries()]
+    def latex(self, label: str) -> str:
+        """A `table*` with its caption and `label`, to which the text refers; needs the package booktabs."""
+        rows = [[_latex_cell(entry) for entry in row] for row in self._entries()]
         head, *body = (" & ".join(cells) + r" \\" for cells in (map(latex_text, self.headings), *rows))
         return "\n".join(
             [
-                r"\begin{table*}", r"\centering\small", rf"\caption{{{latex_text(self.caption)}}}",
+                r"\begin{table*}", r"\centering\small",
+                rf"\caption{{{latex_text(self.caption)}}}", rf"\label{{{label}}}",
                 rf"\begin{{tabular}}{{{'l' * self.left}{'r' * (len(self.headings) - self.left)}}}",
                 r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table*}", "",
             ]
@@ -122,6 +124,14 @@ def _wrapped(entry: Entry, bold: str, escape: Callable[[str], str]) -> str:
     return bold.format(escape(entry.text)) if entry.bold else escape(entry.text)
 
 
+def _latex_cell(entry: Entry) -> str:
+    """A cell; one value above another is a stack, the lower ones small, and of it the first alone is bold."""
+    first, *others = map(latex_text, entry.text.split("\n"))
+    lines = [rf"\textbf{{{first}}}" if entry.bold else first, *(rf"{{\scriptsize {other}}}" for other in others)]
+    stack = r" \\ ".join(lines)
+    return rf"\shortstack[r]{{{stack}}}" if others else stack
+
+
 def markdown_text(text: str) -> str:
     """Any text as Markdown shows it, in one line."""
     return _MARKDOWN.sub(r"\\\g<0>", text).replace("\n", " / ")
@@ -129,7 +139,8 @@ def markdown_text(text: str) -> str:
 
 def latex_text(text: str) -> str:
     """Any text as LaTeX prints it."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    apart = text.replace("--", f"-{_BETWEEN_DASHES}-")
+    return "".join(_LATEX.get(character, character) for character in apart)
 
 
 def terminal_tables(tables: Iterable[TextTable], notes: Iterable[str]) -> RenderableType:

@@ -163,6 +163,8 @@ class AutoDrafter:
             positions = nested.waiting(stage) if stage else len(unseen)
             began = self._now()
             (logprob,), (best,) = nested.read(stage, unseen).packed_2RK[:, 0].tolist()
+            if math.isnan(logprob):
+                raise FloatingPointError(token.position - 1)
             self.costs.observe_stage(stage, positions, cold, self._now() - began)
             token.reads.append((stage, math.exp(logprob), int(best)))
             acceptance = self._acceptance(token)

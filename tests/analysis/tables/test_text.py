@@ -63,9 +63,10 @@ def test_markdown_escapes_and_joins_stacked_values() -> None:
 
 
 def test_latex_has_booktabs_rules_bold_and_a_caption() -> None:
-    lines = TABLE.latex().splitlines()
-    assert lines[2:4] == [r"\caption{100 \% of the turns.}", r"\begin{tabular}{lrr}"]
-    assert lines[5:8] == [r"Decoder & All [95 \%] & MAT \\", r"\midrule", r"sd & \textbf{1.50} & 2.40 \\"]
+    lines = TABLE.latex("tab:t").splitlines()
+    assert lines[2:5] == [r"\caption{100 \% of the turns.}", r"\label{tab:t}", r"\begin{tabular}{lrr}"]
+    assert lines[6:9] == [r"Decoder & All {[}95 \%{]} & MAT \\", r"\midrule", r"sd & \textbf{1.50} & 2.40 \\"]
+    assert r" & \shortstack[r]{0.50 \\ {\scriptsize 0.40 to 0.60}} & " in lines[9]
     assert lines[-1] == r"\end{table*}"
 
 
@@ -75,6 +76,7 @@ def test_latex_has_booktabs_rules_bold_and_a_caption() -> None:
         ("a_b&c%d#e$f", r"a\_b\&c\%d\#e\$f"),
         ("{~^\\}", r"\{\textasciitilde{}\textasciicircum{}\textbackslash{}\}"),
         ("s2d:thresholds=0.5+0", "s2d:thresholds=0.5+0"),
+        ("[a] --against", "{[}a{]} -{}-against"),
     ],
 )
 def test_latex_prints_any_text(text: str, tex: str) -> None:

@@ -63,7 +63,7 @@ def audit_reach(records: Sequence[Record], targets: Mapping[str, Mapping[str, An
     headings = [
         Heading("target", numeric=False),
         Heading("noise bound", "what rounding may move a difference of two logits by"),
-        Heading("measured over passes of", "numbers of rows that the run's decoders verify", numeric=False),
+        Heading("measured over passes of", "numbers of rows of the target passes that the run takes", numeric=False),
         Heading("audited tokens", meaning["audited_tokens"]),
         Heading("auditable", "those whose two best logits lie at least the noise bound apart"),
         Heading("share", meaning["auditable_share"]),
@@ -77,6 +77,8 @@ def _bound(facts: Mapping[str, Any]) -> list[HtmlCell]:
         return [number_cell(facts.get("logit_noise"), ".2e", _UNKNOWN), missing_cell(_UNKNOWN)]
     parts = [f"{', '.join(map(str, rows['chains']))} rows"] if rows["chains"] else []
     parts += [f"trees of {', '.join(map(str, rows['trees']))} rows"] if rows["trees"] else []
+    parts += [f"a teacher-forced pass of {rows['scored']}"] if "scored" in rows else []  # older runs do not say
+    parts += [f"prefills of {' and '.join(map(str, dict.fromkeys(rows['prefill'])))}"] if "prefill" in rows else []
     return [number_cell(facts.get("logit_noise"), ".2e", _UNKNOWN), text_cell("; ".join(parts))]
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from specbench_s2d.analysis.report.plots.draw import PLOTS
-
-_TITLES = {plot.name: plot.title for plot in PLOTS}
+from specbench_s2d.analysis.report.plots.draw import title_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class InlinePlot:
 def inline_plots(paths: Iterable[Path], prefix: str) -> list[InlinePlot]:
     """The SVG files among `paths`, each with ids that begin with `prefix` and its name."""
     return [
-        InlinePlot(path.stem, title := _TITLES.get(path.stem, path.stem.replace("_", " ")),
+        InlinePlot(path.stem, title := title_of(path.stem),
                 inline(path.read_text(encoding="utf-8"), f"{prefix}-{path.stem}-", title))
         for path in paths if path.suffix == ".svg"
     ]  # fmt: skip

@@ -9,12 +9,24 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from specbench_s2d.analysis.report.plots.by_target import MOST_SHAPES
-from specbench_s2d.analysis.report.plots.style import GREY, WIDTH, Look, decoder_looks, footnote, legend, panels
+from specbench_s2d.analysis.report.plots.style import (
+    GREY,
+    WIDTH,
+    Look,
+    Looks,
+    ends,
+    footnote,
+    from_zero,
+    interval_note,
+    legend,
+    panels,
+    shown_looks,
+)
 from specbench_s2d.analysis.tables.naming import suite_title
 from specbench_s2d.analysis.tables.summary import OVERALL, single_targets
 from specbench_s2d.runs.record import BASELINE
 
+MOST_LINES = 12  # more than these cannot be told apart in a small panel
 FEWEST_REACHED = 20  # proposals that a drawn acceptance rate stands on
 _SHOWN = {
     "speedup": (f"Speed-up (× {BASELINE})", "Decode tokens/s over those of the same target alone"),
@@ -23,14 +35,14 @@ _SHOWN = {
 """The axis and the note of each value that `by_suite` draws."""
 
 
-def by_suite(table: pd.DataFrame, column: Literal["speedup", "mat"]) -> Figure | None:
+def by_suite(table: pd.DataFrame, column: Literal["speedup", "mat"], known: Looks | None = None) -> Figure | None:
     """A value by suite with its 95 % intervals, a panel per target: suites along x, decoders side by side within a
-    suite. None where no decoder but AR has it."""
+    suite. None where no decoder but AR has it. `known`: the looks of the run's labels."""
     shown = single_targets(table)
     shown = shown[(shown["label"] != BASELINE) & shown[column].notna()]
     if shown.empty:
         return None
-    looks = decoder_looks(shown)
+    looks = shown_looks(shown, known)
     targets = list(dict.fromkeys(shown["target"]))
     seen = list(dict.fromkeys(s for s in shown["suite"] if s != OVERALL))
     suites = [*seen, OVERALL] if len(seen) > 1 else seen
@@ -52,26 +64,28 @@ def by_suite(table: pd.DataFrame, column: Literal["speedup", "mat"]) -> Figure |
             axes.axvline(edge - 0.5, color="#EEEEEE", linewidth=0.8, zorder=0)
         if OVERALL in suites:
             axes.axvline(len(suites) - 1.5, color="#BBBBBB", linewidth=0.8)
+    for axes in axes_of:
+        from_zero(axes, "y")
     axis, note = _SHOWN[column]
     figure.supylabel(axis, fontsize=9)
     legend(figure, looks)
-    footnote(figure, f"{note}; bars: 95 % intervals.", shown)
+    footnote(figure, f"{note}; {interval_note(shown, column)}.", shown)
     return figure
 
 
-def acceptance(positions: pd.DataFrame) -> Figure | None:
+def acceptance(positions: pd.DataFrame, known: Looks | None = None) -> Figure | None:
     """Acceptance rate by draft position over all suites, a panel per target; None where too little was drafted.
 
     Positions that fewer than `FEWEST_REACHED` proposals reached are left out: their rate says nothing.
     With one or two decoders there is room for the single suites too, as thin lines.
     """
-    looks = decoder_looks(positions)
+    looks = shown_looks(positions, known)
     shown = positions if len(looks) <= 2 else positions[positions["suite"] == OVERALL]
     shown = shown[shown["reached"] >= FEWEST_REACHED]
     if shown.empty:
         return None
     targets = list(dict.fromkeys(shown["target"]))
-    crowded = len(looks) > MOST_SHAPES
+    crowded = len(looks) > MOST_LINES
     columns = 1 if crowded else min(3, len(targets))
     width = WIDTH if crowded or columns > 1 else 4.4
     figure, axes_of = panels(targets, [look.title for look in looks.values()], columns, width, height=2.4)
@@ -118,9 +132,8 @@ def _draw_points(
     for x, suite in enumerate(suites):
         if suite not in rows.index:
             continue
-        row = rows.loc[suite]
-        low, high = f"{column}_low", f"{column}_high"
-        if low in rows and pd.notna(row[low]):
-            axes.vlines(x + offset, row[low], row[high], color=look.colour, linewidth=1.4 * size / 5.5, zorder=2)
+        row = rows.loc[str(suite)]
+        if interval := ends(row.to_dict(), column):
+            axes.vlines(x + offset, *interval, color=look.colour, linewidth=1.4 * size / 5.5, zorder=2)
         axes.plot(x + offset, row[column], color=look.colour, marker=look.marker, markersize=size,
                   markerfacecolor=look.face, zorder=3)  # fmt: skip

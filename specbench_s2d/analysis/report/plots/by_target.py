@@ -19,14 +19,16 @@ from specbench_s2d.analysis.report.plots.style import (
     MARKERS,
     WIDTH,
     Look,
+    Looks,
     bar,
-    decoder_looks,
-    family_colours,
-    family_titles,
+    ends,
     footnote,
+    from_zero,
     handles,
+    interval_note,
     legend,
     legend_columns,
+    shown_looks,
 )  # fmt: skip
 from specbench_s2d.analysis.tables.naming import row_title, suite_title
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, single_targets
@@ -35,34 +37,27 @@ from specbench_s2d.runs.record import BASELINE
 
 Shade = tuple[float, float, float, float]
 _LEAST_SUITES = 3  # two points make no shape
-MOST_SHAPES = 12  # more lines than these cannot be told apart in a small panel
 _SHOWN_SHARE = 0.1  # below this a segment is too narrow for its number
 
 
-def radar(table: pd.DataFrame) -> Figure | None:
-    """Speed-up by suite as a shape, a panel per target, a line per decoder; None below three suites.
-
-    Of more decoders than can be told apart, those with options of their own are left out.
-    """
+def radar(table: pd.DataFrame, known: Looks | None = None) -> Figure | None:
+    """Speed-up by suite as a shape, a panel per target, a line per decoder; None below three suites. `known`: the looks
+    of the run's labels."""
     shown = single_targets(table)
     shown = shown[(shown["label"] != BASELINE) & (shown["suite"] != OVERALL) & shown["speedup"].notna()]
     suites, targets = (list(dict.fromkeys(shown[column])) for column in ("suite", "target"))
     if len(suites) < _LEAST_SUITES:
         return None
-    looks = decoder_looks(shown)
-    crowded = len(looks) > MOST_SHAPES
-    if crowded:
-        shown = shown[shown["label"] == shown["decoder"]]
-        looks = {label: look for label, look in looks.items() if label in set(shown["label"])}
+    looks = shown_looks(shown, known)
     figure, panels = _round_panels(len(targets), looks)
     for target, axes in zip(targets, panels, strict=True):
         _draw_radar(axes, shown[shown["target"] == target], suites, looks)
         axes.set_title(target, pad=14)
     note = (
-        f"Speed-up in decode tokens/s; dark circle: {BASELINE} = 1. Each panel has a scale of its own, not from zero.\n"
+        f"Speed-up in decode tokens/s; dark circle: {BASELINE} = 1. Each panel has a scale of its own, from zero.\n"
         "Intervals: see the chart of speed-ups by suite."
     )
-    footnote(figure, note + (" Decoders with options are left out: see there." if crowded else ""), shown)
+    footnote(figure, note, shown)
     return figure
 
 
@@ -92,11 +87,10 @@ def _draw_radar(axes: PolarAxes, rows: pd.DataFrame, suites: Sequence[str], look
         axes.plot([*angles, angles[0]], [*line, line.iloc[0]], color=look.colour, linestyle=look.line, linewidth=1.1,
                   marker=look.marker, markersize=3.2, markerfacecolor=look.face)  # fmt: skip
     axes.plot([math.tau * i / 180 for i in range(181)], [1] * 181, color=GREY, linewidth=1.1, zorder=1)
-    lowest, highest = min(1.0, rows["speedup"].min()), max(1.0, rows["speedup"].max())
-    margin = 0.08 * (highest - lowest) or 0.1
+    highest = max(1.0, rows["speedup"].max())
     axes.set_theta_zero_location("N")
     axes.set_theta_direction(-1)
-    axes.set_rlim(max(0.0, lowest - 2 * margin), highest + margin)
+    axes.set_rlim(0, 1.06 * highest)
     axes.set_rlabel_position(180 / len(suites))
     axes.set_xticks(angles, [suite_title(s) for s in suites])
     for name, angle in zip(axes.get_xticklabels(), angles, strict=True):
@@ -108,30 +102,28 @@ def _draw_radar(axes: PolarAxes, rows: pd.DataFrame, suites: Sequence[str], look
     axes.grid(True, axis="both")
 
 
-def mean_speedup(table: pd.DataFrame) -> Figure | None:
-    """The mean over targets of each decoder's speed-up with 95 % intervals, a colour per family: the lossless ones,
-    highest on top, and below a line the lossy ones, hatched. None where a run has one target."""
+def mean_speedup(table: pd.DataFrame, known: Looks | None = None) -> Figure | None:
+    """The mean over targets of each decoder's speed-up with 95 % intervals, in its colour: the lossless ones, highest
+    on top, and below a line the lossy ones, hatched. None where a run has one target. `known`: the looks of the run's
+    labels."""
     rows = table[(table["target"] == MEAN_TARGET) & (table["suite"] == OVERALL) & table["speedup"].notna()]
     shown = rows[rows["label"] != BASELINE].sort_values("speedup", kind="stable")
     shown = shown.sort_values("lossy", ascending=False, kind="stable")
     if shown.empty:
         return None
-    families = family_titles(rows[rows["label"].isin(shown["label"])])
-    colours = family_colours(families)
-    columns = legend_columns(list(colours), WIDTH)
-    figure = Figure(figsize=(WIDTH, 0.24 * len(shown) + 0.2 * -(-len(colours) // columns) + 0.9), layout="constrained")
+    looks = shown_looks(shown, known)
+    figure = Figure(figsize=(WIDTH, 0.24 * len(shown) + 0.9), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(shown.to_dict("records")):
-        bar(axes, place, row["speedup"], colours[families[row["label"]]], row["lossy"])
-        axes.hlines(place, row["speedup_low"], row["speedup_high"], color="black", linewidth=1.2)
+        bar(axes, place, row["speedup"], looks[row["label"]].colour, row["lossy"])
+        if interval := ends(row, "speedup"):
+            axes.hlines(place, *interval, color="black", linewidth=1.2)
         text = with_interval(row["speedup"], row["speedup_low"], row["speedup_high"], row["speedup_n"])
         axes.annotate(text, (1, place), xycoords=("axes fraction", "data"), xytext=(4, 0),
                       textcoords="offset points", va="center", fontsize=8)  # fmt: skip
     _frame_bars(axes, shown)
-    patches = [Patch(color=colour, alpha=0.85, label=family) for family, colour in colours.items()]
-    figure.legend(handles=patches, loc="outside upper left", ncols=columns, frameon=False)
     hatched = " Hatched: lossy." if shown["lossy"].any() else ""
-    note = f"All suites together; lines: 95 % intervals over questions, drawn for all targets alike.{hatched}"
+    note = f"All suites together; {interval_note(shown, 'speedup', 'lines')}.{hatched}"
     footnote(figure, note, shown)
     return figure
 
@@ -224,10 +216,14 @@ def thresholds(ablation: pd.DataFrame) -> Figure | None:
             axes.set_title(f"{variant}: {what}", loc="left")
             axes.set_xticks(range(len(settings)), settings)
             axes.set_xlim(-0.4, len(settings) - 0.6)
+            from_zero(axes, "y")
     figure.legend(handles=[_handle(look) for look in looks.values()], loc="outside upper left", ncols=len(looks),
                   frameon=False)  # fmt: skip
+    intervals = interval_note(ablation, "speedup", "lines")
     footnote(
-        figure, "Across: confidence thresholds, one per exit. All suites together; lines: 95 % intervals.", ablation
+        figure,
+        f"Across: confidence thresholds, one per exit. All suites together; of speed-ups, {intervals}.",
+        ablation,
     )
     return figure
 
@@ -247,5 +243,6 @@ def _draw_line(axes: Axes, rows: pd.DataFrame, column: str, look: Look, nudge: f
     axes.plot(
         x, rows[column], color=look.colour, marker=look.marker, markersize=4.5, linestyle=look.line, linewidth=1.2
     )
-    if f"{column}_low" in rows:
-        axes.vlines(x, rows[f"{column}_low"], rows[f"{column}_high"], color=look.colour, linewidth=1.2)
+    for place, row in zip(x, rows.to_dict("records"), strict=True):
+        if interval := ends(row, column):
+            axes.vlines(place, *interval, color=look.colour, linewidth=1.2)

@@ -5,61 +5,135 @@ The same tables give the same SVG, byte for byte, with the same matplotlib.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.figure import Figure
 
 from specbench_s2d.analysis.report.plots import by_suite, by_target, sweeps, tradeoffs
-from specbench_s2d.analysis.report.plots.style import STYLE, save
+from specbench_s2d.analysis.report.plots.style import STYLE, Looks, add_note, decoder_looks, save
+from specbench_s2d.analysis.tables.naming import method_family
 from specbench_s2d.analysis.tables.remarks import projections
 from specbench_s2d.analysis.tables.series import PlotTables
+from specbench_s2d.runs.record import BASELINE
 
 FORMATS = ("png", "svg")
 
 
+MOST_DECODERS = 8
+"""With more decoders than these beside AR, a plot `by_family` becomes one plot per method family."""
+
+
 @dataclass(frozen=True)
 class Plot:
-    """The name of its file, what it is called, and how it is drawn: None where the tables give nothing to show."""
+    """The name of its file, what it is called, and how it is drawn with the looks of the run's labels: None where the
+    tables give nothing to show."""
 
     name: str
     title: str
-    draw: Callable[[PlotTables], Figure | None]
+    draw: Callable[[PlotTables, Looks], Figure | None]
+    by_family: bool = False
 
 
 PLOTS = (
-    Plot("speedup", "Speed-up by suite", lambda t: by_suite.by_suite(t.summary, "speedup")),
-    Plot("mat", "Mean accepted tokens by suite", lambda t: by_suite.by_suite(t.summary, "mat")),
-    Plot("acceptance", "Acceptance rate by draft position", lambda t: by_suite.acceptance(t.positions)),
-    Plot("radar", "Speed-up by suite, all decoders", lambda t: by_target.radar(t.summary)),
-    Plot("mean_speedup", "Mean speed-up over targets", lambda t: by_target.mean_speedup(t.summary)),
-    Plot("exit_depths", "Where drafted tokens leave the draft", lambda t: by_target.exit_depths(t.exits)),
-    Plot("thresholds", "Speed-up by confidence thresholds", lambda t: by_target.thresholds(t.thresholds)),
-    Plot("ppl_k", "Perplexity by k", lambda t: sweeps.ppl_k(t.summary, t.by_k)),
-    Plot("rouge_k", "Task quality by k", lambda t: sweeps.rouge_k(t.summary, t.by_k)),
-    Plot("ppl_tau", "Perplexity by τ", lambda t: sweeps.against_tau(t, "perplexity")),
-    Plot("speed_tau", "Speed-up by τ", lambda t: sweeps.against_tau(t, "speedup")),
-    Plot("mat_tau", "Mean accepted tokens by τ", lambda t: sweeps.against_tau(t, "mat")),
-    Plot("mat_gamma", "Mean accepted tokens at equal γ", lambda t: tradeoffs.mat_gamma(t.equal_gamma)),
+    Plot("speedup", "Speed-up by suite", lambda t, k: by_suite.by_suite(t.summary, "speedup", k), by_family=True),
+    Plot("mat", "Mean accepted tokens by suite", lambda t, k: by_suite.by_suite(t.summary, "mat", k), by_family=True),
     Plot(
-        "speed_ppl", "Speed-up and perplexity", lambda t: tradeoffs.speed_ppl(t.summary, {"k": t.by_k, "tau": t.by_tau})
+        "acceptance",
+        "Acceptance rate by draft position",
+        lambda t, k: by_suite.acceptance(t.positions, k),
+        by_family=True,
     ),
-    Plot("energy", "Energy", lambda t: tradeoffs.energy(t.summary)),
+    Plot("radar", "Speed-up by suite, as shapes", lambda t, k: by_target.radar(t.summary, k), by_family=True),
+    Plot("mean_speedup", "Mean speed-up over targets", lambda t, k: by_target.mean_speedup(t.summary, k)),
+    Plot("exit_depths", "Where drafted tokens leave the draft", lambda t, _: by_target.exit_depths(t.exits)),
+    Plot("thresholds", "Speed-up by confidence thresholds", lambda t, _: by_target.thresholds(t.thresholds)),
+    Plot("ppl_k", "Perplexity by k", lambda t, k: sweeps.ppl_k(t.summary, t.by_k, k)),
+    Plot("rouge_k", "Task quality by k", lambda t, k: sweeps.rouge_k(t.summary, t.by_k, k)),
+    Plot("ppl_tau", "Perplexity by τ", lambda t, k: sweeps.against_tau(t, "perplexity", k)),
+    Plot("speed_tau", "Speed-up by τ", lambda t, k: sweeps.against_tau(t, "speedup", k)),
+    Plot("mat_tau", "Mean accepted tokens by τ", lambda t, k: sweeps.against_tau(t, "mat", k)),
+    Plot("mat_gamma", "Mean accepted tokens at equal γ", lambda t, k: tradeoffs.mat_gamma(t.equal_gamma, k)),
+    Plot(
+        "speed_ppl",
+        "Speed-up and perplexity",
+        lambda t, k: tradeoffs.speed_ppl(t.summary, {"k": t.by_k, "tau": t.by_tau}, k),
+    ),
+    Plot("energy", "Energy", lambda t, k: tradeoffs.energy(t.summary, k)),
 )
+_TITLES = {plot.name: plot.title for plot in PLOTS}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a run's decoders: what a plot of them is called besides, and what its caption says of the choice."""
+
+    labels: frozenset[str]
+    name: str = ""
+    note: str = ""
+
+    def of(self, tables: PlotTables) -> PlotTables:
+        """The tables that plots by family are drawn from, with these decoders and AR alone."""
+        kept = {*self.labels, BASELINE}
+        summary, positions = (rows[rows["label"].isin(kept)] for rows in (tables.summary, tables.positions))
+        return replace(tables, summary=summary, positions=positions)
+
+
+def parts(summary: pd.DataFrame) -> list[Part]:
+    """All decoders in one part, or, of more than `MOST_DECODERS`: those without options, and each method's own.
+
+    Those without options are left out where they too are too many; a method of one decoder, where it is among them.
+    """
+    rows = summary[summary["label"] != BASELINE].drop_duplicates("label")
+    if len(rows) <= MOST_DECODERS:
+        return [Part(frozenset(rows["label"]))]
+    plain = frozenset(rows[rows["label"] == rows["decoder"]]["label"])
+    families: dict[str, set[str]] = {}
+    for label, decoder in zip(rows["label"], rows["decoder"], strict=True):
+        families.setdefault(method_family(decoder), set()).add(label)
+    shown = plain if len(plain) <= MOST_DECODERS else frozenset()
+    note = "Decoders without options; those with options: see the plots of each family."
+    first = [Part(shown, note=note)] if shown else []
+    return first + [
+        Part(frozenset(labels), name, f"Decoders of one family: {name}.")
+        for name, labels in families.items()
+        if len(labels) > 1 or not labels <= shown
+    ]
+
+
+def title_of(stem: str) -> str:
+    """What the plot in a file of this stem is called."""
+    name, _, family = stem.partition("-")
+    title = _TITLES.get(name, name.replace("_", " "))
+    return f"{title}: {family.replace('-', ' ')}" if family else title
 
 
 def draw_all(tables: PlotTables, folder: Path) -> list[Path]:
     """Write every plot that has anything to show into `folder`; returns the paths."""
     written: list[Path] = []
     folder.mkdir(parents=True, exist_ok=True)
+    looks, whole = run_looks(tables), Part(frozenset())
     with mpl.rc_context(STYLE):
         for plot in PLOTS:
-            figure = plot.draw(tables)
-            written += _save(figure, folder / plot.name, projections(tables.summary)) if figure else []
+            for part in parts(tables.summary) if plot.by_family else [whole]:
+                figure = plot.draw(part.of(tables) if plot.by_family else tables, looks)
+                if figure and part.note:
+                    add_note(figure, part.note)
+                stem = "-".join(filter(None, (plot.name, re.sub(r"[^\w.+]+", "-", part.name).strip("-"))))
+                written += _save(figure, folder / stem, projections(tables.summary)) if figure else []
     return written
+
+
+def run_looks(tables: PlotTables) -> Looks:
+    """The looks of all of a run's labels, and of what the decoders of a sweep are called together."""
+    columns = ["label", "decoder", "lossy", "projected"]
+    swept = [rows.assign(label=rows["variant"]) for rows in (tables.by_k, tables.by_tau)]
+    return decoder_looks(pd.concat([rows[columns] for rows in (tables.summary, tables.positions, *swept)]))
 
 
 def _save(figure: Figure, stem: Path, title: Sequence[str]) -> list[Path]:

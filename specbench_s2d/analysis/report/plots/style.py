@@ -1,33 +1,47 @@
 """What every plot shares: the style, how one decoder looks, panels by target, the legend and the footnote.
 
-Colours are Okabe and Ito's, which stay apart for colour-blind readers; markers and lines differ too, for print in grey.
+A label looks the same in every plot of a run, and in other runs. The first colours are Okabe and Ito's, which stay
+apart for colour-blind readers; markers and lines differ too, for print in grey.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from specbench_s2d.analysis.tables.naming import PAIRS, decoder_title, mark_notes, method_family
+from specbench_s2d.analysis.tables.naming import PAIRS, mark_notes, method_family, row_title
+from specbench_s2d.analysis.tables.remarks import within_launches
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# A method keeps its colour in every plot that colours by method.
-METHOD_COLOURS = {"ar": "#000000", "sd": "#0072B2", "s2d": "#009E73", "mjgd": "#CC79A7", "mjsd": "#D55E00"}
-METHOD_COLOURS |= {PAIRS: "#E69F00"}
+METHOD_COLOURS = {
+    "ar": "#000000", "sd": "#0072B2", "s2d": "#009E73", "mjgd": "#CC79A7", "mjsd": "#D55E00", PAIRS: "#E69F00",
+    "lookup": "#56B4E9", "suffix": "#8C510A", "recycling": "#999933", "eagle": "#882255", "medusa": "#44AA99",
+}  # fmt: skip
+OTHER_COLOURS = ("#7A68A6", "#A6761D", "#666666", "#C51B7D")
+"""Of methods that are not named above; a method's name decides."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "d")
 Line = Literal["-", "--", ":", "-."]
 LINES: tuple[Line, ...] = ("-", "--", ":", "-.")
+_KNOWN: dict[str, tuple[str, Line]] = {
+    "ar": ("o", "-"), "sd": ("s", "-"), "s2d": ("^", "-"), "s2d-tree": ("D", ":"), "s2d-auto": ("v", "--"),
+    "mjgd": ("P", "-"), "mjsd": ("X", "-"), "mjsd:candidates=4": ("<", "--"), "beam+token": ("p", "-"),
+    "s2d+joint": ("*", "--"), "lookup": (">", "-"), "suffix": ("d", "-"), "recycling": ("o", "-"),
+    "eagle": ("s", "-"), "medusa": ("^", "-"),
+}  # fmt: skip
+"""Markers and lines of the labels that most runs have, in their method's own colour."""
+_SALT = 31  # one at which no two labels of the run files that ship want the same look
 GREY = "#555555"
 WIDTH = 7.2  # inches: a page's text width
 STYLE: Any = {
@@ -68,51 +82,80 @@ class Look:
         return "white" if self.lossy else self.colour
 
 
-def decoder_looks(rows: pd.DataFrame, by_method: bool = False) -> dict[str, Look]:
-    """One look per decoder, in the table's order.
+Looks = Mapping[str, Look]
+"""The look of each label of a run; every plot of the run takes the looks of all its labels."""
 
-    A colour each; where there are more decoders than colours, or lossy ones among them, a colour per family and a
-    line each within it. `by_method`: a colour per method, however few they are.
+
+def decoder_looks(rows: pd.DataFrame) -> dict[str, Look]:
+    """One look per label, in the table's order: no two have both colour and marker alike.
+
+    A label decides its look, whatever run it stands in: the colour is its method's, in one of three shades, and shade,
+    marker and line are drawn from a hash of the label, but for those in `_KNOWN`. Only where two labels of a run draw
+    the same, the later by name takes the next that is free.
     """
-    first = rows.drop_duplicates("label")
-    lossy, projected = [bool(value) for value in first["lossy"]], list(first["projected"])
-    families = _methods(first) if by_method else family_titles(first)
-    palette = family_colours(families)
-    many = len(first) > len(COLOURS) or any(lossy)
-    grouped = by_method or (many and 1 < len(palette) <= len(COLOURS))
-    markers, colours = cycle(MARKERS), cycle(COLOURS)
+    first = {str(row["label"]): row for row in rows.drop_duplicates("label").to_dict("records")}
+    taken = {(method_colour(method_family(label)), marker) for label, (marker, _) in _KNOWN.items()}
     looks = {}
-    for place, (label, family) in enumerate(families.items()):
-        colour = palette[family] if grouped else next(colours)
-        rank = list(families.values())[:place].count(family) if grouped else 0
-        line = LINES[rank % len(LINES)]
-        title = decoder_title(label, lossy[place], projected[place])
-        looks[label] = Look(title, colour, next(markers), line, lossy[place])
-    return looks
+    for label in sorted(first):
+        colour, marker, line = _look(label, method_colour(method_family(first[label]["decoder"])), taken)
+        looks[label] = Look(row_title(first[label]), colour, marker, line, bool(first[label]["lossy"]))
+    return {label: looks[label] for label in first}
 
 
-def family_titles(rows: pd.DataFrame) -> dict[str, str]:
-    """Each decoder's family, whatever its options: its method, or, where one decoder was run with several drafts and
-    none is lossy, its name and its draft."""
-    drafts = rows.groupby("decoder")["draft"].nunique()
-    with_draft = {
-        row["label"]: f"{row['decoder']} with {row['draft']}" if isinstance(row["draft"], str) else str(row["decoder"])
-        for row in rows.to_dict("records")
-    }
-    told_apart = (drafts > 1).any() and not rows["lossy"].any() and len(set(with_draft.values())) <= len(COLOURS)
-    return with_draft if told_apart else _methods(rows)
+def _look(label: str, colour: str, taken: set[tuple[str, str]]) -> tuple[str, str, Line]:
+    """Colour, marker and line of a label of a method of this colour; what it takes is added to `taken`."""
+    if label in _KNOWN:
+        return colour, *_KNOWN[label]
+    number = _hash(f"{_SALT}{label}")
+    choices = [(shade, marker) for shade in (colour, _mixed(colour, "black", 0.4), _mixed(colour, "white", 0.45))
+               for marker in MARKERS]  # fmt: skip
+    start = number % len(choices)
+    order = [*choices[start:], *choices[:start]]
+    chosen = next((choice for choice in order if choice not in taken), order[0])
+    taken.add(chosen)
+    return *chosen, LINES[number // len(choices) % len(LINES)]
 
 
-def _methods(rows: pd.DataFrame) -> dict[str, str]:
-    return {label: method_family(decoder) for label, decoder in zip(rows["label"], rows["decoder"], strict=True)}
+def shown_looks(rows: pd.DataFrame, looks: Looks | None) -> dict[str, Look]:
+    """Of the run's looks (without them, of those of `rows`) the ones of the labels in `rows`, in their order."""
+    looks = decoder_looks(rows) if looks is None else looks
+    return {label: looks[label] for label in dict.fromkeys(rows["label"])}
 
 
-def family_colours(families: dict[str, str]) -> dict[str, str]:
-    """A colour per family, in the order of the labels: a method's own, else one that no method here has."""
-    names = list(dict.fromkeys(families.values()))
-    taken = {METHOD_COLOURS.get(name) for name in names}
-    free = cycle([colour for colour in COLOURS if colour not in taken] or COLOURS)
-    return {name: METHOD_COLOURS.get(name) or next(free) for name in names}
+def method_colour(method: str) -> str:
+    """The colour of a method, by its name."""
+    return METHOD_COLOURS.get(method) or OTHER_COLOURS[_hash(method) % len(OTHER_COLOURS)]
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def _mixed(colour: str, other: str, share: float) -> str:
+    red, green, blue = ((1 - share) * a + share * b for a, b in zip(to_rgb(colour), to_rgb(other), strict=True))
+    return to_hex((red, green, blue)).upper()
+
+
+def ends(row: Mapping[Any, Any], column: str) -> tuple[float, float] | None:
+    """Both ends of a row's interval; None where it has none."""
+    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
+    return None if pd.isna(low) or pd.isna(high) else (float(low), float(high))
+
+
+def interval_note(rows: pd.DataFrame, column: str, drawn_as: str = "bars") -> str:
+    """What the caption says of the intervals of a column: whether they stand on one launch, and whether some rows, or
+    all, stand on too few questions for one."""
+    known = [ends(row, column) is not None for row in rows.to_dict("records")]
+    if not any(known):
+        return "no intervals: too few questions"
+    source = f" over questions{within_launches(rows['launches']).partition(':')[0]}" if "launches" in rows else ""
+    return f"{drawn_as}: 95 % intervals{source}" + ("" if all(known) else " (none where questions are too few)")
+
+
+def from_zero(axes: Axes, direction: Literal["x", "y"]) -> None:
+    """No axis of values that cannot be negative goes below 0, whatever its margin."""
+    get, put = (axes.get_xlim, axes.set_xlim) if direction == "x" else (axes.get_ylim, axes.set_ylim)
+    put(max(0.0, get()[0]), get()[1])
 
 
 def panels(
@@ -163,6 +206,11 @@ def bar(axes: Axes, place: int, value: float, colour: str, lossy: bool) -> None:
         axes.barh(place, value, height=0.72, facecolor="white", edgecolor=colour, hatch="////", linewidth=1)
     else:
         axes.barh(place, value, height=0.72, color=colour, alpha=0.85)
+
+
+def add_note(figure: Figure, text: str) -> None:
+    """One more line above the footnote."""
+    figure.supxlabel(f"{text}\n{figure.get_supxlabel()}", fontsize=7.5, color=GREY, x=0.01, ha="left")
 
 
 def footnote(figure: Figure, text: str, rows: pd.DataFrame) -> None:

@@ -6,7 +6,7 @@ Curves come from `series.sweep`, the levels they are read against from the summa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -15,18 +15,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from specbench_s2d.analysis.report.plots.style import (
-    COLOURS,
     LINES,
-    MARKERS,
     METHOD_COLOURS,
     WIDTH,
     Look,
-    decoder_looks,
+    Looks,
+    ends,
     footnote,
+    from_zero,
+    interval_note,
     legend_of,
     panels,
+    shown_looks,
 )
-from specbench_s2d.analysis.tables.naming import decoder_title, option_symbol, suite_title
+from specbench_s2d.analysis.tables.naming import option_symbol, suite_title
 from specbench_s2d.analysis.tables.series import PlotTables
 from specbench_s2d.analysis.tables.summary import OVERALL, single_targets
 from specbench_s2d.runs.record import BASELINE
@@ -36,7 +38,6 @@ ROUGE_SUITE = "summarization"
 CHAIN = "sd"
 _K_AXIS = "k, tokens chosen together"
 _TAU_AXIS = f"{option_symbol('tau')}, threshold of acceptance"
-_INTERVALS = "Bars and bands: each decoder's own 95 % interval; differences: compare --against."
 
 
 @dataclass(frozen=True)
@@ -62,28 +63,28 @@ class _Curve:
         return {"color": self.look.colour, "linestyle": self.look.line, "linewidth": width, "alpha": alpha}
 
 
-def ppl_k(table: pd.DataFrame, sweep: pd.DataFrame) -> Figure | None:
-    """Perplexity under the target against k, a panel per target, with AR's; None where k was not swept."""
+def ppl_k(table: pd.DataFrame, sweep: pd.DataFrame, known: Looks | None = None) -> Figure | None:
+    """Perplexity under the target against k, a panel per target, with AR's; None where k was not swept. `known`: the
+    looks of the run's labels and of its sweeps."""
     rows = single_targets(sweep, OVERALL)
-    curves = [*_variants(rows, "perplexity"), *_alone(table, "perplexity")]
+    curves = [*_variants(rows, "perplexity", known), *_alone(table, "perplexity")]
     figure = _draw(curves, _K_AXIS, "Perplexity", list(rows["value"]), sharey=False)
-    return _noted(figure, "Perplexity of the output under the target, all suites together.", rows)
+    return _noted(figure, "Perplexity of the output under the target, all suites together.", rows, "perplexity")
 
 
-def rouge_k(table: pd.DataFrame, sweep: pd.DataFrame) -> Figure | None:
-    """ROUGE-1, -2 and -L of summarization against k, a panel per target, with AR's as thin lines; None where k was
-    not swept or no summary was scored."""
+def rouge_k(table: pd.DataFrame, sweep: pd.DataFrame, known: Looks | None = None) -> Figure | None:
+    """ROUGE-1, -2 and -L of summarization against k, a panel per target, a kind of line each, with AR's as thin lines;
+    None where k was not swept or no summary was scored. `known`: as for `ppl_k`."""
     rows, alone = single_targets(sweep, ROUGE_SUITE), _labelled(table, BASELINE, ROUGE_SUITE)
-    variants = list(dict.fromkeys(rows["variant"]))
     curves = []
-    for place, (column, title) in enumerate(ROUGE.items()):
-        for variant, line in zip(variants, LINES, strict=False):
-            name = decoder_title(f"{title}, {variant}", lossy=True)
-            look = Look(name, COLOURS[place], MARKERS[place], line, lossy=True)
-            curves.append(_Curve(look, rows[rows["variant"] == variant], column))
-        curves.append(_Curve(Look(f"{title}, {BASELINE}", COLOURS[place], "", "--", lossy=False), alone, column))
+    for (column, title), line in zip(ROUGE.items(), LINES, strict=False):
+        for curve in _variants(rows, column, known):
+            curves.append(replace(curve, look=replace(curve.look, title=f"{title}, {curve.look.title}", line=line)))
+        curves.append(
+            _Curve(Look(f"{title}, {BASELINE}", METHOD_COLOURS[BASELINE], "", line, lossy=False), alone, column)
+        )
     figure = _draw(curves, _K_AXIS, "ROUGE (F-measure)", list(rows["value"]), sharey=False)
-    return _noted(figure, f"Suite: {suite_title(ROUGE_SUITE)}.", rows)
+    return _noted(figure, f"Suite: {suite_title(ROUGE_SUITE)}.", rows, next(iter(ROUGE)))
 
 
 _AGAINST_TAU = {
@@ -94,23 +95,26 @@ _AGAINST_TAU = {
 """The axis and the note of each value that `against_tau` draws."""
 
 
-def against_tau(tables: PlotTables, column: Literal["perplexity", "speedup", "mat"]) -> Figure | None:
-    """A value against tau, a panel per target, with AR's and SD's; None where tau was not swept."""
+def against_tau(
+    tables: PlotTables, column: Literal["perplexity", "speedup", "mat"], known: Looks | None = None
+) -> Figure | None:
+    """A value against tau, a panel per target, with AR's and SD's; None where tau was not swept. `known`: as for
+    `ppl_k`."""
     axis, note = _AGAINST_TAU[column]
     rows = single_targets(tables.by_tau, OVERALL)
-    levels = [*_alone(tables.summary, column), *_chains(tables.summary, tables.equal_gamma, rows, column)]
+    levels = [*_alone(tables.summary, column), *_chains(tables.summary, tables.equal_gamma, rows, column, known)]
     ticks, sharey = [0, 0.25, 0.5, 0.75, 1], column != "perplexity"
-    figure = _draw([*_variants(rows, column), *levels], _TAU_AXIS, axis, ticks, sharey)
-    return _noted(figure, f"{note}, all suites together.", rows)
+    figure = _draw([*_variants(rows, column, known), *levels], _TAU_AXIS, axis, ticks, sharey)
+    return _noted(figure, f"{note}, all suites together.", rows, column)
 
 
 def _labelled(table: pd.DataFrame, label: str, suite: str = OVERALL) -> pd.DataFrame:
     return table[(table["label"] == label) & (table["suite"] == suite)]
 
 
-def _variants(rows: pd.DataFrame, column: str) -> list[_Curve]:
+def _variants(rows: pd.DataFrame, column: str, known: Looks | None) -> list[_Curve]:
     """A curve for each variant of the sweep."""
-    looks = decoder_looks(rows.assign(label=rows["variant"]), by_method=True)
+    looks = shown_looks(rows.assign(label=rows["variant"]), known)
     return [_Curve(look, rows[rows["variant"] == variant], column) for variant, look in looks.items()]
 
 
@@ -120,15 +124,16 @@ def _alone(table: pd.DataFrame, column: str) -> list[_Curve]:
     return [_Curve(look, _labelled(table, BASELINE), column)]
 
 
-def _chains(table: pd.DataFrame, equal_gamma: pd.DataFrame, rows: pd.DataFrame, column: str) -> list[_Curve]:
+def _chains(
+    table: pd.DataFrame, equal_gamma: pd.DataFrame, rows: pd.DataFrame, column: str, known: Looks | None
+) -> list[_Curve]:
     """The level of SD at each draft length of `rows`; where none was run, of SD as it comes."""
     chains = equal_gamma[(equal_gamma["decoder"] == CHAIN) & equal_gamma["gamma"].isin(rows["gamma"])]
     plainest = [min(of_gamma, key=len) for _, of_gamma in chains.groupby("gamma")["label"]]
-    curves = []
-    for label, line in zip(plainest or [CHAIN], LINES, strict=False):
-        look = Look(label, METHOD_COLOURS[CHAIN], "", line, lossy=False)
-        curves.append(_Curve(look, _labelled(table, label), column, broad=True))
-    return curves
+    levels = {label: _labelled(table, label) for label in plainest or [CHAIN]}
+    there = {label: level for label, level in levels.items() if len(level)}
+    looks = {label: shown_looks(level, known)[label] for label, level in there.items()}
+    return [_Curve(replace(looks[label], marker=""), level, column, broad=True) for label, level in there.items()]
 
 
 def _draw(curves: Sequence[_Curve], x: str, y: str, ticks: Sequence[float], sharey: bool) -> Figure | None:
@@ -153,6 +158,7 @@ def _draw(curves: Sequence[_Curve], x: str, y: str, ticks: Sequence[float], shar
         axes.set_xlabel(x)
         axes.set_xticks(sorted(set(ticks)), [f"{tick:g}" for tick in sorted(set(ticks))])
         axes.set_xlim(min(ticks) - 3 * step, max(ticks) + 3 * step)
+        from_zero(axes, "y")
     figure.supylabel(y, fontsize=9)
     legend_of(figure, [_handle(curve) for curve in known], 3.2)
     return figure
@@ -160,18 +166,18 @@ def _draw(curves: Sequence[_Curve], x: str, y: str, ticks: Sequence[float], shar
 
 def _draw_points(axes: Axes, rows: pd.DataFrame, curve: _Curve, nudge: float) -> None:
     look, x = curve.look, rows["value"] + nudge
-    low, high = f"{curve.column}_low", f"{curve.column}_high"
-    if low in rows:
-        axes.vlines(x, rows[low], rows[high], color=look.colour, linewidth=1.2, zorder=3)
+    for place, row in zip(x, rows.to_dict("records"), strict=True):
+        if interval := ends(row, curve.column):
+            axes.vlines(place, *interval, color=look.colour, linewidth=1.2, zorder=3)
     axes.plot(x, rows[curve.column], marker=look.marker, markersize=5, markerfacecolor=look.face, zorder=4,
               **curve.stroke)  # fmt: skip
 
 
 def _draw_level(axes: Axes, rows: pd.DataFrame, curve: _Curve) -> None:
-    low, high = f"{curve.column}_low", f"{curve.column}_high"
     for row in rows[rows[curve.column].notna()].to_dict("records"):
-        if low in row and pd.notna(row[low]) and row[low] < row[high]:
-            axes.axhspan(row[low], row[high], color=curve.look.colour, alpha=0.1, linewidth=0, zorder=1)
+        interval = ends(row, curve.column)
+        if interval and interval[0] < interval[1]:
+            axes.axhspan(*interval, color=curve.look.colour, alpha=0.1, linewidth=0, zorder=1)
         axes.axhline(row[curve.column], **curve.stroke, zorder=1.5 if curve.broad else 2)
 
 
@@ -180,9 +186,10 @@ def _handle(curve: _Curve) -> Line2D:
     return Line2D([], [], **curve.stroke, marker=look.marker, markerfacecolor=look.face, label=look.title)
 
 
-def _noted(figure: Figure | None, text: str, rows: pd.DataFrame) -> Figure | None:
+def _noted(figure: Figure | None, text: str, rows: pd.DataFrame, column: str) -> Figure | None:
     if figure:
-        footnote(figure, f"{text}\n{_INTERVALS} {_settings(rows)}", rows)
+        intervals = interval_note(rows, column, "Bars and bands").capitalize()
+        footnote(figure, f"{text}\n{intervals}; differences: compare --against. {_settings(rows)}", rows)
     return figure
 
 

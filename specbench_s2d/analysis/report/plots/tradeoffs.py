@@ -14,12 +14,16 @@ from specbench_s2d.analysis.report.plots.style import (
     GREY,
     WIDTH,
     Look,
+    Looks,
     bar,
-    decoder_looks,
+    ends,
     footnote,
+    from_zero,
     handles,
+    interval_note,
     legend_of,
     panels,
+    shown_looks,
 )
 from specbench_s2d.analysis.tables.naming import option_symbol
 from specbench_s2d.analysis.tables.summary import OVERALL, single_targets
@@ -28,14 +32,14 @@ from specbench_s2d.runs.record import BASELINE
 _LINE = 0.22  # inches: one decoder's share of a panel's height
 
 
-def mat_gamma(equal_gamma: pd.DataFrame) -> Figure | None:
+def mat_gamma(equal_gamma: pd.DataFrame, known: Looks | None = None) -> Figure | None:
     """Mean accepted tokens of decoders that share a draft length, a panel per target, a line per decoder with its 95 %
-    interval; None where no two share one."""
+    interval; None where no two share one. `known`: the looks of the run's labels."""
     rows = single_targets(equal_gamma, OVERALL)
     rows = rows[rows["mat"].notna()]
     if rows.empty:
         return None
-    looks = decoder_looks(rows, by_method=True)
+    looks = shown_looks(rows, known)
     places: dict[str, int] = {}
     names: list[str] = []
     for gamma, of_gamma in rows.groupby("gamma"):
@@ -50,27 +54,23 @@ def mat_gamma(equal_gamma: pd.DataFrame) -> Figure | None:
             _draw_across(axes, row, "mat", places[row["label"]], looks[row["label"]])
         axes.set_xlabel("Tokens per step")
         axes.margins(x=0.06)
+        from_zero(axes, "x")
     for tick in panel_of[next(iter(panel_of))].get_yticklabels():
         tick.set_fontweight("bold" if tick.get_text() not in {k.title for k in looks.values()} else "normal")
-    text = (
-        "Mean accepted tokens: emitted per step, the target's own included, all suites together; bars: 95 % intervals."
-    )
-    footnote(
-        figure,
-        f"{text}\n{option_symbol('gamma')}: how deep a proposal is (a tree has more tokens). Dashed: {BASELINE} = 1.",
-        rows,
-    )
+    text = "Mean accepted tokens: emitted per step, the target's own included, all suites together"
+    deep = f"{option_symbol('gamma')}: how deep a proposal is (a tree has more tokens)."
+    footnote(figure, f"{text}; {interval_note(rows, 'mat')}.\n{deep} Dashed: {BASELINE} = 1.", rows)
     return figure
 
 
-def energy(table: pd.DataFrame) -> Figure | None:
+def energy(table: pd.DataFrame, known: Looks | None = None) -> Figure | None:
     """Energy per token of each decoder as bars, a panel per target, AR's as a line across; None where nothing was
-    metered."""
+    metered. `known`: the looks of the run's labels."""
     rows = single_targets(table, OVERALL)
     rows = rows[rows["energy_j_per_token"].notna()]
     if rows[rows["label"] != BASELINE].empty:
         return None
-    looks = decoder_looks(rows, by_method=True)
+    looks = shown_looks(rows, known)
     places = {label: place for place, label in enumerate(looks)}
     figure, panel_of = _lines(rows, [look.title for look in looks.values()])
     for target, axes in panel_of.items():
@@ -100,17 +100,18 @@ def _lines(rows: pd.DataFrame, names: Sequence[str]) -> tuple[Figure, dict[str, 
 
 
 def _draw_across(axes: Axes, row: dict[Hashable, Any], column: str, place: int, look: Look) -> None:
-    if pd.notna(row[f"{column}_low"]):
-        axes.hlines(place, row[f"{column}_low"], row[f"{column}_high"], color=look.colour, linewidth=1.6, zorder=2)
+    if interval := ends(row, column):
+        axes.hlines(place, *interval, color=look.colour, linewidth=1.6, zorder=2)
     axes.plot(row[column], place, color=look.colour, marker=look.marker, markersize=5.5, markerfacecolor=look.face,
               zorder=3)  # fmt: skip
 
 
-def speed_ppl(table: pd.DataFrame, sweeps: Mapping[str, pd.DataFrame]) -> Figure | None:
+def speed_ppl(table: pd.DataFrame, sweeps: Mapping[str, pd.DataFrame], known: Looks | None = None) -> Figure | None:
     """The speed-perplexity plane, a panel per target: a point per decoder with both 95 % intervals, and AR's perplexity
     as the line that lossless ones lie on. None where no lossy decoder has both values: the plane would be that line.
 
-    `sweeps`: by option, tables of `sweeps.sweep`; their decoders are joined in the order of the option.
+    `sweeps`: by option, tables of `sweeps.sweep`; their decoders are joined in the order of the option. `known`: the
+    looks of the run's labels and of its sweeps.
     """
     rows = single_targets(table, OVERALL)
     rows = rows[rows["speedup"].notna() & rows["perplexity"].notna()]
@@ -118,7 +119,7 @@ def speed_ppl(table: pd.DataFrame, sweeps: Mapping[str, pd.DataFrame]) -> Figure
         return None
     swept = {option: rows_of[rows_of["label"].isin(rows["label"])] for option, rows_of in sweeps.items()}
     names = {row["label"]: row["variant"] for part in swept.values() for row in part.to_dict("records")}
-    looks = decoder_looks(rows.assign(label=rows["label"].map(lambda label: names.get(label, label))), by_method=True)
+    looks = shown_looks(rows.assign(label=rows["label"].map(lambda label: names.get(label, label))), known)
     targets = list(dict.fromkeys(rows["target"]))
     figure, made = panels(targets, [k.title for k in looks.values()], 1, WIDTH, 2.9, sharey=False)
     for target, axes in zip(targets, made, strict=True):
@@ -135,8 +136,8 @@ def speed_ppl(table: pd.DataFrame, sweeps: Mapping[str, pd.DataFrame]) -> Figure
     figure.supylabel("Perplexity", fontsize=9)
     legend_of(figure, handles(looks))
     note = (
-        "Decode tokens/s and perplexity of the output under the target, all suites together; crosses: each decoder's\n"
-        "own 95 % intervals (differences: compare --against)."
+        "Decode tokens/s and perplexity of the output under the target, all suites together;\n"
+        f"{interval_note(rows, 'speedup', 'crosses')}; differences: compare --against."
     )
     footnote(
         figure, f"{note}\nDashed: {BASELINE}'s perplexity and speed. Thin lines join one decoder's settings.", rows
@@ -147,10 +148,10 @@ def speed_ppl(table: pd.DataFrame, sweeps: Mapping[str, pd.DataFrame]) -> Figure
 def _draw_cross(axes: Axes, row: dict[Hashable, Any], look: Look) -> None:
     x, y = row["speedup"], row["perplexity"]
     faint: dict[str, Any] = {"color": look.colour, "linewidth": 0.9, "alpha": 0.55, "zorder": 2}
-    if pd.notna(row.get("speedup_low")):
-        axes.hlines(y, row["speedup_low"], row["speedup_high"], **faint)
-    if pd.notna(row.get("perplexity_low")):
-        axes.vlines(x, row["perplexity_low"], row["perplexity_high"], **faint)
+    if interval := ends(row, "speedup"):
+        axes.hlines(y, *interval, **faint)
+    if interval := ends(row, "perplexity"):
+        axes.vlines(x, *interval, **faint)
     axes.plot(x, y, color=look.colour, marker=look.marker, markersize=5.5, markerfacecolor=look.face, zorder=4)
 
 
@@ -176,6 +177,8 @@ def _frame_plane(axes: Axes, rows: pd.DataFrame) -> None:
         axes.axvline(row["speedup"], color=GREY, linewidth=1, linestyle="--", zorder=1)
     low, high = axes.get_ylim()
     axes.set_ylim(low - 0.1 * (high - low), high)
+    from_zero(axes, "x")
+    from_zero(axes, "y")
     axes.text(0.995, 0.02, "better: faster →, lower perplexity ↓", transform=axes.transAxes, ha="right", va="bottom",
               fontsize=8, fontstyle="italic", color=GREY)  # fmt: skip
     axes.grid(True, axis="both")

@@ -16,12 +16,13 @@ from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.runs.record import Record
 from tests.analysis.expected import ends_of_three_copies
 from tests.analysis.factory import decoded, make_record, paper_run
-from tests.analysis.report.grid import grid_run
 from tests.analysis.report.joint import joint_run, with_intervals
 
 RUN = [*paper_run(), *(r.model_copy(update={"target": "u"}) for r in paper_run())]
+FAMILIES = ("", "-sd", "-s2d", "-mjgd", "-mjsd", "-other-pairs")
 SIX = paper_run(3)
-TABLE, POSITIONS = summary_table(RUN), acceptance_by_position(RUN)
+TABLE = summary_table(RUN).assign(speedup_low=2.0, speedup_high=8.0)  # two questions are too few for intervals
+POSITIONS = acceptance_by_position(RUN)
 
 
 @pytest.fixture(autouse=True)
@@ -52,16 +53,16 @@ def test_a_panel_per_target_with_the_table_s_points_and_intervals() -> None:
     figure = by_suite.by_suite(both, "speedup")
     assert figure is not None
     assert [axes.get_title("left") for axes in figure.axes] == ["t", "u"]
-    points = [y for line in figure.axes[0].lines for y in line.get_ydata() if line.get_marker() == "o"]
+    points = [y for line in figure.axes[0].lines for y in line.get_ydata() if line.get_marker() == "s"]
     assert points == [pytest.approx(5)]
     ends = figure.axes[0].collections[0].get_segments()[0][:, 1]
     assert list(ends) == pytest.approx(ends_of_three_copies(5, 5.6, 4.4, (4, 16)))
 
 
 def test_below_five_questions_no_interval_is_drawn() -> None:
-    figure = by_suite.by_suite(TABLE, "speedup")
+    figure = by_suite.by_suite(summary_table(RUN), "speedup")
     assert figure is not None
-    points = [y for line in figure.axes[0].lines for y in line.get_ydata() if line.get_marker() == "o"]
+    points = [y for line in figure.axes[0].lines for y in line.get_ydata() if line.get_marker() == "s"]
     drawn = [part for collection in figure.axes[0].collections for part in collection.get_segments()]
     assert points == [pytest.approx(5)]
     assert not any(np.isfinite(part).all() and np.ptp(part[:, 1]) > 0 for part in drawn)
@@ -72,14 +73,14 @@ def test_a_position_that_few_proposals_reached_is_left_out(monkeypatch: pytest.M
     monkeypatch.setattr(by_suite, "FEWEST_REACHED", fewest)
     figure = by_suite.acceptance(POSITIONS)
     assert figure is not None
-    thick = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    thick = [line for line in figure.axes[0].lines if line.get_marker() == "s"]
     assert 0 < len(thick[0].get_ydata()) < 5
 
 
 def test_acceptance_draws_the_rates_of_all_suites() -> None:
     figure = by_suite.acceptance(POSITIONS)
     assert figure is not None
-    thick = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    thick = [line for line in figure.axes[0].lines if line.get_marker() == "s"]
     assert [list(line.get_ydata()) for line in thick] == [pytest.approx([3 / 5, 2 / 3, 1, 1 / 2, 1])]
 
 
@@ -91,40 +92,66 @@ def test_lossy_decoders_are_hollow_and_marked_in_the_legend() -> None:
     assert legend.legend_handles[1].get_markerfacecolor() == "white"
 
 
+def rows_of(labels: list[str], decoders: list[str] | None = None) -> pd.DataFrame:
+    decoders = decoders or [label.partition(":")[0] for label in labels]
+    return pd.DataFrame({"label": labels, "decoder": decoders, "lossy": False, "projected": None})
+
+
+def test_no_axis_goes_below_zero_for_one_long_whisker() -> None:
+    table = TABLE.assign(speedup_low=TABLE["speedup"] * 0.05, speedup_high=TABLE["speedup"] * 3)
+    figure = by_suite.by_suite(table, "speedup")
+    assert figure is not None
+    assert {axes.get_ylim()[0] for axes in figure.axes} == {0.0}
+
+
+@pytest.mark.parametrize("end", ["speedup_low", "speedup_high"])
+def test_a_row_without_an_interval_has_no_whisker_and_the_caption_says_so(end: str) -> None:
+    gone = TABLE["target"] == "t"
+    some = by_suite.by_suite(TABLE.assign(**{end: TABLE[end].where(~gone)}), "speedup")
+    none = by_suite.by_suite(TABLE.assign(speedup_low=None, speedup_high=None), "speedup")
+    assert some is not None and none is not None
+    assert [len(axes.collections) for axes in some.axes] == [0, 1]
+    assert "over questions within this launch (none where questions are too few)" in some.get_supxlabel()
+    several = by_suite.by_suite(TABLE.assign(launches=3), "speedup")
+    assert several is not None and "bars: 95 % intervals over questions and 3 launches." in several.get_supxlabel()
+    assert [len(axes.collections) for axes in none.axes] == [0, 0]
+    assert "no intervals: too few questions" in none.get_supxlabel()
+
+
+def test_up_to_eight_decoders_share_a_plot() -> None:
+    labels = ["ar", "sd", "s2d", *(f"sd:gamma={i}" for i in range(6))]
+    (whole,) = draw.parts(rows_of(labels))
+    assert (whole.labels, whole.name, whole.note) == (set(labels) - {"ar"}, "", "")
+
+
+def test_more_than_eight_are_drawn_by_family_and_those_without_options_together() -> None:
+    swept = [f"sd:gamma={i}" for i in range(6)]
+    plain, sd, pairs = draw.parts(rows_of(["ar", "sd", "s2d", "beam+token", "s2d+joint", *swept]))
+    assert (plain.labels, plain.name) == ({"sd", "s2d", "beam+token", "s2d+joint"}, "")
+    assert "Decoders without options" in plain.note
+    assert (sd.name, sd.labels) == ("sd", {"sd", *swept})
+    assert (pairs.name, pairs.labels) == ("other pairs", {"beam+token", "s2d+joint"})
+
+
+def test_a_single_decoder_with_options_keeps_a_plot_of_its_own_and_too_many_plain_ones_have_none_together() -> None:
+    labels = ["ar", *(f"d{i}" for i in range(9)), "sd:gamma=3"]
+    assert [(part.name, len(part.labels)) for part in draw.parts(rows_of(labels))] == [
+        *((f"d{i}", 1) for i in range(9)),
+        ("sd", 1),
+    ]
+
+
+def test_plots_of_a_family_are_called_so() -> None:
+    assert draw.title_of("speedup-other-pairs") == "Speed-up by suite: other pairs"
+    assert draw.title_of("mean_speedup") == "Mean speed-up over targets"
+
+
 def test_nothing_to_show_draws_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draw, "FORMATS", ("svg",))
     assert drawn([r for r in RUN if r.label == "ar"], tmp_path) == []
     assert drawn([make_record("sd", 1, status="failed")], tmp_path) == []
     without_ar = drawn([r for r in RUN if r.label == "sd"], tmp_path)
     assert {path.stem for path in without_ar} == {"mat", "acceptance"}
-
-
-def test_many_decoders_keep_apart() -> None:
-    """No two of twenty decoders of one family share colour and marker, nor a place on the axis."""
-    rows = pd.DataFrame(
-        {"label": [f"d{i}" for i in range(20)], "decoder": "d", "draft": None, "lossy": False, "projected": None}
-    )
-    looks = list(drawing.decoder_looks(rows).values())
-    assert len({(look.colour, look.marker) for look in looks}) == 20
-    assert len({by_suite._offset(i, 20) for i in range(20)}) == 20
-    assert max(by_suite._offset(i, 20) for i in range(20)) < 0.5
-
-
-def test_a_dozen_decoders_share_colours_by_family_and_differ_in_lines() -> None:
-    table = summary_table(grid_run(1, targets=["demo-s"]))
-    looks = drawing.decoder_looks(table[table["label"] != "ar"])
-    assert len({look.colour for look in looks.values()}) == 6
-    assert len({(look.colour, look.line) for look in looks.values()}) == 12
-    assert looks["sd:exit=2"].colour == looks["sd:exit=4"].colour != looks["sd"].colour
-
-
-def test_few_decoders_have_a_colour_each_whatever_their_family() -> None:
-    rows = pd.DataFrame(
-        {"label": ["a", "b", "c"], "decoder": "sd", "draft": ["x", "x", "y"], "lossy": False, "projected": None}
-    )
-    looks = drawing.decoder_looks(rows)
-    assert len({look.colour for look in looks.values()}) == 3
-    assert {look.line for look in looks.values()} == {"-"}
 
 
 def test_a_run_of_joint_decoding_draws_every_picture_the_same_twice(
@@ -135,30 +162,10 @@ def test_a_run_of_joint_decoding_draws_every_picture_the_same_twice(
     tables = PlotTables.of(run, with_intervals(summary_table(run)))
     written = draw.draw_all(tables, tmp_path / "a")
     joint = {"ppl_k", "rouge_k", "ppl_tau", "speed_tau", "mat_tau", "mat_gamma", "speed_ppl"}
-    assert {path.stem for path in written} == {"speedup", "mat", "acceptance", "radar"} | joint
+    by_family = {f"{name}{family}" for name in ("speedup", "mat", "acceptance", "radar") for family in FAMILIES}
+    assert {path.stem for path in written} == joint | (by_family - {"acceptance-mjgd"})
     for path in draw.draw_all(tables, tmp_path / "b"):
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
-
-
-def test_lossy_decoders_bring_colours_by_method_however_few() -> None:
-    rows = pd.DataFrame({"label": ["s2d", "s2d-auto", "mjsd"], "decoder": ["s2d", "s2d-auto", "mjsd"]})
-    looks = drawing.decoder_looks(rows.assign(draft="x", projected=None, lossy=[False, False, True]))
-    assert looks["s2d"].colour == looks["s2d-auto"].colour == drawing.METHOD_COLOURS["s2d"]
-    assert looks["mjsd"].colour == drawing.METHOD_COLOURS["mjsd"]
-    assert looks["s2d"].line != looks["s2d-auto"].line
-
-
-def test_families_name_the_draft_only_where_one_decoder_has_several() -> None:
-    labels = ["sd", "s2d-tree", "a+b"]
-    rows = pd.DataFrame({"label": labels, "decoder": labels, "draft": "x", "lossy": False, "projected": None})
-    assert list(drawing.family_titles(rows).values()) == ["sd", "s2d", "other pairs"]
-    both = pd.concat([rows, rows.iloc[:1].assign(label="sd:draft=y", draft="y")])
-    assert drawing.family_titles(both)["sd:draft=y"] == "sd with y"
-    assert drawing.family_titles(both.assign(lossy=True))["sd:draft=y"] == "sd"
-
-
-def test_legend_rows_are_alike() -> None:
-    assert [drawing.legend_columns(["x" * 12] * n, 7.2) for n in (1, 4, 5, 6)] == [1, 4, 3, 3]
 
 
 def test_more_lines_than_fit_a_small_panel_get_the_whole_width() -> None:

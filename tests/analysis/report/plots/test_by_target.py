@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from specbench_s2d.analysis.report.plots import by_target as plots_targets
 from specbench_s2d.analysis.report.plots import draw
+from specbench_s2d.analysis.report.plots.style import decoder_looks
 from specbench_s2d.analysis.tables.series import PlotTables, exit_depths, threshold_ablation
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, summary_table
 from specbench_s2d.config import SUITES
@@ -29,17 +31,18 @@ def drawn(figure: Figure | None) -> Figure:
 def test_a_run_of_the_grid_draws_every_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draw, "FORMATS", ("svg",))
     written = draw.draw_all(PlotTables.of(RUN, TABLE), tmp_path)
-    stems = {"speedup", "mat", "acceptance", "radar", "mean_speedup", "exit_depths", "thresholds", "mat_gamma"}
+    by_family = {f"{name}{f}" for name in ("speedup", "mat", "acceptance", "radar") for f in ("", "-sd", "-s2d")}
+    stems = {"mean_speedup", "exit_depths", "thresholds", "mat_gamma", *by_family}
     assert {path.stem for path in written} == stems
 
 
 def test_the_radar_has_a_panel_per_target_and_a_closed_line_per_decoder() -> None:
     figure = drawn(plots_targets.radar(TABLE))
     assert [axes.get_title() for axes in figure.axes] == list(TARGETS)
-    lines = {line.get_color(): line for line in figure.axes[0].lines if len(line.get_xdata()) == len(SUITES) + 1}
-    assert sum(len(line.get_xdata()) == len(SUITES) + 1 for line in figure.axes[0].lines) == len(LANES)
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == len(SUITES) + 1]
+    assert len(lines) == len(LANES)
     rows = TABLE[(TABLE["target"] == "demo-s") & (TABLE["label"] == "sd:draft=demo-tiny") & (TABLE["suite"] != OVERALL)]
-    assert any(list(line.get_ydata()) == [*rows["speedup"], rows["speedup"].iloc[0]] for line in lines.values())
+    assert any(list(line.get_ydata()) == [*rows["speedup"], rows["speedup"].iloc[0]] for line in lines)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(dict.fromkeys(TABLE["label"]))[1:]
 
 
@@ -47,14 +50,15 @@ def test_no_radar_below_three_suites() -> None:
     assert plots_targets.radar(summary_table(paper_run())) is None
 
 
-def test_the_bars_are_the_means_over_targets_highest_on_top_a_colour_per_family() -> None:
+def test_the_bars_are_the_means_over_targets_highest_on_top_in_the_decoders_colours() -> None:
     figure = drawn(plots_targets.mean_speedup(TABLE))
     axes = figure.axes[0]
     rows = TABLE[(TABLE["target"] == MEAN_TARGET) & (TABLE["suite"] == OVERALL) & (TABLE["label"] != "ar")]
     expected = rows.sort_values("speedup")
     assert [bar.get_width() for bar in axes.patches] == list(expected["speedup"])
     assert [tick.get_text() for tick in axes.get_yticklabels()] == list(expected["label"])
-    assert len({bar.get_facecolor() for bar in axes.patches}) == 6
+    looks = decoder_looks(rows)
+    assert [to_hex(bar.get_facecolor()).upper() for bar in axes.patches] == [looks[x].colour for x in expected["label"]]
     ends = [tuple(lines.get_segments()[0][:, 0]) for lines in axes.collections]
     assert ends == list(zip(expected["speedup_low"], expected["speedup_high"], strict=True))
 
@@ -68,11 +72,18 @@ def test_lossy_bars_are_hatched_marked_and_below_the_lossless_however_fast() -> 
     assert "Hatched: lossy" in figure.get_supxlabel()
 
 
-def test_a_radar_of_too_many_decoders_keeps_those_without_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots_targets, "MOST_SHAPES", 11)
+def test_the_radars_scale_starts_at_zero_as_its_caption_says() -> None:
     figure = drawn(plots_targets.radar(TABLE))
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["s2d", "s2d-auto", "s2d-tree", "sd"]
-    assert "Decoders with options are left out" in figure.get_supxlabel()
+    assert {axes.get_ylim()[0] for axes in figure.axes} == {0.0}
+    assert "a scale of its own, from zero" in figure.get_supxlabel()
+
+
+def test_a_bar_without_an_interval_has_no_line() -> None:
+    figure = drawn(plots_targets.mean_speedup(TABLE.assign(speedup_low=None, speedup_high=None)))
+    assert not figure.axes[0].collections
+    assert "no intervals: too few questions" in figure.get_supxlabel()
+    fast, _ = drawn(plots_targets.thresholds(ABLATION.assign(speedup_low=None, speedup_high=None))).axes
+    assert not fast.collections
 
 
 def test_one_target_has_no_mean_and_no_bars() -> None:

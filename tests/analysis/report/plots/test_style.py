@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+import pandas as pd
+import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from specbench_s2d.analysis.report.plots.style import STYLE, compact_svg, save
+from specbench_s2d.analysis.report.plots.draw import run_looks
+from specbench_s2d.analysis.report.plots.style import (
+    METHOD_COLOURS,
+    STYLE,
+    Look,
+    compact_svg,
+    decoder_looks,
+    ends,
+    legend_columns,
+    method_colour,
+    save,
+)
+from specbench_s2d.analysis.tables.series import PlotTables
+from specbench_s2d.analysis.tables.summary import summary_table
+from specbench_s2d.config import DEMO_DECODERS
+from specbench_s2d.decoding.spec import parse_decoders
+from specbench_s2d.resources import run_files
+from tests.analysis.report.joint import joint_run
 
 SVG = """<svg viewBox="0 0 525.949519 626.3">
   <defs>
@@ -49,3 +69,70 @@ def test_a_picture_in_each_format(tmp_path: Path) -> None:
     assert texts == ["τ = 0.12345"]
     height, width, _ = imread(tmp_path / "a.png").shape
     assert height < 300 and 150 < width < 600  # 300 dots an inch, cropped to the text
+
+
+# How a label looks
+
+
+def looks_of(labels: list[str], lossy: bool = False) -> dict[str, Look]:
+    decoders = [label.partition(":")[0] for label in labels]
+    return decoder_looks(pd.DataFrame({"label": labels, "decoder": decoders, "lossy": lossy, "projected": None}))
+
+
+def run_file_labels() -> dict[str, list[str]]:
+    """The labels of the demo grid and of every run file that ships."""
+    files = {name: tomllib.loads(path.read_text(encoding="utf-8")) for name, path in run_files().items()}
+    asked = {"the demo grid": list(DEMO_DECODERS), **{name: file["decoder"] for name, file in files.items()}}
+    return {name: [decoder.label for decoder in parse_decoders(decoders)] for name, decoders in asked.items()}
+
+
+def test_a_label_looks_the_same_in_every_run_and_picture_wherever_it_stands() -> None:
+    runs = {name: looks_of(labels) for name, labels in run_file_labels().items()}
+    everything = looks_of(sorted({label for looks in runs.values() for label in looks}, reverse=True))
+    for looks in runs.values():
+        for label, look in looks.items():
+            assert look == everything[label] == looks_of([label])[label]
+
+
+def test_no_two_labels_of_a_run_look_the_same() -> None:
+    for labels in (*run_file_labels().values(), [f"sd:gamma={i}" for i in range(30)]):
+        looks = looks_of(labels).values()
+        assert len({(look.colour, look.marker) for look in looks}) == len(labels)
+
+
+def test_labels_that_draw_the_same_are_told_apart_and_the_first_by_name_keeps_its_look() -> None:
+    labels = [f"sd:gamma={i}" for i in range(100, 400)]
+    alone = {label: looks_of([label])[label] for label in labels}
+    first = alone["sd:gamma=100"]
+    same = next(x for x in labels[1:] if (alone[x].colour, alone[x].marker) == (first.colour, first.marker))
+    for order in (["sd:gamma=100", same], [same, "sd:gamma=100"]):
+        looks = looks_of(order)
+        assert looks["sd:gamma=100"] == first
+        assert (looks[same].colour, looks[same].marker) != (first.colour, first.marker)
+
+
+def test_a_method_has_one_hue_and_its_plain_decoder_the_colour_itself() -> None:
+    looks = looks_of(["s2d", "s2d-tree", "s2d-auto", "mjsd", "beam+token"])
+    assert looks["s2d"].colour == looks["s2d-tree"].colour == looks["s2d-auto"].colour == METHOD_COLOURS["s2d"]
+    assert looks["mjsd"].colour == METHOD_COLOURS["mjsd"]
+    assert looks["beam+token"].colour == METHOD_COLOURS["other pairs"]
+    assert method_colour("my_method") == method_colour("my_method") not in METHOD_COLOURS.values()
+
+
+def test_a_sweep_is_drawn_as_the_label_that_it_is_named_after() -> None:
+    run = joint_run(1, targets=("demo-s",))
+    looks = run_looks(PlotTables.of(run, summary_table(run)))
+    assert looks["mjsd"] == looks_of(["mjsd"], lossy=True)["mjsd"]
+    assert "mjsd:tau=0.1" in looks and "ar" in looks
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
+def test_an_interval_has_two_ends_or_is_none(missing: object) -> None:
+    assert ends({"mat_low": 1, "mat_high": 2}, "mat") == (1.0, 2.0)
+    assert ends({"mat_low": missing, "mat_high": 2}, "mat") is None
+    assert ends({"mat_low": 1, "mat_high": missing}, "mat") is None
+    assert ends({}, "mat") is None
+
+
+def test_legend_rows_are_alike() -> None:
+    assert [legend_columns(["x" * 12] * n, 7.2) for n in (1, 4, 5, 6)] == [1, 4, 3, 3]

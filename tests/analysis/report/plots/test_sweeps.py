@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from specbench_s2d.analysis.report.plots import sweeps as plots_joint
+from specbench_s2d.analysis.report.plots.draw import run_looks
 from specbench_s2d.analysis.tables.series import PlotTables
 from specbench_s2d.analysis.tables.summary import OVERALL, summary_table
 from tests.analysis.factory import paper_run
@@ -28,7 +29,7 @@ def drawn(figure: Figure | None) -> Figure:
     return figure
 
 
-def points(axes: Axes, marker: str = "o") -> list[tuple[float, float]]:
+def points(axes: Axes, marker: str) -> list[tuple[float, float]]:
     return [xy for line in axes.lines if line.get_marker() == marker for xy in map(tuple, line.get_xydata().tolist())]
 
 
@@ -49,8 +50,8 @@ def test_perplexity_by_k_beside_ar_with_intervals_and_the_beam_width() -> None:
     assert [axes.get_title("left") for axes in figure.axes] == list(TARGETS)
     for target, axes in zip(TARGETS, figure.axes, strict=True):
         rows, alone = of(TABLES.by_k, target), of(TABLE[TABLE["label"] == "ar"], target)
-        assert points(axes) == list(zip([1, 2, 3, 4], rows["perplexity"], strict=True))
-        bars = [tuple(segment[:, 1]) for segment in axes.collections[0].get_segments()]
+        assert points(axes, "P") == list(zip([1, 2, 3, 4], rows["perplexity"], strict=True))
+        bars = [tuple(bar.get_segments()[0][:, 1]) for bar in axes.collections]
         assert bars == list(zip(rows["perplexity_low"], rows["perplexity_high"], strict=True))
         assert levels(axes) == list(alone["perplexity"])
         assert axes.patches[0].get_extents().height > 0, "the band of AR's interval"
@@ -67,8 +68,10 @@ def test_rouge_by_k_has_three_curves_of_summaries_beside_ar_s() -> None:
     figure = drawn(plots_joint.rouge_k(TABLE, TABLES.by_k.assign(**elsewhere)))
     rows = of(TABLES.by_k, "demo-s", "summarization")
     alone = of(TABLE[TABLE["label"] == "ar"], "demo-s", "summarization")
-    for column, marker in zip(plots_joint.ROUGE, "os^", strict=True):
-        assert [y for _, y in points(figure.axes[0], marker)] == list(rows[column])
+    curves = {line.get_linestyle(): line for line in figure.axes[0].lines if line.get_marker() == "P"}
+    for column, kind in zip(plots_joint.ROUGE, ("-", "--", ":"), strict=True):
+        assert list(curves[kind].get_ydata()) == list(rows[column])
+    assert len({line.get_color() for line in curves.values()}) == 1, "one decoder has one colour"
     assert levels(figure.axes[0]) == [alone[column].item() for column in plots_joint.ROUGE]
     assert legend(figure)[:2] == ["ROUGE-1, mjgd †", "ROUGE-1, ar"]
 
@@ -77,7 +80,7 @@ def test_rouge_by_k_has_three_curves_of_summaries_beside_ar_s() -> None:
 def test_by_tau_beside_ar_and_the_chain_of_the_same_length(column: str) -> None:
     figure = drawn(plots_joint.against_tau(TABLES, column))
     for target, axes in zip(TARGETS, figure.axes, strict=True):
-        assert points(axes) == list(zip(TAUS, of(TABLES.by_tau, target)[column], strict=True))
+        assert points(axes, "X") == list(zip(TAUS, of(TABLES.by_tau, target)[column], strict=True))
         beside = of(TABLE, target).set_index("label")[column]
         assert levels(axes) == [beside["ar"], beside["sd:gamma=4"]]
         low, high = axes.get_xlim()
@@ -96,7 +99,7 @@ def test_without_a_chain_of_that_length_sd_stands_beside_as_it_comes() -> None:
 def test_two_variants_are_two_curves_side_by_side() -> None:
     other = TABLES.by_tau.assign(variant="mjsd:candidates=4", mat=TABLES.by_tau["mat"] + 1)
     figure = drawn(plots_joint.against_tau(replace(TABLES, by_tau=pd.concat([TABLES.by_tau, other])), "mat"))
-    first, second = points(figure.axes[0], "o"), points(figure.axes[0], "s")
+    first, second = points(figure.axes[0], "X"), points(figure.axes[0], "<")
     assert legend(figure)[:2] == ["mjsd †", "mjsd:candidates=4 †"]
     assert [y + 1 for _, y in first] == [y for _, y in second]
     assert all(a < b for (a, _), (b, _) in zip(first, second, strict=True)), "their bars would cover each other"
@@ -112,3 +115,24 @@ def test_nothing_swept_or_scored_is_no_picture() -> None:
     unscored = TABLES.by_k.drop(columns=[c for c in TABLES.by_k if c.startswith("quality_")])
     assert plots_joint.rouge_k(TABLE, unscored) is None
     assert plots_joint.ppl_k(TABLE, TABLES.by_k.assign(perplexity=float("nan"))) is None
+
+
+@pytest.mark.parametrize("end", ["_low", "_high"])
+def test_points_and_levels_without_an_interval_have_no_bar_and_no_band(end: str) -> None:
+    """Of demo-s every interval lacks an end, of demo-l none."""
+    gone = {t: t == "demo-s" for t in TARGETS}
+
+    def without(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(**{f"perplexity{end}": rows[f"perplexity{end}"].where(~rows["target"].map(gone).eq(True))})
+
+    figure = drawn(plots_joint.ppl_k(without(TABLE), without(TABLES.by_k)))
+    assert [(len(axes.collections), len(axes.patches)) for axes in figure.axes] == [(0, 0), (4, 1)]
+    assert "none where questions are too few" in figure.get_supxlabel()
+
+
+def test_a_level_has_the_look_of_its_label() -> None:
+    known = run_looks(TABLES)
+    figure = drawn(plots_joint.against_tau(TABLES, "mat", known))
+    shown = dict(zip(legend(figure), figure.legends[0].legend_handles, strict=True))
+    assert shown["sd:gamma=4"].get_color() == known["sd:gamma=4"].colour
+    assert shown["mjsd †"].get_color() == known["mjsd"].colour

@@ -61,7 +61,8 @@ def test_in_the_plane_a_sweep_is_one_entry_of_the_legend_and_ar_is_a_line() -> N
     figure = drawn(plots_methods.speed_ppl(TABLE, SWEEPS))
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names.count("mjsd †") == 1 and "mjsd:candidates=4 †" in names and "mjsd:tau=0.1 †" not in names
-    assert len({handle.get_marker() for handle in figure.legends[0].legend_handles}) == len(names)
+    looks = {(handle.get_color(), handle.get_marker()) for handle in figure.legends[0].legend_handles}
+    assert len(looks) == len(names)
     alone = SMALL[SMALL["label"] == "ar"]["perplexity"].item()
     assert any(list(line.get_ydata()) == [alone, alone] for line in figure.axes[0].lines)
 
@@ -71,7 +72,7 @@ def test_methods_keep_their_colours() -> None:
     shown = dict(
         zip((t.get_text() for t in figure.legends[0].get_texts()), figure.legends[0].legend_handles, strict=True)
     )
-    assert shown["sd"].get_color() == shown["sd:gamma=4"].get_color() == METHOD_COLOURS["sd"]
+    assert shown["sd"].get_color() == METHOD_COLOURS["sd"]
     assert shown["s2d-auto"].get_color() == METHOD_COLOURS["s2d"]
     assert shown["mjsd †"].get_markerfacecolor() == "white"
 
@@ -92,3 +93,12 @@ def test_nothing_metered_compared_or_shared_is_no_picture() -> None:
     assert plots_methods.mat_gamma(PlotTables.of(paper_run(), table).equal_gamma) is None
     assert plots_methods.speed_ppl(TABLE[~TABLE["lossy"]], {}) is None
     assert plots_methods.speed_ppl(TABLE.assign(perplexity=float("nan")), SWEEPS) is None
+
+
+@pytest.mark.parametrize("end", ["_low", "_high"])
+def test_what_has_no_interval_has_no_bar_and_no_cross(end: str) -> None:
+    columns = [f"{column}{end}" for column in ("speedup", "perplexity", "mat")]
+    plane = drawn(plots_methods.speed_ppl(TABLE.assign(**dict.fromkeys(columns)), SWEEPS))
+    gamma = drawn(plots_methods.mat_gamma(TABLES.equal_gamma.assign(**dict.fromkeys(columns))))
+    assert not any(axes.collections for figure in (plane, gamma) for axes in figure.axes)
+    assert all("no intervals: too few questions" in figure.get_supxlabel() for figure in (plane, gamma))
