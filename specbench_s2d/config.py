@@ -114,13 +114,23 @@ class RunSpec(BaseModel):
     )
     energy: Literal["auto", "nvml", "rapl", "off"] | None = Field(
         None,
-        description="Energy meter, read in a pass of its own after the timing, in blocks of at least 5 s: nvml "
-        "(NVIDIA's management library, for GPUs), rapl (running average power limit: a CPU's own counters), auto (the "
-        "one that the device has), or off; default: off for demo models, else auto.",
+        description="Energy meter, read beside the timed windows: nvml (NVIDIA's management library, for GPUs), rapl "
+        "(running average power limit: a CPU's own counters), auto (the one that the device has), or off; default: "
+        "off for demo models on a CPU, else auto.",
+    )
+    energy_blocks: bool = Field(
+        False,
+        description="Meter energy in a pass of its own after the timing instead: everything is decoded again in "
+        "contiguous blocks of at least 5 s. Finer, and longer: --dry-run shows how much.",
     )
 
     def resolved(self) -> RunSpec:
-        """The same run with every default filled in."""
+        """The same run with every default filled in, but for those that depend on the device.
+
+        Raises `UserError` where energy is to be metered in blocks and not at all.
+        """
+        if self.energy_blocks and self.energy == "off":
+            raise UserError("--energy-blocks: --energy off meters nothing; give --energy auto, nvml or rapl with it.")
         targets = self.target or list(DEMO_TARGETS)
         demo = all(name.startswith("demo-") for name in targets)
         embedded = self.questions is None
@@ -133,7 +143,7 @@ class RunSpec(BaseModel):
                 "suite": self.suite or list(SUITES),
                 "questions": self.questions or ("embedded" if at_hand else "spec-bench"),
                 "limit": self.limit or (DEMO_LIMIT if demo and embedded else None),
-                "energy": self.energy or ("off" if demo else "auto"),
+                "energy": self.energy or ("auto" if not demo or self.energy_blocks else None),
                 "max_new_tokens": self.max_new_tokens or (DEMO_MAX_NEW_TOKENS if demo else SPEC_BENCH_MAX_NEW_TOKENS),
             }
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.config import RunSpec, make_spec
 from specbench_s2d.errors import UserError
 from tests.refusals import refused
@@ -32,10 +33,18 @@ def test_other_targets_take_spec_benchs_settings() -> None:
     assert (spec.questions, spec.limit, spec.max_new_tokens, spec.draft) == ("spec-bench", None, 1024, [])
 
 
-def test_energy_is_metered_where_it_can_be_but_for_the_demo_family_only_when_asked_for() -> None:
-    assert RunSpec().resolved().energy == RunSpec(target=["demo-m"]).resolved().energy == "off"
+def test_energy_is_metered_where_it_can_be_but_for_the_demo_family_on_a_cpu() -> None:
+    demo = RunSpec(target=["demo-m"]).resolved()
+    assert demo.energy is None, "its device decides"
+    assert make_plan(RunSpec(target=["demo-s"], device="cpu")).spec.energy == "off"
     assert RunSpec(target=["demo-m", "lmsys/vicuna-7b-v1.3"]).resolved().energy == "auto"
     assert RunSpec(energy="auto").resolved().energy == "auto"
+
+
+def test_energy_in_blocks_needs_a_meter() -> None:
+    assert RunSpec(energy_blocks=True).resolved().energy == "auto"
+    with refused(UserError, "--energy-blocks", "--energy off", "auto"):
+        RunSpec(energy_blocks=True, energy="off").resolved()
 
 
 def test_a_question_file_is_asked_whole_unless_limited() -> None:

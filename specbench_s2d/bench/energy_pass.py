@@ -1,4 +1,5 @@
-"""The energy pass: after a target's timing, every (label, suite, repeat) once more, as one metered block each."""
+"""Energy of a run: its timed windows are metered while they are timed, or, with `--energy-blocks`, in a pass of its own
+after a target's timing, in which every (label, suite, repeat) is decoded once more as one metered block."""
 
 from __future__ import annotations
 
@@ -11,29 +12,34 @@ from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.session import Session
 from specbench_s2d.decoding.clock import clock_for
 from specbench_s2d.errors import UserError, first_line
-from specbench_s2d.measure.energy.block import MIN_BLOCK_S, Metered, idle_power_w, measure_block
+from specbench_s2d.measure.energy.block import IDLE_S, MIN_BLOCK_S, SETTLE_S, Metered, idle_power_w, measure_block
 from specbench_s2d.measure.energy.choose import MeterChoice
 from specbench_s2d.measure.energy.meter import EnergyMeter
+from specbench_s2d.measure.energy.reading import IDLE_UNKNOWN
+from specbench_s2d.measure.energy.windows import WindowMeter
 from specbench_s2d.runs.energy_block import BlockKey, EnergyBlock, block_of
 from specbench_s2d.runs.folder import RunStore, read_blocks
-from specbench_s2d.runs.record import BASELINE, Record
+from specbench_s2d.runs.record import BASELINE, ENERGY_FIELDS, Record
 
 T = TypeVar("T")
 Held = Mapping[str, Record]
 """The records of a run so far, by cell key."""
 NOT_YET = "the energy pass has not come to it; the same command goes on"
+NOT_DECODED = "the cell was not decoded"
 
 
 class EnergyPass:
-    """Meters a run's blocks, keeps them in its folder, and gives each record its share. Use as a context manager.
+    """Meters a run's windows or its blocks, keeps blocks in its folder, and gives each record its share. Use as a
+    context manager.
 
-    Without a meter there is no pass, and records say why. Idle power is measured on entry, before any model is loaded,
-    unless the folder's manifest has it.
+    Without a meter records say why. Idle power is measured on entry, before any model is loaded, unless the folder's
+    manifest has it. What a meter raises becomes a reason, and loses no record.
     """
 
     def __init__(self, plan: Plan, store: RunStore, choice: MeterChoice) -> None:
         self._plan, self._store = plan, store
         self._meter, self._choice = choice.meter, choice
+        self._in_blocks = plan.spec.energy_blocks
         self._idle_w: float | None = None
 
     def __enter__(self) -> EnergyPass:
@@ -49,21 +55,27 @@ class EnergyPass:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._meter:
-            self._meter.close()
+        said = self._choice.close()
+        if said:
+            self._store.note(energy={**self._choice.facts(), "reason": said})
+
+    def windows(self) -> WindowMeter:
+        """What meters the timed windows of one target: nothing, where blocks are asked for."""
+        return WindowMeter(None if self._in_blocks else self._meter, self._idle_w)
 
     def left(self, target: str, held: Held) -> set[BlockKey]:
-        """The blocks of `target` with anything to decode that have no energy yet; none without a meter."""
-        if not self._meter:
+        """The blocks of `target` with anything to decode that have no energy yet; none unless blocks are asked for."""
+        if not (self._meter and self._in_blocks):
             return set()
-        name = self._plan.models[target].name
-        timed = {block_of(record) for record in held.values() if record.status == "ok" and record.target == name}
+        name, launch = self._plan.models[target].name, self._plan.launch
+        ours = (r for r in held.values() if r.status == "ok" and r.target == name and r.launch == launch)
+        timed = {block_of(record) for record in ours}
         return {key for key in timed if key not in self._blocks or self._blocks[key].energy_j is None}
 
     @property
     def why_none_yet(self) -> str:
         """Why a fresh record has no energy."""
-        return self._choice.reason or NOT_YET
+        return self._choice.reason or (NOT_YET if self._in_blocks else NOT_DECODED)
 
     def run(self, target: str, session: Session, held: Held) -> None:
         """Measure the blocks that are `left`; each is on disk before the next one begins."""
@@ -120,11 +132,19 @@ def blocks_in_order(plan: Plan, target: str) -> Iterator[tuple[Lane, str, int]]:
                 yield lane, suite, repeat
 
 
-def pass_forecast(plan: Plan, choice: MeterChoice, timing_s: float) -> dict[str, str | float | None]:
-    """The meter of a run or why it has none, the blocks of its pass, and the seconds that they take at least: every
-    block decodes its questions once (`timing_s` in all), or until it is long enough."""
-    blocks = sum(1 for target in plan.spec.target for _ in blocks_in_order(plan, target)) if choice.meter else 0
-    return {**choice.facts(), "blocks": blocks, "least_s": max(blocks * MIN_BLOCK_S, timing_s) if blocks else 0.0}
+def energy_forecast(plan: Plan, choice: MeterChoice, timing_s: float) -> dict[str, str | float | None]:
+    """The meter of a run or why it has none; the blocks of its pass, 0 where the timed windows are metered; and the
+    seconds that metering takes at least: idle power, then blocks, each of which decodes its questions once (`timing_s`
+    in all launches; blocks are of one), or until it is long enough."""
+    if not choice.meter:
+        return {**choice.facts(), "blocks": 0, "least_s": 0.0}
+    blocks = sum(1 for target in plan.spec.target for _ in blocks_in_order(plan, target))
+    pass_s = max(blocks * MIN_BLOCK_S, timing_s / plan.spec.launches) if plan.spec.energy_blocks else 0.0
+    return {
+        **choice.facts(),
+        "blocks": blocks if plan.spec.energy_blocks else 0,
+        "least_s": IDLE_S + SETTLE_S + pass_s,
+    }
 
 
 def _measure(
@@ -142,18 +162,23 @@ def _measure(
 
 
 def _share(record: Record, block: EnergyBlock) -> Record:
-    """The record with its part of the block, by its new tokens; or with the block's reason for having none."""
-    reasons = {name: text for name, text in record.reasons.items() if name not in ("energy_j", "energy_net_j")}
-    gross, net, tokens = block.energy_j_per_token, block.energy_net_j_per_token, record.new_tokens or 0
-    if gross is None:
-        reasons["energy_j"] = block.reason or "its block has no energy"
-    if net is None:
-        reasons["energy_net_j"] = block.reason or "the idle power is not known"
+    """The record with its part of the block, by its new tokens; or with the block's reason for having none. Where the
+    block has none, what was metered while the record was timed stays."""
+    if block.energy_j_per_token is None and record.energy_j is not None:
+        return record
+    reasons = {name: text for name, text in record.reasons.items() if name not in ENERGY_FIELDS}
+    trace = None if block.trace_j is None or not block.new_tokens else block.trace_j / block.new_tokens
     shares = {
-        "energy_j": None if gross is None else gross * tokens,
-        "energy_net_j": None if net is None else net * tokens,
+        "energy_j": (block.energy_j_per_token, block.reason or "its block has no energy"),
+        "energy_net_j": (block.energy_net_j_per_token, block.net_reason or block.reason or IDLE_UNKNOWN),
+        "energy_trace_j": (trace, block.trace_reason or "its block has no trace"),
     }
-    return record.model_copy(update={**shares, "reasons": reasons})
+    for name, (per_token, reason) in shares.items():
+        if per_token is None:
+            reasons[name] = reason
+    tokens = record.new_tokens or 0
+    joules = {name: None if per_token is None else per_token * tokens for name, (per_token, _) in shares.items()}
+    return record.model_copy(update={**joules, "energy_s": None, "reasons": reasons})
 
 
 def _rotated(items: Sequence[T], places: int) -> list[T]:

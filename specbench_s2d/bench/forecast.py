@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from specbench_s2d.bench.energy_pass import pass_forecast
+from specbench_s2d.bench.energy_pass import energy_forecast
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.preflight import set_up
 from specbench_s2d.measure.bandwidth import read_rate
@@ -59,9 +59,8 @@ def forecast(plan: Plan) -> dict[str, Any]:
 
 
 def _energy(plan: Plan, timing_s: float) -> dict[str, str | float | None]:
-    """The energy pass on top of it; raises `UserError` for a meter asked for that cannot be read."""
+    """Metering on top of it; raises `UserError` for a meter asked for that cannot be read."""
     choice = choose_meter(plan.spec.energy or "off", plan.spec.device or plan.device)
-    expected = pass_forecast(plan, choice, timing_s)
-    if choice.meter:
-        choice.meter.close()
+    expected = energy_forecast(plan, choice, timing_s)
+    choice.close()
     return expected

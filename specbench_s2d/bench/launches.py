@@ -38,7 +38,7 @@ def run_launches(
     if plan.spec.launches == 1:
         return execute(plan, folder, watch, retry_failed, strict=strict)
     for launch in range(plan.spec.launches):
-        if retry_failed or not _is_done(plan, folder, launch):
+        if retry_failed or plan.spec.energy_blocks or not _is_done(plan, folder, launch):
             watch(Event(f"launch {launch + 1} of {plan.spec.launches}", *_progress(plan, folder)))
             (launcher or in_fresh_process)(plan, folder, launch, watch, retry_failed, strict)
     return Outcome(folder, read_records(folder))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -78,6 +78,11 @@ class Monitor:
             if count
         ]
         return self.add(target, found)
+
+    def throttled(self, target: str, causes: Sequence[str]) -> list[str]:
+        """Name what held the clocks down in the timed windows (`WindowMeter.throttled`)."""
+        what, advice = f"clocks held down while timed: {', '.join(causes)}", "let it cool, or raise the power limit"
+        return self.add(target, [Finding("GPU", what, advice, transient=True)] if causes else [])
 
     def add(self, at: str, found: Iterable[Finding]) -> list[str]:
         """Keep what is newly found, and return it, a line each; raises `UnfitMachineError` where that is asked for."""

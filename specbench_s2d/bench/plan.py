@@ -239,4 +239,6 @@ def _on_device(spec: RunSpec) -> RunSpec:
     place = check_device(asked)
     check_engine(spec.engine, place, find_dtype(spec.dtype, asked))
     device = asked if asked == SPREAD else str(place)
-    return spec.model_copy(update={"device": device, "dtype": spec.dtype or default_dtype(place.type)})
+    energy = spec.energy or ("off" if place.type == "cpu" else "auto")  # of demo models: on a GPU it is the mission
+    dtype = spec.dtype or default_dtype(place.type)
+    return spec.model_copy(update={"device": device, "dtype": dtype, "energy": energy})

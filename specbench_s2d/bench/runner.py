@@ -28,7 +28,7 @@ from specbench_s2d.models.devices import Free, free_bytes
 from specbench_s2d.runs.folder import RunStore, schema_of
 from specbench_s2d.runs.identity import is_greedy_run
 from specbench_s2d.runs.manifest import utc_now
-from specbench_s2d.runs.record import BASELINE, Record
+from specbench_s2d.runs.record import BASELINE, ENERGY_FIELDS, Record
 
 ANOTHER_TURN_FAILED = "an earlier turn of this conversation has no answer"
 
@@ -130,7 +130,7 @@ class _Run:
         self._device_id = device_id
         self._monitor, self._energy, self._timer = monitor, energy, timer
         self._done = {r.key: r for r in store.records() if not (retry_failed and _failed(r))}
-        self._no_energy_yet = dict.fromkeys(("energy_j", "energy_net_j"), energy.why_none_yet)
+        self._no_energy_yet = dict.fromkeys(ENERGY_FIELDS, energy.why_none_yet)
         self._cells, self._already, self._started = plan.cells, len(self._done), time.monotonic()
 
     @property
@@ -162,7 +162,7 @@ class _Run:
         self.say(*self._monitor.begin())
         template = setup.prompts.template.name
         self.say(f"{setup.target}: loading and warming up; prompts by the template {template!r}")
-        watch, session = LoadWatch(), self._open_session(self._plan, setup, self._timer)
+        watch, session = LoadWatch(), self._open_session(self._plan, setup, self._timer, self._energy.windows())
         # other work here makes the engine choose fewer threads, for the whole launch
         self.say(*self._monitor.loaded(session.target.name, watch.facts(), "warmed up"))
         self.say(*self._monitor.restless(session.target.name, session.restless))
@@ -192,9 +192,11 @@ class _Run:
             session.read_rate.measure(LATER_ROUNDS)
         finally:  # of this launch: a run that goes on later learns anew
             learnt = {"decoders": session.decoder_facts(), "read_rate": session.read_rate.facts()}
-            self._note_target(name, {**facts, **learnt, "load": (load := watch.facts())}, {})
-        self.say(*self._monitor.unprepared(name, session.unprepared), *self._monitor.loaded(name, load))
-        self.say(*self._monitor.look(name))
+            learnt |= {"load": (load := watch.facts()), **session.windows.facts()}
+            self._note_target(name, {**facts, **learnt}, {})
+        spoiled = [*self._monitor.unprepared(name, session.unprepared), *self._monitor.loaded(name, load)]
+        spoiled += self._monitor.throttled(name, session.windows.throttled)
+        self.say(*spoiled, *self._monitor.look(name))
 
     def _note_target(self, name: str, facts: dict[str, Any], others: dict[str, Any]) -> None:
         manifest = self._store.manifest
@@ -247,7 +249,7 @@ class _Run:
             return self._record(cell, "failed", f"{type(error).__name__}: {error}"), None
 
     def _record(self, cell: Cell, status: str, error: str | None = None, **decoded: Any) -> Record:
-        """A record of a cell: what defines it, and what decoding gave; it has no energy yet, and says why."""
+        """A record of a cell: what defines it, and what decoding gave; without energy it says why."""
         decoder = cell.lane.decoder
         return Record.model_validate(
             {

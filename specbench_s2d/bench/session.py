@@ -14,9 +14,11 @@ from specbench_s2d.bench.preflight import TargetSetup
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.traces import source_for
 from specbench_s2d.bench.warm_up import WarmUp, warm_up
+from specbench_s2d.decoding.clock import clock_for
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.types import Generation
 from specbench_s2d.measure.bandwidth import FIRST_ROUNDS, read_rate_of
+from specbench_s2d.measure.energy.windows import WindowMeter
 from specbench_s2d.measure.teacher_forcing import DraftView, NoiseRows, logit_noise
 from specbench_s2d.models import LanguageModel, load_model
 from specbench_s2d.models.finite import first_not_finite, not_finite_at
@@ -33,7 +35,7 @@ class Session:
     `load`: makes a `LanguageModel` of a resolved model, as `load_model` does. `noise`: the bound of the divergence
     audit, measured over passes of `noise_rows`. `read_rate`: bounds the target's steps; measured here before and after
     the warm-ups, and later by whoever has time between timed windows. `drafts`: how each decoder reads its draft, by
-    label. `fault`: what is wrong with the target, None where nothing is.
+    label. `fault`: what is wrong with the target, None where nothing is. `windows`: meters the timed windows.
     """
 
     fault: str | None = None
@@ -43,9 +45,11 @@ class Session:
         plan: Plan,
         setup: TargetSetup,
         timer: PhaseTimer,
+        windows: WindowMeter | None = None,
         load: Callable[..., LanguageModel] = load_model,
     ) -> None:
         self._spec, self.prompts = plan.spec, setup.prompts
+        self.windows = windows or WindowMeter(None)
         self._new_tokens = plan.spec.max_new_tokens or 1
         lanes, options = plan.lanes[setup.target], {"dtype": plan.spec.dtype, "engine": plan.spec.engine}
         with timer.measure("loading"):
@@ -100,8 +104,10 @@ class Session:
         """
         if fault := self.fault or self._faults.get(cell.label):
             raise FloatingPointError(fault)
-        generation, tokenizer = self._generate(cell.label, prompt.ids, self._new_tokens, cell), self.target.tokenizer
-        steps = generation.steps
+        generation, energy = self.windows.measure(
+            lambda: self._generate(cell.label, prompt.ids, self._new_tokens, cell), clock_for(self.target.device).wait
+        )
+        steps, tokenizer = generation.steps, self.target.tokenizer
         text = tokenizer.decode(generation.ids, skip_special_tokens=True)
         assert isinstance(text, str)
         draft_s, verify_s = sum(step.draft_s for step in steps), sum(step.verify_s for step in steps)
@@ -131,6 +137,7 @@ class Session:
             "levels_per_step": [step.levels for step in steps],
             "exit_depths": [depth for step in steps for depth in step.exit_depths],
             "draft_layers": sum(step.draft_layers for step in steps),
+            **energy,
         }
 
     def decode_again(self, cell: Cell, prompt: Prompt) -> int:

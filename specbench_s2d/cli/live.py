@@ -120,4 +120,7 @@ def _free_line(free: dict[str, int]) -> str:
 def _energy_line(energy: dict[str, Any]) -> str:
     if energy["meter"] is None:
         return f"energy: {energy['reason']}"
-    return f"energy: {energy['meter']}, {energy['blocks']} blocks, at least {_duration(energy['least_s'])} on top"
+    time = f"{_duration(energy['least_s'])} on top"
+    if not energy["blocks"]:
+        return f"energy: {energy['meter']}, beside the timed windows; idle power: {time}"
+    return f"energy: {energy['meter']}, in a pass of its own: {energy['blocks']} blocks, at least {time}"

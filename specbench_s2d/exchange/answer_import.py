@@ -30,7 +30,7 @@ _LACKING = (
     "prompt_hash", "prompt_tokens", "stop", "output_ids", "prefill_s", "decode_s", "draft_s", "verify_s", "other_s",
     "bound_s", "target_passes", "drafted", "accepted", "drafted_per_step", "accepted_per_step", "levels_per_step",
     "exit_depths", "draft_layers", "nll_sum", "perplexity", "quality", "divergence", "tie_positions", "energy_j",
-    "energy_net_j", "seed", "device_id",
+    "energy_net_j", "energy_trace_j", "energy_s", "seed", "device_id",
 )  # fmt: skip
 CountTokens = Callable[[str], int]
 """Text to the number of its tokens, encoded again, less one."""

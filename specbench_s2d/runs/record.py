@@ -14,6 +14,8 @@ SCHEMA_VERSION = 2
 SCHEMAS = (1, SCHEMA_VERSION)
 BASELINE = "ar"
 """The label that every speed-up and every audit of a run is against."""
+ENERGY_FIELDS = ("energy_j", "energy_net_j", "energy_trace_j")
+"""Of a record: joules by the counter, the same less idle power, and by integrating sampled power."""
 
 
 class Record(BaseModel):
@@ -28,6 +30,8 @@ class Record(BaseModel):
     `tie_positions`: new tokens, from 0, where the target's two best logits lie within the measured noise.
     `quality`: each metric of the suite for this one answer; `quality_counts`: what metrics of whole corpora sum over
     answers. `exit_depths`: one per drafted token. `draft_layers`: layers x tokens that the draft ran after its prefill.
+    `energy_s`: seconds between the two readings of the energy counter, where the timed window itself was metered; None
+    where `energy_j` is the share of a block.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -90,6 +94,8 @@ class Record(BaseModel):
     tie_positions: list[int] | None = None
     energy_j: float | None = None
     energy_net_j: float | None = None
+    energy_trace_j: float | None = None
+    energy_s: float | None = None
     reasons: dict[str, str] = {}
 
 

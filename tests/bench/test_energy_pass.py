@@ -20,7 +20,7 @@ from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.measure.energy.choose import OFF
 from specbench_s2d.runs.energy_block import EnergyBlock, block_of
 from specbench_s2d.runs.folder import ENERGY, read_blocks, read_manifest, read_records
-from specbench_s2d.runs.record import Record
+from specbench_s2d.runs.record import ENERGY_FIELDS, Record
 from tests.bench.sessions import never, with_methods
 from tests.measure.energy.replay import Recording, ReplayMeter, VirtualClock
 from tests.refusals import refused
@@ -40,6 +40,7 @@ def plan_of(**changes: Any) -> Plan:
     fields = {
         "target": ["demo-s"], "draft": ["demo-draft-sft"], "decoder": ["ar", "sd:gamma=3"], "suite": ["qa", "mt_bench"],
         "questions": "embedded", "limit": 1, "max_new_tokens": 6, "device": "cpu",
+        "energy_blocks": True,
     }  # fmt: skip
     return make_plan(RunSpec(**{**fields, **changes}))
 
@@ -90,7 +91,10 @@ def test_records_get_their_share_by_tokens(run: Path) -> None:
         assert record.new_tokens and block.energy_j_per_token and block.energy_net_j_per_token
         assert record.energy_j == pytest.approx(block.energy_j_per_token * record.new_tokens)
         assert record.energy_net_j == pytest.approx(block.energy_net_j_per_token * record.new_tokens)
-        assert not {"energy_j", "energy_net_j"} & record.reasons.keys()
+        assert block.trace_j and record.energy_trace_j == pytest.approx(
+            block.trace_j / block.new_tokens * record.new_tokens
+        )
+        assert record.energy_s is None and not set(ENERGY_FIELDS) & record.reasons.keys()
 
 
 def test_the_manifest_names_meter_and_idle_power(run: Path) -> None:
@@ -188,9 +192,8 @@ def test_records_that_a_kill_kept_from_their_share_get_it(run: Path, tmp_path: P
 
 def test_without_a_meter_there_is_no_pass_and_records_say_why(tmp_path: Path) -> None:
     again = Counted()
-    records = execute(
-        plan_of(suite=["qa"]), tmp_path / "run", open_session=again.open
-    ).records  # demo models, nothing said: off
+    plan = plan_of(suite=["qa"], energy_blocks=False)  # demo models on a CPU, nothing said: off
+    records = execute(plan, tmp_path / "run", open_session=again.open).records
     assert {(r.energy_j, r.reasons["energy_j"]) for r in records} == {(None, OFF)}
     manifest = read_manifest(tmp_path / "run")
     assert manifest["energy"] == {"meter": None, "reason": OFF}
@@ -203,7 +206,7 @@ def test_without_a_meter_there_is_no_pass_and_records_say_why(tmp_path: Path) ->
 
 
 def untouched(records: list[Record]) -> list[dict[str, Any]]:
-    return [r.model_dump(exclude={"energy_j", "energy_net_j", "reasons"}) for r in records]
+    return [r.model_dump(exclude={*ENERGY_FIELDS, "reasons"}) for r in records]
 
 
 def test_a_driver_lost_in_mid_run_costs_the_later_blocks_only_and_they_are_tried_again(tmp_path: Path) -> None:
@@ -258,10 +261,11 @@ def test_a_meter_asked_for_that_is_not_there_is_refused_before_anything_is_writt
 
 
 def test_the_meter_is_no_part_of_what_a_run_is() -> None:
-    off, on = plan_of(energy="off"), plan_of(energy="auto")
-    assert off.identity() == on.identity()
+    off, on, blocks = plan_of(energy="off", energy_blocks=False), plan_of(energy_blocks=False), plan_of(energy="auto")
+    assert off.identity() == on.identity() == blocks.identity()
     lane, question = off.lanes["demo-s"][0], next(iter(off.questions))
-    assert off.conversation("demo-s", lane, question, 0)[0].key == on.conversation("demo-s", lane, question, 0)[0].key
+    keys = {plan.conversation("demo-s", lane, question, 0)[0].key for plan in (off, on, blocks)}
+    assert len(keys) == 1
 
 
 def test_a_line_that_is_no_block_is_refused(tmp_path: Path) -> None:

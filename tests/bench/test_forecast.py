@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -76,12 +77,27 @@ def test_the_energy_pass_is_named_with_its_meter_and_its_least_time(
 ) -> None:
     meter = ReplayMeter(Recording([0, 1], [0, 0], [0, 0]), VirtualClock())
     monkeypatch.setattr(module, "choose_meter", lambda kind, device: MeterChoice(meter))
-    expected = forecast(make_plan(spec.model_copy(update={"repeats": 3})))
+    asked = {"repeats": 3, "energy": "auto", "energy_blocks": True}
+    expected = forecast(make_plan(spec.model_copy(update=asked)))
     blocks = 2 * 2 * 1 * 3  # targets, labels, suites, repeats
-    assert expected["energy"] == {"meter": "replay", "reason": None, "blocks": blocks, "least_s": blocks * 5}
+    assert expected["energy"] == {"meter": "replay", "reason": None, "blocks": blocks, "least_s": blocks * 5 + 5}
+    assert "energy: replay, in a pass of its own: 12 blocks, at least 65 s on top" in shown(expected)
+
+
+def test_windows_metered_while_they_are_timed_cost_the_idle_power_alone(
+    spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = ReplayMeter(Recording([0, 1], [0, 0], [0, 0]), VirtualClock())
+    monkeypatch.setattr(module, "choose_meter", lambda kind, device: MeterChoice(meter))
+    expected = forecast(make_plan(spec))
+    assert expected["energy"] == {"meter": "replay", "reason": None, "blocks": 0, "least_s": 5}
+    assert "energy: replay, beside the timed windows; idle power: 5 s on top" in shown(expected)
+
+
+def shown(expected: dict[str, Any]) -> str:
     console = Console(width=200, record=True)
     console.print(forecast_table(expected))
-    assert "energy: replay, 12 blocks, at least 60 s on top" in console.export_text()
+    return console.export_text()
 
 
 def test_a_run_without_a_meter_has_no_pass_and_the_reason_is_shown(spec: RunSpec) -> None:

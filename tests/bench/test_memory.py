@@ -95,7 +95,7 @@ def test_over_several_gpus_the_target_is_spread_and_drafts_are_on_the_first(two_
         return SimpleNamespace(name=model.name)
 
     with pytest.raises(InterruptedError):
-        Session(plan, set_up(plan, target, lambda device: 10**9), PhaseTimer(), load)
+        Session(plan, set_up(plan, target, lambda device: 10**9), PhaseTimer(), load=load)
     (name, device, limits), *others = asked
     assert (name, device, others) == (plan.models[target], "auto", [(plan.models[draft], "cuda:0", None)])
     assert limits is not None and limits[0] > 0 and limits[1] > 0

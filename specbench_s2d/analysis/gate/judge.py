@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from specbench_s2d.analysis.gate import cells, comparability, pooled, timing
+from specbench_s2d.analysis.gate import cells, comparability, energy, pooled, timing
 from specbench_s2d.analysis.gate.verdict import Check, Judgement, Tolerances
 from specbench_s2d.analysis.metrics.cost_model import COST_RATIO
 from specbench_s2d.analysis.metrics.intervals import Statistic
@@ -89,7 +89,7 @@ def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed, other
         judged = [*_outputs(row, tolerances, is_greedy_run(settings))]
         judged += _steps(row, tolerances, elsewhere is None, (row.target, row.label) in free)
         judged += clock.checks(row)
-        found += [*seen, *judged, *cells.anything_compared(row, judged)]
+        found += [*seen, *judged, *energy.doubts(row), *cells.anything_compared(row, judged)]
     if not any(record.status == "ok" for record in base):
         found.append(Check("evidence", "incomplete", why="the baseline finished no cell"))
     return Judgement(name, other, found, _notes(manifest, theirs, ours, base))

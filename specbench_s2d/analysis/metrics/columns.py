@@ -186,6 +186,7 @@ _TIMES_TEXT_ENERGY = (
     Column("energy_j_per_token", energy.energy_j_per_token, "J/token", ".3g", unit="J/token", overview="effect"),
     _speed("energy_net_j_per_token", energy.energy_net_j_per_token, "J/token, net of idle", ".3g", unit="J/token"),
     Column("tokens_per_joule", energy.tokens_per_joule, "tokens/J", ".3g", unit="tokens/J"),
+    Column("energy_disagreement", energy.disagreement, "trace/counter − 1", "+.2f", over_targets="none"),
 )  # fmt: skip
 _OUTCOMES = (
     _count("mismatches", partial(audit.verdicts, verdict="mismatch"), "mismatches", definition="Audited outputs that "

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from specbench_s2d.analysis.metrics.audit import coverage_of_rows
+from specbench_s2d.analysis.metrics.energy import IN_DOUBT, is_in_doubt
 from specbench_s2d.analysis.tables.naming import is_projected, row_title
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, rows_by_target
 from specbench_s2d.analysis.tables.text import absent
@@ -38,8 +39,9 @@ def projections(table: pd.DataFrame) -> list[str]:
 
 def cautions(table: pd.DataFrame) -> list[str]:
     """One line per target on which AR is faster than its bound; one where AR is slow on some target, for every speed-up
-    over a slow baseline is flattered; and one per target whose outputs the audit can hardly tell apart."""
-    return [*_beyond_the_bound(table), *_slow_baselines(table), *_coarse_audits(table)]
+    over a slow baseline is flattered; and one per target whose outputs the audit can hardly tell apart, or
+    whose energy is in doubt."""
+    return [*_beyond_the_bound(table), *_slow_baselines(table), *_coarse_audits(table), *_doubtful_energy(table)]
 
 
 def _beyond_the_bound(table: pd.DataFrame) -> list[str]:
@@ -78,6 +80,18 @@ def _coarse_audits(table: pd.DataFrame) -> list[str]:
                 f"{title}: the audit can tell apart only {found.auditable:,} of {found.tokens:,} tokens: this "
                 "dtype is coarse, and elsewhere a wrong token would pass as a near-tie."
             )
+    return lines
+
+
+def _doubtful_energy(table: pd.DataFrame) -> list[str]:
+    """One line per target on which the energy counter and the sampled power differ, with rows and by how much."""
+    lines = []
+    for title, rows in rows_by_target(table):
+        of_target = [row for row in rows if row["target"] != MEAN_TARGET and not absent(row["energy_disagreement"])]
+        odd = [row for row in of_target if is_in_doubt(row["energy_disagreement"])]
+        where = ", ".join(f"{row['label']} on {row['suite']} {100 * row['energy_disagreement']:+.0f} %" for row in odd)
+        if odd:
+            lines.append(f"{title}: {IN_DOUBT} ({where}): J/token of these rows is in doubt.")
     return lines
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from pydantic import BaseModel, ConfigDict
 
 from specbench_s2d.measure.energy.meter import EnergyMeter, Reading, Sample
+from specbench_s2d.measure.energy.reading import net_of_idle, read_during, reason_of
 from specbench_s2d.measure.energy.trace import integrate_j
 
 MIN_BLOCK_S = 5.0
@@ -21,7 +22,8 @@ class Metered(BaseModel):
     """The energy of one block. `energy_j`: by the energy counter, None with a `reason`. `trace_j`: by integrating the
     sampled power, None with a `trace_reason`.
 
-    `disagreement`: trace over counter, less one. `energy_net_j`: less what the idle device would have drawn meanwhile.
+    `disagreement`: trace over counter, less one. `energy_net_j`: less what the idle device would have drawn meanwhile,
+    None with a `net_reason`.
     `clocks_mhz`: lowest and highest, by clock. `throttled`: what throttled the device at any sample.
     """
 
@@ -45,6 +47,7 @@ class Metered(BaseModel):
     throttled: list[str] = []
     reason: str | None = None
     trace_reason: str | None = None
+    net_reason: str | None = None
 
     @classmethod
     def failed(cls, meter: EnergyMeter, reason: str) -> Metered:
@@ -57,6 +60,7 @@ class Metered(BaseModel):
             block_s=0.0,
             reason=reason,
             trace_reason=reason,
+            net_reason=reason,
         )
 
 
@@ -73,17 +77,18 @@ def measure_block(
     The device is synchronised at both ends. Where a block stays too short or the meter fails, energy is None with the
     reason. Raises only what `work` raises; the meter is then stopped too.
     """
-    synchronize()
-    meter.start()
-    began_s = meter.clock()
     rounds = new_tokens = 0
-    try:
+
+    def work_on() -> None:
+        nonlocal rounds, new_tokens
+        began_s = meter.clock()
         while rounds < most_rounds and (rounds == 0 or meter.clock() - began_s < min_s):
             new_tokens += work()
             rounds += 1
             synchronize()
-    finally:
-        reading = meter.stop()
+
+    synchronize()
+    _, reading = read_during(meter, work_on)
     return _metered(meter, reading, rounds, new_tokens, idle_power_w, min_s)
 
 
@@ -91,15 +96,12 @@ def idle_power_w(
     meter: EnergyMeter, seconds: float = IDLE_S, settle_s: float = SETTLE_S
 ) -> tuple[float | None, str | None]:
     """Watts of the idle devices, after `settle_s` of rest; or None with the reason."""
-    meter.sleep(settle_s)
-    meter.start()
-    meter.sleep(seconds)
-    reading = meter.stop()
-    if reading.counter_j is None:
-        return None, reading.reason
-    if not reading.counter_j:
-        return None, f"the energy counter did not move in {reading.seconds:.1f} s"
-    return reading.counter_j / reading.seconds, None
+    try:
+        meter.sleep(settle_s)
+        _, reading = read_during(meter, lambda: meter.sleep(seconds))
+    except Exception as error:  # what measures energy loses no records
+        return None, reason_of(error)
+    return (None, reading.reason) if reading.counter_j is None else (reading.counter_j / reading.seconds, None)
 
 
 def _metered(
@@ -108,7 +110,7 @@ def _metered(
     reason = reading.reason or _unusable(reading, rounds, new_tokens, min_s)
     energy_j = None if reason else reading.counter_j
     trace_j = None if reading.trace_reason else integrate_j(reading.samples)
-    net_j = None if energy_j is None or idle_power_w is None else energy_j - idle_power_w * reading.seconds
+    net_j, net_reason = net_of_idle(energy_j, reading.seconds, idle_power_w)
     return Metered(
         meter=meter.name,
         covers=list(meter.covers),
@@ -123,26 +125,26 @@ def _metered(
         energy_j_per_token=None if energy_j is None else energy_j / new_tokens,
         energy_net_j_per_token=None if net_j is None else net_j / new_tokens,
         power_limit_w=meter.power_limit_w,
-        clocks_mhz=_extremes(reading.samples),
+        clocks_mhz=extremes(reading.samples),
         temperature_max_c=max((s.temperature_c for s in reading.samples if s.temperature_c is not None), default=None),
         throttled=sorted(frozenset().union(*(s.throttled for s in reading.samples))),
         reason=reason,
         trace_reason=reading.trace_reason or (None if trace_j is not None else "fewer than two samples of power"),
+        net_reason=reason or net_reason,
     )
 
 
 def _unusable(reading: Reading, rounds: int, new_tokens: int, min_s: float) -> str | None:
     """Why a counter's difference gives no energy per token; None where it does."""
-    if reading.seconds < min_s:
+    if not reading.seconds >= min_s:
         return f"{rounds} rounds took {reading.seconds:.2f} s; a block is measured from {min_s:g} s on"
     if not new_tokens:
         return "the block made no token"
-    if not reading.counter_j:
-        return f"the energy counter did not move in {reading.seconds:.1f} s"
     return None
 
 
-def _extremes(samples: Sequence[Sample]) -> dict[str, tuple[float, float]]:
+def extremes(samples: Iterable[Sample]) -> dict[str, tuple[float, float]]:
+    """The lowest and the highest of each clock."""
     seen: dict[str, list[float]] = {}
     for sample in samples:
         for name, values in sample.clocks_mhz.items():

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from specbench_s2d.errors import UserError
-from specbench_s2d.measure.energy.meter import EnergyMeter, MeterError
+from specbench_s2d.measure.energy.meter import EnergyMeter
 from specbench_s2d.measure.energy.nvml import NvmlMeter
 from specbench_s2d.measure.energy.rapl import RaplMeter
+from specbench_s2d.measure.energy.reading import reason_of
 from specbench_s2d.measure.gpu import CudaDevice, TorchCuda
 from specbench_s2d.measure.nvml import Nvml
 from specbench_s2d.models.devices import all_devices
 
 Kind = Literal["auto", "nvml", "rapl", "off"]
-OFF = "not metered: --energy off, the default for demo models; --energy auto meters where the machine can"
+OFF = "not metered: --energy off, the default for demo models on a CPU; --energy auto meters where the machine can"
 Openers = Mapping[str, Callable[[str], EnergyMeter]]
 
 
@@ -43,6 +44,15 @@ class MeterChoice:
         """For the manifest: the meter's name, or why there is none."""
         return {"meter": self.meter.name if self.meter else None, "reason": self.reason}
 
+    def close(self) -> str | None:
+        """Close the meter, if there is one; what it raises, as a reason."""
+        try:
+            if self.meter:
+                self.meter.close()
+        except Exception as error:
+            return f"the meter could not be closed: {reason_of(error)}"
+        return None
+
 
 def choose_meter(kind: Kind, device: str, openers: Openers = OPENERS) -> MeterChoice:
     """`auto`: NVML on a GPU, RAPL on a CPU, or no meter with the reason where these cannot be read; `off`: no meter.
@@ -58,7 +68,7 @@ def choose_meter(kind: Kind, device: str, openers: Openers = OPENERS) -> MeterCh
         )
     try:
         return MeterChoice(openers[fitting](device))
-    except MeterError as error:
+    except Exception as error:  # whatever a driver's library raises
         if kind == "auto":
-            return MeterChoice(None, f"no meter: {error}")
-        raise UserError(f"--energy {kind}: {error}. Give auto to run on without, or off.") from error
+            return MeterChoice(None, f"no meter: {reason_of(error)}")
+        raise UserError(f"--energy {kind}: {reason_of(error)}. Give auto to run on without, or off.") from error

@@ -38,7 +38,7 @@ class Reading:
 
 
 class EnergyMeter(Protocol):
-    """Counts joules between `start` and `stop`, neither of which raises: an error becomes the reading's reason.
+    """Counts joules between `start` and `stop`. What these raise becomes the reason of a null (`read_during`).
 
     `covers`: the devices counted, GPU UUIDs or processor packages, with other processes' work on them. `clock`: the
     seconds that readings are made with; `sleep` waits by that clock.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -29,12 +30,13 @@ class NvmlMeter(SampledMeter):
             self._gpus = [self._find(uuid) for uuid in uuids]
             super().__init__("nvml", tuple(uuids), self._limit_w(), **sampling)
             self.counters_j()
-        except MeterError:
-            self.close()
+        except Exception:
+            self._nvml.close()
             raise
 
     def close(self) -> None:
-        """Close NVML; other users of it in this process are not affected."""
+        """End the sampling thread, then close NVML; other users of it in this process are not affected."""
+        super().close()
         self._nvml.close()
 
     def counters_j(self) -> tuple[float, ...]:
@@ -44,7 +46,7 @@ class NvmlMeter(SampledMeter):
     def sample(self) -> Sample:
         """Board power, clocks, temperature and what throttles, now."""
         at_s = self.clock()
-        power_w = sum(_ask("power", gpu.power_now_w) for gpu in self._gpus)
+        power_w = sum(_power_w(uuid, gpu) for uuid, gpu in zip(self.covers, self._gpus, strict=True))
         clocks = {
             "sm": self._known(lambda gpu: gpu.clock_mhz("SM")),
             "memory": self._known(lambda gpu: gpu.clock_mhz("MEM")),
@@ -73,6 +75,14 @@ class NvmlMeter(SampledMeter):
             with suppress(NvmlError):
                 known.append(read(gpu))
         return tuple(known)
+
+
+def _power_w(uuid: str, gpu: NvmlGpu) -> float:
+    """Watts of one GPU, so that no other one hides a sensor that is broken."""
+    power_w = _ask("power", gpu.power_now_w)
+    if not 0 < power_w < math.inf:
+        raise MeterError(f"the power sensor of {uuid} read {power_w:g} W")
+    return power_w
 
 
 def _ask(what: str, read: Callable[[], T]) -> T:

@@ -27,12 +27,14 @@ def constant(watts: float, seconds: float = 1000.0) -> Recording:
     return Recording([0, seconds], [watts, watts], [0, watts * seconds])
 
 
-def block_of(meter: ReplayMeter, round_s: float = 1.3, tokens: int = 20, idle_w: float | None = None) -> Metered:
+def block_of(
+    meter: ReplayMeter, round_s: float = 1.3, tokens: int = 20, idle_w: float | None = None, most_rounds: int = 2000
+) -> Metered:
     def work() -> int:
         meter.sleep(round_s)
         return tokens
 
-    return measure_block(meter, work, lambda: None, idle_w)
+    return measure_block(meter, work, lambda: None, idle_w, most_rounds=most_rounds)
 
 
 def test_a_square_wave_integrates_to_its_known_joules() -> None:
@@ -63,9 +65,9 @@ def test_work_that_is_long_enough_runs_once() -> None:
 
 def test_work_that_never_gets_long_enough_is_null() -> None:
     meter = ReplayMeter(constant(100), VirtualClock())
-    block = measure_block(meter, lambda: 1, lambda: None, most_rounds=7)
+    block = block_of(meter, round_s=0.001, most_rounds=7)
     assert (block.rounds, block.energy_j, block.energy_j_per_token) == (7, None, None)
-    assert block.reason == "7 rounds took 0.00 s; a block is measured from 5 s on"
+    assert block.reason == "7 rounds took 0.01 s; a block is measured from 5 s on"
 
 
 def test_the_idle_power_is_taken_off() -> None:

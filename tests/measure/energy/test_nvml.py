@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -11,10 +12,12 @@ import pynvml
 import pytest
 import torch
 
+from specbench_s2d.measure.energy import trace
 from specbench_s2d.measure.energy.block import Metered, measure_block
 from specbench_s2d.measure.energy.choose import choose_meter
 from specbench_s2d.measure.energy.meter import MeterError
 from specbench_s2d.measure.energy.nvml import NvmlMeter
+from specbench_s2d.measure.energy.reading import read_during
 from tests.measure.nvml import FakeNvml, instant, refuse
 
 
@@ -78,6 +81,56 @@ def test_one_gpu_of_two_going_backwards_is_not_hidden_by_the_other() -> None:
     readings = {"GPU-a": iter([9_000, 9_000, 4_000]), "GPU-b": iter([0, 0, 90_000])}
     block = block_of(FakeNvml(energy_mj=lambda uuid: next(readings[uuid])), ("GPU-a", "GPU-b"))
     assert block.energy_j is None and block.reason and "GPU-a went backwards" in block.reason
+
+
+@pytest.mark.parametrize(
+    ("watts", "said"),
+    [(0.0, "read 0 W"), (-5.0, "read -5 W"), (math.nan, "read nan W"), (math.inf, "read inf W")],
+)
+def test_a_broken_sensor_leaves_the_counter_alone_and_no_other_gpu_hides_it(watts: float, said: str) -> None:
+    nvml = FakeNvml(lambda uuid: 300.0, steady(200_000))
+    meter = NvmlMeter(("GPU-a", "GPU-b"), nvml.open, every_s=0.01)
+    broken = meter._gpus[1]
+    broken.power_now_w = lambda: watts  # type: ignore[method-assign]
+    _, reading = read_during(meter, lambda: time.sleep(0.05))
+    meter.close()
+    assert reading.counter_j and reading.trace_reason == f"the power sensor of GPU-b {said}"
+
+
+@pytest.mark.parametrize(
+    ("after_mj", "said"),
+    [
+        (9_000, "did not move in 0.0 s"),
+        (4_000, "went backwards, from 9.000 to 4.000 J"),
+        (math.nan, "went from 9.0 to nan J"),
+        (math.inf, "went from 9.0 to inf J"),
+    ],
+)
+def test_a_broken_counter_is_not_hidden_by_another_gpus(after_mj: float, said: str) -> None:
+    readings = {"GPU-a": iter([9_000, 9_000, after_mj]), "GPU-b": iter([0, 0, 90_000])}
+    meter = NvmlMeter(("GPU-a", "GPU-b"), FakeNvml(energy_mj=lambda uuid: next(readings[uuid])).open)  # type: ignore[arg-type, return-value]
+    _, reading = read_during(meter, lambda: None)
+    meter.close()
+    assert reading.counter_j is None and reading.reason and f"the energy counter of GPU-a {said}" in reading.reason
+
+
+def test_a_sampler_that_lags_gives_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "LONGEST_GAP_S", 0.03)
+    meter = NvmlMeter(["GPU-a"], FakeNvml(energy_mj=steady(200_000)).open, every_s=0.06)
+    _, reading = read_during(meter, lambda: time.sleep(0.2))
+    _, short = read_during(meter, lambda: time.sleep(0.001))
+    meter.close()
+    assert reading.counter_j and reading.trace_reason == "no sample of power for 0.1 s"
+    assert short.trace_reason == "no sample of power in 0.00 s"
+
+
+def test_whatever_a_library_raises_in_the_thread_becomes_the_reason() -> None:
+    def fails(*_: Any) -> Any:
+        raise OSError("libnvidia-ml.so: cannot open")
+
+    nvml = FakeNvml(energy_mj=steady(200_000), nvmlDeviceGetFieldValues=fails)
+    block = block_of(nvml)
+    assert block.energy_j and block.trace_reason == "OSError: libnvidia-ml.so: cannot open"
 
 
 def test_a_driver_lost_in_a_block_is_null_and_raises_nothing() -> None:
@@ -162,15 +215,31 @@ def test_a_meter_refused_lets_go_of_the_driver() -> None:
     assert shut == [True]
 
 
-def test_no_sampling_thread_outlives_its_block() -> None:
+def test_one_thread_samples_every_window_and_ends_with_the_meter() -> None:
     before = threading.active_count()
+    meter = NvmlMeter(["GPU-a"], FakeNvml(energy_mj=steady(1000)).open, every_s=0.01)
+    assert threading.active_count() == before
+    for _ in range(3):
+        meter.start()
+        time.sleep(0.05)
+        assert meter.stop().samples and threading.active_count() == before + 1
+    meter.close()
+    assert threading.active_count() == before
 
+
+def test_work_that_fails_closes_its_window() -> None:
     def fails() -> int:
         raise RuntimeError("out of memory")
 
+    meter = NvmlMeter(["GPU-a"], FakeNvml(energy_mj=steady(1000)).open, every_s=0.01)
     with pytest.raises(RuntimeError, match="out of memory"):
-        measure_block(NvmlMeter(["GPU-a"], FakeNvml().open), fails, lambda: None)
-    assert threading.active_count() == before
+        measure_block(meter, fails, lambda: None)
+    time.sleep(0.03)  # one sample may be on its way
+    asked: list[None] = []
+    meter.sample = lambda: asked.append(None)  # type: ignore[assignment, method-assign, return-value]
+    time.sleep(0.05)
+    meter.close()
+    assert not asked, "no window is open"
 
 
 @pytest.mark.gpu

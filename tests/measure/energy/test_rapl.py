@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from specbench_s2d.measure.energy.block import measure_block
+from specbench_s2d.measure.energy.block import idle_power_w, measure_block
 from specbench_s2d.measure.energy.meter import MeterError
 from specbench_s2d.measure.energy.rapl import MOST_WATTS, RaplMeter
 from tests.measure.energy.replay import VirtualClock
@@ -90,6 +90,42 @@ def test_a_gap_in_which_it_could_wrap_twice_is_null(tmp_path: Path) -> None:
         return 10
 
     assert measure_block(meter, shorter, lambda: None).energy_j == pytest.approx(4), "the next block starts anew"
+
+
+def test_a_counter_that_was_reset_is_no_wrap_around(tmp_path: Path) -> None:
+    """A wrap is put right; from the middle of its range a counter cannot have come back to 5 J by itself."""
+    counter = zone(tmp_path, "intel-rapl:0", "package-0", RANGE_UJ // 2)
+    clock = VirtualClock()
+    meter = RaplMeter(tmp_path, clock=clock, every_s=60)
+
+    def work() -> int:
+        clock.sleep(3)
+        counter.write_text("5000000\n")
+        with pytest.raises(MeterError):
+            meter.sample()  # as the sampling thread does
+        clock.sleep(150)  # by now a package could have counted as much
+        return 10
+
+    block = measure_block(meter, work, lambda: None)
+    meter.close()
+    moved = "package-0: the counter went from 131,071.664 to 5.000 J in 3.00 s"
+    said = f"{moved}, further than a package draws: it was reset"
+    assert (block.energy_j, block.energy_net_j, block.reason) == (None, None, said)
+
+
+def test_a_counter_that_stands_still_is_null(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0", 7)
+    clock = VirtualClock()
+
+    def work() -> int:
+        clock.sleep(6)
+        return 10
+
+    meter = RaplMeter(tmp_path, clock=clock)
+    block = measure_block(meter, work, lambda: None, idle_power_w=1.0)
+    assert idle_power_w(meter, seconds=0.0, settle_s=0.0)[0] is None
+    meter.close()
+    assert block.energy_j is None and block.reason == "the energy counter of package-0 did not move in 6.0 s"
 
 
 def test_no_permission_is_said_with_what_to_do(tmp_path: Path) -> None:
