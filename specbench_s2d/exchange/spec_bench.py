@@ -119,12 +119,14 @@ class AnswerFile:
 def answer_files(records: Sequence[Record], tstamp: float | None = None) -> tuple[list[AnswerFile], list[str]]:
     """A file per target, label and repeat, and a line for each that leaves questions out, with how many and why.
 
+    The format has no launches: the repeats of later ones are numbered on.
     `records`: one per cell. A question is left out whole where one of its turns (of those that any decoder of the run
     was asked) did not finish, or lacks what the format needs. A file without any answer is not made.
     """
     turns: dict[tuple[str, int | str], set[int]] = defaultdict(set)
     cells: dict[tuple[str, str, int], dict[tuple[str, int | str], dict[int, Record]]] = {}
-    for r in records:
+    repeats = 1 + max((r.repeat for r in records), default=0)
+    for r in (r.model_copy(update={"repeat": r.launch * repeats + r.repeat}) for r in records):
         turns[r.suite, r.question_id].add(r.turn)
         cells.setdefault((r.target, r.label, r.repeat), {}).setdefault((r.suite, r.question_id), {})[r.turn] = r
     files, notes = [], []

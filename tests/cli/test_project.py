@@ -26,7 +26,7 @@ def test_a_recorded_run_is_projected_by_suite_and_by_gamma(tmp_path: Path, capsy
     recorded = table[table["role"] == "as recorded"]
     assert set(recorded["label"]) == {"s2d"} and set(recorded["suite"]) >= {"qa", "mt_bench", "overall"}
     assert (recorded["speedup"] > 0).all() and recorded["of_run"].notna().all()
-    assert (recorded["low"].notna() == (recorded["n"] >= 5)).all() and recorded["n"].max() == 12
+    assert (recorded["low"].notna() == (recorded["n"] >= 5)).all() and recorded["n"].max() >= 12
     candidates = table[table["role"] == "candidate"]
     assert list(candidates["gamma"]) == [1, 2, 3, 4, 5, 6] and list(candidates["extrapolated"]) == [False] * 5 + [True]
     assert (tmp_path / "out" / "projection.md").read_text().startswith("# Projection")
