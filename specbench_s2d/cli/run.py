@@ -74,7 +74,7 @@ def execute_and_print(
 ) -> int:
     """Execute a plan under a live display, write and print its tables; the exit code. `execute`: for `run_launches`."""
     from specbench_s2d.analysis.report.write import WRITTEN, write_summary
-    from specbench_s2d.analysis.tables.remarks import alarms
+    from specbench_s2d.analysis.tables.remarks import alarms, failures
     from specbench_s2d.analysis.tables.summary_text import render
     from specbench_s2d.bench import launches
     from specbench_s2d.cli.live import Live
@@ -91,8 +91,8 @@ def execute_and_print(
         sys.stdout.write(table.to_json(orient="records", indent=1) + "\n")
     else:
         Console().print(render(table))
-    for alarm in alarms(table):
-        _tell(console, alarm)
+    for line in (*alarms(table), *failures(outcome.records)):
+        _tell(console, line)
     _tell(console, f"wrote {folder}/records.jsonl, manifest.json, {WRITTEN}")
     return 1 if outcome.failed or outcome.mismatched else 0
 
