@@ -1,19 +1,25 @@
-"""The figures that the papers and the Spec-Bench leaderboard publish: one tidy table, each with its source; and their
-mean accepted tokens of a target, a method and a suite, or what stands in for them."""
+"""The figures that the papers and the Spec-Bench leaderboard publish: one tidy table, each with its source; their mean
+accepted tokens of a target, a method and a suite, or what stands in for them; and how each paper counts them.
+
+Which model a paper's target is, and which decoder its method, is stated in `paper_names`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from specbench_s2d.errors import UnknownNameError, UserError, first_line
+from specbench_s2d.paper_names import paper_methods, paper_target
 from specbench_s2d.resources import data_folder
 
 FILES = ("leaderboard.csv", "papers.csv")
+CONVENTIONS = "conventions.csv"
 COLUMNS = (
     "paper", "target", "temperature", "device", "draft_sampling", "method", "suite", "metric", "value", "source",
 )  # fmt: skip
@@ -104,7 +110,9 @@ class PublishedMat:
         if given:
             found = [m for m in self.figures if m.replace(",", ";") == given.replace(",", ";")]
         else:
-            found = [m for m in self.figures if _same_drafter(m, sorted_draft, exit_depth)]
+            decoder = "s2d" if sorted_draft else "sd"
+            wanted_rows = [r for r in paper_methods(self.paper) if (r.decoder, r.exit) == (decoder, exit_depth)]
+            found = [r.method for r in wanted_rows if r.method in self.figures]
         if len(found) != 1:
             wanted = f"no method {given!r}" if given else "no one method with this drafter"
             raise UserError(
@@ -114,16 +122,28 @@ class PublishedMat:
         return found[0]
 
 
-def published_mat(paper: str, target: str) -> PublishedMat:
-    """The figures of a paper's target of the same name; raises `UserError` where it has none, listing what there is."""
+def published_mat(paper: str, target: str, given: Mapping[str, str] | None = None) -> PublishedMat:
+    """The figures of the paper's target that is this model, or that `given` names for it.
+
+    Raises `UserError` where the paper has none, listing what there is.
+    """
     table = published(paper)
     table = table[(table["metric"] == _MAT) & (table["temperature"] == 0)]
     there = list(dict.fromkeys(table["target"]))
-    theirs = match_name(target, there)
-    if theirs is None:
+    named = (given or {}).get(target)
+    theirs = paper_target(paper, target, there) if named is None else named
+    if theirs not in there:
+        wanted = target if named is None else f"{target}={named}"
         known = f"it has them for {', '.join(there)}" if there else "it has none at temperature 0"
-        raise UserError(f"published:{paper} has no mean accepted tokens for target {target}: {known}.")
-    return PublishedMat(paper, theirs, _by_method(table[table["target"] == theirs]))
+        raise UserError(f"published:{paper} has no mean accepted tokens for target {wanted}: {known}.")
+    return PublishedMat(paper, str(theirs), _by_method(table[table["target"] == theirs]))
+
+
+@cache
+def mat_column(paper: str) -> str:
+    """The column of summary.csv that counts mean accepted tokens as a paper does; ours where it prints none."""
+    table = pd.read_csv(data_folder("results/published") / CONVENTIONS, dtype=str)
+    return str(dict(zip(table["paper"], table[_MAT], strict=True)).get(paper, "mat"))
 
 
 def _by_method(table: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -131,25 +151,3 @@ def _by_method(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     for row in table.to_dict("records"):
         figures.setdefault(str(row["method"]), {})[str(row["suite"])] = float(row["value"])
     return figures
-
-
-def match_name(name: str, known: Iterable[str]) -> str | None:
-    """Which of the known models is meant: the same name, else one that begins like it or that it begins like.
-
-    Owner, a leading `shape:` and upper case are left aside.
-    """
-    plain = {other: _plain(other) for other in known}
-    mine = _plain(name)
-    same = [other for other, its in plain.items() if its == mine]
-    near = [other for other, its in plain.items() if its.startswith(mine) or mine.startswith(its)]
-    return next(iter([*same, *sorted(near, key=len, reverse=True)]), None)
-
-
-def _plain(name: str) -> str:
-    return name.rpartition("/")[2].removeprefix("shape:").lower()
-
-
-def _same_drafter(method: str, sorted_draft: bool, exit_depth: int | None) -> bool:
-    if sorted_draft:
-        return method.startswith("S2D ")
-    return method.endswith(f" L{exit_depth}") if exit_depth else method == "SpS"

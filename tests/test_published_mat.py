@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from specbench_s2d.errors import UserError
-from specbench_s2d.published import match_name, published_mat
+from specbench_s2d.published import mat_column, published_mat
 
 
 @pytest.mark.parametrize("name", ["shape:vicuna-7b", "lmsys/vicuna-7b-v1.5", "vicuna-7b"])
@@ -32,9 +32,15 @@ def test_the_method_is_the_one_with_the_same_drafter_or_the_one_named() -> None:
 def test_a_target_without_figures_is_refused_with_those_that_have_some() -> None:
     with pytest.raises(UserError, match="for target demo-l: it has them for vicuna-7b, vicuna-13b, llama-2-70b-chat"):
         published_mat("s2d", "demo-l")
+    with pytest.raises(UserError, match=r"for target lmsys/vicuna-7b-v1\.5: it has them for vicuna-7b-v1\.3"):
+        published_mat("spec-bench", "lmsys/vicuna-7b-v1.5")
 
 
-def test_the_same_name_wins_over_one_that_begins_alike() -> None:
-    assert match_name("demo-draft", ["demo-draft-sft", "demo-draft"]) == "demo-draft"
-    assert match_name("vicuna-7b", ["vicuna-13b", "vicuna-7b-v1.5"]) == "vicuna-7b-v1.5"
-    assert match_name("demo-l", ["demo-s"]) is None
+def test_a_stand_in_takes_the_place_of_a_target_s_own_name() -> None:
+    assert published_mat("s2d", "demo-l", {"demo-l": "vicuna-13b"}).target == "vicuna-13b"
+    with pytest.raises(UserError, match="for target demo-l=vicuna-8b: it has them for"):
+        published_mat("s2d", "demo-l", {"demo-l": "vicuna-8b"})
+
+
+def test_each_paper_counts_in_its_own_way() -> None:
+    assert [mat_column(paper) for paper in ("spec-bench", "s2d", "mjsd")] == ["mat_specbench", "mat_specbench", "mat"]

@@ -14,7 +14,8 @@ from specbench_s2d.decoding.geometric import drawn, rate_of
 from specbench_s2d.decoding.spec import DecoderSpec, decoder_class
 from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.models.exits import HasExits, resolve_exits
-from specbench_s2d.published import PREFIX, PublishedMat, match_name, published_mat
+from specbench_s2d.paper_names import same_model
+from specbench_s2d.published import PREFIX, PublishedMat, published_mat
 from specbench_s2d.runs.folder import read_finished_run
 from specbench_s2d.runs.record import Record
 
@@ -116,7 +117,7 @@ def recorded(run: Path, target: str, decoder: DecoderSpec) -> list[Record]:
     """The turns of a recorded run that script a decoder on a target; raises `UserError` where there are none."""
     finished = [r for r in read_finished_run(run) if r.status == "ok" and any(r.drafted_per_step or ())]
     of_target = {r.target for r in finished}
-    theirs = match_name(target, sorted(of_target)) or (next(iter(of_target)) if len(of_target) == 1 else None)
+    theirs = same_model(target, sorted(of_target)) or (next(iter(of_target)) if len(of_target) == 1 else None)
     if theirs is None:
         raise UserError(
             f"{run}: no drafts recorded on target {target}; it has {', '.join(sorted(of_target)) or 'none'}: give a "

@@ -17,6 +17,15 @@ def compare(
     against: Annotated[
         str | None, typer.Option(help="Compare the decoders of RUN with this one of them, by its label.")
     ] = None,
+    stand_ins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as",
+            metavar="TARGET=PAPER_TARGET",
+            help="With published:PAPER: the paper's target that a target of RUN is set beside; as LABEL=METHOD, the "
+            "paper's method that a decoder stands for; repeatable.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write this file too: .csv (every value) or .md.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every value as JSON on stdout.")] = False,
 ) -> None:
@@ -26,7 +35,7 @@ def compare(
 
     if out:
         check_out(out)
-    comparison = folders.compare(run, other, against)
+    comparison = folders.compare(run, other, against, stand_ins or [])
     if as_json:
         typer.echo(comparison.json())
     else:

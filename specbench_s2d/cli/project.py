@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,14 @@ def project(
     ],
     draft: Annotated[str, typer.Option(help="The draft model, likewise.")],
     acceptance: Annotated[str, typer.Option(help="A recorded run's folder, or published:PAPER, as published:s2d.")],
+    stand_ins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as",
+            metavar="TARGET=PAPER_TARGET",
+            help="With published:PAPER: the paper's target whose acceptances a target takes; repeatable.",
+        ),
+    ] = None,
     *,
     place: RunSpec,
     context: Annotated[int, typer.Option(min=1, help="Tokens in the caches while passes are timed.")] = 512,
@@ -49,7 +58,8 @@ def project(
 
     if out and out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; give a folder.")
-    given, where = Acceptances.find(acceptance, target), Place(place.device, place.dtype, place.engine)
+    given = Acceptances.find(acceptance, target, _pairs(stand_ins or ()))
+    where = Place(place.device, place.dtype, place.engine)
     models = check_targets(target, draft, where, context + gamma_max + 1)
     hide_progress_bars()
     rows: list[dict[str, Any]] = []
@@ -70,6 +80,18 @@ def project(
         Console().print(projection_text.render(table))
     if out:
         _write(out, {"projection.csv": table.to_csv(index=False), "projection.md": projection_text.markdown(table)})
+
+
+def _pairs(stand_ins: Iterable[str]) -> dict[str, str]:
+    from specbench_s2d.errors import UserError
+
+    pairs = {}
+    for given in stand_ins:
+        ours, equals, theirs = given.rpartition("=")
+        if not equals:
+            raise UserError(f"--as {given}: give TARGET=PAPER_TARGET.")
+        pairs[ours] = theirs
+    return pairs
 
 
 def _stderr() -> Console:

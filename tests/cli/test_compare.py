@@ -55,7 +55,8 @@ def test_the_decoders_of_a_run_against_one_of_them(six: Path, capsys: pytest.Cap
 def test_a_paper_beside_a_run_as_json_and_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "grid", grid_run(1, targets=["demo-s"]))
     out = tmp_path / "table.csv"
-    assert main(["compare", str(run), "published:s2d", "--json", "--out", str(out)]) == 0
+    as_one = ["--as", "demo-s=vicuna-7b"]
+    assert main(["compare", str(run), "published:s2d", *as_one, "--json", "--out", str(out)]) == 0
     captured = capsys.readouterr()
     answer = json.loads(captured.out)
     assert answer["title"] == "grid compared with published:s2d"
@@ -100,6 +101,12 @@ MISTAKES = {
     "a label not in the run": (["--against", "sdd"], "unknown decoder 'sdd'. Did you mean 'sd'?"),
     "no such run": (["no/such/run"], "no/such/run: no such folder"),
     "nothing in common": (["published:mtad"], "nothing in common: one has sd; published:mtad has"),
+    "no model of the paper": (
+        ["published:spec-bench", "--as", "sd=SpS"],
+        "To set them side by side all the same: --as t=vic",
+    ),
+    "a stand-in for none": (["published:s2d", "--as", "u=vicuna-7b"], "unknown target or decoder of the run 'u'"),
+    "a stand-in without a paper": (["--against", "ar", "--as", "t=x"], "--as t=x: belongs to a comparison with publ"),
     "a format that is none": (["--against", "ar", "--out", "x.xlsx"], "--out x.xlsx: give a file that ends in .csv or"),
     "a folder that is none": (["--against", "ar", "--out", "none/x.csv"], "there is no folder none"),
 }

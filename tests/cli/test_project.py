@@ -32,6 +32,18 @@ def test_a_recorded_run_is_projected_by_suite_and_by_gamma(tmp_path: Path, capsy
     assert (tmp_path / "out" / "projection.md").read_text().startswith("# Projection")
 
 
+def test_a_paper_s_acceptances_are_taken_for_the_target_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in = ("--as", "shape:demo-s=vicuna-7b")
+    where = {"target": "shape:demo-s", "draft": "shape:demo-draft", "acceptance": "published:s2d"}
+    assert project("--json", *stand_in, **where) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["label"] for row in rows} == {"S2D SoFT 6,9,12"}
+    assert next(row for row in rows if row["suite"] == "mt_bench")["mat"] == pytest.approx(2.86)
+    for given, message in (("demo-x=vicuna-7b", "--as demo-x: give a --target of this"), ("x", "--as x: give TARGET=")):
+        assert project("--as", given, **where) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_plain_draft_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert project("--json", draft="demo-draft-sft", target="demo-s") == 0
     rows = json.loads(capsys.readouterr().out)

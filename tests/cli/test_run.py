@@ -54,6 +54,7 @@ def test_json_prints_the_tidy_table_and_nothing_else(
 ) -> None:
     assert main([*grid, "--out", str(tmp_path / "run"), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
+    assert all(("tokens a step promise" in (row["why"] or "")) == (row["label"] != "ar") for row in rows)
     assert {row["label"] for row in rows} == {"ar", "sd"}
     assert all(row["target"] == "tiny-target" for row in rows)
 

@@ -137,6 +137,7 @@ def test_drafts_that_cannot_be_made_are_one_line(
     ):
         model.save_pretrained(name)
         tiny_tokenizer().save_pretrained(name)
+    capsys.readouterr()  # the progress of saving
     assert main([*SOFT, *words]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("x: ")]
     assert len(errors) == 1 and errors[0].startswith(f"error: {message}")

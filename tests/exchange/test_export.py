@@ -93,13 +93,14 @@ def test_an_answer_carries_the_time_at_which_the_run_started(run: Path, tmp_path
 CARRIED = (
     "decoder", "options", "lossy", "records", "questions", "launches", "new_tokens", "tokens_per_answer", "steps",
     "speedup_e2e", "speedup_e2e_n", "speedup_specbench", "speedup_specbench_n",
-    "pairs", "unpaired", "mat", "mat_n", "mean_mat_per_question", "failed", "skipped", "truncated",
+    "pairs", "unpaired", "mat", "mat_n", "mat_specbench", "mean_mat_per_question", "failed", "skipped", "truncated",
 )  # fmt: skip
 ENDS = ("speedup_e2e_low", "speedup_e2e_high", "speedup_specbench_low", "speedup_specbench_high", "mat_low", "mat_high")
 NOT_CARRIED = (
-    "draft", "tokens_per_s", "speedup", "speedup_low", "speedup_high", "speedup_n", "tokens_per_pass", "accepted_per_pass",
-    "acceptance_rate", "draft_layers_per_token", "mean_exit_depth", "draft_s", "verify_s", "other_s",
-    "perplexity", "perplexity_low", "perplexity_high", "perplexity_n", "mismatches", "near_ties", "audited_tokens", "auditable_share",
+    "draft", "tokens_per_s", "speedup", "speedup_low", "speedup_high", "speedup_n", "tokens_per_pass",
+    "accepted_per_pass", "acceptance_rate", "draft_layers_per_token", "mean_exit_depth", "draft_s", "verify_s",
+    "other_s", "perplexity", "perplexity_low", "perplexity_high", "perplexity_n", "mismatches", "near_ties",
+    "audited_tokens", "auditable_share",
 )  # fmt: skip
 
 
@@ -116,6 +117,7 @@ def test_export_and_import_give_the_same_values_in_every_column_that_the_format_
     pd.testing.assert_frame_equal(after[carried], before[carried], rtol=1e-12)
     assert after[list(NOT_CARRIED)].isna().all(axis=None)
     assert before[list(CARRIED)].notna().all(axis=None)
+    assert before["mat_uncut"].notna().any() and before["why"].notna().any()
     assert before.xs("overall", level="suite")[list(ENDS)].notna().all(axis=None), "12 questions; a suite has 2"
     unmeasured = set(after.columns) - {*carried, *NOT_CARRIED, "notes"}
     assert after[sorted(unmeasured)].isna().all(axis=None)

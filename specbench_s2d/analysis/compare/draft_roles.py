@@ -1,32 +1,30 @@
-"""The part that a draft plays in the papers: told by its own checkpoint, by a table, or by what a run did with it.
+"""The part that a draft plays in the papers: told by its own checkpoint, or by the table of published drafts.
 
 - *sorted*, the papers' SoFT draft: trained so that each of its exits can draft;
 - *plain*, their SFT draft: the target's first layers, fine-tuned for the last layer alone;
-- *other*: an unrelated small model.
+- *other*: an unrelated small model, or one of which neither says anything.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from specbench_s2d.resources import data_folder, demo_folder
-from specbench_s2d.runs.record import Record
 
 DraftRole = Literal["none", "sorted", "plain", "other"]
 _TABLE = "drafts.csv"
 _EXITS = "specbench_exits"  # in the config.json of a draft that was trained with exits
 
 
-def draft_role(draft: str | None, records: Sequence[Record]) -> DraftRole:
-    """The role of a draft in a run, of which `records` has one record a decoder."""
+def draft_role(draft: str | None) -> DraftRole:
+    """The role of a run's draft, by its name."""
     if draft is None:
         return "none"
-    return _of_checkpoint(draft) or _published_roles().get(draft) or _of_use(draft, records)
+    return _of_checkpoint(draft) or _published_roles().get(draft.partition("@")[0], "other")
 
 
 def _of_checkpoint(draft: str) -> DraftRole | None:
@@ -55,15 +53,3 @@ def _published_roles() -> dict[str, DraftRole]:
     with (data_folder("results/published") / _TABLE).open(encoding="utf-8", newline="") as file:
         roles: dict[str, DraftRole] = {row["draft"]: row["role"] for row in csv.DictReader(file)}  # type: ignore[misc]
     return roles
-
-
-def _of_use(draft: str, records: Sequence[Record]) -> DraftRole:
-    """One that an `s2d…` decoder drafts with is sorted, as is one that is read at an exit as the run's own; one that a
-    decoder names to read it at an exit is plain."""
-    users = [r for r in records if r.draft == draft]
-    early = [r for r in users if r.decoder_options.get("exit") is not None]
-    if any(r.decoder.startswith("s2d") for r in users):
-        return "sorted"
-    if any(r.decoder_options.get("draft") is not None for r in early):
-        return "plain"
-    return "sorted" if early else "other"

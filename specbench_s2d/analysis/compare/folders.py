@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,19 +17,24 @@ from specbench_s2d.runs.folder import MANIFEST, read_manifest
 from specbench_s2d.runs.identity import identity, is_greedy_run
 
 
-def compare(run: Path, other: str | None, against: str | None) -> Comparison:
-    """A run compared with another, with `published:PAPER`, or its decoders with the one labelled `against`.
+def compare(run: Path, other: str | None, against: str | None, stand_ins: Sequence[str] = ()) -> Comparison:
+    """A run compared with another, with `published:PAPER` (`stand_ins`: what of the run is set beside what of the
+    paper, where its tables do not say), or its decoders with the one labelled `against`.
 
     Raises `UserError` unless exactly one of `other` and `against` is given, and for what cannot be compared.
     """
     if (other is None) == (against is None):
         given = "give one of them, not both" if other else f"`compare {run}` alone says nothing to compare with"
         raise UserError(f"compare needs a second run, {PREFIX}PAPER or --against LABEL: {given}.")
+    with_paper = other is not None and other.startswith(PREFIX)
+    if stand_ins and not with_paper:
+        raise UserError(f"--as {stand_ins[0]}: belongs to a comparison with {PREFIX}PAPER, as {PREFIX}s2d.")
     records = read_run(run)
     if against is not None:
         return compare_decoders(records, against)
-    if other is not None and other.startswith(PREFIX):
-        return compare_published(records, run.name, other.removeprefix(PREFIX), _temperature(run))
+    if with_paper:
+        paper = str(other).removeprefix(PREFIX)
+        return compare_published(records, run.name, paper, _temperature(run), stand_ins=stand_ins)
     second = Path(str(other))
     names = (run.name, second.name) if run.name != second.name else (str(run), str(second))
     comparison = compare_runs(records, read_run(second), names)

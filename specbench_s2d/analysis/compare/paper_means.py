@@ -54,7 +54,7 @@ def _row(printed: Mapping[Any, Any], group: Group, against: str | None) -> Row:
     return {
         "target": group.target, "paper_target": printed["target"], "device": printed["device"],
         "label": group.label, "lossy": group.lossy, "projected": group.projected, "against": against,
-        "method": printed["method"], "suite": printed["suite"], "metric": printed["metric"],
+        "method": printed["method"], "suite": printed["suite"], "metric": printed["metric"], "ours_column": None,
         "ours": value.value, "ours_low": interval.low, "ours_high": interval.high,
         "ours_n": interval.questions or None, "ours_specbench": None,
         "reason": value.note, "published": printed["value"], "source": printed["source"],
@@ -103,12 +103,12 @@ def notes(made: Sequence[Row], found: Mapping[str, DecoderFacts]) -> list[str]:
         return []
     labels = list(dict.fromkeys(row["label"] for row in made))
     return [
-        "The paper's values are means over its own targets, on other models and other hardware than ours.",
+        "Other hardware than the paper's: the order of the rows can be compared, the values cannot.",
         f"Standing for the paper's method: {'; '.join(f'{label} ({_settings(found[label])})' for label in labels)}.",
         "Each target weighs alike; the interval is over questions, the same for all targets.",
         f"Speed: decode tokens/s. Perplexity: pooled over new tokens, {BASELINE}'s at the run's own temperature.",
         *dict.fromkeys(_missing(row) for row in made if absent(row["ours"])),
-        *_other_gammas(made, found),
+        *_other_settings(made, found),
     ]
 
 
@@ -123,12 +123,19 @@ def _settings(facts: DecoderFacts) -> str:
     return ", ".join(f"{symbol} = {value}" for symbol, value in known)
 
 
-def _other_gammas(made: Sequence[Row], found: Mapping[str, DecoderFacts]) -> list[str]:
-    """A note for each pair of draft lengths that differ: the run has no SD of the decoder's own."""
+def _other_settings(made: Sequence[Row], found: Mapping[str, DecoderFacts]) -> list[str]:
+    """A note for each decoder that is set over an SD of another draft or draft length: the run has none of its own."""
     pairs = dict.fromkeys((row["label"], row["against"]) for row in made if row["against"] not in (None, BASELINE))
-    gammas = [(label, other, *(found[x].options.get("gamma") for x in (label, other))) for label, other in pairs]
-    return [
-        f"{label} (γ = {own}) is set over {other} (γ = {its}): the run has no sd of the same draft length."
-        for label, other, own, its in gammas
-        if own != its
-    ]
+    said = []
+    for label, other in pairs:
+        own, its = found[label], found[other]
+        ours_theirs = {
+            ("γ", "draft length"): (own.options.get("gamma"), its.options.get("gamma")),
+            ("draft", "draft"): (own.draft_name, its.draft_name),
+        }
+        for (name, what), (mine, theirs) in ours_theirs.items():
+            mark = f"{name} =" if name == "γ" else name
+            if mine != theirs:
+                over = f"{label} ({mark} {mine}) is set over {other} ({mark} {theirs})"
+                said.append(f"{over}: the run has no sd of the same {what}.")
+    return said

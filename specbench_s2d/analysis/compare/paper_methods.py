@@ -1,38 +1,27 @@
-"""Which rows of a paper each of our decoders stands for, told by the role of its draft (`draft_roles`).
+"""Which rows of a paper each of our decoders stands for: those that `results/published/methods.csv` states.
 
-Exits go by their place: ours, in rising order, stand for the paper's 6, 9 and 12 of 12 layers.
-
-| ours | paper `s2d` |
-| --- | --- |
-| `sd` with the plain draft, full depth | SD SFT L12 |
-| `sd` with the plain draft, exit of place i | SD SFT early-exit L6, L9 |
-| `sd` with the sorted draft, exit of place i | SD SoFT L6, L9, L12 |
-| `sd` with any other draft | SD vicuna-160m |
-| `s2d` at 0.5, 0.5, 0 | S2D SoFT 6,9,12, and its row in the ablation of thresholds |
-| `s2d` at other thresholds | S2D SoFT 6,9,12 thresholds …, where the paper tried them |
-
-Paper `sd2`: `s2d-tree` with depth 4, top 10, 60 tokens. Paper `spec-bench`: `sd` at full depth is SpS, whose own
-schedule is gamma=heuristic; an imported run's label that is a method's name, as EAGLE2, is that method.
-Papers `mjsd` and `mtad` (its later name): `mjsd` with one candidate and no exit, at any tau, gamma and number of beams;
-where their row says "vs vanilla SD", over the run's `sd` of the same draft and gamma, else over its nearest (`sd_for`).
+A decoder stands for a method of the same decoder name, the same exit, the options that make it that method, and the
+draft that the table asks for: by its role (`draft_roles`), or by its name. Exits go by their place: ours, in rising
+order, stand for the paper's 6, 9 and 12 of 12 layers, where there are three. An imported run's label that is a method's
+name, as EAGLE2, is that method. MJSD and MTAD, its later name, have `mjsd` with one candidate and no exit, at any tau,
+gamma and number of beams; where their row says "vs vanilla SD", over the run's `sd` of the same draft and gamma, else
+over its nearest (`sd_for`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from specbench_s2d.analysis.compare.draft_roles import DraftRole, draft_role
+from specbench_s2d.decoding.labels import value_text
+from specbench_s2d.paper_names import PaperMethod, paper_methods, same_model
 from specbench_s2d.published import published
 from specbench_s2d.runs.record import Record
 
 PAPER_EXITS = (6, 9, 12)
-_DEFAULT_THRESHOLDS = "0.5,0.5,0"
-_S2D = "S2D SoFT 6,9,12"
-_TREE = "S2D adaptive tree depth 4, top-k 10, 60 tokens"
-SPS = "SpS"
+_ROLES = ("sorted", "plain")
 _OVER_SD = "vs vanilla SD"
 
 
@@ -58,7 +47,7 @@ def decoders_of(records: Sequence[Record]) -> dict[str, DecoderFacts]:
     found = {}
     for label, r in first.items():
         depth = r.decoder_options.get("exit")
-        draft = draft_role(r.draft, list(first.values()))
+        draft = draft_role(r.draft)
         found[label] = DecoderFacts(
             r.decoder, draft, places.get(depth), depth is None or depth in places, r.decoder_options, r.draft
         )
@@ -67,12 +56,46 @@ def decoders_of(records: Sequence[Record]) -> dict[str, DecoderFacts]:
 
 def wanted(paper: str) -> str:
     """The decoders that a run needs to be compared with a paper."""
-    return _PAPERS[paper][1] if paper in _PAPERS else ""
+    return ", ".join(dict.fromkeys(f"{m.decoder}{_with_draft(m.draft)}" for m in paper_methods(paper)))
+
+
+def _with_draft(draft: str) -> str:
+    return f" with a {draft} draft" if draft in _ROLES else f" with {draft}" if draft else ""
 
 
 def methods_of(paper: str, facts: DecoderFacts) -> list[str]:
     """The names, in that paper, of the rows that a decoder stands for; none where it has no counterpart."""
-    return _PAPERS[paper][0](facts) if paper in _PAPERS else []
+    stated = paper_methods(paper)
+    found = [m.method for m in stated if _stands_for(facts, m)]
+    if facts.decoder in {m.decoder for m in stated}:
+        return found
+    return [name for name in dict.fromkeys(published(paper)["method"]) if name.lower() == facts.decoder.lower()]
+
+
+def _stands_for(facts: DecoderFacts, method: PaperMethod) -> bool:
+    options = facts.options.items()
+    same = {name for name, value in options if value_text(value) == method.options.get(name)} == set(method.options)
+    return facts.decoder == method.decoder and same and _same_exit(facts, method) and _same_draft(facts, method.draft)
+
+
+def _same_exit(facts: DecoderFacts, method: PaperMethod) -> bool:
+    """Whether the draft is read at the paper's exit; one that is read at its last layer need not name it."""
+    if method.exit is None:
+        return facts.options.get("exit") is None
+    return facts.placed and (facts.exit or PAPER_EXITS[-1]) == method.exit
+
+
+def _same_draft(facts: DecoderFacts, draft: str) -> bool:
+    if not draft:
+        return True
+    if draft in _ROLES:
+        return facts.draft == draft
+    return facts.draft_name is not None and same_model(facts.draft_name, [draft]) is not None
+
+
+def exits_by_place(records: Iterable[Record]) -> dict[int, int]:
+    """Our exits that stand for one of the paper's of another depth."""
+    return {ours: theirs for ours, theirs in _places(records).items() if ours is not None and ours != theirs}
 
 
 def sd_for(label: str, found: Mapping[str, DecoderFacts]) -> str | None:
@@ -105,56 +128,8 @@ def _places(records: Iterable[Record]) -> dict[int | None, int]:
     return dict(zip(sorted(exits), PAPER_EXITS, strict=True)) if len(exits) == len(PAPER_EXITS) else {}
 
 
-def _s2d(facts: DecoderFacts) -> list[str]:
-    if facts.decoder == "sd" and facts.placed and facts.draft != "none":
-        depth = facts.exit or PAPER_EXITS[-1]
-        plain = "SD SFT L12" if depth == PAPER_EXITS[-1] else f"SD SFT early-exit L{depth}"
-        return [{"plain": plain, "sorted": f"SD SoFT L{depth}", "other": "SD vicuna-160m"}[facts.draft]]
-    if facts.decoder == "s2d":
-        thresholds = ",".join(f"{t:g}" for t in facts.options.get("thresholds") or ())
-        return [*([_S2D] if thresholds == _DEFAULT_THRESHOLDS else []), f"{_S2D} thresholds {thresholds}"]
-    return []
-
-
-def _sd2(facts: DecoderFacts) -> list[str]:
-    size = tuple(facts.options.get(name) for name in ("depth", "topk", "tokens"))
-    return [_TREE] if facts.decoder == "s2d-tree" and size == (4, 10, 60) else []
-
-
-def is_sps_schedule(facts: DecoderFacts) -> bool:
-    """Whether an `sd` drafts as many tokens as Spec-Bench's SpS would."""
-    return facts.options.get("gamma") == "heuristic"
-
-
-def _spec_bench(facts: DecoderFacts) -> list[str]:
-    if facts.decoder == "sd":
-        return [SPS] if facts.options.get("exit") is None else []
-    return [name for name in _leaderboard() if name.lower() == facts.decoder.lower()]
-
-
-@cache
-def _leaderboard() -> tuple[str, ...]:
-    return tuple(dict.fromkeys(published("spec-bench")["method"]))
-
-
-def _is_mjsd(facts: DecoderFacts) -> bool:
-    single = facts.options.get("candidates", 1) == 1
-    return facts.decoder == "mjsd" and single and facts.options.get("exit") is None
-
-
-def _mjsd(facts: DecoderFacts) -> list[str]:
-    return ["MJSD vs greedy autoregressive", f"MJSD {_OVER_SD}"] if _is_mjsd(facts) else []
-
-
-def _mtad(facts: DecoderFacts) -> list[str]:
-    return ["MTAD vs single-token sampling", f"MTAD {_OVER_SD}"] if _is_mjsd(facts) else []
-
-
-_PAPERS: dict[str, tuple[Callable[[DecoderFacts], list[str]], str]] = {
-    "s2d": (_s2d, "sd and s2d"),
-    "sd2": (_sd2, "s2d-tree"),
-    "spec-bench": (_spec_bench, "sd:gamma=heuristic"),
-    "mjsd": (_mjsd, "mjsd"),
-    "mtad": (_mtad, "mjsd"),
-}
-"""By paper: which of its rows a decoder stands for, and the decoders that a run needs for any."""
+def other_gamma(paper: str, facts: DecoderFacts, methods: Iterable[str]) -> str | None:
+    """The draft length behind the paper's figures of these methods, where the decoder's own is another."""
+    stated = [m.gamma for m in paper_methods(paper) if m.method in set(methods) and m.gamma]
+    own = value_text(facts.options.get("gamma"))
+    return next((gamma for gamma in stated if gamma != own), None)

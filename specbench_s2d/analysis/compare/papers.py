@@ -14,72 +14,93 @@ import pandas as pd
 from specbench_s2d.analysis.compare import paper_means
 from specbench_s2d.analysis.compare.comparison import Comparison, require_baseline
 from specbench_s2d.analysis.compare.paper_methods import (
-    SPS,
     DecoderFacts,
     decoders_of,
-    is_sps_schedule,
+    exits_by_place,
     methods_of,
+    other_gamma,
     wanted,
 )
-from specbench_s2d.analysis.compare.paper_targets import how_matched, match_targets
+from specbench_s2d.analysis.compare.paper_targets import match_targets, mean_notes, pairing_notes, read_given, unfit
 from specbench_s2d.analysis.metrics.pairs import latest
 from specbench_s2d.analysis.tables.naming import row_title, suite_title
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, Row, summary_table
 from specbench_s2d.analysis.tables.text import TextTable, absent, number
 from specbench_s2d.config import SUITES
 from specbench_s2d.errors import UserError
-from specbench_s2d.published import published
+from specbench_s2d.published import mat_column, published
 from specbench_s2d.runs.record import BASELINE, Record
 
-# the paper's metric: our column, and what a table of it is called
-_METRICS = {"speedup": ("speedup", "speed-up"), "mean_accepted_tokens": ("mat", "mean accepted tokens")}
+# the paper's metric: what a table of it is called
+_METRICS = {"speedup": "speed-up", "mean_accepted_tokens": "mean accepted tokens"}
 _KEY = ["label", "method", "suite", "metric"]
 _KEY_OF_TABLE = ["target", "paper_target", "device"]
 COLUMNS = (
     "target", "paper_target", "device", "label", "lossy", "projected", "against", "method", "suite", "metric",
-    "ours", "ours_low", "ours_high", "ours_n", "ours_specbench", "reason", "published", "source",
+    "ours_column", "ours", "ours_low", "ours_high", "ours_n", "ours_specbench", "reason", "published", "source",
 )  # fmt: skip
 
 
-def compare_published(records: Sequence[Record], name: str, paper: str, temperature: float) -> Comparison:
+def compare_published(
+    records: Sequence[Record], name: str, paper: str, temperature: float, stand_ins: Sequence[str] = ()
+) -> Comparison:
     """A run of the given temperature compared with a paper's values.
 
+    `stand_ins`: TARGET=PAPER_TARGET and LABEL=METHOD, in place of what the tables of `paper_names` say.
     Columns: target, paper_target, device (the paper's), label, lossy, projected, against (what ours is over),
-    method, suite, metric, ours with its 95 % interval, ours_specbench (the speed-up by Spec-Bench's formula, as the
-    papers used), reason (why ours is missing), published, source. Values that a paper gives as a mean over its targets
-    are compared with our mean over targets, or our only one.
-    Raises `UserError` for an unknown paper, a temperature that it has no values at, a run without AR, and where the
-    two share nothing.
+    method, suite, metric, ours_column (the column of summary.csv that counts as the paper does), ours with its 95 %
+    interval, ours_specbench (the speed-up by Spec-Bench's formula, as the papers used), reason (why ours is missing),
+    published, source. Values that a paper gives as a mean over its targets are compared with the mean over those of
+    ours that are among them.
+    Raises `UserError` for an unknown paper, a temperature that it has no values at, a run without AR, a stand-in that
+    either side does not have, and where the two share nothing.
     """
     values = published(paper)
     kept = latest(records)
     require_baseline(name, kept)
     values = _at_temperature(values[values["suite"].isin([*SUITES, OVERALL])], paper, temperature)
-    decoders = decoders_of(kept)
-    methods = {label: methods_of(paper, facts) for label, facts in decoders.items() if label != BASELINE}
-    known = set(values["method"])
+    decoders, targets = decoders_of(kept), list(dict.fromkeys(r.target for r in kept))
+    labels, known = [label for label in decoders if label != BASELINE], set(values["method"])
+    given = read_given(stand_ins, targets, list(dict.fromkeys(values["target"])), labels, sorted(known))
+    methods = {label: given.methods.get(label) or methods_of(paper, decoders[label]) for label in labels}
     usable = values[values["method"].isin([m for listed in methods.values() for m in listed])]
-    of_means = usable["target"] == MEAN_TARGET
-    matched = match_targets(kept, list(dict.fromkeys(usable[~of_means]["target"])))
+    if usable.empty:
+        raise UserError(_nothing(name, paper, methods, known))
+    theirs = list(dict.fromkeys(usable["target"]))
+    matched = match_targets(paper, targets, theirs, given.targets)
+    if not matched:
+        raise UserError(f"nothing in common: {unfit(paper, targets, theirs)}")
+    alone = {ours: other for ours, other in matched.items() if other != MEAN_TARGET}
     table = summary_table(kept)
-    rows = [row for target, other in matched.items() for row in _rows(table, usable, methods, decoders, target, other)]
-    means = paper_means.rows(usable[of_means], methods, decoders, kept)
+    rows = [row for ours, other in alone.items() for row in _rows(table, usable, methods, decoders, ours, other)]
+    of_mean = [r for r in kept if matched.get(r.target) == MEAN_TARGET]
+    means = paper_means.rows(usable[usable["target"] == MEAN_TARGET], methods, decoders, of_mean)
     if not rows and not means:
-        raise UserError(
-            f"nothing in common: {name} has {', '.join(methods) or 'only ' + BASELINE}; published:{paper} has "
-            f"{'; '.join(sorted(known))}: no decoder of the run stands for one of these"
-            f"{f', as {wanted(paper)} would' if wanted(paper) else ''}."
-        )
-    rows += _means(pd.DataFrame(rows, columns=list(COLUMNS)), table)
+        raise UserError(_nothing(name, paper, methods, known))
+    rows += _means(pd.DataFrame(rows, columns=list(COLUMNS)), table, paper)
     by_target = pd.DataFrame(rows, columns=list(COLUMNS))
+    left = [target for target in targets if target not in matched]
     notes = [
-        *(_target_notes(matched, list(dict.fromkeys(r.target for r in kept)), by_target) if rows else []),
+        *(_target_notes(by_target) if rows else []),
+        *pairing_notes(paper, matched, given.targets),
+        *([f"No counterpart: {unfit(paper, left, theirs)}"] if left else []),
+        *(mean_notes(paper, MEAN_TARGET, matched) if means else []),
         *paper_means.notes(means, decoders),
+        *_exit_notes(kept, methods),
         *_method_notes(paper, methods, known, decoders),
     ]
     shown = [*_shown(by_target), *paper_means.shown(means)]
     joined = pd.DataFrame([*rows, *means], columns=list(COLUMNS)).astype({"ours_n": "Int64"})
     return Comparison(f"{name} compared with published:{paper}", joined, shown, notes)
+
+
+def _nothing(name: str, paper: str, methods: Mapping[str, list[str]], known: set[str]) -> str:
+    would = f" (as would {wanted(paper)})" if wanted(paper) else ""
+    return (
+        f"nothing in common: {name} has {', '.join(methods) or 'only ' + BASELINE}; published:{paper} has "
+        f"{'; '.join(sorted(known))}: no decoder of the run stands for one of these{would}. "
+        "Say which does: --as 'LABEL=METHOD'."
+    )
 
 
 def _at_temperature(values: pd.DataFrame, paper: str, temperature: float) -> pd.DataFrame:
@@ -118,19 +139,19 @@ def _drafts_alike(printed: Mapping[Any, Any], options: Mapping[str, Any]) -> boo
 
 
 def _compared(row: Mapping[Any, Any], printed: Mapping[Any, Any]) -> Row:
-    column = _METRICS[str(printed["metric"])][0]
-    fast = column == "speedup"
+    fast = printed["metric"] == "speedup"
+    column = "speedup" if fast else mat_column(str(printed["paper"]))
     return {
         "device": printed["device"], "label": row["label"], "lossy": row["lossy"], "projected": row["projected"],
         "against": BASELINE if fast else None, "method": printed["method"],
-        "suite": row["suite"], "metric": printed["metric"], "ours": row[column],
+        "suite": row["suite"], "metric": printed["metric"], "ours_column": column, "ours": row[column],
         "ours_low": row["speedup_low"] if fast else None, "ours_high": row["speedup_high"] if fast else None,
         "ours_n": row["speedup_n"] if fast else None, "ours_specbench": row["speedup_specbench"] if fast else None,
         "published": printed["value"], "source": printed["source"],
     }  # fmt: skip
 
 
-def _means(by_target: pd.DataFrame, table: pd.DataFrame) -> list[Row]:
+def _means(by_target: pd.DataFrame, table: pd.DataFrame, paper: str) -> list[Row]:
     """The mean over targets of both sides, where every matched target has the value; none for a single target."""
     ours = {(r["label"], r["suite"]): r for r in table[table["target"] == MEAN_TARGET].to_dict("records")}
     targets = list(dict.fromkeys(by_target["target"]))
@@ -140,7 +161,7 @@ def _means(by_target: pd.DataFrame, table: pd.DataFrame) -> list[Row]:
         complete = list(part["target"]) == targets and len(set(table["target"])) == len(targets) + 1
         if row is not None and complete:
             value = float(part["published"].mean())
-            printed = {**part.iloc[0].to_dict(), "value": value, "source": "mean of the rows above"}
+            printed = {**part.iloc[0].to_dict(), "paper": paper, "value": value, "source": "mean of the rows above"}
             theirs = f"mean of {', '.join(part['paper_target'])}"
             rows.append({"target": MEAN_TARGET, "paper_target": theirs, **_compared(row, printed)})
     return rows
@@ -150,13 +171,15 @@ def _shown(by_target: pd.DataFrame) -> list[TextTable]:
     """A table per target, device of the paper's, and metric."""
     found = []
     for (target, theirs, device), of_place in by_target.groupby(_KEY_OF_TABLE, sort=False, dropna=False):
-        for metric, (_, what) in _METRICS.items():
+        for metric, what in _METRICS.items():
             rows = of_place[of_place["metric"] == metric]
             suites = [s for s in (*SUITES, OVERALL) if s in set(rows["suite"])]
             headings = ["Decoder\npaper's row", *(suite_title(s, short=True) for s in suites)]
             lines = [_line(of_label, suites) for _, of_label in rows.groupby(_KEY[:2], sort=False)]
             on = "" if absent(device) else f" on {device}"
-            found += [TextTable(headings, lines, f"{target} compared with {theirs}{on}: {what}")] if lines else []
+            counted = "" if rows.empty or metric == "speedup" else f" ({rows['ours_column'].iloc[0]})"
+            title = f"{target} compared with {theirs}{on}: {what}{counted}"
+            found += [TextTable(headings, lines, title)] if lines else []
     return found
 
 
@@ -171,19 +194,26 @@ def _line(rows: pd.DataFrame, suites: Iterable[str]) -> list[str]:
     return cells
 
 
-def _target_notes(matched: Mapping[str, str], of_run: Sequence[str], rows: pd.DataFrame) -> list[str]:
+def _target_notes(rows: pd.DataFrame) -> list[str]:
     untimed = list(dict.fromkeys(rows[rows["ours"].isna() & rows["ours_specbench"].notna()]["label"]))
-    left = [target for target in of_run if target not in matched]
+    counted = dict.fromkeys(rows[rows["metric"] == "mean_accepted_tokens"]["ours_column"])
     return [
-        "Each cell: ours above, the paper's below. Other models and other hardware: the order of the rows can be "
-        "compared, the values cannot.",
-        f"Targets are compared with the paper's {how_matched(matched)}: "
-        f"{', '.join(f'{o} – {t}' for o, t in matched.items())}.",
+        "Each cell: ours above, the paper's below. Other hardware: the order of the rows can be compared, the values "
+        "cannot.",
         f"Speed-ups are over {BASELINE} in decode tokens/s; by Spec-Bench's formula ours are in the column "
         "ours_specbench of --json and --out.",
+        *(f"Mean accepted tokens are counted as the paper counts them: {column}." for column in counted),
         *([f"Without decode times, ours is shown by Spec-Bench's formula: {', '.join(untimed)}."] if untimed else []),
-        *([f"Targets without a counterpart: {', '.join(left)}."] if left else []),
     ]
+
+
+def _exit_notes(records: Sequence[Record], methods: Mapping[str, list[str]]) -> list[str]:
+    """That exits went by place, where one of the decoders compared has such an exit."""
+    pairs = exits_by_place([r for r in records if methods.get(r.label)])
+    if not pairs:
+        return []
+    ours, theirs = (", ".join(map(str, sorted(exits))) for exits in (pairs, pairs.values()))
+    return [f"Exits {ours} stand for the paper's {theirs}, by their place."]
 
 
 def _method_notes(
@@ -191,9 +221,11 @@ def _method_notes(
 ) -> list[str]:
     lone = [label for label, listed in methods.items() if not known & set(listed)]
     missing = sorted(known - {m for listed in methods.values() for m in listed})
-    constant = [label for label, listed in methods.items() if SPS in listed and not is_sps_schedule(decoders[label])]
+    gammas = {label: other_gamma(paper, decoders[label], listed) for label, listed in methods.items()}
+    others = {gamma: [label for label, its in gammas.items() if its == gamma] for gamma in gammas.values() if gamma}
     return [
-        *([f"{SPS} drafts by the schedule gamma=heuristic; not so {', '.join(constant)}."] if constant else []),
-        *([f"Without a row in published:{paper}: {', '.join(lone)}."] if lone else []),
+        *(f"The paper drafts by gamma={gamma}; not so {', '.join(labels)}." for gamma, labels in others.items()),
+        *([f"Without a row in published:{paper}: {', '.join(lone)}; for one that stands for a method all the same, "
+           "--as 'LABEL=METHOD'."] if lone else []),
         *([f"Rows of published:{paper} that the run has no decoder for: {'; '.join(missing)}."] if missing else []),
-    ]
+    ]  # fmt: skip

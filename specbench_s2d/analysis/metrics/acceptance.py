@@ -33,12 +33,42 @@ def steps(records: Iterable[Record]) -> Measure:
 
 
 def mat(records: Iterable[Record]) -> Measure:
-    """Mean accepted tokens: emitted tokens per Step, the bonus token included, pooled over all Steps as in
-    Spec-Bench (AR: exactly 1). A method whose Step takes several target passes (joint greedy decoding) accepts nothing:
-    there it is the length of its block, and tokens per pass say more."""
+    """Mean accepted tokens: emitted tokens per Step, the bonus token included, pooled over all Steps (AR: exactly 1).
+    The first token, which the prefill gives, is in no Step, and what EOS or the limit cut off does not count; others
+    count otherwise (`mat_specbench`, `mat_uncut`). A method whose Step takes several target passes (joint greedy
+    decoding) accepts nothing: there it is the length of its block, and tokens per pass say more."""
     kept, note = carrying(records, "emitted_per_step")
     count = sum(len(r.emitted_per_step or []) for r in kept)
     return quotient(total(kept, "emitted_per_step"), count, _NO_STEP, note)
+
+
+def mat_specbench(records: Iterable[Record]) -> Measure:
+    """Mean accepted tokens as Spec-Bench counts them: all new tokens over iterations, the first token, which the
+    prefill gives, being the first iteration's; in an answer whose Steps added one token each (AR: exactly 1), the
+    prefill is an iteration of its own. Papers that measure with Spec-Bench's code, S2D among them, print this one; it
+    is above `mat`, the more so the shorter the answers.
+
+    Source: Spec-Bench, evaluation/speed.py (the mean of `accept_lengths`); imported answers hold that first token.
+    """
+    kept, note = carrying(records, "emitted_per_step", "new_tokens")
+    tokens = sum(max(sum(r.emitted_per_step or []), r.new_tokens or 0) for r in kept)
+    return quotient(tokens, sum(map(_iterations, kept)), _NO_STEP, note)
+
+
+def _iterations(record: Record) -> int:
+    """Steps, and the prefill where it gave a token and no Step gave more than one."""
+    emitted = record.emitted_per_step or []
+    has_first = sum(emitted) >= (record.new_tokens or 0)
+    return len(emitted) + (0 if has_first or max(emitted, default=1) > 1 else 1)
+
+
+def mat_uncut(records: Iterable[Record]) -> Measure:
+    """Mean acceptance length as vLLM and llama.cpp count it: 1 + accepted / drafts, over the Steps in which something
+    was drafted; accepted tokens are the verdict's, before any cut at EOS or at the limit."""
+    kept, note = carrying(records, "drafted_per_step", "accepted_per_step")
+    steps = [s for r in kept for s in zip(r.drafted_per_step or [], r.accepted_per_step or [], strict=True) if s[0]]
+    accepted = sum(accepted for _, accepted in steps)
+    return quotient(len(steps) + accepted, len(steps), "nothing was drafted", note)
 
 
 def mean_mat_per_question(records: Iterable[Record]) -> Measure:

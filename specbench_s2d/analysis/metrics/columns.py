@@ -13,7 +13,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Literal
 
-from specbench_s2d.analysis.metrics import acceptance, audit, cost_model, drafts, energy, quality, speed
+from specbench_s2d.analysis.metrics import acceptance, audit, breakdown, cost_model, drafts, energy, quality, speed
 from specbench_s2d.analysis.metrics.intervals import Statistic
 from specbench_s2d.analysis.metrics.pairs import Group, Pair, full_sum
 from specbench_s2d.analysis.metrics.values import Interval, Measure
@@ -111,6 +111,13 @@ _count = partial(Column, kind="count", digits="d", over_targets="together")
 _speed = partial(Column, overview="speed")
 _over_ar = partial(_speed, of=BY_TARGET, over_targets="together")
 
+
+def _factor(part: str, definition: str) -> Column:
+    """One of the factors that multiply to the speed-up."""
+    function = partial(breakdown.factor, part=part)
+    return Column(f"factor_{part}", function, of=PAIRS, definition=definition, over_targets="none")
+
+
 _WHICH = (
     _which("target", "The model that is sped up; in rows called `mean over targets`, values are the arithmetic mean of "
            "the targets' own, counts and seconds their sums"),
@@ -146,8 +153,21 @@ _SPEEDUPS = (
     _count("unpaired", lambda group: len(group.records) - len(group.pairs), of=None, definition="Cells of this row "
            "outside the speed-ups, because they or AR's failed, were skipped or carry no times"),
 )  # fmt: skip
+_WHY = (
+    _factor("tokens", "What the acceptances promise: tokens per target pass, every pass at the price of an AR step. "
+            "The four factors multiply to `speedup`"),
+    _factor("draft", "What drafting leaves of that: AR's seconds for as many passes, over the same with the decoder's "
+            "drafting in place of AR's"),
+    _factor("passes", "What target passes as wide as the proposals leave: the seconds so far, over the same with the "
+            "decoder's target passes in place of AR's"),
+    _factor("loop", "What the loop leaves (choosing, committing, rolling back): the seconds so far, over the decoder's "
+            "own decode seconds"),
+    Column("why", breakdown.why, kind="text", of=None, over_targets="together"),
+)  # fmt: skip
 _ACCEPTANCE = (
     Column("mat", acceptance.mat, "MAT", unit="tokens/step", statistic=acceptance.MAT, overview="effect"),
+    Column("mat_specbench", acceptance.mat_specbench, "MAT, Spec-Bench's", unit="tokens/step"),
+    Column("mat_uncut", acceptance.mat_uncut, "MAT, uncut", unit="tokens/step"),
     Column("mean_mat_per_question", acceptance.mean_mat_per_question, unit="tokens/step"),
     _speed("tokens_per_pass", acceptance.tokens_per_pass, "tokens/pass", unit="tokens/pass"),
     Column("accepted_per_pass", acceptance.accepted_per_pass, unit="tokens/pass"),
@@ -179,10 +199,10 @@ _OUTCOMES = (
     _count("truncated", audit.truncated, "truncated"),
 )  # fmt: skip
 COLUMNS: tuple[Column, ...] = (
-    *_WHICH, *_TOKENS, *_SPEEDUPS, *_ACCEPTANCE, *_DRAFTS, *_TIMES_TEXT_ENERGY, *_OUTCOMES,
+    *_WHICH, *_TOKENS, *_SPEEDUPS, *_WHY, *_ACCEPTANCE, *_DRAFTS, *_TIMES_TEXT_ENERGY, *_OUTCOMES,
 )  # fmt: skip
 """In the order of summary.csv, in which columns of task quality and the notes follow."""
-IN_NOTES = (*_WHICH, *_TOKENS, *_DRAFTS, *_ACCEPTANCE, *_TIMES_TEXT_ENERGY, *_OUTCOMES, *_SPEEDUPS)
+IN_NOTES = (*_WHICH, *_TOKENS, *_DRAFTS, *_ACCEPTANCE, *_TIMES_TEXT_ENERGY, *_OUTCOMES, *_SPEEDUPS, *_WHY)
 """The same in the order in which a row's notes mention them."""
 
 

@@ -154,8 +154,8 @@ def interval(
     """The interval of what `of_sums` makes of the groups' sums, (G, C, R) to (R,).
 
     A question that a group lacks adds nothing there. `runs`: the run that each group is of, where they are of several;
-    a launch belongs to its run. `weight`: the column that questions weigh by. None below `LEAST_QUESTIONS`, and where the value, or the value without one of its
-    questions or launches, is undefined.
+    a launch belongs to its run. `weight`: the column that questions weigh by. None below `LEAST_QUESTIONS`, and where
+    the value, or the value without one of its questions or launches, is undefined.
     """
     questions = _parts(groups, lambda _, key: key[1])
     n = len(questions)

@@ -62,12 +62,6 @@ def percent_of_bound(records: Iterable[Record]) -> Measure:
     return share if share.value is None else Measure(100 * share.value, share.note)
 
 
-def rate_e2e(records: Iterable[Record]) -> Measure:
-    """New tokens over total seconds, the prefill's included, each summed."""
-    kept, note = carrying(records, "new_tokens", "total_s")
-    return quotient(total(kept, "new_tokens"), total(kept, "total_s"), "no time", note)
-
-
 def speedup(groups: Groups) -> Measure:
     """Decode tokens/s over AR's on the same target, questions and device, over the paired cells: each side's rate
     is its summed new tokens after the first over its summed decode seconds."""
@@ -140,8 +134,9 @@ SPEEDUP_E2E = Statistic(_whole_sides, _rates_quotient)
 
 def speedup_specbench(pairs: Sequence[Pair]) -> Measure:
     """Spec-Bench's formula: mean of per-question new tokens / total seconds, over the mean of AR's per-question
-    retokenized tokens / total seconds. A question's turns are summed first; each repeat, in each
-    launch, counts as a question.
+    retokenized tokens / total seconds. A question's turns are summed first. Spec-Bench takes each side's mean over its
+    own file; here both are over the cells that both finished. Each repeat and each launch counts as one more question;
+    Spec-Bench takes one run at a time, and of several the mean of their speed-ups.
 
     AR's own value differs from 1 where its text, encoded again, has another length. Source: Spec-Bench,
     evaluation/speed.py.

@@ -83,9 +83,9 @@ class Turn:
 
 @dataclass(frozen=True)
 class Projected:
-    """A projected speed-up. `low`, `high`: 95 % over so many `questions`; `costs_low`, `costs_high`: quartiles over rounds of
-    the pass costs. `cost_ratio`: a drafted token's seconds over AR's pass; `verify_ratio`: a step's target pass over
-    it. `note`: why an interval is missing."""
+    """A projected speed-up. `low`, `high`: 95 % over so many `questions`; `costs_low`, `costs_high`: quartiles over
+    rounds of the pass costs. `cost_ratio`: a drafted token's seconds over AR's pass; `verify_ratio`: a step's target
+    pass over it. `note`: why an interval is missing."""
 
     speedup: float
     low: float | None

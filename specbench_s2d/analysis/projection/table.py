@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,15 +16,16 @@ from specbench_s2d.analysis.projection.model import Costs, Projected, Turn, at_r
 from specbench_s2d.analysis.tables.summary import OVERALL
 from specbench_s2d.decoding.geometric import PAPERS_GAMMA, rate_of
 from specbench_s2d.errors import UserError
-from specbench_s2d.published import PublishedMat, match_name, published
+from specbench_s2d.paper_names import PaperMethod, paper_methods, same_model
+from specbench_s2d.published import PublishedMat, published
 from specbench_s2d.runs.record import BASELINE, Record
 
 RECORDED, CANDIDATE = "as recorded", "candidate"
 PROJECTED = "projected: pass costs times acceptances"
 COLUMNS = (
     "target", "draft", "label", "sort", "role", "gamma", "suite", "speedup", "low", "high", "n", "costs_low",
-    "costs_high", "published", "of_run", "mat", "cost_ratio", "verify_ratio", "ar_ms", "ar_percent_of_bound", "extrapolated",
-    "projected", "note",
+    "costs_high", "published", "of_run", "mat", "cost_ratio", "verify_ratio", "ar_ms", "ar_percent_of_bound",
+    "extrapolated", "projected", "note",
 )  # fmt: skip
 _VALUES = ("speedup", "low", "high", "costs_low", "costs_high", "mat", "cost_ratio", "verify_ratio", "extrapolated")
 
@@ -74,9 +74,11 @@ def of_run(records: Sequence[Record], device: Device, gamma_max: int) -> list[di
     Raises `UserError` where the run has no decoder that drafts as this draft can.
     """
     kept = [r for r in latest(records) if r.status == "ok"]
-    theirs = match_name(device.target, dict.fromkeys(r.target for r in kept)) or kept[0].target
+    own = same_model(device.target, dict.fromkeys(r.target for r in kept))
+    theirs = own or kept[0].target
     mine = [r for r in kept if r.target == theirs]
-    lines, note = _lines(mine, device)
+    lines, other_draft = _lines(mine, device)
+    note = "; ".join(filter(None, (None if own else f"acceptances of another target ({theirs})", other_draft))) or None
     rows = []
     for line in lines:
         records_of = [r for r in mine if r.label == line.label]
@@ -101,7 +103,7 @@ def _own_gamma(record: Record) -> int | None:
 def _lines(records: Sequence[Record], device: Device) -> tuple[list[Line], str | None]:
     """The decoders that drafted chains as this draft can, of a draft of its name where there is one."""
     firsts = list({r.label: r for r in records if r.draft and not r.lossy}.values())
-    theirs = match_name(device.draft, dict.fromkeys(str(r.draft) for r in firsts))
+    theirs = same_model(device.draft, dict.fromkeys(str(r.draft) for r in firsts))
     own = [r for r in firsts if r.draft == theirs]
     note = None if own else f"acceptances of other drafts ({', '.join(dict.fromkeys(str(r.draft) for r in firsts))})"
     lines = [line for r in own or firsts if (line := _line(r, device))]
@@ -151,7 +153,8 @@ def of_paper(paper: PublishedMat, device: Device, gamma_max: int) -> list[dict[s
 
     Raises `UserError` where the draft can stand for none of them.
     """
-    lines = [line for method in paper.figures if (line := _method_line(method, device))]
+    stated = {m.method: m for m in paper_methods(paper.paper)}
+    lines = [line for name in paper.figures if name in stated and (line := _method_line(stated[name], device))]
     if not lines:
         raise UserError(
             f"published:{paper.paper} has {'; '.join(paper.figures)} for {paper.target}; {device.draft}, with "
@@ -176,15 +179,15 @@ def _paper_rows(paper: PublishedMat, device: Device, line: Line, gamma_max: int)
         yield _row(device, line, CANDIDATE, OVERALL, found, said, gamma=gamma)
 
 
-def _method_line(method: str, device: Device) -> Line | None:
+def _method_line(method: PaperMethod, device: Device) -> Line | None:
     """Which of the draft's passes a paper's method takes; None for one that it has not."""
-    if method.startswith("S2D "):
-        return Line(method, "thresholds", None) if device.exits else None
-    fixed = re.search(r" L(\d+)$", method)
-    if fixed:
-        depth = int(fixed[1])
-        return Line(method, "exit", depth) if depth in device.chains else None
-    return Line(method, "full depth", max(device.chains)) if method == "SpS" else None
+    if method.decoder == "s2d":
+        return Line(method.method, "thresholds", None) if device.exits else None
+    if method.decoder != "sd":
+        return None
+    if method.exit is not None:
+        return Line(method.method, "exit", method.exit) if method.exit in device.chains else None
+    return Line(method.method, "full depth", max(device.chains))
 
 
 def _speedups(paper: PublishedMat, method: str) -> dict[str, float]:
@@ -200,9 +203,10 @@ def _row(
     values = asdict(found)
     return {
         **dict.fromkeys(COLUMNS), "target": device.target, "draft": device.draft, "label": line.label,
-        "sort": line.sort, "role": role, "suite": suite, **{name: values[name] for name in _VALUES}, "n": found.questions,
-        "ar_ms": 1e3 * float(np.median(device.ar_N)), "ar_percent_of_bound": device.ar_percent_of_bound,
-        "projected": PROJECTED, "note": "; ".join(filter(None, (note, found.note))) or None, **more,
+        "sort": line.sort, "role": role, "suite": suite, **{name: values[name] for name in _VALUES},
+        "n": found.questions, "ar_ms": 1e3 * float(np.median(device.ar_N)),
+        "ar_percent_of_bound": device.ar_percent_of_bound, "projected": PROJECTED,
+        "note": "; ".join(filter(None, (note, found.note))) or None, **more,
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from specbench_s2d.analysis.metrics.audit import coverage_of_rows
-from specbench_s2d.analysis.tables.naming import is_projected
+from specbench_s2d.analysis.tables.naming import is_projected, row_title
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, rows_by_target
 from specbench_s2d.analysis.tables.text import absent
 from specbench_s2d.runs.record import BASELINE, Record
@@ -91,6 +91,17 @@ def failures(records: Iterable[Record]) -> list[str]:
         more = f" (and for {others} other reasons: see report.html)" if others else ""
         lines.append(f"{target}, {label}: failed: {errors[0]}{more}")
     return lines
+
+
+def whys(table: pd.DataFrame) -> dict[str, list[str]]:
+    """By target: for each decoder, over all suites, one sentence that says what makes it slower or faster than AR."""
+    found = {}
+    for title, rows in rows_by_target(table):
+        overall = [row for row in rows if row["suite"] == OVERALL and isinstance(row.get("why"), str)]
+        if overall:
+            of_run = f" of {overall[0]['run']}" if "run" in table.columns else ""
+            found[title] = [f"{row_title(row)} on {row['target']}{of_run}: {row['why']}." for row in overall]
+    return found
 
 
 def decoder_facts(table: pd.DataFrame) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from specbench_s2d.analysis.tables.remarks import (
     decoder_facts,
     missing_values,
     projections,
+    whys,
     within_launches,
 )
 from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, rows_by_target, speed_column
@@ -33,6 +35,8 @@ from specbench_s2d.analysis.tables.text import (
 from specbench_s2d.measure.quality import METRICS
 from specbench_s2d.runs.record import BASELINE
 
+_WHY = f"Why slower, or faster, than {BASELINE}"
+
 
 def render(table: pd.DataFrame) -> RenderableType:
     """The terminal's tables: one per target, a row per decoder, a column per suite."""
@@ -46,7 +50,8 @@ def render(table: pd.DataFrame) -> RenderableType:
     notes = [_legend(table, speed, quality), *mark_notes(table["lossy"], table["projected"])]
     loud = [Text(line, style="yellow") for line in (*projections(table), *cautions(table))]
     loud += [Text(line, style="bold red") for line in alarms(table)]
-    return Group(terminal_tables(tables, notes), *loud)
+    reasons = [Text(f"{_WHY}:"), *map(Text, chain.from_iterable(whys(table).values()))] if whys(table) else []
+    return Group(terminal_tables(tables, notes), *reasons, *loud)
 
 
 def _by_suite(title: str, rows: Sequence[Row], speed: str) -> TextTable:
@@ -111,6 +116,8 @@ def markdown(table: pd.DataFrame) -> str:
     parts += [_every_value(title, rows, columns).markdown_section() for title, rows in rows_by_target(table)]
     parts += [f"[95 %]: intervals from n questions{within_launches(table['launches'])}."]
     parts += mark_notes(table["lossy"], table["projected"])
+    reasons = "\n".join(f"- {reason}" for reason in chain.from_iterable(whys(table).values()))
+    parts += [f"## {_WHY}", reasons] if reasons else []
     decoders = "\n".join(f"- `{label}`: {text}." for label, text in decoder_facts(table).items())
     notes = "\n".join(f"- {note}" for note in missing_values(table)) or "No value is missing."
     parts += ["## Decoders", decoders, "## Notes", notes, "## What the columns mean", definition_list()]

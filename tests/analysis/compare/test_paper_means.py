@@ -53,7 +53,8 @@ def run(sd_gamma: int = 4, targets: tuple[str, ...] = tuple(TARGETS)) -> list[Re
 
 
 def compared(paper: str, records: list[Record]) -> Comparison:
-    return compare_published(records, "r", paper, 0.0)
+    stand_ins = [f"{target}={MEAN_TARGET}" for target in dict.fromkeys(r.target for r in records)]
+    return compare_published(records, "r", paper, 0.0, stand_ins)
 
 
 def figure(table: pd.DataFrame, **where: str) -> dict[str, Any]:
@@ -118,13 +119,16 @@ def test_it_is_said_which_decoder_stands_there_and_over_what() -> None:
     assert comparison.shown[1].rows[0][:2] == ["mjsd †", "sd:gamma=4"]
     notes = " ".join(comparison.notes)
     assert "mjsd (τ = 0.5, γ = 4, beams = 8); mjsd:tau=0.1 (τ = 0.1, γ = 4, beams = 8)" in notes
-    assert "Without a row in published:mjsd: sd:gamma=4, mjsd:candidates=4." in notes
+    assert "Without a row in published:mjsd: sd:gamma=4, mjsd:candidates=4;" in notes
     assert "is set over" not in notes
 
 
 def test_another_gamma_and_no_sd_at_all_are_said() -> None:
     other = compared("mjsd", run(sd_gamma=5))
     assert "mjsd (γ = 4) is set over sd (γ = 5)" in " ".join(other.notes)
+    assert "set over sd (draft" not in " ".join(other.notes)
+    elsewhere = [r.model_copy(update={"draft": "e"}) if r.decoder == "sd" else r for r in run()]
+    assert "mjsd (draft d) is set over sd:gamma=4 (draft e)" in " ".join(compared("mjsd", elsewhere).notes)
     without = compared("mjsd", [r for r in run() if r.decoder != "sd"])
     found = figure(without.table, label="mjsd", method="MJSD vs vanilla SD", metric="speedup")
     assert pd.isna(found["ours"]) and "no plain sd" in found["reason"]
@@ -133,6 +137,21 @@ def test_another_gamma_and_no_sd_at_all_are_said() -> None:
 def test_a_run_of_one_target_stands_there_alone() -> None:
     table = compared("mjsd", run(targets=("b",))).table
     assert set(table["target"]) == {"b"} and set(table["paper_target"]) == {MEAN_TARGET}
+
+
+def test_only_the_paper_s_own_targets_are_in_our_mean_unless_others_are_named() -> None:
+    """Of opt-13b and a model that is none of the paper's, the first alone: its speed-up is 2.5, the other's 1.25."""
+    slower = [r.model_copy(update={"target": "demo-s", "decode_s": r.decode_s * (2 if r.label != "ar" else 1)})
+              for r in run(targets=("a",)) if r.decode_s]  # fmt: skip
+    ours = [r.model_copy(update={"target": "facebook/opt-13b"}) for r in run(targets=("a",))]
+    comparison = compare_published([*ours, *slower], "r", "mjsd", 0.0)
+    where = {"label": "mjsd:tau=0.1", "method": "MJSD vs greedy autoregressive", "metric": "speedup"}
+    found = figure(comparison.table, **where)
+    assert (found["target"], found["ours"]) == ("facebook/opt-13b", pytest.approx(2.5))
+    notes = " ".join(comparison.notes)
+    assert "the run lacks llama-2 13B base" in notes and "No counterpart: demo-s is no model of published:mjsd" in notes
+    both = compare_published([*ours, *slower], "r", "mjsd", 0.0, [f"demo-s={MEAN_TARGET}"])
+    assert figure(both.table, **where)["ours"] == pytest.approx((2.5 + 1.25) / 2)
 
 
 def test_a_target_that_lacks_the_decoder_leaves_no_mean() -> None:

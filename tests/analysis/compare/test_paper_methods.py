@@ -8,11 +8,14 @@ import pytest
 
 from specbench_s2d.analysis.compare.paper_methods import (
     decoders_of,
+    exits_by_place,
     is_over_sd,
-    is_sps_schedule,
     methods_of,
+    other_gamma,
     sd_for,
+    wanted,
 )
+from specbench_s2d.paper_names import paper_methods
 from specbench_s2d.published import published
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded
@@ -35,7 +38,7 @@ def lane(label: str, model: str, depths: list[int] | None = None, **options: Any
         ("sd:exit=2", ["SD SoFT L6"]),
         ("sd:exit=3", ["SD SoFT L9"]),
         ("sd:exit=4", ["SD SoFT L12"]),
-        ("sd:draft=demo-tiny", ["SD vicuna-160m"]),
+        ("sd:draft=demo-tiny", []),
         ("s2d", [S2D, f"{S2D} thresholds 0.5,0.5,0"]),
         ("s2d:thresholds=0.75+0.7+0", [f"{S2D} thresholds 0.75,0.7,0"]),
         ("s2d:thresholds=0.9+0.85+0", [f"{S2D} thresholds 0.9,0.85,0"]),
@@ -63,23 +66,27 @@ def test_the_papers_own_models_keep_their_exits() -> None:
     assert found["s2d:c"][0] == S2D
 
 
-def test_a_draft_that_is_neither_sorted_nor_plain_is_the_unrelated_one() -> None:
-    assert methods_of("s2d", decoders_of([lane("sd", "demo-tiny")])["sd"]) == ["SD vicuna-160m"]
+@pytest.mark.parametrize("draft", ["double7/vicuna-160m", "shape:vicuna-160m"])
+def test_the_unrelated_draft_is_the_paper_s_own_and_no_other_small_model(draft: str) -> None:
+    assert methods_of("s2d", decoders_of([lane("sd", draft)])["sd"]) == ["SD vicuna-160m"]
+    for other in ("demo-tiny", "double7/vicuna-68m", "double7/vicuna-160m-v2"):
+        assert methods_of("s2d", decoders_of([lane("sd", other)])["sd"]) == []
 
 
 def test_an_exit_without_a_counterpart_has_no_row() -> None:
     """Two exits are not three: which of the paper's the first stands for cannot be told."""
-    records = [lane("sd:exit=2", "d", exit=2), lane("sd:exit=4", "d", exit=4)]
+    records = [lane("sd:exit=2", "demo-draft", exit=2), lane("sd:exit=4", "demo-draft", exit=4)]
     assert [methods_of("s2d", part) for part in decoders_of(records).values()] == [[], []]
 
 
 def test_other_papers() -> None:
-    tree = lane("s2d-tree", "d", depth=4, topk=10, tokens=60)
-    small = lane("s2d-tree", "d", depth=3, topk=10, tokens=60)
+    tree = lane("s2d-tree", "demo-draft", depth=4, topk=10, tokens=60)
+    small = lane("s2d-tree", "demo-draft", depth=3, topk=10, tokens=60)
     assert methods_of("sd2", decoders_of([tree])["s2d-tree"])[0] in set(published("sd2")["method"])
     assert methods_of("sd2", decoders_of([small])["s2d-tree"]) == []
     sps = lane("sd:gamma=heuristic", "double7/vicuna-68m", gamma="heuristic")
     assert methods_of("spec-bench", decoders_of([sps])["sd:gamma=heuristic"]) == ["SpS"]
+    assert other_gamma("spec-bench", decoders_of([sps])["sd:gamma=heuristic"], ["SpS"]) is None
     assert methods_of("mjsd", decoders_of([sps])["sd:gamma=heuristic"]) == []
 
 
@@ -95,16 +102,16 @@ def test_other_papers() -> None:
     ids=["at any gamma", "not at an exit", "imported under the method's name", "or not", "another"],
 )
 def test_what_stands_beside_the_leaderboard(label: str, options: dict[str, Any], methods: list[str]) -> None:
-    part = decoders_of([lane(label, "d", **options)])[label]
+    part = decoders_of([lane(label, "double7/vicuna-68m", **options)])[label]
     assert methods_of("spec-bench", part) == methods
-    assert is_sps_schedule(part) is False
+    assert other_gamma("spec-bench", part, methods) == ("heuristic" if methods == ["SpS"] else None)
 
 
 @pytest.mark.parametrize(
     ("options", "stands"),
     [
         ({"tau": 0.1, "gamma": 4, "candidates": 1, "exit": None}, True),
-        ({"tau": 0.9, "gamma": 7, "beams": 2}, True),
+        ({"tau": 0.9, "gamma": 7, "beams": 2, "candidates": 1}, True),
         ({"tau": 0.5, "gamma": 4, "candidates": 4}, False),
         ({"tau": 0.5, "gamma": 4, "candidates": 1, "exit": 2}, False),
     ],
@@ -132,3 +139,15 @@ def test_mjsd_is_set_over_sd_of_its_draft_and_gamma() -> None:
     assert sd_for("mjsd", four) == "sd:gamma=4"
     assert sd_for("mjsd", {"mjsd": found["mjsd"], "sd:exit=2": found["sd:exit=2"]}) is None
     assert [is_over_sd(name) for name in ("MJSD vs vanilla SD", "MJSD vs greedy autoregressive")] == [True, False]
+
+
+def test_every_method_that_the_table_states_is_one_that_the_paper_prints() -> None:
+    for paper in ("s2d", "sd2", "spec-bench", "mjsd", "mtad"):
+        assert {m.method for m in paper_methods(paper)} <= set(published(paper)["method"])
+    assert wanted("spec-bench") == "sd with double7/vicuna-68m"
+    assert wanted("mtad") == "mjsd"
+
+
+def test_exits_of_other_depths_are_named_with_those_they_stand_for() -> None:
+    assert exits_by_place(grid_run(1, targets=["demo-s"])) == {2: 6, 3: 9, 4: 12}
+    assert exits_by_place([lane("s2d", "d", [6, 9, 12])]) == {}

@@ -8,12 +8,15 @@ import pandas as pd
 import pytest
 
 from specbench_s2d.analysis.compare.papers import compare_published
+from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.errors import UnknownNameError, UserError
 from tests.analysis.factory import ar, decoded, paper_run
 from tests.analysis.report.grid import grid_run
 from tests.refusals import refused
 
-DEMO = compare_published(grid_run(5), "demo", "s2d", 0.0)
+STAND_INS = ["demo-s=vicuna-7b", "demo-m=vicuna-13b", "demo-l=llama-2-70b-chat", "sd:draft=demo-tiny=SD vicuna-160m"]
+RUN = grid_run(5)
+DEMO = compare_published(RUN, "demo", "s2d", 0.0, STAND_INS)
 
 
 def figure(**where: str) -> dict[str, Any]:
@@ -47,12 +50,31 @@ def test_blocks_show_both_names_and_both_figures() -> None:
     row = next(row for row in table.rows if row[0] == "sd:exit=2\nSD SoFT L6")
     assert row[1].endswith("\n1.38")
     notes = " ".join(DEMO.notes)
-    assert "demo-l – llama-2-70b-chat" in notes and "by size" in notes
-    assert "Without a row in published:s2d: s2d-tree, s2d-auto." in notes
+    assert "they are the same models: demo-s – vicuna-7b, demo-m – vicuna-13b, demo-l – llama-2-70b-chat." in notes
+    assert "Exits 2, 3, 4 stand for the paper's 6, 9, 12, by their place." in notes
+    assert "Without a row in published:s2d: s2d-tree, s2d-auto;" in notes
+
+
+def test_mean_accepted_tokens_are_counted_as_the_paper_counts_them() -> None:
+    found = figure(target="demo-s", label="s2d", suite="mt_bench", metric="mean_accepted_tokens")
+    row = summary_table(RUN).set_index(["target", "label", "suite"]).loc[("demo-s", "s2d", "mt_bench")]
+    assert found["ours_column"] == "mat_specbench"
+    assert found["ours"] == row["mat_specbench"] > row["mat"]
+    assert any(t.title == "demo-s compared with vicuna-7b: mean accepted tokens (mat_specbench)" for t in DEMO.shown)
+    assert "Mean accepted tokens are counted as the paper counts them: mat_specbench." in DEMO.notes
+
+
+def test_models_that_are_none_of_the_paper_s_stand_beside_nothing() -> None:
+    flags = "--as demo-s=vicuna-7b --as demo-m=vicuna-13b --as demo-l=llama-2-70b-chat."
+    with refused(UserError, "nothing in common: demo-s, demo-m, demo-l are no models of published:s2d", flags):
+        compare_published(grid_run(1), "demo", "s2d", 0.0)
+    part = compare_published(grid_run(1), "demo", "s2d", 0.0, STAND_INS[:1])
+    assert set(part.table["target"]) == {"demo-s"}
+    assert "No counterpart: demo-m, demo-l are no models of published:s2d" in " ".join(part.notes)
 
 
 def test_a_run_at_temperature_1_meets_figures_of_the_same_draft_sampling() -> None:
-    steps = {"decode_s": 1.0, "suite": "mt_bench", "target": "vicuna-7b", "draft": "vicuna-160m"}
+    steps = {"decode_s": 1.0, "suite": "mt_bench", "target": "vicuna-7b", "draft": "double7/vicuna-160m"}
     drawn = decoded("sd", 1, [(3, 3, 4)], decoder_options={"sampling": "run"}, **steps)
     greedy = decoded("sd:sampling=greedy", 1, [(3, 3, 4)], decoder_options={"sampling": "greedy"}, **steps)
     run = [ar(1, 5, decode_s=4, suite="mt_bench", target="vicuna-7b"), drawn, greedy]
@@ -63,13 +85,14 @@ def test_a_run_at_temperature_1_meets_figures_of_the_same_draft_sampling() -> No
 
 def test_without_decode_times_ours_is_shown_by_spec_benchs_formula_and_said_so() -> None:
     """(5/3 + 9/4) / (4/5 + 9/18) = 3.01; Spec-Bench's SpS stands beside sd at any gamma."""
-    run = [r.model_copy(update={"decode_s": None, "suite": "mt_bench"}) for r in paper_run()]
+    where = {"suite": "mt_bench", "target": "lmsys/vicuna-7b-v1.3", "draft": "double7/vicuna-68m"}
+    run = [r.model_copy(update={"decode_s": None, **where}) for r in paper_run()]
     comparison = compare_published(run, "r", "spec-bench", 0.0)
     assert comparison.shown[0].rows[0][1].startswith("3.01\n")
     notes = " ".join(comparison.notes)
     assert "Without decode times, ours is shown by Spec-Bench's formula: sd." in notes
-    assert "SpS drafts by the schedule gamma=heuristic; not so sd." in notes
-    timed = compare_published([r.model_copy(update={"suite": "mt_bench"}) for r in paper_run()], "r", "spec-bench", 0.0)
+    assert "The paper drafts by gamma=heuristic; not so sd." in notes
+    timed = compare_published([r.model_copy(update=where) for r in paper_run()], "r", "spec-bench", 0.0)
     assert timed.shown[0].rows[0][1].startswith("5.00\n") and "Without decode times" not in " ".join(timed.notes)
 
 

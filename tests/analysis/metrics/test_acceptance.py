@@ -26,6 +26,35 @@ def test_mat_of_ar_is_exactly_one() -> None:
     assert acceptance.mat(AR).value == acceptance.mean_mat_per_question(AR).value == 1.0
 
 
+def test_spec_bench_counts_the_first_token_in_iteration_1() -> None:
+    """SD: 5 and 9 new tokens in 3 and 2 Steps. AR's prefill is an iteration, as is that of an answer of one token, or
+    where nothing was accepted."""
+    assert acceptance.mat_specbench(SD).value == pytest.approx((5 + 9) / (3 + 2))
+    assert acceptance.mat_specbench(AR).value == 1.0
+    short = decoded("sd", 3, [], decode_s=0)
+    assert acceptance.mat_specbench([*SD, short]).value == pytest.approx((5 + 9 + 1) / (3 + 2 + 1))
+    nothing_accepted = decoded("sd", 1, [(5, 0, 1), (0, 0, 1)], decode_s=1)
+    assert acceptance.mat_specbench([nothing_accepted]).value == 1.0
+
+
+def test_imported_answers_hold_the_first_token_already() -> None:
+    """Spec-Bench's own accept_lengths add up to the new tokens: 3 + 2 of 5; its baseline's are ones."""
+    theirs = {"drafted": None, "drafted_per_step": None, "accepted_per_step": None}
+    method = decoded("eagle", 1, [(0, 0, 3), (0, 0, 2)], decode_s=1, **theirs, new_tokens=5)
+    assert acceptance.mat_specbench([method]).value == pytest.approx(5 / 2)
+    baseline = decoded("ar", 1, [(0, 0, 1)] * 5, decode_s=1, **theirs, new_tokens=5)
+    exported = decoded("ar", 1, [(0, 0, 1)] * 4, decode_s=1, **theirs, new_tokens=5)
+    assert acceptance.mat_specbench([baseline]).value == acceptance.mat_specbench([exported]).value == 1.0
+
+
+def test_mat_uncut_counts_before_the_cut_over_the_steps_that_drafted() -> None:
+    """1 + (1 + 0 + 0 + 5 + 3) / 5; a Step without a draft is none of vLLM's drafts."""
+    assert acceptance.mat_uncut(SD).value == pytest.approx(1 + 9 / 5)
+    half = decoded("lookup", 1, [(0, 0, 1), (3, 2, 3)], decode_s=1)
+    assert acceptance.mat_uncut([half]).value == pytest.approx(1 + 2 / 1)
+    assert acceptance.mat_uncut(AR) == Measure(None, "nothing was drafted")
+
+
 def test_accepted_per_pass_leaves_the_bonus_out_and_counts_before_the_cut() -> None:
     assert acceptance.accepted_per_pass(SD).value == pytest.approx((1 + 0 + 0 + 5 + 3) / 5)
     assert acceptance.accepted_per_pass(AR).value == 0.0

@@ -62,6 +62,8 @@ def test_a_plain_draft_stands_for_chains_at_full_depth_alone() -> None:
     rows = of_run(run(), device(draft="other", exits=()), 1)
     assert {row["label"] for row in rows} == {"sd"}
     assert rows[0]["note"] == ("acceptances of other drafts (d); n = 2: no interval from fewer than 5 questions")
+    elsewhere = of_run(run(), device(target="u"), 1)
+    assert elsewhere[0]["note"].startswith("acceptances of another target (t); ")
 
 
 def test_a_run_without_such_a_draft_is_refused() -> None:

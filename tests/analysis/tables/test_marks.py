@@ -95,7 +95,7 @@ def test_exported_tables_carry_the_reason(tmp_path: Path) -> None:
         compare_decoders(projected_run(), "ar"),
         compare_runs(projected_run(), paper_run(), ("a", "b")),
         compare_runs(paper_run(), projected_run(), ("a", "b")),
-        compare_published(projected_run(), "a", "spec-bench", 0.0),
+        compare_published(projected_run(), "a", "spec-bench", 0.0, ["t=vicuna-7b-v1.3", "sd=SpS"]),
     ],
 )
 def test_comparisons(comparison: Comparison) -> None:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from specbench_s2d.analysis.tables import remarks
 from specbench_s2d.analysis.tables.summary import summary_table
+from specbench_s2d.runs.record import Record
 from tests.analysis.factory import decoded, make_record, paper_run
 
 TABLE = summary_table(paper_run())
@@ -26,6 +27,29 @@ def test_each_reason_for_missing_values_stands_once_with_its_rows() -> None:
     assert "draft_s: 2 of 2 cells carry no draft_s (every row)" in lines
     assert "acceptance_rate: nothing was drafted (2 of 4 rows)" in lines
     assert len(lines) == len(set(lines))
+
+
+def timed_run() -> list[Record]:
+    """The paper run with its parts: AR's passes take all of its time; sd's 4 s are 1 of drafting and 3 of passes."""
+    run = [r.model_copy(update={"draft_s": 0.0, "verify_s": r.decode_s, "other_s": 0.0}) for r in paper_run()]
+    parts = {"draft_s": 0.5, "verify_s": 1.5}
+    return [r.model_copy(update=parts if r.label == "sd" else {}) for r in run]
+
+
+SENTENCE = "2.40 tokens a step promise 2.40 ×; drafting (4.2 passes) costs 0.12 AR steps"
+
+
+def test_each_decoder_has_a_sentence_on_why_it_is_slower_or_faster() -> None:
+    """12 tokens in 5 Steps; of 21 draft passes, 1 s in all; an AR step takes 20 s / 12."""
+    both = [r.model_copy(update={"target": target}) for target in ("t", "u") for r in timed_run()]
+    table = summary_table(both)
+    found = remarks.whys(table)
+    assert list(found) == ["t", "u"] and len(found["t"]) == 1
+    assert found["u"][0].startswith(f"sd on u: {SENTENCE}") and found["u"][0].endswith("goes to drafting.")
+    assert set(table.loc[table["label"] == "sd", "suite"][table["why"].notna()]) == {"qa", "overall"}
+    several = pd.concat([table.assign(run="a"), table.assign(run="b")], ignore_index=True)
+    assert remarks.whys(several)["b: t"][0].startswith(f"sd on t of b: {SENTENCE}")
+    assert remarks.whys(TABLE) == {}
 
 
 def test_it_is_said_how_many_launches_intervals_stand_on() -> None:

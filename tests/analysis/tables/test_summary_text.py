@@ -12,6 +12,7 @@ from specbench_s2d.analysis.tables.summary import rows_by_target, summary_table
 from specbench_s2d.config import SUITES
 from tests.analysis.expected import ends_of_three_copies
 from tests.analysis.factory import decoded, make_record, paper_run
+from tests.analysis.tables.test_remarks import SENTENCE, timed_run
 
 TABLE, SIX = summary_table(paper_run()), summary_table(paper_run(3))
 
@@ -87,6 +88,13 @@ def test_missing_figures_are_dashes_not_zeros() -> None:
     assert "nan" not in summary_text.markdown(lost).lower().replace("answer", "")
 
 
+def test_terminal_and_markdown_say_why_a_decoder_is_slower_or_faster() -> None:
+    table = summary_table(timed_run())
+    for text in (printed(table, 400), summary_text.markdown(table)):
+        assert "Why slower, or faster, than ar" in text and f"sd on t: {SENTENCE}" in text
+        assert "Why slower" not in printed(TABLE)
+
+
 def test_several_runs_have_blocks_of_their_own() -> None:
     both = pd.concat([TABLE.assign(run="a"), TABLE.assign(run="b")], ignore_index=True)
     assert [title for title, _ in rows_by_target(both)] == ["a: t", "b: t"]
@@ -95,7 +103,10 @@ def test_several_runs_have_blocks_of_their_own() -> None:
 def test_markdown_has_one_line_per_row_the_notes_and_the_definitions() -> None:
     text = summary_text.markdown(TABLE)
     speedups = "5.00 [n = 2] | 3.29 [n = 2] | 3.01 [n = 2]"
-    assert f"| qa | sd | 2 | 1 | 7.0 | 3.0 | – | {speedups} | – | – | – | 2.40 [n = 2] | 2.40 | 0.69 |" in text
+    assert (
+        f"| qa | sd | 2 | 1 | 7.0 | 3.0 | – | {speedups} | – | – | – | 2.40 [n = 2] | 2.80 | 2.80 | 2.40 | 0.69 |"
+        in text
+    )
     assert "| 0.69 | – | 2.72 [n = 2] | – |" in text
     assert "- energy_j_per_token: 2 of 2 cells carry no energy_j or new_tokens (every row)" in text
     assert "- speedup_low: n = 2: no interval from fewer than 5 questions (every row)" in text

@@ -20,7 +20,7 @@ from specbench_s2d.analysis.report.html.table import (
     value_cell,
 )
 from specbench_s2d.analysis.tables.naming import is_projected, row_title, suite_title
-from specbench_s2d.analysis.tables.remarks import within_launches
+from specbench_s2d.analysis.tables.remarks import whys, within_launches
 from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, rows_by_target
 from specbench_s2d.analysis.tables.text import absent
 from specbench_s2d.runs.record import BASELINE
@@ -31,20 +31,23 @@ _DECODER, _SUITE, _OUTPUT = (Heading(name, numeric=False) for name in ("decoder"
 
 @dataclass(frozen=True)
 class Target:
-    """One target's tables; `tables` are read first, `full` is every value."""
+    """One target's tables; `tables` are read first, `full` is every value. `whys`: a sentence for each decoder that
+    says what makes it slower or faster than AR."""
 
     title: str
     tables: list[HtmlTable]
     full: HtmlTable
+    whys: list[str]
 
 
 def targets(table: pd.DataFrame) -> list[Target]:
     """The tables of every target, the mean over targets included."""
     columns = [column for column in columns_of(table.columns) if column.heading]
-    return [_target(title, rows, columns) for title, rows in rows_by_target(table)]
+    reasons = whys(table)
+    return [_target(title, rows, columns, reasons.get(title, [])) for title, rows in rows_by_target(table)]
 
 
-def _target(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> Target:
+def _target(title: str, rows: Sequence[Row], columns: Sequence[Column], reasons: list[str]) -> Target:
     overall = [row for row in rows if row["suite"] == OVERALL]
     scored = [c for c in columns if c.name.startswith(QUALITY) and not all(absent(row[c.name]) for row in overall)]
     tables = [
@@ -52,7 +55,7 @@ def _target(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> Targe
         _overall("Throughput, prediction and cost", overall, [c for c in columns if c.overview == "speed"]),
         *([_overall("Task quality", overall, scored)] if scored else []),
     ]
-    return Target(title, tables, _full(rows, columns))
+    return Target(title, tables, _full(rows, columns), reasons)
 
 
 def _names(row: Row) -> list[HtmlCell]:

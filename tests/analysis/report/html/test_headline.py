@@ -10,6 +10,7 @@ from specbench_s2d.analysis.tables.summary import summary_table
 from tests.analysis.expected import ends_of_three_copies
 from tests.analysis.factory import paper_run
 from tests.analysis.report.html.pages import records, table
+from tests.analysis.tables.test_remarks import SENTENCE, timed_run
 
 
 def by_decoder(shown: HtmlTable) -> dict[str, dict[str, HtmlCell]]:
@@ -57,6 +58,13 @@ def test_speedups_by_suite_and_figures_over_all() -> None:
     assert cells["mjsd"]["output"].text == "lossy" and cells["sd"]["output"].text == "lossless"
     assert cells["sd"]["MAT"].text == "4.00"
     assert cells["sd"]["J/token"].reason
+
+
+def test_a_target_says_why_its_decoders_are_slower_or_faster() -> None:
+    (target,) = headline.targets(summary_table(timed_run()))
+    assert [why.startswith(f"sd on t: {SENTENCE}") for why in target.whys] == [True]
+    (untimed,) = headline.targets(table())
+    assert untimed.whys == []
 
 
 def test_an_interval_stands_below_its_value_with_its_questions_shaded_and_drawn() -> None:

@@ -19,8 +19,8 @@ from tests.analysis.factory import decoded, make_record, paper_run
 from tests.analysis.report.joint import joint_run, with_intervals
 
 RUN = [*paper_run(), *(r.model_copy(update={"target": "u"}) for r in paper_run())]
-SIX = paper_run(3)
 FAMILIES = ("", "-sd", "-s2d", "-mjgd", "-mjsd", "-other-pairs")
+SIX = paper_run(3)
 TABLE = summary_table(RUN).assign(speedup_low=2.0, speedup_high=8.0)  # two questions are too few for intervals
 POSITIONS = acceptance_by_position(RUN)
 
