@@ -82,7 +82,7 @@ def execute_and_print(
 ) -> int:
     """Execute a plan under a live display, write and print its tables; the exit code. `execute`: for `run_launches`."""
     from specbench_s2d.analysis.report.write import WRITTEN, run_doubts, write_summary
-    from specbench_s2d.analysis.tables.remarks import alarms
+    from specbench_s2d.analysis.tables.remarks import alarms, failures
     from specbench_s2d.analysis.tables.summary_text import render
     from specbench_s2d.bench import launches
     from specbench_s2d.cli.live import Live
@@ -99,7 +99,7 @@ def execute_and_print(
         sys.stdout.write(table.to_json(orient="records", indent=1) + "\n")
     else:
         Console().print(render(table, doubts))
-    for line in (*(doubts if as_json else ()), *alarms(table)):
+    for line in (*(doubts if as_json else ()), *alarms(table), *failures(outcome.records)):
         _tell(console, line)
     _tell(console, f"wrote {folder}/records.jsonl, manifest.json, {WRITTEN}")
     return 1 if outcome.failed or outcome.mismatched else 0

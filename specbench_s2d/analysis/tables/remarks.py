@@ -12,7 +12,7 @@ from specbench_s2d.analysis.metrics.energy import IN_DOUBT, is_in_doubt
 from specbench_s2d.analysis.tables.naming import is_projected, row_title
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, rows_by_target
 from specbench_s2d.analysis.tables.text import absent
-from specbench_s2d.runs.record import BASELINE
+from specbench_s2d.runs.record import BASELINE, Record
 
 SLOW_BASELINE_PERCENT = 40.0
 """Below this share of the bound, AR is called slow."""
@@ -106,6 +106,20 @@ def alarms(table: pd.DataFrame) -> list[str]:
                 lines.append(f"{title}, {row['label']}: {row['failed']} of {row['records']} turns failed.")
             if not absent(row["mismatches"]) and row["mismatches"]:
                 lines.append(f"{title}, {row['label']}: {row['mismatches']} outputs differ from {BASELINE}'s.")
+    return lines
+
+
+def failures(records: Iterable[Record]) -> list[str]:
+    """Why turns failed: for each target and decoder the first reason, and how many others there are."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for r in records:
+        if r.status == "failed":
+            found.setdefault((r.target, r.label), []).append(r.error or "no reason was recorded")
+    lines = []
+    for (target, label), errors in found.items():
+        others = len(set(errors)) - 1
+        more = f" (and for {others} other reasons: see report.html)" if others else ""
+        lines.append(f"{target}, {label}: failed: {errors[0]}{more}")
     return lines
 
 

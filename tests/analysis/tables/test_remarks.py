@@ -67,3 +67,18 @@ def test_a_label_stands_for_its_drafts_and_options() -> None:
         "ar": "no options",
         "sd": "draft d; gamma=5",
     }
+
+
+def test_failed_turns_are_told_with_the_first_reason_and_how_many_others_there_are() -> None:
+    said = "draft d: logits are not finite numbers, first at position"
+    errors = {"sd": [f"{said} 3 of the output", f"{said} 5 of the output", f"{said} 3 of the output"], "s2d": [None]}
+    records = [
+        make_record(label, question, status="failed", error=error)
+        for label, of_label in errors.items()
+        for question, error in enumerate(of_label)
+    ]
+    assert remarks.failures([make_record("ar"), *records]) == [
+        f"t, sd: failed: {said} 3 of the output (and for 1 other reasons: see report.html)",
+        "t, s2d: failed: no reason was recorded",
+    ]
+    assert remarks.failures([make_record("ar")]) == []
