@@ -59,7 +59,7 @@ def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny models are done in milliseconds, and the replayed counter is exact at any."""
     monkeypatch.setattr(windows, "SHORTEST_WINDOW_S", 0.0)
     monkeypatch.setattr(energy, "MIN_BLOCK_S", 0.001)
-    monkeypatch.setattr(session, "warm_up", lambda run: WarmUp(1, None, stable=False))
+    monkeypatch.setattr(session, "warm_up", lambda run: WarmUp(1, 0.0, 0.0, stable=True))
 
 
 def run(folder: Path, out: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
