@@ -78,9 +78,9 @@ def test_a_run_that_is_greedy_at_any_temperature_meets_a_papers_values_at_0(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path / "grid", grid_run(1, targets=["demo-s"]), temperature=0.7, top_k=1)
-    assert main(["compare", str(run), "published:s2d"]) == 0
+    assert main(["compare", str(run), "published:s2d", "--as", "demo-s=vicuna-7b"]) == 0
     sampled = write_run(tmp_path / "sampled", grid_run(1, targets=["demo-s"]), temperature=0.7)
-    assert main(["compare", str(sampled), "published:s2d"]) == 2
+    assert main(["compare", str(sampled), "published:s2d", "--as", "demo-s=vicuna-7b"]) == 2
     assert "the run was at 0.7" in capsys.readouterr().err
 
 
