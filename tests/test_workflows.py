@@ -147,7 +147,7 @@ def test_the_cards_name_becomes_a_folders(runner: Path) -> None:
 def test_a_run_with_failed_cells_is_judged_and_one_that_could_not_start_is_not(
     runner: Path, status: str, passed_on: bool
 ) -> None:
-    done = act(runner, "Run the demo grid", EXIT=status)
+    done = act(runner, "Run the gate's grid", EXIT=status)
     assert (done.returncode == 0) is passed_on
     assert (runner / "GITHUB_ENV").read_text() == f"RUN_STATUS={status}\n"
 
