@@ -48,7 +48,7 @@ def test_a_shipped_file_is_a_run(name: str) -> None:
 
 def test_the_demo_grid_is_the_one_that_the_paper_ran() -> None:
     spec = make_spec(Path("demo/s2d"), {}).resolved()
-    assert (spec.questions, spec.limit, spec.max_new_tokens, spec.launches) == ("embedded", None, 48, 3)
+    assert (spec.questions, spec.limit, spec.max_new_tokens, spec.launches) == ("embedded", 5, 48, 3)
     assert len(spec.decoder) == 13
 
 

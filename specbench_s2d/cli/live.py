@@ -97,7 +97,8 @@ def forecast_table(expected: dict[str, Any]) -> Table:
             _duration(row["expected_s"]),
         )
     decoders = ", ".join(expected["decoders"])
-    questions = f"{expected['questions']} questions; decoders: {decoders}"
+    launches = f", {expected['launches']} launches" if expected["launches"] > 1 else ""
+    questions = f"{expected['questions']} questions{launches}; decoders: {decoders}"
     free = _free_line(expected["free_bytes_by_device"])
     models = {one["name"]: _memory_line(one) for row in expected["targets"] for one in row["memory"]}
     energy = _energy_line(expected["energy"])

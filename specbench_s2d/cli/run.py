@@ -99,7 +99,7 @@ def execute_and_print(
         sys.stdout.write(table.to_json(orient="records", indent=1) + "\n")
     else:
         Console().print(render(table, doubts))
-    for line in (*(doubts if as_json else ()), *alarms(table), *failures(outcome.records)):
+    for line in (*((*doubts, *alarms(table)) if as_json else ()), *failures(outcome.records)):
         _tell(console, line)
     _tell(console, f"wrote {folder}/records.jsonl, manifest.json, {WRITTEN}")
     return 1 if outcome.failed or outcome.mismatched else 0

@@ -35,9 +35,9 @@ def spec(tiny_models: Path) -> dict[str, Any]:
     }
 
 
-def here(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool) -> None:
+def here(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:
     """A launch in this process, which costs no start."""
-    execute(plan, folder, watch, retry_failed, launch=launch)
+    execute(plan, folder, watch, retry_failed, launch=launch, strict=strict)
 
 
 def test_every_launch_measures_every_cell_once(spec: dict[str, Any], tmp_path: Path) -> None:
@@ -55,14 +55,14 @@ def test_every_launch_measures_every_cell_once(spec: dict[str, Any], tmp_path: P
 def test_a_run_that_stopped_between_launches_goes_on_with_the_next(spec: dict[str, Any], tmp_path: Path) -> None:
     plan, done = make_plan(RunSpec(**spec)), []
 
-    def stops(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool) -> None:
+    def stops(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:
         if launch == 1:
             raise KeyboardInterrupt
-        here(plan, folder, launch, watch, retry_failed)
+        here(plan, folder, launch, watch, retry_failed, strict)
 
-    def counted(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool) -> None:
+    def counted(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:
         done.append(launch)
-        here(plan, folder, launch, watch, retry_failed)
+        here(plan, folder, launch, watch, retry_failed, strict)
 
     with pytest.raises(KeyboardInterrupt):
         run_launches(plan, tmp_path / "run", launcher=stops)
@@ -96,10 +96,10 @@ def test_a_mistake_in_the_other_process_is_one_line_here(spec: dict[str, Any], t
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "records.jsonl").write_text("")
     with refused(UserError, "holds records without a manifest"):
-        in_fresh_process(make_plan(RunSpec(**spec)), tmp_path / "run", 0, lambda event: None, False)
+        in_fresh_process(make_plan(RunSpec(**spec)), tmp_path / "run", 0, lambda event: None, False, False)
 
 
-def _dies(spec: RunSpec, folder: Path, launch: int, retry_failed: bool, theirs: Any) -> None:
+def _dies(spec: RunSpec, folder: Path, launch: int, retry_failed: bool, strict: bool, theirs: Any) -> None:
     os._exit(9)
 
 
@@ -108,5 +108,5 @@ def test_a_process_that_dies_is_named_with_what_to_do(
 ) -> None:
     monkeypatch.setattr("specbench_s2d.bench.launches._launch", _dies)
     with refused(RunFolderError, "launch 2 died (exit code 9)", "--out"):
-        in_fresh_process(make_plan(RunSpec(**spec)), tmp_path / "run", 1, lambda event: None, False)
+        in_fresh_process(make_plan(RunSpec(**spec)), tmp_path / "run", 1, lambda event: None, False, False)
     assert not (tmp_path / "run").exists() or not read_records(tmp_path / "run")

@@ -23,7 +23,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str], code: in
 
 MISTAKES = {
     "unknown command": (["rn"], "No such command 'rn'. Did you mean 'run'?"),
-    "unknown option": (["run", "--targt", "x"], "No such option: --targt (Possible options: --target)"),
+    "unknown option": (["run", "--targt", "x"], "No such option: --targt (Possible options: --strict, --target)"),
     "missing value": (["run", "--target"], "requires an argument"),
     "unknown target": (["run", "--target", "demo-xxl"], "unknown model 'demo-xxl'"),
     "unknown decoder": (

@@ -189,3 +189,19 @@ def test_a_dry_run_of_a_model_that_is_not_here_tells_its_memory(capsys: pytest.C
     head_bytes = 32_000 * 8_192 * 4  # float32 on a CPU, where the rest is 2 bytes an entry
     assert (target["name"], target["weights_bytes"]) == ("shape:llama-2-70b", 137_953_296_384 + head_bytes // 2)
     assert draft["name"] == "shape:vicuna-68m"
+
+
+def test_a_dry_run_names_launches_and_counts_their_cells(grid: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*grid, "--decoder", "ar,sd", "--launches", "3", "--dry-run"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "12 cells on cpu" in shown and "2 questions, 3 launches; decoders: ar, sd" in shown
+
+
+def test_a_run_of_several_launches_says_so_in_its_table(
+    grid: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main([*grid, "--decoder", "ar", "--launches", "2", "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert "launch 2 of 2" in captured.err and "4/4 cells" in captured.err
+    assert "from n questions and 2 launches" in " ".join(captured.out.split())

@@ -1,7 +1,7 @@
 """Speculative decoding changes nothing: greedy ids equal AR's, and sampled sequences follow the target's law.
 
 Oracles: greedy, token by token without a cache; sampling, the exact product of the target's distributions, by a
-chi-square test over 50,000 draws with a false-alarm rate of 1 in 10,000 per case (the seed is fixed, so a case that
+chi-square test over 20,000 draws with a false-alarm rate of 1 in 10,000 per case (the seed is fixed, so a case that
 passes once passes always; the rate says how little a correct verifier risks when the code changes its draws).
 """
 
@@ -27,7 +27,7 @@ from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from tests.decoding import clocked
 from tests.fakes import Clock, FakeModel
 
-DRAWS = 50_000
+DRAWS = 20_000
 FALSE_ALARM_RATE = 1e-4
 PROMPT = [1, 0]
 

@@ -6,6 +6,7 @@ compared on one machine alone, while it was at rest, as ratios to AR, by their s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -137,7 +138,7 @@ class _Clock:
         tolerances: Tolerances,
         speed: Speed,
     ) -> None:
-        self._tolerances = tolerances
+        self._tolerances, self._forced = tolerances, speed == "judge"
         doubts = [
             comparability.other_machine(manifest, m) or comparability.unstable_reason(manifest, m) for _, m in bases
         ]
@@ -157,6 +158,9 @@ class _Clock:
         if self._untimed:
             yield Check("speed-up", "not judged", row.target, row.label, why=self._untimed)
             return
+        if self._pace(row.target):
+            yield Check("speed-up", "not judged", row.target, row.label, why=self._pace(row.target) or "")
+            return
         free = (row.target, row.label) in self._free
         margin = max(self._tolerances.speed, self._tolerances.free_speed) if free else self._tolerances.speed
         yield self._check(row, "speed-up", SPEEDUP, margin, -1)
@@ -174,6 +178,16 @@ class _Clock:
         if spread is None:
             return Check(rule, "not judged", *name, why=_ONE_LAUNCH)
         return timing.judge(rule, name, found, spread, margin, worse, tests=2 * len(self._rows))
+
+    def _pace(self, target: str) -> str | None:
+        """Why a target's times say nothing of its decoders: AR itself runs at another rate than the baselines' did."""
+        change = None if self._forced else timing.pace(target, self._ours, self._base)
+        if change is None or abs(change) <= math.log(1 + timing.PACE):
+            return None
+        return (
+            f"{BASELINE} on {target} decodes at {math.exp(change):.2f} of the baseline's rate: the machine runs at "
+            f"another pace, or {BASELINE} itself changed; measure both anew"
+        )
 
     def _sample(self, statistic: Statistic[Pair], row: tuple[str, str]) -> timing.Sample | str:
         if (statistic, row) not in self._samples:

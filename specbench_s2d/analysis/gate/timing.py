@@ -19,6 +19,7 @@ from scipy.special import chdtri, stdtrit
 from specbench_s2d.analysis.gate.verdict import Check, Verdict
 from specbench_s2d.analysis.metrics.intervals import LEVEL, Statistic
 from specbench_s2d.analysis.metrics.pairs import Pair
+from specbench_s2d.analysis.metrics.speed import decode_tokens
 from specbench_s2d.runs.record import BASELINE, Record
 
 POWER = 0.8
@@ -26,6 +27,9 @@ SHARED_WITH_AR = 0.8
 """How far the decoders of a launch are taken to vary together, for all are over one AR. Ten launches of sd and s2d on
 demo-m and demo-l correlated by 0.67 to 0.96 (docs/notes.md)."""
 _CAREFUL = 0.7
+PACE = 0.15
+"""How far AR's own rate may lie from the baselines' before the machine is taken to run at another pace. With the same
+code 95 minutes apart it lay 16 % off on a virtual machine, and the speed-up of S2D 33 % (docs/notes.md)."""
 Turn = tuple[str, int | str, int, str | None]
 """Suite, question, turn and prompt."""
 ByTurn = Mapping[Turn, Record]
@@ -93,6 +97,22 @@ def sample(
     if any(value is None for side in logs for value in side):
         return "a launch gives no value"
     return Sample(*([value for value in side if value is not None] for side in logs))
+
+
+def pace(target: str, ours: Sequence[Launch], base: Sequence[Launch]) -> float | None:
+    """The logarithm of AR's decode rate over the baselines', over the turns that all launches finished; None where
+    there are none."""
+    sides = [[turns for launch in side if (turns := launch.turns.get((target, BASELINE)))] for side in (ours, base)]
+    if not all(sides):
+        return None
+    common = set.intersection(*(set(turns) for side in sides for turns in side))
+    rates = [[_log_rate(turns, common) for turns in side] for side in sides] if common else []
+    return _mean(rates[0]) - _mean(rates[1]) if rates else None
+
+
+def _log_rate(turns: ByTurn, common: set[Turn]) -> float:
+    tokens = sum(decode_tokens(turns[turn]) for turn in common)
+    return math.log(tokens / math.fsum(turns[turn].decode_s or 0.0 for turn in common)) if tokens else 0.0
 
 
 def _pairs(launch: Launch, row: tuple[str, str]) -> dict[Turn, Pair]:

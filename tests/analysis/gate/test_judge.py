@@ -148,6 +148,19 @@ def test_a_change_that_launches_contradict_is_no_regression() -> None:
     assert ("speed-up", "mjgd") not in only(judged(changed(mixed, "mjgd")), "regressed", "improved")
 
 
+def test_at_another_pace_of_the_machine_speed_is_not_judged() -> None:
+    """All of a target's decoders slower alike: its speed-ups are the same, and would say nothing if they were not."""
+
+    def paced(scale: float) -> Side:
+        return changed(lambda r: {"decode_s": (r.decode_s or 0) * scale, "draft_s": (r.draft_s or 0) * scale})
+
+    slow = judged(paced(1.3))
+    assert slow.exit_code == 0 and {check.verdict for check in slow.speedups} == {"not judged"}
+    assert "ar on demo-s decodes at 0.77 of the baseline's rate" in slow.sentence
+    assert {check.verdict for check in judged(paced(1.1)).speedups} == {"holds"}
+    assert {check.verdict for check in judged(paced(1.3), "judge").speedups} == {"holds"}
+
+
 def test_one_launch_on_each_side_says_nothing_of_speed() -> None:
     (_, ours, facts), (_, theirs, _) = changed(unchanged), baseline()
     facts["spec"]["launches"] = 1
