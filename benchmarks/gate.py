@@ -3,18 +3,17 @@
     python benchmarks/gate.py RUN… [--folder DIR] [--pairs 20] [--out FILE]
 
 RUN: unchanged runs of one code, each of several launches (`specbench-s2d run demo/gate`, as `make gate` makes them).
-From all of their launches, pairs of a run and a baseline are drawn at random, three launches each, none in both, and
-judged: as they are (an unchanged pair must hold), and once for every decoder with its decode times made longer in the
-run's records by 5 to 30 % (how often that is found is the power). Then three runs with something planted in the code,
-made in --folder, held to the first RUN: every draft pass made 30 % longer by waiting; a verifier that accepts one token
-less than it should (outputs stay right, acceptance falls); one that accepts one more (outputs change).
+Pairs of a run and a baseline are drawn from them at random and judged: as they are (an unchanged pair must hold), and
+with the decode times of every decoder but AR made longer in the run's records, by 5 to 30 % (how often that is found is
+the power of each: a shift of all changes no spread). Then three runs with something planted in the code, made in
+--folder, held to the first RUN: every draft pass made 30 % longer by waiting; a verifier that accepts one token less
+than it should (outputs stay right, acceptance falls); one that accepts one more (outputs change).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 import random
 import subprocess
 import sys
@@ -42,6 +41,7 @@ from specbench_s2d.measure.environment import environment
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.runs.folder import MANIFEST, read_manifest
+from specbench_s2d.runs.record import BASELINE
 
 SLOWER = 0.3
 SLOWER_BY = (0.05, 0.10, 0.15, 0.20, 0.30)
@@ -55,6 +55,101 @@ def slow_drafts() -> Iterator[None]:
     load = session.load_model
 
     def slowed(name: str, **where: Any) -> LanguageModel:
+        model = load(name, **where)
+        if "draft" in model.name:
+            _slow(model)
+        return model
+
+    with _replaced(session, "load_model", slowed):
+        yield
+
+
+def _slow(model: Any) -> None:
+    """Lengthen each pass and each reading of the head once, though a pass may read the head itself."""
+    inside = False
+
+    def longer(run: Callable[..., Any]) -> Callable[..., Any]:
+        def waiting(*arguments: Any, **options: Any) -> Any:
+            nonlocal inside
+            if inside:
+                return run(*arguments, **options)
+            inside, began = True, perf_counter()
+            result = run(*arguments, **options)
+            until = perf_counter() + SLOWER * (perf_counter() - began)
+            while perf_counter() < until:
+                pass
+            inside = False
+            return result
+
+        return waiting
+
+    model.extend, model.head = longer(model.extend), longer(model.head)
+
+
+@contextlib.contextmanager
+def one_token_less() -> Iterator[None]:
+    """The verifier rejects the last token that it should accept; what follows is that very token."""
+    with _judged(lambda verdict, ids: _cut(verdict, ids) if verdict.accepted else verdict):
+        yield
+
+
+def _cut(verdict: Verdict, ids: list[int]) -> Verdict:
+    path = list(range(verdict.accepted)) if verdict.path is None else verdict.path
+    shorter = None if verdict.path is None else path[:-1]
+    return replace(verdict, accepted=verdict.accepted - 1, next_id=ids[path[-1]], path=shorter)
+
+
+@contextlib.contextmanager
+def one_token_more() -> Iterator[None]:
+    """The verifier accepts a drafted token that the target would not have chosen."""
+    with _judged(
+        lambda verdict, ids: (
+            replace(verdict, accepted=verdict.accepted + 1)
+            if verdict.path is None and verdict.accepted < len(ids)
+            else verdict
+        )
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _judged(change: Callable[[Verdict, list[int]], Verdict]) -> Iterator[None]:
+    judge: Judge = TokenVerifier.judge
+
+    def changed(self: TokenVerifier, proposal: Proposal, *rest: Any) -> Verdict:
+        return change(judge(self, proposal, *rest), proposal.ids_G.tolist())
+
+    with _replaced(TokenVerifier, "judge", changed):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+PLANTED = {"slow_draft": slow_drafts, "one_token_less": one_token_less, "one_token_more": one_token_more}
+
+
+def run_here(folder: Path, launch: int) -> None:
+    """One launch of the gate's grid in this process, with whatever its folder's name says planted."""
+    hide_progress_bars()
+    with PLANTED[folder.name]():
+        execute(make_plan(make_spec(Path("demo/gate"), {"device": "cpu"})), folder, launch=launch)
+
+
+def run_apart(folder: Path) -> None:
+    """All launches, each in a process of its own."""
+    for launch in range(LAUNCHES):
+        subprocess.run([sys.executable, __file__, f"--only={folder}", f"--launch={launch}"], check=True)
+
+
+def slowed(name: str, **where: Any) -> LanguageModel:
         model = load(name, **where)
         if "draft" in model.name:
             _slow(model)
@@ -167,11 +262,11 @@ def _together(sides: Sequence[Side], chosen: Sequence[tuple[int, int]], name: st
     return name, records, {**sides[chosen[0][0]][2], "conditions": []}
 
 
-def slowed(side: Side, label: str, share: float) -> Side:
-    """The run with the decode times of one decoder made longer."""
+def slowed(side: Side, share: float) -> Side:
+    """The run with the decode times of every decoder but AR made longer."""
     name, records, manifest = side
     changed = [
-        r.model_copy(update={"decode_s": r.decode_s / (1 - share)}) if r.label == label and r.decode_s else r
+        r.model_copy(update={"decode_s": r.decode_s / (1 - share)}) if r.label != BASELINE and r.decode_s else r
         for r in records
     ]
     return name, changed, manifest
@@ -180,23 +275,27 @@ def slowed(side: Side, label: str, share: float) -> Side:
 def found_by_pairs(sides: Sequence[Side], pairs: int) -> dict[str, Any]:
     """False alarms of unchanged pairs, and of each target and decoder how often a slow-down is found."""
     rng, tolerances = random.Random(0), Tolerances()
-    alarms, said = [], defaultdict(list)
+    untimed = 0
+    alarms: list[list[str]] = []
+    said: dict[str, list[float]] = defaultdict(list)
     power: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for _ in range(pairs):
-        run, base = drawn(sides, rng)
+    every = [(run, base) for run in sides for base in sides if run is not base]
+    for run, base in rng.sample(every, min(pairs, len(every))):
         unchanged = judge(run, base, tolerances, "auto")
         alarms.append([f"{c.rule}: {c.where}: {c.why}" for c in unchanged.of("regressed")])
         for check in unchanged.speedups:
-            said[check.where].append(check.detectable or math.nan)
-        for label in dict.fromkeys(check.label for check in unchanged.speedups):
-            for share in SLOWER_BY:
-                for check in judge(slowed(run, label, share), base, tolerances, "auto").speedups:
-                    if check.label == label:
-                        power[check.where][f"{round(100 * share)} %"].append(check.verdict == "regressed")
+            untimed += check.verdict == "not judged"
+            if check.detectable is not None:
+                said[check.where].append(check.detectable)
+        for share in SLOWER_BY:
+            for check in judge(slowed(run, share), base, tolerances, "auto").speedups:
+                if check.verdict != "not judged":
+                    power[check.where][f"{round(100 * share)} %"].append(check.verdict == "regressed")
     return {
-        "pairs": pairs,
-        "launches": sum(len({r.launch for r in records}) for _, records, _ in sides),
+        "pairs": min(pairs, len(every)),
+        "runs": len(sides),
         "false_alarms": sum(map(bool, alarms)),
+        "speedups_not_judged": untimed,
         "alarms": [line for lines in alarms for line in lines],
         "power": {where: {by: sum(hits) / len(hits) for by, hits in of.items()} for where, of in power.items()},
         "said_detectable_percent": {where: round(100 * median(shares), 1) for where, shares in said.items()},
@@ -218,6 +317,7 @@ def judged(run: Path, baseline: Path) -> dict[str, Any]:
 def main(
     runs: Annotated[list[Path] | None, typer.Argument(help="Unchanged runs of several launches.")] = None,
     pairs: Annotated[int, typer.Option(min=1, help="Pairs drawn from their launches.")] = 20,
+    planted: Annotated[bool, typer.Option(help="Make the planted runs, a quarter of an hour.")] = True,
     folder: Annotated[Path | None, typer.Option(help="Where planted runs go; a temporary folder by default.")] = None,
     out: Annotated[Path, typer.Option(help="Write the verdicts as JSON.")] = Path("results/benchmarks/gate.json"),
     only: Annotated[Path | None, typer.Option(help="Make one launch of this run and judge nothing.")] = None,
@@ -235,7 +335,7 @@ def main(
         said = unchanged["said_detectable_percent"][where]
         typer.echo(f"{where}: " + ", ".join(f"{by}: {share:.2f}" for by, share in of.items()) + f"; said {said} %")
     rows = []
-    for name in PLANTED:
+    for name in PLANTED if planted else ():
         if not (place / name / MANIFEST).exists() or read_manifest(place / name)["ended"] is None:
             run_apart(place / name)
         rows.append(judged(place / name, given[0]))
