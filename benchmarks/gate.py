@@ -3,7 +3,7 @@
     python benchmarks/gate.py RUN… [--folder DIR] [--pairs 20] [--out FILE]
 
 RUN: unchanged runs of one code, each of several launches (`specbench-s2d run demo/gate`, as `make gate` makes them).
-Pairs of a run and a baseline are drawn from them at random and judged: as they are (an unchanged pair must hold), and
+A run and three baselines are drawn from them at random, again and again, and judged: as they are (it must hold), and
 with the decode times of every decoder but AR made longer in the run's records, by 5 to 30 % (how often that is found is
 the power of each: a shift of all changes no spread). Then three runs with something planted in the code, made in
 --folder, held to the first RUN: every draft pass made 30 % longer by waiting; a verifier that accepts one token less
@@ -46,6 +46,7 @@ from specbench_s2d.runs.record import BASELINE
 SLOWER = 0.3
 SLOWER_BY = (0.05, 0.10, 0.15, 0.20, 0.30)
 LAUNCHES = 3
+BASELINES = 3
 Judge = Callable[..., Verdict]
 
 
@@ -149,120 +150,7 @@ def run_apart(folder: Path) -> None:
         subprocess.run([sys.executable, __file__, f"--only={folder}", f"--launch={launch}"], check=True)
 
 
-def slowed(name: str, **where: Any) -> LanguageModel:
-        model = load(name, **where)
-        if "draft" in model.name:
-            _slow(model)
-        return model
-
-    with _replaced(session, "load_model", slowed):
-        yield
-
-
-def _slow(model: Any) -> None:
-    """Lengthen each pass and each reading of the head once, though a pass may read the head itself."""
-    inside = False
-
-    def longer(run: Callable[..., Any]) -> Callable[..., Any]:
-        def waiting(*arguments: Any, **options: Any) -> Any:
-            nonlocal inside
-            if inside:
-                return run(*arguments, **options)
-            inside, began = True, perf_counter()
-            result = run(*arguments, **options)
-            until = perf_counter() + SLOWER * (perf_counter() - began)
-            while perf_counter() < until:
-                pass
-            inside = False
-            return result
-
-        return waiting
-
-    model.extend, model.head = longer(model.extend), longer(model.head)
-
-
-@contextlib.contextmanager
-def one_token_less() -> Iterator[None]:
-    """The verifier rejects the last token that it should accept; what follows is that very token."""
-    with _judged(lambda verdict, ids: _cut(verdict, ids) if verdict.accepted else verdict):
-        yield
-
-
-def _cut(verdict: Verdict, ids: list[int]) -> Verdict:
-    path = list(range(verdict.accepted)) if verdict.path is None else verdict.path
-    shorter = None if verdict.path is None else path[:-1]
-    return replace(verdict, accepted=verdict.accepted - 1, next_id=ids[path[-1]], path=shorter)
-
-
-@contextlib.contextmanager
-def one_token_more() -> Iterator[None]:
-    """The verifier accepts a drafted token that the target would not have chosen."""
-    with _judged(
-        lambda verdict, ids: (
-            replace(verdict, accepted=verdict.accepted + 1)
-            if verdict.path is None and verdict.accepted < len(ids)
-            else verdict
-        )
-    ):
-        yield
-
-
-@contextlib.contextmanager
-def _judged(change: Callable[[Verdict, list[int]], Verdict]) -> Iterator[None]:
-    judge: Judge = TokenVerifier.judge
-
-    def changed(self: TokenVerifier, proposal: Proposal, *rest: Any) -> Verdict:
-        return change(judge(self, proposal, *rest), proposal.ids_G.tolist())
-
-    with _replaced(TokenVerifier, "judge", changed):
-        yield
-
-
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
-PLANTED = {"slow_draft": slow_drafts, "one_token_less": one_token_less, "one_token_more": one_token_more}
-
-
-def run_here(folder: Path, launch: int) -> None:
-    """One launch of the gate's grid in this process, with whatever its folder's name says planted."""
-    hide_progress_bars()
-    with PLANTED[folder.name]():
-        execute(make_plan(make_spec(Path("demo/gate"), {"device": "cpu"})), folder, launch=launch)
-
-
-def run_apart(folder: Path) -> None:
-    """All launches, each in a process of its own."""
-    for launch in range(LAUNCHES):
-        subprocess.run([sys.executable, __file__, f"--only={folder}", f"--launch={launch}"], check=True)
-
-
-def drawn(sides: Sequence[Side], rng: random.Random) -> tuple[Side, Side]:
-    """A run and a baseline of three launches each, drawn from all launches of all runs."""
-    every = [(number, launch) for number, (_, records, _) in enumerate(sides) for launch in {r.launch for r in records}]
-    chosen = rng.sample(sorted(every), 2 * LAUNCHES)
-    return _together(sides, chosen[:LAUNCHES], "run"), _together(sides, chosen[LAUNCHES:], "baseline")
-
-
-def _together(sides: Sequence[Side], chosen: Sequence[tuple[int, int]], name: str) -> Side:
-    """Launches of several runs as those of one."""
-    records = [
-        record.model_copy(update={"launch": place})
-        for place, (number, launch) in enumerate(chosen)
-        for record in sides[number][1]
-        if record.launch == launch
-    ]
-    return name, records, {**sides[chosen[0][0]][2], "conditions": []}
-
-
-def slowed(side: Side, share: float) -> Side:
+def made_slower(side: Side, share: float) -> Side:
     """The run with the decode times of every decoder but AR made longer."""
     name, records, manifest = side
     changed = [
@@ -279,20 +167,20 @@ def found_by_pairs(sides: Sequence[Side], pairs: int) -> dict[str, Any]:
     alarms: list[list[str]] = []
     said: dict[str, list[float]] = defaultdict(list)
     power: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    every = [(run, base) for run in sides for base in sides if run is not base]
-    for run, base in rng.sample(every, min(pairs, len(every))):
-        unchanged = judge(run, base, tolerances, "auto")
+    for _ in range(pairs):
+        run, base, *more = rng.sample(list(sides), 1 + BASELINES)
+        unchanged = judge(run, base, tolerances, "auto", more)
         alarms.append([f"{c.rule}: {c.where}: {c.why}" for c in unchanged.of("regressed")])
         for check in unchanged.speedups:
             untimed += check.verdict == "not judged"
             if check.detectable is not None:
                 said[check.where].append(check.detectable)
         for share in SLOWER_BY:
-            for check in judge(slowed(run, share), base, tolerances, "auto").speedups:
+            for check in judge(made_slower(run, share), base, tolerances, "auto", more).speedups:
                 if check.verdict != "not judged":
                     power[check.where][f"{round(100 * share)} %"].append(check.verdict == "regressed")
     return {
-        "pairs": min(pairs, len(every)),
+        "pairs": pairs,
         "runs": len(sides),
         "false_alarms": sum(map(bool, alarms)),
         "speedups_not_judged": untimed,

@@ -241,8 +241,8 @@ def gate_real_table() -> str:
     """What the gate does with launches of real runs."""
     found = _measured("gate")["unchanged"]
     said = (
-        f"Of {found['pairs']} pairs drawn from {found['runs']} runs of three launches, {found['false_alarms']} were called "
-        f"regressed ({found['speedups_not_judged']} of their speed-ups were not judged, AR being at another pace). How "
+        f"Of {found['pairs']} drawn from {found['runs']} runs of three launches, {found['false_alarms']} were called "
+        f"regressed ({found['speedups_not_judged']} speed-ups in all were not judged, AR being at another pace). How "
         "often a slower decoder was found:"
     )
     shares = list(next(iter(found["power"].values())))

@@ -177,6 +177,7 @@ class _Clock:
         spread = timing.Spread.pooled([one for one in known if isinstance(one, timing.Sample)])
         if spread is None:
             return Check(rule, "not judged", *name, why=_ONE_LAUNCH)
+        spread = spread.at_least(timing.Spread.pooled([found]))
         return timing.judge(rule, name, found, spread, margin, worse, tests=2 * len(self._rows))
 
     def _pace(self, target: str) -> str | None:

@@ -141,6 +141,10 @@ class Spread:
             return None
         return cls(math.sqrt(sum(one.squares for one in samples) / degrees), degrees * _independent(len(samples)))
 
+    def at_least(self, own: Spread | None) -> Spread:
+        """The same, but no smaller than a decoder's own: some differ by more than others of their target."""
+        return Spread(max(self.sd, own.sd if own else 0.0), self.degrees)
+
     def error(self, one: Sample) -> float:
         """The standard error of the sample's change."""
         return self.sd * math.sqrt(1 / len(one.ours) + 1 / len(one.base))
