@@ -13,6 +13,8 @@ import pytest
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import UserError
+from specbench_s2d.runs.folder import read_manifest, read_records
+from tests.documents import DEMO_RUN, OLD_RUN
 
 
 @pytest.fixture
@@ -52,14 +54,14 @@ def test_every_cell_occurs_once_and_has_its_own_key(spec: dict[str, Any]) -> Non
     assert plan.cells == 3 * 2 * (3 + 6) == len(set(keys(plan))) == len(keys(plan))
 
 
-def test_the_committed_baseline_is_still_the_same_run() -> None:
+@pytest.mark.parametrize("folder", [OLD_RUN, DEMO_RUN], ids=["of release 0.1.0", "the baseline"])
+def test_a_committed_run_is_still_the_same_run(folder: Path) -> None:
     """Else nobody could go on with an older folder, nor pair its records with new ones."""
-    folder = Path(__file__).parents[2] / "results" / "baselines" / "demo"
-    manifest = json.loads((folder / "manifest.json").read_text())
-    plan = replace(make_plan(RunSpec(**manifest["spec"])), key_schema=1)
+    manifest, records = read_manifest(folder), read_records(folder)
+    plan = replace(make_plan(RunSpec(**manifest["spec"])), key_schema=manifest["schema_version"])
     assert json.loads(json.dumps(plan.identity())) == manifest["identity"]
-    records = (folder / "records.jsonl").read_text().splitlines()
-    assert set(keys(plan)) == {json.loads(line)["key"] for line in records}
+    launches = range(plan.spec.launches)
+    assert {key for n in launches for key in keys(replace(plan, launch=n))} == {r.key for r in records}
 
 
 @pytest.mark.parametrize(
