@@ -158,8 +158,8 @@ class _Clock:
         if self._untimed:
             yield Check("speed-up", "not judged", row.target, row.label, why=self._untimed)
             return
-        if self._pace(row.target):
-            yield Check("speed-up", "not judged", row.target, row.label, why=self._pace(row.target) or "")
+        if off := self._pace(row.target):
+            yield Check("speed-up", "not judged", row.target, row.label, why=off)
             return
         free = (row.target, row.label) in self._free
         margin = max(self._tolerances.speed, self._tolerances.free_speed) if free else self._tolerances.speed
