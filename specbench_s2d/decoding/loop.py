@@ -124,12 +124,13 @@ def _prefill(target: LanguageModel, prompt_ids: Sequence[int], observer: Observi
     ids_BT = to_device([list(prompt_ids)], target.device)
     if observer is None:
         return target.extend(ids_BT, last_only=True)[0, -1]
-    # Layers run over the whole prompt, as without an observer; only the head's output is large.
-    hidden_BTD = target.extend(ids_BT, to_layer=target.depth) if target.has_layer_ranges else None
-    for part_T in torch.arange(ids_BT.shape[1]).split(_OBSERVED_AT_ONCE):
-        part = slice(int(part_T[0]), int(part_T[-1]) + 1)
-        logits_BTV = target.extend(ids_BT[:, part]) if hidden_BTD is None else target.head(hidden_BTD[:, part])
-        observer.learn(observer.observe(ids_BT[0, part], logits_BTV[0]).tolist())
+    with target.eagerly():
+        # Layers run over the whole prompt, as without an observer; only the head's output is large.
+        hidden_BTD = target.extend(ids_BT, to_layer=target.depth) if target.has_layer_ranges else None
+        for first in range(0, len(prompt_ids), _OBSERVED_AT_ONCE):
+            part = slice(first, first + _OBSERVED_AT_ONCE)
+            logits_BTV = target.extend(ids_BT[:, part]) if hidden_BTD is None else target.head(hidden_BTD[:, part])
+            observer.learn(observer.observe(ids_BT[0, part], logits_BTV[0]).tolist())
     return logits_BTV[0, -1]
 
 

@@ -65,7 +65,7 @@ def decoder_class(name: str) -> type[Decoder]:
     if not plus and not left.startswith("first("):
         loaded: type[Decoder] = registry.decoders.load(name)
         return loaded
-    right = right or "token"
+    right = right if plus else "token"
     drafter = _first(left) if left.startswith("first(") else _half(left, registry.drafters, "drafter_class")
     verifier = _half(right, registry.verifiers, "verifier_class")
     if getattr(verifier, "needs_likelihoods", False) and not getattr(drafter, "has_likelihoods", False):
@@ -86,7 +86,7 @@ def _first(name: str) -> Any:
 
 
 def _part(text: str, whole: str) -> Part:
-    name, colon, listed = _cut(text, ":")
+    name, _, listed = _cut(text, ":")
     drafter = _first(name) if name.startswith("first(") else _half(name, registry.drafters, "drafter_class")
     if "draft" in (given := _options(text, name, listed)):
         raise UserError(f"{whole}: the draft is given once, after the bracket: {whole}:draft={given['draft']}.")
@@ -149,7 +149,8 @@ def _options(text: str, name: str, listed: str) -> dict[str, Any]:
 def make_spec(name: str, options: dict[str, Any]) -> DecoderSpec:
     """A decoder by its name and options; raises `UserError` naming the option that is wrong, and what is allowed."""
     kind = decoder_class(name)
-    if issubclass(drafter := getattr(kind, "drafter_class", object), FirstDrafter):
+    drafter: Any = getattr(kind, "drafter_class", object)
+    if issubclass(drafter, FirstDrafter):
         name = name.replace(_cut(name, "+")[0], f"first({'|'.join(part.label for part in drafter.parts)})")
     return DecoderSpec(name, kind, _validated(name, kind, options))
 

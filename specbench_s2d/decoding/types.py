@@ -239,8 +239,10 @@ class ForgettingDrafter(Protocol):
 class Method(Protocol):
     """How a decoder takes one step of the loop."""
 
-    observer: ObservingDrafter | None
-    """Learns from the target's logits of the prompt."""
+    @property
+    def observer(self) -> ObservingDrafter | None:
+        """What learns from the target's logits of the prompt."""
+        ...
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
         """Begin a generation, before the target's prefill; the steps set their marks on `clock`."""

@@ -51,7 +51,7 @@ def test_the_longest_repeated_suffix_is_that_of_the_text(seed: int, longest: int
     for length in range(1, len(text) + 1):
         index.extend(text[length - 1 : length])
         so_far = text[:length]
-        tokens = max((n for n in range(min(longest, length) + 1) if len(ends_of(so_far, so_far[length - n :])) > 1))
+        tokens = max(n for n in range(min(longest, length) + 1) if len(ends_of(so_far, so_far[length - n :])) > 1)
         state, found = index.repeated()
         assert found == tokens
         assert state == state_of(index, so_far[length - tokens :])

@@ -74,12 +74,8 @@ class FirstDrafter:
     @classmethod
     def draft_passes(cls, options: BaseOptions, draft: HasExits) -> list[PassKind]:
         """Those of the drafter that needs one, whose first pass also runs what it has not seen of earlier steps."""
-        kinds = [
-            kind
-            for part in cls.parts
-            if part.needs_draft
-            for kind in part.drafter_class.draft_passes(part.options, draft)
-        ]
+        needing = [part for part in cls.parts if part.needs_draft]
+        kinds = [kind for part in needing for kind in part.drafter_class.draft_passes(part.options, draft)]
         return [kind if kind.from_layer or kind.seen else replace(kind, rows=max(kind.rows, MANY)) for kind in kinds]
 
     @classmethod
@@ -158,8 +154,8 @@ class FirstObserving(FirstDrafter):
 def first_of(name: str, parts: Sequence[Part]) -> type[FirstDrafter]:
     """The drafter class of `first(a|b|…)`.
 
-    Raises `UserError` for fewer than two drafters, for one given twice, and for two that would need a draft model, whose
-    one cache they would share.
+    Raises `UserError` for fewer than two drafters, for one given twice, and for two that would need a draft model,
+    whose one cache they would share.
     """
     advice = "write first(A|B), such as first(lookup|sd)"
     if len(parts) < 2:

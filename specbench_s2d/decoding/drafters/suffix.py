@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from specbench_s2d.decoding.adaptive_length import AdaptiveLength, FreeGamma, Guess, free_passes
-from specbench_s2d.decoding.datastore import check_datastore, datastore_bytes, index_of, text_hash
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.suffix_index import BYTES_PER_TOKEN, ROOT, SuffixIndex
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.models.base import LanguageModel, PassKind
+from specbench_s2d.models.datastore import check_datastore, encode_text, most_tokens, text_hash
 from specbench_s2d.models.transfer import to_device
 
 _WAYS = (4, 8, 16, 32)
@@ -83,7 +82,7 @@ class SuffixDrafter:
         @classmethod
         def _a_text(cls, datastore: str | None) -> str | None:
             if datastore is not None:
-                check_datastore(Path(datastore))
+                check_datastore(datastore, BYTES_PER_TOKEN)
             return datastore
 
     def __init__(self, draft: None, options: SuffixDrafter.Options) -> None:
@@ -100,18 +99,19 @@ class SuffixDrafter:
     @staticmethod
     def host_bytes(options: SuffixDrafter.Options, positions: int) -> int:
         """The most memory that the index of a context of `positions` takes, and that of the datastore."""
-        stored = datastore_bytes(Path(options.datastore)) if options.datastore else 0
-        return positions * BYTES_PER_TOKEN + stored
+        stored = most_tokens(options.datastore) if options.datastore else 0
+        return (positions + stored) * BYTES_PER_TOKEN
 
     @staticmethod
     def files(options: SuffixDrafter.Options) -> dict[str, str]:
         """The SHA-256 of the datastore, which defines what is drafted."""
-        return {"datastore": text_hash(Path(options.datastore))} if options.datastore else {}
+        return {"datastore": text_hash(options.datastore)} if options.datastore else {}
 
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
         """Index the datastore, once; with `gamma=auto`, measure target passes by width."""
         if self._options.datastore and self._datastore is None:
-            self._datastore = index_of(Path(self._options.datastore), target.tokenizer, self._options.max_match)
+            self._datastore = SuffixIndex(self._options.max_match)
+            self._datastore.extend(encode_text(self._options.datastore, target.tokenizer))
         self._length.prepare(target, prompt_ids)
 
     def facts(self) -> dict[str, Any]:

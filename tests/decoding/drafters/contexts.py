@@ -1,4 +1,4 @@
-"""Random contexts full of repeats, for drafters that propose what stood before; and a step of such a drafter by hand."""
+"""Random contexts full of repeats, for drafters that propose what stood before, and their proposals step by step."""
 
 from __future__ import annotations
 

@@ -74,16 +74,19 @@ def test_a_matrix_learns_from_steps_that_another_part_drafted() -> None:
 
 
 def test_a_label_names_the_parts_with_the_options_that_differ() -> None:
-    spec = parse_decoder("first(lookup:gamma=10,match=last| suffix):draft=x".replace(":draft=x", ""))
+    spec = parse_decoder("first(lookup:gamma=10,match=last| suffix)")
     assert (spec.name, spec.label) == ("first(lookup:match=last|suffix)",) * 2
     drafted = parse_decoder("first(lookup|s2d:gamma=3,thresholds=0.5+0.5+0):draft=demo-draft")
     assert drafted.label == "first(lookup|s2d:gamma=3):draft=demo-draft"
     assert drafted.draft == "demo-draft" and drafted.kind.draft_kind == "nested"
-    assert [s.label for s in parse_decoders(["ar,first(lookup|suffix)", "first(lookup|sd:gamma=3,sampling=greedy)"])] == [
-        "ar", "first(lookup|suffix)", "first(lookup|sd:gamma=3,sampling=greedy)",
-    ]  # fmt: skip
     nested = parse_decoder("first(lookup|first(suffix|sd))+token")
-    assert [part.label for part in nested.kind.drafter_class.parts] == ["lookup", "first(suffix|sd)"]  # type: ignore[attr-defined]
+    parts = nested.kind.drafter_class.parts  # type: ignore[attr-defined]
+    assert [part.label for part in parts] == ["lookup", "first(suffix|sd)"]
+
+
+def test_commas_inside_brackets_separate_no_decoders() -> None:
+    given = ["ar,first(lookup|suffix)", "first(lookup|sd:gamma=3,sampling=greedy)"]
+    assert [spec.label for spec in parse_decoders(given)] == ["ar", "first(lookup|suffix)", given[1]]
 
 
 def test_the_draft_is_the_one_of_the_part_that_needs_it() -> None:
@@ -91,9 +94,9 @@ def test_the_draft_is_the_one_of_the_part_that_needs_it() -> None:
         spec = parse_decoder(f"first(lookup|{name})")
         assert spec.kind.draft_kind == kind.draft_kind
     assert parse_decoder("first(lookup|suffix)").kind.draft_kind == "none"
+    spec = parse_decoder("first(lookup|sd:exit=3)")
     with pytest.raises(UserError, match="exit"):
-        kind = parse_decoder("first(lookup|sd:exit=3)")
-        kind.kind.check_draft(kind.options, FakeModel(exits=(1, 2)))
+        spec.kind.check_draft(spec.options, FakeModel(exits=(1, 2)))
 
 
 REFUSED = {
@@ -102,7 +105,7 @@ REFUSED = {
     "first(lookup|lookup:gamma=10)": "lookup is given twice",
     "first(lookup|suffix": "the bracket is not closed",
     "first(sd|s2d)": "sd and s2d each need a draft model",
-    "first(lookup|sd:draft=demo-tiny)": "the draft is given once, after the bracket: first(lookup|sd:draft=demo-tiny):draft=",
+    "first(lookup|sd:draft=demo-tiny)": "the draft is given once, after the bracket: first(lookup|sd",
     "first(lookup|sd:gamma=0)": "gamma=0",
     "first(lookup|sd)+joint": "joint weighs the draft's likelihoods, and first(lookup|sd) has none",
     "lookup+joint": "joint weighs the draft's likelihoods, and lookup has none",

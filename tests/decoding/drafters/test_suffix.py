@@ -35,9 +35,8 @@ def continued(
         after = following(part)
         if not after:
             break
-        best = max(
-            set(after), key=lambda token: (after.count(token), max(i for i, x in enumerate(after) if x == token))
-        )
+        latest = {token: i for i, token in enumerate(after)}
+        best = max(latest, key=lambda token: (after.count(token), latest[token]))
         if after.count(best) / len(after) < min_share:
             break
         found.append(best)
@@ -131,7 +130,7 @@ REFUSED = {
     "suffix:factor=0": "factor=0",
     "suffix:factor=inf": "factor=inf",
     "suffix:gamma=64": "gamma=64",
-    "suffix:datastore=nowhere.txt": "datastore=nowhere.txt: cannot be read (No such file or directory); give a text file",
+    "suffix:datastore=nowhere.txt": "datastore=nowhere.txt: cannot be read (No such file or directory)",
 }
 
 
