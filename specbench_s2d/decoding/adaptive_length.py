@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
 from time import perf_counter
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -44,14 +44,6 @@ FreeGamma = Annotated[
     Annotated[int, Field(ge=1, le=MOST_FREE)] | Literal["auto"],
     Field(description=f"Most tokens proposed; auto: at most {LONGEST_AUTO}, fewer where that pays by measured costs."),
 ]
-
-
-class Guess(NamedTuple):
-    """A found token, how it was found (from 0: acceptance is learnt for each way), and the share that speaks for it."""
-
-    id: int
-    way: int
-    confidence: float = _PRIOR
 
 
 def free_passes(gamma: int | str) -> list[PassKind]:
@@ -143,9 +135,13 @@ class AdaptiveLength:
     def start(self) -> None:
         """Begin a generation."""
 
-    def cut(self, found: Sequence[Guess]) -> list[int]:
-        """The ids to propose, of those that were found."""
-        return [guess.id for guess in found]
+    def cut(self, found: list[int], way: int, shares: Sequence[float] = ()) -> list[int]:
+        """The ids to propose, of those that were found.
+
+        `way`: how they were found, from 0; acceptance is learnt for each way. `shares`: of each, what speaks for it, as
+        a prior of its acceptance.
+        """
+        return found
 
     def learn(self, verdict: Verdict) -> None:
         """A constant learns nothing."""
@@ -168,22 +164,22 @@ class AutoLength(AdaptiveLength):
     def start(self) -> None:
         self.measured.start()
 
-    def cut(self, found: Sequence[Guess]) -> list[int]:
-        self._found = found
-        return [guess.id for guess in found[: self.measured.choose(self.survivals(found))]]
+    def cut(self, found: list[int], way: int, shares: Sequence[float] = ()) -> list[int]:
+        self._found, self._way, self._shares = found, way, shares or [_PRIOR] * len(found)
+        return found[: self.measured.choose(self.survivals(way, self._shares))]
 
-    def survivals(self, found: Sequence[Guess]) -> list[float]:
+    def survivals(self, way: int, shares: Sequence[float]) -> list[float]:
         """The probability of each found token that it and all before it are accepted."""
-        rates = (self.calibration.acceptance(guess.way, n, guess.confidence) for n, guess in enumerate(found, start=1))
+        rates = (self.calibration.acceptance(way, n, share) for n, share in enumerate(shares, start=1))
         return list(accumulate(rates, mul))
 
     def learn(self, verdict: Verdict) -> None:
         """Record the acceptance of every token that was judged, and of the first one cut that the target's token
         follows."""
         self.measured.observe(verdict)
-        for i, guess in enumerate(self._found[: verdict.accepted + 1]):
-            accepted = i < verdict.accepted or guess.id == verdict.next_id
-            self.calibration.observe(guess.way, i + 1, guess.confidence, accepted)
+        for i, token in enumerate(self._found[: verdict.accepted + 1]):
+            accepted = i < verdict.accepted or token == verdict.next_id
+            self.calibration.observe(self._way, i + 1, self._shares[i], accepted)
 
     def facts(self) -> dict[str, Any]:
         known = self.measured.facts()

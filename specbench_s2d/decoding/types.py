@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from specbench_s2d.decoding.clock import Clock, Mark
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import Tree, tree_levels
+from specbench_s2d.models.transfer import to_device
 
 if TYPE_CHECKING:
     from specbench_s2d.models.base import LanguageModel
@@ -52,6 +54,16 @@ class Proposal:
             return self.ids_G.new_empty(0, dtype=torch.float32) if self.logprobs_G is None else self.logprobs_G
         logprobs_GV = torch.cat(list(self.draft_logits)).log_softmax(-1)
         return logprobs_GV.gather(1, self.ids_G[:, None])[:, 0]
+
+
+def chain_of(ids: Sequence[int], device: torch.device) -> Proposal:
+    """A chain of known tokens."""
+    return Proposal(to_device(ids, device)) if ids else _nothing(device)
+
+
+@cache
+def _nothing(device: torch.device) -> Proposal:
+    return Proposal(torch.empty(0, dtype=torch.long, device=device))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from specbench_s2d.decoding.adaptive_length import (
     AutoLength,
     AutoTree,
     FoundTree,
-    Guess,
 )
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.decoding.types import Drafted, Verdict
@@ -48,8 +47,7 @@ def steps(
     """Proposals of 10 found tokens, each accepted with a probability; how long each was."""
     drawn, lengths = random.Random(seed), list[int]()
     for _ in range(count):
-        found = [Guess(1, 0)] * 10
-        proposed = len(length.cut(found))
+        proposed = len(length.cut([1] * 10, way=0))
         accepted = 0
         while accepted < proposed and drawn.random() < acceptance:
             accepted += 1
@@ -95,19 +93,18 @@ def test_the_length_is_about_the_best_constant_one(acceptance: float) -> None:
 
 def test_best_count_is_the_sum_of_the_definition() -> None:
     length, _ = ready(per_row_s=0.2)
-    found = [Guess(1, 0, 0.9), Guess(1, 0, 0.9), Guess(1, 0, 0.1), Guess(1, 0, 0.1)]
-    survivals, survival = list[float](), 1.0
-    for n, guess in enumerate(found, start=1):
-        survival *= length.calibration.acceptance(0, n, guess.confidence)
+    shares, survivals, survival = [0.9, 0.9, 0.1, 0.1], list[float](), 1.0
+    for n, share in enumerate(shares, start=1):
+        survival *= length.calibration.acceptance(0, n, share)
         survivals.append(survival)
-    assert length.survivals(found) == pytest.approx(survivals)
+    assert length.survivals(0, shares) == pytest.approx(survivals)
     values = [sum(survivals[:n]) - 0.2 * n for n in range(5)]  # the rate so far is that of the target alone, 1 a second
     assert length.measured.best_count(survivals) == values.index(max(values)) == 2
 
 
 def test_a_constant_proposes_all_and_measures_nothing() -> None:
     constant = AdaptiveLength.of(3, ways=1)
-    assert (constant.longest, constant.cut([Guess(4, 0), Guess(5, 0)]), constant.facts()) == (3, [4, 5], {})
+    assert (constant.longest, constant.cut([4, 5], way=0), constant.facts()) == (3, [4, 5], {})
 
 
 @pytest.mark.parametrize("decoder", ["lookup:gamma=auto", "suffix:gamma=auto", "recycling:tokens=auto"])

@@ -7,12 +7,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from specbench_s2d.decoding.adaptive_length import AdaptiveLength, FreeGamma, Guess, free_passes
+from specbench_s2d.decoding.adaptive_length import AdaptiveLength, FreeGamma, free_passes
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
-from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.decoding.types import Proposal, Verdict, chain_of
 from specbench_s2d.models.base import LanguageModel, PassKind
-from specbench_s2d.models.transfer import to_device
 
 
 class LookupDrafter:
@@ -61,9 +60,8 @@ class LookupDrafter:
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         self._index(context)
         ngram, place = self._find(context)
-        found = context[place : place + min(self._length.longest, room)] if ngram else []
-        tokens = self._length.cut([Guess(token, ngram - 1) for token in found])
-        return Proposal(to_device(tokens, self._device))
+        found = list(context[place : place + min(self._length.longest, room)]) if ngram else []
+        return chain_of(self._length.cut(found, ngram - 1), self._device)
 
     def _index(self, context: Sequence[int]) -> None:
         """Note after each n-gram that something follows where that stands; the earliest place, or the latest."""

@@ -14,7 +14,7 @@ from specbench_s2d.decoding.adaptive_length import AUTO, AutoTree, FoundTree
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Options as BaseOptions
-from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.decoding.types import Proposal, Verdict, chain_of
 from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.transfer import to_device
 
@@ -119,8 +119,9 @@ class RecyclingDrafter:
         tree = self._grow(context[-1], min(self._most, room))
         if self._auto:
             tree = self._auto.cut(tree)
-        ids_G = to_device(tree.ids, self._device)
-        return Proposal(ids_G, tree=_tree(tuple(tree.parents), self._device) if tree.ids else None)
+        if not tree.ids:
+            return chain_of([], self._device)
+        return Proposal(to_device(tree.ids, self._device), tree=_tree(tuple(tree.parents), self._device))
 
     def _grow(self, last: int, most: int) -> FoundTree:
         """The template less the children that no row gives, level by level."""

@@ -6,44 +6,41 @@ a datastore, REST (He et al. 2023, arXiv 2311.08252).
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from specbench_s2d.decoding.adaptive_length import AdaptiveLength, FreeGamma, Guess, free_passes
+from specbench_s2d.decoding.adaptive_length import AdaptiveLength, FreeGamma, free_passes
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.suffix_index import BYTES_PER_TOKEN, ROOT, SuffixIndex
 from specbench_s2d.decoding.types import Options as BaseOptions
-from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.decoding.types import Proposal, Verdict, chain_of
 from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.datastore import check_datastore, encode_text, most_tokens, text_hash
-from specbench_s2d.models.transfer import to_device
 
 _WAYS = (4, 8, 16, 32)
 """Acceptance is learnt for matches below each of these lengths, and for longer ones."""
 
 
-@dataclass(frozen=True)
-class _Match:
+class _Match(NamedTuple):
     """The longest suffix of the context, and of what is drafted after it, that an index holds."""
 
-    index: SuffixIndex
+    source: SuffixIndex
     state: int = ROOT
     tokens: int = 0
 
     def after(self, token: int) -> _Match:
-        state, tokens = self.index.advance(self.state, self.tokens, token)
-        return replace(self, state=state, tokens=tokens)
+        return _Match(self.source, *self.source.advance(self.state, self.tokens, token))
 
     def followed(self) -> _Match:
         """The longest suffix that something follows."""
-        state, tokens = self.state, self.tokens
-        while state != ROOT and not self.index.followers(state):
-            state = self.index.link[state]
-            tokens = self.index.size[state]
-        return replace(self, state=state, tokens=tokens)
+        source, state, tokens = self
+        while state != ROOT and not source.followers(state):
+            state = source.link[state]
+            tokens = source.size[state]
+        return _Match(source, state, tokens)
 
 
 class SuffixDrafter:
@@ -128,8 +125,8 @@ class SuffixDrafter:
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         self._follow(context)
-        tokens = self._length.cut(self._draft(min(self._length.longest, room)))
-        return Proposal(to_device(tokens, self._device))
+        found, way, shares = self._draft(min(self._length.longest, room))
+        return chain_of(self._length.cut(found, way, shares), self._device)
 
     def _follow(self, context: Sequence[int]) -> None:
         """Take the new end of the context into the index, and match it in the datastore."""
@@ -139,23 +136,23 @@ class SuffixDrafter:
             for token in new:
                 self._stored = self._stored.after(token)
 
-    def _draft(self, most: int) -> list[Guess]:
-        """The continuation of the longest match."""
+    def _draft(self, most: int) -> tuple[list[int], int, list[float]]:
+        """The continuation of the longest match: its tokens, how long the match was (one of the `_WAYS`), and the share
+        of each token."""
+        o, found, shares = self._options, list[int](), list[float]()
         matches = [_Match(self._index, *self._index.repeated())]
         matches += [self._stored.followed()] if self._stored else []
         matched = max(match.tokens for match in matches)
-        if matched < self._options.min_match:
-            return []
-        way = sum(matched >= length for length in _WAYS)
-        found: list[Guess] = []
-        while len(found) < min(most, int(self._options.factor * matched)):
-            length = min(matched + len(found), self._options.max_match)
+        most = min(most, int(o.factor * matched)) if matched >= o.min_match else 0
+        while len(found) < most:
+            length = min(matched + len(found), o.max_match)
             token, share = _most_frequent([match for match in matches if match.tokens == length])
-            if token is None or share < self._options.min_share:
+            if token is None or share < o.min_share:
                 break
-            found.append(Guess(token, way, share))
+            found.append(token)
+            shares.append(share)
             matches = [match.after(token) for match in matches]
-        return found
+        return found, bisect(_WAYS, matched), shares
 
     def commit(self, committed: int, verdict: Verdict) -> None:
         self._length.learn(verdict)
@@ -164,18 +161,18 @@ class SuffixDrafter:
 def _most_frequent(matches: Sequence[_Match]) -> tuple[int | None, float]:
     """The most frequent next token (of several, the most recent; the context's is more recent than the datastore's)
     and its share of all that followed; None where nothing did."""
-    followers = sum(match.index.followers(match.state) for match in matches)
+    followers = sum(match.source.followers(match.state) for match in matches)
     if not followers:
         return None, 0.0
     if len(matches) == 1:
-        index, state = matches[0].index, matches[0].state
+        index, state = matches[0].source, matches[0].state
         best = index.best[state]
         assert best is not None
         return best, index.count[index.next[state][best]] / followers
     counts, latest = dict[int, int](), dict[int, tuple[int, int]]()
     for rank, match in enumerate(reversed(matches)):  # the datastore's, then the context's
-        for token, child in match.index.next[match.state].items():
-            counts[token] = counts.get(token, 0) + match.index.count[child]
-            latest[token] = (rank, match.index.latest[child])
+        for token, child in match.source.next[match.state].items():
+            counts[token] = counts.get(token, 0) + match.source.count[child]
+            latest[token] = (rank, match.source.latest[child])
     token = max(counts, key=lambda token: (counts[token], latest[token]))
     return token, counts[token] / followers
