@@ -29,6 +29,7 @@ from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import describe_decoders
 from specbench_s2d.models.demo import demo_models
 from specbench_s2d.models.shapes import shape_rows
+from specbench_s2d.paper_names import ANY, paper_methods
 from specbench_s2d.suites import load_suite
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -251,8 +252,20 @@ def gate_real_table() -> str:
     return f"{said}\n\n{table(['target, decoder', *(f'{by} slower' for by in shares), 'says it finds'], rows)}"
 
 
+def leaderboard_methods() -> str:
+    """The leaderboard's methods that a decoder of ours stands for, their settings, and what differs all the same."""
+    rows = []
+    for m in paper_methods("spec-bench"):
+        must = ", ".join(f"`{name}`" if value == ANY else f"`{name}={value}`" for name, value in m.options.items())
+        decoder = " with ".join(filter(None, (f"`{m.decoder}`", f"draft `{m.draft}`" if m.draft else "", must)))
+        settings = ", ".join(f"`{name}={value}`" for name, value in m.settings.items())
+        rows.append([m.method, decoder, settings, m.differs or "–"])
+    return table(["leaderboard", "decoder", "settings of its row", "what its code does besides"], rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "coverage": coverage_table,
+    "leaderboard-methods": leaderboard_methods,
     "gate-power": gate_power_table,
     "gate-real": gate_real_table,
     "demo-table": demo_table,

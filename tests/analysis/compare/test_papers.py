@@ -99,7 +99,8 @@ def leaderboard_run(target: str = "lmsys/vicuna-7b-v1.3") -> list[Record]:
     """`paper_run` with decoders that stand for SpS (twice), PLD and Recycling, the later the faster."""
     options: dict[str, dict[str, Any]] = {
         "sd": {"gamma": 5}, "sd:gamma=heuristic": {"gamma": "heuristic"},
-        "lookup:gamma=5": {"max_ngram": 3, "match": "first", "gamma": 5}, "recycling:scope=run": {"scope": "run"},
+        "lookup:gamma=5": {"max_ngram": 3, "match": "first", "gamma": 5},
+        "recycling:scope=run": {"scope": "run", "tokens": 80},
     }  # fmt: skip
     records = []
     for r in paper_run():
