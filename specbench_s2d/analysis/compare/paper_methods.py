@@ -56,7 +56,13 @@ def decoders_of(records: Sequence[Record]) -> dict[str, DecoderFacts]:
 
 def wanted(paper: str) -> str:
     """The decoders that a run needs to be compared with a paper."""
-    return ", ".join(dict.fromkeys(f"{m.decoder}{_with_draft(m.draft)}" for m in paper_methods(paper)))
+    return ", ".join(
+        dict.fromkeys(f"{m.decoder}{_with_draft(m.draft)}{_with_any(m.options)}" for m in paper_methods(paper))
+    )
+
+
+def _with_any(options: Mapping[str, str]) -> str:
+    return "".join(f" with a {name}" for name, value in options.items() if value == ANY)
 
 
 def _with_draft(draft: str) -> str:

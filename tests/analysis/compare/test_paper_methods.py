@@ -180,7 +180,7 @@ def test_mjsd_is_set_over_sd_of_its_draft_and_gamma() -> None:
 def test_every_method_that_the_table_states_is_one_that_the_paper_prints() -> None:
     for paper in ("s2d", "sd2", "spec-bench", "mjsd", "mtad"):
         assert {m.method for m in paper_methods(paper)} <= set(published(paper)["method"])
-    assert wanted("spec-bench") == "sd with double7/vicuna-68m, lookup, recycling, suffix"
+    assert wanted("spec-bench") == "sd with double7/vicuna-68m, lookup, recycling, suffix with a datastore"
     assert wanted("mtad") == "mjsd"
 
 
