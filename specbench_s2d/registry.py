@@ -59,6 +59,9 @@ decoders = Registry(
         "s2d-auto": "specbench_s2d.decoding.sorted:SortedAuto",
         "mjgd": "specbench_s2d.decoding.joint_greedy:JointGreedy",
         "mjsd": "specbench_s2d.decoding.joint:JointSpeculativeDecoding",
+        "lookup": "specbench_s2d.decoding.training_free:PromptLookup",
+        "suffix": "specbench_s2d.decoding.training_free:SuffixDecoding",
+        "recycling": "specbench_s2d.decoding.training_free:TokenRecycling",
     },
 )
 drafters = Registry(
@@ -71,6 +74,9 @@ drafters = Registry(
         "sorted-auto": "specbench_s2d.decoding.drafters.auto:AutoDrafter",
         "sorted-scripted": "specbench_s2d.decoding.drafters.scripted:ScriptedSortedDrafter",
         "sorted-tree": "specbench_s2d.decoding.drafters.tree:TreeDrafter",
+        "lookup": "specbench_s2d.decoding.drafters.lookup:LookupDrafter",
+        "suffix": "specbench_s2d.decoding.drafters.suffix:SuffixDrafter",
+        "recycling": "specbench_s2d.decoding.drafters.recycling:RecyclingDrafter",
     },
 )
 verifiers = Registry(

@@ -36,6 +36,12 @@ def memory_plans(plan: Plan, target: str, positions: int) -> list[MemoryPlan]:
     return plans
 
 
+def index_plans(plan: Plan, target: str, positions: int) -> list[MemoryPlan]:
+    """What drafters without a model keep in the host's memory, for sequences of `positions`, by label."""
+    sizes = {lane.label: lane.decoder.kind.host_bytes(lane.decoder.options, positions) for lane in plan.lanes[target]}
+    return [MemoryPlan(f"{label} (index)", 0, 0, 0, size) for label, size in sizes.items() if size]
+
+
 def plans_together(
     models: Iterable[ResolvedModel], dtype: torch.dtype, positions: int, device: str, engine: str | None
 ) -> list[MemoryPlan]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from specbench_s2d.bench.memory import memory_plans
+from specbench_s2d.bench.memory import index_plans, memory_plans
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.prompts import Prompts
 from specbench_s2d.bench.traces import source_for
 from specbench_s2d.models import check_pair
 from specbench_s2d.models.chat import ChatTemplate, default_template
-from specbench_s2d.models.devices import SPREAD, Free, free_by_device, free_bytes
+from specbench_s2d.models.devices import HOST, SPREAD, Free, free_by_device, free_bytes
 from specbench_s2d.models.memory import MemoryPlan
 from specbench_s2d.models.placement import check_fits, max_memory
 from specbench_s2d.suites import QuestionSet
@@ -22,18 +22,27 @@ class TargetSetup:
     """One target of a run and its drafts, checked: how prompts are laid out, and what each model takes of its device.
 
     `target`: what the person called it. `positions`: of the longest sequence that the run's questions can lead to.
-    `memory`: the target's plan, then each draft's. `free`: a device's free bytes.
+    `memory`: the target's plan, then each draft's; `indexes`: those of what drafters keep in the host's memory. `free`:
+    a device's free bytes.
     """
 
     target: str
     prompts: Prompts
     positions: int
     memory: Sequence[MemoryPlan]
+    indexes: Sequence[MemoryPlan] = ()
     free: Free = free_bytes
 
     def check_fits(self, device: str) -> None:
-        """Raise `ModelError` where target and drafts do not fit in what the run's devices have free."""
-        check_fits(self.memory, device, free_by_device(device, self.free))
+        """Raise `ModelError` where target and drafts do not fit in what the run's devices have free, or indexes in what
+        the host has."""
+        check_fits(self.plans_on(device), device, free_by_device(device, self.free))
+        if self.indexes and device != HOST:
+            check_fits(self.indexes, HOST, free_by_device(HOST, self.free))
+
+    def plans_on(self, device: str) -> Sequence[MemoryPlan]:
+        """What the run's device holds: the models, and on a CPU the indexes too."""
+        return [*self.memory, *self.indexes] if device == HOST else self.memory
 
     def weight_limits(self, device: str | None) -> dict[int, int] | None:
         """Bytes of the target's weights by GPU, where it is spread: its drafts find room on the first. Else None."""
@@ -66,7 +75,8 @@ def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
     template = ChatTemplate.choose(model.tokenizer, spec.template, default_template(model.name))
     prompts = Prompts(template, context, spec.max_new_tokens or 1, spec.long_prompts)
     positions = prompts.longest(plan.questions)
-    return TargetSetup(target, prompts, positions, memory_plans(plan, target, positions), free)
+    memory, indexes = memory_plans(plan, target, positions), index_plans(plan, target, positions)
+    return TargetSetup(target, prompts, positions, memory, indexes, free)
 
 
 def check(plan: Plan, free: Free = free_bytes) -> dict[str, TargetSetup]:

@@ -82,6 +82,8 @@ class Session:
             self._faults = dict[str, str]()
             warmed_up = {label: self._warm_up(label, shortest, longest) for label in self._decoders}
             self._warmed_up = {label: done for label, done in warmed_up.items() if done}
+            for decoder in self._decoders.values():
+                decoder.forget()
         with timer.measure("probing"):
             self.read_rate.measure(FIRST_ROUNDS)
         self._before = self._counted()

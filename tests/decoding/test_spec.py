@@ -15,6 +15,8 @@ from specbench_s2d.errors import UnknownNameError, UserError
 from tests.fakes import FakeModel
 from tests.refusals import refused
 
+NAMES = "ar, lookup, mjgd, mjsd, recycling, s2d, s2d-auto, s2d-tree, sd, suffix"
+
 
 @pytest.mark.parametrize(
     ("text", "label"),
@@ -52,15 +54,15 @@ def test_a_list_of_names_a_decoder_with_options_and_no_decoder_twice() -> None:
 
 @pytest.mark.parametrize("texts", [[], [""], [","]])
 def test_no_decoder_at_all_is_refused(texts: list[str]) -> None:
-    with refused(UserError, "ar, mjgd, mjsd, s2d, s2d-auto, s2d-tree, sd"):
+    with refused(UserError, NAMES):
         parse_decoders(texts)
 
 
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("spd", ["decoder 'spd'", "Did you mean 'sd'", "ar, mjgd, mjsd, s2d, s2d-auto, s2d-tree, sd"]),
-        ("", ["decoder ''", "ar, mjgd, mjsd, s2d, s2d-auto, s2d-tree, sd"]),
+        ("spd", ["decoder 'spd'", "Did you mean 'sd'", NAMES]),
+        ("", ["decoder ''", NAMES]),
         ("sd:gama=3", ["option of decoder 'sd'", "'gama'", "Did you mean 'gamma'", "sampling"]),
         ("ar:gamma=3", ["option of decoder 'ar'", "'gamma'", "no options"]),
         ("sd:gamma", ["'gamma' is not option=value"]),

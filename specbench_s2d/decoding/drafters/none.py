@@ -17,6 +17,7 @@ class NoDrafter:
     """Proposes no tokens; every step is one target pass and one token."""
 
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "none"
+    has_likelihoods: ClassVar[bool] = True
 
     class Options(BaseOptions):
         """No options."""
