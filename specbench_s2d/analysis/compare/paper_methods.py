@@ -139,11 +139,7 @@ def _places(records: Iterable[Record]) -> dict[int | None, int]:
 
 def other_settings(paper: str, facts: DecoderFacts, method: str) -> dict[str, str]:
     """The settings behind the paper's values of a method that are not the decoder's own; none to compare where it is
-    another decoder."""
-    stated = [m for m in paper_methods(paper) if (m.method, m.decoder) == (method, facts.decoder)]
-    return {
-        name: value
-        for m in stated
-        for name, value in m.settings.items()
-        if value_text(facts.options.get(name)) != value
-    }
+    another decoder, or an imported one whose options are not known."""
+    stated = [m.settings for m in paper_methods(paper) if (m.method, m.decoder) == (method, facts.decoder)]
+    own = {name: value_text(value) for name, value in facts.options.items()}
+    return {name: value for settings in stated for name, value in settings.items() if own.get(name, value) != value}

@@ -121,6 +121,7 @@ SUFFIX = {"min_match": 2, "max_match": 16, "min_share": 0.3, "factor": 2.0, "gam
             "PLD",
             {"match": "first", "gamma": "10"},
         ),
+        ("lookup", {}, "PLD", {}),
         ("recycling:scope=run", {"scope": "run", "tokens": 80}, "Recycling", {}),
         ("recycling", {"scope": "question", "tokens": 80}, "Recycling", {"scope": "run"}),
         ("suffix", {**SUFFIX, "datastore": None}, None, {}),
