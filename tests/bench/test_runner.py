@@ -438,26 +438,3 @@ def test_attention_needs_no_plans_while_a_run_lasts_whatever_becomes_of_it(
     finally:
         cuda.enable_cudnn_sdp(before)
     assert read_manifest(tmp_path / "run")["environment"]["attention"]["sdpa_backends"] == ["flash", "math"]
-
-
-FREE = ["lookup", "suffix", "recycling", "recycling:scope=run", "first(suffix|sd)", "lookup:gamma=auto"]
-
-
-def test_drafts_without_a_model_are_recorded_and_audited_like_others(spec: dict[str, Any], tmp_path: Path) -> None:
-    records = execute(plan_of(spec, decoder=["ar", *FREE]), tmp_path / "run").records
-    assert all(r.status == "ok" for r in records)
-    assert {r.label for r in records} == {"ar", *FREE}
-    for record in records:
-        assert record.divergence is None or record.divergence.verdict != "mismatch"
-        if record.label in FREE[:4]:
-            assert record.draft is None and record.draft_layers == 0 and record.exit_depths == []
-    drafted = {label: sum(r.drafted or 0 for r in records if r.label == label) for label in FREE}
-    assert all(drafted.values()), drafted
-
-
-def test_the_first_question_of_a_run_finds_an_empty_matrix(spec: dict[str, Any], tmp_path: Path) -> None:
-    """Warm-ups decode questions of the run; what they read is dropped before the first timed window."""
-    labels = ["recycling", "recycling:scope=run"]
-    records = execute(plan_of(spec, decoder=["ar", *labels], suite=["qa"], limit=1), tmp_path / "run").records
-    anew, kept = ([r for r in records if r.label == label] for label in labels)
-    assert [r.drafted_per_step for r in kept] == [r.drafted_per_step for r in anew]
