@@ -43,7 +43,7 @@ typedef struct {
 } Layer;
 
 typedef struct {
-  int64_t width, heads, kv_heads, head_width, inner, vocabulary, capacity, ids;
+  int64_t width, heads, kv_heads, head_width, inner, capacity, ids;
   float eps, scale;
   const float *embedding, *cos, *sin, *norm, *head; /* embedding: NULL where it is tied to the head */
 } Model;
@@ -54,8 +54,10 @@ typedef struct {
   const uint8_t *mask;    /* (T, seen) over the last `seen` positions, or NULL: causal */
   int64_t rows, start, seen, from_layer, to_layer;
   float *hidden_out; /* (out_rows, D), or NULL */
-  float *logits;     /* (out_rows, V), or NULL */
+  float *logits;     /* (out_rows, outputs), or NULL */
   int64_t out_rows, threads; /* the output is of the last `out_rows` positions */
+  const float *head;         /* the panels of the logits: the model's head, or some of its rows */
+  int64_t outputs;
   float *scratch;
 } Pass;
 
@@ -348,11 +350,11 @@ static void run_layer(const Model *model, const Layer *layer, const Pass *pass, 
   barrier(threads);
 }
 
-/* Final norm and head over `rows` rows of `hidden`, for this thread's share. */
-static void run_head(const Model *model, const float *hidden, int64_t rows, float *logits, float *own, int64_t thread,
+/* Final norm and the pass's head over `hidden`, its last `out_rows` rows, for this thread's share. */
+static void run_head(const Model *model, const Pass *pass, const float *hidden, float *own, int64_t thread,
                      int64_t threads) {
-  normalise(hidden, rows, model->width, model->width, model->norm, model->eps, own, model->width);
-  multiply(own, rows, model->width, model->head, NULL, logits, model->vocabulary, STORE, thread, threads);
+  normalise(hidden, pass->out_rows, model->width, model->width, model->norm, model->eps, own, model->width);
+  multiply(own, pass->out_rows, model->width, pass->head, NULL, pass->logits, pass->outputs, STORE, thread, threads);
 }
 
 typedef void (*Work)(const Model *, const Layer *, const Pass *, int64_t thread, int64_t threads);
@@ -376,7 +378,7 @@ static void pass_of_thread(const Model *model, const Layer *layers, const Pass *
   for (int64_t l = pass->from_layer; l < pass->to_layer; l++)
     run_layer(model, layers + l, pass, hidden, shared, own, thread, threads);
   const float *last = hidden + (T - pass->out_rows) * D;
-  if (pass->logits) run_head(model, last, pass->out_rows, pass->logits, own, thread, threads);
+  if (pass->logits) run_head(model, pass, last, own, thread, threads);
   if (pass->hidden_out && !thread) memcpy(pass->hidden_out, last, pass->out_rows * D * sizeof(float));
 }
 

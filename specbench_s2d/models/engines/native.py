@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.models.cache import KVCache
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.base import Engine, Request
 from specbench_s2d.models.engines.native_build import native_library
 from specbench_s2d.models.engines.native_memory import PANEL, large_page_block
@@ -37,7 +38,7 @@ class _Layer(ctypes.Structure):
 
 
 _SIZES = (
-    "width", "heads", "kv_heads", "head_width", "inner", "vocabulary", "capacity", "ids",
+    "width", "heads", "kv_heads", "head_width", "inner", "capacity", "ids",
 )  # fmt: skip
 
 
@@ -55,6 +56,8 @@ class _Pass(ctypes.Structure):
         *((name, _Long) for name in ("rows", "start", "seen", "from_layer", "to_layer")),
         *((name, _Pointer) for name in ("hidden_out", "logits")),
         *((name, _Long) for name in ("out_rows", "threads")),
+        ("head", _Pointer),
+        ("outputs", _Long),
         ("scratch", _Pointer),
     ]
 
@@ -92,11 +95,12 @@ class NativeEngine(Engine):
                 setattr(self._layers[i], name, _address(tensor))
         self._model = _Model(
             weights.width, weights.heads, weights.kv_heads, weights.head_width,
-            inner, _up(weights.vocabulary, LANES), 0, weights.vocabulary, weights.eps, weights.scale,
+            inner, 0, weights.vocabulary, weights.eps, weights.scale,
             *(_address(self._packed[name]) for name in ("embedding", "cos", "sin", "norm", "head")),
         )  # fmt: skip
         self._pass = _Pass()
         self._refs = tuple(map(ctypes.byref, (self._model, self._layers, self._pass)))
+        self._small_heads: dict[DraftVocabulary, Tensor] = {}
         self._scratch, self._scratch_for = torch.empty(0), (0, 0)
         self._times_ms: dict[int, float] = {}
         self._pass.threads = threads or 1
@@ -105,7 +109,8 @@ class NativeEngine(Engine):
 
     def run(self, request: Request) -> Tensor:
         """Run a pass; a wide one in parts, which gives the same bits and keeps the working memory small."""
-        width = self._model.vocabulary if request.head else self._width
+        logits = len(request.vocabulary) if request.vocabulary else self._vocabulary
+        width = _up(logits, LANES) if request.head else self._width
         out_TX = torch.empty(1 if request.last_only else request.new, width)
         step = _MOST_ROWS if request.mask is None else request.new
         for first in range(0, request.new, step):
@@ -114,10 +119,10 @@ class NativeEngine(Engine):
                 self._call(request, first, last, out_TX[first:last])
             else:
                 self._call(request, first, last, out_TX if last == request.new else None)
-        return out_TX[:, : self._vocabulary] if request.head else out_TX
+        return out_TX[:, :logits] if request.head else out_TX
 
-    def head(self, hidden_TD: Tensor) -> Tensor:
-        return self.run(Request(hidden_TD, 0, 0, 0, head=True))
+    def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
+        return self.run(Request(hidden_TD, 0, 0, 0, head=True, vocabulary=vocabulary))
 
     def reserve(self, length: int) -> None:
         if self.cache.reserve(length):
@@ -142,11 +147,24 @@ class NativeEngine(Engine):
         out = None if out_RX is None else out_RX.data_ptr()
         call.hidden_out, call.logits = (None, out) if request.head else (out, None)
         call.out_rows = 0 if out_RX is None else len(out_RX)
+        if request.head and out_RX is not None:
+            call.head, call.outputs = self._head_panels(request.vocabulary).data_ptr(), out_RX.shape[1]
         self._reserve_scratch(last - first, request.start + last)
         error = self._kernel.run_pass(*self._refs)
         if error:
             ids = f"an id is out of range: 0 to {self._vocabulary - 1}"
             raise IndexError(ids if error == 1 else "a row of the mask sees no position")
+
+    def _head_panels(self, vocabulary: DraftVocabulary | None) -> Tensor:
+        """The packed head, or that of a small vocabulary, packed when first asked for."""
+        full_PDX: Tensor = self._packed["head"]
+        if vocabulary is None:
+            return full_PDX
+        if vocabulary not in self._small_heads:
+            ids_N = torch.tensor(vocabulary.ids)
+            panels_PDX = _panels(full_PDX[ids_N // PANEL, :, ids_N % PANEL])
+            self._small_heads[vocabulary] = _Arena(panels_PDX.numel(), self._kernel).copy(panels_PDX)
+        return self._small_heads[vocabulary]
 
     def _reserve_scratch(self, rows: int, length: int) -> None:
         """Allocate scratch for a pass of `rows` positions up to `length`; it is kept for later passes."""
