@@ -62,6 +62,12 @@ class Decoder(ABC):
         """Raise `UserError` for a draft that these options cannot use; a `ModelInfo` is enough, before weights load."""
         return None
 
+    @classmethod
+    def data_hashes(cls, options: BaseOptions, draft: HasExits | None) -> dict[str, str]:
+        """Hashes of what the output or the steps depend on beside options and weights, by what it is; keys of cells
+        depend on them."""
+        return {}
+
     @property
     def context(self) -> int:
         """The longest sequence that target and draft can both hold."""
@@ -137,6 +143,11 @@ class PairDecoder(Decoder):
     @classmethod
     def check_draft(cls, options: BaseOptions, draft: HasExits) -> None:
         cls.drafter_class.check_draft(_select(options, cls.drafter_class.Options), draft)
+
+    @classmethod
+    def data_hashes(cls, options: BaseOptions, draft: HasExits | None) -> dict[str, str]:
+        hashes = getattr(cls.drafter_class, "data_hashes", None)
+        return hashes(_select(options, cls.drafter_class.Options), draft) if hashes else {}
 
     @classmethod
     def target_passes(cls, options: BaseOptions) -> list[PassKind]:
