@@ -78,10 +78,10 @@ def _stored_ids(file: Path, name: str, vocabulary: int, mtime_ns: int) -> tuple[
     return tuple(ranked(counts))
 
 
-def write_ranking(folder: Path, counts: Sequence[int], counted_from: dict[str, Any]) -> Path:
-    """Store counts, by id, in a model's folder, with what they were counted from."""
+def write_ranking(folder: Path, counts: Sequence[int], data: dict[str, Any]) -> Path:
+    """Store the counts of answers' tokens, by id, in a model's folder, with the `data` that they were counted in."""
     file = folder / RANKING_FILE
-    content = {"counted_from": counted_from, "counts": list(counts)}
+    content = {"counted": "tokens of the training split's answers", "data": data, "counts": list(counts)}
     partial = file.with_name(file.name + ".partial")
     partial.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
     os.replace(partial, file)
