@@ -26,6 +26,17 @@ class Clock:
         return self.now
 
 
+class FixedRanking:
+    """A ranking of a draft's ids, as given."""
+
+    def __init__(self, ids: list[int]) -> None:
+        self._ids = ids
+
+    def ids(self, vocabulary: int) -> list[int]:
+        assert vocabulary == len(self._ids)
+        return self._ids
+
+
 class FakeModel(LanguageModel):
     """Next-token logits are a random but fixed function of the prefix that a position sees; a pass costs nothing.
 

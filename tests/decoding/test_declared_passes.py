@@ -43,6 +43,13 @@ DECODERS = (
     "mjsd:candidates=3,gamma=2,beams=3",
     "mjsd:draft_temperature=1",
     "mjsd:draft_temperature=1,candidates=2,exit=2",
+    "sd:draft_vocabulary=40",
+    "sd:exit=2,draft_vocabulary=40",
+    "s2d:draft_vocabulary=40",
+    "s2d-auto:draft_vocabulary=40",
+    "s2d-tree:draft_vocabulary=9,topk=9",
+    "mjsd:draft_vocabulary=40,candidates=4",
+    "mjsd:draft_vocabulary=40,draft_temperature=1",
     *(f"{drafter}+{verifier}" for drafter in drafters.names() for verifier in verifiers.names()),
 )
 
