@@ -258,10 +258,10 @@ def draft_vocabulary_table() -> str:
     found = _measured("draft_vocabulary")
     checks = {check["ids"]: check for check in found["checks"]}
     said = (
-        f"S2D at the thresholds 0.5, 0.5, 0 with `{found['draft']}`, {found['questions']} questions in "
-        f"{found['launches']} launches (`benchmarks/draft_vocabulary.py`). An exit check is beside one layer; `inside` is the share of the "
-        "target's own greedy tokens among the N ids; the best fixed exit is that of the full vocabulary, then that of "
-        "the same N."
+        f"S2D at the thresholds 0.5, 0.5, 0 with `{found['draft']}`, {found['questions']} questions, launches: "
+        f"{found['launches']} (`benchmarks/draft_vocabulary.py`). An exit check is beside one layer; `inside` is the "
+        "share of the target's own greedy tokens among the N ids; the best fixed exit is that of the full vocabulary, "
+        "then that of the same N."
     )
     header = ["target", "N", "check / layer", "inside", "MAT", "over AR", "over the best fixed exit", "of the same N"]
     rows = (

@@ -53,9 +53,9 @@ typedef struct {
   const float *hidden_in; /* (T, D) */
   const uint8_t *mask;    /* (T, seen) over the last `seen` positions, or NULL: causal */
   int64_t rows, start, seen, from_layer, to_layer;
-  float *hidden_out; /* (out_rows, D), or NULL */
-  float *logits;     /* (out_rows, outputs), or NULL */
-  int64_t out_rows, threads; /* the output is of the last `out_rows` positions */
+  float *hidden_out; /* (hidden_rows, D), of the last positions, or NULL */
+  float *logits;     /* (logit_rows, outputs), of the last positions, or NULL */
+  int64_t hidden_rows, logit_rows, threads;
   const float *head;         /* the panels of the logits: the model's head, or some of its rows */
   int64_t outputs;
   float *scratch;
@@ -350,11 +350,11 @@ static void run_layer(const Model *model, const Layer *layer, const Pass *pass, 
   barrier(threads);
 }
 
-/* Final norm and the pass's head over `hidden`, its last `out_rows` rows, for this thread's share. */
+/* Final norm and the pass's head over the last `logit_rows` rows, `hidden`, for this thread's share. */
 static void run_head(const Model *model, const Pass *pass, const float *hidden, float *own, int64_t thread,
                      int64_t threads) {
-  normalise(hidden, pass->out_rows, model->width, model->width, model->norm, model->eps, own, model->width);
-  multiply(own, pass->out_rows, model->width, pass->head, NULL, pass->logits, pass->outputs, STORE, thread, threads);
+  normalise(hidden, pass->logit_rows, model->width, model->width, model->norm, model->eps, own, model->width);
+  multiply(own, pass->logit_rows, model->width, pass->head, NULL, pass->logits, pass->outputs, STORE, thread, threads);
 }
 
 typedef void (*Work)(const Model *, const Layer *, const Pass *, int64_t thread, int64_t threads);
@@ -377,9 +377,9 @@ static void pass_of_thread(const Model *model, const Layer *layers, const Pass *
   barrier(threads);
   for (int64_t l = pass->from_layer; l < pass->to_layer; l++)
     run_layer(model, layers + l, pass, hidden, shared, own, thread, threads);
-  const float *last = hidden + (T - pass->out_rows) * D;
-  if (pass->logits) run_head(model, pass, last, own, thread, threads);
-  if (pass->hidden_out && !thread) memcpy(pass->hidden_out, last, pass->out_rows * D * sizeof(float));
+  if (pass->logits) run_head(model, pass, hidden + (T - pass->logit_rows) * D, own, thread, threads);
+  if (pass->hidden_out && !thread)
+    memcpy(pass->hidden_out, hidden + (T - pass->hidden_rows) * D, pass->hidden_rows * D * sizeof(float));
 }
 
 /* The thread pool: workers wait for a pass, first spinning, then asleep. It runs one pass at a time; where two Python

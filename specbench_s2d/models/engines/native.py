@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from specbench_s2d.models.base import Likeliest
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.base import Engine, Request
@@ -55,7 +56,7 @@ class _Pass(ctypes.Structure):
         *((name, _Pointer) for name in ("ids", "hidden_in", "mask")),
         *((name, _Long) for name in ("rows", "start", "seen", "from_layer", "to_layer")),
         *((name, _Pointer) for name in ("hidden_out", "logits")),
-        *((name, _Long) for name in ("out_rows", "threads")),
+        *((name, _Long) for name in ("hidden_rows", "logit_rows", "threads")),
         ("head", _Pointer),
         ("outputs", _Long),
         ("scratch", _Pointer),
@@ -115,11 +116,20 @@ class NativeEngine(Engine):
         step = _MOST_ROWS if request.mask is None else request.new
         for first in range(0, request.new, step):
             last = min(first + step, request.new)
-            if not request.last_only:
-                self._call(request, first, last, out_TX[first:last])
-            else:
-                self._call(request, first, last, out_TX if last == request.new else None)
+            wanted = not request.last_only or last == request.new
+            out_RX = (out_TX if request.last_only else out_TX[first:last]) if wanted else None
+            self._call(request, first, last, *((None, out_RX) if request.head else (out_RX, None)))
         return out_TX[:, :logits] if request.head else out_TX
+
+    def read(self, request: Request) -> tuple[Tensor | None, Likeliest]:
+        """As of every engine; layers and exit check are one call, which gives the same bits as two."""
+        if request.head or (request.mask is None and request.new > _MOST_ROWS):
+            return super().read(request)
+        vocabulary = request.vocabulary
+        logits = len(vocabulary) if vocabulary else self._vocabulary
+        hidden_TD, logits_RX = torch.empty(request.new, self._width), torch.empty(request.rows, _up(logits, LANES))
+        self._call(request, 0, request.new, hidden_TD, logits_RX)
+        return hidden_TD, Likeliest.of(logits_RX[:, :logits], request.best, vocabulary)
 
     def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
         return self.run(Request(hidden_TD, 0, 0, 0, head=True, vocabulary=vocabulary))
@@ -134,8 +144,10 @@ class NativeEngine(Engine):
         threads = {"threads": int(self._pass.threads), "pass_ms_by_threads": self._times_ms}
         return {**threads, "large_pages": self._arena.large_pages}
 
-    def _call(self, request: Request, first: int, last: int, out_RX: Tensor | None) -> None:
-        """Run rows `first` to `last`; the states or logits of the last R of them are written to `out_RX`."""
+    def _call(
+        self, request: Request, first: int, last: int, hidden_RD: Tensor | None, logits_RX: Tensor | None
+    ) -> None:
+        """Run rows `first` to `last`; the states, and the logits, of the last R of them are written to these."""
         call, hidden = self._pass, request.inputs.is_floating_point()
         inputs = _rows(request.inputs, first, last, torch.float32 if hidden else torch.long)
         mask = None if request.mask is None else request.mask.to(torch.bool).contiguous()
@@ -144,11 +156,10 @@ class NativeEngine(Engine):
         call.mask, call.seen = (None, 0) if mask is None else (mask.data_ptr(), mask.shape[1])
         call.rows, call.start = last - first, request.start + first
         call.from_layer, call.to_layer = request.from_layer, request.to_layer
-        out = None if out_RX is None else out_RX.data_ptr()
-        call.hidden_out, call.logits = (None, out) if request.head else (out, None)
-        call.out_rows = 0 if out_RX is None else len(out_RX)
-        if request.head and out_RX is not None:
-            call.head, call.outputs = self._head_panels(request.vocabulary).data_ptr(), out_RX.shape[1]
+        call.hidden_out, call.hidden_rows = (None, 0) if hidden_RD is None else (hidden_RD.data_ptr(), len(hidden_RD))
+        call.logits, call.logit_rows = (None, 0) if logits_RX is None else (logits_RX.data_ptr(), len(logits_RX))
+        if logits_RX is not None:
+            call.head, call.outputs = self._head_panels(request.vocabulary).data_ptr(), logits_RX.shape[1]
         self._reserve_scratch(last - first, request.start + last)
         error = self._kernel.run_pass(*self._refs)
         if error:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from specbench_s2d import load_model
+from specbench_s2d.models.base import Likeliest
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.native import NativeEngine, PanelCache, why_not_native
 from tests.models.reference import assert_close, family_model, random_ids
 from tests.models.test_llama import lean_twin
@@ -171,3 +173,23 @@ def test_what_is_out_of_range_is_refused_and_what_is_laid_out_otherwise_is_not()
     model.reset()
     with pytest.raises(IndexError, match="a row of the mask sees no position"):
         model.extend(ids_BT, mask=torch.zeros(6, 6, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("size", [None, 19])
+@pytest.mark.parametrize(("new", "rows", "best"), [(1, 1, 1), (2, 1, 1), (5, 5, 3), (7, 2, 4), (200, 1, 1)])
+def test_layers_and_exit_check_in_one_call_are_those_of_two_to_the_bit(
+    new: int, rows: int, best: int, size: int | None
+) -> None:
+    """The head's rows are the last of the pass; hidden states are returned of all."""
+    vocabulary = None if size is None else DraftVocabulary.of(range(3, 3 + size), 61)
+    together, apart = native(), native()
+    for model in (together, apart):
+        model.extend(random_ids(9))
+    hidden_BTD, likeliest = together.read(random_ids(new), 0, 2, None, rows, best, vocabulary)
+    expected_BTD = apart.extend(random_ids(new), to_layer=2)
+    assert torch.equal(hidden_BTD, expected_BTD)
+    logits_RV = apart.head(expected_BTD[:, -rows:], vocabulary)[0]
+    expected = Likeliest.of(logits_RV, best)
+    assert torch.equal(likeliest.ids_RK, expected.ids_RK)
+    assert_close(likeliest.logprobs_RK, expected.logprobs_RK, 1e-6)
+    assert together.read_bytes == apart.read_bytes
