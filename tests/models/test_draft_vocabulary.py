@@ -44,9 +44,9 @@ def masked(logits_TV: Tensor, vocabulary: DraftVocabulary) -> Tensor:
 
 
 def kinds(vocabulary: DraftVocabulary | None) -> list[PassKind]:
-    passes = [PassKind(8, best=best, vocabulary=vocabulary) for best in (0, 1, 4)]
-    passes += [PassKind(8, 0, 2, best=best, vocabulary=vocabulary) for best in (0, 1, 4)]
-    return [*passes, PassKind(8, from_layer=3, vocabulary=vocabulary)]
+    passes = [PassKind(4, best=best, vocabulary=vocabulary) for best in (0, 1, 4)]
+    passes += [PassKind(4, 0, 2, best=best, vocabulary=vocabulary) for best in (0, 1, 4)]
+    return [*passes, PassKind(4, from_layer=3, vocabulary=vocabulary)]
 
 
 def twins(family: str, engine: str, *vocabularies: DraftVocabulary) -> tuple[LanguageModel, LanguageModel]:

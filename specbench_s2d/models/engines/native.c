@@ -57,7 +57,9 @@ typedef struct {
   float *logits;     /* (logit_rows, outputs), of the last positions, or NULL */
   int64_t hidden_rows, logit_rows, threads;
   const float *head;         /* the panels of the logits: the model's head, or some of its rows */
-  int64_t outputs;
+  int64_t outputs, kept;     /* columns of the logits; those that are not padding */
+  const int64_t *kept_ids;   /* (kept,): the id of each of them, where `best` is wanted */
+  float *best;               /* (2, logit_rows): log-probability and id of the likeliest, or NULL */
   float *scratch;
 } Pass;
 
@@ -357,6 +359,26 @@ static void run_head(const Model *model, const Pass *pass, const float *hidden, 
   multiply(own, pass->logit_rows, model->width, pass->head, NULL, pass->logits, pass->outputs, STORE, thread, threads);
 }
 
+/* The largest of `count` logits, the first of equal ones, and its log-probability; not-a-number where a logit is. */
+static int64_t likeliest(const float *logits, int64_t count, float *logprob) {
+  float top = -INFINITY, total = 0;
+  lanes tops = all(top), sums = all(0);
+  int64_t whole = count / LANES * LANES, best = 0;
+  for (int64_t i = 0; i < whole; i += LANES) {
+    lanes here = *(const lanes *)(logits + i);
+    ilanes more = here > tops;
+    tops = (lanes)(((ilanes)here & more) | ((ilanes)tops & ~more));
+  }
+  for (int i = 0; i < LANES; i++) top = tops[i] > top ? tops[i] : top;
+  for (int64_t i = whole; i < count; i++) top = logits[i] > top ? logits[i] : top;
+  while (best < count - 1 && logits[best] != top) best++;
+  for (int64_t i = 0; i < whole; i += LANES) sums += exp_lanes(*(const lanes *)(logits + i) - all(top));
+  total = sum_lanes(sums);
+  for (int64_t i = whole; i < count; i++) total += expf(logits[i] - top);
+  *logprob = -logf(total);
+  return best;
+}
+
 typedef void (*Work)(const Model *, const Layer *, const Pass *, int64_t thread, int64_t threads);
 
 /* The pass, as run by each thread. */
@@ -378,6 +400,11 @@ static void pass_of_thread(const Model *model, const Layer *layers, const Pass *
   for (int64_t l = pass->from_layer; l < pass->to_layer; l++)
     run_layer(model, layers + l, pass, hidden, shared, own, thread, threads);
   if (pass->logits) run_head(model, pass, hidden + (T - pass->logit_rows) * D, own, thread, threads);
+  if (pass->best) barrier(threads);
+  for (int64_t r = thread; pass->best && r < pass->logit_rows; r += threads) {
+    int64_t found = likeliest(pass->logits + r * pass->outputs, pass->kept, pass->best + r);
+    pass->best[pass->logit_rows + r] = (float)pass->kept_ids[found];
+  }
   if (pass->hidden_out && !thread)
     memcpy(pass->hidden_out, hidden + (T - pass->hidden_rows) * D, pass->hidden_rows * D * sizeof(float));
 }

@@ -58,7 +58,8 @@ class _Pass(ctypes.Structure):
         *((name, _Pointer) for name in ("hidden_out", "logits")),
         *((name, _Long) for name in ("hidden_rows", "logit_rows", "threads")),
         ("head", _Pointer),
-        ("outputs", _Long),
+        *((name, _Long) for name in ("outputs", "kept")),
+        *((name, _Pointer) for name in ("kept_ids", "best")),
         ("scratch", _Pointer),
     ]
 
@@ -101,7 +102,7 @@ class NativeEngine(Engine):
         )  # fmt: skip
         self._pass = _Pass()
         self._refs = tuple(map(ctypes.byref, (self._model, self._layers, self._pass)))
-        self._small_heads: dict[DraftVocabulary, Tensor] = {}
+        self._small_heads: dict[DraftVocabulary, tuple[Tensor, Tensor]] = {}
         self._scratch, self._scratch_for = torch.empty(0), (0, 0)
         self._times_ms: dict[int, float] = {}
         self._pass.threads = threads or 1
@@ -122,13 +123,20 @@ class NativeEngine(Engine):
         return out_TX[:, :logits] if request.head else out_TX
 
     def read(self, request: Request) -> tuple[Tensor | None, Likeliest]:
-        """As of every engine; layers and exit check are one call, which gives the same bits as two."""
-        if request.head or (request.mask is None and request.new > _MOST_ROWS):
+        """As of every engine; layers and exit check are one call, which gives the same bits as two.
+
+        The likeliest id of a small vocabulary is found by the kernel too.
+        """
+        if request.mask is None and request.new > _MOST_ROWS:
             return super().read(request)
-        vocabulary = request.vocabulary
+        vocabulary, rows = request.vocabulary, request.rows
         logits = len(vocabulary) if vocabulary else self._vocabulary
-        hidden_TD, logits_RX = torch.empty(request.new, self._width), torch.empty(request.rows, _up(logits, LANES))
-        self._call(request, 0, request.new, hidden_TD, logits_RX)
+        hidden_TD = None if request.head else torch.empty(request.new, self._width)
+        logits_RX = torch.empty(rows, _up(logits, LANES))
+        best_2R1 = torch.empty(2, rows, 1) if vocabulary and request.best == 1 else None
+        self._call(request, 0, request.new, hidden_TD, logits_RX, best_2R1)
+        if best_2R1 is not None:
+            return hidden_TD, Likeliest(best_2R1)
         return hidden_TD, Likeliest.of(logits_RX[:, :logits], request.best, vocabulary)
 
     def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
@@ -145,9 +153,16 @@ class NativeEngine(Engine):
         return {**threads, "large_pages": self._arena.large_pages}
 
     def _call(
-        self, request: Request, first: int, last: int, hidden_RD: Tensor | None, logits_RX: Tensor | None
+        self,
+        request: Request,
+        first: int,
+        last: int,
+        hidden_RD: Tensor | None,
+        logits_RX: Tensor | None,
+        best_2R1: Tensor | None = None,
     ) -> None:
-        """Run rows `first` to `last`; the states, and the logits, of the last R of them are written to these."""
+        """Run rows `first` to `last`; states, logits and likeliest tokens of the last R of them are written to
+        these."""
         call, hidden = self._pass, request.inputs.is_floating_point()
         inputs = _rows(request.inputs, first, last, torch.float32 if hidden else torch.long)
         mask = None if request.mask is None else request.mask.to(torch.bool).contiguous()
@@ -158,23 +173,26 @@ class NativeEngine(Engine):
         call.from_layer, call.to_layer = request.from_layer, request.to_layer
         call.hidden_out, call.hidden_rows = (None, 0) if hidden_RD is None else (hidden_RD.data_ptr(), len(hidden_RD))
         call.logits, call.logit_rows = (None, 0) if logits_RX is None else (logits_RX.data_ptr(), len(logits_RX))
+        call.best = _address(best_2R1)
         if logits_RX is not None:
-            call.head, call.outputs = self._head_panels(request.vocabulary).data_ptr(), logits_RX.shape[1]
+            panels_PDX, ids_N = self._head(request.vocabulary)
+            call.head, call.outputs = panels_PDX.data_ptr(), logits_RX.shape[1]
+            call.kept, call.kept_ids = (0, None) if ids_N is None else (len(ids_N), ids_N.data_ptr())
         self._reserve_scratch(last - first, request.start + last)
         error = self._kernel.run_pass(*self._refs)
         if error:
             ids = f"an id is out of range: 0 to {self._vocabulary - 1}"
             raise IndexError(ids if error == 1 else "a row of the mask sees no position")
 
-    def _head_panels(self, vocabulary: DraftVocabulary | None) -> Tensor:
-        """The packed head, or that of a small vocabulary, packed when first asked for."""
+    def _head(self, vocabulary: DraftVocabulary | None) -> tuple[Tensor, Tensor | None]:
+        """The packed head, or that of a small vocabulary and its ids, packed when first asked for."""
         full_PDX: Tensor = self._packed["head"]
         if vocabulary is None:
-            return full_PDX
+            return full_PDX, None
         if vocabulary not in self._small_heads:
             ids_N = torch.tensor(vocabulary.ids)
             panels_PDX = _panels(full_PDX[ids_N // PANEL, :, ids_N % PANEL])
-            self._small_heads[vocabulary] = _Arena(panels_PDX.numel(), self._kernel).copy(panels_PDX)
+            self._small_heads[vocabulary] = _Arena(panels_PDX.numel(), self._kernel).copy(panels_PDX), ids_N
         return self._small_heads[vocabulary]
 
     def _reserve_scratch(self, rows: int, length: int) -> None:
