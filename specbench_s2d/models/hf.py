@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -96,27 +95,20 @@ class TransformersModel(LanguageModel):
             positions_T = positions_under(mask, start + new)
             options["attention_mask"] = self._masks(mask, positions_T, start)
             options["position_ids"] = positions_T[None]
-        with self._only(vocabulary):
-            out = self._model(input_ids=inputs, past_key_values=self._cache, use_cache=True, **options)
+        self._cut_head(vocabulary)
+        out = self._model(input_ids=inputs, past_key_values=self._cache, use_cache=True, **options)
         self._length = start + new
         self.read_bytes += self._pass_bytes + self._cache_bytes() - self._unread_bytes(vocabulary)
         logits_BTX: Tensor = out.logits.to(self.device)
         logits_BTX = (logits_BTX[:, -1:] if last_only else logits_BTX).float()
         return logits_BTX if vocabulary is None else _spread(logits_BTX[0], vocabulary)[None]
 
-    @contextmanager
-    def _only(self, vocabulary: DraftVocabulary | None) -> Iterator[None]:
-        """Inside, the head computes the logits of these ids alone, where it can be cut."""
+    def _cut_head(self, vocabulary: DraftVocabulary | None) -> None:
+        """Let the next pass compute the logits of these ids alone, where the head can be cut; of all for None."""
         if vocabulary is not None and self._head is None:
             self._head = make_cuttable(self._model)
-        if self._head is None:
-            yield
-            return
-        self._head.vocabulary = vocabulary
-        try:
-            yield
-        finally:
-            self._head.vocabulary = None
+        if self._head is not None:
+            self._head.vocabulary = vocabulary
 
     def _unread_bytes(self, vocabulary: DraftVocabulary | None) -> int:
         """Bytes of the head's rows that a pass with this vocabulary does not read."""
