@@ -283,11 +283,41 @@ def _between_devices(methods: list[str]) -> str:
     )
 
 
+def draft_vocabulary_table() -> str:
+    """Exit checks, and S2D beside the best fixed exit, by the size of the draft's vocabulary."""
+    if not (ROOT / "results" / "benchmarks" / "draft_vocabulary.json").is_file():
+        return "`benchmarks/draft_vocabulary.py` measures it; its figures are not there yet."
+    found = _measured("draft_vocabulary")
+    checks = {(check["ids"], check["cut"]): check["check_per_layer"] for check in found["checks"]}
+    said = (
+        f"S2D at the thresholds 0.5, 0.5, 0 with `{found['draft']}`, {found['questions']} questions, launches: "
+        f"{found['launches']} (`benchmarks/draft_vocabulary.py`). An exit check is beside one layer; `inside` is the "
+        "share of the target's own greedy tokens among the N ids; the best fixed exit is that of the full vocabulary, "
+        "then that of the same N. With `all` the likeliest id is found outside the kernel."
+    )
+    header = ["target", "N", "check / layer", "inside", "MAT", "over AR", "over the best fixed exit", "of the same N"]
+    rows = (
+        [r["target"], f"{r['ids']:,}" if r["cut"] else "all", f"{checks[r['ids'], r['cut']]:.2f}",
+         f"{100 * r['inside']:.1f} %", f"{r['mat']:.2f}",
+         *(_with_interval(r[name]) for name in
+           ("over_ar", "over_best_fixed_exit", "over_best_fixed_exit_same_ids"))]
+        for r in found["rows"]
+    )  # fmt: skip
+    return f"{said}\n\n{table(header, rows)}"
+
+
+def _with_interval(ratio: list[float | None]) -> str:
+    """A value with its 95 % interval, if it has one."""
+    value, low, high = ratio
+    return f"{value:.2f}" if low is None or high is None else f"{value:.2f} [{low:.2f}–{high:.2f}]"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "coverage": coverage_table,
     "leaderboard-methods": leaderboard_methods,
     "gate-power": gate_power_table,
     "gate-real": gate_real_table,
+    "draft-vocabulary": draft_vocabulary_table,
     "demo-table": demo_table,
     "command-list": command_list,
     "commands": command_pages,

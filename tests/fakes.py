@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.models.base import Identity, LanguageModel
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 
 Prefix = tuple[int, ...]
 
@@ -23,6 +24,17 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class FixedRanking:
+    """A ranking of a draft's ids, as given."""
+
+    def __init__(self, ids: list[int]) -> None:
+        self._ids = ids
+
+    def ids(self, vocabulary: int) -> list[int]:
+        assert vocabulary == len(self._ids)
+        return self._ids
 
 
 class FakeModel(LanguageModel):
@@ -94,6 +106,7 @@ class FakeModel(LanguageModel):
         mask: Tensor | None = None,
         positions: Tensor | None = None,
         last_only: bool = False,
+        vocabulary: DraftVocabulary | None = None,
     ) -> Tensor:
         start, new = len(self._layers[from_layer]), inputs.shape[1]
         self.check_room(start, new)
@@ -110,7 +123,7 @@ class FakeModel(LanguageModel):
             assert given == [(prefix, from_layer) for prefix in prefixes], "a layer got states that are not its own"
         kept = prefixes[-1:] if last_only else prefixes
         if to_layer is None:
-            return torch.stack([self.logits_at(prefix, end) for prefix in kept])[None]
+            return _cut(torch.stack([self.logits_at(prefix, end) for prefix in kept]), vocabulary)[None]
         return torch.tensor([[[float(self._number(prefix, end))] for prefix in kept]])
 
     def _tokens(self, inputs: Tensor, from_layer: int) -> list[int]:
@@ -135,9 +148,9 @@ class FakeModel(LanguageModel):
             self._states.append((prefix, depth))
         return self._numbers[prefix, depth]
 
-    def head(self, hidden_BTD: Tensor) -> Tensor:
+    def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
         states = [self._states[int(number)] for number in hidden_BTD[0, :, 0].tolist()]
-        return torch.stack([self.logits_at(prefix, depth) for prefix, depth in states])[None]
+        return _cut(torch.stack([self.logits_at(prefix, depth) for prefix, depth in states]), vocabulary)[None]
 
     def rollback(self, length: int) -> None:
         for layer in self._layers:
@@ -146,3 +159,12 @@ class FakeModel(LanguageModel):
     def keep_path(self, positions: Sequence[int], start: int) -> None:
         for layer in self._layers:
             layer[start:] = [layer[start + p] for p in positions if start + p < len(layer)]
+
+
+def _cut(logits_TV: Tensor, vocabulary: DraftVocabulary | None) -> Tensor:
+    """Logits, -inf outside the vocabulary."""
+    if vocabulary is None:
+        return logits_TV
+    outside_V = torch.ones(logits_TV.shape[1], dtype=torch.bool)
+    outside_V[list(vocabulary.ids)] = False
+    return logits_TV.masked_fill(outside_V, float("-inf"))

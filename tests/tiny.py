@@ -20,6 +20,7 @@ from transformers import (
 
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.llama import LlamaModel
+from specbench_s2d.models.token_ranking import write_ranking
 from specbench_s2d.training.data import Chat
 from specbench_s2d.training.surgery import cut_layers
 from specbench_s2d.training.tokenizer import train_tokenizer
@@ -36,7 +37,7 @@ _SENTENCES = (
 
 def write_tiny_family(folder: Path) -> Path:
     """`tiny-target`, `tiny-draft` (its first layers: right now and then), `tiny-nested` (the same with exits 1, 2,
-    3), `tiny-other` (another tokenizer)."""
+    3), `tiny-other` (another tokenizer). The drafts have rankings, in which every third id comes first."""
     tokenizer, other_tokenizer = _tokenizer(_SENTENCES, 320), _tokenizer(_SENTENCES[:2], 288)
     target = _random_llama(tokenizer, layers=4, seed=0)
     _save(target, tokenizer, folder / "tiny-target")
@@ -44,6 +45,8 @@ def write_tiny_family(folder: Path) -> Path:
     _save(draft, tokenizer, folder / "tiny-draft")
     draft.config.specbench_exits = [1, 2, 3]
     _save(draft, tokenizer, folder / "tiny-nested")
+    for name in ("tiny-draft", "tiny-nested"):
+        write_ranking(folder / name, [2 - i % 3 for i in range(len(tokenizer))], {})
     _save(_random_llama(other_tokenizer, layers=1, seed=1), other_tokenizer, folder / "tiny-other")
     return folder
 

@@ -62,11 +62,12 @@ def _plan(
     passes: Callable[[HasExits], list[PassKind]],
 ) -> MemoryPlan:
     """The plan of one model; `passes`: what its decoders can ask of it."""
-    graphs = None
+    graphs, asked = None, passes(model)
     if device.startswith("cuda") and engine != "eager" and model.has_layer_ranges:
         compiled = why_not_compiled(torch.device(device)) is None
-        graphs = GraphNeeds.of(passes(model), model.depth, compiled)
-    return plan_memory(model, dtype, positions, graphs, on_host=device == "cpu")
+        graphs = GraphNeeds.of(asked, model.depth, compiled)
+    heads = [len(small) for small in {kind.vocabulary for kind in asked} if small]
+    return plan_memory(model, dtype, positions, graphs, device == "cpu", heads)
 
 
 def _target_passes(lanes: Sequence[Lane]) -> list[PassKind]:

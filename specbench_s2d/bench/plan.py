@@ -138,7 +138,7 @@ class Plan:
             "drafts": self._draft_names(),
             "repeats": self.spec.repeats,
             "questions": self.questions.hashes,
-            "weights": {model.name: model.sha256 for model in self.models.values()},
+            "weights": {**{model.name: model.sha256 for model in self.models.values()}, **self._data_hashes()},
         }
 
     def manifest(self, run_id: str, environment: dict[str, Any]) -> dict[str, Any]:
@@ -182,10 +182,22 @@ class Plan:
             weights = {
                 "target": self.models[target].sha256,
                 "draft": self.models[lane.draft].sha256 if lane.draft else None,
+                **self._hashes_of(lane),
             }
             return keys.lane_identity(self.settings, weights, lane.decoder, self.key_schema)
 
         return {(t, lane.label): identity(t, lane) for t, lanes in self.lanes.items() for lane in lanes}
+
+    def _hashes_of(self, lane: Lane) -> dict[str, str]:
+        """Hashes of what a lane depends on beside its options and weights, by what it is; empty for most."""
+        draft = self.models[lane.draft] if lane.draft else None
+        return lane.decoder.kind.data_hashes(lane.decoder.options, draft)
+
+    def _data_hashes(self) -> dict[str, str]:
+        """Those of all lanes, by the draft and what it is; by the label where a lane has no draft."""
+        lanes = [lane for of_target in self.lanes.values() for lane in of_target]
+        found = ((self._draft_name(lane) or lane.label, self._hashes_of(lane)) for lane in lanes)
+        return {f"{whose} {what}": sha256 for whose, hashes in found for what, sha256 in hashes.items()}
 
     def _draft_names(self) -> list[str | None] | dict[str, list[str | None]]:
         """The draft of each lane; by target where targets have drafts of their own."""

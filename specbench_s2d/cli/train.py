@@ -181,6 +181,19 @@ def soft(
     _train(ModelSource("cut", source, layers), source, data, nested_spec(spec, layers), out, template)
 
 
+@app.command()
+def ranking(
+    data: Data,
+    draft: Annotated[Path, typer.Option("--draft", help="Folder of the model; token_ranking.json is written there.")],
+    template: Template = None,
+) -> None:
+    """Count the tokens of the answers of chats, for a draft's small vocabulary (draft_vocabulary=N)."""
+    from specbench_s2d.training.ranking import rank_tokens
+
+    counted = rank_tokens(draft, data, template)
+    typer.echo(f"{draft}: {counted['tokens']:,} answer tokens counted, {counted['seen']:,} different ones")
+
+
 def _train(
     start: ModelSource, tokenizer_name: str, data: list[str], spec: TrainSpec, out: Path, template: str | None
 ) -> None:

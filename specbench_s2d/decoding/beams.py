@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import torch
 from torch import Tensor
 
 from specbench_s2d.models.base import PassKind
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.exit_view import ExitView, reader_passes
 from specbench_s2d.models.transfer import to_device
 
@@ -132,6 +134,7 @@ def search_passes(
     finished: int,
     drawn: bool = False,
     unseen: int = 2,
+    vocabulary: DraftVocabulary | None = None,
 ) -> list[PassKind]:
     """The passes of a search `depth` tokens deep on a model of `layers` layers, read at `exit`.
 
@@ -140,10 +143,12 @@ def search_passes(
     `finished` best; `best_continuations` reads as many near the end of the context window, where beams are fewer.
     """
     counts = [0] if drawn else sorted({width, finished} if depth > 1 else {finished})
-    passes = [kind for best in counts for kind in reader_passes(exit, layers, unseen, best)]
+    first = partial(reader_passes, exit, layers, unseen, vocabulary=vocabulary)
+    passes = [kind for best in counts for kind in first(best)]
     if depth > 1:
         seen = width * (depth - 1)
-        passes += [kind for best in counts for kind in reader_passes(exit, layers, width, best, seen, width)]
+        later = partial(reader_passes, exit, layers, width, seen=seen, least=width, vocabulary=vocabulary)
+        passes += [kind for best in counts for kind in later(best)]
     return passes
 
 

@@ -62,6 +62,12 @@ class Decoder(ABC):
         """Raise `UserError` for a draft that these options cannot use; a `ModelInfo` is enough, before weights load."""
         return None
 
+    @classmethod
+    def data_hashes(cls, options: BaseOptions, draft: HasExits | None) -> dict[str, str]:
+        """Hashes of what the output or the steps depend on beside options and weights, by what it is; keys of cells
+        depend on them."""
+        return {}
+
     @property
     def context(self) -> int:
         """The longest sequence that target and draft can both hold."""
@@ -124,11 +130,6 @@ class Decoder(ABC):
         """The most memory of the host that drafting takes beside the models, for a context of `positions`."""
         return 0
 
-    @classmethod
-    def files(cls, options: BaseOptions) -> dict[str, str]:
-        """SHA-256 of the files, beside models, that define what is drafted."""
-        return {}
-
     @abstractmethod
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation: ...
 
@@ -158,9 +159,9 @@ class PairDecoder(Decoder):
         return count(_select(options, cls.drafter_class.Options), positions) if count else 0
 
     @classmethod
-    def files(cls, options: BaseOptions) -> dict[str, str]:
-        files = getattr(cls.drafter_class, "files", None)
-        return files(_select(options, cls.drafter_class.Options)) if files else {}
+    def data_hashes(cls, options: BaseOptions, draft: HasExits | None) -> dict[str, str]:
+        hashes = getattr(cls.drafter_class, "data_hashes", None)
+        return hashes(_select(options, cls.drafter_class.Options), draft) if hashes else {}
 
     @classmethod
     def target_passes(cls, options: BaseOptions) -> list[PassKind]:

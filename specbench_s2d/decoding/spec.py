@@ -46,11 +46,6 @@ class DecoderSpec:
         """The draft named by the options, if any."""
         return getattr(self.options, "draft", None)
 
-    @property
-    def files(self) -> dict[str, str]:
-        """SHA-256 of the files, beside models, that define what is drafted."""
-        return self.kind.files(self.options)
-
     def build(self, target: LanguageModel, draft: LanguageModel | None) -> Decoder:
         return self.kind(target, draft, self.options, self.label)
 

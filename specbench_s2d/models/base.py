@@ -16,9 +16,12 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.errors import ModelError
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from specbench_s2d.models.token_ranking import Ranking
 
 
 @dataclass(frozen=True)
@@ -47,23 +50,35 @@ class Likeliest:
     packed_2RK: Tensor
 
     @classmethod
-    def of(cls, logits_RV: Tensor, k: int) -> Likeliest:
-        """The k tokens with the highest logits; of equal ones, the first where `k` is 1."""
+    def of(cls, logits_RV: Tensor, k: int, vocabulary: DraftVocabulary | None = None) -> Likeliest:
+        """The k tokens with the highest logits; of equal ones, the first where `k` is 1.
+
+        `vocabulary`: the ids that the logits (R, N) are of, None for all; log-probabilities are over those alone.
+        """
         if k == 1:
             ids_RK = logits_RV.argmax(-1, keepdim=True)
         else:
             ids_RK = logits_RV.topk(min(k, logits_RV.shape[-1]), dim=-1).indices
-        return cls(torch.stack((logits_RV.log_softmax(-1).gather(-1, ids_RK), ids_RK.to(torch.float32))))
+        logprobs_RK = logits_RV.log_softmax(-1).gather(-1, ids_RK)
+        if vocabulary is not None:
+            ids_RK = vocabulary.ids_on(ids_RK.device)[ids_RK]
+        return cls(torch.stack((logprobs_RK, ids_RK.to(torch.float32))))
 
     @classmethod
     def after_pass(
-        cls, out_TX: Tensor, is_logits: bool, rows: int, k: int, head: Callable[[Tensor], Tensor]
+        cls,
+        out_TX: Tensor,
+        is_logits: bool,
+        rows: int,
+        k: int,
+        head: Callable[[Tensor], Tensor],
+        vocabulary: DraftVocabulary | None = None,
     ) -> tuple[Tensor | None, Likeliest]:
         """The output of a pass as hidden states (None where it is logits), and the k likeliest tokens after its last
-        `rows` positions; `head` turns hidden states (R, D) into logits."""
+        `rows` positions; `head` turns hidden states (R, D) into logits. `vocabulary`: as in `of`."""
         if is_logits:
-            return None, cls.of(out_TX[-rows:], k)
-        return out_TX, cls.of(head(out_TX[-rows:]), k)
+            return None, cls.of(out_TX[-rows:], k, vocabulary)
+        return out_TX, cls.of(head(out_TX[-rows:]), k, vocabulary)
 
     @property
     def logprobs_RK(self) -> Tensor:
@@ -88,7 +103,8 @@ class PassKind:
 
     `from_layer`, `to_layer`: as in `extend`; from the last layer to None is the head alone. `rows`: the most positions
     of a pass; `least`: the fewest, other than at the end of the context window. `seen`: the most positions that a mask
-    covers, 0 without one. `best`: as in `read`, 0 for `extend`.
+    covers, 0 without one. `best`: as in `read`, 0 for `extend`. `vocabulary`: the ids that logits are computed of,
+    None for all.
     """
 
     rows: int
@@ -97,6 +113,7 @@ class PassKind:
     seen: int = 0
     best: int = 0
     least: int = 1
+    vocabulary: DraftVocabulary | None = None
 
 
 class LanguageModel(ABC):
@@ -107,7 +124,7 @@ class LanguageModel(ABC):
     layers can be run), `takes_masks` (trees and beams can be run); `torch_threads` (the number of torch's threads at
     which steps are fastest, None for any); `read_bytes` (the least that all passes so far had to read from memory: the
     weights of their layers, the cache that these attend to, and the head where logits are computed; rows of the
-    embedding are left out).
+    embedding are left out); `ranking` (what a small vocabulary of it is chosen by, None where nothing is stored).
     """
 
     identity: Identity
@@ -124,6 +141,7 @@ class LanguageModel(ABC):
     takes_masks: bool = True
     torch_threads: int | None = None
     read_bytes: int = 0
+    ranking: Ranking | None = None
 
     @property
     def name(self) -> str:
@@ -152,6 +170,7 @@ class LanguageModel(ABC):
         mask: Tensor | None = None,
         *,
         last_only: bool = False,
+        vocabulary: DraftVocabulary | None = None,
     ) -> Tensor:
         """Run layers `from_layer+1 .. to_layer` over new positions and cache their keys and values.
 
@@ -159,13 +178,14 @@ class LanguageModel(ABC):
         M positions (M - T cached ones, then the new) each new position sees; all see what lies before them; causal
         without a mask. A position's index in its sequence is the number of positions that it sees, less one. Returns
         logits (B, T, V) float32 when `to_layer` is None, else hidden states (B, T, D); with `last_only`, only those of
-        the last position (T = 1). Raises `ModelError` beyond the context.
+        the last position (T = 1). With a `vocabulary`, logits of other ids are -inf, and not computed. Raises
+        `ModelError` beyond the context.
         """
 
     @abstractmethod
-    def head(self, hidden_BTD: Tensor) -> Tensor:
+    def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
         """Final norm and LM (language model) head: hidden states of any depth (B, T, D) to logits (B, T, V),
-        float32."""
+        float32; `vocabulary` as in `extend`."""
 
     def read(
         self,
@@ -175,15 +195,18 @@ class LanguageModel(ABC):
         mask: Tensor | None = None,
         rows: int = 1,
         best: int = 1,
+        vocabulary: DraftVocabulary | None = None,
     ) -> tuple[Tensor | None, Likeliest]:
         """`extend`, and the `best` likeliest next tokens after the last `rows` positions, read at depth `to_layer`.
 
-        Returns hidden states (B, T, D), None where `to_layer` is None, and the tokens. An engine may run both as one.
+        With a `vocabulary`, of its ids alone, their log-probabilities renormalised over them. Returns hidden states
+        (B, T, D), None where `to_layer` is None, and the tokens. An engine may run both as one.
         """
         is_logits = to_layer is None
-        out_BTX = self.extend(inputs, from_layer, to_layer, mask, last_only=is_logits and rows == 1)
+        last_only = is_logits and rows == 1
+        out_BTX = self.extend(inputs, from_layer, to_layer, mask, last_only=last_only, vocabulary=vocabulary)
         hidden_TD, likeliest = Likeliest.after_pass(
-            out_BTX[0], is_logits, rows, best, lambda hidden_RD: self.head(hidden_RD[None])[0]
+            out_BTX[0], is_logits, rows, best, lambda hidden_RD: self.head(hidden_RD[None], vocabulary)[0]
         )
         return None if hidden_TD is None else hidden_TD[None], likeliest
 

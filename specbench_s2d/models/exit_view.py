@@ -7,16 +7,25 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.exits import HasExits, check_exits, check_layer_ranges
 from specbench_s2d.models.transfer import to_device
 
 
 class ExitView:
-    """Next-token predictions of `model` at the depth `exit`, by default its last layer; `layers` is that depth."""
+    """Next-token predictions of `model` at the depth `exit`, by default its last layer; `layers` is that depth.
 
-    def __init__(self, model: LanguageModel, exit: int | None = None) -> None:  # noqa: A002 - the field's term
+    `vocabulary`: the ids that it predicts, None for all; views of one model may have different ones.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        exit: int | None = None,  # noqa: A002 - the field's term
+        vocabulary: DraftVocabulary | None = None,
+    ) -> None:
         check_exit(model, exit)
-        self.model, self.layers = model, exit or model.depth
+        self.model, self.layers, self._vocabulary = model, exit or model.depth, vocabulary
         self._exit = exit
         # A draft does not need logits of the prompt, so the head is left out where it can be.
         self._prefill_to = exit or (model.depth if model.has_layer_ranges else None)
@@ -43,11 +52,12 @@ class ExitView:
     def likeliest(self, ids_BT: Tensor, mask: Tensor | None, best: int) -> Likeliest:
         """The `best` likeliest tokens after each of T new ids under a mask, or after the last without one."""
         rows = 1 if mask is None else ids_BT.shape[1]
-        return self.model.read(ids_BT, 0, self._exit, mask, rows, best)[1]
+        return self.model.read(ids_BT, 0, self._exit, mask, rows, best, self._vocabulary)[1]
 
     def _logits(self, ids_BT: Tensor, mask: Tensor | None, last_only: bool) -> Tensor:
-        top_BTX = self.model.extend(ids_BT, 0, self._exit, mask, last_only=last_only)
-        return top_BTX[0] if self._exit is None else self.model.head(top_BTX)[0]
+        vocabulary = self._vocabulary
+        top_BTX = self.model.extend(ids_BT, 0, self._exit, mask, last_only=last_only, vocabulary=vocabulary)
+        return top_BTX[0] if self._exit is None else self.model.head(top_BTX, vocabulary)[0]
 
 
 def reader_passes(
@@ -57,13 +67,15 @@ def reader_passes(
     best: int = 0,
     seen: int = 0,
     least: int = 1,
+    vocabulary: DraftVocabulary | None = None,
 ) -> list[PassKind]:
     """The passes of a view of a `depth`-layer model at `exit`, over `least` to `rows` new ids.
 
     Those of `logits` where `best` is 0, which at an exit run the head as a pass of its own; else those of `likeliest`.
     """
-    passes = [PassKind(rows, to_layer=exit, seen=seen, best=best, least=least)]
-    return [*passes, PassKind(rows, from_layer=depth)] if exit is not None and not best else passes
+    passes = [PassKind(rows, to_layer=exit, seen=seen, best=best, least=least, vocabulary=vocabulary)]
+    head = PassKind(rows, from_layer=depth, vocabulary=vocabulary)
+    return [*passes, head] if exit is not None and not best else passes
 
 
 def check_exit(draft: HasExits, exit: int | None) -> None:  # noqa: A002 - the field's term

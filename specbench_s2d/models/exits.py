@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from specbench_s2d.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from specbench_s2d.models.token_ranking import Ranking
 
 CONFIG_KEY = "specbench_exits"
 
 
 class HasExits(Protocol):
-    """A draft's name, depth and exits: of a loaded model, or of a `ModelInfo`."""
+    """What a draft is, its depth and exits: of a loaded model, or of one that is resolved."""
 
     @property
     def name(self) -> str: ...
@@ -22,6 +27,12 @@ class HasExits(Protocol):
     def exits(self) -> tuple[int, ...]: ...
     @property
     def has_layer_ranges(self) -> bool: ...
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+    @property
+    def ranking(self) -> Ranking | None: ...
 
 
 def check_exits(exits: Sequence[int], depth: int, who: str) -> tuple[int, ...]:

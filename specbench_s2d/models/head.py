@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
+
 
 def head_logits(hidden_TD: Tensor, head_DV: Tensor) -> Tensor:
     """Logits (T, V) in float32: products of half-precision numbers are summed in float32 and not rounded afterwards.
@@ -24,3 +26,21 @@ def head_logits(hidden_TD: Tensor, head_DV: Tensor) -> Tensor:
 def head_for(head_VD: Tensor) -> Tensor:
     """The head as used by passes: on a CPU in float32, whatever the model's dtype."""
     return head_VD.float() if head_VD.device.type == "cpu" else head_VD
+
+
+class HeadRows:
+    """The head of a model, (V, D), and of each small vocabulary its rows (N, D), copied when first asked for."""
+
+    def __init__(self, head_VD: Tensor) -> None:
+        self._full_VD = head_VD
+        self._rows: dict[DraftVocabulary, Tensor] = {}
+
+    def of(self, vocabulary: DraftVocabulary | None) -> Tensor:
+        """The rows of a vocabulary; all of them for None."""
+        if vocabulary is None:
+            return self._full_VD
+        if vocabulary not in self._rows:
+            with torch.inference_mode(False), torch.no_grad():
+                ids_N = vocabulary.ids_on(self._full_VD.device)
+                self._rows[vocabulary] = self._full_VD.index_select(0, ids_N)
+        return self._rows[vocabulary]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import Identity, LanguageModel, positions_under
-from specbench_s2d.models.hf_head import give_float32_logits
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
+from specbench_s2d.models.hf_head import CuttableHead, give_float32_logits, make_cuttable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,6 +57,7 @@ class TransformersModel(LanguageModel):
         self._no_masks = _why_no_masks(model, config)
         self.takes_masks = self._no_masks is None
         self._pass_bytes = self.parameter_bytes - _looked_up_bytes(model)
+        self._head: CuttableHead | None = None  # in place of the model's own once a small vocabulary is asked for
 
     @property
     def length(self) -> int:
@@ -70,6 +72,7 @@ class TransformersModel(LanguageModel):
         mask: Tensor | None = None,
         *,
         last_only: bool = False,
+        vocabulary: DraftVocabulary | None = None,
     ) -> Tensor:
         from transformers import DynamicCache
 
@@ -92,13 +95,28 @@ class TransformersModel(LanguageModel):
             positions_T = positions_under(mask, start + new)
             options["attention_mask"] = self._masks(mask, positions_T, start)
             options["position_ids"] = positions_T[None]
+        self._cut_head(vocabulary)
         out = self._model(input_ids=inputs, past_key_values=self._cache, use_cache=True, **options)
         self._length = start + new
-        self.read_bytes += self._pass_bytes + self._cache_bytes()
-        logits_BTV: Tensor = out.logits.to(self.device)
-        return (logits_BTV[:, -1:] if last_only else logits_BTV).float()
+        self.read_bytes += self._pass_bytes + self._cache_bytes() - self._unread_bytes(vocabulary)
+        logits_BTX: Tensor = out.logits.to(self.device)
+        logits_BTX = (logits_BTX[:, -1:] if last_only else logits_BTX).float()
+        return logits_BTX if vocabulary is None else _spread(logits_BTX[0], vocabulary)[None]
 
-    def head(self, hidden_BTD: Tensor) -> Tensor:
+    def _cut_head(self, vocabulary: DraftVocabulary | None) -> None:
+        """Let the next pass compute the logits of these ids alone, where the head can be cut; of all for None."""
+        if vocabulary is not None and self._head is None:
+            self._head = make_cuttable(self._model)
+        if self._head is not None:
+            self._head.vocabulary = vocabulary
+
+    def _unread_bytes(self, vocabulary: DraftVocabulary | None) -> int:
+        """Bytes of the head's rows that a pass with this vocabulary does not read."""
+        if vocabulary is None or self._head is None:
+            return 0
+        return (vocabulary.full_size - len(vocabulary)) * (self._head.weight.nbytes // self._head.weight.shape[0])
+
+    def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
         raise ModelError(
             f"{self.name}: transformers' own forward gives no hidden states; nested drafts must be Llama-family."
         )
@@ -161,6 +179,14 @@ class TransformersModel(LanguageModel):
             hidden_TS |= positions_T[:, None] - at_S[None] >= window
         seen_TS = torch.zeros_like(hidden_TS, dtype=self.dtype).masked_fill_(hidden_TS, torch.finfo(self.dtype).min)
         return seen_TS[None, None]
+
+
+def _spread(logits_TX: Tensor, vocabulary: DraftVocabulary) -> Tensor:
+    """Logits (T, V), -inf outside the vocabulary, from those of its ids; or of all ids, where the head cannot be
+    cut."""
+    if logits_TX.shape[1] == len(vocabulary):
+        return vocabulary.spread(logits_TX)
+    return vocabulary.spread(logits_TX.index_select(1, vocabulary.ids_on(logits_TX.device)))
 
 
 def _stored_buffers(model: Any) -> list[Tensor]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.models.base import Identity, LanguageModel, Likeliest, PassKind
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.base import Request
 from specbench_s2d.models.engines.choose import MakeEngine
 from specbench_s2d.models.engines.eager import EagerEngine
@@ -81,6 +82,7 @@ class LlamaModel(LanguageModel):
         self._layer_bytes, self._head_bytes, self._total_bytes = (
             loaded.layer_bytes, loaded.head_bytes, loaded.total_bytes,
         )  # fmt: skip
+        self._head_row_bytes = loaded.head_VD.nbytes // self.vocabulary
         self._engine = engine(loaded)
         self._cache, self.torch_threads = self._engine.cache, self._engine.torch_threads
 
@@ -104,11 +106,12 @@ class LlamaModel(LanguageModel):
         mask: Tensor | None = None,
         *,
         last_only: bool = False,
+        vocabulary: DraftVocabulary | None = None,
     ) -> Tensor:
-        request = self._request(inputs, from_layer, to_layer, mask, last_only)
+        request = self._request(inputs, from_layer, to_layer, mask, last_only, vocabulary=vocabulary)
         out_TX = self._engine.run(request)
         self._count(request)
-        return out_TX[None]
+        return (vocabulary.spread(out_TX) if vocabulary and request.head else out_TX)[None]
 
     @torch.inference_mode()
     def read(
@@ -119,9 +122,10 @@ class LlamaModel(LanguageModel):
         mask: Tensor | None = None,
         rows: int = 1,
         best: int = 1,
+        vocabulary: DraftVocabulary | None = None,
     ) -> tuple[Tensor | None, Likeliest]:
-        last_only = rows == 1 and to_layer is None
-        request = self._request(inputs, from_layer, to_layer, mask, last_only, min(best, self.vocabulary), rows)
+        last_only, best = rows == 1 and to_layer is None, self._at_most_all(best, vocabulary)
+        request = self._request(inputs, from_layer, to_layer, mask, last_only, best, rows, vocabulary)
         hidden_TD, likeliest = self._engine.read(request)
         self._count(request)
         return None if hidden_TD is None else hidden_TD[None], likeliest
@@ -135,10 +139,12 @@ class LlamaModel(LanguageModel):
         last_only: bool,
         best: int = 0,
         rows: int = 0,
+        vocabulary: DraftVocabulary | None = None,
     ) -> Request:
         """The request for a pass, with room for it in the cache; raises `ModelError` beyond the context."""
         start, last = self._cache.lengths[from_layer], self.depth if to_layer is None else to_layer
-        request = Request(inputs[0], start, from_layer, last, to_layer is None, mask, last_only, best, rows)
+        head = to_layer is None
+        request = Request(inputs[0], start, from_layer, last, head, mask, last_only, best, rows, vocabulary)
         self.check_room(start, request.new)
         self._engine.reserve(request.end)
         return request
@@ -149,12 +155,20 @@ class LlamaModel(LanguageModel):
         self._cache.lengths[request.from_layer : request.to_layer] = [request.end] * layers
         self.read_bytes += layers * (self._layer_bytes + request.end * self._cache.position_bytes)
         if request.head or request.best:
-            self.read_bytes += self._head_bytes
+            self._count_head(request.vocabulary)
+
+    def _count_head(self, vocabulary: DraftVocabulary | None) -> None:
+        left_out = self.vocabulary - len(vocabulary) if vocabulary else 0
+        self.read_bytes += self._head_bytes - left_out * self._head_row_bytes
+
+    def _at_most_all(self, best: int, vocabulary: DraftVocabulary | None) -> int:
+        return min(best, len(vocabulary) if vocabulary else self.vocabulary)
 
     @torch.inference_mode()
-    def head(self, hidden_BTD: Tensor) -> Tensor:
-        self.read_bytes += self._head_bytes
-        return self._engine.head(hidden_BTD[0])[None]
+    def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
+        self._count_head(vocabulary)
+        logits_TX = self._engine.head(hidden_BTD[0], vocabulary)
+        return (vocabulary.spread(logits_TX) if vocabulary else logits_TX)[None]
 
     @torch.inference_mode()
     def reserve(self, length: int) -> None:
@@ -162,7 +176,7 @@ class LlamaModel(LanguageModel):
 
     @torch.inference_mode()
     def prepare(self, kinds: Iterable[PassKind]) -> None:
-        self._engine.prepare(replace(kind, best=min(kind.best, self.vocabulary)) for kind in kinds)
+        self._engine.prepare(replace(kind, best=self._at_most_all(kind.best, kind.vocabulary)) for kind in kinds)
 
     def eagerly(self) -> AbstractContextManager[None]:
         return self._engine.eagerly()

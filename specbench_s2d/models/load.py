@@ -64,7 +64,9 @@ def load_model(
     if why_transformers is None:
         read = random_weights(config, place, chosen) if model.shape else tensor_reader(model, place, chosen)
         chosen_engine = choose_engine(engine, model.name, config, place, chosen)
-        return LlamaModel(identity, config, read, model.tokenizer, model.eos_ids, place, chosen, chosen_engine)
+        lean_model = LlamaModel(identity, config, read, model.tokenizer, model.eos_ids, place, chosen, chosen_engine)
+        lean_model.ranking = model.ranking
+        return lean_model
     if engine not in (None, "eager"):
         raise ModelError(
             f"{model.name} --engine {engine}: it runs through transformers ({why_transformers}); use --engine eager."
@@ -73,7 +75,9 @@ def load_model(
     if device == SPREAD:
         spread, limits = "sequential", limits or max_memory(plans, free)
     module = read_module(model, place, chosen, spread, limits)
-    return TransformersModel(identity, module, model.tokenizer, model.eos_ids)
+    own = TransformersModel(identity, module, model.tokenizer, model.eos_ids)
+    own.ranking = model.ranking
+    return own
 
 
 def check_spread(model: ResolvedModel, device: str) -> None:

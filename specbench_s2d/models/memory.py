@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -22,9 +23,10 @@ class MemoryPlan:
 
     `cache_bytes`: keys and values of the positions that are reserved. `graphs_bytes`: what the `graphs` CUDA graphs are
     recorded in; `pool_bytes`: the working memory of the widest of them, which all share, and cuBLAS's workspaces.
-    `buffers_bytes`: rotary tables, the graphs' static inputs and outputs, a CPU's head in float32. `working_bytes`:
-    what the widest eager pass works in. `loading_bytes`: what loading needs beside the weights, given back before the
-    cache is made. `block_bytes`: the largest part that is never split over devices, a layer or the embedding.
+    `buffers_bytes`: rotary tables, the graphs' static inputs and outputs, the heads of small vocabularies.
+    `working_bytes`: what the widest eager pass works in. `loading_bytes`: what loading needs beside the weights, given
+    back before the cache is made. `block_bytes`: the largest part that is never split over devices, a layer or the
+    embedding.
     """
 
     name: str
@@ -70,12 +72,14 @@ def plan_memory(
     positions: int = 1,
     graphs: GraphNeeds | None = None,
     on_host: bool = False,
+    small_heads: Collection[int] = (),
 ) -> MemoryPlan:
     """The plan of a model that reserves `positions`, which may all be one pass.
 
     Weights, cache, rotary tables and static buffers of Llama-family checkpoints are exact; weights of others are what
     their files hold, in `dtype`. `graphs`: those that its passes are captured in. `on_host`: the model is loaded into
-    the memory that its files are read into, and its head is float32 there. The rest are estimates: for the widest pass
+    the memory that its files are read into, and its head is float32 there. `small_heads`: the sizes of the small
+    vocabularies that decoders read it with. The rest are estimates: for the widest pass
     the hidden states, projections and feed-forward of one layer, and the logits of all positions, twice in float32;
     what attention keeps beside them (explicit masks of long passes) is left out.
     """
@@ -94,7 +98,9 @@ def plan_memory(
         graphs_bytes=graphs.recorded_bytes(room - beyond) if graphs else 0,
         working_bytes=(room - beyond) * per_row,
         pool_bytes=pool_bytes(text, dtype, graphs.widest_rows, room) + WORKSPACE_BYTES if graphs else 0,
-        buffers_bytes=tables + (static_bytes(text, dtype) if graphs else 0),
+        buffers_bytes=tables
+        + (static_bytes(text, dtype) if graphs else 0)
+        + sum(small_heads) * head_row_bytes(text, dtype, on_host),
         loading_bytes=max(_parts_bytes(text, dtype) if lean else 0, meanwhile)
         + (_shard_bytes(model) if on_host else 0),
         graphs=graphs.count(room - beyond) if graphs else 0,
@@ -127,6 +133,12 @@ def row_bytes(config: Any, dtype: torch.dtype) -> int:
     projected = (config.num_attention_heads + 2 * kv_heads(config)) * head_width(config)
     logits = config.vocab_size * (dtype.itemsize + 2 * torch.float32.itemsize)
     return int((4 * config.hidden_size + projected + 3 * inner) * dtype.itemsize + logits)
+
+
+def head_row_bytes(config: Any, dtype: torch.dtype, on_host: bool) -> int:
+    """Bytes of one row of the head, as passes use it."""
+    width = getattr(config, "word_embed_proj_dim", None) or config.hidden_size
+    return int(width * (torch.float32 if on_host else dtype).itemsize)
 
 
 def _float32_head_bytes(config: Any, dtype: torch.dtype) -> tuple[int, int]:

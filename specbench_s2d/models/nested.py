@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.exits import resolve_exits
 from specbench_s2d.models.transfer import to_device
 
@@ -25,10 +26,13 @@ class NestedDraft:
 
     `layer_runs`: layers times positions run since the prefill. No layer runs twice for a position that is kept, and no
     layer above an exit runs before a later token needs it; only the prompt runs through all layers at once.
+    `vocabulary`: the ids that its exits predict, None for all.
     """
 
-    def __init__(self, model: LanguageModel, exits: Sequence[int] | None = None) -> None:
-        self.exits = resolve_exits(model, exits)
+    def __init__(
+        self, model: LanguageModel, exits: Sequence[int] | None = None, vocabulary: DraftVocabulary | None = None
+    ) -> None:
+        self.exits, self._vocabulary = resolve_exits(model, exits), vocabulary
         self.model = model
         self.layer_runs = 0
         self._waiting: list[list[Tensor]] = [[] for _ in self.exits]
@@ -58,7 +62,7 @@ class NestedDraft:
         wait below them, and ignore `ids`. `mask`: as in `LanguageModel.extend`, one row per position that runs.
         """
         inputs, first, last = self._inputs(stage, ids), self.exits[stage - 1] if stage else 0, self.exits[stage]
-        hidden_BTD, likeliest = self.model.read(inputs, first, last, mask, rows, best)
+        hidden_BTD, likeliest = self.model.read(inputs, first, last, mask, rows, best, self._vocabulary)
         assert hidden_BTD is not None
         self._ran(stage, hidden_BTD, last - first)
         return likeliest
@@ -112,11 +116,18 @@ class NestedDraft:
                 states[:] = [_rows(torch.cat(states, dim=1), rows)] if rows else []
 
 
-def stage_passes(exits: Sequence[int], rows: int, best: int = 1, seen: int = 0, least: int = 1) -> list[PassKind]:
+def stage_passes(
+    exits: Sequence[int],
+    rows: int,
+    best: int = 1,
+    seen: int = 0,
+    least: int = 1,
+    vocabulary: DraftVocabulary | None = None,
+) -> list[PassKind]:
     """The passes of all stages with their exit checks: the first over `least` to `rows` new tokens, the others over
     waiting states."""
     ends = zip((0, *exits), exits, strict=False)
-    return [PassKind(rows if first == 0 else MANY, first, last, seen, best, least) for first, last in ends]
+    return [PassKind(rows if first == 0 else MANY, first, last, seen, best, least, vocabulary) for first, last in ends]
 
 
 def _rows(states_BWD: Tensor, rows: list[int]) -> Tensor:

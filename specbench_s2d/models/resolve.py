@@ -18,6 +18,7 @@ from specbench_s2d.models.hf import context_of
 from specbench_s2d.models.hub import fetch_snapshot
 from specbench_s2d.models.llama import why_not_lean
 from specbench_s2d.models.shapes import PREFIX, TOKENIZER, Shape
+from specbench_s2d.models.token_ranking import Ranking, RankingById, stored_ranking
 from specbench_s2d.models.weight_files import WeightFiles, find_weights
 from specbench_s2d.resources import demo_folder
 
@@ -52,6 +53,11 @@ class ResolvedModel:
     @property
     def random_weights(self) -> bool:
         return self.shape is not None
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """What a small vocabulary of it is chosen by; None where nothing is stored."""
+        return RankingById() if self.shape else stored_ranking(self.folder, self.name)
 
     @cached_property
     def fields(self) -> dict[str, Any]:

@@ -158,6 +158,15 @@ def encode_chats(chats: list[Chat], template: ChatTemplate, batch: int = 4096) -
     return encoded
 
 
+def answer_counts(encoded: list[Encoded], vocabulary: int) -> list[int]:
+    """How often each id (0 to `vocabulary` - 1) occurs in the answers: what a draft proposes, whatever the loss is
+    over."""
+    counts = np.zeros(vocabulary, dtype=np.int64)
+    for chat in encoded:
+        counts += np.bincount(chat.ids[chat.answer], minlength=vocabulary)
+    return [int(count) for count in counts]
+
+
 def pack(encoded: list[Encoded], length: int, answers_only: bool, seed: int) -> Packed:
     """Shuffle the chats and concatenate them into rows of `length + 1` ids; the incomplete last row is dropped."""
     if not encoded:

@@ -17,10 +17,19 @@ import torch
 from specbench_s2d.errors import RunFolderError, UserError, first_line
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.load import hide_progress_bars
+from specbench_s2d.models.token_ranking import write_ranking
 from specbench_s2d.training.adapters import add_adapters, import_peft, merge_adapters
 from specbench_s2d.training.card import DATA_LICENCES, FACTS, data_summary, training_facts, write_card
 from specbench_s2d.training.checkpoint import CHECKPOINT, LOG, writing
-from specbench_s2d.training.data import Encoded, Packed, encode_chats, held_out_by_suite, pack, read_chats
+from specbench_s2d.training.data import (
+    Encoded,
+    Packed,
+    answer_counts,
+    encode_chats,
+    held_out_by_suite,
+    pack,
+    read_chats,
+)
 from specbench_s2d.training.distributed import Processes, check_processes, process_group
 from specbench_s2d.training.exits import check_nested, declare_exits
 from specbench_s2d.training.init_model import ModelSource, init_model, resolve_source
@@ -136,7 +145,7 @@ def train_model(
         chat.name,
         licence,
     )
-    _publish(model, chat, facts, work, out)
+    _publish(model, chat, facts, answer_counts(training, model.config.vocab_size), work, out)
     return facts
 
 
@@ -179,7 +188,9 @@ def _read_json(path: Path) -> Any:
         return None
 
 
-def _publish(model: PreTrainedModel, chat: ChatTemplate, facts: dict[str, Any], work: Path, out: Path) -> None:
+def _publish(
+    model: PreTrainedModel, chat: ChatTemplate, facts: dict[str, Any], counts: list[int], work: Path, out: Path
+) -> None:
     """Write `out.partial`, then rename it, so that `out` is never incomplete."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -191,6 +202,7 @@ def _publish(model: PreTrainedModel, chat: ChatTemplate, facts: dict[str, Any], 
         model.save_pretrained(str(partial))
         tokenizer.save_pretrained(str(partial))
         write_card(partial, facts)
+        write_ranking(partial, counts, facts["data"])
         shutil.copy(work / LOG, partial / LOG)
         if out.exists():
             out.rmdir()  # it is empty (`check_out`)

@@ -53,6 +53,18 @@ def test_target_and_drafts_stand_with_each_other() -> None:
     assert all(one.cache_bytes > 0 and one.graphs_bytes == 0 for one in plans)
 
 
+def test_the_heads_of_small_vocabularies_are_counted_once_for_each_draft() -> None:
+    """Width 4,096 and 768, float32 on a CPU: two decoders of one vocabulary share a head."""
+    sizes = [f"s2d:draft_vocabulary={size}" for size in (1000, 3000)]
+    plans = [
+        set_up(plan_of(decoder=decoders), "shape:vicuna-7b").memory
+        for decoders in (["sd", "s2d"], ["sd:draft_vocabulary=500", "s2d", *sizes, "s2d-auto:draft_vocabulary=1000"])
+    ]
+    more = [with_it.total_bytes - without.total_bytes for without, with_it in zip(*plans, strict=True)]
+    assert more == [0, 500 * 768 * 4, 4000 * 4096 * 4]
+    assert [b.buffers_bytes - a.buffers_bytes for a, b in zip(*plans, strict=True)] == more
+
+
 def test_the_cache_is_for_the_longest_sequence_that_the_questions_can_lead_to() -> None:
     """A second turn's prompt holds the first answer, which may be as long as the tokens asked for."""
     assert cache_positions(plan_of()) == 512

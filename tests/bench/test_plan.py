@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +13,14 @@ from typing import Any
 import pytest
 
 from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.preflight import check
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import UserError
+from specbench_s2d.models.resolve import resolve_model
+from specbench_s2d.models.token_ranking import RANKING_FILE, write_ranking
 from specbench_s2d.runs.folder import read_manifest, read_records
 from tests.documents import DEMO_RUN, OLD_RUN
+from tests.refusals import refused
 
 
 @pytest.fixture
@@ -160,3 +166,55 @@ def test_a_target_given_twice_and_namesakes_are_refused(
     (tmp_path / "tiny-target").symlink_to(tiny_models / "tiny-draft")
     with pytest.raises(UserError, match="both called 'tiny-target'"):
         plan_of(spec, target=[*spec["target"], f"{tmp_path}/./tiny-target"])
+
+
+# A draft's small vocabulary
+
+
+def weights_of(plan: Plan) -> dict[str, str]:
+    found: dict[str, str] = plan.identity()["weights"]
+    return found
+
+
+def test_keys_and_identity_depend_on_the_ids_of_a_small_vocabulary(
+    spec: dict[str, Any], tiny_models: Path, tmp_path: Path
+) -> None:
+    """The weights' hash is the same; another ranking of the same ids is another name for the same cells."""
+    draft = tmp_path / "tiny-draft"
+    shutil.copytree(tiny_models / "tiny-draft", draft)
+    given = {"draft": [str(draft)], "decoder": ["sd", "sd:draft_vocabulary=3"]}
+    size = resolve_model(str(draft)).vocabulary
+
+    def by_label(counts: list[int]) -> tuple[dict[str, set[str]], dict[str, str]]:
+        write_ranking(draft, counts, {})
+        os.utime(draft / RANKING_FILE, ns=(1, sum(counts)))
+        plan = plan_of(spec, **given)
+        cells = [cell for asked in plan.rounds(plan.spec.target[0]) for own in asked.conversations for cell in own]
+        return {label: {c.key for c in cells if c.label == label} for label in plan.labels}, weights_of(plan)
+
+    first, weights = by_label([9, 8, 7] + [0] * (size - 3))
+    same, same_weights = by_label([1, 2, 4] + [0] * (size - 3))
+    other, other_weights = by_label([1, 2, 0, 5] + [0] * (size - 4))
+    assert first == same and weights == same_weights
+    assert first["sd"] == other["sd"]
+    assert not first["sd:draft_vocabulary=3"] & other["sd:draft_vocabulary=3"]
+    assert set(weights) == {"tiny-target", "tiny-draft", "tiny-draft draft_vocabulary=3"}
+    assert weights["tiny-draft"] == other_weights["tiny-draft"]
+    assert weights["tiny-draft draft_vocabulary=3"] != other_weights["tiny-draft draft_vocabulary=3"]
+    assert set(weights_of(plan_of(spec))) == {"tiny-target", "tiny-draft"}
+
+
+@pytest.mark.parametrize(
+    ("decoder", "said"),
+    [
+        ("sd:draft_vocabulary=321", "draft_vocabulary=321: draft tiny-draft has a vocabulary of 320 ids"),
+        ("sd:draft=DRAFT,draft_vocabulary=5", "draft_vocabulary=5: draft tiny-target holds no token_ranking.json"),
+        ("sd:draft_vocabulary=5,vocabulary_from=nowhere.txt", "vocabulary_from=nowhere.txt: no such file"),
+    ],
+)
+def test_a_small_vocabulary_that_cannot_be_is_refused_before_anything_is_loaded(
+    spec: dict[str, Any], tiny_models: Path, decoder: str, said: str
+) -> None:
+    plan = plan_of(spec, decoder=["ar", decoder.replace("DRAFT", str(tiny_models / "tiny-target"))])
+    with refused(UserError, said):
+        check(plan)

@@ -84,6 +84,17 @@ def test_tokenizer_then_lm_then_growth_then_a_draft(here: Path, capsys: pytest.C
     assert "m: 320 tokens in " in said.out and "held-out perplexity " in said.out
 
 
+def test_ranking_counts_the_answers_for_a_draft(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*lm(), "--out", "m"]) == 0
+    stored = Path("m/token_ranking.json").read_bytes()
+    Path("m/token_ranking.json").write_text("{}")
+    assert main(["train", "ranking", "--draft", "m", "--data", "chat.jsonl"]) == 0
+    assert Path("m/token_ranking.json").read_bytes() == stored
+    assert re.search(r"m: [\d,]+ answer tokens counted, \d+ different ones\n$", capsys.readouterr().out)
+    assert main(["train", "ranking", "--draft", "none", "--data", "chat.jsonl"]) == 2
+    assert "--draft none: no such folder; give the folder of a model." in capsys.readouterr().err
+
+
 def test_demo_trains_members_of_the_family_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["train", "demo", "--data", "chat.jsonl", "--out", "family", "--scale", "1e-4", "--only", "demo-tiny"]
     assert main(command) == 0

@@ -56,6 +56,13 @@ DECODERS = (
         for verifier in verifiers.names()
         if verifiers.load(verifier).needs_likelihoods <= drafters.load(drafter).has_likelihoods
     ),
+    "sd:draft_vocabulary=40",
+    "sd:exit=2,draft_vocabulary=40",
+    "s2d:draft_vocabulary=40",
+    "s2d-auto:draft_vocabulary=40",
+    "s2d-tree:draft_vocabulary=9,topk=9",
+    "mjsd:draft_vocabulary=40,candidates=4",
+    "mjsd:draft_vocabulary=40,draft_temperature=1",
 )
 
 

@@ -25,7 +25,7 @@ from specbench_s2d.decoding.tree import children
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from tests.decoding import clocked
-from tests.fakes import Clock, FakeModel
+from tests.fakes import Clock, FakeModel, FixedRanking
 
 DRAWS = 20_000
 FALSE_ALARM_RATE = 1e-4
@@ -187,6 +187,13 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "suffix, top-k": ("suffix:min_match=1,min_share=0,gamma=2", {"temperature": 0.7, "top_k": 3}, 3),
     "recycling": ("recycling:tokens=12", {"temperature": 1.0}, 3),
     "first": ("first(lookup:max_ngram=1|sd:gamma=2)", {"temperature": 1.0}, 2),
+    "small vocabulary": ("sd:gamma=2,draft_vocabulary=2", {"temperature": 1.0}, 3),
+    "small vocabulary, top-k": ("sd:gamma=2,draft_vocabulary=3", {"temperature": 0.7, "top_k": 2, "top_p": 0.9}, 2),
+    "tree of a small vocabulary": (
+        "s2d-tree:draft_vocabulary=2,thresholds=0.4+0.4+0,depth=2,topk=2,tokens=5",
+        {"temperature": 1.0},
+        2,
+    ),
     "beams": ("beam+token:gamma=2,beams=3", {"temperature": 1.0}, 3),
     "drawn beams as a tree": (
         "beam+token:gamma=2,beams=3,candidates=2,draft_temperature=1",
@@ -203,6 +210,7 @@ def test_sampled_sequences_follow_the_targets_law(case: str, clock: Clock) -> No
     decoder, settings, length = CASES[case]
     target = FakeModel(4, seed=1, clock=clock, layer_s=1.0)
     draft = FakeModel(4, seed=2, exits=(1, 2, 4), clock=clock, layer_s=0.01)
+    draft.ranking = FixedRanking([3, 1, 0, 2])
     law = sequence_law(target, length, settings["temperature"], settings.get("top_k", 0), settings.get("top_p", 1.0))
     assert sum(law.values()) == pytest.approx(1.0)
     built = clocked.build_decoder(decoder, target, draft, clock)

@@ -42,7 +42,14 @@ def test_a_label_is_the_name_with_what_differs_from_the_defaults(text: str, labe
 def test_options_are_typed() -> None:
     spec = parse_decoder("sd:draft=demo-tiny,gamma=3")
     assert spec.kind is SpeculativeDecoding
-    assert spec.options.model_dump() == {"gamma": 3, "sampling": "run", "exit": None, "draft": "demo-tiny"}
+    assert spec.options.model_dump() == {
+        "gamma": 3,
+        "sampling": "run",
+        "exit": None,
+        "draft_vocabulary": None,
+        "vocabulary_from": None,
+        "draft": "demo-tiny",
+    }
     assert spec.draft == "demo-tiny"
     assert parse_decoder("ar").draft is None
 

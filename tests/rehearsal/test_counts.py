@@ -17,7 +17,9 @@ TABLE = {row[0].replace("\\|", "|"): (row[1] or None, float(row[2]), int(row[3])
 LIMITS = {  # waits and launches of a step at most, by decoder
     "ar": (1, 12),
     "sd": (1.1, 40),
+    "sd:draft_vocabulary=256": (1.1, 50),
     "s2d": (11, 130),
+    "s2d:draft_vocabulary=256": (11, 130),
     "s2d-tree": (9, 200),
     "s2d-auto": (5, 70),
     "mjsd": (2, 100),

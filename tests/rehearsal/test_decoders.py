@@ -21,12 +21,14 @@ from tests.refusals import refused
 from tests.rehearsal.counts import Counts
 
 PLAIN = ("sd", "sd:gamma=heuristic", "sd:exit=2", "mjsd", "mjsd:candidates=4", "mjsd:draft_temperature=1")
+SMALL = ("sd:draft_vocabulary=40", "mjsd:draft_vocabulary=40,candidates=4")
 NESTED = ("s2d", "s2d:gamma=heuristic,thresholds=0.1+0.1+0", "s2d-tree", "s2d-auto")
+SMALL_NESTED = ("s2d:draft_vocabulary=40", "s2d-tree:draft_vocabulary=40", "sd:exit=2,draft_vocabulary=40")
 NESTED_PAIRS = ("sorted+joint", "sorted-tree+joint")
 LEAN = [
     *((name, None) for name in ("ar", "mjgd", "mjgd:k=1", "mjgd:k=2,beams=3")),
-    *((name, "tiny-draft") for name in (*PLAIN, "chain+joint", "beam+token", "beam+token:candidates=3")),
-    *((name, "tiny-nested") for name in (*NESTED, *NESTED_PAIRS)),
+    *((name, "tiny-draft") for name in (*PLAIN, *SMALL, "chain+joint", "beam+token", "beam+token:candidates=3")),
+    *((name, "tiny-nested") for name in (*NESTED, *SMALL_NESTED, *NESTED_PAIRS)),
 ]
 WHOLE = [(name, draft) for name, draft in LEAN if "exit" not in name and draft != "tiny-nested"]
 PROMPT = list(range(20, 50))

@@ -14,8 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from specbench_s2d.errors import ModelError, RunFolderError, UnknownNameError, UserError
 from specbench_s2d.models.chat import TEMPLATES, ChatTemplate
+from specbench_s2d.models.token_ranking import RANKING_FILE
 from specbench_s2d.resources import demo_folder
 from specbench_s2d.training.checkpoint import CHECKPOINT
+from specbench_s2d.training.data import encode_chats
 from specbench_s2d.training.init_model import (
     ModelSize,
     ModelSource,
@@ -26,9 +28,11 @@ from specbench_s2d.training.init_model import (
     resolve_source,
 )
 from specbench_s2d.training.jobs import Corpus, train_model, work_folder
+from specbench_s2d.training.ranking import rank_tokens
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 from specbench_s2d.training.trainer import Progress, train
+from tests.refusals import refused
 from tests.vicuna import BIN_FORMS, tiny_llama, write_vicuna
 
 from .factory import CONTEXT, SIZE, VOCABULARY, chat, sums, tiny_spec, tiny_tokenizer, write_chats
@@ -297,3 +301,39 @@ def test_the_tokenizer_gives_back_any_text_and_one_id_per_special_token(tmp_path
 def test_a_vocabulary_below_the_bytes_is_refused() -> None:
     with pytest.raises(UserError, match="--vocabulary 259: at least 260"):
         train_tokenizer(sums(3), 259, CONTEXT)
+
+
+# The ranking of tokens
+
+
+def test_a_finished_folder_holds_how_often_each_token_occurs_in_answers(corpus: Corpus, tmp_path: Path) -> None:
+    out = tmp_path / "it"
+    facts = job(corpus, out)
+    stored = json.loads((out / RANKING_FILE).read_text(encoding="utf-8"))
+    tokenizer = load_tokenizer(str(out))
+    expected = [0] * len(tokenizer)
+    for encoded in encode_chats(corpus.training, ChatTemplate.choose(tokenizer)):
+        for token, answer in zip(encoded.ids.tolist(), encoded.answer.tolist(), strict=True):
+            expected[token] += answer
+    assert stored["counts"] == expected
+    assert sum(expected) == sum(suite["answer_tokens"] for suite in facts["data"].values())
+    assert stored["data"] == facts["data"]
+
+
+def test_a_ranking_made_later_is_the_one_that_training_stores(tmp_path: Path) -> None:
+    data, out = write_chats(tmp_path / "sums.jsonl", sums(200)), tmp_path / "it"
+    job(Corpus([str(data)]), out)
+    stored = (out / RANKING_FILE).read_bytes()
+    (out / RANKING_FILE).unlink()
+    counted = rank_tokens(out, [str(data)])
+    assert (out / RANKING_FILE).read_bytes() == stored
+    counts = json.loads(stored)["counts"]
+    assert counted == {"tokens": sum(counts), "seen": sum(count > 0 for count in counts)}
+
+
+def test_a_ranking_of_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    data = str(write_chats(tmp_path / "sums.jsonl", sums(20)))
+    with refused(UserError, f"--draft {tmp_path / 'nowhere'}: no such folder; give the folder of a model."):
+        rank_tokens(tmp_path / "nowhere", [data])
+    with refused(ModelError, "holds no config.json"):
+        rank_tokens(tmp_path, [data])

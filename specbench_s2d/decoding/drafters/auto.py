@@ -14,6 +14,7 @@ from pydantic import Field
 
 from specbench_s2d.decoding.calibration import Calibration
 from specbench_s2d.decoding.costs import OnlineCosts, RunRate, measure_costs
+from specbench_s2d.decoding.draft_vocabulary import vocabulary_hashes, vocabulary_of
 from specbench_s2d.decoding.drafters.sorted import ExitDrafter, SortedOptions
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.stopping_value import StoppingValue
@@ -75,7 +76,8 @@ class AutoDrafter:
         gamma: Annotated[int, Field(ge=1, description="Longest draft; it stops earlier where that pays.")] = 8
 
     def __init__(self, draft: LanguageModel, options: AutoDrafter.Options, now: Now = perf_counter) -> None:
-        self._nested, self._options, self._now = NestedDraft(draft, options.exits), options, now
+        self._nested = NestedDraft(draft, options.exits, vocabulary_of(options, draft))
+        self._options, self._now = options, now
         self._device = draft.device
         self._costs: OnlineCosts | None = None
         self.calibration = Calibration(len(self._nested.exits))
@@ -83,6 +85,7 @@ class AutoDrafter:
         self._learning_drafts, self._steps = 0, 0
 
     check_draft = staticmethod(ExitDrafter.check_draft)
+    data_hashes = staticmethod(vocabulary_hashes)
 
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
         """Measure pass costs with this target, once; a fraction of a second on small models."""
@@ -102,7 +105,7 @@ class AutoDrafter:
     @staticmethod
     def draft_passes(options: SortedOptions, draft: HasExits) -> list[PassKind]:
         """Passes of up to `MANY` new tokens: every step without a draft leaves one more that the draft has not run."""
-        return stage_passes(resolve_exits(draft, options.exits), rows=MANY)
+        return stage_passes(resolve_exits(draft, options.exits), rows=MANY, vocabulary=vocabulary_of(options, draft))
 
     @staticmethod
     def target_passes(options: AutoDrafter.Options) -> list[PassKind]:

@@ -22,6 +22,12 @@ from specbench_s2d.decoding.beams import (
     best_indices,
     search_passes,
 )
+from specbench_s2d.decoding.draft_vocabulary import (
+    DraftVocabularySize,
+    VocabularyFile,
+    vocabulary_hashes,
+    vocabulary_of,
+)
 from specbench_s2d.decoding.drafters.chain import ChainDrafter, Exit
 from specbench_s2d.decoding.gamma import DraftLength, Gamma, chain_passes, draft_length, longest_draft
 from specbench_s2d.decoding.sampling import Sampler, probabilities
@@ -63,6 +69,16 @@ class BeamDrafter:
         draft_top_p: Annotated[
             float, Field(gt=0, le=1, description="Draw among the best tokens of this total probability.")
         ] = 1.0
+        draft_vocabulary: DraftVocabularySize = None
+        vocabulary_from: VocabularyFile = None
+
+        @field_validator("draft_vocabulary")
+        @classmethod
+        def _at_least_the_beams(cls, size: int | None, info: ValidationInfo) -> int | None:
+            beams = info.data.get("beams", 1)
+            if size is not None and size < beams:
+                raise ValueError(f"at least as many ids as there are beams ({beams})")
+            return size
 
         @field_validator("candidates")
         @classmethod
@@ -73,15 +89,17 @@ class BeamDrafter:
             return candidates
 
     def __init__(self, draft: LanguageModel, options: BeamDrafter.Options) -> None:
-        self._view, self._options = ExitView(draft, options.exit), options
+        self._view, self._options = ExitView(draft, options.exit, vocabulary_of(options, draft)), options
 
     check_draft = staticmethod(ChainDrafter.check_draft)
+    data_hashes = staticmethod(vocabulary_hashes)
 
     @staticmethod
     def draft_passes(options: BeamDrafter.Options, draft: HasExits) -> list[PassKind]:
         """The passes of the search for the longest proposal."""
-        o, drawn = options, options.draft_temperature > 0
-        return search_passes(o.exit, draft.depth, longest_draft(o.gamma), o.beams, o.candidates, drawn)
+        o, drawn, vocabulary = options, options.draft_temperature > 0, vocabulary_of(options, draft)
+        longest = longest_draft(o.gamma)
+        return search_passes(o.exit, draft.depth, longest, o.beams, o.candidates, drawn=drawn, vocabulary=vocabulary)
 
     @staticmethod
     def target_passes(options: BeamDrafter.Options) -> list[PassKind]:

@@ -9,6 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from specbench_s2d.decoding.draft_vocabulary import (
+    DraftVocabularySize,
+    VocabularyFile,
+    vocabulary_hashes,
+    vocabulary_of,
+)
 from specbench_s2d.decoding.gamma import DraftLength, Gamma, chain_passes, draft_length
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
@@ -29,26 +35,32 @@ class ChainDrafter:
 
     class Options(BaseOptions):
         """`gamma`: tokens per proposal, or `heuristic`. `sampling`: `run` draws at the run's temperature, `greedy`
-        takes the argmax. `exit`: the depth that the draft is read at."""
+        takes the argmax. `exit`: the depth that the draft is read at. `draft_vocabulary`, `vocabulary_from`: as in
+        `decoding/draft_vocabulary.py`."""
 
         gamma: Annotated[Gamma, Field(description="Draft length: a number, or heuristic (Spec-Bench's schedule).")] = 5
         sampling: Annotated[
             Literal["run", "greedy"], Field(description="How the draft picks: as the run, or argmax.")
         ] = "run"
         exit: Exit = None
+        draft_vocabulary: DraftVocabularySize = None
+        vocabulary_from: VocabularyFile = None
 
     def __init__(self, draft: LanguageModel, options: ChainDrafter.Options) -> None:
-        self._view, self._options = ExitView(draft, options.exit), options
+        self._view, self._options = ExitView(draft, options.exit, vocabulary_of(options, draft)), options
 
     @staticmethod
     def check_draft(options: Any, draft: HasExits) -> None:
-        """Raise `ModelError` for an exit that the draft does not have."""
+        """Raise `UserError` for an exit or a small vocabulary that the draft does not have."""
         check_exit(draft, options.exit)
+        vocabulary_of(options, draft)
+
+    data_hashes = staticmethod(vocabulary_hashes)
 
     @staticmethod
     def draft_passes(options: ChainDrafter.Options, draft: HasExits) -> list[PassKind]:
         """One or two new tokens a pass: two are new to the draft after a fully accepted proposal."""
-        return reader_passes(options.exit, draft.depth, rows=2)
+        return reader_passes(options.exit, draft.depth, rows=2, vocabulary=vocabulary_of(options, draft))
 
     @staticmethod
     def target_passes(options: ChainDrafter.Options) -> list[PassKind]:

@@ -85,10 +85,14 @@ class FirstDrafter:
         return sum(count(options, positions) for count, options in own if count)
 
     @classmethod
-    def files(cls, options: BaseOptions) -> dict[str, str]:
-        """The hashes of the files of all drafters."""
-        own = [(part.label, getattr(part.drafter_class, "files", None), part.options) for part in cls.parts]
-        return {f"{label}: {name}": sha for label, get, given in own if get for name, sha in get(given).items()}
+    def data_hashes(cls, options: BaseOptions, draft: HasExits | None) -> dict[str, str]:
+        """Those of all drafters, by their labels."""
+        found: dict[str, str] = {}
+        for part in cls.parts:
+            if hashes := getattr(part.drafter_class, "data_hashes", None):
+                own = hashes(part.options, draft if part.needs_draft else None)
+                found |= {f"{part.label}: {name}": sha256 for name, sha256 in own.items()}
+        return found
 
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
         for drafter in self._drafters:

@@ -40,7 +40,7 @@ class ScriptedSortedDrafter(ExitDrafter):
 
     def __init__(self, draft: LanguageModel, options: ScriptedSortedDrafter.Options) -> None:
         self._trace_rule = TraceRule()
-        super().__init__(draft, options.exits, options.gamma, self._trace_rule)
+        super().__init__(draft, options, options.gamma, self._trace_rule)
 
     @property
     def exits(self) -> tuple[int, ...]:

@@ -10,6 +10,12 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
+from specbench_s2d.decoding.draft_vocabulary import (
+    DraftVocabularySize,
+    VocabularyFile,
+    vocabulary_hashes,
+    vocabulary_of,
+)
 from specbench_s2d.decoding.gamma import DraftLength, Gamma, chain_passes, draft_length
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
@@ -36,9 +42,12 @@ SortedGamma = Annotated[Gamma, Field(description="Draft length: a number, or heu
 
 
 class SortedOptions(BaseOptions):
-    """Options of every drafter with exits. `exits`: depths in layers."""
+    """Options of every drafter with exits. `exits`: depths in layers. `draft_vocabulary`, `vocabulary_from`: as in
+    `decoding/draft_vocabulary.py`."""
 
     exits: Exits = None
+    draft_vocabulary: DraftVocabularySize = None
+    vocabulary_from: VocabularyFile = None
 
 
 class ThresholdOptions(SortedOptions):
@@ -48,8 +57,10 @@ class ThresholdOptions(SortedOptions):
 
 
 def check_exits_and_thresholds(options: ThresholdOptions, draft: HasExits) -> None:
-    """Raise `UserError` for a draft without exits, exits it cannot have, or thresholds that do not fit them."""
+    """Raise `UserError` for a draft without exits, exits or a small vocabulary it cannot have, or thresholds that do
+    not fit its exits."""
     exits, given = resolve_exits(draft, options.exits), options.thresholds
+    vocabulary_of(options, draft)
     if len(given) != len(exits):
         raise UserError(
             f"thresholds={'+'.join(f'{t:g}' for t in given)}: {len(given)} thresholds for the {len(exits)} exits of "
@@ -89,20 +100,23 @@ class ExitDrafter:
     has_likelihoods: ClassVar[bool] = True
 
     def __init__(
-        self, draft: LanguageModel, exits: Sequence[int] | None, gamma: int | Literal["heuristic"], rule: ExitRule
+        self, draft: LanguageModel, options: SortedOptions, gamma: int | Literal["heuristic"], rule: ExitRule
     ) -> None:
-        self._nested, self._gamma, self._rule = NestedDraft(draft, exits), gamma, rule
-        self._device = draft.device
+        self._nested = NestedDraft(draft, options.exits, vocabulary_of(options, draft))
+        self._gamma, self._rule, self._device = gamma, rule, draft.device
 
     @staticmethod
     def check_draft(options: Any, draft: HasExits) -> None:
-        """Raise `ModelError` for a draft without exits, or exits that it cannot have."""
+        """Raise `UserError` for a draft without exits, or exits or a small vocabulary that it cannot have."""
         resolve_exits(draft, options.exits)
+        vocabulary_of(options, draft)
+
+    data_hashes = staticmethod(vocabulary_hashes)
 
     @staticmethod
     def draft_passes(options: SortedOptions, draft: HasExits) -> list[PassKind]:
         """One or two new tokens a pass: two are new to the draft after a fully accepted proposal."""
-        return stage_passes(resolve_exits(draft, options.exits), rows=2)
+        return stage_passes(resolve_exits(draft, options.exits), rows=2, vocabulary=vocabulary_of(options, draft))
 
     @staticmethod
     def target_passes(options: Any) -> list[PassKind]:
@@ -154,6 +168,6 @@ class SortedDrafter(ExitDrafter):
 
     def __init__(self, draft: LanguageModel, options: SortedDrafter.Options) -> None:
         self.check_draft(options, draft)
-        super().__init__(draft, options.exits, options.gamma, ConfidenceRule(options.thresholds))
+        super().__init__(draft, options, options.gamma, ConfidenceRule(options.thresholds))
 
     check_draft = staticmethod(check_exits_and_thresholds)

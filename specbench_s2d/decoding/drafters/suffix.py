@@ -100,8 +100,8 @@ class SuffixDrafter:
         return (positions + stored) * BYTES_PER_TOKEN
 
     @staticmethod
-    def files(options: SuffixDrafter.Options) -> dict[str, str]:
-        """The SHA-256 of the datastore, which defines what is drafted."""
+    def data_hashes(options: SuffixDrafter.Options, draft: None) -> dict[str, str]:
+        """The SHA-256 of the datastore, which decides what is drafted."""
         return {"datastore": text_hash(options.datastore)} if options.datastore else {}
 
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:

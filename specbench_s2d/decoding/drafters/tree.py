@@ -14,9 +14,10 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
+from specbench_s2d.decoding.draft_vocabulary import at_most_the_vocabulary, vocabulary_hashes, vocabulary_of
 from specbench_s2d.decoding.drafters.sorted import ThresholdOptions, check_exits_and_thresholds
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import Tree
@@ -73,23 +74,28 @@ class TreeDrafter:
         """`depth`: levels. `topk`: nodes expanded per level, and children of each. `tokens`: most nodes proposed."""
 
         depth: Annotated[int, Field(ge=1, description="Levels of the tree.")] = 4
-        topk: Annotated[int, Field(ge=1, description="Nodes expanded per level, and children of each.")] = 10
+        topk: Annotated[
+            int,
+            Field(ge=1, description="Nodes expanded per level, and children of each.", validate_default=True),
+            AfterValidator(at_most_the_vocabulary),
+        ] = 10
         tokens: Annotated[int, Field(ge=1, description="Most tokens of one proposal, by cumulative probability.")] = 60
 
     def __init__(self, draft: LanguageModel, options: TreeDrafter.Options) -> None:
         self.check_draft(options, draft)
-        self._nested, self._options = NestedDraft(draft, options.exits), options
+        self._nested, self._options = NestedDraft(draft, options.exits, vocabulary_of(options, draft)), options
         self._device = draft.device
 
     check_draft = staticmethod(check_exits_and_thresholds)
+    data_hashes = staticmethod(vocabulary_hashes)
 
     @staticmethod
     def draft_passes(options: TreeDrafter.Options, draft: HasExits) -> list[PassKind]:
         """The end of the context, then each level under a mask; later stages run over all waiting states as well."""
-        exits, o = resolve_exits(draft, options.exits), options
+        exits, o, vocabulary = resolve_exits(draft, options.exits), options, vocabulary_of(options, draft)
         seen = o.topk * (o.depth - 1) + MANY
-        levels = stage_passes(exits, o.topk, o.topk, seen, least=o.topk) if o.depth > 1 else []
-        return [*stage_passes(exits, 2, o.topk), *levels]
+        levels = stage_passes(exits, o.topk, o.topk, seen, o.topk, vocabulary) if o.depth > 1 else []
+        return [*stage_passes(exits, 2, o.topk, vocabulary=vocabulary), *levels]
 
     @staticmethod
     def target_passes(options: TreeDrafter.Options) -> list[PassKind]:

@@ -6,12 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from specbench_s2d.models.base import Likeliest, PassKind
 from specbench_s2d.models.cache import KVCache
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class Request:
 
     `inputs`: ids (T,) or hidden states (T, D). `mask`: as in `LanguageModel.extend`. `head`: return logits instead of
     hidden states. `last_only`: only of the last position. `best`, `rows`: as in `LanguageModel.read`, 0 for `extend`.
+    `vocabulary`: the N ids that logits are computed of, (T, N); None for all, (T, V).
     """
 
     inputs: Tensor
@@ -31,6 +34,7 @@ class Request:
     last_only: bool = False
     best: int = 0
     rows: int = 0
+    vocabulary: DraftVocabulary | None = None
 
     @property
     def new(self) -> int:
@@ -59,14 +63,14 @@ class Engine(ABC):
 
     @abstractmethod
     def run(self, request: Request) -> Tensor:
-        """Run the pass and cache its keys and values; returns hidden states (T, D), or float32 logits (T, V).
+        """Run the pass and cache its keys and values; returns hidden states (T, D), or float32 logits (T, V or N).
 
         The caller has reserved room in the cache, and updates its lengths.
         """
 
     @abstractmethod
-    def head(self, hidden_TD: Tensor) -> Tensor:
-        """Final norm and LM head: float32 logits (T, V)."""
+    def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
+        """Final norm and LM head: float32 logits (T, V), or (T, N) of a vocabulary's ids."""
 
     @abstractmethod
     def reserve(self, length: int) -> None:
@@ -78,7 +82,9 @@ class Engine(ABC):
 
     def read(self, request: Request) -> tuple[Tensor | None, Likeliest]:
         """As `run`, for a request with `best`: hidden states (None with `head`), and the likeliest tokens."""
-        return Likeliest.after_pass(self.run(request), request.head, request.rows, request.best, self.head)
+        vocabulary = request.vocabulary
+        head = partial(self.head, vocabulary=vocabulary)
+        return Likeliest.after_pass(self.run(request), request.head, request.rows, request.best, head, vocabulary)
 
     def prepare(self, kinds: Iterable[PassKind]) -> None:  # noqa: B027 - most engines prepare nothing
         """Prepare passes of these kinds, after `reserve`."""

@@ -21,6 +21,7 @@ from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import Likeliest, PassKind
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.models.devices import free_bytes_before_capture
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.base import Engine, Request
 from specbench_s2d.models.engines.capture import Capture, CudaCapture, Work
 from specbench_s2d.models.engines.compiled import compiled_functions, why_not_compiled
@@ -105,7 +106,9 @@ class CudaGraphEngine(Engine):
         if not self._is_graph(request, kind):
             return self._eager.run(request)
         static, first = self._replay(request, kind), request.new - 1 if request.last_only else 0
-        return static.logits(first, request.new) if kind.logits else static.states(first, request.new)
+        if kind.logits:
+            return static.logits(first, request.new, kind.vocabulary)
+        return static.states(first, request.new)
 
     def read(self, request: Request) -> tuple[Tensor | None, Likeliest]:
         kind = self._kind(request)
@@ -115,12 +118,12 @@ class CudaGraphEngine(Engine):
         best = static.best(kind, request.new - request.rows, request.new)
         return static.states(0, request.new) if kind.states else None, best
 
-    def head(self, hidden_TD: Tensor) -> Tensor:
-        request = Request(hidden_TD, 0, self._depth, self._depth, head=True)
+    def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
+        request = Request(hidden_TD, 0, self._depth, self._depth, head=True, vocabulary=vocabulary)
         kind = self._kind(request)
         if not self._is_graph(request, kind):
-            return self._eager.head(hidden_TD)
-        return self._replay(request, kind).logits(0, request.new)
+            return self._eager.head(hidden_TD, vocabulary)
+        return self._replay(request, kind).logits(0, request.new, kind.vocabulary)
 
     def reserve(self, length: int) -> None:
         with torch.inference_mode(False), torch.no_grad():
@@ -178,7 +181,7 @@ class CudaGraphEngine(Engine):
     def _try(self, functions: PassFunctions) -> str | None:
         """Use graphs of these functions from now on; returns why they are not trusted, or None."""
         self._forget_graphs()
-        self._static, self._on_trial = StaticPass(self._weights, self.cache, functions), True
+        self._static, self._on_trial = StaticPass(self._weights, self.cache, functions, self._eager.heads), True
         try:
             return why_not_trusted(self, self._eager, self._buckets[-1])
         finally:

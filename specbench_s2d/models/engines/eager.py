@@ -15,9 +15,10 @@ from torch import Tensor
 
 from specbench_s2d.models.base import positions_under
 from specbench_s2d.models.cache import KVCache
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.base import Engine, Request
 from specbench_s2d.models.engines.threads import fastest_threads, torch_threads
-from specbench_s2d.models.head import head_logits
+from specbench_s2d.models.head import HeadRows, head_logits
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights
 
 # Up to this many new positions, attention as separate small products is faster than a fused kernel.
@@ -76,14 +77,17 @@ class _Layer:
 
 
 class EagerEngine(Engine):
-    """Runs passes of any shape. `why_eager`: why the model has no prepared engine, where eager was not asked for."""
+    """Runs passes of any shape. `why_eager`: why the model has no prepared engine, where eager was not asked for.
+
+    `heads`: the head, and those of small vocabularies.
+    """
 
     name = "eager"
 
     def __init__(self, weights: LlamaWeights, why_eager: str | None = None) -> None:
         self._weights, self._why_eager = weights, why_eager
         self._layers = [_Layer.of(layer, weights.eps) for layer in weights.layers]
-        self._norm, self._head_DV = Norm(weights.norm_D, weights.eps), weights.head_VD.t()
+        self._norm, self.heads = Norm(weights.norm_D, weights.eps), HeadRows(weights.head_VD)
         self.vocabulary = weights.vocabulary
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
         self.cache = KVCache(len(self._layers), weights.kv_heads, weights.head_width, weights.context, device, dtype)
@@ -104,10 +108,10 @@ class EagerEngine(Engine):
             hidden_TD = self._feed_forward(self._layers[index], hidden_TD)
         if request.last_only:
             hidden_TD = hidden_TD[-1:]
-        return self.head(hidden_TD) if request.head else hidden_TD
+        return self.head(hidden_TD, request.vocabulary) if request.head else hidden_TD
 
-    def head(self, hidden_TD: Tensor) -> Tensor:
-        return head_logits(self._norm(hidden_TD), self._head_DV)
+    def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
+        return head_logits(self._norm(hidden_TD), self.heads.of(vocabulary).t())
 
     def reserve(self, length: int) -> None:
         self.cache.reserve(length)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from specbench_s2d.models.base import PassKind
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.base import Request
 
 ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 96)
@@ -29,6 +30,7 @@ class GraphKind:
 
     `hidden`: its input is hidden states, not ids. `states`, `logits`: whether it returns these. `best`: how many of the
     likeliest tokens it returns, 0 for none. `mask_columns`: the width of its mask, 0 for causal attention.
+    `vocabulary`: the ids that its head computes logits of, None for all, and without a head.
     """
 
     hidden: bool
@@ -38,6 +40,7 @@ class GraphKind:
     logits: bool
     best: int = 0
     mask_columns: int = 0
+    vocabulary: DraftVocabulary | None = None
 
     @property
     def layers(self) -> range:
@@ -52,8 +55,9 @@ class GraphKind:
     def of(cls, request: Request) -> GraphKind:
         columns = 0 if request.mask is None else round_up(request.mask.shape[1], MASK_COLUMNS)
         hidden, logits = request.inputs.is_floating_point(), request.head and not request.best
+        vocabulary = request.vocabulary if request.head or request.best else None
         return cls(
-            hidden, request.from_layer, request.to_layer, not request.head, logits, request.best, mask_columns=columns
+            hidden, request.from_layer, request.to_layer, not request.head, logits, request.best, columns, vocabulary
         )
 
 
@@ -84,7 +88,8 @@ def graph_kind(declared: PassKind, depth: int) -> GraphKind:
     to_layer = depth if declared.to_layer is None else declared.to_layer
     columns = round_up(min(declared.seen, MASK_COLUMNS[-1]), (0, *MASK_COLUMNS))
     first, best = declared.from_layer, declared.best
-    return GraphKind(first > 0, first, to_layer, not head, head and not best, best, columns)
+    vocabulary = declared.vocabulary if head or best else None
+    return GraphKind(first > 0, first, to_layer, not head, head and not best, best, columns, vocabulary)
 
 
 def declared_rows(passes: Iterable[PassKind], depth: int) -> dict[GraphKind, set[int]]:

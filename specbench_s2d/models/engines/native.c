@@ -43,7 +43,7 @@ typedef struct {
 } Layer;
 
 typedef struct {
-  int64_t width, heads, kv_heads, head_width, inner, vocabulary, capacity, ids;
+  int64_t width, heads, kv_heads, head_width, inner, capacity, ids;
   float eps, scale;
   const float *embedding, *cos, *sin, *norm, *head; /* embedding: NULL where it is tied to the head */
 } Model;
@@ -53,9 +53,13 @@ typedef struct {
   const float *hidden_in; /* (T, D) */
   const uint8_t *mask;    /* (T, seen) over the last `seen` positions, or NULL: causal */
   int64_t rows, start, seen, from_layer, to_layer;
-  float *hidden_out; /* (out_rows, D), or NULL */
-  float *logits;     /* (out_rows, V), or NULL */
-  int64_t out_rows, threads; /* the output is of the last `out_rows` positions */
+  float *hidden_out; /* (hidden_rows, D), of the last positions, or NULL */
+  float *logits;     /* (logit_rows, outputs), of the last positions, or NULL */
+  int64_t hidden_rows, logit_rows, threads;
+  const float *head;         /* the panels of the logits: the model's head, or some of its rows */
+  int64_t outputs, kept;     /* columns of the logits; those that are not padding */
+  const int64_t *kept_ids;   /* (kept,): the id of each of them, where `best` is wanted */
+  float *best;               /* (2, logit_rows): log-probability and id of the likeliest, or NULL */
   float *scratch;
 } Pass;
 
@@ -348,11 +352,31 @@ static void run_layer(const Model *model, const Layer *layer, const Pass *pass, 
   barrier(threads);
 }
 
-/* Final norm and head over `rows` rows of `hidden`, for this thread's share. */
-static void run_head(const Model *model, const float *hidden, int64_t rows, float *logits, float *own, int64_t thread,
+/* Final norm and the pass's head over the last `logit_rows` rows, `hidden`, for this thread's share. */
+static void run_head(const Model *model, const Pass *pass, const float *hidden, float *own, int64_t thread,
                      int64_t threads) {
-  normalise(hidden, rows, model->width, model->width, model->norm, model->eps, own, model->width);
-  multiply(own, rows, model->width, model->head, NULL, logits, model->vocabulary, STORE, thread, threads);
+  normalise(hidden, pass->logit_rows, model->width, model->width, model->norm, model->eps, own, model->width);
+  multiply(own, pass->logit_rows, model->width, pass->head, NULL, pass->logits, pass->outputs, STORE, thread, threads);
+}
+
+/* The largest of `count` logits, the first of equal ones, and its log-probability; not-a-number where a logit is. */
+static int64_t likeliest(const float *logits, int64_t count, float *logprob) {
+  float top = -INFINITY, total = 0;
+  lanes tops = all(top), sums = all(0);
+  int64_t whole = count / LANES * LANES, best = 0;
+  for (int64_t i = 0; i < whole; i += LANES) {
+    lanes here = *(const lanes *)(logits + i);
+    ilanes more = here > tops;
+    tops = (lanes)(((ilanes)here & more) | ((ilanes)tops & ~more));
+  }
+  for (int i = 0; i < LANES; i++) top = tops[i] > top ? tops[i] : top;
+  for (int64_t i = whole; i < count; i++) top = logits[i] > top ? logits[i] : top;
+  while (best < count - 1 && logits[best] != top) best++;
+  for (int64_t i = 0; i < whole; i += LANES) sums += exp_lanes(*(const lanes *)(logits + i) - all(top));
+  total = sum_lanes(sums);
+  for (int64_t i = whole; i < count; i++) total += expf(logits[i] - top);
+  *logprob = -logf(total);
+  return best;
 }
 
 typedef void (*Work)(const Model *, const Layer *, const Pass *, int64_t thread, int64_t threads);
@@ -375,9 +399,14 @@ static void pass_of_thread(const Model *model, const Layer *layers, const Pass *
   barrier(threads);
   for (int64_t l = pass->from_layer; l < pass->to_layer; l++)
     run_layer(model, layers + l, pass, hidden, shared, own, thread, threads);
-  const float *last = hidden + (T - pass->out_rows) * D;
-  if (pass->logits) run_head(model, last, pass->out_rows, pass->logits, own, thread, threads);
-  if (pass->hidden_out && !thread) memcpy(pass->hidden_out, last, pass->out_rows * D * sizeof(float));
+  if (pass->logits) run_head(model, pass, hidden + (T - pass->logit_rows) * D, own, thread, threads);
+  if (pass->best) barrier(threads);
+  for (int64_t r = thread; pass->best && r < pass->logit_rows; r += threads) {
+    int64_t found = likeliest(pass->logits + r * pass->outputs, pass->kept, pass->best + r);
+    pass->best[pass->logit_rows + r] = (float)pass->kept_ids[found];
+  }
+  if (pass->hidden_out && !thread)
+    memcpy(pass->hidden_out, hidden + (T - pass->hidden_rows) * D, pass->hidden_rows * D * sizeof(float));
 }
 
 /* The thread pool: workers wait for a pass, first spinning, then asleep. It runs one pass at a time; where two Python

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from specbench_s2d.models.base import Likeliest
 from specbench_s2d.models.cache import KVCache
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.base import Engine, Request
 from specbench_s2d.models.engines.native_build import native_library
 from specbench_s2d.models.engines.native_memory import PANEL, large_page_block
@@ -37,7 +39,7 @@ class _Layer(ctypes.Structure):
 
 
 _SIZES = (
-    "width", "heads", "kv_heads", "head_width", "inner", "vocabulary", "capacity", "ids",
+    "width", "heads", "kv_heads", "head_width", "inner", "capacity", "ids",
 )  # fmt: skip
 
 
@@ -54,7 +56,10 @@ class _Pass(ctypes.Structure):
         *((name, _Pointer) for name in ("ids", "hidden_in", "mask")),
         *((name, _Long) for name in ("rows", "start", "seen", "from_layer", "to_layer")),
         *((name, _Pointer) for name in ("hidden_out", "logits")),
-        *((name, _Long) for name in ("out_rows", "threads")),
+        *((name, _Long) for name in ("hidden_rows", "logit_rows", "threads")),
+        ("head", _Pointer),
+        *((name, _Long) for name in ("outputs", "kept")),
+        *((name, _Pointer) for name in ("kept_ids", "best")),
         ("scratch", _Pointer),
     ]
 
@@ -92,11 +97,12 @@ class NativeEngine(Engine):
                 setattr(self._layers[i], name, _address(tensor))
         self._model = _Model(
             weights.width, weights.heads, weights.kv_heads, weights.head_width,
-            inner, _up(weights.vocabulary, LANES), 0, weights.vocabulary, weights.eps, weights.scale,
+            inner, 0, weights.vocabulary, weights.eps, weights.scale,
             *(_address(self._packed[name]) for name in ("embedding", "cos", "sin", "norm", "head")),
         )  # fmt: skip
         self._pass = _Pass()
         self._refs = tuple(map(ctypes.byref, (self._model, self._layers, self._pass)))
+        self._small_heads: dict[DraftVocabulary, tuple[Tensor, Tensor]] = {}
         self._scratch, self._scratch_for = torch.empty(0), (0, 0)
         self._times_ms: dict[int, float] = {}
         self._pass.threads = threads or 1
@@ -105,19 +111,36 @@ class NativeEngine(Engine):
 
     def run(self, request: Request) -> Tensor:
         """Run a pass; a wide one in parts, which gives the same bits and keeps the working memory small."""
-        width = self._model.vocabulary if request.head else self._width
+        logits = len(request.vocabulary) if request.vocabulary else self._vocabulary
+        width = _up(logits, LANES) if request.head else self._width
         out_TX = torch.empty(1 if request.last_only else request.new, width)
         step = _MOST_ROWS if request.mask is None else request.new
         for first in range(0, request.new, step):
             last = min(first + step, request.new)
-            if not request.last_only:
-                self._call(request, first, last, out_TX[first:last])
-            else:
-                self._call(request, first, last, out_TX if last == request.new else None)
-        return out_TX[:, : self._vocabulary] if request.head else out_TX
+            wanted = not request.last_only or last == request.new
+            out_RX = (out_TX if request.last_only else out_TX[first:last]) if wanted else None
+            self._call(request, first, last, *((None, out_RX) if request.head else (out_RX, None)))
+        return out_TX[:, :logits] if request.head else out_TX
 
-    def head(self, hidden_TD: Tensor) -> Tensor:
-        return self.run(Request(hidden_TD, 0, 0, 0, head=True))
+    def read(self, request: Request) -> tuple[Tensor | None, Likeliest]:
+        """As of every engine; layers and exit check are one call, which gives the same bits as two.
+
+        The likeliest id of a small vocabulary is found by the kernel too.
+        """
+        if request.mask is None and request.new > _MOST_ROWS:
+            return super().read(request)
+        vocabulary, rows = request.vocabulary, request.rows
+        logits = len(vocabulary) if vocabulary else self._vocabulary
+        hidden_TD = None if request.head else torch.empty(request.new, self._width)
+        logits_RX = torch.empty(rows, _up(logits, LANES))
+        best_2R1 = torch.empty(2, rows, 1) if vocabulary and request.best == 1 else None
+        self._call(request, 0, request.new, hidden_TD, logits_RX, best_2R1)
+        if best_2R1 is not None:
+            return hidden_TD, Likeliest(best_2R1)
+        return hidden_TD, Likeliest.of(logits_RX[:, :logits], request.best, vocabulary)
+
+    def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
+        return self.run(Request(hidden_TD, 0, 0, 0, head=True, vocabulary=vocabulary))
 
     def reserve(self, length: int) -> None:
         if self.cache.reserve(length):
@@ -129,8 +152,17 @@ class NativeEngine(Engine):
         threads = {"threads": int(self._pass.threads), "pass_ms_by_threads": self._times_ms}
         return {**threads, "large_pages": self._arena.large_pages}
 
-    def _call(self, request: Request, first: int, last: int, out_RX: Tensor | None) -> None:
-        """Run rows `first` to `last`; the states or logits of the last R of them are written to `out_RX`."""
+    def _call(
+        self,
+        request: Request,
+        first: int,
+        last: int,
+        hidden_RD: Tensor | None,
+        logits_RX: Tensor | None,
+        best_2R1: Tensor | None = None,
+    ) -> None:
+        """Run rows `first` to `last`; states, logits and likeliest tokens of the last R of them are written to
+        these."""
         call, hidden = self._pass, request.inputs.is_floating_point()
         inputs = _rows(request.inputs, first, last, torch.float32 if hidden else torch.long)
         mask = None if request.mask is None else request.mask.to(torch.bool).contiguous()
@@ -139,14 +171,29 @@ class NativeEngine(Engine):
         call.mask, call.seen = (None, 0) if mask is None else (mask.data_ptr(), mask.shape[1])
         call.rows, call.start = last - first, request.start + first
         call.from_layer, call.to_layer = request.from_layer, request.to_layer
-        out = None if out_RX is None else out_RX.data_ptr()
-        call.hidden_out, call.logits = (None, out) if request.head else (out, None)
-        call.out_rows = 0 if out_RX is None else len(out_RX)
+        call.hidden_out, call.hidden_rows = (None, 0) if hidden_RD is None else (hidden_RD.data_ptr(), len(hidden_RD))
+        call.logits, call.logit_rows = (None, 0) if logits_RX is None else (logits_RX.data_ptr(), len(logits_RX))
+        call.best = _address(best_2R1)
+        if logits_RX is not None:
+            panels_PDX, ids_N = self._head(request.vocabulary)
+            call.head, call.outputs = panels_PDX.data_ptr(), logits_RX.shape[1]
+            call.kept, call.kept_ids = (0, None) if ids_N is None else (len(ids_N), ids_N.data_ptr())
         self._reserve_scratch(last - first, request.start + last)
         error = self._kernel.run_pass(*self._refs)
         if error:
             ids = f"an id is out of range: 0 to {self._vocabulary - 1}"
             raise IndexError(ids if error == 1 else "a row of the mask sees no position")
+
+    def _head(self, vocabulary: DraftVocabulary | None) -> tuple[Tensor, Tensor | None]:
+        """The packed head, or that of a small vocabulary and its ids, packed when first asked for."""
+        full_PDX: Tensor = self._packed["head"]
+        if vocabulary is None:
+            return full_PDX, None
+        if vocabulary not in self._small_heads:
+            ids_N = torch.tensor(vocabulary.ids)
+            panels_PDX = _panels(full_PDX[ids_N // PANEL, :, ids_N % PANEL])
+            self._small_heads[vocabulary] = _Arena(panels_PDX.numel(), self._kernel).copy(panels_PDX), ids_N
+        return self._small_heads[vocabulary]
 
     def _reserve_scratch(self, rows: int, length: int) -> None:
         """Allocate scratch for a pass of `rows` positions up to `length`; it is kept for later passes."""

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from specbench_s2d.models.base import Likeliest
 from specbench_s2d.models.cache import KVCache
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.base import Request
 from specbench_s2d.models.engines.graph_keys import MASK_COLUMNS, MOST_ROWS, GraphKey, GraphKind
 from specbench_s2d.models.engines.layer import PLAIN, AttentionInputs, PassFunctions, Sizes, Tables, TreeMask
+from specbench_s2d.models.head import HeadRows
 from specbench_s2d.models.transfer import to_device
 from specbench_s2d.models.weights import LlamaWeights
 
@@ -23,11 +25,15 @@ class StaticPass:
     """The buffers of one model and the pass over them: `fill`, `compute`, then `states`, `logits` or `best`.
 
     Buffers: `start_1`, the first position; `masks`, by columns; `out_TD`, `logits_TV` and `best_2TK` (by the number of
-    likeliest tokens), the results. `cache`: where keys and values are written.
+    likeliest tokens), the results. `cache`: where keys and values are written. `heads`: the head, and those of small
+    vocabularies; by default its own.
     """
 
-    def __init__(self, weights: LlamaWeights, cache: KVCache, functions: PassFunctions = PLAIN) -> None:
+    def __init__(
+        self, weights: LlamaWeights, cache: KVCache, functions: PassFunctions = PLAIN, heads: HeadRows | None = None
+    ) -> None:
         self._weights, self.cache, self._functions = weights, cache, functions
+        self._heads = heads or HeadRows(weights.head_VD)
         self._sizes = Sizes.of(weights)
         self._tables = Tables(weights.cos_SC, weights.sin_SC, weights.heads // weights.kv_heads)
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
@@ -45,7 +51,8 @@ class StaticPass:
         self.best_2TK: dict[int, Tensor] = {}
 
     def allocate(self, kind: GraphKind) -> None:
-        """Allocate the buffers of a kind, before it is captured."""
+        """Allocate the buffers of a kind, and copy its head's rows, before it is captured."""
+        self._heads.of(kind.vocabulary)
         if kind.best and kind.best not in self.best_2TK:
             width = min(kind.best, self._weights.vocabulary)
             self.best_2TK[kind.best] = torch.zeros(2, MOST_ROWS, width, device=self._ids_T.device)
@@ -80,19 +87,21 @@ class StaticPass:
         if kind.states:
             self.out_TD[:rows].copy_(hidden_TD)
         if kind.head:
-            logits_TV = self._functions.run_head(hidden_TD, w.norm_D, w.head_VD, w.eps)
+            logits_TX = self._functions.run_head(hidden_TD, w.norm_D, self._heads.of(kind.vocabulary), w.eps)
             if kind.logits:
-                self.logits_TV[:rows].copy_(logits_TV)
+                self.logits_TV[:rows, : logits_TX.shape[1]].copy_(logits_TX)
             if kind.best:
-                self.best_2TK[kind.best][:, :rows].copy_(Likeliest.of(logits_TV, kind.best).packed_2RK)
+                likeliest = Likeliest.of(logits_TX, kind.best, kind.vocabulary)
+                self.best_2TK[kind.best][:, :rows].copy_(likeliest.packed_2RK)
 
     def states(self, first: int, end: int) -> Tensor:
         """A copy of the last pass's hidden states at rows `first` to `end`; the next pass overwrites the buffer."""
         return self.out_TD[first:end].clone()
 
-    def logits(self, first: int, end: int) -> Tensor:
-        """A copy of the last pass's logits at rows `first` to `end`: 0.1 MB for a row of 32,000."""
-        return self.logits_TV[first:end].clone()
+    def logits(self, first: int, end: int, vocabulary: DraftVocabulary | None = None) -> Tensor:
+        """A copy of the last pass's logits at rows `first` to `end`, (R, V or N): 0.1 MB for a row of 32,000."""
+        width = len(vocabulary) if vocabulary else self._weights.vocabulary
+        return self.logits_TV[first:end, :width].clone()
 
     def best(self, kind: GraphKind, first: int, end: int) -> Likeliest:
         """A copy of the last pass's likeliest tokens after rows `first` to `end`."""

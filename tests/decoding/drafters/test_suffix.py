@@ -12,6 +12,7 @@ import pytest
 from specbench_s2d.decoding.spec import build_decoder, parse_decoder
 from specbench_s2d.decoding.suffix_index import BYTES_PER_TOKEN
 from specbench_s2d.errors import UserError
+from specbench_s2d.models.datastore import text_hash
 from tests.decoding.drafters.contexts import SAMPLER, drafter_of, proposals, repetitive
 from tests.decoding.fixed_output import PROMPT, FixedOutput
 
@@ -98,14 +99,25 @@ def test_with_a_datastore_both_texts_are_counted(
 
 
 def test_a_datastore_is_indexed_once_and_named_in_the_manifest(tmp_path: Path) -> None:
-    drafter, decoder = with_datastore("suffix", [1, 2, 3, 1, 2, 3], tmp_path)
+    drafter, _ = with_datastore("suffix", [1, 2, 3, 1, 2, 3], tmp_path)
     index = drafter._datastore
     drafter.prepare(SimpleNamespace(tokenizer=None), [])
     assert drafter._datastore is index
     assert drafter.facts() == {"datastore_tokens": 6}
-    spec = parse_decoder(decoder)
-    before = spec.files
-    assert list(before) == ["datastore"] and len(before["datastore"]) == 64
+
+
+def test_a_datastore_counts_by_what_it_holds(tmp_path: Path) -> None:
+    """Its hash, which keys of cells depend on; inside `first` too."""
+    found = set()
+    for words in ([1, 2, 3], [4, 5], [1, 2, 3]):
+        _, decoder = with_datastore("suffix", words, tmp_path)
+        text_hash.cache_clear()
+        spec, first = parse_decoder(decoder), parse_decoder(f"first({decoder}|lookup)")
+        (sha256,) = spec.kind.data_hashes(spec.options, None).values()
+        assert list(first.kind.data_hashes(first.options, None).values()) == [sha256]
+        found.add(sha256)
+    assert len(found) == 2
+    assert parse_decoder("suffix").kind.data_hashes(parse_decoder("suffix").options, None) == {}
 
 
 def test_the_planned_memory_grows_with_context_and_datastore(tmp_path: Path) -> None:

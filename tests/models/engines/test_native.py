@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from specbench_s2d import load_model
+from specbench_s2d.models.base import Likeliest
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.native import NativeEngine, PanelCache, why_not_native
 from tests.models.reference import assert_close, family_model, random_ids
 from tests.models.test_llama import lean_twin
@@ -171,3 +173,63 @@ def test_what_is_out_of_range_is_refused_and_what_is_laid_out_otherwise_is_not()
     model.reset()
     with pytest.raises(IndexError, match="a row of the mask sees no position"):
         model.extend(ids_BT, mask=torch.zeros(6, 6, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("size", [None, 19])
+@pytest.mark.parametrize(("new", "rows", "best"), [(1, 1, 1), (2, 1, 1), (5, 5, 3), (7, 2, 4), (200, 1, 1)])
+def test_layers_and_exit_check_in_one_call_are_those_of_two_to_the_bit(
+    new: int, rows: int, best: int, size: int | None
+) -> None:
+    """The head's rows are the last of the pass; hidden states are returned of all."""
+    vocabulary = None if size is None else DraftVocabulary.of(range(3, 3 + size), 61)
+    together, apart = native(), native()
+    for model in (together, apart):
+        model.extend(random_ids(9))
+    hidden_BTD, likeliest = together.read(random_ids(new), 0, 2, None, rows, best, vocabulary)
+    expected_BTD = apart.extend(random_ids(new), to_layer=2)
+    assert torch.equal(hidden_BTD, expected_BTD)
+    logits_RV = apart.head(expected_BTD[:, -rows:], vocabulary)[0]
+    expected = Likeliest.of(logits_RV, best)
+    assert torch.equal(likeliest.ids_RK, expected.ids_RK)
+    assert_close(likeliest.logprobs_RK, expected.logprobs_RK, 1e-6)
+    assert together.read_bytes == apart.read_bytes
+
+
+def head_of(logits_V: list[float], threads: int) -> Any:
+    """A model of one layer whose logits are these, whatever it reads, and its hidden state."""
+    reference = family_model("llama, tied")
+    model = lean_twin(reference, partial(NativeEngine, threads=threads))
+    with torch.no_grad():
+        state = model.extend(random_ids(1), to_layer=1)
+        normed_D = torch.nn.functional.rms_norm(state[0, 0], (64,), reference.model.norm.weight, 1e-6)
+        packed = model._engine._packed["head"]  # one panel: 61 of 64 outputs
+        packed.zero_()
+        packed[0, 0, : len(logits_V)] = torch.tensor(logits_V) / normed_D[0]
+    return model, state
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("size", [1, 5, 16, 17, 33, 61])
+def test_the_kernels_likeliest_is_torchs(size: int, threads: int) -> None:
+    """Of equal logits the first; the padding of a panel, whose logits are 0, is no token."""
+    values = [-9.0 - (i * 7 % 11) / 4 for i in range(61)]
+    values[1::3] = [-3.0] * len(values[1::3])
+    ids = sorted({*range(0, 61, 4), *range(61)}, key=lambda i: (i * 13) % 61)[:size]
+    model, state = head_of(values, threads)
+    vocabulary = DraftVocabulary.of(ids, 61)
+    _, found = model.read(state, 1, 1, None, 1, 1, vocabulary)
+    kept = torch.tensor(values)[list(vocabulary.ids)]
+    logits = model.head(state, vocabulary)[0]
+    assert_close(logits[0, list(vocabulary.ids)], kept, 1e-5)
+    assert_close(found.logprobs_RK, kept.log_softmax(0).max().view(1, 1), 1e-5)
+    assert found.ids_RK.tolist() == Likeliest.of(logits, 1).ids_RK.tolist()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [0, 20, 60])
+def test_a_logit_that_is_no_number_makes_the_log_probability_none(place: int, value: float) -> None:
+    model, state = head_of([0.5] * 61, 1)
+    model._engine._packed["head"][0, 0, place] *= value
+    _, found = model.read(state, 1, 1, None, 1, 1, DraftVocabulary.of(range(61), 61))
+    assert bool(found.logprobs_RK.isnan().all())
+    assert 0 <= int(found.ids_RK) < 61
