@@ -14,6 +14,7 @@ from torch import Tensor
 from specbench_s2d.decoding.clock import Clock, Mark
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import Tree, tree_levels
+from specbench_s2d.models.transfer import to_device
 
 if TYPE_CHECKING:
     from specbench_s2d.models.base import LanguageModel
@@ -33,7 +34,8 @@ class Proposal:
     the draft's log-probability of each token at temperature 1, where the drafter computed it; otherwise `draft_logits`
     holds the logits (1, V) that `token_logprobs` computes it from. `exit_depths`: the depth that each token of a chain
     was read at, empty for a plain draft. `tree`: None for a chain; otherwise its nodes level by level, siblings in the
-    draft's order. `draft_layers`: layers times positions that the draft ran for this proposal.
+    draft's order. `draft_layers`: layers times positions that the draft ran for this proposal. `host_ids`: the same ids
+    on the host, where the drafter has them there: they are checked before the target's pass.
     """
 
     ids_G: Tensor
@@ -43,6 +45,12 @@ class Proposal:
     tree: Tree | None = None
     draft_layers: int = 0
     draft_logits: Sequence[Tensor] = ()
+    host_ids: Sequence[int] | None = None
+
+    @classmethod
+    def of(cls, ids: Sequence[int], device: torch.device, tree: Tree | None = None) -> Proposal:
+        """A proposal of ids that the host chose, as a drafter without likelihoods makes it (q is one-hot)."""
+        return cls(to_device(ids, device), tree=tree, host_ids=ids)
 
     def token_logprobs(self) -> Tensor:
         """log q (G,) of each token at temperature 1 over the full vocabulary, also where the draft was sampled."""
