@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 import torch
@@ -21,11 +21,14 @@ from specbench_s2d.models.nested import stage_passes
 from specbench_s2d.models.resolve import ResolvedModel
 
 
-def memory_plans(plan: Plan, target: str, positions: int) -> list[MemoryPlan]:
-    """The target's plan and each draft's, for sequences of `positions` with a proposal beyond them."""
+def memory_plans(plan: Plan, target: str, positions: int, without: Collection[str] = ()) -> list[MemoryPlan]:
+    """The target's plan and each draft's, for sequences of `positions` with a proposal beyond them.
+
+    `without`: labels of decoders that will not run.
+    """
     dtype, longest = DTYPES[plan.spec.dtype or "float32"], positions + PROPOSED
     given = plan.spec.device or plan.device
-    lanes = plan.lanes[target]
+    lanes = [lane for lane in plan.lanes[target] if lane.label not in without]
     plans = [_plan(plan.models[target], dtype, longest, given, plan.spec.engine, lambda model: _target_passes(lanes))]
     for name in plan.drafts(target):
         if name != target:

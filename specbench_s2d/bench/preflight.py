@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from specbench_s2d.bench.memory import memory_plans
-from specbench_s2d.bench.plan import Plan
+from specbench_s2d.bench.plan import Lane, Plan
 from specbench_s2d.bench.prompts import Prompts
 from specbench_s2d.bench.traces import source_for
+from specbench_s2d.decoding.decoder import PairDecoder
+from specbench_s2d.decoding.faults import PartError, declared_passes, named
 from specbench_s2d.models import check_pair
 from specbench_s2d.models.chat import ChatTemplate, default_template
 from specbench_s2d.models.devices import SPREAD, Free, free_by_device, free_bytes
 from specbench_s2d.models.memory import MemoryPlan
 from specbench_s2d.models.placement import check_fits, max_memory
+from specbench_s2d.models.resolve import ResolvedModel
 from specbench_s2d.suites import QuestionSet
 
 
@@ -22,7 +25,8 @@ class TargetSetup:
     """One target of a run and its drafts, checked: how prompts are laid out, and what each model takes of its device.
 
     `target`: what the person called it. `positions`: of the longest sequence that the run's questions can lead to.
-    `memory`: the target's plan, then each draft's. `free`: a device's free bytes.
+    `memory`: the target's plan, then each draft's. `free`: a device's free bytes. `faults`: by label, what is wrong with
+    a decoder that cannot say which passes it runs or which drafts it takes: it is not built, and its cells fail.
     """
 
     target: str
@@ -30,6 +34,7 @@ class TargetSetup:
     positions: int
     memory: Sequence[MemoryPlan]
     free: Free = free_bytes
+    faults: Mapping[str, str] = field(default_factory=dict)
 
     def check_fits(self, device: str) -> None:
         """Raise `ModelError` where target and drafts do not fit in what the run's devices have free."""
@@ -56,17 +61,38 @@ def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
     """
     spec, model = plan.spec, plan.models[target]
     drafts = [plan.models[name] for name in plan.drafts(target)]
+    faults: dict[str, str] = {}
     for lane in plan.lanes[target]:
         draft = plan.models[lane.draft] if lane.draft else None
         if draft:
             check_pair(model, draft)
-            lane.decoder.kind.check_draft(lane.decoder.options, draft)
+        try:
+            _check_declared(lane, draft)
+        except PartError as error:
+            faults[lane.label] = str(error)
         source_for(lane.decoder, model.name, draft)
     context = min(one.context for one in (model, *drafts))
     template = ChatTemplate.choose(model.tokenizer, spec.template, default_template(model.name))
     prompts = Prompts(template, context, spec.max_new_tokens or 1, spec.long_prompts)
     positions = prompts.longest(plan.questions)
-    return TargetSetup(target, prompts, positions, memory_plans(plan, target, positions), free)
+    memory = memory_plans(plan, target, positions, without=faults)
+    return TargetSetup(target, prompts, positions, memory, free, faults)
+
+
+def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:
+    """Ask a decoder's class what it says before anything is loaded. Raises `UserError` for a draft that it refuses, and
+    `PartError` where it raises anything else or declares what are no passes."""
+    kind, options, label = lane.decoder.kind, lane.decoder.options, lane.label
+    part = f"drafter {kind.drafter_class.__name__}" if issubclass(kind, PairDecoder) else f"class {kind.__name__}"
+    with named(label, part, "in target_passes"):
+        passes = kind.target_passes(options)
+    declared_passes(passes, label, f"{part}.target_passes")
+    if draft:
+        with named(label, part, "in check_draft"):
+            kind.check_draft(options, draft)
+        with named(label, part, "in draft_passes"):
+            passes = kind.draft_passes(options, draft)
+        declared_passes(passes, label, f"{part}.draft_passes")
 
 
 def check(plan: Plan, free: Free = free_bytes) -> dict[str, TargetSetup]:
