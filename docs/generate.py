@@ -34,6 +34,7 @@ from specbench_s2d.suites import load_suite
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "specbench_s2d"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PLUGIN = ROOT / "docs" / "plugin"
 DEMO_RUN = ROOT / "results" / "baselines" / "demo"
 METHODS = {
     "ar": "AR, the reference",
@@ -168,6 +169,12 @@ def shape_table() -> str:
     return table(["name", "layers", "width", "vocabulary", "context", "parameters", "exits"], rows)
 
 
+def plugin_file(name: str) -> str:
+    """A file of the plug-in package, as a code block."""
+    text = (PLUGIN / name).read_text(encoding="utf-8")
+    return f"```{'py' if name.endswith('.py') else 'toml'}\n{text}```"
+
+
 def layers() -> str:
     """The layers of the package, from the top down, as the import contract has them."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
@@ -267,6 +274,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "shapes": shape_table,
     "definitions": definition_list,
     "layers": layers,
+    **{f"plugin:{name}": lambda name=name: plugin_file(name) for name in ("pyproject.toml", "specbench_bigram.py")},
     **{f"modules:{folder}": lambda folder=folder: modules(folder) for folder in folders()},
 }
 _MARKED = re.compile(r"(<!-- begin:(\S+) -->\n).*?(<!-- end:\2 -->)", re.DOTALL)

@@ -25,8 +25,8 @@ class TargetSetup:
     """One target of a run and its drafts, checked: how prompts are laid out, and what each model takes of its device.
 
     `target`: what the person called it. `positions`: of the longest sequence that the run's questions can lead to.
-    `memory`: the target's plan, then each draft's. `free`: a device's free bytes. `faults`: by label, what is wrong with
-    a decoder that cannot say which passes it runs or which drafts it takes: it is not built, and its cells fail.
+    `memory`: the target's plan, then each draft's. `free`: a device's free bytes. `faults`: by label, what is wrong
+    with a decoder that cannot say which passes it runs or which drafts it takes: it is not built, and its cells fail.
     """
 
     target: str

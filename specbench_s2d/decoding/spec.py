@@ -145,22 +145,30 @@ def _names(given: str, model: LanguageModel) -> bool:
 
 
 def describe_decoders() -> list[dict[str, Any]]:
-    """One row per registered decoder, drafter and verifier: what it is, its options, and whether it is lossy."""
+    """One row per registered decoder, drafter and verifier: what it is, where it comes from, its options, and whether
+    it is lossy. `what` says of one that cannot be loaded why, after "broken:"."""
     parts = (registry.decoders, registry.drafters, registry.verifiers)
-    return [_describe(name, of.kind, of.load(name)) for of in parts for name in of.names()]
+    entries = [(of, name, entry.origin) for of in parts for name, entry in sorted(of.entries().items())]
+    return [_describe(of, name, origin) for of, name, origin in entries]
 
 
-def _describe(name: str, kind: str, part: Any) -> dict[str, Any]:
+def _describe(of: registry.Registry, name: str, origin: str) -> dict[str, Any]:
     """One row; drafters decide nothing about the output, and verifiers need no draft."""
+    row: dict[str, Any] = {"name": name, "kind": of.kind, "from": origin, "output": None, "draft": None}
+    try:
+        return {**row, **_facts(of.kind, of.load(name))}
+    except UserError as error:
+        return {**row, "options": None, "what": f"broken: {error}"}
+
+
+def _facts(kind: str, part: Any) -> dict[str, Any]:
     output = (
         "projected" if getattr(part, "projected", None) else "lossy" if getattr(part, "lossy", False) else "lossless"
     )
     fields = part.Options.model_fields.items()
     return {
-        "name": name,
-        "kind": kind,
         "output": None if kind == registry.drafters.kind else output,
         "draft": None if kind == registry.verifiers.kind else part.draft_kind,
         "options": ", ".join(f"{option}={value_text(field.default)}" for option, field in fields) or "none",
-        "what": (part.__doc__ or "").strip().splitlines()[0],
+        "what": ((part.__doc__ or "").strip() or f"{part.__name__}, which says nothing of itself.").splitlines()[0],
     }
