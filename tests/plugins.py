@@ -10,7 +10,7 @@ import pytest
 
 
 class Plugins:
-    """A package under `folder`, which is put on the import path for the length of a test; `name`: its distribution's."""
+    """A package under `folder`, on the import path for the length of a test; `name`: of its distribution."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str = "plugins") -> None:
         self.folder = folder

@@ -125,7 +125,8 @@ EXPECTED = {
     "Negative": "drafter Negative proposed token -3; the target's ids are 0 to 319 (step 1, after 1 new tokens) "
     "(warming up)",
     "NoCommit": "drafter NoCommit.commit raised RuntimeError: cache (step 1, after 1 new tokens) (warming up)",
-    "LateDrafter": "drafter LateDrafter.propose raised IndexError: list index out of range (step 19, after 19 new tokens)",
+    "LateDrafter": "drafter LateDrafter.propose raised IndexError: list index out of range (step 19, after 19 new "
+    "tokens)",
 }
 
 

@@ -211,7 +211,7 @@ def test_a_drafter_that_cannot_be_made_is_told() -> None:
             """Without options."""
 
     with pytest.raises(
-        PartError, match="decoder 'mine[+]token': drafter Unmade raised TypeError: .* [(]when it was made"
+        PartError, match=r"decoder 'mine[+]token': drafter Unmade raised TypeError: .* [(]when it was made"
     ):
         decoder(Unmade)
 
