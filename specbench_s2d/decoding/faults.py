@@ -60,10 +60,13 @@ def declared_passes(passes: Any, label: str, what: str) -> list[PassKind]:
 
 
 class Steps:
-    """Where a generation is: its decoder's label, the steps so far and the new tokens before this one."""
+    """Where a generation is: its decoder's label, the steps so far and the new tokens before this one.
 
-    def __init__(self, label: str, vocabulary: int) -> None:
-        self.label, self.vocabulary = label, vocabulary
+    `on_host`: tensors can be read without a wait, as on a CPU.
+    """
+
+    def __init__(self, label: str, vocabulary: int, on_host: bool) -> None:
+        self.label, self.vocabulary, self.on_host = label, vocabulary, on_host
         self.prompt_tokens = self.number = self.new_tokens = 0
 
     def begin(self, prompt_tokens: int) -> None:
@@ -145,7 +148,7 @@ class CheckedDrafter:
         if not isinstance(ids_G, Tensor) or ids_G.dim() != 1 or ids_G.dtype != torch.long:
             found = f"{ids_G.dtype} {tuple(ids_G.shape)}" if isinstance(ids_G, Tensor) else type(ids_G).__name__
             return f"ids as {found}; they are one int64 tensor (G,)"
-        count = len(ids_G)
+        count = ids_G.numel()
         if count > room:
             return f"{count} tokens where there is room for {room}"
         if count and (fault := self._fault_of_ids(proposal)):
@@ -158,14 +161,13 @@ class CheckedDrafter:
     def _fault_of_ids(self, proposal: Proposal) -> str | None:
         ids: Sequence[int] | None = proposal.host_ids
         if ids is None:
-            if proposal.ids_G.is_cuda and self._has_model:
+            if self._has_model and not self._steps.on_host:
                 return None
             ids = proposal.ids_G.tolist()
         token = self._steps.outside(ids)
         return None if token is None else f"token {token}; {self._steps.allowed}"
 
-    @staticmethod
-    def _fault_of_tree(proposal: Proposal) -> str | None:
+    def _fault_of_tree(self, proposal: Proposal) -> str | None:
         tree, count = proposal.tree, len(proposal.ids_G)
         assert tree is not None
         if len(tree.parents_N) != count or tuple(tree.mask_MM.shape) != (count + 1, count + 1):
@@ -173,7 +175,7 @@ class CheckedDrafter:
                 f"a malformed tree: {len(tree.parents_N)} parents and a mask of {tuple(tree.mask_MM.shape)} for "
                 f"{count} tokens"
             )
-        fault = None if tree.parents_N.is_cuda else check_parents([int(p) for p in tree.parents_N.tolist()])
+        fault = check_parents([int(parent) for parent in tree.parents_N.tolist()]) if self._steps.on_host else None
         return f"a malformed tree: {fault}" if fault else None
 
 
@@ -191,14 +193,14 @@ class CheckedVerifier:
             raise self._steps.raised(self._name, "judge", error) from error
         if fault := self._fault(verdict, proposal):
             raise self._steps.fault(f"{self._name} {fault}")
-        if verdict.drafted is not None and proposal.ids_G.is_cuda:
+        if verdict.drafted is not None and not self._steps.on_host:
             self._drafter.check(verdict.drafted)
         return verdict
 
     def _fault(self, verdict: Any, proposal: Proposal) -> str | None:
         if not isinstance(verdict, Verdict):
             return f"gave {type(verdict).__name__}, not a Verdict"
-        count, path = len(proposal.ids_G), verdict.path
+        count, path = proposal.ids_G.numel(), verdict.path
         if not 0 <= verdict.accepted <= count:
             return f"accepted {verdict.accepted} of {count} tokens"
         if not 0 <= verdict.next_id < self._steps.vocabulary:

@@ -137,7 +137,7 @@ class DraftAndVerify:
     """
 
     def __init__(self, target: LanguageModel, drafter: Drafter, verifier: Verifier, label: str = "") -> None:
-        steps = Steps(label, target.vocabulary)
+        steps = Steps(label, target.vocabulary, on_host=target.device.type == "cpu")
         self._target, self._drafter = target, CheckedDrafter(drafter, steps)
         self._verifier = CheckedVerifier(verifier, self._drafter, steps)
 

@@ -216,13 +216,12 @@ def test_a_drafter_that_cannot_be_made_is_told() -> None:
         decoder(Unmade)
 
 
-def test_ids_of_a_draft_on_a_gpu_are_read_with_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_of_a_draft_on_a_gpu_are_read_with_the_verdict() -> None:
     """The host reads them before the pass only where no model chose them."""
-    steps = Steps("mine", 5)
+    steps = Steps("mine", 5, on_host=False)
     steps.begin(4)
     of_model = CheckedDrafter(ChainDrafter.__new__(ChainDrafter), steps)
     of_host = CheckedDrafter(NoDrafter(None, NoDrafter.Options()), steps)
-    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
     assert of_model._fault(Proposal(torch.tensor([7])), 9) is None
     assert of_host._fault(Proposal(torch.tensor([7])), 9) == "token 7; the target's ids are 0 to 4"
     assert of_model._fault(Proposal.of([7], CPU), 9) == "token 7; the target's ids are 0 to 4"
