@@ -77,8 +77,9 @@ def test_the_drafter_is_about_thirty_lines_and_proposes_the_likeliest_followers(
     for _ in range(2):  # a generation knows nothing of the one before it
         drafter.start([5, 6], build_sampler())
         assert drafter.propose([5, 6, 5, 7, 5, 6, 5], 9).host_ids == [6, 5, 6, 5]
-        assert drafter.propose([5, 6, 5, 7, 5, 6, 5, 7, 5, 7, 5], 2).host_ids == [7, 5]
-        assert drafter.propose([5, 6, 5, 7, 5, 6, 5, 7, 5, 7, 5, 8], 9).host_ids == []
+        longer = [5, 6, 5, 7, 5, 6, 5, *[7, 5] * 6]
+        assert drafter.propose(longer, 2).host_ids == [7, 5]
+        assert drafter.propose([*longer, 8], 9).host_ids == []
 
 
 def build_sampler() -> Any:

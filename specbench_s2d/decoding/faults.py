@@ -53,9 +53,11 @@ def named(label: str, part: str, doing: str, passing: type[UserError] = UserErro
 
 
 def declared_passes(passes: Any, label: str, what: str) -> list[PassKind]:
-    """What a class declares as its passes; raises `PartError` where that is no list of `PassKind`."""
+    """What a class declares as its passes; raises `PartError` where that is no list of `PassKind`, each with rows."""
     if not isinstance(passes, list | tuple) or not all(isinstance(kind, PassKind) for kind in passes):
         raise PartError(in_decoder(label, f"{what} gave {passes!r}, which is no list of PassKind"))
+    if empty := next((kind for kind in passes if min(kind.rows, kind.least) < 1), None):
+        raise PartError(in_decoder(label, f"{what} gave {empty!r}; rows and least are 1 or more"))
     return list(passes)
 
 

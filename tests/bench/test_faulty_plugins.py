@@ -11,6 +11,7 @@ import pytest
 from specbench_s2d.bench import session
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.runner import execute
+from specbench_s2d.bench.session import Session
 from specbench_s2d.cli.main import main
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import Decoder
@@ -20,6 +21,7 @@ from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.models.base import PassKind
 from specbench_s2d.runs.folder import read_manifest, read_records
 from specbench_s2d.runs.record import Record
+from tests.bench.sessions import with_methods
 from tests.plugins import Plugins
 
 
@@ -52,6 +54,12 @@ class OddPasses(Sound):
     @staticmethod
     def target_passes(options: Any) -> Any:
         return [4]
+
+
+class NoRows(Sound):
+    @staticmethod
+    def target_passes(options: Any) -> list[PassKind]:
+        return [PassKind(0)]
 
 
 class Unprepared(Sound):
@@ -118,6 +126,7 @@ EXPECTED = {
     "Unmade": "drafter Unmade raised KeyError: 'weights' (when it was made)",
     "UndeclaredPasses": "drafter UndeclaredPasses raised ZeroDivisionError (in target_passes)",
     "OddPasses": "drafter OddPasses.target_passes gave [4], which is no list of PassKind",
+    "NoRows": f"drafter NoRows.target_passes gave {PassKind(0)!r}; rows and least are 1 or more",
     "Unprepared": "drafter Unprepared raised OSError: no such file (in prepare) (warming up)",
     "NoStart": "drafter NoStart.start raised ZeroDivisionError (after the prefill) (warming up)",
     "TooLarge": "drafter TooLarge proposed token 99999; the target's ids are 0 to 319 (step 1, after 1 new tokens) "
@@ -203,6 +212,24 @@ def test_a_decoder_of_its_own_kind_is_named_by_its_class(plugins: Plugins, tiny_
     told = "decoder 'alone': class Alone raised TypeError: not a pair (warming up)"
     assert {r.error for r in outcome.records if r.label == "alone"} == {told}
     assert {r.status for r in outcome.records if r.label == "ar"} == {"ok"}
+
+
+def test_a_warm_up_that_fails_in_a_model_is_the_decoder_s_alone(
+    plugins: Plugins, tiny_models: Path, tmp_path: Path
+) -> None:
+    """Memory that ends, a kernel that fails: no part of the decoder raised it."""
+
+    def generate(one: Session, label: str, *given: Any) -> Any:
+        if label == "Sound+token":
+            raise MemoryError("no memory left\nat all")
+        return Session._generate(one, label, *given)
+
+    opened = with_methods(_generate=generate)
+    outcome = execute(make_plan(spec_of(tiny_models, ["ar", "Sound+token"])), tmp_path / "run", open_session=opened)
+    found = {(record.label, record.status, record.error) for record in outcome.records}
+    assert found == {
+        ("ar", "ok", None), ("Sound+token", "failed", "MemoryError: no memory left (warming up)"),
+    }  # fmt: skip
 
 
 def test_the_command_exits_with_1_and_says_which_once(
