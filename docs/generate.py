@@ -39,6 +39,8 @@ DEMO_RUN = ROOT / "results" / "baselines" / "demo"
 METHODS = {
     "ar": "AR, the reference",
     "sd": "vanilla speculative decoding",
+    "lookup": "prompt lookup",
+    "suffix": "suffix lookup",
     "s2d": "S2D",
     "mjgd": "MJGD",
     "mjsd": "MJSD",

@@ -16,7 +16,8 @@ from specbench_s2d.resources import run_files
 DEMO_TARGETS = ("demo-s", "demo-m", "demo-l")
 DEMO_DRAFTS = ("demo-draft-sft", "demo-draft")
 DEMO_DECODERS = (
-    "ar", "sd", "s2d", "s2d-tree", "s2d-auto", "mjgd", "mjsd", "mjsd:candidates=4", "s2d+joint", "beam+token",
+    "ar", "sd", "lookup", "suffix", "s2d", "s2d-tree", "s2d-auto", "mjgd", "mjsd", "mjsd:candidates=4", "s2d+joint",
+    "beam+token",
 )  # fmt: skip
 DECODERS = ("ar", "sd")
 DEMO_LIMIT = 5

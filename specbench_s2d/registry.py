@@ -142,8 +142,11 @@ decoders = Registry(
         "s2d-auto": "specbench_s2d.decoding.sorted:SortedAuto",
         "mjgd": "specbench_s2d.decoding.joint_greedy:JointGreedy",
         "mjsd": "specbench_s2d.decoding.joint:JointSpeculativeDecoding",
+        "lookup": "specbench_s2d.decoding.training_free:PromptLookup",
+        "suffix": "specbench_s2d.decoding.training_free:SuffixDecoding",
+        "recycling": "specbench_s2d.decoding.training_free:TokenRecycling",
     },
-    partial(_lacks, ("Options", "lossy", "draft_kind", "generate", "make_ready"), "a decoder"),
+    partial(_lacks, ("Options", "lossy", "draft_kind", "generate", "make_ready", "target_passes"), "a decoder"),
 )
 drafters = Registry(
     "drafter",
@@ -155,6 +158,9 @@ drafters = Registry(
         "sorted-auto": "specbench_s2d.decoding.drafters.auto:AutoDrafter",
         "sorted-scripted": "specbench_s2d.decoding.drafters.scripted:ScriptedSortedDrafter",
         "sorted-tree": "specbench_s2d.decoding.drafters.tree:TreeDrafter",
+        "lookup": "specbench_s2d.decoding.drafters.lookup:LookupDrafter",
+        "suffix": "specbench_s2d.decoding.drafters.suffix:SuffixDrafter",
+        "recycling": "specbench_s2d.decoding.drafters.recycling:RecyclingDrafter",
     },
     partial(_lacks, ("Options", "draft_kind", "start", "propose", "commit"), "a drafter"),
 )

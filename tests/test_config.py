@@ -16,8 +16,8 @@ from tests.refusals import refused
 def test_without_arguments_a_run_is_the_demo_grid() -> None:
     spec = RunSpec().resolved()
     assert spec.target == ["demo-s", "demo-m", "demo-l"]
-    assert spec.decoder[:5] == ["ar", "sd", "s2d", "s2d-tree", "s2d-auto"]
-    assert spec.decoder[5:] == ["mjgd", "mjsd", "mjsd:candidates=4", "s2d+joint", "beam+token"]
+    assert spec.decoder[:7] == ["ar", "sd", "lookup", "suffix", "s2d", "s2d-tree", "s2d-auto"]
+    assert spec.decoder[7:] == ["mjgd", "mjsd", "mjsd:candidates=4", "s2d+joint", "beam+token"]
     assert spec.draft == ["demo-draft-sft", "demo-draft"]
     assert len(spec.suite) == 6
     assert (spec.questions, spec.limit, spec.max_new_tokens) == ("embedded", 5, 48)

@@ -101,7 +101,7 @@ class _OddOptions(_OddKind):
         ("drafter", "_OddKind", "its draft_kind is 'large'; it is none, plain or nested"),
         ("drafter", "_OddOptions", "its Options is no subclass of specbench_s2d.decoding.types.Options"),
         ("verifier", "_Bare", "it has no Options, lossy, judge; a verifier has Options, lossy, judge"),
-        ("decoder", "_Bare", "it has no Options, lossy, draft_kind, generate, make_ready"),
+        ("decoder", "_Bare", "it has no Options, lossy, draft_kind, generate, make_ready, target_passes"),
         ("meter", "__name__", "it cannot be called; a meter is registered as a function of the device"),
     ],
 )

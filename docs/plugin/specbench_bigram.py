@@ -3,7 +3,7 @@
 from collections import Counter
 from itertools import pairwise
 
-from specbench_s2d.decoding.types import Options, Proposal
+from specbench_s2d.decoding.types import Options, chain_of
 from specbench_s2d.models.base import PassKind
 
 
@@ -32,7 +32,7 @@ class BigramDrafter:
         while len(ids) < min(self._gamma, room) and last in self._followers:
             last = self._followers[last].most_common(1)[0][0]
             ids.append(last)
-        return Proposal.of(ids, self._device)
+        return chain_of(ids, self._device)
 
     def commit(self, committed, verdict):
         pass

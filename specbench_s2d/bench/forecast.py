@@ -34,8 +34,8 @@ def forecast(plan: Plan) -> dict[str, Any]:
                 "drafts": [plan.models[name].name for name in plan.drafts(target)],
                 "template": setup.prompts.template.name,
                 "cells": cells,
-                "memory": [one.facts() for one in setup.memory],
-                "memory_bytes": sum(one.total_bytes for one in setup.memory),
+                "memory": [one.facts() for one in (*setup.memory, *setup.indexes)],
+                "memory_bytes": sum(one.total_bytes for one in setup.plans_on(spec.device or plan.device)),
                 "expected_s": tokens * setup.memory[0].weights_bytes / rate,
             }
         )

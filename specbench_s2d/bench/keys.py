@@ -69,6 +69,7 @@ def _changed(settings: Mapping[str, Any], decoder: DecoderSpec) -> dict[str, Any
     """Settings and options that differ from their defaults, and versions that differ from the first."""
     named = {**settings, "engine": engine_name(settings["engine"], settings["device"])}
     return {
+        **({"files": decoder.files} if decoder.files else {}),
         "settings": {name: value for name, value in named.items() if value != DEFAULTS[name]},
         "options": decoder.options.model_dump(exclude_defaults=True),
         "versions": decoder.versions,

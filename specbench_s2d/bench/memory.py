@@ -39,6 +39,14 @@ def memory_plans(plan: Plan, target: str, positions: int, without: Collection[st
     return plans
 
 
+def index_plans(plan: Plan, target: str, positions: int, without: Collection[str] = ()) -> list[MemoryPlan]:
+    """What drafters without a model keep in the host's memory, for sequences of `positions`, by label; `without` as
+    above."""
+    lanes = [lane for lane in plan.lanes[target] if lane.label not in without]
+    sizes = {lane.label: lane.decoder.kind.host_bytes(lane.decoder.options, positions) for lane in lanes}
+    return [MemoryPlan(f"{label} (index)", 0, 0, 0, size) for label, size in sizes.items() if size]
+
+
 def plans_together(
     models: Iterable[ResolvedModel], dtype: torch.dtype, positions: int, device: str, engine: str | None
 ) -> list[MemoryPlan]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from specbench_s2d.bench.memory import memory_plans
+from specbench_s2d.bench.memory import index_plans, memory_plans
 from specbench_s2d.bench.plan import Lane, Plan
 from specbench_s2d.bench.prompts import Prompts
 from specbench_s2d.bench.traces import source_for
@@ -13,7 +13,7 @@ from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.faults import PartError, declared_passes, named
 from specbench_s2d.models import check_pair
 from specbench_s2d.models.chat import ChatTemplate, default_template
-from specbench_s2d.models.devices import SPREAD, Free, free_by_device, free_bytes
+from specbench_s2d.models.devices import HOST, SPREAD, Free, free_by_device, free_bytes
 from specbench_s2d.models.memory import MemoryPlan
 from specbench_s2d.models.placement import check_fits, max_memory
 from specbench_s2d.models.resolve import ResolvedModel
@@ -25,20 +25,29 @@ class TargetSetup:
     """One target of a run and its drafts, checked: how prompts are laid out, and what each model takes of its device.
 
     `target`: what the person called it. `positions`: of the longest sequence that the run's questions can lead to.
-    `memory`: the target's plan, then each draft's. `free`: a device's free bytes. `faults`: by label, what is wrong
-    with a decoder that cannot say which passes it runs or which drafts it takes: it is not built, and its cells fail.
+    `memory`: the target's plan, then each draft's; `indexes`: those of what drafters keep in the host's memory. `free`:
+    a device's free bytes. `faults`: by label, what is wrong with a decoder that cannot say which passes it runs, which
+    drafts it takes or how much memory: it is not built, and its cells fail.
     """
 
     target: str
     prompts: Prompts
     positions: int
     memory: Sequence[MemoryPlan]
+    indexes: Sequence[MemoryPlan] = ()
     free: Free = free_bytes
     faults: Mapping[str, str] = field(default_factory=dict)
 
     def check_fits(self, device: str) -> None:
-        """Raise `ModelError` where target and drafts do not fit in what the run's devices have free."""
-        check_fits(self.memory, device, free_by_device(device, self.free))
+        """Raise `ModelError` where target and drafts do not fit in what the run's devices have free, or indexes in what
+        the host has."""
+        check_fits(self.plans_on(device), device, free_by_device(device, self.free))
+        if self.indexes and device != HOST:
+            check_fits(self.indexes, HOST, free_by_device(HOST, self.free))
+
+    def plans_on(self, device: str) -> Sequence[MemoryPlan]:
+        """What the run's device holds: the models, and on a CPU the indexes too."""
+        return [*self.memory, *self.indexes] if device == HOST else self.memory
 
     def weight_limits(self, device: str | None) -> dict[int, int] | None:
         """Bytes of the target's weights by GPU, where it is spread: its drafts find room on the first. Else None."""
@@ -75,8 +84,8 @@ def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
     template = ChatTemplate.choose(model.tokenizer, spec.template, default_template(model.name))
     prompts = Prompts(template, context, spec.max_new_tokens or 1, spec.long_prompts)
     positions = prompts.longest(plan.questions)
-    memory = memory_plans(plan, target, positions, without=faults)
-    return TargetSetup(target, prompts, positions, memory, free, faults)
+    memory, indexes = (plans(plan, target, positions, without=faults) for plans in (memory_plans, index_plans))
+    return TargetSetup(target, prompts, positions, memory, indexes, free, faults)
 
 
 def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:
@@ -87,6 +96,8 @@ def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:
     with named(label, part, "in target_passes"):
         passes = kind.target_passes(options)
     declared_passes(passes, label, f"{part}.target_passes")
+    with named(label, part, "in host_bytes"):
+        kind.host_bytes(options, 1)
     if draft:
         with named(label, part, "in check_draft"):
             kind.check_draft(options, draft)

@@ -87,6 +87,9 @@ class Session:
             for label in [] if self.fault else [label for label in self._decoders if label not in self._faults]:
                 with self._sound(label, " (warming up)"):
                     self._warmed_up[label] = self._warm_up(label, shortest, longest)
+            for label in self._warmed_up:
+                with self._sound(label, " (after the warm-up)"):
+                    self._decoders[label].forget()
         with timer.measure("probing"):
             self.read_rate.measure(FIRST_ROUNDS)
         self._before = self._counted()

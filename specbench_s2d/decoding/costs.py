@@ -1,4 +1,4 @@
-"""Costs of passes for `s2d-auto`: measured before the first generation, and updated by every step.
+"""Costs of passes, by which drafters choose: measured before the first generation, and updated by every step.
 
 The draft's first pass after a target pass is measured separately (`cold`), because the target's weights have just
 evicted the draft's from the processor's cache.
@@ -11,6 +11,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,33 +23,27 @@ from specbench_s2d.models.pass_timer import Now, PassTimer
 
 ROUNDS = 12
 LEVEL_WEIGHT, SHAPE_WEIGHT = 0.25, 0.02  # of a new observation
+RATE_MEMORY_STEPS = 500
+"""Time constant of the average that the run's rate is, in steps."""
 OUTLIER = 3.0  # an observation counts as at most this many times the expected cost
 _MORE = 3  # further positions of a wide draft pass, from which the cost of each is computed
 
 
-class OnlineCosts:
-    """Running estimates of pass costs, in seconds at `level` 1.
+class VerifyCosts:
+    """Running estimates of what target passes cost, in seconds at `level` 1.
 
     `level`: how many times slower the machine is now than when the costs were measured (clock frequency, other load, a
     longer context). An observation moves the level quickly and its own cost slowly, so that costs observed at different
-    times stay comparable. `verify_s[w - 1]`: a target pass over w positions with its verdict. `cold_s[i]`, `warm_s[i]`:
-    draft stage i with its exit check over one position, first after a target pass or later. `more_s[i]`: each further
-    position.
+    times stay comparable. `verify_s[w - 1]`: a target pass over w positions with its verdict.
     """
 
-    def __init__(
-        self, verify_s: Sequence[float], cold_s: Sequence[float], warm_s: Sequence[float], more_s: Sequence[float]
-    ) -> None:
-        self.verify_s, self.cold_s, self.warm_s, self.more_s = list(verify_s), list(cold_s), list(warm_s), list(more_s)
+    def __init__(self, verify_s: Sequence[float]) -> None:
+        self.verify_s = list(verify_s)
         self.level = 1.0
 
     def verify(self, width: int) -> float:
         """Seconds of a target pass over `width` positions."""
         return self.verify_s[min(width, len(self.verify_s)) - 1]
-
-    def stage(self, stage: int, positions: int, cold: bool) -> float:
-        """Seconds of draft stage `stage` over `positions` positions."""
-        return (self.cold_s if cold else self.warm_s)[stage] + (positions - 1) * self.more_s[stage]
 
     def observe_verify(self, width: int, seconds: float) -> None:
         """Record the seconds of a step's target pass."""
@@ -56,6 +51,25 @@ class OnlineCosts:
         seconds = min(seconds, OUTLIER * self.level * self.verify_s[i])
         self.level += LEVEL_WEIGHT * (seconds / self.verify_s[i] - self.level)
         self.verify_s[i] += SHAPE_WEIGHT * (seconds / self.level - self.verify_s[i])
+
+    def facts(self) -> dict[str, Any]:
+        """The present costs in seconds, for the manifest."""
+        return {"verify_s": [cost * self.level for cost in self.verify_s]}
+
+
+class OnlineCosts(VerifyCosts):
+    """Those of a nested draft as well. `cold_s[i]`, `warm_s[i]`: draft stage i with its exit check over one position,
+    first after a target pass or later. `more_s[i]`: each further position."""
+
+    def __init__(
+        self, verify_s: Sequence[float], cold_s: Sequence[float], warm_s: Sequence[float], more_s: Sequence[float]
+    ) -> None:
+        super().__init__(verify_s)
+        self.cold_s, self.warm_s, self.more_s = list(cold_s), list(warm_s), list(more_s)
+
+    def stage(self, stage: int, positions: int, cold: bool) -> float:
+        """Seconds of draft stage `stage` over `positions` positions."""
+        return (self.cold_s if cold else self.warm_s)[stage] + (positions - 1) * self.more_s[stage]
 
     def observe_stage(self, stage: int, positions: int, cold: bool, seconds: float) -> None:
         """Record the seconds of a draft stage."""
@@ -66,8 +80,71 @@ class OnlineCosts:
 
     def facts(self) -> dict[str, Any]:
         """The present costs in seconds, for the manifest."""
-        now = {"verify_s": self.verify_s, "cold_s": self.cold_s, "warm_s": self.warm_s, "more_s": self.more_s}
-        return {name: [cost * self.level for cost in costs] for name, costs in now.items()}
+        now = {"cold_s": self.cold_s, "warm_s": self.warm_s, "more_s": self.more_s}
+        return super().facts() | {name: [cost * self.level for cost in costs] for name, costs in now.items()}
+
+
+class RunRate:
+    """Tokens per second of the run so far, its older steps fading; a step lasts from one `lap` to the next."""
+
+    def __init__(self, now: Now = perf_counter) -> None:
+        self._now = now
+        self._tokens, self._seconds = 0.0, 0.0
+        self._of_step = 0
+        self._began: float | None = None
+
+    def start(self) -> None:
+        """Begin a generation: what lies before it is no step."""
+        self._began = None
+
+    def lap(self, level: float) -> None:
+        """End the last step, if there was one, and begin the next; `level`: as in `VerifyCosts`."""
+        now = self._now()
+        if self._began is not None:
+            fade = 1 - 1 / RATE_MEMORY_STEPS
+            self._tokens = self._tokens * fade + self._of_step
+            self._seconds = self._seconds * fade + (now - self._began) / level
+        self._began = now
+
+    def emitted(self, tokens: int) -> None:
+        """Record what the present step gave."""
+        self._of_step = tokens
+
+    def per_second(self, costs: VerifyCosts) -> float:
+        """The rate at the costs' level 1; at least that of the target alone."""
+        alone = 1 / costs.verify(1)
+        return max(alone, self._tokens / self._seconds) if self._seconds else alone
+
+
+def measure_verify(
+    target: LanguageModel, prompt_ids: Sequence[int], widths: Sequence[int], now: Now = perf_counter
+) -> VerifyCosts:
+    """Time target passes over each of `widths` positions after `prompt_ids`; between two of them, costs are
+    interpolated. Medians of `ROUNDS` rounds after a warm-up round; leaves the cache empty."""
+    start, ids = _prefill(target, prompt_ids, target.context - widths[-1])
+    timer = PassTimer(target.device, now)
+
+    def one_round() -> None:
+        for width in widths:
+            ids_BT = torch.tensor([ids * width], device=target.device)
+            timer.time(width, partial(_verify, target, ids_BT))
+            target.rollback(start)
+
+    with torch_threads(common_threads((target.torch_threads,))):  # as in the loop
+        timer.rounds(one_round, ROUNDS, warm_up=1)
+    target.reset()
+    measured_s = [timer.median_s(width) for width in widths]
+    return VerifyCosts(np.interp(range(1, widths[-1] + 1), widths, measured_s).tolist())
+
+
+def _prefill(target: LanguageModel, prompt_ids: Sequence[int], room: int) -> tuple[int, list[int]]:
+    """Run the prompt, cut to `room` positions; its length, and its last token."""
+    if room < 1:
+        raise PromptTooLongError(f"target passes cannot be measured: the context holds {target.context}; lower gamma.")
+    prompt_ids = prompt_ids[:room]
+    target.reset()
+    target.extend(torch.tensor([list(prompt_ids)], device=target.device), last_only=True)
+    return len(prompt_ids), list(prompt_ids[-1:])
 
 
 def measure_costs(
@@ -84,11 +161,8 @@ def measure_costs(
             f"passes over {widest} positions cannot be measured in a context of {room + max(widest, 3 + _MORE)}; "
             "lower s2d-auto's gamma."
         )
-    prompt_ids = prompt_ids[:room]
-    target.reset()
-    target.extend(torch.tensor([list(prompt_ids)], device=target.device), last_only=True)
-    nested.prefill(prompt_ids)
-    start, ids = len(prompt_ids), list(prompt_ids[-1:])
+    start, ids = _prefill(target, prompt_ids, room)
+    nested.prefill(prompt_ids[:room])
     timer = PassTimer(target.device, now)
     with torch_threads(common_threads((target.torch_threads, nested.model.torch_threads))):  # as in the loop
         timer.rounds(lambda: _one_round(timer, target, nested, start, ids, widest), ROUNDS, warm_up=1)

@@ -14,7 +14,7 @@ from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace, TraceFollow
 from specbench_s2d.decoding.faults import named
 from specbench_s2d.decoding.loop import PROPOSED, DraftAndVerify, Limits, decode
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.types import Generation, MeasuringDrafter
+from specbench_s2d.decoding.types import ForgettingDrafter, Generation, PreparedDrafter
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.errors import ModelError, PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel, PassKind
@@ -117,6 +117,20 @@ class Decoder(ABC):
         """What the decoder has measured and learnt so far, for the manifest; empty for most."""
         return {}
 
+    def forget(self) -> None:
+        """Drop the text that warm-ups left behind, before the first timed generation; most keep none."""
+        return None
+
+    @classmethod
+    def host_bytes(cls, options: BaseOptions, positions: int) -> int:
+        """The most memory of the host that drafting takes beside the models, for a context of `positions`."""
+        return 0
+
+    @classmethod
+    def files(cls, options: BaseOptions) -> dict[str, str]:
+        """SHA-256 of the files, beside models, that define what is drafted."""
+        return {}
+
     @abstractmethod
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation: ...
 
@@ -144,6 +158,16 @@ class PairDecoder(Decoder):
             check(_select(options, cls.drafter_class.Options), draft)
 
     @classmethod
+    def host_bytes(cls, options: BaseOptions, positions: int) -> int:
+        count = getattr(cls.drafter_class, "host_bytes", None)
+        return count(_select(options, cls.drafter_class.Options), positions) if count else 0
+
+    @classmethod
+    def files(cls, options: BaseOptions) -> dict[str, str]:
+        files = getattr(cls.drafter_class, "files", None)
+        return files(_select(options, cls.drafter_class.Options)) if files else {}
+
+    @classmethod
     def target_passes(cls, options: BaseOptions) -> list[PassKind]:
         return _declared(cls.drafter_class, "target_passes", _select(options, cls.drafter_class.Options))
 
@@ -168,7 +192,7 @@ class PairDecoder(Decoder):
         self._trace = trace
 
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation:
-        if isinstance(self.drafter, MeasuringDrafter):
+        if isinstance(self.drafter, PreparedDrafter):
             with self._named(self.drafter_class, "drafter", "in prepare", PromptTooLongError):
                 self.drafter.prepare(self.target, prompt_ids)
         for half in self._followers:
@@ -181,7 +205,12 @@ class PairDecoder(Decoder):
 
     def facts(self) -> dict[str, Any]:
         with self._named(self.drafter_class, "drafter", "in facts"):
-            return self.drafter.facts() if isinstance(self.drafter, MeasuringDrafter) else {}
+            return self.drafter.facts() if isinstance(self.drafter, PreparedDrafter) else {}
+
+    def forget(self) -> None:
+        if isinstance(self.drafter, ForgettingDrafter):
+            with self._named(self.drafter_class, "drafter", "in forget"):
+                self.drafter.forget()
 
     def _named(
         self, part: type, kind: str, doing: str, passing: type[UserError] = UserError

@@ -2,7 +2,7 @@
 
 `DraftAndVerify` calls its drafter and its verifier through the two classes below, which turn what a part raises into a
 `PartError` and hold proposals and verdicts to what the loop can use. Ids are checked on the host before the target's
-pass where they are there already (on a CPU, and wherever `Proposal.of` was given them) or come from no model; those
+pass where they are there already (on a CPU, and wherever `chain_of` was given them) or come from no model; those
 that a draft model chose on a GPU are checked when they arrive with the verdict, so that no step waits once more.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import check_parents
-from specbench_s2d.decoding.types import Drafted, Drafter, Proposal, Verdict, Verifier
+from specbench_s2d.decoding.types import Drafted, Drafter, ObservingDrafter, Proposal, Verdict, Verifier
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.models.base import PassKind
 
@@ -81,8 +81,8 @@ class Steps:
         self.new_tokens = context_tokens - self.prompt_tokens
 
     def fault(self, what: str) -> PartError:
-        """A fault of this step; of the prefill, before the first."""
-        place = f"step {self.number}, after {self.new_tokens} new tokens" if self.number else "after the prefill"
+        """A fault of this step, or of the prefill."""
+        place = f"step {self.number}, after {self.new_tokens} new tokens" if self.number else "before the first step"
         return PartError(in_decoder(self.label, f"{what} ({place})"))
 
     def raised(self, part: str, method: str, error: Exception) -> Exception:
@@ -179,6 +179,26 @@ class CheckedDrafter:
             )
         fault = check_parents([int(parent) for parent in tree.parents_N.tolist()]) if self._steps.on_host else None
         return f"a malformed tree: {fault}" if fault else None
+
+
+class CheckedObserver:
+    """A drafter that learns from the target's logits, whose faults in that are named."""
+
+    def __init__(self, drafter: ObservingDrafter, steps: Steps) -> None:
+        self._drafter, self._steps = drafter, steps
+        self._name = f"drafter {type(drafter).__name__}"
+
+    def observe(self, ids_T: Tensor, logits_TV: Tensor) -> Tensor:
+        try:
+            return self._drafter.observe(ids_T, logits_TV)
+        except Exception as error:
+            raise self._steps.raised(self._name, "observe", error) from error
+
+    def learn(self, observed: Sequence[float]) -> None:
+        try:
+            self._drafter.learn(observed)
+        except Exception as error:
+            raise self._steps.raised(self._name, "learn", error) from error
 
 
 class CheckedVerifier:

@@ -50,6 +50,8 @@ class JointGreedy(Decoder):
 class _Blocks:
     """One step: the block of k tokens that maximises p(x_1..x_k | context)."""
 
+    observer = None
+
     def __init__(self, target: LanguageModel, options: JointGreedy.Options) -> None:
         self._view, self._options = ExitView(target), options
         self._choose = partial(best_continuations, prepared=(1, options.beams))

@@ -13,14 +13,14 @@ MJGD (multi-token joint greedy decoding), whose steps are different, has its own
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Literal
 
 import torch
 
 from specbench_s2d.decoding.clock import Clock, Mark, clock_for
-from specbench_s2d.decoding.faults import CheckedDrafter, CheckedVerifier, Steps
+from specbench_s2d.decoding.faults import CheckedDrafter, CheckedObserver, CheckedVerifier, Steps
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import (
     Drafted,
@@ -28,6 +28,7 @@ from specbench_s2d.decoding.types import (
     Generation,
     Marks,
     Method,
+    ObservingDrafter,
     Proposal,
     Step,
     Verifier,
@@ -39,8 +40,10 @@ from specbench_s2d.models.engines.threads import common_threads, torch_threads
 from specbench_s2d.models.finite import not_finite_at
 from specbench_s2d.models.transfer import to_device
 
-PROPOSED = 64
+PROPOSED = 96
 """Positions past the last new token that a proposal, a tree or the beams of a search may take up."""
+_OBSERVED_AT_ONCE = 512
+"""Positions of the prompt whose logits are held at a time, where a drafter observes them."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,8 @@ def decode(
     models = [model for model in (target, draft) if model is not None]
     clock.wait()
     started = perf_counter()
-    target.reset()
-    logits_BTV = target.extend(to_device([list(prompt_ids)], target.device), last_only=True)
     method.start(prompt_ids, sampler, clock)
-    first = sampler.pick(logits_BTV[0, -1])
+    first = sampler.pick(_prefill(target, prompt_ids, method.observer))
     clock.wait()
     prefilled, read_bytes = perf_counter(), _read_bytes(target, draft)
     ids, stop = limits.cut([first], 0)
@@ -116,6 +117,22 @@ def decode(
     for step, ended in zip(steps, ends, strict=True):
         _set_seconds(step, ended, clock)
     return Generation(ids, steps, stop, prefilled - started, decode_s, _read_bytes(target, draft) - read_bytes)
+
+
+def _prefill(target: LanguageModel, prompt_ids: Sequence[int], observer: ObservingDrafter | None) -> torch.Tensor:
+    """Run the target over the prompt: logits (V,) after it; `observer` is shown those of every position."""
+    target.reset()
+    ids_BT = to_device([list(prompt_ids)], target.device)
+    if observer is None:
+        return target.extend(ids_BT, last_only=True)[0, -1]
+    with target.eagerly():
+        # Layers run over the whole prompt, as without an observer; only the head's output is large.
+        hidden_BTD = target.extend(ids_BT, to_layer=target.depth) if target.has_layer_ranges else None
+        for first in range(0, len(prompt_ids), _OBSERVED_AT_ONCE):
+            part = slice(first, first + _OBSERVED_AT_ONCE)
+            logits_BTV = target.extend(ids_BT[:, part]) if hidden_BTD is None else target.head(hidden_BTD[:, part])
+            observer.learn(observer.observe(ids_BT[0, part], logits_BTV[0]).tolist())
+    return logits_BTV[0, -1]
 
 
 def _set_seconds(step: Step, ended: Mark, clock: Clock) -> None:
@@ -140,6 +157,7 @@ class DraftAndVerify:
         steps = Steps(label, target.vocabulary, on_host=target.device.type == "cpu")
         self._target, self._drafter = target, CheckedDrafter(drafter, steps)
         self._verifier = CheckedVerifier(verifier, self._drafter, steps)
+        self.observer = CheckedObserver(drafter, steps) if isinstance(drafter, ObservingDrafter) else None
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
         self._sampler, self._clock = sampler, clock
@@ -149,13 +167,19 @@ class DraftAndVerify:
         target, began = self._target, self._clock.mark()
         proposal = self._drafter.propose(context, room)
         drafted_at = self._clock.mark()
-        verdict = self._verifier.judge(proposal, _target_logits(target, context, proposal), self._sampler)
+        ids_T = _verified_ids(target, context, proposal)
+        logits_TV = target.extend(ids_T[None], mask=proposal.tree.mask_MM if proposal.tree else None)[0]
+        if self.observer is not None:
+            proposal = replace(proposal, observed=self.observer.observe(ids_T, logits_TV))
+        verdict = self._verifier.judge(proposal, logits_TV, self._sampler)
         verified_at = self._clock.mark()
         drafted, path = verdict.drafted or fetch(proposal)[0], verdict.accepted_path
         if proposal.tree is None:
             target.rollback(len(context) + verdict.accepted)
         else:
             target.keep_path(path, len(context))
+        if self.observer is not None:
+            self.observer.learn(drafted.observed or ())
         self._drafter.commit(len(context) + verdict.accepted, verdict)
         return Step(
             drafted.ids,
@@ -177,8 +201,7 @@ def _exit_depths(proposal: Proposal, drafted: Drafted) -> list[int]:
     return [proposal.tree.level_exits[level - 1] for level in drafted.levels]
 
 
-def _target_logits(target: LanguageModel, context: Sequence[int], proposal: Proposal) -> torch.Tensor:
-    """Logits (G + 1, V) after the last context token and after each proposed one: one target pass."""
+def _verified_ids(target: LanguageModel, context: Sequence[int], proposal: Proposal) -> torch.Tensor:
+    """What the target reads in a step, (G + 1,): the last context token and the proposal."""
     last_1 = to_device([context[-1]], target.device)
-    ids_T = torch.cat((last_1, proposal.ids_G)) if len(proposal.ids_G) else last_1
-    return target.extend(ids_T[None], mask=proposal.tree.mask_MM if proposal.tree else None)[0]
+    return torch.cat((last_1, proposal.ids_G)) if len(proposal.ids_G) else last_1

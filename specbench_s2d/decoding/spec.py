@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from specbench_s2d import registry
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
+from specbench_s2d.decoding.drafters.first import FirstDrafter, Part, first_of
+from specbench_s2d.decoding.faults import said
 from specbench_s2d.decoding.labels import value_text
 from specbench_s2d.decoding.types import Options
 from specbench_s2d.errors import UnknownNameError, UserError
@@ -27,9 +29,7 @@ class DecoderSpec:
     @property
     def label(self) -> str:
         """The name, with the options that differ from the defaults in the order the class declares them."""
-        changed = self.options.model_dump(exclude_defaults=True)
-        shown = ",".join(f"{name}={value_text(value)}" for name, value in changed.items())
-        return f"{self.name}:{shown}" if shown else self.name
+        return _labelled(self.name, self.options)
 
     @property
     def versions(self) -> dict[str, int]:
@@ -47,19 +47,78 @@ class DecoderSpec:
         """The draft named by the options, if any."""
         return getattr(self.options, "draft", None)
 
+    @property
+    def files(self) -> dict[str, str]:
+        """SHA-256 of the files, beside models, that define what is drafted; raises `UserError` where the class cannot
+        say."""
+        try:
+            return self.kind.files(self.options)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"decoder {self.label!r}: its files are not known, for that raised {said(error)}."
+            ) from error
+
     def build(self, target: LanguageModel, draft: LanguageModel | None) -> Decoder:
         return self.kind(target, draft, self.options, self.label)
 
 
 def decoder_class(name: str) -> type[Decoder]:
-    """The class of a registered decoder, or of any `DRAFTER+VERIFIER` pair; either half may be a decoder's name."""
-    if "+" not in name:
+    """The class of a registered decoder, or of any `DRAFTER+VERIFIER` pair; either half may be a decoder's name.
+
+    `first(A|B)`, which takes drafters, is a drafter too; alone it is paired with the token rule. Raises `UserError` for
+    a verifier that weighs a draft's likelihoods with a drafter that has none.
+    """
+    left, plus, right = _cut(name, "+")
+    if not plus and not left.startswith("first("):
         loaded: type[Decoder] = registry.decoders.load(name)
         return loaded
-    left, _, right = name.partition("+")
-    halves = {"drafter_class": _half(left, registry.drafters, "drafter_class")}
-    halves["verifier_class"] = _half(right, registry.verifiers, "verifier_class")
+    right = right if plus else "token"
+    drafter = _first(left) if left.startswith("first(") else _half(left, registry.drafters, "drafter_class")
+    verifier = _half(right, registry.verifiers, "verifier_class")
+    if getattr(verifier, "needs_likelihoods", False) and not getattr(drafter, "has_likelihoods", False):
+        raise UserError(
+            f"decoder {name!r}: {right} weighs the draft's likelihoods, and {left} has none; pair it with token, or "
+            f"{right} with a draft model (sd, s2d, mjsd)."
+        )
+    halves = {"drafter_class": drafter, "verifier_class": verifier}
     return type(name, (PairDecoder,), {**halves, "__doc__": f"{left} drafter with {right} verifier."})
+
+
+def _first(name: str) -> Any:
+    """The drafter class of `first(A|B)`; each of them is a drafter or a decoder, with its options."""
+    inside = name.removeprefix("first(").removesuffix(")")
+    if not name.endswith(")"):
+        raise UserError(f"{name!r}: the bracket is not closed; write first(A|B), such as first(lookup|sd).")
+    return first_of(name, [_part(text.strip(), name) for text in _split(inside, "|") if text.strip()])
+
+
+def _part(text: str, whole: str) -> Part:
+    name, _, listed = _cut(text, ":")
+    drafter = _first(name) if name.startswith("first(") else _half(name, registry.drafters, "drafter_class")
+    if "draft" in (given := _options(text, name, listed)):
+        raise UserError(f"{whole}: the draft is given once, after the bracket: {whole}:draft={given['draft']}.")
+    options = _validated(name, drafter, given)
+    return Part(_labelled(name, options), drafter, options)
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The parts of a text between separators that stand outside brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if character == separator and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _cut(text: str, separator: str) -> tuple[str, str, str]:
+    """`str.partition` at the first separator outside brackets."""
+    first, *others = _split(text, separator)
+    return first, separator if others else "", separator.join(others)
 
 
 def _half(name: str, parts: registry.Registry, attribute: str) -> Any:
@@ -74,12 +133,17 @@ def _half(name: str, parts: registry.Registry, attribute: str) -> Any:
 
 def parse_decoder(text: str) -> DecoderSpec:
     """One decoder from `NAME` or `NAME:option=value,option=value`; raises `UserError` in one line."""
-    name, _, listed = text.partition(":")
-    if "," in name:
+    name, _, listed = _cut(text, ":")
+    if len(names := _split(name, ",")) > 1:
         raise UserError(
             f"decoder {text!r}: a decoder with options stands alone; write "
-            f"--decoder {name.rpartition(',')[0]} --decoder {name.rpartition(',')[2]}:{listed}."
+            f"--decoder {','.join(names[:-1])} --decoder {names[-1]}:{listed}."
         )
+    return make_spec(name.strip(), _options(text, name, listed))
+
+
+def _options(text: str, name: str, listed: str) -> dict[str, Any]:
+    """The options of a decoder as written: option=value, option=value."""
     options: dict[str, Any] = {}
     for item in filter(None, listed.split(",")):
         key, equals, value = item.partition("=")
@@ -88,23 +152,39 @@ def parse_decoder(text: str) -> DecoderSpec:
         if key.strip() in options:
             raise UserError(f"decoder {text!r}: option {key.strip()!r} is given twice; give it once.")
         options[key.strip()] = value.strip()
-    return make_spec(name.strip(), options)
+    return options
 
 
 def make_spec(name: str, options: dict[str, Any]) -> DecoderSpec:
     """A decoder by its name and options; raises `UserError` naming the option that is wrong, and what is allowed."""
     kind = decoder_class(name)
+    drafter: Any = getattr(kind, "drafter_class", object)
+    if issubclass(drafter, FirstDrafter):
+        name = name.replace(_cut(name, "+")[0], f"first({'|'.join(part.label for part in drafter.parts)})")
+    return DecoderSpec(name, kind, _validated(name, kind, options))
+
+
+def _validated(name: str, kind: Any, options: dict[str, Any]) -> Options:
+    """The options of a decoder or a drafter class, checked."""
     for key in options:
         if key not in kind.Options.model_fields:
             known = kind.Options.model_fields
             raise UnknownNameError.of(f"option of decoder {name!r}:", key, known, "" if known else "It has no options.")
     try:
-        return DecoderSpec(name, kind, kind.Options(**options))
+        checked: Options = kind.Options(**options)
+        return checked
     except ValidationError as error:
         problem = error.errors()[0]
         key = str(problem["loc"][0])
         reasons = " or ".join(_reason(e["msg"]) for e in error.errors() if e["loc"][0] == key)
         raise UserError(f"decoder {name!r}: {key}={problem['input']}: {reasons}.") from error
+
+
+def _labelled(name: str, options: Options) -> str:
+    """A name with the options that differ from the defaults, in the order the class declares them."""
+    changed = options.model_dump(exclude_defaults=True)
+    shown = ",".join(f"{option}={value_text(value)}" for option, value in changed.items())
+    return f"{name}:{shown}" if shown else name
 
 
 def _reason(message: str) -> str:
@@ -117,7 +197,7 @@ def parse_decoders(texts: Iterable[str]) -> list[DecoderSpec]:
     """All decoders of a run in order, each label once; a text without a colon may list names by comma."""
     found: dict[str, DecoderSpec] = {}
     for text in texts:
-        names = [text] if ":" in text else [part for part in text.split(",") if part.strip()]
+        names = [text] if _cut(text, ":")[1] else [part for part in _split(text, ",") if part.strip()]
         for name in names:
             spec = parse_decoder(name)
             found.setdefault(spec.label, spec)

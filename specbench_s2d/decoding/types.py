@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -34,7 +35,8 @@ class Proposal:
     the draft's log-probability of each token at temperature 1, where the drafter computed it; otherwise `draft_logits`
     holds the logits (1, V) that `token_logprobs` computes it from. `exit_depths`: the depth that each token of a chain
     was read at, empty for a plain draft. `tree`: None for a chain; otherwise its nodes level by level, siblings in the
-    draft's order. `draft_layers`: layers times positions that the draft ran for this proposal. `host_ids`: the same ids
+    draft's order. `draft_layers`: layers times positions that the draft ran for this proposal. `observed`: what an
+    `ObservingDrafter` reads of the target's pass, (any length,) of float32; the loop sets it. `host_ids`: the same ids
     on the host, where the drafter has them there: they are checked before the target's pass.
     """
 
@@ -45,12 +47,8 @@ class Proposal:
     tree: Tree | None = None
     draft_layers: int = 0
     draft_logits: Sequence[Tensor] = ()
+    observed: Tensor | None = None
     host_ids: Sequence[int] | None = None
-
-    @classmethod
-    def of(cls, ids: Sequence[int], device: torch.device, tree: Tree | None = None) -> Proposal:
-        """A proposal of ids that the host chose, as a drafter without likelihoods makes it (q is one-hot)."""
-        return cls(to_device(ids, device), tree=tree, host_ids=ids)
 
     def token_logprobs(self) -> Tensor:
         """log q (G,) of each token at temperature 1 over the full vocabulary, also where the draft was sampled."""
@@ -60,14 +58,26 @@ class Proposal:
         return logprobs_GV.gather(1, self.ids_G[:, None])[:, 0]
 
 
+def chain_of(ids: Sequence[int], device: torch.device) -> Proposal:
+    """A chain of tokens that the host chose, without likelihoods: q is one-hot."""
+    return Proposal(to_device(ids, device), host_ids=ids) if ids else _nothing(device)
+
+
+@cache
+def _nothing(device: torch.device) -> Proposal:
+    return Proposal(torch.empty(0, dtype=torch.long, device=device))
+
+
 @dataclass(frozen=True)
 class Drafted:
-    """A proposal copied to the host; `parents` and `cached_rows` as in `Tree`, None for a chain."""
+    """A proposal copied to the host; `parents` and `cached_rows` as in `Tree`, None for a chain; `observed` as in
+    `Proposal`."""
 
     ids: list[int]
     logprobs: list[float] | None = None
     parents: list[int] | None = None
     cached_rows: list[int] | None = None
+    observed: list[float] | None = None
 
     @property
     def all_parents(self) -> list[int]:
@@ -92,6 +102,7 @@ def fetch(proposal: Proposal, *wanted: Tensor) -> tuple[Drafted, list[list[float
         "logprobs": proposal.logprobs_G,
         "parents": None if tree is None else tree.parents_N,
         "cached_rows": None if tree is None else tree.cached_rows_N,
+        "observed": proposal.observed,
     }
     given = {name: part for name, part in parts.items() if part is not None}
     tensors = [part for part in (*given.values(), *wanted) if len(part)]
@@ -102,8 +113,8 @@ def fetch(proposal: Proposal, *wanted: Tensor) -> tuple[Drafted, list[list[float
         start += len(part)
     by_name = dict(zip(given, lists, strict=False))
     _require_numbers(by_name.get("logprobs", ()), is_chain=tree is None)
-    whole = {name: [int(value) for value in by_name[name]] for name in by_name if name != "logprobs"}
-    drafted = Drafted(whole["ids"], by_name.get("logprobs"), whole.get("parents"), whole.get("cached_rows"))
+    whole = {name: list(map(int, by_name[name])) for name in ("ids", "parents", "cached_rows") if name in by_name}
+    drafted = Drafted(**whole, logprobs=by_name.get("logprobs"), observed=by_name.get("observed"))
     return drafted, lists[len(given) :]
 
 
@@ -205,11 +216,11 @@ class Drafter(Protocol):
 
 
 @runtime_checkable
-class MeasuringDrafter(Protocol):
-    """A drafter that decides by measured pass costs."""
+class PreparedDrafter(Protocol):
+    """A drafter that needs the target before the first generation: to measure pass costs, or to encode a text."""
 
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
-        """Measure pass costs with `target`, once, before the first generation."""
+        """Called before every generation, untimed; what it takes long to prepare it prepares once."""
         ...
 
     def facts(self) -> dict[str, Any]:
@@ -217,11 +228,38 @@ class MeasuringDrafter(Protocol):
         ...
 
 
+@runtime_checkable
+class ObservingDrafter(Protocol):
+    """A drafter that learns from the logits of the target's passes, over the prompt and over every proposal."""
+
+    def observe(self, ids_T: Tensor, logits_TV: Tensor) -> Tensor:
+        """What the host is to read of a pass over T tokens, float32, of one dimension; it travels with the verdict."""
+        ...
+
+    def learn(self, observed: Sequence[float]) -> None:
+        """Those values of the last pass, on the host; after a step's pass called before `commit`."""
+        ...
+
+
+@runtime_checkable
+class ForgettingDrafter(Protocol):
+    """A drafter that carries what it read in one generation over to the next."""
+
+    def forget(self) -> None:
+        """Drop what was read in warm-ups, before the first timed generation."""
+        ...
+
+
 class Method(Protocol):
     """How a decoder takes one step of the loop."""
 
+    @property
+    def observer(self) -> ObservingDrafter | None:
+        """What learns from the target's logits of the prompt."""
+        ...
+
     def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
-        """Begin a generation: the target has been prefilled; the steps set their marks on `clock`."""
+        """Begin a generation, before the target's prefill; the steps set their marks on `clock`."""
         ...
 
     def step(self, context: Sequence[int], room: int, left: int) -> Step:

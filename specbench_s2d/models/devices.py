@@ -11,6 +11,7 @@ from specbench_s2d.cgroup import available_bytes
 from specbench_s2d.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+HOST = "cpu"
 SPREAD = "auto"
 """The device name of a model spread over all visible GPUs."""
 

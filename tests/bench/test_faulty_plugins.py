@@ -16,7 +16,7 @@ from specbench_s2d.cli.main import main
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.decoding.drafters.none import NoDrafter
-from specbench_s2d.decoding.types import Proposal
+from specbench_s2d.decoding.types import Proposal, chain_of
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.models.base import PassKind
 from specbench_s2d.runs.folder import read_manifest, read_records
@@ -74,17 +74,17 @@ class NoStart(Sound):
 
 class TooLarge(Sound):
     def propose(self, context: Any, room: int) -> Proposal:
-        return Proposal.of([1, 99_999], self.device)
+        return chain_of([1, 99_999], self.device)
 
 
 class Negative(Sound):
     def propose(self, context: Any, room: int) -> Proposal:
-        return Proposal.of([-3], self.device)
+        return chain_of([-3], self.device)
 
 
 class TooLong(Sound):
     def propose(self, context: Any, room: int) -> Proposal:
-        return Proposal.of([1] * (room + 1), self.device)
+        return chain_of([1] * (room + 1), self.device)
 
 
 class NoCommit(Sound):
@@ -128,7 +128,7 @@ EXPECTED = {
     "OddPasses": "drafter OddPasses.target_passes gave [4], which is no list of PassKind",
     "NoRows": f"drafter NoRows.target_passes gave {PassKind(0)!r}; rows and least are 1 or more",
     "Unprepared": "drafter Unprepared raised OSError: no such file (in prepare) (warming up)",
-    "NoStart": "drafter NoStart.start raised ZeroDivisionError (after the prefill) (warming up)",
+    "NoStart": "drafter NoStart.start raised ZeroDivisionError (before the first step) (warming up)",
     "TooLarge": "drafter TooLarge proposed token 99999; the target's ids are 0 to 319 (step 1, after 1 new tokens) "
     "(warming up)",
     "Negative": "drafter Negative proposed token -3; the target's ids are 0 to 319 (step 1, after 1 new tokens) "

@@ -12,6 +12,8 @@ from tests.fakes import Clock
 def build_decoder(decoder: str, target: LanguageModel, draft: LanguageModel, clock: Clock) -> Decoder:
     """As `spec.build_decoder`; an auto drafter reads `clock`."""
     spec = parse_decoder(decoder)
+    if spec.kind.draft_kind == "none":
+        return spec.build(target, None)
     if not (issubclass(spec.kind, PairDecoder) and spec.kind.drafter_class is AutoDrafter):
         return spec.build(target, draft)
 

@@ -10,6 +10,7 @@ import torch
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
+from specbench_s2d.decoding.spec import parse_decoder
 from specbench_s2d.measure.teacher_forcing import score
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.registry import drafters, verifiers
@@ -43,7 +44,18 @@ DECODERS = (
     "mjsd:candidates=3,gamma=2,beams=3",
     "mjsd:draft_temperature=1",
     "mjsd:draft_temperature=1,candidates=2,exit=2",
-    *(f"{drafter}+{verifier}" for drafter in drafters.names() for verifier in verifiers.names()),
+    "lookup",
+    "suffix:gamma=auto",
+    "recycling",
+    "recycling:tokens=20",
+    "first(lookup|sd)",
+    "first(recycling|s2d-tree)",
+    *(
+        f"{drafter}+{verifier}"
+        for drafter in drafters.names()
+        for verifier in verifiers.names()
+        if verifiers.load(verifier).needs_likelihoods <= drafters.load(drafter).has_likelihoods
+    ),
 )
 
 
@@ -60,8 +72,7 @@ class Captured:
         self._captures: list[RerunningCapture | RecordingCapture] = []
         self._of = capture
         self.target = self._load(folder / "tiny-target")
-        drafting = decoder.partition(":")[0] not in ("ar", "mjgd") and not decoder.startswith("none+")
-        self.draft = self._load(folder / draft) if drafting else None
+        self.draft = self._load(folder / draft) if parse_decoder(decoder).kind.draft_kind != "none" else None
         self.decoder: Decoder = build_decoder(decoder, target=self.target, draft=self.draft)
         self.decoder.make_ready(300)
         self._ready = self.recorded

@@ -14,7 +14,7 @@ from specbench_s2d.decoding.drafters.none import NoDrafter
 from specbench_s2d.decoding.faults import CheckedDrafter, PartError, Steps
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.decoding.tree import Tree
-from specbench_s2d.decoding.types import Drafted, Options, Proposal, Verdict
+from specbench_s2d.decoding.types import Drafted, Options, Proposal, Verdict, chain_of
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.models.finite import NOT_FINITE
@@ -55,7 +55,7 @@ def fault(made: PairDecoder) -> str:
 
 
 def ids(*tokens: int) -> Proposal:
-    return Proposal.of(tokens, CPU)
+    return chain_of(tokens, CPU)
 
 
 def a_tree(parents: list[int], mask: int = 3) -> Proposal:
@@ -96,7 +96,7 @@ def test_a_proposal_longer_than_the_room_is_told() -> None:
 
 
 def test_a_tree_made_of_wrong_parents_is_told() -> None:
-    made = decoder(proposing(lambda context, room: Proposal.of([1, 2], CPU, Tree.of([-1, 1], CPU))))
+    made = decoder(proposing(lambda context, room: Proposal(torch.tensor([1, 2]), tree=Tree.of([-1, 1], CPU))))
     assert fault(made).startswith("drafter Given.propose raised ValueError: node 1 has parent 1; a parent is -1")
 
 
@@ -138,7 +138,7 @@ class _Raises(ChainDrafter):
     ("method", "told"),
     [
         ("prepare", "drafter Part raised ZeroDivisionError: by (in prepare)"),
-        ("start", "drafter Part.start raised ZeroDivisionError: by (after the prefill)"),
+        ("start", "drafter Part.start raised ZeroDivisionError: by (before the first step)"),
         ("propose", "drafter Part.propose raised ZeroDivisionError: by (step 2, after "),
         ("commit", "drafter Part.commit raised ZeroDivisionError: by (step 2, after "),
     ],
@@ -148,6 +148,19 @@ def test_a_drafter_that_raises_is_told_and_the_next_generation_is_whole(method: 
     assert fault(made).startswith(told)
     honest = build_decoder("ar", FakeModel()).generate(PROMPT, TOKENS).ids
     assert made.generate(PROMPT, TOKENS).ids == honest
+
+
+@pytest.mark.parametrize("method", ["observe", "learn"])
+def test_a_drafter_that_fails_over_the_target_s_logits_is_told(method: str) -> None:
+    class Watching(NoDrafter):
+        def observe(self, ids_T: Any, logits_TV: Any) -> Any:
+            return logits_TV[:, 0] if method == "learn" else logits_TV[9]
+
+        def learn(self, observed: Sequence[float]) -> None:
+            raise KeyError(len(observed))
+
+    told = "learn raised KeyError: 4" if method == "learn" else "observe raised IndexError: index 9 is out of bounds"
+    assert fault(decoder(Watching)).startswith(f"drafter Watching.{told}")
 
 
 @pytest.mark.parametrize("error", [UserError("mine"), FloatingPointError("overflow"), RuntimeError()])
@@ -200,7 +213,7 @@ def test_a_verifier_that_fails_is_told(judge: Callable[[Proposal], Any], told: s
 
 
 def test_a_tree_is_accepted_by_a_path() -> None:
-    tree = Proposal.of([1, 2], CPU, Tree.of([-1, -1], CPU))
+    tree = Proposal(torch.tensor([1, 2]), tree=Tree.of([-1, -1], CPU))
     made = decoder(proposing(lambda context, room: tree), judging(lambda proposal: Verdict(1, 1)))
     assert fault(made).startswith("verifier Judge accepted nodes of a tree without a path")
 
@@ -224,7 +237,7 @@ def test_ids_of_a_draft_on_a_gpu_are_read_with_the_verdict() -> None:
     of_host = CheckedDrafter(NoDrafter(None, NoDrafter.Options()), steps)
     assert of_model._fault(Proposal(torch.tensor([7])), 9) is None
     assert of_host._fault(Proposal(torch.tensor([7])), 9) == "token 7; the target's ids are 0 to 4"
-    assert of_model._fault(Proposal.of([7], CPU), 9) == "token 7; the target's ids are 0 to 4"
+    assert of_model._fault(chain_of([7], CPU), 9) == "token 7; the target's ids are 0 to 4"
     with pytest.raises(PartError, match="drafter ChainDrafter proposed token 7"):
         of_model.check(Drafted([1, 7]))
     with pytest.raises(PartError, match="malformed tree: node 0 has parent 0"):

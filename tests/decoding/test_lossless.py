@@ -99,6 +99,28 @@ def test_eos_inside_a_sorted_draft_or_on_a_trees_path_ends_the_answer(decoder: s
     assert generation.stop == ("eos" if expected[-1] == 3 else "length")
 
 
+TRAINING_FREE = (
+    "lookup",
+    "lookup:match=last,max_ngram=1,gamma=3",
+    "suffix",
+    "suffix:min_match=1,min_share=0,gamma=4",
+    "recycling",
+    "recycling:tokens=9,scope=run",
+    "first(suffix:min_match=4|recycling)",
+)
+
+
+@pytest.mark.parametrize("decoder", TRAINING_FREE)
+@pytest.mark.parametrize("seed", range(4))
+def test_drafts_out_of_text_read_before_change_nothing(decoder: str, seed: int) -> None:
+    target = FakeModel(5, seed=seed, context=300)
+    built = build_decoder(decoder, target)
+    for _ in range(2):
+        generation = built.generate(PROMPT, max_new_tokens=60)
+        assert generation.ids == greedy_by_hand(target, PROMPT, 60)
+        assert sum(step.accepted for step in generation.steps) > 0
+
+
 BEAMS = (
     "beam+token",
     "mjsd+token:beams=3,gamma=heuristic",
@@ -161,6 +183,10 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "tree": ("s2d-tree:thresholds=0.4+0.4+0,depth=2,topk=3,tokens=5", {"temperature": 1.0}, 3),
     "tree, top-k": ("s2d-tree:thresholds=0.4+0.4+0,depth=2,topk=2,tokens=5", {"temperature": 0.7, "top_k": 3}, 2),
     "auto": ("s2d-auto:gamma=2", {"temperature": 1.0}, 3),
+    "lookup": ("lookup:gamma=2", {"temperature": 1.0}, 3),
+    "suffix, top-k": ("suffix:min_match=1,min_share=0,gamma=2", {"temperature": 0.7, "top_k": 3}, 3),
+    "recycling": ("recycling:tokens=12", {"temperature": 1.0}, 3),
+    "first": ("first(lookup:max_ngram=1|sd:gamma=2)", {"temperature": 1.0}, 2),
     "beams": ("beam+token:gamma=2,beams=3", {"temperature": 1.0}, 3),
     "drawn beams as a tree": (
         "beam+token:gamma=2,beams=3,candidates=2,draft_temperature=1",
@@ -179,7 +205,8 @@ def test_sampled_sequences_follow_the_targets_law(case: str, clock: Clock) -> No
     draft = FakeModel(4, seed=2, exits=(1, 2, 4), clock=clock, layer_s=0.01)
     law = sequence_law(target, length, settings["temperature"], settings.get("top_k", 0), settings.get("top_p", 1.0))
     assert sum(law.values()) == pytest.approx(1.0)
-    assert chi_square_p(clocked.build_decoder(decoder, target, draft, clock), law, **settings) > FALSE_ALARM_RATE
+    built = clocked.build_decoder(decoder, target, draft, clock)
+    assert chi_square_p(built, law, **settings) > FALSE_ALARM_RATE
 
 
 class _NoResidual(TokenVerifier):

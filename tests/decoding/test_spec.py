@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from specbench_s2d import registry
@@ -14,6 +16,8 @@ from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.errors import UnknownNameError, UserError
 from tests.fakes import FakeModel
 from tests.refusals import refused
+
+NAMES = "ar, lookup, mjgd, mjsd, recycling, s2d, s2d-auto, s2d-tree, sd, suffix"
 
 
 @pytest.mark.parametrize(
@@ -52,15 +56,15 @@ def test_a_list_of_names_a_decoder_with_options_and_no_decoder_twice() -> None:
 
 @pytest.mark.parametrize("texts", [[], [""], [","]])
 def test_no_decoder_at_all_is_refused(texts: list[str]) -> None:
-    with refused(UserError, "ar, mjgd, mjsd, s2d, s2d-auto, s2d-tree, sd"):
+    with refused(UserError, NAMES):
         parse_decoders(texts)
 
 
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("spd", ["decoder 'spd'", "Did you mean 'sd'", "ar, mjgd, mjsd, s2d, s2d-auto, s2d-tree, sd"]),
-        ("", ["decoder ''", "ar, mjgd, mjsd, s2d, s2d-auto, s2d-tree, sd"]),
+        ("spd", ["decoder 'spd'", "Did you mean 'sd'", NAMES]),
+        ("", ["decoder ''", NAMES]),
         ("sd:gama=3", ["option of decoder 'sd'", "'gama'", "Did you mean 'gamma'", "sampling"]),
         ("ar:gamma=3", ["option of decoder 'ar'", "'gamma'", "no options"]),
         ("sd:gamma", ["'gamma' is not option=value"]),
@@ -142,6 +146,17 @@ def test_another_draft_than_the_named_one_is_refused() -> None:
     with refused(UserError, "'demo-tiny'", "'fake-1'"):
         build_decoder("sd:draft=demo-tiny", FakeModel(), FakeModel(seed=1))
     assert build_decoder("sd:draft=fake-1", FakeModel(), FakeModel(seed=1)).label == "sd:draft=fake-1"
+
+
+def test_a_class_that_cannot_name_its_files_is_refused() -> None:
+    class Files(NoDrafter):
+        @staticmethod
+        def files(options: object) -> dict[str, str]:
+            raise OSError("no such file")
+
+    spec = parse_decoder("ar")
+    with refused(UserError, "decoder 'ar': its files are not known, for that raised OSError: no such file."):
+        _ = replace(spec, kind=type("Own", (spec.kind,), {"drafter_class": Files})).files
 
 
 def test_every_registered_part_is_described() -> None:

@@ -39,9 +39,21 @@ def projections(table: pd.DataFrame) -> list[str]:
 
 def cautions(table: pd.DataFrame) -> list[str]:
     """One line per target on which AR is faster than its bound; one where AR is slow on some target, for every speed-up
-    over a slow baseline is flattered; and one per target whose outputs the audit can hardly tell apart, or
-    whose energy is in doubt."""
-    return [*_beyond_the_bound(table), *_slow_baselines(table), *_coarse_audits(table), *_doubtful_energy(table)]
+    over a slow baseline is flattered; one per target whose outputs the audit can hardly tell apart, or whose energy is
+    in doubt; and one where decoders learn from question to question."""
+    lines = [*_beyond_the_bound(table), *_slow_baselines(table), *_coarse_audits(table), *_doubtful_energy(table)]
+    return [*lines, *_scopes(table)]
+
+
+def _scopes(table: pd.DataFrame) -> list[str]:
+    """What token recycling was kept for, which decides what is compared."""
+    recycling = [label for label in dict.fromkeys(table["label"]) if "recycling" in label]
+    kept = [label for label in recycling if "scope=run" in label]
+    anew = [label for label in recycling if label not in kept]
+    lines = [f"{', '.join(anew)}: each question starts with an empty matrix."] if anew else []
+    if kept:
+        lines.append(f"{', '.join(kept)}: the matrix is kept over the run, so later questions draft from earlier ones.")
+    return lines
 
 
 def _beyond_the_bound(table: pd.DataFrame) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from specbench_s2d.decoding.calibration import Calibration
-from specbench_s2d.decoding.costs import OnlineCosts, measure_costs
+from specbench_s2d.decoding.costs import OnlineCosts, RunRate, measure_costs
 from specbench_s2d.decoding.drafters.sorted import ExitDrafter, SortedOptions
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.stopping_value import StoppingValue
@@ -31,8 +31,6 @@ EXPLORE_EVERY = 128
 """A token is read again after so many steps without a draft; the first step of a generation counts as so many."""
 BASELINE_PROBE_EVERY, BASELINE_PROBE_STEPS = 96, 5
 """After so many steps, so many without a draft, to observe the cost of the target alone."""
-RATE_MEMORY_STEPS = 500
-"""Time constant of the average that the run's rate is, in steps."""
 REFRESH_TOKENS = 8
 """The values of drafting are recomputed each time so many more tokens have been judged."""
 
@@ -69,6 +67,7 @@ class AutoDrafter:
     """
 
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "nested"
+    has_likelihoods: ClassVar[bool] = True
 
     class Options(SortedOptions):
         """`gamma`: the longest draft."""
@@ -80,7 +79,7 @@ class AutoDrafter:
         self._device = draft.device
         self._costs: OnlineCosts | None = None
         self.calibration = Calibration(len(self._nested.exits))
-        self._tokens, self._seconds = 0.0, 0.0
+        self._rate = RunRate(now)
         self._learning_drafts, self._steps = 0, 0
 
     check_draft = staticmethod(ExitDrafter.check_draft)
@@ -98,8 +97,7 @@ class AutoDrafter:
     @property
     def rate(self) -> float:
         """The run's tokens per second so far, at the costs' level 1; at least that of the target alone."""
-        alone = 1 / self.costs.verify(1)
-        return max(alone, self._tokens / self._seconds) if self._seconds else alone
+        return self._rate.per_second(self.costs)
 
     @staticmethod
     def draft_passes(options: SortedOptions, draft: HasExits) -> list[PassKind]:
@@ -113,11 +111,11 @@ class AutoDrafter:
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._nested.prefill(prompt_ids)
-        self._step_began: float | None = None
+        self._rate.start()
         self._unexplored_steps, self._judged, self._idle_steps = EXPLORE_EVERY, REFRESH_TOKENS, 0
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
-        self._close_step()
+        self._rate.lap(self.costs.level)
         if self._judged >= REFRESH_TOKENS:
             self._value = StoppingValue(self.rate, self.costs, self.calibration, self._options.gamma)
             self._judged = 0
@@ -202,7 +200,7 @@ class AutoDrafter:
         self._idle_steps = self._idle_steps + 1 if read_nothing else 0
         self._nested.rollback(committed)
         self._learn(verdict)
-        self._tokens_of_step = verdict.accepted + 1
+        self._rate.emitted(verdict.accepted + 1)
 
     def _learn(self, verdict: Verdict) -> None:
         """Record the acceptance of every token that was judged, and of a dropped one that the target's token
@@ -217,15 +215,6 @@ class AutoDrafter:
                 self.calibration.observe(stage, token.position, confidence, guess == right)
             for (stage, confidence, guess), (_, _, deeper) in pairwise(token.reads):
                 self.calibration.observe_deeper(stage, confidence, guess == right, deeper == right)
-
-    def _close_step(self) -> None:
-        """Add the last step to the run's rate; a step lasts from one proposal to the next."""
-        now = self._now()
-        if self._step_began is not None:
-            fade = 1 - 1 / RATE_MEMORY_STEPS
-            self._tokens = self._tokens * fade + self._tokens_of_step
-            self._seconds = self._seconds * fade + (now - self._step_began) / self.costs.level
-        self._step_began = now
 
     def facts(self) -> dict[str, Any]:
         """Pass costs, calibration and rate, for the manifest; empty before the first generation."""

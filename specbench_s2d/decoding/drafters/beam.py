@@ -43,6 +43,7 @@ class BeamDrafter:
     """
 
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "plain"
+    has_likelihoods: ClassVar[bool] = True
 
     class Options(BaseOptions):
         """`beams`: width of the search. `candidates`: how many of the beams are verified, in one pass.

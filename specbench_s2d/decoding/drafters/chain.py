@@ -25,6 +25,7 @@ class ChainDrafter:
     """Drafts gamma tokens one by one, each drawn from the draft's next-token distribution (or its argmax)."""
 
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "plain"
+    has_likelihoods: ClassVar[bool] = True
 
     class Options(BaseOptions):
         """`gamma`: tokens per proposal, or `heuristic`. `sampling`: `run` draws at the run's temperature, `greedy`

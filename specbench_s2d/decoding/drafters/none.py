@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-import torch
-
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
-from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.decoding.types import Proposal, Verdict, chain_of
 from specbench_s2d.models.base import PassKind
 
 
@@ -17,6 +15,7 @@ class NoDrafter:
     """Proposes no tokens; every step is one target pass and one token."""
 
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "none"
+    has_likelihoods: ClassVar[bool] = True
 
     class Options(BaseOptions):
         """No options."""
@@ -30,7 +29,7 @@ class NoDrafter:
         return [PassKind(1)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
-        self._nothing = Proposal(torch.empty(0, dtype=torch.long, device=sampler.device))
+        self._nothing = chain_of([], sampler.device)
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         return self._nothing

@@ -86,6 +86,7 @@ class ExitDrafter:
 
     family: ClassVar[str] = "exits"
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "nested"
+    has_likelihoods: ClassVar[bool] = True
 
     def __init__(
         self, draft: LanguageModel, exits: Sequence[int] | None, gamma: int | Literal["heuristic"], rule: ExitRule

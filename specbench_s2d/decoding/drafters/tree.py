@@ -67,6 +67,7 @@ class TreeDrafter:
     """
 
     draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "nested"
+    has_likelihoods: ClassVar[bool] = True
 
     class Options(ThresholdOptions):
         """`depth`: levels. `topk`: nodes expanded per level, and children of each. `tokens`: most nodes proposed."""

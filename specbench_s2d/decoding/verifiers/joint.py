@@ -25,6 +25,7 @@ class JointVerifier:
     """
 
     lossy: ClassVar[bool] = True
+    needs_likelihoods: ClassVar[bool] = True
 
     class Options(BaseOptions):
         """`tau`: from 0, which accepts everything, to 1, which accepts nothing."""

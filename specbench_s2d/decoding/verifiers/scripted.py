@@ -17,6 +17,7 @@ class ScriptedVerifier:
     """Accepts as many tokens as a trace says, at the token rule's cost: a projection, its output means nothing."""
 
     lossy: ClassVar[bool] = False
+    needs_likelihoods: ClassVar[bool] = False
     projected: ClassVar[str] = "scripted acceptances"
     Options = TraceOptions
 

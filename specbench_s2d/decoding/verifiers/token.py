@@ -17,6 +17,7 @@ class TokenVerifier:
     """Accepts tokens one by one, so that the output has the target's own distribution: lossless."""
 
     lossy: ClassVar[bool] = False
+    needs_likelihoods: ClassVar[bool] = False
 
     class Options(BaseOptions):
         """No options."""

@@ -28,6 +28,7 @@ from specbench_s2d.models.engines.eager import EagerEngine
 from specbench_s2d.models.engines.graph_keys import (
     MASK_COLUMNS,
     MOST_ROWS,
+    NARROW_ROWS,
     ROWS,
     UNDECLARED_ROWS,
     GraphKey,
@@ -195,7 +196,7 @@ class CudaGraphEngine(Engine):
         if self._static is None or self._eagerly or not fits(request):
             return False
         declared = self._rows(request, kind) is not None
-        self._undeclared += not declared
+        self._undeclared += not declared and request.new <= NARROW_ROWS
         return declared
 
     def _rows(self, request: Request, kind: GraphKind) -> int | None:

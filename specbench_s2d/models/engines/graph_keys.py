@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.engines.base import Request
 
-ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64)
+ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 96)
 """Rows of graphs: every number where drafts are short, few where passes are wide, to keep the number of graphs low."""
 MOST_ROWS = ROWS[-1]
+NARROW_ROWS = 64
+"""Decoders declare every pass of up to this many rows; a wider one that none declared is a stray and runs eagerly."""
 MOST_BEST = 64
 """The most likeliest tokens that a graph reads."""
 UNDECLARED_ROWS = 8

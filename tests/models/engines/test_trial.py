@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.engines.capture import Work
 from specbench_s2d.models.engines.eager import EagerEngine
-from specbench_s2d.models.engines.graph_keys import GraphKey
+from specbench_s2d.models.engines.graph_keys import MOST_ROWS, GraphKey
 from specbench_s2d.models.engines.layer import PLAIN, PassFunctions
 from specbench_s2d.models.engines.static_pass import StaticPass
 from specbench_s2d.models.llama import LlamaModel
@@ -90,12 +90,12 @@ WRONG: dict[str, tuple[Callable[[GraphKey, int], bool], str]] = {
     "only for hidden inputs": (lambda key, _: key.kind.hidden and bool(key.kind.layers), "the upper layers"),
     "only for the likeliest": (lambda key, _: key.kind.best > 0, "the likeliest"),
     "only in the last bucket": (
-        lambda key, capacity: key.bucket == capacity - 64,
-        "one token, after 432 positions",
+        lambda key, capacity: key.bucket == capacity - MOST_ROWS,
+        "one token, after 400 positions",
     ),
     "only for many rows in the last bucket": (
-        lambda key, capacity: key.bucket == capacity - 64 and key.rows > 3,
-        "five tokens, after 432 positions",
+        lambda key, capacity: key.bucket == capacity - MOST_ROWS and key.rows > 3,
+        "five tokens, after 400 positions",
     ),
 }
 
