@@ -66,9 +66,7 @@ def called(command: list[str], folder: Path, **environment: str) -> str:
     return done.stdout
 
 
-def test_the_drafter_is_about_thirty_lines_and_proposes_the_likeliest_followers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_drafter_is_about_thirty_lines_and_proposes_the_likeliest_followers() -> None:
     code = (PACKAGE / "specbench_bigram.py").read_text(encoding="utf-8")
     assert len([line for line in code.splitlines() if line.strip()]) <= 32
     names: dict[str, Any] = {}
@@ -79,7 +77,7 @@ def test_the_drafter_is_about_thirty_lines_and_proposes_the_likeliest_followers(
         assert drafter.propose([5, 6, 5, 7, 5, 6, 5], 9).host_ids == [6, 5, 6, 5]
         longer = [5, 6, 5, 7, 5, 6, 5, *[7, 5] * 6]
         assert drafter.propose(longer, 2).host_ids == [7, 5]
-        assert drafter.propose([*longer, 8], 9).host_ids == []
+        assert len(drafter.propose([*longer, 8], 9).ids_G) == 0
 
 
 def build_sampler() -> Any:
