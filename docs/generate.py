@@ -21,6 +21,7 @@ from typing import Any
 import typer.main
 
 from specbench_s2d import suites
+from specbench_s2d.analysis.compare.rank_correlation import rank_correlation
 from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, summary_table
 from specbench_s2d.analysis.tables.summary_text import definition_list
@@ -29,6 +30,8 @@ from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import describe_decoders
 from specbench_s2d.models.demo import demo_models
 from specbench_s2d.models.shapes import shape_rows
+from specbench_s2d.paper_names import ANY, paper_methods
+from specbench_s2d.published import published
 from specbench_s2d.suites import load_suite
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +67,11 @@ def demo_table() -> str:
         f"which `sd` checks five tokens took {mean['sd']['verify_ratio']:.1f} times as long as an AR step."
     )
     header = ["method", "speed-up over AR [95 %]", "accepted tokens per step", "output"]
-    return table(header, (_demo_row(title, mean[label]) for label, title in METHODS.items())) + "\n\n" + said
+    return (
+        table(header, (_demo_row(title, mean[label]) for label, title in METHODS.items() if label in mean))
+        + "\n\n"
+        + said
+    )
 
 
 def _demo_row(title: str, row: dict[Any, Any]) -> list[str]:
@@ -260,8 +267,32 @@ def gate_real_table() -> str:
     return f"{said}\n\n{table(['target, decoder', *(f'{by} slower' for by in shares), 'says it finds'], rows)}"
 
 
+def leaderboard_methods() -> str:
+    """The leaderboard's methods that a decoder of ours stands for, their settings, and what differs all the same."""
+    rows = []
+    for m in paper_methods("spec-bench"):
+        must = ", ".join(f"`{name}`" if value == ANY else f"`{name}={value}`" for name, value in m.options.items())
+        decoder = " with ".join(filter(None, (f"`{m.decoder}`", f"draft `{m.draft}`" if m.draft else "", must)))
+        settings = ", ".join(f"`{name}={value}`" for name, value in m.settings.items())
+        rows.append([m.method, decoder, settings, m.differs or "–"])
+    header = ["leaderboard", "decoder", "settings of its row", "what its code does besides"]
+    return f"{table(header, rows)}\n\n{_between_devices([row[0] for row in rows])}"
+
+
+def _between_devices(methods: list[str]) -> str:
+    """How alike the leaderboard's two devices order its methods: what another device alone may do."""
+    values = published("spec-bench").query("target == 'vicuna-7b-v1.3' and suite == 'overall' and metric == 'speedup'")
+    sides = values.pivot(index="method", columns="device", values="value")
+    every, ours = (rank_correlation(*(list(part[device]) for device in part)) for part in (sides, sides.loc[methods]))
+    return (
+        f"For scale: the leaderboard's own {' and '.join(sides)} order its {every.methods} methods on Vicuna 7B, over "
+        f"all suites, with ρ = {every.rho:.2f}, and these {ours.methods} with ρ = {ours.rho:.2f} (p = {ours.p:.2f})."
+    )
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "coverage": coverage_table,
+    "leaderboard-methods": leaderboard_methods,
     "gate-power": gate_power_table,
     "gate-real": gate_real_table,
     "demo-table": demo_table,

@@ -2,7 +2,7 @@
 
 `models.csv` has family, size and version of checkpoints and shapes by their exact names; `targets.csv` those of each
 paper's targets (of a mean over targets, those of each model in it); `methods.csv` decoder, draft, exit and options of
-each paper's methods. Nothing is told by what a name looks like.
+each paper's methods, and the settings behind its values. Nothing is told by what a name looks like.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from functools import cache
 from specbench_s2d.resources import data_folder
 
 MODELS, TARGETS, METHODS = "models.csv", "targets.csv", "methods.csv"
+ANY = "*"
+"""In `methods.csv`: an option that has a value, whichever."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,19 @@ class ModelFacts:
 @dataclass(frozen=True)
 class PaperMethod:
     """What a method of a paper is: a decoder, its draft (`sorted`, `plain`, a model's name, or "" for any), the exit of
-    12 layers that it names, the options that make it this method and no other, and the draft length of the paper's own
-    figures, "" where it may be any."""
+    12 layers that it names, and the options that make it this method and no other (`ANY`: any value but none).
+
+    `settings`: further options, with the values behind the paper's own figures. `differs`: what the paper's code does
+    besides, which no option of ours does; "" for nothing known.
+    """
 
     method: str
     decoder: str
     draft: str
     exit: int | None
     options: dict[str, str]
-    gamma: str
+    settings: dict[str, str]
+    differs: str
 
 
 def model_facts(name: str) -> ModelFacts | None:
@@ -122,8 +128,12 @@ def _targets() -> dict[tuple[str, str], list[ModelFacts]]:
 def _methods() -> dict[str, list[PaperMethod]]:
     found: dict[str, list[PaperMethod]] = {}
     for row in _rows(METHODS):
-        options = dict(part.split("=", 1) for part in row["options"].split(",") if part)
         exit_depth = int(row["exit"]) if row["exit"] else None
-        method = PaperMethod(row["method"], row["decoder"], row["draft"], exit_depth, options, row["gamma"])
+        options, settings = _options(row["options"]), _options(row["settings"])
+        method = PaperMethod(row["method"], row["decoder"], row["draft"], exit_depth, options, settings, row["differs"])
         found.setdefault(row["paper"], []).append(method)
     return found
+
+
+def _options(text: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in text.split(",") if part)

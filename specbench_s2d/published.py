@@ -28,6 +28,7 @@ _OPTIONAL = frozenset({"temperature", "device", "draft_sampling"})
 PREFIX = "published:"
 _MAT = "mean_accepted_tokens"
 _OVERALL = "overall"
+_OUR_COLUMNS = {"speedup": "speedup", _MAT: "mat"}
 _TEXT = tuple(c for c in COLUMNS if c not in ("temperature", "value"))
 
 
@@ -140,10 +141,11 @@ def published_mat(paper: str, target: str, given: Mapping[str, str] | None = Non
 
 
 @cache
-def mat_column(paper: str) -> str:
-    """The column of summary.csv that counts mean accepted tokens as a paper does; ours where it prints none."""
-    table = pd.read_csv(data_folder("results/published") / CONVENTIONS, dtype=str)
-    return str(dict(zip(table["paper"], table[_MAT], strict=True)).get(paper, "mat"))
+def column_as(paper: str, metric: str) -> str:
+    """The column of summary.csv that counts `speedup` or `mean_accepted_tokens` as a paper does; our own where
+    `conventions.csv` does not say."""
+    table = pd.read_csv(data_folder("results/published") / CONVENTIONS, dtype=str).set_index("paper")
+    return str(table[metric].get(paper, _OUR_COLUMNS[metric]))
 
 
 def _by_method(table: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from specbench_s2d.errors import UserError
-from specbench_s2d.published import mat_column, published_mat
+from specbench_s2d.published import column_as, published_mat
 
 
 @pytest.mark.parametrize("name", ["shape:vicuna-7b", "lmsys/vicuna-7b-v1.5", "vicuna-7b"])
@@ -43,4 +43,6 @@ def test_a_stand_in_takes_the_place_of_a_target_s_own_name() -> None:
 
 
 def test_each_paper_counts_in_its_own_way() -> None:
-    assert [mat_column(paper) for paper in ("spec-bench", "s2d", "mjsd")] == ["mat_specbench", "mat_specbench", "mat"]
+    papers = ("spec-bench", "s2d", "sd2", "mjsd")
+    assert [column_as(paper, "mean_accepted_tokens") for paper in papers] == [*["mat_specbench"] * 3, "mat"]
+    assert [column_as(paper, "speedup") for paper in papers] == [*["speedup_specbench"] * 3, "speedup"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from specbench_s2d.analysis.compare.paper_methods import DecoderFacts, methods_of, other_settings
 from specbench_s2d.bench.drafts import drafts_of, narrowed
 from specbench_s2d.config import find_run_file, make_spec
 from specbench_s2d.decoding.spec import parse_decoders
@@ -15,7 +16,8 @@ from tests.refusals import refused
 
 
 def test_the_papers_and_the_demo_grid_are_there() -> None:
-    assert {"demo/s2d", "papers/s2d", "demo/mjsd", "papers/mjsd"} <= run_files().keys()
+    names = ("s2d", "mjsd", "spec_bench")
+    assert {f"{folder}/{name}" for folder in ("demo", "papers") for name in names} <= run_files().keys()
 
 
 @pytest.mark.parametrize("given", ["demo/s2d", "demo/s2d.toml"])
@@ -93,6 +95,28 @@ def test_one_target_of_the_joint_papers_grid_at_a_time(target: str) -> None:
     file = Path("papers/mjsd")
     spec = make_spec(file, narrowed(file, {"target": [target]}))
     assert len(spec.draft) == len(drafts_of(target, spec)) == 1
+
+
+def test_the_leaderboard_s_grid_has_the_settings_of_its_rows() -> None:
+    spec = make_spec(Path("papers/spec_bench"), {}).resolved()
+    sizes = ("7b", "13b", "33b")
+    assert spec.target == [f"lmsys/vicuna-{size}-v1.3" for size in sizes] and spec.draft == ["double7/vicuna-68m"]
+    assert (spec.questions, spec.max_new_tokens, spec.dtype, spec.temperature) == ("spec-bench", 1024, "float16", 0.0)
+    facts = {
+        s.label: DecoderFacts(s.name, "none", None, True, s.options.model_dump(), s.draft)
+        for s in parse_decoders(spec.decoder)
+    }
+    methods = {label: methods_of("spec-bench", found) for label, found in facts.items()}
+    assert sorted(m for listed in methods.values() for m in listed) == ["PLD", "Recycling", "SpS"]
+    assert not any(other_settings("spec-bench", facts[label], m) for label, listed in methods.items() for m in listed)
+
+
+def test_the_leaderboard_s_demo_grid_has_its_methods_and_s2d() -> None:
+    spec = make_spec(Path("demo/spec_bench"), {}).resolved()
+    assert (spec.questions, spec.limit, spec.max_new_tokens, spec.launches) == ("embedded", 5, 48, 3)
+    assert {"lookup", "suffix", "recycling:scope=run", "s2d", "s2d-tree"} <= {
+        s.label for s in parse_decoders(spec.decoder)
+    }
 
 
 @pytest.mark.parametrize("name", sorted(run_files()))

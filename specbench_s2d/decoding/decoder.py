@@ -46,7 +46,7 @@ class Decoder(ABC):
         self.target, self.draft, self.options, self.label = target, draft, options, label
         if self.draft_kind != "none":
             if draft is None:
-                name = label.partition(":")[0]
+                name = label if label.endswith(")") else label.partition(":")[0]
                 raise UserError(f"decoder {label!r} needs a draft model; give --draft NAME or {name}:draft=NAME.")
             check_pair(target, draft)
             if draft is target:

@@ -20,6 +20,7 @@ from specbench_s2d.decoding.drafters.chain import ChainDrafter
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoder
 from specbench_s2d.decoding.speculative import SpeculativeDecoding
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
+from specbench_s2d.models.datastore import text_hash
 from specbench_s2d.runs.folder import MANIFEST, PACKED, RECORDS, RunStore, read_manifest, read_records
 from specbench_s2d.suites import Question
 from tests.documents import OLD_RUN
@@ -205,3 +206,13 @@ def test_a_new_folder_is_of_schema_2(plan: Plan, tmp_path: Path) -> None:
     assert {record.schema_version for record in records} == {2}
     assert {record.key for record in records} == set(cells_of(plan))
     assert read_manifest(tmp_path / "run")["schema_version"] == 2
+
+
+def test_a_datastore_counts_by_what_it_holds(tmp_path: Path) -> None:
+    """Two texts under one name are two decoders; none of these keys is that of `suffix` without a datastore."""
+    file, found = tmp_path / "store.txt", {key("suffix")}
+    for text in ("one text", "another", "one text"):
+        file.write_text(text, encoding="utf-8")
+        text_hash.cache_clear()
+        found.add(key(f"suffix:datastore={file}"))
+    assert len(found) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from specbench_s2d.bench.preflight import set_up
 from specbench_s2d.bench.runner import execute
 from specbench_s2d.bench.session import Session
 from specbench_s2d.config import RunSpec
+from specbench_s2d.decoding.suffix_index import BYTES_PER_TOKEN
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models import devices
 from specbench_s2d.models.resolve import ResolvedModel, resolve_model
@@ -139,3 +141,20 @@ def test_graphs_are_planned_where_lean_passes_run_on_a_gpu(tiny_opt: Path) -> No
     assert on_gpu == [8 * 5 + 9, 5 + 2 * 2 + 9, 0]
     assert graphs("auto") == [0, *on_gpu[1:]]
     assert graphs("cuda", "eager") == graphs("cpu") == [0, 0, 0]
+
+
+def test_what_a_drafter_indexes_is_counted_on_the_host() -> None:
+    """With the models where they are on a CPU; beside them, in the host's own memory, where they are on a GPU."""
+    plan = plan_of(decoder=["ar", "suffix"])
+    setup = set_up(plan, "shape:vicuna-7b")
+    (index,) = setup.indexes
+    assert index.name == "suffix (index)"
+    assert index.total_bytes == setup.positions * BYTES_PER_TOKEN
+    assert setup.plans_on("cpu")[-1] is index and index not in setup.plans_on("cuda:0")
+    room = sum(one.total_bytes for one in setup.memory)
+    replace(setup, free=lambda device: room + index.total_bytes).check_fits("cpu")
+    with refused(ModelError, "--device cpu", "suffix (index)"):
+        replace(setup, free=lambda device: room).check_fits("cpu")
+    free = {"cuda:0": room, "cpu": index.total_bytes - 1}
+    with refused(ModelError, "--device cpu", "suffix (index)"):
+        replace(setup, free=free.__getitem__).check_fits("cuda:0")

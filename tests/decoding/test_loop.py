@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from specbench_s2d.decoding import loop
+from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.errors import ModelError, PromptTooLongError, UserError
 from specbench_s2d.models import load_model
@@ -257,6 +259,34 @@ def test_a_drafts_bytes_count_too(tiny_models: Path) -> None:
     passes = len(with_draft.steps)
     assert draft.read_bytes - before > 0
     assert with_draft.decode_bytes > passes * (target.parameter_bytes // 2)
+
+
+@pytest.mark.parametrize("name", ["tiny-target", "tiny-opt"])
+def test_an_observer_is_shown_the_logits_of_the_whole_prompt_part_by_part(
+    name: str, tiny_models: Path, tiny_opt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through layers and head apart, or by transformers' own forward; then of every step."""
+    monkeypatch.setattr(loop, "_OBSERVED_AT_ONCE", 4)
+    target = load_model(str((tiny_models if name == "tiny-target" else tiny_opt) / name), device="cpu")
+    decoder = build_decoder("recycling", target)
+    assert isinstance(decoder, PairDecoder)
+    seen: list[tuple[list[int], torch.Tensor]] = []
+    observe = decoder.drafter.observe
+
+    def recorded(ids_T: torch.Tensor, logits_TV: torch.Tensor) -> torch.Tensor:
+        seen.append((ids_T.tolist(), logits_TV))
+        return observe(ids_T, logits_TV)
+
+    monkeypatch.setattr(decoder.drafter, "observe", recorded)
+    prompt = [5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+    generation = decoder.generate(prompt, 6, ignore_eos=True)
+    assert [len(ids) for ids, _ in seen[:3]] == [4, 4, 2]
+    assert [token for ids, _ in seen[:3] for token in ids] == prompt
+    target.reset()
+    expected_TV = target.extend(torch.tensor([prompt]))[0]
+    torch.testing.assert_close(torch.cat([logits for _, logits in seen[:3]]), expected_TV)
+    assert [len(ids) - 1 for ids, _ in seen[3:]] == [len(step.drafted) for step in generation.steps]
+    assert generation.ids == build_decoder("ar", target).generate(prompt, 6, ignore_eos=True).ids
 
 
 @pytest.mark.gpu

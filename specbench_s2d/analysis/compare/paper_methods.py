@@ -16,7 +16,7 @@ from typing import Any
 
 from specbench_s2d.analysis.compare.draft_roles import DraftRole, draft_role
 from specbench_s2d.decoding.labels import value_text
-from specbench_s2d.paper_names import PaperMethod, paper_methods, same_model
+from specbench_s2d.paper_names import ANY, PaperMethod, paper_methods, same_model
 from specbench_s2d.published import published
 from specbench_s2d.runs.record import Record
 
@@ -56,7 +56,13 @@ def decoders_of(records: Sequence[Record]) -> dict[str, DecoderFacts]:
 
 def wanted(paper: str) -> str:
     """The decoders that a run needs to be compared with a paper."""
-    return ", ".join(dict.fromkeys(f"{m.decoder}{_with_draft(m.draft)}" for m in paper_methods(paper)))
+    return ", ".join(
+        dict.fromkeys(f"{m.decoder}{_with_draft(m.draft)}{_with_any(m.options)}" for m in paper_methods(paper))
+    )
+
+
+def _with_any(options: Mapping[str, str]) -> str:
+    return "".join(f" with a {name}" for name, value in options.items() if value == ANY)
 
 
 def _with_draft(draft: str) -> str:
@@ -73,9 +79,12 @@ def methods_of(paper: str, facts: DecoderFacts) -> list[str]:
 
 
 def _stands_for(facts: DecoderFacts, method: PaperMethod) -> bool:
-    options = facts.options.items()
-    same = {name for name, value in options if value_text(value) == method.options.get(name)} == set(method.options)
+    same = all(_has(facts.options.get(name), value) for name, value in method.options.items())
     return facts.decoder == method.decoder and same and _same_exit(facts, method) and _same_draft(facts, method.draft)
+
+
+def _has(own: Any, stated: str) -> bool:
+    return own is not None if stated == ANY else value_text(own) == stated
 
 
 def _same_exit(facts: DecoderFacts, method: PaperMethod) -> bool:
@@ -128,8 +137,9 @@ def _places(records: Iterable[Record]) -> dict[int | None, int]:
     return dict(zip(sorted(exits), PAPER_EXITS, strict=True)) if len(exits) == len(PAPER_EXITS) else {}
 
 
-def other_gamma(paper: str, facts: DecoderFacts, methods: Iterable[str]) -> str | None:
-    """The draft length behind the paper's figures of these methods, where the decoder's own is another."""
-    stated = [m.gamma for m in paper_methods(paper) if m.method in set(methods) and m.gamma]
-    own = value_text(facts.options.get("gamma"))
-    return next((gamma for gamma in stated if gamma != own), None)
+def other_settings(paper: str, facts: DecoderFacts, method: str) -> dict[str, str]:
+    """The settings behind the paper's values of a method that are not the decoder's own; none to compare where it is
+    another decoder, or an imported one whose options are not known."""
+    stated = [m.settings for m in paper_methods(paper) if (m.method, m.decoder) == (method, facts.decoder)]
+    own = {name: value_text(value) for name, value in facts.options.items()}
+    return {name: value for settings in stated for name, value in settings.items() if own.get(name, value) != value}

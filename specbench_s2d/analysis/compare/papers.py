@@ -18,17 +18,20 @@ from specbench_s2d.analysis.compare.paper_methods import (
     decoders_of,
     exits_by_place,
     methods_of,
-    other_gamma,
+    other_settings,
     wanted,
 )
 from specbench_s2d.analysis.compare.paper_targets import match_targets, mean_notes, pairing_notes, read_given, unfit
+from specbench_s2d.analysis.compare.rank_correlation import COLUMNS as RANK_COLUMNS
+from specbench_s2d.analysis.compare.rank_correlation import add_correlations, correlation_line, correlation_notes
 from specbench_s2d.analysis.metrics.pairs import latest
 from specbench_s2d.analysis.tables.naming import row_title, suite_title
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, Row, summary_table
 from specbench_s2d.analysis.tables.text import TextTable, absent, number
 from specbench_s2d.config import SUITES
 from specbench_s2d.errors import UserError
-from specbench_s2d.published import mat_column, published
+from specbench_s2d.paper_names import paper_methods
+from specbench_s2d.published import column_as, published
 from specbench_s2d.runs.record import BASELINE, Record
 
 # the paper's metric: what a table of it is called
@@ -37,7 +40,8 @@ _KEY = ["label", "method", "suite", "metric"]
 _KEY_OF_TABLE = ["target", "paper_target", "device"]
 COLUMNS = (
     "target", "paper_target", "device", "label", "lossy", "projected", "against", "method", "suite", "metric",
-    "ours_column", "ours", "ours_low", "ours_high", "ours_n", "ours_specbench", "reason", "published", "source",
+    "ours_column", "ours", "ours_low", "ours_high", "ours_n", "ours_specbench", "ours_decode", "reason", "published",
+    "source", *RANK_COLUMNS,
 )  # fmt: skip
 
 
@@ -49,9 +53,10 @@ def compare_published(
     `stand_ins`: TARGET=PAPER_TARGET and LABEL=METHOD, in place of what the tables of `paper_names` say.
     Columns: target, paper_target, device (the paper's), label, lossy, projected, against (what ours is over),
     method, suite, metric, ours_column (the column of summary.csv that counts as the paper does), ours with its 95 %
-    interval, ours_specbench (the speed-up by Spec-Bench's formula, as the papers used), reason (why ours is missing),
-    published, source. Values that a paper gives as a mean over its targets are compared with the mean over those of
-    ours that are among them.
+    interval, ours_specbench and ours_decode (the speed-up by Spec-Bench's formula, and that of decode rates), reason
+    (why ours is missing), published, source, and the rank correlation over the methods of the same target, device,
+    suite and metric (`rank_correlation.COLUMNS`). Values that a paper gives as a mean over its targets are compared
+    with the mean over those of ours that are among them.
     Raises `UserError` for an unknown paper, a temperature that it has no values at, a run without AR, a stand-in that
     either side does not have, and where the two share nothing.
     """
@@ -78,7 +83,11 @@ def compare_published(
     if not rows and not means:
         raise UserError(_nothing(name, paper, methods, known))
     rows += _means(pd.DataFrame(rows, columns=list(COLUMNS)), table, paper)
-    by_target = pd.DataFrame(rows, columns=list(COLUMNS))
+    joined = add_correlations(
+        pd.DataFrame([*rows, *means], columns=list(COLUMNS)).astype({"ours_n": "Int64"}),
+        lambda label, method: not other_settings(paper, decoders[label], method),
+    )
+    by_target = joined.iloc[: len(rows)]
     left = [target for target in targets if target not in matched]
     notes = [
         *(_target_notes(by_target) if rows else []),
@@ -90,7 +99,6 @@ def compare_published(
         *_method_notes(paper, methods, known, decoders),
     ]
     shown = [*_shown(by_target), *paper_means.shown(means)]
-    joined = pd.DataFrame([*rows, *means], columns=list(COLUMNS)).astype({"ours_n": "Int64"})
     return Comparison(f"{name} compared with published:{paper}", joined, shown, notes)
 
 
@@ -140,23 +148,24 @@ def _drafts_alike(printed: Mapping[Any, Any], options: Mapping[str, Any]) -> boo
 
 def _compared(row: Mapping[Any, Any], printed: Mapping[Any, Any]) -> Row:
     fast = printed["metric"] == "speedup"
-    column = "speedup" if fast else mat_column(str(printed["paper"]))
+    column = column_as(str(printed["paper"]), str(printed["metric"]))
     return {
         "device": printed["device"], "label": row["label"], "lossy": row["lossy"], "projected": row["projected"],
         "against": BASELINE if fast else None, "method": printed["method"],
         "suite": row["suite"], "metric": printed["metric"], "ours_column": column, "ours": row[column],
-        "ours_low": row["speedup_low"] if fast else None, "ours_high": row["speedup_high"] if fast else None,
-        "ours_n": row["speedup_n"] if fast else None, "ours_specbench": row["speedup_specbench"] if fast else None,
-        "published": printed["value"], "source": printed["source"],
+        "ours_low": row[f"{column}_low"] if fast else None, "ours_high": row[f"{column}_high"] if fast else None,
+        "ours_n": row[f"{column}_n"] if fast else None, "ours_specbench": row["speedup_specbench"] if fast else None,
+        "ours_decode": row["speedup"] if fast else None, "published": printed["value"], "source": printed["source"],
     }  # fmt: skip
 
 
 def _means(by_target: pd.DataFrame, table: pd.DataFrame, paper: str) -> list[Row]:
-    """The mean over targets of both sides, where every matched target has the value; none for a single target."""
+    """The mean over targets of both sides, on each device on which every matched target has the value; none for a
+    single target."""
     ours = {(r["label"], r["suite"]): r for r in table[table["target"] == MEAN_TARGET].to_dict("records")}
     targets = list(dict.fromkeys(by_target["target"]))
     rows = []
-    for key, part in by_target.groupby(_KEY, sort=False):
+    for key, part in by_target.groupby([*_KEY, "device"], sort=False, dropna=False):
         row = ours.get((key[0], key[2]))
         complete = list(part["target"]) == targets and len(set(table["target"])) == len(targets) + 1
         if row is not None and complete:
@@ -177,9 +186,10 @@ def _shown(by_target: pd.DataFrame) -> list[TextTable]:
             headings = ["Decoder\npaper's row", *(suite_title(s, short=True) for s in suites)]
             lines = [_line(of_label, suites) for _, of_label in rows.groupby(_KEY[:2], sort=False)]
             on = "" if absent(device) else f" on {device}"
-            counted = "" if rows.empty or metric == "speedup" else f" ({rows['ours_column'].iloc[0]})"
-            title = f"{target} compared with {theirs}{on}: {what}{counted}"
-            found += [TextTable(headings, lines, title)] if lines else []
+            if not lines:
+                continue
+            title = f"{target} compared with {theirs}{on}: {what} ({rows['ours_column'].iloc[0]})"
+            found.append(TextTable(headings, [*lines, *correlation_line(rows, suites)], title))
     return found
 
 
@@ -189,21 +199,19 @@ def _line(rows: pd.DataFrame, suites: Iterable[str]) -> list[str]:
     cells = [f"{row_title(first)}\n{first['method']}"]
     for suite in suites:
         row = by_suite.get(suite, {})
-        ours = row.get("ours") if not absent(row.get("ours")) else row.get("ours_specbench")
-        cells.append(f"{number(ours)}\n{number(row.get('published'))}")
+        cells.append(f"{number(row.get('ours'))}\n{number(row.get('published'))}")
     return cells
 
 
 def _target_notes(rows: pd.DataFrame) -> list[str]:
-    untimed = list(dict.fromkeys(rows[rows["ours"].isna() & rows["ours_specbench"].notna()]["label"]))
-    counted = dict.fromkeys(rows[rows["metric"] == "mean_accepted_tokens"]["ours_column"])
+    counted = dict.fromkeys(zip(rows["metric"], rows["ours_column"], strict=True))
+    columns = "; ".join(f"{_METRICS[metric]}: {column}" for metric, column in counted)
     return [
         "Each cell: ours above, the paper's below. Other hardware: the order of the rows can be compared, the values "
         "cannot.",
-        f"Speed-ups are over {BASELINE} in decode tokens/s; by Spec-Bench's formula ours are in the column "
-        "ours_specbench of --json and --out.",
-        *(f"Mean accepted tokens are counted as the paper counts them: {column}." for column in counted),
-        *([f"Without decode times, ours is shown by Spec-Bench's formula: {', '.join(untimed)}."] if untimed else []),
+        f"Ours are counted as the paper counts, in these columns of summary.csv: {columns}. Speed-ups are over "
+        f"{BASELINE}; those of decode rates are in the column ours_decode of --json and --out.",
+        *correlation_notes(rows),
     ]
 
 
@@ -221,11 +229,22 @@ def _method_notes(
 ) -> list[str]:
     lone = [label for label, listed in methods.items() if not known & set(listed)]
     missing = sorted(known - {m for listed in methods.values() for m in listed})
-    gammas = {label: other_gamma(paper, decoders[label], listed) for label, listed in methods.items()}
-    others = {gamma: [label for label, its in gammas.items() if its == gamma] for gamma in gammas.values() if gamma}
+    differs = {m.method: m.differs for m in paper_methods(paper) if m.differs}
+    stood = dict.fromkeys(m for listed in methods.values() for m in listed)
     return [
-        *(f"The paper drafts by gamma={gamma}; not so {', '.join(labels)}." for gamma, labels in others.items()),
+        *_settings_notes(paper, methods, decoders),
+        *(f"{method} in the paper's own code: {differs[method]}." for method in stood if method in differs),
         *([f"Without a row in published:{paper}: {', '.join(lone)}; for one that stands for a method all the same, "
            "--as 'LABEL=METHOD'."] if lone else []),
         *([f"Rows of published:{paper} that the run has no decoder for: {'; '.join(missing)}."] if missing else []),
     ]  # fmt: skip
+
+
+def _settings_notes(paper: str, methods: Mapping[str, list[str]], decoders: Mapping[str, DecoderFacts]) -> list[str]:
+    """The settings behind the paper's values, with the labels that stand for its methods and have others."""
+    labels: dict[str, dict[str, None]] = {}
+    for label, listed in methods.items():
+        for method in listed:
+            for name, value in other_settings(paper, decoders[label], method).items():
+                labels.setdefault(f"{name}={value}", {})[label] = None
+    return [f"The paper ran with {setting}; not so {', '.join(of_setting)}." for setting, of_setting in labels.items()]

@@ -15,6 +15,7 @@ PROJECTED_NOTE = (
     "measured run of such models."
 )
 PAIRS = "other pairs"
+FIRST = "first"
 
 _OVERALL = {"overall": ("Overall", "All")}
 _SYMBOLS = {"tau": "τ", "gamma": "γ"}
@@ -52,12 +53,17 @@ def option_symbol(option: str) -> str:
 
 
 def method_family(decoder: str) -> str:
-    """The method that a decoder belongs to: `s2d` for s2d-tree too; `PAIRS` for a drafter+verifier without a name."""
+    """The method that a decoder belongs to: `s2d` for s2d-tree too; `PAIRS` for a drafter+verifier without a name, and
+    `FIRST` for all `first(a|b)`."""
+    if decoder.startswith(FIRST):
+        return FIRST
     return PAIRS if "+" in decoder else decoder.partition("-")[0]
 
 
 def without_option(label: str, option: str) -> str:
     """The label less one option: what the decoders of a sweep over that option have in common."""
-    name, _, options = label.partition(":")
+    bracket = label.rfind(")") + 1  # options inside brackets are part of the name
+    inside, (name, _, options) = label[:bracket], label[bracket:].partition(":")
+    name = inside + name
     rest = ",".join(part for part in options.split(",") if part and not part.startswith(f"{option}="))
     return f"{name}:{rest}" if rest else name

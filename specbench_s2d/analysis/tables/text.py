@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import pandas as pd
@@ -88,7 +89,10 @@ class TextTable:
             else:
                 table.add_column(Text(heading), justify="right", overflow="fold", no_wrap=self.keep)
         for row in self._entries():
-            table.add_row(*(Text(entry.text, style=entry.style or ("bold" if entry.bold else "")) for entry in row))
+            styles = [entry.style or ("bold" if entry.bold else "") for entry in row]
+            # a row for each line, so that words which wrap leave the values below each other at their sides
+            for line in zip_longest(*(entry.text.split("\n") for entry in row), fillvalue=""):
+                table.add_row(*(Text(text, style=style) for text, style in zip(line, styles, strict=True)))
         above = [Text(self.title, style="bold")] if self.title else []
         return Group(*above, table, *([Text(self.caption, style="dim")] if self.caption else []))
 

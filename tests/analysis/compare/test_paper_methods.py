@@ -11,7 +11,7 @@ from specbench_s2d.analysis.compare.paper_methods import (
     exits_by_place,
     is_over_sd,
     methods_of,
-    other_gamma,
+    other_settings,
     sd_for,
     wanted,
 )
@@ -86,7 +86,7 @@ def test_other_papers() -> None:
     assert methods_of("sd2", decoders_of([small])["s2d-tree"]) == []
     sps = lane("sd:gamma=heuristic", "double7/vicuna-68m", gamma="heuristic")
     assert methods_of("spec-bench", decoders_of([sps])["sd:gamma=heuristic"]) == ["SpS"]
-    assert other_gamma("spec-bench", decoders_of([sps])["sd:gamma=heuristic"], ["SpS"]) is None
+    assert other_settings("spec-bench", decoders_of([sps])["sd:gamma=heuristic"], "SpS") == {}
     assert methods_of("mjsd", decoders_of([sps])["sd:gamma=heuristic"]) == []
 
 
@@ -104,7 +104,44 @@ def test_other_papers() -> None:
 def test_what_stands_beside_the_leaderboard(label: str, options: dict[str, Any], methods: list[str]) -> None:
     part = decoders_of([lane(label, "double7/vicuna-68m", **options)])[label]
     assert methods_of("spec-bench", part) == methods
-    assert other_gamma("spec-bench", part, methods) == ("heuristic" if methods == ["SpS"] else None)
+    assert other_settings("spec-bench", part, "SpS") == ({"gamma": "heuristic"} if label.startswith("sd") else {})
+
+
+PLD = {"max_ngram": 3, "match": "first", "gamma": 10}
+SUFFIX = {"min_match": 2, "max_match": 16, "min_share": 0.3, "factor": 2.0, "gamma": 16}
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "method", "other"),
+    [
+        ("lookup", PLD, "PLD", {}),
+        (
+            "lookup:gamma=auto,match=last",
+            {**PLD, "gamma": "auto", "match": "last"},
+            "PLD",
+            {"match": "first", "gamma": "10"},
+        ),
+        ("lookup", {}, "PLD", {}),
+        ("recycling:scope=run", {"scope": "run", "tokens": 80}, "Recycling", {}),
+        ("recycling", {"scope": "question", "tokens": 80}, "Recycling", {"scope": "run"}),
+        ("suffix", {**SUFFIX, "datastore": None}, None, {}),
+        ("suffix:datastore=a.txt", {**SUFFIX, "datastore": "a.txt"}, "REST", {}),
+        (
+            "suffix:datastore=a.txt,max_match=64",
+            {**SUFFIX, "datastore": "a", "max_match": 64},
+            "REST",
+            {"max_match": "16"},
+        ),
+    ],
+)
+def test_what_needs_no_weights_stands_beside_the_leaderboard(
+    label: str, options: dict[str, Any], method: str | None, other: dict[str, str]
+) -> None:
+    facts = decoders_of([decoded(label, 1, [(1, 1, 2)], decode_s=1, decoder_options=options)])[label]
+    assert methods_of("spec-bench", facts) == ([method] if method else [])
+    assert [other_settings("spec-bench", facts, name) for name in ([method] if method else [])] == (
+        [other] if method else []
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +181,7 @@ def test_mjsd_is_set_over_sd_of_its_draft_and_gamma() -> None:
 def test_every_method_that_the_table_states_is_one_that_the_paper_prints() -> None:
     for paper in ("s2d", "sd2", "spec-bench", "mjsd", "mtad"):
         assert {m.method for m in paper_methods(paper)} <= set(published(paper)["method"])
-    assert wanted("spec-bench") == "sd with double7/vicuna-68m"
+    assert wanted("spec-bench") == "sd with double7/vicuna-68m, lookup, recycling, suffix with a datastore"
     assert wanted("mtad") == "mjsd"
 
 

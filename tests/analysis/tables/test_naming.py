@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from specbench_s2d.analysis.tables.naming import PAIRS, method_family, without_option
+from specbench_s2d.analysis.tables.naming import FIRST, PAIRS, method_family, without_option
 
 
 @pytest.mark.parametrize(
     ("decoder", "family"),
-    [("sd", "sd"), ("s2d-tree", "s2d"), ("s2d-auto", "s2d"), ("mjsd", "mjsd"), ("s2d+joint", PAIRS)],
+    [
+        ("sd", "sd"),
+        ("s2d-tree", "s2d"),
+        ("s2d-auto", "s2d"),
+        ("mjsd", "mjsd"),
+        ("s2d+joint", PAIRS),
+        ("first(lookup|s2d-tree)", FIRST),
+    ],
 )
 def test_the_method_of_a_decoder(decoder: str, family: str) -> None:
     assert method_family(decoder) == family
@@ -23,6 +30,7 @@ def test_the_method_of_a_decoder(decoder: str, family: str) -> None:
         ("mjsd:candidates=4,tau=0.1", "mjsd:candidates=4"),
         ("mjsd:tau=0.1,draft=demo-tiny", "mjsd:draft=demo-tiny"),
         ("mjsd:taurus=1", "mjsd:taurus=1"),
+        ("first(a:tau=1|b):tau=2,k=1", "first(a:tau=1|b):k=1"),
     ],
 )
 def test_a_label_less_one_option(label: str, rest: str) -> None:

@@ -87,7 +87,7 @@ def test_failed_turns_are_told_with_the_first_reason_and_how_many_others_there_a
 def test_it_is_said_what_token_recycling_was_kept_for() -> None:
     labels = ("ar", "recycling", "recycling:scope=run", "first(lookup|recycling)")
     lines = remarks.cautions(summary_table([make_record(label) for label in labels]))
-    assert "recycling, first(lookup|recycling): each question starts with an empty matrix." in lines
+    assert "first(lookup|recycling), recycling: each question starts with an empty matrix." in lines
     kept = "recycling:scope=run: the matrix is kept over the run, so later questions draft from earlier ones."
     assert kept in lines
     assert not [line for line in remarks.cautions(summary_table([make_record()])) if "matrix" in line]

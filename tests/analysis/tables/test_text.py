@@ -52,6 +52,13 @@ def test_on_a_narrow_terminal_words_wrap_and_kept_values_do_not() -> None:
     assert (kept.count("12.34–56.78"), wrapped.count("12.34–56.78")) == (2, 0)
 
 
+def test_values_stay_beside_the_words_that_they_stand_beside_when_these_wrap() -> None:
+    rows = [["a-label-of-thirty-characters-xy\nPaper", "1.00\n2.00"], ["b\nc", "3.00"]]
+    lines = [line.split() for line in printed(TextTable(["Decoder", "a"], rows, keep=True), width=24).splitlines()]
+    places = {line[-1]: line[0] for line in lines if len(line) == 2}
+    assert places["1.00"].startswith("a-label") and (places["2.00"], places["3.00"]) == ("Paper", "b")
+
+
 def test_markdown_escapes_and_joins_stacked_values() -> None:
     assert TABLE.markdown() == (
         "| Decoder | All [95 %] | MAT |\n"

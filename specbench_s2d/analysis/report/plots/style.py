@@ -21,13 +21,14 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from specbench_s2d.analysis.tables.naming import PAIRS, mark_notes, method_family, row_title
+from specbench_s2d.analysis.tables.naming import FIRST, PAIRS, mark_notes, method_family, row_title
 from specbench_s2d.analysis.tables.remarks import within_launches
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 METHOD_COLOURS = {
     "ar": "#000000", "sd": "#0072B2", "s2d": "#009E73", "mjgd": "#CC79A7", "mjsd": "#D55E00", PAIRS: "#E69F00",
     "lookup": "#56B4E9", "suffix": "#8C510A", "recycling": "#999933", "eagle": "#882255", "medusa": "#44AA99",
+    FIRST: "#332288",
 }  # fmt: skip
 OTHER_COLOURS = ("#7A68A6", "#A6761D", "#666666", "#C51B7D")
 """Of methods that are not named above; a method's name decides."""

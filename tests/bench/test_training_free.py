@@ -1,0 +1,48 @@
+"""Runs of drafters that need no model, from the plan to the records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.runner import execute
+from specbench_s2d.config import RunSpec
+
+
+def plan_of(models: Path, *decoders: str, limit: int = 2) -> Plan:
+    return make_plan(
+        RunSpec(
+            target=[str(models / "tiny-target")],
+            draft=[str(models / "tiny-draft")],
+            decoder=["ar", *decoders],
+            suite=["qa", "mt_bench"][: 1 if limit == 1 else 2],
+            questions="embedded",
+            limit=limit,
+            max_new_tokens=12,
+            device="cpu",
+            energy="off",
+        )
+    )
+
+
+FREE = ["lookup", "suffix", "recycling", "recycling:scope=run", "first(suffix|sd)", "lookup:gamma=auto"]
+
+
+def test_drafts_without_a_model_are_recorded_and_audited_like_others(tiny_models: Path, tmp_path: Path) -> None:
+    records = execute(plan_of(tiny_models, *FREE), tmp_path / "run").records
+    assert all(r.status == "ok" for r in records)
+    assert {r.label for r in records} == {"ar", *FREE}
+    for record in records:
+        assert record.divergence is None or record.divergence.verdict != "mismatch"
+        if record.label in FREE[:4]:
+            assert record.draft is None and record.draft_layers == 0 and record.exit_depths == []
+    drafted = {label: sum(r.drafted or 0 for r in records if r.label == label) for label in FREE}
+    assert all(drafted.values()), drafted
+
+
+def test_the_first_question_of_a_run_finds_an_empty_matrix(tiny_models: Path, tmp_path: Path) -> None:
+    """Warm-ups decode questions of the run; what they read is dropped before the first timed window."""
+    labels = ["recycling", "recycling:scope=run"]
+    records = execute(plan_of(tiny_models, *labels, limit=1), tmp_path / "run").records
+    anew, kept = ([r for r in records if r.label == label] for label in labels)
+    assert [r.drafted_per_step for r in kept] == [r.drafted_per_step for r in anew]
