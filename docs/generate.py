@@ -37,6 +37,7 @@ from specbench_s2d.suites import load_suite
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "specbench_s2d"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PLUGIN = ROOT / "docs" / "plugin"
 DEMO_RUN = ROOT / "results" / "baselines" / "demo"
 METHODS = {
     "ar": "AR, the reference",
@@ -175,6 +176,12 @@ def shape_table() -> str:
         for s in shape_rows()
     )
     return table(["name", "layers", "width", "vocabulary", "context", "parameters", "exits"], rows)
+
+
+def plugin_file(name: str) -> str:
+    """A file of the plug-in package, as a code block."""
+    text = (PLUGIN / name).read_text(encoding="utf-8")
+    return f"```{'py' if name.endswith('.py') else 'toml'}\n{text}```"
 
 
 def layers() -> str:
@@ -330,6 +337,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "shapes": shape_table,
     "definitions": definition_list,
     "layers": layers,
+    **{f"plugin:{name}": lambda name=name: plugin_file(name) for name in ("pyproject.toml", "specbench_bigram.py")},
     **{f"modules:{folder}": lambda folder=folder: modules(folder) for folder in folders()},
 }
 _MARKED = re.compile(r"(<!-- begin:(\S+) -->\n).*?(<!-- end:\2 -->)", re.DOTALL)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from specbench_s2d import registry
 from specbench_s2d.errors import UnknownNameError, UserError, near_names
 from specbench_s2d.resources import SUITES as SUITES
 from specbench_s2d.resources import run_files
@@ -113,11 +114,11 @@ class RunSpec(BaseModel):
         description="Whose answer to turn 1 a second turn continues from: the decoder's own, or that of "
         "autoregressive decoding (ar).",
     )
-    energy: Literal["auto", "nvml", "rapl", "off"] | None = Field(
+    energy: Literal["auto", "nvml", "rapl", "off"] | str | None = Field(
         None,
         description="Energy meter, read beside the timed windows: nvml (NVIDIA's management library, for GPUs), rapl "
-        "(running average power limit: a CPU's own counters), auto (the one that the device has), or off; default: "
-        "off for demo models on a CPU, else auto.",
+        "(running average power limit: a CPU's own counters), auto (the one that the device has), the name of one that "
+        "a package registers, or off; default: off for demo models on a CPU, else auto.",
     )
     energy_blocks: bool = Field(
         False,
@@ -128,8 +129,13 @@ class RunSpec(BaseModel):
     def resolved(self) -> RunSpec:
         """The same run with every default filled in, but for those that depend on the device.
 
-        Raises `UserError` where energy is to be metered in blocks and not at all.
+        Raises `UserError` for a meter that is not known, and where energy is to be metered in blocks and not at all.
         """
+        if self.energy not in (None, "auto", "off"):
+            known = registry.meters.names()
+            if self.energy not in known:
+                raise UnknownNameError.of("meter", self.energy, ["auto", "off", *known], "Give one to --energy.")
+            registry.meters.load(self.energy)
         if self.energy_blocks and self.energy == "off":
             raise UserError("--energy-blocks: --energy off meters nothing; give --energy auto, nvml or rapl with it.")
         targets = self.target or list(DEMO_TARGETS)

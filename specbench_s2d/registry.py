@@ -4,48 +4,131 @@ A package adds a decoder with an entry point, for example in its pyproject:
 
     [project.entry-points."specbench_s2d.decoders"]
     my-decoder = "my_package.decoder:MyDecoder"
+
+A name belongs to one owner: where two packages register it, or one registers a name that is built in, whoever asks for
+it is told so, and the other names of these packages work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial, reduce
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.errors import UnknownNameError, UserError, first_line
+
+BUILT_IN = "built-in"
+_NAME = re.compile(r"[\w.-]+")
+
+
+@dataclass
+class Registered:
+    """A name: its `"module:Class"` or path, where it comes from (`BUILT_IN`, or a distribution's name and version), and
+    who else registers it."""
+
+    path: str | Path
+    origin: str
+    others: list[str] = field(default_factory=list)
 
 
 class Registry:
-    """One kind of name. `builtin` maps names to `"module:Class"` or to paths; the entry-point group adds to it."""
+    """One kind of name. `builtin` maps names to `"module:Class"` or to paths; the entry-point group adds to it.
 
-    def __init__(self, kind: str, builtin: Mapping[str, str | Path]) -> None:
+    `fault`: says what a package's object lacks to be of this kind, None where nothing is missing.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        builtin: Mapping[str, str | Path],
+        fault: Callable[[Any], str | None] = lambda part: None,
+    ) -> None:
         self.kind = kind
-        self._builtin = builtin
+        self._builtin, self._fault = builtin, fault
+
+    def entries(self) -> dict[str, Registered]:
+        """Every name, the built-in ones first."""
+        found = {name: Registered(path, BUILT_IN) for name, path in self._builtin.items()}
+        added = [(entry, _origin(entry)) for entry in entry_points(group=f"specbench_s2d.{self.kind}s")]
+        for entry, origin in sorted(added, key=lambda one: (one[0].name, one[1])):
+            owner = found.setdefault(entry.name, Registered(entry.value, origin))
+            if (owner.path, owner.origin) != (entry.value, origin):
+                owner.others.append(origin)
+        return found
 
     def paths(self) -> dict[str, str | Path]:
-        """Every name with its `"module:Class"` or path; a built-in name cannot be taken by another package."""
-        added = {entry.name: entry.value for entry in entry_points(group=f"specbench_s2d.{self.kind}s")}
-        return {**added, **self._builtin}
+        """Every name with its `"module:Class"` or path."""
+        return {name: entry.path for name, entry in self.entries().items()}
 
     def names(self) -> list[str]:
-        return sorted(self.paths())
+        return sorted(self.entries())
 
     def load(self, name: str) -> Any:
-        """The class or the path behind `name`; raises `UnknownNameError` with the nearest names."""
-        path = self.paths().get(name)
-        if path is None:
-            raise UnknownNameError.of(self.kind, name, self.names())
-        if isinstance(path, Path):
-            return path
-        module, _, attribute = path.partition(":")
+        """The class or the path behind `name`.
+
+        Raises `UnknownNameError` with the nearest names, and `UserError` for a name with two owners, a path that cannot
+        be imported, and an object that is none of this kind.
+        """
+        entries = self.entries()
+        if name not in entries:
+            raise UnknownNameError.of(self.kind, name, entries)
+        entry = entries[name]
+        if entry.others:
+            raise UserError(f"{self.kind} {name!r}: {_clash(entry)}")
+        if isinstance(entry.path, Path):
+            return entry.path
+        by = "" if entry.origin == BUILT_IN else f" by {entry.origin}"
         try:
-            return getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+            part = _imported(entry.path)
+        except Exception as error:  # whatever a package's module raises when it is imported
             raise UserError(
-                f"{self.kind} {name!r} is registered as {path!r}, which cannot be imported ({error})."
+                f"{self.kind} {name!r} is registered{by} as {entry.path!r}, which cannot be imported "
+                f"({first_line(error)})."
             ) from error
+        lacking = self._fault(part) if by else None
+        if lacking or (by and not _NAME.fullmatch(name)):
+            lacking = lacking or "its name may hold letters, digits, '-', '_' and '.' alone"
+            raise UserError(f"{self.kind} {name!r} is registered{by} as {entry.path!r}, which is none: {lacking}.")
+        return part
+
+
+def _origin(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "a package without a name"
+
+
+def _clash(entry: Registered) -> str:
+    others = " and ".join(dict.fromkeys(entry.others))
+    if entry.origin == BUILT_IN:
+        return f"it is built in, and {others} registers that name too; rename it there, or uninstall that package."
+    if others == entry.origin:
+        return f"{others} registers it twice, as different objects; rename one."
+    return f"{entry.origin} and {others} both register that name; uninstall one of them."
+
+
+def _imported(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return reduce(getattr, attribute.split("."), import_module(module))
+
+
+def _lacks(names: Sequence[str], what: str, part: Any) -> str | None:
+    """What a class lacks of the names that its kind has."""
+    missing = [name for name in names if not hasattr(part, name)]
+    if missing:
+        return f"it has no {', '.join(missing)}; {what} has {', '.join(names)} (docs/plugins.md)"
+    if not hasattr(part.Options, "model_fields"):
+        return "its Options is no subclass of specbench_s2d.decoding.types.Options"
+    if getattr(part, "draft_kind", "none") not in ("none", "plain", "nested"):
+        return f"its draft_kind is {part.draft_kind!r}; it is none, plain or nested"
+    return None
+
+
+def _no_function(part: Any) -> str | None:
+    return None if callable(part) else "it cannot be called; a meter is registered as a function of the device"
 
 
 # A decoder's drafter and verifier pair up freely: `sd` is `chain+token`, and any `DRAFTER+VERIFIER` works.
@@ -63,6 +146,7 @@ decoders = Registry(
         "suffix": "specbench_s2d.decoding.training_free:SuffixDecoding",
         "recycling": "specbench_s2d.decoding.training_free:TokenRecycling",
     },
+    partial(_lacks, ("Options", "lossy", "draft_kind", "generate", "make_ready", "target_passes"), "a decoder"),
 )
 drafters = Registry(
     "drafter",
@@ -78,6 +162,7 @@ drafters = Registry(
         "suffix": "specbench_s2d.decoding.drafters.suffix:SuffixDrafter",
         "recycling": "specbench_s2d.decoding.drafters.recycling:RecyclingDrafter",
     },
+    partial(_lacks, ("Options", "draft_kind", "start", "propose", "commit"), "a drafter"),
 )
 verifiers = Registry(
     "verifier",
@@ -86,4 +171,14 @@ verifiers = Registry(
         "joint": "specbench_s2d.decoding.verifiers.joint:JointVerifier",
         "scripted": "specbench_s2d.decoding.verifiers.scripted:ScriptedVerifier",
     },
+    partial(_lacks, ("Options", "lossy", "judge"), "a verifier"),
+)
+# An energy meter is registered as the function that opens it on a device.
+meters = Registry(
+    "meter",
+    {
+        "nvml": "specbench_s2d.measure.energy.choose:gpu_meter",
+        "rapl": "specbench_s2d.measure.energy.choose:cpu_meter",
+    },
+    _no_function,
 )

@@ -25,7 +25,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from specbench_s2d.errors import QuestionFileError, UnknownNameError, UserError, first_line
-from specbench_s2d.registry import Registry
+from specbench_s2d.registry import BUILT_IN, Registry
 from specbench_s2d.resources import SUITES, cache_folder, data_folder
 
 EMBEDDED = "embedded"
@@ -153,11 +153,30 @@ def load_suite(name: str) -> Suite:
     """The suite registered as `name`; raises `UnknownNameError` with the nearest names."""
     path = definitions.load(name)
     if not isinstance(path, str | Path):
-        raise UserError(f"suite {name!r} is registered as {path!r}; expected the path of its TOML definition.")
+        by = definitions.entries()[name].origin
+        raise UserError(f"suite {name!r} is registered by {by} as {path!r}; expected the path of its TOML definition.")
     suite = read_suite(Path(path))
     if suite.name != name:
         raise UserError(f"{path}: defines suite {suite.name!r} but is registered as {name!r}; make them the same.")
     return suite
+
+
+def sound_suites() -> list[Suite]:
+    """Every registered suite but those of other packages that cannot be read (`broken_suites`)."""
+    broken = broken_suites()
+    return [load_suite(name) for name in definitions.paths() if name not in broken]
+
+
+def broken_suites() -> dict[str, str]:
+    """Why suites of other packages cannot be read, by name."""
+    broken: dict[str, str] = {}
+    for name, entry in definitions.entries().items():
+        try:
+            if entry.origin != BUILT_IN or entry.others:
+                load_suite(name)
+        except UserError as error:
+            broken[name] = str(error)
+    return broken
 
 
 def read_suite(path: Path) -> Suite:
@@ -194,12 +213,12 @@ def read_definition(path: Path) -> Definition:
 def load_questions(source: str, suites: Sequence[str] | None = None, limit: int | None = None) -> QuestionSet:
     """The questions of `suites` from `embedded`, `spec-bench`, or a JSONL file; at most `limit` of each suite.
 
-    Without `suites`: every registered suite, those that the source has no questions of included. Raises
+    Without `suites`: every registered suite that can be read, with or without questions in the source. Raises
     `QuestionFileError` for a file that cannot be used, or that has no question of a suite that was asked for.
     """
     if limit is not None and limit < 1:
         raise UserError(f"limit {limit}: give a whole number of questions per suite, 1 or more.")
-    asked = [load_suite(name) for name in dict.fromkeys(definitions.paths() if suites is None else suites)]
+    asked = sound_suites() if suites is None else [load_suite(name) for name in dict.fromkeys(suites)]
     if source == EMBEDDED:
         label, found = EMBEDDED, {suite.name: suite.questions for suite in asked}
     else:
@@ -226,7 +245,7 @@ def _questions_of_file(source: str, asked: Sequence[Suite]) -> tuple[str, dict[s
 def category_owners(asked: Sequence[Suite]) -> dict[str, str]:
     """Category → suite, over every registered suite; raises `UserError` where two of those asked for claim one."""
     asked_names = {suite.name for suite in asked}
-    others = [load_suite(name) for name in definitions.names() if name not in asked_names]
+    others = [suite for suite in sound_suites() if suite.name not in asked_names]
     owners = {category: suite.name for suite in others for category in suite.definition.categories}
     taken: dict[str, str] = {}
     for suite in asked:

@@ -10,13 +10,13 @@ import pytest
 
 
 class Plugins:
-    """A package under `folder`, which is put on the import path for the length of a test."""
+    """A package under `folder`, on the import path for the length of a test; `name`: of its distribution."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str = "plugins") -> None:
         self.folder = folder
-        self._about = folder / "plugins-1.dist-info"
+        self._about = folder / f"{name}-1.dist-info"
         self._about.mkdir(parents=True)
-        (self._about / "METADATA").write_text("Metadata-Version: 2.1\nName: plugins\nVersion: 1\n")
+        (self._about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
         monkeypatch.syspath_prepend(str(folder))
 
     def register(self, group: str, name: str, path: str) -> None:

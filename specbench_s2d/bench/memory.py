@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 import torch
@@ -21,11 +21,14 @@ from specbench_s2d.models.nested import stage_passes
 from specbench_s2d.models.resolve import ResolvedModel
 
 
-def memory_plans(plan: Plan, target: str, positions: int) -> list[MemoryPlan]:
-    """The target's plan and each draft's, for sequences of `positions` with a proposal beyond them."""
+def memory_plans(plan: Plan, target: str, positions: int, without: Collection[str] = ()) -> list[MemoryPlan]:
+    """The target's plan and each draft's, for sequences of `positions` with a proposal beyond them.
+
+    `without`: labels of decoders that will not run.
+    """
     dtype, longest = DTYPES[plan.spec.dtype or "float32"], positions + PROPOSED
     given = plan.spec.device or plan.device
-    lanes = plan.lanes[target]
+    lanes = [lane for lane in plan.lanes[target] if lane.label not in without]
     plans = [_plan(plan.models[target], dtype, longest, given, plan.spec.engine, lambda model: _target_passes(lanes))]
     for name in plan.drafts(target):
         if name != target:
@@ -36,9 +39,11 @@ def memory_plans(plan: Plan, target: str, positions: int) -> list[MemoryPlan]:
     return plans
 
 
-def index_plans(plan: Plan, target: str, positions: int) -> list[MemoryPlan]:
-    """What drafters without a model keep in the host's memory, for sequences of `positions`, by label."""
-    sizes = {lane.label: lane.decoder.kind.host_bytes(lane.decoder.options, positions) for lane in plan.lanes[target]}
+def index_plans(plan: Plan, target: str, positions: int, without: Collection[str] = ()) -> list[MemoryPlan]:
+    """What drafters without a model keep in the host's memory, for sequences of `positions`, by label; `without` as
+    above."""
+    lanes = [lane for lane in plan.lanes[target] if lane.label not in without]
+    sizes = {lane.label: lane.decoder.kind.host_bytes(lane.decoder.options, positions) for lane in lanes}
     return [MemoryPlan(f"{label} (index)", 0, 0, 0, size) for label, size in sizes.items() if size]
 
 

@@ -191,7 +191,7 @@ class Plan:
     def _hashes_of(self, lane: Lane) -> dict[str, str]:
         """Hashes of what a lane depends on beside its options and weights, by what it is; empty for most."""
         draft = self.models[lane.draft] if lane.draft else None
-        return lane.decoder.kind.data_hashes(lane.decoder.options, draft)
+        return lane.decoder.data_hashes(draft)
 
     def _data_hashes(self) -> dict[str, str]:
         """Those of all lanes, by the draft and what it is; by the label where a lane has no draft."""

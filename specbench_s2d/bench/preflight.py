@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from specbench_s2d.bench.memory import index_plans, memory_plans
-from specbench_s2d.bench.plan import Plan
+from specbench_s2d.bench.plan import Lane, Plan
 from specbench_s2d.bench.prompts import Prompts
 from specbench_s2d.bench.traces import source_for
+from specbench_s2d.decoding.decoder import PairDecoder
+from specbench_s2d.decoding.faults import PartError, declared_passes, named
 from specbench_s2d.models import check_pair
 from specbench_s2d.models.chat import ChatTemplate, default_template
 from specbench_s2d.models.devices import HOST, SPREAD, Free, free_by_device, free_bytes
 from specbench_s2d.models.memory import MemoryPlan
 from specbench_s2d.models.placement import check_fits, max_memory
+from specbench_s2d.models.resolve import ResolvedModel
 from specbench_s2d.suites import QuestionSet
 
 
@@ -23,7 +26,8 @@ class TargetSetup:
 
     `target`: what the person called it. `positions`: of the longest sequence that the run's questions can lead to.
     `memory`: the target's plan, then each draft's; `indexes`: those of what drafters keep in the host's memory. `free`:
-    a device's free bytes.
+    a device's free bytes. `faults`: by label, what is wrong with a decoder that cannot say which passes it runs, which
+    drafts it takes or how much memory: it is not built, and its cells fail.
     """
 
     target: str
@@ -32,6 +36,7 @@ class TargetSetup:
     memory: Sequence[MemoryPlan]
     indexes: Sequence[MemoryPlan] = ()
     free: Free = free_bytes
+    faults: Mapping[str, str] = field(default_factory=dict)
 
     def check_fits(self, device: str) -> None:
         """Raise `ModelError` where target and drafts do not fit in what the run's devices have free, or indexes in what
@@ -65,18 +70,40 @@ def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
     """
     spec, model = plan.spec, plan.models[target]
     drafts = [plan.models[name] for name in plan.drafts(target)]
+    faults: dict[str, str] = {}
     for lane in plan.lanes[target]:
         draft = plan.models[lane.draft] if lane.draft else None
         if draft:
             check_pair(model, draft)
-            lane.decoder.kind.check_draft(lane.decoder.options, draft)
+        try:
+            _check_declared(lane, draft)
+        except PartError as error:
+            faults[lane.label] = str(error)
         source_for(lane.decoder, model.name, draft)
     context = min(one.context for one in (model, *drafts))
     template = ChatTemplate.choose(model.tokenizer, spec.template, default_template(model.name))
     prompts = Prompts(template, context, spec.max_new_tokens or 1, spec.long_prompts)
     positions = prompts.longest(plan.questions)
-    memory, indexes = memory_plans(plan, target, positions), index_plans(plan, target, positions)
-    return TargetSetup(target, prompts, positions, memory, indexes, free)
+    memory, indexes = (plans(plan, target, positions, without=faults) for plans in (memory_plans, index_plans))
+    return TargetSetup(target, prompts, positions, memory, indexes, free, faults)
+
+
+def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:
+    """Ask a decoder's class what it says before anything is loaded. Raises `UserError` for a draft that it refuses, and
+    `PartError` where it raises anything else or declares what are no passes."""
+    kind, options, label = lane.decoder.kind, lane.decoder.options, lane.label
+    part = f"drafter {kind.drafter_class.__name__}" if issubclass(kind, PairDecoder) else f"class {kind.__name__}"
+    with named(label, part, "in target_passes"):
+        passes = kind.target_passes(options)
+    declared_passes(passes, label, f"{part}.target_passes")
+    with named(label, part, "in host_bytes"):
+        kind.host_bytes(options, 1)
+    if draft:
+        with named(label, part, "in check_draft"):
+            kind.check_draft(options, draft)
+        with named(label, part, "in draft_passes"):
+            passes = kind.draft_passes(options, draft)
+        declared_passes(passes, label, f"{part}.draft_passes")
 
 
 def check(plan: Plan, free: Free = free_bytes) -> dict[str, TargetSetup]:

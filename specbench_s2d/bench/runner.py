@@ -16,6 +16,7 @@ from specbench_s2d.bench.plan import Cell, Plan, Round
 from specbench_s2d.bench.preflight import TargetSetup, check
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.session import Session
+from specbench_s2d.decoding.faults import PartError
 from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.measure.attention import planless_attention
 from specbench_s2d.measure.bandwidth import LATER_ROUNDS
@@ -243,7 +244,7 @@ class _Run:
             return self._record(cell, status, str(error)), None
         except UserError:
             raise
-        except FloatingPointError as error:
+        except (FloatingPointError, PartError) as error:
             return self._record(cell, "failed", str(error)), None
         except Exception as error:  # out of memory, a kernel that fails: this cell fails, the run goes on
             return self._record(cell, "failed", f"{type(error).__name__}: {error}"), None

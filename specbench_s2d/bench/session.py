@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from specbench_s2d.bench.phase_timer import PhaseTimer
-from specbench_s2d.bench.plan import Cell, Plan
+from specbench_s2d.bench.plan import Cell, Lane, Plan
 from specbench_s2d.bench.preflight import TargetSetup
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.traces import source_for
 from specbench_s2d.bench.warm_up import WarmUp, warm_up
 from specbench_s2d.decoding.clock import clock_for
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
+from specbench_s2d.decoding.faults import PartError, in_decoder, said
 from specbench_s2d.decoding.types import Generation
+from specbench_s2d.errors import UserError
 from specbench_s2d.measure.bandwidth import FIRST_ROUNDS, read_rate_of
 from specbench_s2d.measure.energy.windows import WindowMeter
 from specbench_s2d.measure.teacher_forcing import DraftView, NoiseRows, logit_noise
@@ -35,7 +38,8 @@ class Session:
     `load`: makes a `LanguageModel` of a resolved model, as `load_model` does. `noise`: the bound of the divergence
     audit, measured over passes of `noise_rows`. `read_rate`: bounds the target's steps; measured here before and after
     the warm-ups, and later by whoever has time between timed windows. `drafts`: how each decoder reads its draft, by
-    label. `fault`: what is wrong with the target, None where nothing is. `windows`: meters the timed windows.
+    label. `fault`: what is wrong with the target, None where nothing is. `windows`: meters the timed windows. A decoder
+    that cannot be built, prepared or warmed up has a fault of its own, which its cells fail with.
     """
 
     fault: str | None = None
@@ -60,33 +64,42 @@ class Session:
             }
             self._models = {model.name: model for model in (self.target, *drafts.values())}
             used = {lane.label: drafts[lane.draft] if lane.draft else None for lane in lanes}
-            self._decoders = {lane.label: lane.decoder.build(self.target, used[lane.label]) for lane in lanes}
+            self._faults, self._decoders = dict(setup.faults), dict[str, Decoder]()
+            self.drafts, self._projected = dict[str, DraftView](), dict[str, str | None]()
+            for lane in lanes:
+                if lane.label not in self._faults:
+                    with self._sound(lane.label):
+                        self._build(lane, used[lane.label])
             sources = {lane.label: source_for(lane.decoder, self.target.name, used[lane.label]) for lane in lanes}
             self._traces = {label: source for label, source in sources.items() if source}
-            self.drafts = {
-                label: DraftView.of(decoder.draft, decoder.draft_passes(decoder.options, decoder.draft))
-                for label, decoder in self._decoders.items()
-                if decoder.draft
-            }
-            self._projected = {label: _why_projected(decoder) for label, decoder in self._decoders.items()}
         shortest, longest = setup.warm_up_prompts(plan.questions, _WARM_UP_TOKENS)
         with timer.measure("warm_up"):  # room first, and once: what is prepared is prepared for it
             positions = max(setup.positions, len(longest) + _WARM_UP_TOKENS)
-            for decoder in self._decoders.values():
-                decoder.make_ready(positions)
+            for label, decoder in self._decoders.items():
+                with self._sound(label, " (preparing its passes)"):
+                    decoder.make_ready(positions)
         with timer.measure("probing"):
             self._measure_noise(shortest, longest)
             self.read_rate = read_rate_of(self.target, _step_bytes(self.target, shortest))
             self.read_rate.measure(FIRST_ROUNDS)
         with timer.measure("warm_up"):
-            self._faults = dict[str, str]()
-            warmed_up = {label: self._warm_up(label, shortest, longest) for label in self._decoders}
-            self._warmed_up = {label: done for label, done in warmed_up.items() if done}
-            for decoder in self._decoders.values():
-                decoder.forget()
+            self._warmed_up = dict[str, WarmUp]()
+            for label in [] if self.fault else [label for label in self._decoders if label not in self._faults]:
+                with self._sound(label, " (warming up)"):
+                    self._warmed_up[label] = self._warm_up(label, shortest, longest)
+            for label in self._warmed_up:
+                with self._sound(label, " (after the warm-up)"):
+                    self._decoders[label].forget()
         with timer.measure("probing"):
             self.read_rate.measure(FIRST_ROUNDS)
         self._before = self._counted()
+
+    def _build(self, lane: Lane, draft: LanguageModel | None) -> None:
+        decoder = lane.decoder.build(self.target, draft)
+        if draft:
+            self.drafts[lane.label] = DraftView.of(draft, decoder.draft_passes(decoder.options, draft))
+        self._projected[lane.label] = _why_projected(decoder)
+        self._decoders[lane.label] = decoder
 
     def _measure_noise(self, *prompts: list[int]) -> None:
         passes = [kind for decoder in self._decoders.values() for kind in decoder.target_passes(decoder.options)]
@@ -102,10 +115,13 @@ class Session:
     def decode(self, cell: Cell, prompt: Prompt) -> dict[str, Any]:
         """Decode one turn, timed: the fields of its record that decoding gives.
 
-        Raises `FloatingPointError`, saying where, for a target or a draft whose logits are not finite numbers.
+        Raises `FloatingPointError`, saying where, for a target or a draft whose logits are not finite numbers, and
+        `PartError` for a decoder that cannot decode.
         """
-        if fault := self.fault or self._faults.get(cell.label):
-            raise FloatingPointError(fault)
+        if self.fault:
+            raise FloatingPointError(self.fault)
+        if fault := self._faults.get(cell.label):
+            raise PartError(fault)
         generation, energy = self.windows.measure(
             lambda: self._generate(cell.label, prompt.ids, self._new_tokens, cell), clock_for(self.target.device).wait
         )
@@ -167,7 +183,7 @@ class Session:
 
     def decoder_facts(self) -> dict[str, dict[str, Any]]:
         """What decoders measured and learnt so far, by label; only of those that do."""
-        known = {label: decoder.facts() for label, decoder in self._decoders.items()}
+        known = {label: _facts(decoder) for label, decoder in self._decoders.items()}
         return {label: facts for label, facts in known.items() if facts}
 
     @property
@@ -189,17 +205,22 @@ class Session:
         facts = self._engines().values()
         return {name: sum(engine.get(name, 0) for engine in facts) for name in _UNPREPARED}
 
-    def _warm_up(self, label: str, shortest: list[int], longest: list[int]) -> WarmUp | None:
-        """One long prompt, at which caches grow to their size; then a short one until its time is steady. None, and a
-        fault, where logits are not finite numbers."""
-        if self.fault:
-            return None
+    @contextmanager
+    def _sound(self, label: str, doing: str = "") -> Iterator[None]:
+        """Take what the block raises as the decoder's fault, by which its cells fail; `UserError` is raised on."""
         try:
-            self._generate(label, longest, _WARM_UP_TOKENS)
-            return warm_up(lambda: self._generate(label, shortest, _WARM_UP_TOKENS).total_s)
-        except FloatingPointError as error:
-            self._faults[label] = f"{error} (warming up)"
-            return None
+            yield
+        except UserError:
+            raise
+        except (FloatingPointError, PartError) as error:
+            self._faults.setdefault(label, f"{error}{doing}")
+        except Exception as error:  # out of memory, a kernel that fails, a plug-in
+            self._faults.setdefault(label, f"{said(error)}{doing}")
+
+    def _warm_up(self, label: str, shortest: list[int], longest: list[int]) -> WarmUp:
+        """One long prompt, at which caches grow to their size; then a short one until its time is steady."""
+        self._generate(label, longest, _WARM_UP_TOKENS)
+        return warm_up(lambda: self._generate(label, shortest, _WARM_UP_TOKENS).total_s)
 
     def _generate(self, label: str, prompt_ids: list[int], new_tokens: int, cell: Cell | None = None) -> Generation:
         """Decode after a prompt, of a cell or to warm up; no garbage is collected meanwhile."""
@@ -211,9 +232,23 @@ class Session:
         gc.disable()
         try:
             return decoder.generate(prompt_ids, new_tokens, s.temperature, s.top_k, s.top_p, seed, s.ignore_eos)
+        except (UserError, FloatingPointError, PartError):
+            raise
+        except Exception as error:
+            if isinstance(decoder, PairDecoder):  # its parts name themselves: a pass of a model
+                raise
+            raise PartError(in_decoder(label, f"class {type(decoder).__name__} raised {said(error)}")) from error
         finally:
             if collected:
                 gc.enable()
+
+
+def _facts(decoder: Decoder) -> dict[str, Any]:
+    """What a decoder learnt, or the fault of one that cannot say so: its cells are whole."""
+    try:
+        return decoder.facts()
+    except Exception as error:
+        return {"fault": str(error) if isinstance(error, PartError) else said(error)}
 
 
 def _why_projected(decoder: Decoder) -> str | None:

@@ -12,7 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from specbench_s2d.suites import EMBEDDED, HEADINGS, Question, QuestionSet, Suite, load_questions, load_suite
+from specbench_s2d.suites import (
+    EMBEDDED,
+    HEADINGS,
+    Question,
+    QuestionSet,
+    Suite,
+    broken_suites,
+    definitions,
+    load_questions,
+    load_suite,
+)
 
 SHOWN_CHARACTERS = 200
 
@@ -36,11 +46,14 @@ def suites(
         console.print(_question_table(found))
     else:
         console.print(_suite_table(shown, found))
+        for broken, why in broken_suites().items():
+            console.print(f"{broken}: broken: {why}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _facts(suite: Suite, found: QuestionSet, with_questions: bool) -> dict[str, Any]:
     facts = {
         **suite.definition.model_dump(mode="json", exclude={"questions", *HEADINGS}),
+        "from": definitions.entries()[suite.name].origin,
         "embedded_questions": len(suite.questions),
         "hash": suite.hash,
         "questions_from": found.source,
@@ -53,9 +66,10 @@ def _facts(suite: Suite, found: QuestionSet, with_questions: bool) -> dict[str, 
 def _suite_table(shown: list[Suite], found: QuestionSet) -> Table:
     table = Table("suite", "quality metric", "source, licence", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("questions", no_wrap=True)
+    origins = definitions.entries()
     for suite in shown:
         about = suite.definition
-        name = f"{about.name} v{about.version}\n{about.title}"
+        name = f"{about.name} v{about.version}\n{about.title}\n{origins[about.name].origin}"
         table.add_row(*map(Text, (name, _metrics(suite), f"{about.source}\n{about.license}", _counts(suite, found))))
     return table
 
@@ -74,6 +88,7 @@ def _facts_table(suite: Suite, found: QuestionSet) -> Table:
     table.add_column()
     for label, value in {
         "suite": f"{about.name}, version {about.version}: {about.title}",
+        "from": definitions.entries()[suite.name].origin,
         "source": "\n".join([about.source, *about.links]),
         "licence": f"{about.license}. {about.license_note}",
         "prompt": "each turn is one user message, as it stands",

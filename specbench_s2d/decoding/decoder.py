@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal
 
 from pydantic import create_model
 
 from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace, TraceFollower
+from specbench_s2d.decoding.faults import named
 from specbench_s2d.decoding.loop import PROPOSED, DraftAndVerify, Limits, decode
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import ForgettingDrafter, Generation, PreparedDrafter
 from specbench_s2d.decoding.types import Options as BaseOptions
-from specbench_s2d.errors import ModelError, UserError
+from specbench_s2d.errors import ModelError, PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.engines.graph_keys import UNDECLARED_ROWS
 from specbench_s2d.models.exits import HasExits
@@ -141,7 +143,8 @@ class PairDecoder(Decoder):
     verifier_class: ClassVar[Any]
 
     def __init_subclass__(cls) -> None:
-        bases = (cls.drafter_class.Options, cls.verifier_class.Options)
+        given = dict.fromkeys((cls.drafter_class.Options, cls.verifier_class.Options))
+        bases = tuple(one for one in given if not any(other is not one and issubclass(other, one) for other in given))
         fields: dict[str, Any] = {} if cls.drafter_class.draft_kind == "none" else {"draft": (str | None, None)}
         cls.Options = create_model(f"{cls.__name__}Options", __base__=bases, **fields)
         cls.lossy = cls.verifier_class.lossy
@@ -151,7 +154,9 @@ class PairDecoder(Decoder):
 
     @classmethod
     def check_draft(cls, options: BaseOptions, draft: HasExits) -> None:
-        cls.drafter_class.check_draft(_select(options, cls.drafter_class.Options), draft)
+        check = getattr(cls.drafter_class, "check_draft", None)
+        if check:
+            check(_select(options, cls.drafter_class.Options), draft)
 
     @classmethod
     def host_bytes(cls, options: BaseOptions, positions: int) -> int:
@@ -175,9 +180,11 @@ class PairDecoder(Decoder):
         self, target: LanguageModel, draft: LanguageModel | None, options: BaseOptions, label: str = ""
     ) -> None:
         super().__init__(target, draft, options, label)
-        self.drafter = self.drafter_class(draft, _select(options, self.drafter_class.Options))
-        self.verifier = self.verifier_class(_select(options, self.verifier_class.Options))
-        self._method = DraftAndVerify(target, self.drafter, self.verifier)
+        with self._named(self.drafter_class, "drafter", "when it was made"):
+            self.drafter = self.drafter_class(draft, _select(options, self.drafter_class.Options))
+        with self._named(self.verifier_class, "verifier", "when it was made"):
+            self.verifier = self.verifier_class(_select(options, self.verifier_class.Options))
+        self._method = DraftAndVerify(target, self.drafter, self.verifier, label)
         self._followers = [half for half in (self.drafter, self.verifier) if isinstance(half, TraceFollower)]
         self._trace: AcceptanceTrace | None = None
 
@@ -187,7 +194,8 @@ class PairDecoder(Decoder):
 
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation:
         if isinstance(self.drafter, PreparedDrafter):
-            self.drafter.prepare(self.target, prompt_ids)
+            with self._named(self.drafter_class, "drafter", "in prepare", PromptTooLongError):
+                self.drafter.prepare(self.target, prompt_ids)
         for half in self._followers:
             if self._trace is None:
                 raise UserError(
@@ -197,11 +205,18 @@ class PairDecoder(Decoder):
         return decode(self.target, self.draft, self._method, prompt_ids, limits, sampler)
 
     def facts(self) -> dict[str, Any]:
-        return self.drafter.facts() if isinstance(self.drafter, PreparedDrafter) else {}
+        with self._named(self.drafter_class, "drafter", "in facts"):
+            return self.drafter.facts() if isinstance(self.drafter, PreparedDrafter) else {}
 
     def forget(self) -> None:
         if isinstance(self.drafter, ForgettingDrafter):
-            self.drafter.forget()
+            with self._named(self.drafter_class, "drafter", "in forget"):
+                self.drafter.forget()
+
+    def _named(
+        self, part: type, kind: str, doing: str, passing: type[UserError] = UserError
+    ) -> AbstractContextManager[None]:
+        return named(self.label, f"{kind} {part.__name__}", doing, passing)
 
 
 def _device_key(model: LanguageModel) -> tuple[str, int]:

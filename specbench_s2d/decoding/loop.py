@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 
 from specbench_s2d.decoding.clock import Clock, Mark, clock_for
+from specbench_s2d.decoding.faults import CheckedDrafter, CheckedObserver, CheckedVerifier, Steps
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import (
     Drafted,
@@ -147,11 +148,16 @@ def _read_bytes(target: LanguageModel, draft: LanguageModel | None) -> int:
 
 
 class DraftAndVerify:
-    """The step of every pair: propose, run one target pass, judge, commit."""
+    """The step of every pair: propose, run one target pass, judge, commit.
 
-    def __init__(self, target: LanguageModel, drafter: Drafter, verifier: Verifier) -> None:
-        self._target, self._drafter, self._verifier = target, drafter, verifier
-        self.observer = drafter if isinstance(drafter, ObservingDrafter) else None
+    What drafter or verifier does wrong raises `PartError`, which names the decoder by `label`.
+    """
+
+    def __init__(self, target: LanguageModel, drafter: Drafter, verifier: Verifier, label: str = "") -> None:
+        steps = Steps(label, target.vocabulary, on_host=target.device.type == "cpu")
+        self._target, self._drafter = target, CheckedDrafter(drafter, steps)
+        self._verifier = CheckedVerifier(verifier, self._drafter, steps)
+        self.observer = CheckedObserver(drafter, steps) if isinstance(drafter, ObservingDrafter) else None
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
         self._sampler, self._clock = sampler, clock

@@ -11,10 +11,12 @@ from pydantic import ValidationError
 from specbench_s2d import registry
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.drafters.first import FirstDrafter, Part, first_of
+from specbench_s2d.decoding.faults import said
 from specbench_s2d.decoding.labels import value_text
 from specbench_s2d.decoding.types import Options
 from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.exits import HasExits
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,18 @@ class DecoderSpec:
     def draft(self) -> str | None:
         """The draft named by the options, if any."""
         return getattr(self.options, "draft", None)
+
+    def data_hashes(self, draft: HasExits | None) -> dict[str, str]:
+        """Hashes of the data, beside weights, that decide what is drafted; raises `UserError` where the class cannot
+        say."""
+        try:
+            return self.kind.data_hashes(self.options, draft)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"decoder {self.label!r}: the hashes of its data are not known, for that raised {said(error)}."
+            ) from error
 
     def build(self, target: LanguageModel, draft: LanguageModel | None) -> Decoder:
         return self.kind(target, draft, self.options, self.label)
@@ -211,22 +225,30 @@ def _names(given: str, model: LanguageModel) -> bool:
 
 
 def describe_decoders() -> list[dict[str, Any]]:
-    """One row per registered decoder, drafter and verifier: what it is, its options, and whether it is lossy."""
+    """One row per registered decoder, drafter and verifier: what it is, where it comes from, its options, and whether
+    it is lossy. `what` says of one that cannot be loaded why, after "broken:"."""
     parts = (registry.decoders, registry.drafters, registry.verifiers)
-    return [_describe(name, of.kind, of.load(name)) for of in parts for name in of.names()]
+    entries = [(of, name, entry.origin) for of in parts for name, entry in sorted(of.entries().items())]
+    return [_describe(of, name, origin) for of, name, origin in entries]
 
 
-def _describe(name: str, kind: str, part: Any) -> dict[str, Any]:
+def _describe(of: registry.Registry, name: str, origin: str) -> dict[str, Any]:
     """One row; drafters decide nothing about the output, and verifiers need no draft."""
+    row: dict[str, Any] = {"name": name, "kind": of.kind, "from": origin, "output": None, "draft": None}
+    try:
+        return {**row, **_facts(of.kind, of.load(name))}
+    except UserError as error:
+        return {**row, "options": None, "what": f"broken: {error}"}
+
+
+def _facts(kind: str, part: Any) -> dict[str, Any]:
     output = (
         "projected" if getattr(part, "projected", None) else "lossy" if getattr(part, "lossy", False) else "lossless"
     )
     fields = part.Options.model_fields.items()
     return {
-        "name": name,
-        "kind": kind,
         "output": None if kind == registry.drafters.kind else output,
         "draft": None if kind == registry.verifiers.kind else part.draft_kind,
         "options": ", ".join(f"{option}={value_text(field.default)}" for option, field in fields) or "none",
-        "what": (part.__doc__ or "").strip().splitlines()[0],
+        "what": ((part.__doc__ or "").strip() or f"{part.__name__}, which says nothing of itself.").splitlines()[0],
     }

@@ -32,8 +32,18 @@ class Tree:
 
     @classmethod
     def of(cls, parents: Sequence[int], device: torch.device, level_exits: tuple[int, ...] = ()) -> Tree:
-        """The tree with these parents."""
+        """The tree with these parents; raises `ValueError` where they are none (`check_parents`)."""
+        if fault := check_parents(parents):
+            raise ValueError(fault)
         return cls(to_device(list(parents), device), tree_mask(parents, device), level_exits)
+
+
+def check_parents(parents: Sequence[int]) -> str | None:
+    """What is wrong with the parents of a tree's nodes, each -1 (the context) or an earlier node; None for a tree."""
+    for node, parent in enumerate(parents):
+        if not -1 <= parent < node:
+            return f"node {node} has parent {parent}; a parent is -1 or an earlier node"
+    return None
 
 
 def tree_levels(parents: Sequence[int]) -> list[int]:

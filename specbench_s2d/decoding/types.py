@@ -36,7 +36,8 @@ class Proposal:
     holds the logits (1, V) that `token_logprobs` computes it from. `exit_depths`: the depth that each token of a chain
     was read at, empty for a plain draft. `tree`: None for a chain; otherwise its nodes level by level, siblings in the
     draft's order. `draft_layers`: layers times positions that the draft ran for this proposal. `observed`: what an
-    `ObservingDrafter` reads of the target's pass, (any length,) of float32; the loop sets it.
+    `ObservingDrafter` reads of the target's pass, (any length,) of float32; the loop sets it. `host_ids`: the same ids
+    on the host, where the drafter has them there: they are checked before the target's pass.
     """
 
     ids_G: Tensor
@@ -47,6 +48,7 @@ class Proposal:
     draft_layers: int = 0
     draft_logits: Sequence[Tensor] = ()
     observed: Tensor | None = None
+    host_ids: Sequence[int] | None = None
 
     def token_logprobs(self) -> Tensor:
         """log q (G,) of each token at temperature 1 over the full vocabulary, also where the draft was sampled."""
@@ -57,8 +59,8 @@ class Proposal:
 
 
 def chain_of(ids: Sequence[int], device: torch.device) -> Proposal:
-    """A chain of known tokens."""
-    return Proposal(to_device(ids, device)) if ids else _nothing(device)
+    """A chain of tokens that the host chose, without likelihoods: q is one-hot."""
+    return Proposal(to_device(ids, device), host_ids=ids) if ids else _nothing(device)
 
 
 @cache

@@ -23,6 +23,7 @@ from specbench_s2d.runs.folder import ENERGY, read_blocks, read_manifest, read_r
 from specbench_s2d.runs.record import ENERGY_FIELDS, Record
 from tests.bench.sessions import never, with_methods
 from tests.measure.energy.replay import Recording, ReplayMeter, VirtualClock
+from tests.plugins import Plugins
 from tests.refusals import refused
 
 IDLE_W, BUSY_W = 40.0, 100.0
@@ -67,6 +68,20 @@ class Counted:
     @property
     def blocks(self) -> list[tuple[str, str, int]]:
         return list(dict.fromkeys((c.lane.label, c.question.suite, c.repeat) for c, _ in self.cells))
+
+
+def open_recorded(device: str) -> ReplayMeter:
+    """A meter as another package registers it."""
+    assert device == "cpu"
+    return a_meter()
+
+
+def test_a_meter_of_another_package_is_opened_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Plugins(tmp_path / "site", monkeypatch).register("meters", "recorded", f"{__name__}:open_recorded")
+    execute(plan_of(energy="recorded", decoder=["ar"], suite=["qa"]), tmp_path / "run")
+    assert read_manifest(tmp_path / "run")["energy"] == {"meter": "replay", "reason": None}
+    [block] = read_blocks(tmp_path / "run")
+    assert block.energy_j == pytest.approx(BUSY_W * block.block_s)
 
 
 def test_there_is_one_block_per_label_and_suite_and_each_is_long_enough(run: Path) -> None:

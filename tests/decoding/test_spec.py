@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from specbench_s2d import registry
@@ -151,6 +153,19 @@ def test_another_draft_than_the_named_one_is_refused() -> None:
     with refused(UserError, "'demo-tiny'", "'fake-1'"):
         build_decoder("sd:draft=demo-tiny", FakeModel(), FakeModel(seed=1))
     assert build_decoder("sd:draft=fake-1", FakeModel(), FakeModel(seed=1)).label == "sd:draft=fake-1"
+
+
+def test_a_class_that_cannot_hash_its_data_is_refused() -> None:
+    class Files(NoDrafter):
+        @staticmethod
+        def data_hashes(options: object, draft: object) -> dict[str, str]:
+            raise OSError("no such file")
+
+    spec = parse_decoder("ar")
+    with refused(
+        UserError, "decoder 'ar': the hashes of its data are not known, for that raised OSError: no such file."
+    ):
+        _ = replace(spec, kind=type("Own", (spec.kind,), {"drafter_class": Files})).data_hashes(None)
 
 
 def test_every_registered_part_is_described() -> None:

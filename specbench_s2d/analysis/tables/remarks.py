@@ -131,7 +131,7 @@ def failures(records: Iterable[Record]) -> list[str]:
     for (target, label), errors in found.items():
         others = len(set(errors)) - 1
         more = f" (and for {others} other reasons: see report.html)" if others else ""
-        lines.append(f"{target}, {label}: failed: {errors[0]}{more}")
+        lines.append(f"{target}, {label}: failed: {errors[0].removeprefix(f'decoder {label!r}: ')}{more}")
     return lines
 
 

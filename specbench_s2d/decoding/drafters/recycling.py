@@ -121,7 +121,8 @@ class RecyclingDrafter:
             tree = self._auto.cut(tree)
         if not tree.ids:
             return chain_of([], self._device)
-        return Proposal(to_device(tree.ids, self._device), tree=_tree(tuple(tree.parents), self._device))
+        shape = _tree(tuple(tree.parents), self._device)
+        return Proposal(to_device(tree.ids, self._device), tree=shape, host_ids=tree.ids)
 
     def _grow(self, last: int, most: int) -> FoundTree:
         """The template less the children that no row gives, level by level."""

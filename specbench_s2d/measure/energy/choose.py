@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from specbench_s2d import registry
 from specbench_s2d.errors import UserError
-from specbench_s2d.measure.energy.meter import EnergyMeter
+from specbench_s2d.measure.energy.meter import EnergyMeter, MeterError
 from specbench_s2d.measure.energy.nvml import NvmlMeter
 from specbench_s2d.measure.energy.rapl import RaplMeter
 from specbench_s2d.measure.energy.reading import reason_of
@@ -15,9 +15,10 @@ from specbench_s2d.measure.gpu import CudaDevice, TorchCuda
 from specbench_s2d.measure.nvml import Nvml
 from specbench_s2d.models.devices import all_devices
 
-Kind = Literal["auto", "nvml", "rapl", "off"]
 OFF = "not metered: --energy off, the default for demo models on a CPU; --energy auto meters where the machine can"
 Openers = Mapping[str, Callable[[str], EnergyMeter]]
+"""A meter's name to the function that opens it on a device."""
+_PARTS = ("name", "covers", "power_limit_w", "clock", "sleep", "start", "stop", "close")
 
 
 def gpu_meter(
@@ -30,7 +31,13 @@ def gpu_meter(
     return NvmlMeter([find(one).uuid for one in list_devices(device)], open_nvml)
 
 
-OPENERS: Openers = {"nvml": gpu_meter, "rapl": lambda device: RaplMeter()}
+def cpu_meter(device: str) -> RaplMeter:
+    """A meter of all processor packages; raises `MeterError`."""
+    return RaplMeter()
+
+
+OPENERS: Openers = {"nvml": gpu_meter, "rapl": cpu_meter}
+"""The meters that belong to one kind of device; one that a package registers decides itself what it meters."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +61,34 @@ class MeterChoice:
         return None
 
 
-def choose_meter(kind: Kind, device: str, openers: Openers = OPENERS) -> MeterChoice:
-    """`auto`: NVML on a GPU, RAPL on a CPU, or no meter with the reason where these cannot be read; `off`: no meter.
+def choose_meter(kind: str, device: str, openers: Openers = OPENERS) -> MeterChoice:
+    """`auto`: NVML on a GPU, RAPL on a CPU, or no meter with the reason where these cannot be read; `off`: no meter;
+    else the meter of that name.
 
-    Raises `UserError` for a meter asked for by name that does not meter `device`, or cannot be read.
+    Raises `UserError` for a meter asked for by name that is not known, does not meter `device`, or cannot be read.
     """
     if kind == "off":
         return MeterChoice(None, OFF)
     fitting = "rapl" if device == "cpu" else "nvml"
-    if kind not in ("auto", fitting):
+    if kind in OPENERS and kind != fitting:
         raise UserError(
             f"--energy {kind}: the run is on {device}, which is metered by {fitting}; give {fitting} or auto."
         )
+    name = fitting if kind == "auto" else kind
+    open_meter = openers[name] if name in openers else registry.meters.load(name)
     try:
-        return MeterChoice(openers[fitting](device))
+        return MeterChoice(_checked(open_meter(device), name))
     except Exception as error:  # whatever a driver's library raises
         if kind == "auto":
             return MeterChoice(None, f"no meter: {reason_of(error)}")
         raise UserError(f"--energy {kind}: {reason_of(error)}. Give auto to run on without, or off.") from error
+
+
+def _checked(meter: EnergyMeter, name: str) -> EnergyMeter:
+    """The meter; raises `MeterError` where it has not what a meter has."""
+    missing = [part for part in _PARTS if not hasattr(meter, part)]
+    if missing:
+        raise MeterError(
+            f"what {name!r} opens is no meter: {type(meter).__name__} has no {', '.join(missing)} (docs/plugins.md)"
+        )
+    return meter

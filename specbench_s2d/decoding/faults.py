@@ -1,0 +1,235 @@
+"""A decoder's part that fails is named: which decoder, drafter or verifier, at which step, and what was wrong.
+
+`DraftAndVerify` calls its drafter and its verifier through the two classes below, which turn what a part raises into a
+`PartError` and hold proposals and verdicts to what the loop can use. Ids are checked on the host before the target's
+pass where they are there already (on a CPU, and wherever `chain_of` was given them) or come from no model; those
+that a draft model chose on a GPU are checked when they arrive with the verdict, so that no step waits once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from specbench_s2d.decoding.sampling import Sampler
+from specbench_s2d.decoding.tree import check_parents
+from specbench_s2d.decoding.types import Drafted, Drafter, ObservingDrafter, Proposal, Verdict, Verifier
+from specbench_s2d.errors import PromptTooLongError, UserError
+from specbench_s2d.models.base import PassKind
+
+
+class PartError(Exception):
+    """A drafter, a verifier or a decoder that raised, or gave what cannot be used: which, at which step, and what."""
+
+
+def said(error: BaseException) -> str:
+    """An error as one line: its type, and the first line of its text where it has one."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def in_decoder(label: str, fault: str) -> str:
+    """A fault, after the label of the decoder that has it."""
+    return f"decoder {label!r}: {fault}" if label else fault
+
+
+@contextmanager
+def named(label: str, part: str, doing: str, passing: type[UserError] = UserError) -> Iterator[None]:
+    """Raise `PartError` for what the block raises, but for the errors `passing`, which say what a person has to do.
+
+    `part`: "drafter NAME", say. For what is no part of a step: a context manager takes a microsecond.
+    """
+    try:
+        yield
+    except (passing, PartError):
+        raise
+    except Exception as error:
+        raise PartError(in_decoder(label, f"{part} raised {said(error)} ({doing})")) from error
+
+
+def declared_passes(passes: Any, label: str, what: str) -> list[PassKind]:
+    """What a class declares as its passes; raises `PartError` where that is no list of `PassKind`, each with rows."""
+    if not isinstance(passes, list | tuple) or not all(isinstance(kind, PassKind) for kind in passes):
+        raise PartError(in_decoder(label, f"{what} gave {passes!r}, which is no list of PassKind"))
+    if empty := next((kind for kind in passes if min(kind.rows, kind.least) < 1), None):
+        raise PartError(in_decoder(label, f"{what} gave {empty!r}; rows and least are 1 or more"))
+    return list(passes)
+
+
+class Steps:
+    """Where a generation is: its decoder's label, the steps so far and the new tokens before this one.
+
+    `on_host`: tensors can be read without a wait, as on a CPU.
+    """
+
+    def __init__(self, label: str, vocabulary: int, on_host: bool) -> None:
+        self.label, self.vocabulary, self.on_host = label, vocabulary, on_host
+        self.prompt_tokens = self.number = self.new_tokens = 0
+
+    def begin(self, prompt_tokens: int) -> None:
+        """A new generation."""
+        self.prompt_tokens, self.number, self.new_tokens = prompt_tokens, 0, 0
+
+    def next(self, context_tokens: int) -> None:
+        """A new step."""
+        self.number += 1
+        self.new_tokens = context_tokens - self.prompt_tokens
+
+    def fault(self, what: str) -> PartError:
+        """A fault of this step, or of the prefill."""
+        place = f"step {self.number}, after {self.new_tokens} new tokens" if self.number else "before the first step"
+        return PartError(in_decoder(self.label, f"{what} ({place})"))
+
+    def raised(self, part: str, method: str, error: Exception) -> Exception:
+        """What to raise for what a part raised: the loop's own two errors as they are, else a fault."""
+        told = error.args[0] if error.args else None
+        if isinstance(error, PromptTooLongError) or (isinstance(error, FloatingPointError) and isinstance(told, int)):
+            return error  # the latter: so many tokens of the step lie before a logit that is no number
+        return self.fault(f"{part}.{method} raised {said(error)}")
+
+    def outside(self, ids: Sequence[int]) -> int | None:
+        """The first of `ids` that the target's vocabulary does not have."""
+        if not ids or (min(ids) >= 0 and max(ids) < self.vocabulary):
+            return None
+        return next(token for token in ids if not 0 <= token < self.vocabulary)
+
+    @property
+    def allowed(self) -> str:
+        """The ids of the vocabulary, in words."""
+        return f"the target's ids are 0 to {self.vocabulary - 1:,}"
+
+
+class CheckedDrafter:
+    """A drafter whose faults are named and whose proposals are checked: count, ids and tree."""
+
+    def __init__(self, drafter: Drafter, steps: Steps) -> None:
+        self._drafter, self._steps = drafter, steps
+        self._name = f"drafter {type(drafter).__name__}"
+        self._has_model = getattr(drafter, "draft_kind", "none") != "none"
+
+    def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
+        self._steps.begin(len(prompt_ids))
+        try:
+            self._drafter.start(prompt_ids, sampler)
+        except Exception as error:
+            raise self._steps.raised(self._name, "start", error) from error
+
+    def propose(self, context: Sequence[int], room: int) -> Proposal:
+        self._steps.next(len(context))
+        try:
+            proposal = self._drafter.propose(context, room)
+        except Exception as error:
+            raise self._steps.raised(self._name, "propose", error) from error
+        if fault := self._fault(proposal, room):
+            raise self._steps.fault(f"{self._name} proposed {fault}")
+        return proposal
+
+    def commit(self, committed: int, verdict: Verdict) -> None:
+        try:
+            self._drafter.commit(committed, verdict)
+        except Exception as error:
+            raise self._steps.raised(self._name, "commit", error) from error
+
+    def check(self, drafted: Drafted) -> None:
+        """Raise `PartError` for what only the host can see of a proposal that lay on a GPU."""
+        if (token := self._steps.outside(drafted.ids)) is not None:
+            raise self._steps.fault(f"{self._name} proposed token {token}; {self._steps.allowed}")
+        if drafted.parents is not None and (fault := check_parents(drafted.parents)):
+            raise self._steps.fault(f"{self._name} proposed a malformed tree: {fault}")
+
+    def _fault(self, proposal: Any, room: int) -> str | None:
+        """What is wrong with a proposal, as far as the host can see without waiting for a GPU."""
+        if not isinstance(proposal, Proposal):
+            return f"{type(proposal).__name__}, not a Proposal"
+        ids_G = proposal.ids_G
+        if not isinstance(ids_G, Tensor) or ids_G.dim() != 1 or ids_G.dtype != torch.long:
+            found = f"{ids_G.dtype} {tuple(ids_G.shape)}" if isinstance(ids_G, Tensor) else type(ids_G).__name__
+            return f"ids as {found}; they are one int64 tensor (G,)"
+        count = ids_G.numel()
+        if count > room:
+            return f"{count} tokens where there is room for {room}"
+        if count and (fault := self._fault_of_ids(proposal)):
+            return fault
+        if proposal.q_GV is not None and tuple(proposal.q_GV.shape) != (count, self._steps.vocabulary):
+            shape, wanted = tuple(proposal.q_GV.shape), (count, self._steps.vocabulary)
+            return f"likelihoods of shape {shape}; for {count} tokens it is {wanted}"
+        return None if proposal.tree is None else self._fault_of_tree(proposal)
+
+    def _fault_of_ids(self, proposal: Proposal) -> str | None:
+        ids: Sequence[int] | None = proposal.host_ids
+        if ids is None:
+            if self._has_model and not self._steps.on_host:
+                return None
+            ids = proposal.ids_G.tolist()
+        token = self._steps.outside(ids)
+        return None if token is None else f"token {token}; {self._steps.allowed}"
+
+    def _fault_of_tree(self, proposal: Proposal) -> str | None:
+        tree, count = proposal.tree, len(proposal.ids_G)
+        assert tree is not None
+        if len(tree.parents_N) != count or tuple(tree.mask_MM.shape) != (count + 1, count + 1):
+            return (
+                f"a malformed tree: {len(tree.parents_N)} parents and a mask of {tuple(tree.mask_MM.shape)} for "
+                f"{count} tokens"
+            )
+        fault = check_parents([int(parent) for parent in tree.parents_N.tolist()]) if self._steps.on_host else None
+        return f"a malformed tree: {fault}" if fault else None
+
+
+class CheckedObserver:
+    """A drafter that learns from the target's logits, whose faults in that are named."""
+
+    def __init__(self, drafter: ObservingDrafter, steps: Steps) -> None:
+        self._drafter, self._steps = drafter, steps
+        self._name = f"drafter {type(drafter).__name__}"
+
+    def observe(self, ids_T: Tensor, logits_TV: Tensor) -> Tensor:
+        try:
+            return self._drafter.observe(ids_T, logits_TV)
+        except Exception as error:
+            raise self._steps.raised(self._name, "observe", error) from error
+
+    def learn(self, observed: Sequence[float]) -> None:
+        try:
+            self._drafter.learn(observed)
+        except Exception as error:
+            raise self._steps.raised(self._name, "learn", error) from error
+
+
+class CheckedVerifier:
+    """A verifier whose faults are named and whose verdicts are checked."""
+
+    def __init__(self, verifier: Verifier, drafter: CheckedDrafter, steps: Steps) -> None:
+        self._verifier, self._drafter, self._steps = verifier, drafter, steps
+        self._name = f"verifier {type(verifier).__name__}"
+
+    def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
+        try:
+            verdict = self._verifier.judge(proposal, logits_TV, sampler)
+        except Exception as error:
+            raise self._steps.raised(self._name, "judge", error) from error
+        if fault := self._fault(verdict, proposal):
+            raise self._steps.fault(f"{self._name} {fault}")
+        if verdict.drafted is not None and not self._steps.on_host:
+            self._drafter.check(verdict.drafted)
+        return verdict
+
+    def _fault(self, verdict: Any, proposal: Proposal) -> str | None:
+        if not isinstance(verdict, Verdict):
+            return f"gave {type(verdict).__name__}, not a Verdict"
+        count, path = proposal.ids_G.numel(), verdict.path
+        if not 0 <= verdict.accepted <= count:
+            return f"accepted {verdict.accepted} of {count} tokens"
+        if not 0 <= verdict.next_id < self._steps.vocabulary:
+            return f"gave {verdict.next_id} as the next token; {self._steps.allowed}"
+        if path is None:
+            return None if proposal.tree is None or not verdict.accepted else "accepted nodes of a tree without a path"
+        ascending = all(first < second for first, second in pairwise((-1, *path)))
+        if len(path) != verdict.accepted or not ascending or (path and path[-1] >= count):
+            return f"accepted {verdict.accepted} nodes of {count} by the path {list(path)}"
+        return None

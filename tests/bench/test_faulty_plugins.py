@@ -1,0 +1,250 @@
+"""Plug-ins that raise or propose what cannot be: their cells fail by name, the others are measured, the run exits 1."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specbench_s2d.bench import session
+from specbench_s2d.bench.plan import make_plan
+from specbench_s2d.bench.runner import execute
+from specbench_s2d.bench.session import Session
+from specbench_s2d.cli.main import main
+from specbench_s2d.config import RunSpec
+from specbench_s2d.decoding.decoder import Decoder
+from specbench_s2d.decoding.drafters.none import NoDrafter
+from specbench_s2d.decoding.types import Proposal, chain_of
+from specbench_s2d.decoding.verifiers.token import TokenVerifier
+from specbench_s2d.models.base import PassKind
+from specbench_s2d.runs.folder import read_manifest, read_records
+from specbench_s2d.runs.record import Record
+from tests.bench.sessions import with_methods
+from tests.plugins import Plugins
+
+
+class Sound(NoDrafter):
+    """The empty drafter, of which each of the others spoils a part."""
+
+    def prepare(self, target: Any, prompt_ids: Any) -> None:
+        """Nothing."""
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+    def start(self, prompt_ids: Any, sampler: Any) -> None:
+        super().start(prompt_ids, sampler)
+        self.device = sampler.device
+
+
+class Unmade(Sound):
+    def __init__(self, draft: None, options: Any) -> None:
+        raise KeyError("weights")
+
+
+class UndeclaredPasses(Sound):
+    @staticmethod
+    def target_passes(options: Any) -> list[PassKind]:
+        raise ZeroDivisionError
+
+
+class OddPasses(Sound):
+    @staticmethod
+    def target_passes(options: Any) -> Any:
+        return [4]
+
+
+class NoRows(Sound):
+    @staticmethod
+    def target_passes(options: Any) -> list[PassKind]:
+        return [PassKind(0)]
+
+
+class Unprepared(Sound):
+    def prepare(self, target: Any, prompt_ids: Any) -> None:
+        raise OSError("no such file")
+
+
+class NoStart(Sound):
+    def start(self, prompt_ids: Any, sampler: Any) -> None:
+        raise ZeroDivisionError
+
+
+class TooLarge(Sound):
+    def propose(self, context: Any, room: int) -> Proposal:
+        return chain_of([1, 99_999], self.device)
+
+
+class Negative(Sound):
+    def propose(self, context: Any, room: int) -> Proposal:
+        return chain_of([-3], self.device)
+
+
+class TooLong(Sound):
+    def propose(self, context: Any, room: int) -> Proposal:
+        return chain_of([1] * (room + 1), self.device)
+
+
+class NoCommit(Sound):
+    def commit(self, committed: int, verdict: Any) -> None:
+        raise RuntimeError("cache\nlines")
+
+
+class NoFacts(Sound):
+    def facts(self) -> dict[str, Any]:
+        raise ValueError("nothing learnt")
+
+
+class LateDrafter(Sound):
+    """Raises in timed cells alone: they have more tokens than a warm-up."""
+
+    def propose(self, context: Any, room: int) -> Proposal:
+        if len(context) > self.began + 18:
+            raise IndexError("list index out of range")
+        return super().propose(context, room)
+
+    def start(self, prompt_ids: Any, sampler: Any) -> None:
+        super().start(prompt_ids, sampler)
+        self.began = len(prompt_ids)
+
+
+class NoJudge(TokenVerifier):
+    def judge(self, *given: Any) -> Any:
+        raise AttributeError("judge")
+
+
+class Alone(Decoder):
+    """A decoder of its own kind."""
+
+    def _run(self, *given: Any) -> Any:
+        raise TypeError("not a pair")
+
+
+EXPECTED = {
+    "Unmade": "drafter Unmade raised KeyError: 'weights' (when it was made)",
+    "UndeclaredPasses": "drafter UndeclaredPasses raised ZeroDivisionError (in target_passes)",
+    "OddPasses": "drafter OddPasses.target_passes gave [4], which is no list of PassKind",
+    "NoRows": f"drafter NoRows.target_passes gave {PassKind(0)!r}; rows and least are 1 or more",
+    "Unprepared": "drafter Unprepared raised OSError: no such file (in prepare) (warming up)",
+    "NoStart": "drafter NoStart.start raised ZeroDivisionError (before the first step) (warming up)",
+    "TooLarge": "drafter TooLarge proposed token 99999; the target's ids are 0 to 319 (step 1, after 1 new tokens) "
+    "(warming up)",
+    "Negative": "drafter Negative proposed token -3; the target's ids are 0 to 319 (step 1, after 1 new tokens) "
+    "(warming up)",
+    "NoCommit": "drafter NoCommit.commit raised RuntimeError: cache (step 1, after 1 new tokens) (warming up)",
+    "LateDrafter": "drafter LateDrafter.propose raised IndexError: list index out of range (step 19, after 19 new "
+    "tokens)",
+}
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plugins:
+    added = Plugins(tmp_path / "site", monkeypatch)
+    for part in (*EXPECTED, "Sound", "TooLong", "NoFacts"):
+        added.register("drafters", part, f"{__name__}:{part}")
+    added.register("verifiers", "NoJudge", f"{__name__}:NoJudge")
+    return added
+
+
+@pytest.fixture(autouse=True)
+def quick_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of each kind is enough here."""
+    monkeypatch.setattr(session, "warm_up", lambda run: (run(), session.WarmUp(1, 0.0, 0.0, True))[1])
+
+
+def spec_of(tiny_models: Path, decoders: list[str], targets: tuple[str, ...] = ("tiny-target",)) -> RunSpec:
+    return RunSpec(
+        target=[str(tiny_models / name) for name in targets], decoder=decoders, suite=["qa"], questions="embedded",
+        limit=2, max_new_tokens=24, ignore_eos=True, device="cpu", energy="off",
+    )  # fmt: skip
+
+
+def by_label(records: list[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.label, []).append(record)
+    return found
+
+
+def test_each_fault_fails_its_own_cells_by_name_and_the_run_goes_on(
+    plugins: Plugins, tiny_models: Path, tmp_path: Path
+) -> None:
+    """On both targets; the decoders without a fault are measured and equal AR."""
+    labels = [f"{part}+token" for part in EXPECTED]
+    decoders = ["ar", *labels, "TooLong+token", "none+NoJudge", "NoFacts+token", "Sound+token"]
+    spec = spec_of(tiny_models, decoders, ("tiny-target", "tiny-other"))
+    outcome = execute(make_plan(spec), tmp_path / "run")
+    assert {record.target for record in outcome.records} == {"tiny-target", "tiny-other"}
+    of_first = by_label([record for record in outcome.records if record.target == "tiny-target"])
+    for part, told in EXPECTED.items():
+        label = f"{part}+token"
+        assert {(r.status, r.error) for r in of_first[label]} == {("failed", f"decoder {label!r}: {told}")}
+    [told] = {r.error for r in of_first["TooLong+token"]}
+    assert re.fullmatch(
+        r"decoder 'TooLong\+token': drafter TooLong proposed (\d+) tokens where there is room for \d+ "
+        r"\(step 1, after 1 new tokens\) \(warming up\)",
+        told or "",
+    )
+    [told] = {r.error for r in of_first["none+NoJudge"]}
+    assert told == (
+        "decoder 'none+NoJudge': verifier NoJudge.judge raised AttributeError: judge (step 1, after 1 new tokens) "
+        "(warming up)"
+    )
+    for target in ("tiny-target", "tiny-other"):
+        whole = by_label([record for record in outcome.records if record.target == target])
+        for label in ("ar", "NoFacts+token", "Sound+token"):
+            assert [r.status for r in whole[label]] == ["ok", "ok"]
+            assert [r.output_ids for r in whole[label]] == [r.output_ids for r in whole["ar"]]
+    facts = read_manifest(tmp_path / "run")["targets"]["tiny-target"]
+    assert set(facts["warm_up"]) == {"ar", "LateDrafter+token", "NoFacts+token", "Sound+token"}
+    assert facts["decoders"] == {
+        "NoFacts+token": {
+            "fault": "decoder 'NoFacts+token': drafter NoFacts raised ValueError: nothing learnt (in facts)"
+        }
+    }
+
+
+def test_a_decoder_of_its_own_kind_is_named_by_its_class(plugins: Plugins, tiny_models: Path, tmp_path: Path) -> None:
+    plugins.register("decoders", "alone", f"{__name__}:Alone")
+    outcome = execute(make_plan(spec_of(tiny_models, ["ar", "alone"])), tmp_path / "run")
+    told = "decoder 'alone': class Alone raised TypeError: not a pair (warming up)"
+    assert {r.error for r in outcome.records if r.label == "alone"} == {told}
+    assert {r.status for r in outcome.records if r.label == "ar"} == {"ok"}
+
+
+def test_a_warm_up_that_fails_in_a_model_is_the_decoder_s_alone(
+    plugins: Plugins, tiny_models: Path, tmp_path: Path
+) -> None:
+    """Memory that ends, a kernel that fails: no part of the decoder raised it."""
+
+    def generate(one: Session, label: str, *given: Any) -> Any:
+        if label == "Sound+token":
+            raise MemoryError("no memory left\nat all")
+        return Session._generate(one, label, *given)
+
+    opened = with_methods(_generate=generate)
+    outcome = execute(make_plan(spec_of(tiny_models, ["ar", "Sound+token"])), tmp_path / "run", open_session=opened)
+    found = {(record.label, record.status, record.error) for record in outcome.records}
+    assert found == {
+        ("ar", "ok", None), ("Sound+token", "failed", "MemoryError: no memory left (warming up)"),
+    }  # fmt: skip
+
+
+def test_the_command_exits_with_1_and_says_which_once(
+    plugins: Plugins, tiny_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--target", str(tiny_models / "tiny-target"), "--suite", "qa", "--questions", "embedded", "--limit", "1"]
+    rest = ["--max-new-tokens", "8", "--device", "cpu", "--energy", "off", "--out", str(tmp_path / "run")]
+    assert main(["run", *given, "--decoder", "ar,TooLarge+token", *rest]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "TooLarge" in line and "failed: " in line]
+    assert lines == [f"tiny-target, TooLarge+token: failed: {EXPECTED['TooLarge']}"]
+    assert {r.label for r in read_records(tmp_path / "run") if r.status == "ok"} == {"ar"}
+
+
+def test_a_dry_run_goes_past_what_a_class_cannot_declare(
+    plugins: Plugins, tiny_models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--target", str(tiny_models / "tiny-target"), "--suite", "qa", "--questions", "embedded", "--limit", "1"]
+    assert main(["run", *given, "--decoder", "ar,UndeclaredPasses+token", "--device", "cpu", "--dry-run"]) == 0
