@@ -33,7 +33,8 @@ def decoders(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(describe_decoders(), indent=1))
         return
-    titles = {"decoder": "Decoders (any DRAFTER+VERIFIER pair is one, too)", "drafter": "Drafters"}
+    pairs = "a DRAFTER+VERIFIER pair is one, too; first(A|B) is a drafter that asks B where A finds nothing"
+    titles = {"decoder": f"Decoders ({pairs})", "drafter": "Drafters"}
     rows = describe_decoders()
     for kind in dict.fromkeys(row["kind"] for row in rows):
         Console().print(_parts([row for row in rows if row["kind"] == kind], titles.get(kind, "Verifiers")))
