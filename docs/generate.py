@@ -290,6 +290,49 @@ def _between_devices(methods: list[str]) -> str:
     )
 
 
+def drafting_table() -> str:
+    """Prompt lookup beside transformers' own, and what drafting without a model costs."""
+    found, in_loop = _measured("drafting"), _drafting_in_the_loop()
+    peers, drafting, shares = found["peers"], found["costs"]["drafting"], found["costs"]["share_of_an_ar_step_at_2000"]
+    steps, same = sum(peer["steps"] for peer in peers), sum(peer["drafts"]["same"] for peer in peers)
+    others = sorted({why for peer in peers for why in peer["drafts"]} - {"same"})
+    mats = ", ".join(f"{peer['mat']:.3f} and {peer['mat_transformers']:.3f} on {peer['target']}" for peer in peers)
+    said = (
+        f"`lookup` beside transformers' prompt lookup, after the same {peers[0]['questions']} prompts: {same:,} of "
+        f"{steps:,} drafts are the same to the token; the others: {'; '.join(others) or 'none'}. Mean accepted tokens, "
+        f"ours and theirs: {mats}. Drafting a step, alone (median, and mean with the index of new tokens) and in the "
+        "loop of the demo run, on two CPU cores (`benchmarks/drafting.py`, `results/baselines/demo`):"
+    )
+    alone = {
+        name: [f"{1e6 * s['median_s']:.0f} ({1e6 * s['mean_s']:.0f}) µs" for s in by_length.values()]
+        for name, by_length in drafting.items()
+    }
+    rows = (
+        [f"`{name}`", target, *alone[name], f"{100 * share:.1f} %", f"{100 * in_loop[target, name]:.1f} %"]
+        for name, by_target in shares.items()
+        for target, share in by_target.items()
+    )
+    lengths = (f"alone, {int(n):,} tokens" for n in drafting["lookup"])
+    header = ["drafter", "target", *lengths, "of an AR step at 2,000 tokens", "in the loop, of an AR step"]
+    index = found["suffix_index"]["questions"]
+    kept = (
+        f"The suffix index of {index['tokens']:,} tokens of questions keeps {index['bytes_per_token']:.0f} bytes a "
+        f"token and takes {1e6 * index['s_per_token']:.1f} µs a token to build."
+    )
+    return f"{said}\n\n{table(header, rows)}\n\n{kept}"
+
+
+def _drafting_in_the_loop() -> dict[tuple[str, str], float]:
+    """Draft seconds a step over seconds of an AR step, by target and label, in the committed demo run."""
+    sums: dict[tuple[str, str], list[float]] = {}
+    for r in read_run(DEMO_RUN):
+        one = sums.setdefault((r.target, r.label), [0.0, 0.0, 0.0])
+        for i, value in enumerate((r.draft_s or 0.0, r.decode_s or 0.0, float(len(r.emitted_per_step or [])))):
+            one[i] += value
+    ar = {target: decode_s / steps for (target, label), (_, decode_s, steps) in sums.items() if label == "ar"}
+    return {(target, label): s[0] / s[2] / ar[target] for (target, label), s in sums.items() if s[2]}
+
+
 def draft_vocabulary_table() -> str:
     """Exit checks, and S2D beside the best fixed exit, by the size of the draft's vocabulary."""
     if not (ROOT / "results" / "benchmarks" / "draft_vocabulary.json").is_file():
@@ -325,6 +368,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "gate-power": gate_power_table,
     "gate-real": gate_real_table,
     "draft-vocabulary": draft_vocabulary_table,
+    "drafting": drafting_table,
     "demo-table": demo_table,
     "command-list": command_list,
     "commands": command_pages,

@@ -87,7 +87,8 @@ class Part:
 def parts(summary: pd.DataFrame) -> list[Part]:
     """All decoders in one part, or, of more than `MOST_DECODERS`: those without options, and each method's own.
 
-    Those without options are left out where they too are too many; a method of one decoder, where it is among them.
+    Where those without options are too many, they are one of each method (`s2d`, but not `s2d-tree`); where these are
+    too many, none. A method of one decoder is left out where it is among them.
     """
     rows = summary[summary["label"] != BASELINE].drop_duplicates("label")
     if len(rows) <= MOST_DECODERS:
@@ -96,8 +97,12 @@ def parts(summary: pd.DataFrame) -> list[Part]:
     families: dict[str, set[str]] = {}
     for label, decoder in zip(rows["label"], rows["decoder"], strict=True):
         families.setdefault(method_family(decoder), set()).add(label)
-    shown = plain if len(plain) <= MOST_DECODERS else frozenset()
-    note = "Decoders without options; those with options: see the plots of each family."
+    named = frozenset(label for label in plain if label == method_family(label))
+    choices = (
+        (plain, "Decoders without options; those with options: see the plots of each family."),
+        (named, "One decoder of each method; the others: see the plots of each family."),
+    )
+    shown, note = next((choice for choice in choices if len(choice[0]) <= MOST_DECODERS), (frozenset(), ""))
     first = [Part(shown, note=note)] if shown else []
     return first + [
         Part(frozenset(labels), name, f"Decoders of one family: {name}.")

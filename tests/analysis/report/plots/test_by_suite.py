@@ -133,6 +133,13 @@ def test_more_than_eight_are_drawn_by_family_and_those_without_options_together(
     assert (pairs.name, pairs.labels) == ("other pairs", {"beam+token", "s2d+joint"})
 
 
+def test_where_the_plain_ones_are_too_many_one_of_each_method_stands_for_it() -> None:
+    labels = ["sd", "lookup", "suffix", "s2d", "s2d-tree", "s2d-auto", "mjsd", "s2d+joint", "beam+token"]
+    plain, s2d, pairs = draw.parts(rows_of(["ar", *labels]))
+    assert plain.labels == {"sd", "lookup", "suffix", "s2d", "mjsd"} and "One decoder of each method" in plain.note
+    assert s2d.labels == {"s2d", "s2d-tree", "s2d-auto"} and pairs.labels == {"s2d+joint", "beam+token"}
+
+
 def test_a_single_decoder_with_options_keeps_a_plot_of_its_own_and_too_many_plain_ones_have_none_together() -> None:
     labels = ["ar", *(f"d{i}" for i in range(9)), "sd:gamma=3"]
     assert [(part.name, len(part.labels)) for part in draw.parts(rows_of(labels))] == [
