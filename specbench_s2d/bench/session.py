@@ -220,7 +220,12 @@ class Session:
     def _warm_up(self, label: str, shortest: list[int], longest: list[int]) -> WarmUp:
         """One long prompt, at which caches grow to their size; then a short one until its time is steady."""
         self._generate(label, longest, _WARM_UP_TOKENS)
-        return warm_up(lambda: self._generate(label, shortest, _WARM_UP_TOKENS).total_s)
+
+        def decoded_s() -> float:
+            self._decoders[label].forget()  # else every run would draft from the one before, and none be like another
+            return self._generate(label, shortest, _WARM_UP_TOKENS).total_s
+
+        return warm_up(decoded_s)
 
     def _generate(self, label: str, prompt_ids: list[int], new_tokens: int, cell: Cell | None = None) -> Generation:
         """Decode after a prompt, of a cell or to warm up; no garbage is collected meanwhile."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
 
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.runner import execute
 from specbench_s2d.config import RunSpec
+from specbench_s2d.decoding.drafters.recycling import RecyclingDrafter
+from specbench_s2d.decoding.sampling import Sampler
 
 
 def plan_of(models: Path, *decoders: str, limit: int = 2) -> Plan:
@@ -46,3 +51,20 @@ def test_the_first_question_of_a_run_finds_an_empty_matrix(tiny_models: Path, tm
     records = execute(plan_of(tiny_models, *labels, limit=1), tmp_path / "run").records
     anew, kept = ([r for r in records if r.label == label] for label in labels)
     assert [r.drafted_per_step for r in kept] == [r.drafted_per_step for r in anew]
+
+
+def test_each_warm_up_run_begins_like_the_others(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A matrix that is kept would make every run draft more than the one before, and none steady."""
+    rows: list[int] = []
+    start = RecyclingDrafter.start
+
+    def noted(drafter: RecyclingDrafter, prompt_ids: Sequence[int], sampler: Sampler) -> None:
+        rows.append(len(drafter._rows))
+        start(drafter, prompt_ids, sampler)
+
+    monkeypatch.setattr(RecyclingDrafter, "start", noted)
+    execute(plan_of(tiny_models, "recycling:scope=run", limit=1), tmp_path / "run")
+    first, *runs, timed = rows
+    assert len(runs) >= 3 and (first, set(runs), timed) == (0, {0}, 0)
