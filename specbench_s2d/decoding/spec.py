@@ -72,6 +72,8 @@ def decoder_class(name: str) -> type[Decoder]:
     """
     left, plus, right = _cut(name, "+")
     if not plus and not left.startswith("first("):
+        if name.startswith(("first", "First")) and name not in registry.decoders.names():
+            raise UserError(f"decoder {name!r}: write first(A|B), such as first(lookup|sd).")
         loaded: type[Decoder] = registry.decoders.load(name)
         return loaded
     right = right if plus else "token"
@@ -91,14 +93,16 @@ def _first(name: str) -> Any:
     inside = name.removeprefix("first(").removesuffix(")")
     if not name.endswith(")"):
         raise UserError(f"{name!r}: the bracket is not closed; write first(A|B), such as first(lookup|sd).")
-    return first_of(name, [_part(text.strip(), name) for text in _split(inside, "|") if text.strip()])
+    if inside.count("(") != inside.count(")"):
+        raise UserError(f"{name!r}: brackets do not match; write first(A|B), such as first(lookup|sd).")
+    return first_of(name, [_part(text.strip(), name) for text in _split(inside, "|")] if inside.strip() else [])
 
 
 def _part(text: str, whole: str) -> Part:
     name, _, listed = _cut(text, ":")
     drafter = _first(name) if name.startswith("first(") else _half(name, registry.drafters, "drafter_class")
     if "draft" in (given := _options(text, name, listed)):
-        raise UserError(f"{whole}: the draft is given once, after the bracket: {whole}:draft={given['draft']}.")
+        raise UserError(f"{whole}: the draft is given once, after the bracket: first(A|B):draft={given['draft']}.")
     options = _validated(name, drafter, given)
     return Part(_labelled(name, options), drafter, options)
 
@@ -128,7 +132,7 @@ def _half(name: str, parts: registry.Registry, attribute: str) -> Any:
         half = getattr(registry.decoders.load(name), attribute, None)
         if half is not None:
             return half
-    raise UnknownNameError.of(parts.kind, name, [*parts.names(), *registry.decoders.names()])
+    raise UnknownNameError.of(parts.kind, name, sorted({*parts.names(), *registry.decoders.names()}))
 
 
 def parse_decoder(text: str) -> DecoderSpec:
@@ -161,6 +165,7 @@ def make_spec(name: str, options: dict[str, Any]) -> DecoderSpec:
     drafter: Any = getattr(kind, "drafter_class", object)
     if issubclass(drafter, FirstDrafter):
         name = name.replace(_cut(name, "+")[0], f"first({'|'.join(part.label for part in drafter.parts)})")
+        name = name.removesuffix("+token")  # the rule that it has without one
     return DecoderSpec(name, kind, _validated(name, kind, options))
 
 
@@ -169,7 +174,10 @@ def _validated(name: str, kind: Any, options: dict[str, Any]) -> Options:
     for key in options:
         if key not in kind.Options.model_fields:
             known = kind.Options.model_fields
-            raise UnknownNameError.of(f"option of decoder {name!r}:", key, known, "" if known else "It has no options.")
+            hint = "" if known else "It has no options."
+            if name.startswith("first("):
+                hint = f"Options stand with their drafter, inside the bracket: first(A:{key}=…|B)."
+            raise UnknownNameError.of(f"option of decoder {name!r}:", key, known, hint)
     try:
         checked: Options = kind.Options(**options)
         return checked

@@ -20,6 +20,8 @@ def check_datastore(path: str, bytes_per_token: int) -> None:
     """
     try:
         size = Path(path).stat().st_size
+        if not Path(path).is_file() and not Path(path).is_dir():  # a folder is told by the error of reading it
+            raise ValueError("is no regular file; give a text file")
         needed, free = most_tokens(path) * bytes_per_token, available_bytes()
         text = _read(path) if needed <= free else None
     except OSError as error:
@@ -38,7 +40,7 @@ def check_datastore(path: str, bytes_per_token: int) -> None:
 
 
 def _read(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8")
+    return Path(path).read_text(encoding="utf-8-sig")
 
 
 def most_tokens(path: str) -> int:
@@ -46,9 +48,15 @@ def most_tokens(path: str) -> int:
     return Path(path).stat().st_size // 2
 
 
-@lru_cache(maxsize=8)
 def text_hash(path: str) -> str:
     """SHA-256 of a file."""
+    state = Path(path).stat()
+    return _hash_of(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _hash_of(path: str, size: int, changed_ns: int) -> str:
+    """Computed once while size and time of the file stay."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

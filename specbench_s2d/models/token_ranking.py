@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 RANKING_FILE = "token_ranking.json"
 _PIECE_CHARACTERS = 2**20
+_MOST_BYTES = 2 * 10**9
+"""Of a text that is counted: some minutes of work, and more than any ranking needs."""
 
 
 class Ranking(Protocol):
@@ -117,9 +119,13 @@ def small_vocabulary(draft: HasExits, size: int | None, text: str | None) -> Dra
 def _state(path: Path) -> tuple[int, int]:
     """Size and time of a file; raises `UserError` where there is none."""
     if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
+        what = "a folder" if path.is_dir() else "no regular file" if path.exists() else "no such file"
         raise UserError(f"vocabulary_from={path}: {what}; give a text file to count tokens in.")
     state = path.stat()
+    if state.st_size > _MOST_BYTES:
+        raise UserError(
+            f"vocabulary_from={path}: {state.st_size / 1e9:.1f} GB; give a text of at most {_MOST_BYTES / 1e9:.0f} GB."
+        )
     return state.st_size, state.st_mtime_ns
 
 

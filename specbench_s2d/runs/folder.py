@@ -185,6 +185,9 @@ class RunStore:
         found = read_manifest(self.folder)
         wanted, held = identity(self._wanted), identity(found)
         changed = sorted(name for name in self._wanted["identity"] if held.get(name) != wanted[name])
+        if "weights" in changed:  # by whose they are: models, and the data files of decoders
+            now, then = wanted["weights"], held.get("weights") or {}
+            changed += [name for name in now if now[name] != then.get(name)]
         if changed:
             raise RunFolderError(
                 f"{self.folder}: holds run {found['run_id']}, which differs in {', '.join(changed)}; "

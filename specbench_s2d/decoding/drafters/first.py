@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from specbench_s2d.decoding.drafters.none import NoDrafter
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import (
     Drafter,
@@ -163,7 +164,9 @@ def first_of(name: str, parts: Sequence[Part]) -> type[FirstDrafter]:
     """
     advice = "write first(A|B), such as first(lookup|sd)"
     if len(parts) < 2:
-        raise UserError(f"{name}: {len(parts)} drafters; give two or more: {advice}.")
+        raise UserError(f"{name}: {len(parts) or 'no'} drafter{'s' * (not parts)}; give two or more: {advice}.")
+    if none := next((part.label for part in parts if part.drafter_class is NoDrafter), None):
+        raise UserError(f"{name}: {none} proposes nothing; leave it out.")
     labels = [part.label for part in parts]
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)

@@ -76,6 +76,7 @@ def test_a_matrix_learns_from_steps_that_another_part_drafted() -> None:
 def test_a_label_names_the_parts_with_the_options_that_differ() -> None:
     spec = parse_decoder("first(lookup:gamma=10,match=last| suffix)")
     assert (spec.name, spec.label) == ("first(lookup:match=last|suffix)",) * 2
+    assert parse_decoder("first(lookup|suffix)+token").label == "first(lookup|suffix)"
     drafted = parse_decoder("first(lookup|s2d:gamma=3,thresholds=0.5+0.5+0):draft=demo-draft")
     assert drafted.label == "first(lookup|s2d:gamma=3):draft=demo-draft"
     assert drafted.draft == "demo-draft" and drafted.kind.draft_kind == "nested"
@@ -100,12 +101,18 @@ def test_the_draft_is_the_one_of_the_part_that_needs_it() -> None:
 
 
 REFUSED = {
-    "first()": "first(): 0 drafters; give two or more",
-    "first(lookup)": "first(lookup): 1 drafters; give two or more",
+    "first()": "first(): no drafters; give two or more",
+    "first(lookup)": "first(lookup): 1 drafter; give two or more",
+    "first(lookup|)": "unknown drafter ''",
+    "first(lookup|ar)": "ar proposes nothing; leave it out",
+    "first(lookup|suffix))": "brackets do not match",
+    "first": "write first(A|B)",
+    "first lookup|suffix)": "write first(A|B)",
+    "first(lookup|suffix):gamma=3": "Options stand with their drafter, inside the bracket: first(A:gamma=…|B).",
     "first(lookup|lookup:gamma=10)": "lookup is given twice",
     "first(lookup|suffix": "the bracket is not closed",
     "first(sd|s2d)": "sd and s2d each need a draft model",
-    "first(lookup|sd:draft=demo-tiny)": "the draft is given once, after the bracket: first(lookup|sd",
+    "first(lookup|sd:draft=demo-tiny)": "the draft is given once, after the bracket: first(A|B):draft=demo-tiny.",
     "first(lookup|sd:gamma=0)": "gamma=0",
     "first(lookup|sd)+joint": "joint weighs the draft's likelihoods, and first(lookup|sd) has none",
     "lookup+joint": "joint weighs the draft's likelihoods, and lookup has none",

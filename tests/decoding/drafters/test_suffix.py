@@ -12,7 +12,6 @@ import pytest
 from specbench_s2d.decoding.spec import build_decoder, parse_decoder
 from specbench_s2d.decoding.suffix_index import BYTES_PER_TOKEN
 from specbench_s2d.errors import UserError
-from specbench_s2d.models.datastore import text_hash
 from tests.decoding.drafters.contexts import SAMPLER, drafter_of, proposals, repetitive
 from tests.decoding.fixed_output import PROMPT, FixedOutput
 
@@ -111,7 +110,6 @@ def test_a_datastore_counts_by_what_it_holds(tmp_path: Path) -> None:
     found = set()
     for words in ([1, 2, 3], [4, 5], [1, 2, 3]):
         _, decoder = with_datastore("suffix", words, tmp_path)
-        text_hash.cache_clear()
         spec, first = parse_decoder(decoder), parse_decoder(f"first({decoder}|lookup)")
         (sha256,) = spec.kind.data_hashes(spec.options, None).values()
         assert list(first.kind.data_hashes(first.options, None).values()) == [sha256]
