@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -132,7 +133,7 @@ def test_the_suite_is_read_from_beside_its_module(recipes: Plugins) -> None:
 def test_the_meter_counts_what_the_battery_lost(
     recipes: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import my_meter  # type: ignore[import-not-found]
+    my_meter = importlib.import_module("my_meter")
 
     charge = tmp_path / "energy_now"
     monkeypatch.setattr(my_meter, "CHARGE", charge)

@@ -184,10 +184,10 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "tree, top-k": ("s2d-tree:thresholds=0.4+0.4+0,depth=2,topk=2,tokens=5", {"temperature": 0.7, "top_k": 3}, 2),
     "auto": ("s2d-auto:gamma=2", {"temperature": 1.0}, 3),
     "lookup": ("lookup:gamma=2", {"temperature": 1.0}, 3),
-    "suffix, top-k": ("suffix:min_match=1,min_share=0,gamma=2", {"temperature": 0.7, "top_k": 3}, 3),
-    "recycling": ("recycling:tokens=12", {"temperature": 1.0}, 3),
+    "suffix, top-k": ("suffix:min_match=1,min_share=0,gamma=2", {"temperature": 0.7, "top_k": 3}, 2),
+    "recycling": ("recycling:tokens=12", {"temperature": 1.0}, 2),
     "first": ("first(lookup:max_ngram=1|sd:gamma=2)", {"temperature": 1.0}, 2),
-    "small vocabulary": ("sd:gamma=2,draft_vocabulary=2", {"temperature": 1.0}, 3),
+    "small vocabulary": ("sd:gamma=2,draft_vocabulary=2", {"temperature": 1.0}, 2),
     "small vocabulary, top-k": ("sd:gamma=2,draft_vocabulary=3", {"temperature": 0.7, "top_k": 2, "top_p": 0.9}, 2),
     "tree of a small vocabulary": (
         "s2d-tree:draft_vocabulary=2,thresholds=0.4+0.4+0,depth=2,topk=2,tokens=5",

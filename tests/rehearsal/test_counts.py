@@ -29,7 +29,6 @@ LIMITS = {  # waits and launches of a step at most, by decoder
     "lookup:gamma=auto": (1, 12),
     "suffix": (1, 12),
     "recycling": (1, 20),
-    "recycling:tokens=auto": (1, 20),
     "first(suffix|sd)": (1, 40),
 }
 PROMPT, TOKENS = list(range(20, 60)), 40

@@ -16,6 +16,7 @@ from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.drafters.beam import BeamDrafter
 from specbench_s2d.decoding.drafters.chain import ChainDrafter
 from specbench_s2d.decoding.drafters.none import NoDrafter
+from specbench_s2d.decoding.faults import PartError
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options, Proposal
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
@@ -56,8 +57,9 @@ class StayingDecoder(PairDecoder):
 def test_a_proposal_that_stays_on_the_cpu(counts: Counts, tiny_models: Path) -> None:
     target = load_model(str(tiny_models / "tiny-target"), "cuda", "float32")
     decoder = StayingDecoder(target, None, StayingDecoder.Options())
-    with pytest.raises(RefusedError, match="cpu and cuda:0"):
+    with pytest.raises(PartError, match="cpu and cuda:0") as error:
         decoder.generate(PROMPT, 4)
+    assert isinstance(error.value.__cause__, RefusedError)
 
 
 def test_a_host_read_inside_a_capture(counts: Counts, tiny_models: Path) -> None:
