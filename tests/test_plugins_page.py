@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
@@ -133,7 +132,7 @@ def test_the_suite_is_read_from_beside_its_module(recipes: Plugins) -> None:
 def test_the_meter_counts_what_the_battery_lost(
     recipes: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    my_meter = importlib.import_module("my_meter")
+    my_meter = __import__("my_meter")
 
     charge = tmp_path / "energy_now"
     monkeypatch.setattr(my_meter, "CHARGE", charge)
