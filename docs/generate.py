@@ -22,6 +22,8 @@ import typer.main
 
 from specbench_s2d import suites
 from specbench_s2d.analysis.compare.rank_correlation import rank_correlation
+from specbench_s2d.analysis.metrics.breakdown import breakdown
+from specbench_s2d.analysis.metrics.pairs import pair
 from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, summary_table
 from specbench_s2d.analysis.tables.summary_text import definition_list
@@ -32,6 +34,7 @@ from specbench_s2d.models.demo import demo_models
 from specbench_s2d.models.shapes import shape_rows
 from specbench_s2d.paper_names import ANY, paper_methods
 from specbench_s2d.published import published
+from specbench_s2d.runs.record import BASELINE, Record
 from specbench_s2d.suites import load_suite
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -323,20 +326,16 @@ def drafting_table() -> str:
 
 
 def _drafting_in_the_loop() -> dict[tuple[str, str], float]:
-    """Draft seconds a step over seconds of an AR step, by target and label, in the committed demo run."""
-    sums: dict[tuple[str, str], list[float]] = {}
-    for r in read_run(DEMO_RUN):
-        one = sums.setdefault((r.target, r.label), [0.0, 0.0, 0.0])
-        for i, value in enumerate((r.draft_s or 0.0, r.decode_s or 0.0, float(len(r.emitted_per_step or [])))):
-            one[i] += value
-    ar = {target: decode_s / steps for (target, label), (_, decode_s, steps) in sums.items() if label == "ar"}
-    return {(target, label): s[0] / s[2] / ar[target] for (target, label), s in sums.items() if s[2]}
+    """Seconds of drafting a step in AR steps, by target and label, in the committed demo run."""
+    by_lane: dict[tuple[str, str], list[Record]] = {}
+    for record in read_run(DEMO_RUN):
+        by_lane.setdefault((record.target, record.label), []).append(record)
+    found = {lane: breakdown(pair(records, by_lane[lane[0], BASELINE]))[0] for lane, records in by_lane.items()}
+    return {lane: parts.costs["draft"] for lane, parts in found.items() if parts}
 
 
 def draft_vocabulary_table() -> str:
     """Exit checks, and S2D beside the best fixed exit, by the size of the draft's vocabulary."""
-    if not (ROOT / "results" / "benchmarks" / "draft_vocabulary.json").is_file():
-        return "`benchmarks/draft_vocabulary.py` measures it; its figures are not there yet."
     found = _measured("draft_vocabulary")
     checks = {(check["ids"], check["cut"]): check["check_per_layer"] for check in found["checks"]}
     said = (

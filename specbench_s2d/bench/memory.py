@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from specbench_s2d.bench.plan import Lane, Plan
-from specbench_s2d.decoding.decoder import ASSUMED_PASSES
+from specbench_s2d.decoding.hooks import ASSUMED_PASSES
 from specbench_s2d.decoding.loop import PROPOSED
 from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.devices import DTYPES, first_device

@@ -48,12 +48,12 @@ FreeGamma = Annotated[
 
 def free_passes(gamma: int | str) -> list[PassKind]:
     """The target passes that verify what was found, from nothing to the longest proposal."""
-    return [PassKind(longest(gamma) + 1)]
+    return [PassKind(most_tokens(gamma, LONGEST_AUTO) + 1)]
 
 
-def longest(gamma: int | str) -> int:
-    """The most tokens of a proposal."""
-    return LONGEST_AUTO if gamma == AUTO else int(gamma)
+def most_tokens(option: int | str, auto: int) -> int:
+    """The most tokens of a proposal: the option's number, or what `auto` goes up to."""
+    return auto if option == AUTO else int(option)
 
 
 class MeasuredCosts:
@@ -204,7 +204,33 @@ class FoundTree:
         )
 
 
-class AutoTree:
+class AdaptiveTree:
+    """Leaves trees as they are found; `AutoTree` cuts them to the nodes that pay."""
+
+    @classmethod
+    def of(cls, tokens: int | str, priors: Sequence[float]) -> AdaptiveTree:
+        """The rule of the option `tokens`; `priors` as in `AutoTree`."""
+        return AutoTree(priors) if tokens == AUTO else cls()
+
+    def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
+        """A constant needs no costs."""
+
+    def start(self) -> None:
+        """Begin a generation."""
+
+    def cut(self, found: FoundTree) -> FoundTree:
+        """The nodes to propose, of those that were found."""
+        return found
+
+    def learn(self, verdict: Verdict) -> None:
+        """A constant learns nothing."""
+
+    def facts(self) -> dict[str, Any]:
+        """What was measured and learnt, for the manifest."""
+        return {}
+
+
+class AutoTree(AdaptiveTree):
     """Cuts trees to the nodes that pay; acceptance is learnt by place in the template.
 
     `priors`: by place, the assumed probability that a node is accepted after its parent.
@@ -213,6 +239,12 @@ class AutoTree:
     def __init__(self, priors: Sequence[float], now: Now = perf_counter) -> None:
         self.measured = MeasuredCosts(len(priors) + 1, now)
         self._priors, self._rates = priors, [FadingRate() for _ in priors]
+
+    def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
+        self.measured.prepare(target, prompt_ids)
+
+    def start(self) -> None:
+        self.measured.start()
 
     def cut(self, found: FoundTree) -> FoundTree:
         """The nodes of the highest survivals, as many as pay; none is likelier than its parent."""

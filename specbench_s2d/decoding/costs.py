@@ -121,7 +121,7 @@ def measure_verify(
 ) -> VerifyCosts:
     """Time target passes over each of `widths` positions after `prompt_ids`; between two of them, costs are
     interpolated. Medians of `ROUNDS` rounds after a warm-up round; leaves the cache empty."""
-    start, ids = _prefill(target, prompt_ids, target.context - widths[-1])
+    start, ids = _prefill(target, _with_room(prompt_ids, target.context, widths[-1]))
     timer = PassTimer(target.device, now)
 
     def one_round() -> None:
@@ -137,11 +137,17 @@ def measure_verify(
     return VerifyCosts(np.interp(range(1, widths[-1] + 1), widths, measured_s).tolist())
 
 
-def _prefill(target: LanguageModel, prompt_ids: Sequence[int], room: int) -> tuple[int, list[int]]:
-    """Run the prompt, cut to `room` positions; its length, and its last token."""
-    if room < 1:
-        raise PromptTooLongError(f"target passes cannot be measured: the context holds {target.context}; lower gamma.")
-    prompt_ids = prompt_ids[:room]
+def _with_room(prompt_ids: Sequence[int], context: int, positions: int) -> Sequence[int]:
+    """The prompt, cut to leave `positions` of the context window; raises `PromptTooLongError` where nothing is left."""
+    if context <= positions:
+        raise PromptTooLongError(
+            f"passes over {positions} positions cannot be measured in a context of {context}; lower the draft length."
+        )
+    return prompt_ids[: context - positions]
+
+
+def _prefill(target: LanguageModel, prompt_ids: Sequence[int]) -> tuple[int, list[int]]:
+    """Run the prompt; its length, and its last token."""
     target.reset()
     target.extend(torch.tensor([list(prompt_ids)], device=target.device), last_only=True)
     return len(prompt_ids), list(prompt_ids[-1:])
@@ -155,14 +161,10 @@ def measure_costs(
     Target and draft alternate, so that the processor's cache is as it will be in the loop. Medians of `ROUNDS` rounds
     after a warm-up round; the prompt is cut where the context window has no room for them. Leaves both caches empty.
     """
-    room = min(target.context, nested.model.context) - max(widest, 3 + _MORE)
-    if room < 1:
-        raise PromptTooLongError(
-            f"passes over {widest} positions cannot be measured in a context of {room + max(widest, 3 + _MORE)}; "
-            "lower s2d-auto's gamma."
-        )
-    start, ids = _prefill(target, prompt_ids, room)
-    nested.prefill(prompt_ids[:room])
+    context, positions = min(target.context, nested.model.context), max(widest, 3 + _MORE)
+    prompt_ids = _with_room(prompt_ids, context, positions)
+    start, ids = _prefill(target, prompt_ids)
+    nested.prefill(prompt_ids)
     timer = PassTimer(target.device, now)
     with torch_threads(common_threads((target.torch_threads, nested.model.torch_threads))):  # as in the loop
         timer.rounds(lambda: _one_round(timer, target, nested, start, ids, widest), ROUNDS, warm_up=1)

@@ -12,19 +12,18 @@ from pydantic import create_model
 
 from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace, TraceFollower
 from specbench_s2d.decoding.faults import named
+from specbench_s2d.decoding.hooks import ASSUMED_PASSES, ask
+from specbench_s2d.decoding.labels import cut_outside
 from specbench_s2d.decoding.loop import PROPOSED, DraftAndVerify, Limits, decode
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import ForgettingDrafter, Generation, PreparedDrafter
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.errors import ModelError, PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel, PassKind
-from specbench_s2d.models.engines.graph_keys import UNDECLARED_ROWS
 from specbench_s2d.models.exits import HasExits
 from specbench_s2d.models.vocabulary import check_pair
 
 DraftKind = Literal["none", "plain", "nested"]
-ASSUMED_PASSES = [PassKind(UNDECLARED_ROWS)]
-"""The passes that are prepared for a plug-in which declares none."""
 
 
 class Decoder(ABC):
@@ -46,7 +45,7 @@ class Decoder(ABC):
         self.target, self.draft, self.options, self.label = target, draft, options, label
         if self.draft_kind != "none":
             if draft is None:
-                name = label if label.endswith(")") else label.partition(":")[0]
+                name = cut_outside(label, ":")[0]
                 raise UserError(f"decoder {label!r} needs a draft model; give --draft NAME or {name}:draft=NAME.")
             check_pair(target, draft)
             if draft is target:
@@ -154,27 +153,32 @@ class PairDecoder(Decoder):
 
     @classmethod
     def check_draft(cls, options: BaseOptions, draft: HasExits) -> None:
-        check = getattr(cls.drafter_class, "check_draft", None)
-        if check:
-            check(_select(options, cls.drafter_class.Options), draft)
+        cls._ask("check_draft", options, draft)
 
     @classmethod
     def host_bytes(cls, options: BaseOptions, positions: int) -> int:
-        count = getattr(cls.drafter_class, "host_bytes", None)
-        return count(_select(options, cls.drafter_class.Options), positions) if count else 0
+        size: int = cls._ask("host_bytes", options, positions)
+        return size
 
     @classmethod
     def data_hashes(cls, options: BaseOptions, draft: HasExits | None) -> dict[str, str]:
-        hashes = getattr(cls.drafter_class, "data_hashes", None)
-        return hashes(_select(options, cls.drafter_class.Options), draft) if hashes else {}
+        hashes: dict[str, str] = cls._ask("data_hashes", options, draft)
+        return hashes
 
     @classmethod
     def target_passes(cls, options: BaseOptions) -> list[PassKind]:
-        return _declared(cls.drafter_class, "target_passes", _select(options, cls.drafter_class.Options))
+        passes: list[PassKind] = cls._ask("target_passes", options)
+        return passes
 
     @classmethod
     def draft_passes(cls, options: BaseOptions, draft: HasExits) -> list[PassKind]:
-        return _declared(cls.drafter_class, "draft_passes", _select(options, cls.drafter_class.Options), draft)
+        passes: list[PassKind] = cls._ask("draft_passes", options, draft)
+        return passes
+
+    @classmethod
+    def _ask(cls, hook: str, options: BaseOptions, *given: Any) -> Any:
+        """What the drafter class says, by its own options."""
+        return ask(cls.drafter_class, hook, _select(options, cls.drafter_class.Options), *given)
 
     def __init__(
         self, target: LanguageModel, draft: LanguageModel | None, options: BaseOptions, label: str = ""
@@ -224,12 +228,6 @@ def _device_key(model: LanguageModel) -> tuple[str, int]:
     return model.device.type, model.device.index or 0
 
 
-def _declared(drafter: Any, method: str, *given: Any) -> list[PassKind]:
-    """The passes that a drafter class declares, or `ASSUMED_PASSES` for a plug-in that declares none."""
-    declare = getattr(drafter, method, None)
-    return declare(*given) if declare else ASSUMED_PASSES
-
-
 def _select(options: BaseOptions, kind: type[BaseOptions]) -> BaseOptions:
-    """The options of one half of a pair."""
-    return kind(**{name: getattr(options, name) for name in kind.model_fields})
+    """The options of one half of a pair, which were checked when the pair's were."""
+    return kind.model_construct(**{name: getattr(options, name) for name in kind.model_fields})

@@ -85,7 +85,14 @@ class Steps:
         place = f"step {self.number}, after {self.new_tokens} new tokens" if self.number else "before the first step"
         return PartError(in_decoder(self.label, f"{what} ({place})"))
 
-    def raised(self, part: str, method: str, error: Exception) -> Exception:
+    def call(self, part: Any, name: str, method: str, *given: Any) -> Any:
+        """Call a method of a part, and name the part, the method and the step in what it raises."""
+        try:
+            return getattr(part, method)(*given)
+        except Exception as error:
+            raise self._raised(name, method, error) from error
+
+    def _raised(self, part: str, method: str, error: Exception) -> Exception:
         """What to raise for what a part raised: the loop's own two errors as they are, else a fault."""
         told = error.args[0] if error.args else None
         if isinstance(error, PromptTooLongError) or (isinstance(error, FloatingPointError) and isinstance(told, int)):
@@ -114,26 +121,17 @@ class CheckedDrafter:
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._steps.begin(len(prompt_ids))
-        try:
-            self._drafter.start(prompt_ids, sampler)
-        except Exception as error:
-            raise self._steps.raised(self._name, "start", error) from error
+        self._steps.call(self._drafter, self._name, "start", prompt_ids, sampler)
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         self._steps.next(len(context))
-        try:
-            proposal = self._drafter.propose(context, room)
-        except Exception as error:
-            raise self._steps.raised(self._name, "propose", error) from error
+        proposal: Proposal = self._steps.call(self._drafter, self._name, "propose", context, room)
         if fault := self._fault(proposal, room):
             raise self._steps.fault(f"{self._name} proposed {fault}")
         return proposal
 
     def commit(self, committed: int, verdict: Verdict) -> None:
-        try:
-            self._drafter.commit(committed, verdict)
-        except Exception as error:
-            raise self._steps.raised(self._name, "commit", error) from error
+        self._steps.call(self._drafter, self._name, "commit", committed, verdict)
 
     def check(self, drafted: Drafted) -> None:
         """Raise `PartError` for what only the host can see of a proposal that lay on a GPU."""
@@ -189,16 +187,11 @@ class CheckedObserver:
         self._name = f"drafter {type(drafter).__name__}"
 
     def observe(self, ids_T: Tensor, logits_TV: Tensor) -> Tensor:
-        try:
-            return self._drafter.observe(ids_T, logits_TV)
-        except Exception as error:
-            raise self._steps.raised(self._name, "observe", error) from error
+        observed: Tensor = self._steps.call(self._drafter, self._name, "observe", ids_T, logits_TV)
+        return observed
 
     def learn(self, observed: Sequence[float]) -> None:
-        try:
-            self._drafter.learn(observed)
-        except Exception as error:
-            raise self._steps.raised(self._name, "learn", error) from error
+        self._steps.call(self._drafter, self._name, "learn", observed)
 
 
 class CheckedVerifier:
@@ -209,10 +202,7 @@ class CheckedVerifier:
         self._name = f"verifier {type(verifier).__name__}"
 
     def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
-        try:
-            verdict = self._verifier.judge(proposal, logits_TV, sampler)
-        except Exception as error:
-            raise self._steps.raised(self._name, "judge", error) from error
+        verdict: Verdict = self._steps.call(self._verifier, self._name, "judge", proposal, logits_TV, sampler)
         if fault := self._fault(verdict, proposal):
             raise self._steps.fault(f"{self._name} {fault}")
         if verdict.drafted is not None and not self._steps.on_host:

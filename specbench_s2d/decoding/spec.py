@@ -12,11 +12,13 @@ from specbench_s2d import registry
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.drafters.first import FirstDrafter, Part, first_of
 from specbench_s2d.decoding.faults import said
-from specbench_s2d.decoding.labels import value_text
+from specbench_s2d.decoding.labels import cut_outside, split_outside, value_text
 from specbench_s2d.decoding.types import Options
 from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import HasExits
+
+_FIRST = "first("
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,14 @@ def decoder_class(name: str) -> type[Decoder]:
     `first(A|B)`, which takes drafters, is a drafter too; alone it is paired with the token rule. Raises `UserError` for
     a verifier that weighs a draft's likelihoods with a drafter that has none.
     """
-    left, plus, right = _cut(name, "+")
-    if not plus and not left.startswith("first("):
+    left, plus, right = cut_outside(name, "+")
+    if not plus and not left.startswith(_FIRST):
         if name.startswith(("first", "First")) and name not in registry.decoders.names():
             raise UserError(f"decoder {name!r}: write first(A|B), such as first(lookup|sd).")
         loaded: type[Decoder] = registry.decoders.load(name)
         return loaded
     right = right if plus else "token"
-    drafter = _first(left) if left.startswith("first(") else _half(left, registry.drafters, "drafter_class")
-    verifier = _half(right, registry.verifiers, "verifier_class")
+    drafter, verifier = _drafter(left), _half(right, registry.verifiers, "verifier_class")
     if getattr(verifier, "needs_likelihoods", False) and not getattr(drafter, "has_likelihoods", False):
         raise UserError(
             f"decoder {name!r}: {right} weighs the draft's likelihoods, and {left} has none; pair it with token, or "
@@ -88,41 +89,28 @@ def decoder_class(name: str) -> type[Decoder]:
     return type(name, (PairDecoder,), {**halves, "__doc__": f"{left} drafter with {right} verifier."})
 
 
+def _drafter(name: str) -> Any:
+    """The drafter class of a drafter's or a decoder's name, or of `first(A|B)`."""
+    return _first(name) if name.startswith(_FIRST) else _half(name, registry.drafters, "drafter_class")
+
+
 def _first(name: str) -> Any:
     """The drafter class of `first(A|B)`; each of them is a drafter or a decoder, with its options."""
-    inside = name.removeprefix("first(").removesuffix(")")
+    inside = name.removeprefix(_FIRST).removesuffix(")")
     if not name.endswith(")"):
         raise UserError(f"{name!r}: the bracket is not closed; write first(A|B), such as first(lookup|sd).")
     if inside.count("(") != inside.count(")"):
         raise UserError(f"{name!r}: brackets do not match; write first(A|B), such as first(lookup|sd).")
-    return first_of(name, [_part(text.strip(), name) for text in _split(inside, "|")] if inside.strip() else [])
+    return first_of(name, [_part(text.strip(), name) for text in split_outside(inside, "|")] if inside.strip() else [])
 
 
 def _part(text: str, whole: str) -> Part:
-    name, _, listed = _cut(text, ":")
-    drafter = _first(name) if name.startswith("first(") else _half(name, registry.drafters, "drafter_class")
+    name, _, listed = cut_outside(text, ":")
+    drafter = _drafter(name)
     if "draft" in (given := _options(text, name, listed)):
         raise UserError(f"{whole}: the draft is given once, after the bracket: first(A|B):draft={given['draft']}.")
     options = _validated(name, drafter, given)
     return Part(_labelled(name, options), drafter, options)
-
-
-def _split(text: str, separator: str) -> list[str]:
-    """The parts of a text between separators that stand outside brackets."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        if character == separator and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
-
-
-def _cut(text: str, separator: str) -> tuple[str, str, str]:
-    """`str.partition` at the first separator outside brackets."""
-    first, *others = _split(text, separator)
-    return first, separator if others else "", separator.join(others)
 
 
 def _half(name: str, parts: registry.Registry, attribute: str) -> Any:
@@ -137,8 +125,8 @@ def _half(name: str, parts: registry.Registry, attribute: str) -> Any:
 
 def parse_decoder(text: str) -> DecoderSpec:
     """One decoder from `NAME` or `NAME:option=value,option=value`; raises `UserError` in one line."""
-    name, _, listed = _cut(text, ":")
-    if len(names := _split(name, ",")) > 1:
+    name, _, listed = cut_outside(text, ":")
+    if len(names := split_outside(name, ",")) > 1:
         raise UserError(
             f"decoder {text!r}: a decoder with options stands alone; write "
             f"--decoder {','.join(names[:-1])} --decoder {names[-1]}:{listed}."
@@ -164,7 +152,7 @@ def make_spec(name: str, options: dict[str, Any]) -> DecoderSpec:
     kind = decoder_class(name)
     drafter: Any = getattr(kind, "drafter_class", object)
     if issubclass(drafter, FirstDrafter):
-        name = name.replace(_cut(name, "+")[0], f"first({'|'.join(part.label for part in drafter.parts)})")
+        name = name.replace(cut_outside(name, "+")[0], f"first({'|'.join(part.label for part in drafter.parts)})")
         name = name.removesuffix("+token")  # the rule that it has without one
     return DecoderSpec(name, kind, _validated(name, kind, options))
 
@@ -175,7 +163,7 @@ def _validated(name: str, kind: Any, options: dict[str, Any]) -> Options:
         if key not in kind.Options.model_fields:
             known = kind.Options.model_fields
             hint = "" if known else "It has no options."
-            if name.startswith("first("):
+            if name.startswith(_FIRST):
                 hint = f"Options stand with their drafter, inside the bracket: first(A:{key}=…|B)."
             raise UnknownNameError.of(f"option of decoder {name!r}:", key, known, hint)
     try:
@@ -205,7 +193,7 @@ def parse_decoders(texts: Iterable[str]) -> list[DecoderSpec]:
     """All decoders of a run in order, each label once; a text without a colon may list names by comma."""
     found: dict[str, DecoderSpec] = {}
     for text in texts:
-        names = [text] if _cut(text, ":")[1] else [part for part in _split(text, ",") if part.strip()]
+        names = [text] if cut_outside(text, ":")[1] else [part for part in split_outside(text, ",") if part.strip()]
         for name in names:
             spec = parse_decoder(name)
             found.setdefault(spec.label, spec)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,19 +44,6 @@ def _read(path: str) -> str:
 def most_tokens(path: str) -> int:
     """Tokens of a text, estimated from above: of two bytes each, which few texts have."""
     return Path(path).stat().st_size // 2
-
-
-def text_hash(path: str) -> str:
-    """SHA-256 of a file."""
-    state = Path(path).stat()
-    return _hash_of(path, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _hash_of(path: str, size: int, changed_ns: int) -> str:
-    """Computed once while size and time of the file stay."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def encode_text(path: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:

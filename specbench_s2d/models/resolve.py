@@ -7,13 +7,14 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specbench_s2d.errors import ModelError, UnknownNameError, first_line
 from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
+from specbench_s2d.models.file_hash import file_sha256
 from specbench_s2d.models.hf import context_of
 from specbench_s2d.models.hub import fetch_snapshot
 from specbench_s2d.models.llama import why_not_lean
@@ -97,8 +98,7 @@ class ResolvedModel:
         for file in self.weights.files:
             blob = file.resolve()
             known = re.fullmatch(r"[0-9a-f]{64}", blob.name)
-            state = blob.stat()
-            digest.update(blob.name.encode() if known else _digest(blob, state.st_size, state.st_mtime_ns))
+            digest.update(blob.name.encode() if known else file_sha256(blob))
         return digest.hexdigest()
 
     @cached_property
@@ -186,13 +186,6 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     folder = Path(name)
     alone = any((folder / file).is_file() for file in _TOKENIZER_FILES)
     return (ResolvedModel(folder.name, folder) if alone else resolve_model(name)).tokenizer
-
-
-@cache
-def _digest(path: Path, size: int, mtime_ns: int) -> bytes:
-    """SHA-256 of a file, read once in a process while its size and time stay."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _checked(model: ResolvedModel) -> ResolvedModel:

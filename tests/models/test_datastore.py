@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from specbench_s2d.models import datastore
-from specbench_s2d.models.datastore import check_datastore, text_hash
+from specbench_s2d.models.datastore import check_datastore
 
 
 def test_a_text_is_accepted(tmp_path: Path) -> None:
@@ -46,11 +46,3 @@ def test_a_file_whose_index_would_not_fit_is_refused_with_both_figures(
 def test_what_is_no_regular_file_is_refused_unread() -> None:
     with pytest.raises(ValueError, match="is no regular file"):
         check_datastore("/dev/zero", 800)
-
-
-def test_a_hash_is_that_of_the_file_as_it_is_now(tmp_path: Path) -> None:
-    file, found = tmp_path / "store.txt", []
-    for text in ("one", "three"):
-        file.write_text(text, encoding="utf-8")
-        found.append(text_hash(str(file)))
-    assert found[0] != found[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from specbench_s2d.decoding.labels import cut_outside
 from specbench_s2d.suites import suite_headings
 
 LOSSY_MARK = "†"
@@ -62,8 +63,6 @@ def method_family(decoder: str) -> str:
 
 def without_option(label: str, option: str) -> str:
     """The label less one option: what the decoders of a sweep over that option have in common."""
-    bracket = label.rfind(")") + 1  # options inside brackets are part of the name
-    inside, (name, _, options) = label[:bracket], label[bracket:].partition(":")
-    name = inside + name
+    name, _, options = cut_outside(label, ":")
     rest = ",".join(part for part in options.split(",") if part and not part.startswith(f"{option}="))
     return f"{name}:{rest}" if rest else name

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.decoding.drafters.none import NoDrafter
+from specbench_s2d.decoding.hooks import ask
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import (
     Drafter,
@@ -38,6 +39,10 @@ class Part:
     def needs_draft(self) -> bool:
         return bool(self.drafter_class.draft_kind != "none")
 
+    def ask(self, hook: str, *given: Any) -> Any:
+        """As `hooks.ask`, by the part's own options."""
+        return ask(self.drafter_class, hook, self.options, *given)
+
 
 class FirstDrafter:
     """Asks its drafters in order, and proposes what the first of them proposes that finds anything.
@@ -64,36 +69,29 @@ class FirstDrafter:
         """As the drafter that needs one."""
         for part in cls.parts:
             if part.needs_draft:
-                part.drafter_class.check_draft(part.options, draft)
+                part.ask("check_draft", draft)
 
     @classmethod
     def target_passes(cls, options: BaseOptions) -> list[PassKind]:
         """Those of all drafters."""
-        kinds = [kind for part in cls.parts for kind in part.drafter_class.target_passes(part.options)]
-        return list(dict.fromkeys(kinds))
+        return list(dict.fromkeys(kind for part in cls.parts for kind in part.ask("target_passes")))
 
     @classmethod
     def draft_passes(cls, options: BaseOptions, draft: HasExits) -> list[PassKind]:
         """Those of the drafter that needs one, whose first pass also runs what it has not seen of earlier steps."""
-        needing = [part for part in cls.parts if part.needs_draft]
-        kinds = [kind for part in needing for kind in part.drafter_class.draft_passes(part.options, draft)]
+        kinds = [kind for part in cls.parts if part.needs_draft for kind in part.ask("draft_passes", draft)]
         return [kind if kind.from_layer or kind.seen else replace(kind, rows=max(kind.rows, MANY)) for kind in kinds]
 
     @classmethod
     def host_bytes(cls, options: BaseOptions, positions: int) -> int:
         """What the indexes of all drafters take."""
-        own = [(getattr(part.drafter_class, "host_bytes", None), part.options) for part in cls.parts]
-        return sum(count(options, positions) for count, options in own if count)
+        return sum(part.ask("host_bytes", positions) for part in cls.parts)
 
     @classmethod
     def data_hashes(cls, options: BaseOptions, draft: HasExits | None) -> dict[str, str]:
         """Those of all drafters, by their labels."""
-        found: dict[str, str] = {}
-        for part in cls.parts:
-            if hashes := getattr(part.drafter_class, "data_hashes", None):
-                own = hashes(part.options, draft if part.needs_draft else None)
-                found |= {f"{part.label}: {name}": sha256 for name, sha256 in own.items()}
-        return found
+        asked = [(part.label, part.ask("data_hashes", draft if part.needs_draft else None)) for part in cls.parts]
+        return {f"{label}: {name}": sha256 for label, own in asked for name, sha256 in own.items()}
 
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
         for drafter in self._drafters:
@@ -175,7 +173,7 @@ def first_of(name: str, parts: Sequence[Part]) -> type[FirstDrafter]:
     if len(needing) > 1:
         named = " and ".join(part.label for part in needing)
         raise UserError(f"{name}: {named} each need a draft model, and would share its one cache; give one of them.")
-    base = FirstObserving if any(_observes(part.drafter_class) for part in parts) else FirstDrafter
+    base = FirstObserving if any(issubclass(part.drafter_class, ObservingDrafter) for part in parts) else FirstDrafter
     known = {
         "parts": tuple(parts),
         "draft_kind": needing[0].drafter_class.draft_kind if needing else "none",
@@ -184,7 +182,3 @@ def first_of(name: str, parts: Sequence[Part]) -> type[FirstDrafter]:
         "__doc__": f"The first that proposes anything: {', '.join(labels)}.",
     }
     return type(name, (base,), known)
-
-
-def _observes(drafter_class: Any) -> bool:
-    return hasattr(drafter_class, "observe") and hasattr(drafter_class, "learn")

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from specbench_s2d.decoding.adaptive_length import AUTO, AutoTree, FoundTree
+from specbench_s2d.decoding.adaptive_length import AdaptiveTree, FoundTree, most_tokens
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Options as BaseOptions
@@ -74,23 +74,21 @@ class RecyclingDrafter:
         del draft
         self._options = options
         self._rows: dict[int, list[int]] = {}
-        self._most = NODES if options.tokens == AUTO else int(options.tokens)
-        self._auto = AutoTree(PRIORS) if options.tokens == AUTO else None
+        self._most, self._size = most_tokens(options.tokens, NODES), AdaptiveTree.of(options.tokens, PRIORS)
 
     @staticmethod
     def target_passes(options: RecyclingDrafter.Options) -> list[PassKind]:
         """One pass over the context's last token and the tree, or over that token alone."""
-        rows = (NODES if options.tokens == AUTO else int(options.tokens)) + 1
+        rows = most_tokens(options.tokens, NODES) + 1
         return [PassKind(1), PassKind(rows, seen=rows, least=2)]
 
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
         """With `tokens=auto`, measure target passes by width."""
-        if self._auto:
-            self._auto.measured.prepare(target, prompt_ids)
+        self._size.prepare(target, prompt_ids)
 
     def facts(self) -> dict[str, Any]:
         """With `tokens=auto`, pass costs and acceptances, for the manifest."""
-        return self._auto.facts() if self._auto else {}
+        return self._size.facts()
 
     def forget(self) -> None:
         """Empty the matrix."""
@@ -98,8 +96,7 @@ class RecyclingDrafter:
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._device = sampler.device
-        if self._auto:
-            self._auto.measured.start()
+        self._size.start()
         if self._options.scope == "question":
             self.forget()
 
@@ -116,9 +113,7 @@ class RecyclingDrafter:
             self._rows[values[at]] = values[at + 1 : at + width]
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
-        tree = self._grow(context[-1], min(self._most, room))
-        if self._auto:
-            tree = self._auto.cut(tree)
+        tree = self._size.cut(self._grow(context[-1], min(self._most, room)))
         if not tree.ids:
             return chain_of([], self._device)
         shape = _tree(tuple(tree.parents), self._device)
@@ -141,8 +136,7 @@ class RecyclingDrafter:
         return found
 
     def commit(self, committed: int, verdict: Verdict) -> None:
-        if self._auto:
-            self._auto.learn(verdict)
+        self._size.learn(verdict)
 
 
 @lru_cache(maxsize=128)

@@ -18,7 +18,8 @@ from specbench_s2d.decoding.suffix_index import BYTES_PER_TOKEN, ROOT, SuffixInd
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict, chain_of
 from specbench_s2d.models.base import LanguageModel, PassKind
-from specbench_s2d.models.datastore import check_datastore, encode_text, most_tokens, text_hash
+from specbench_s2d.models.datastore import check_datastore, encode_text, most_tokens
+from specbench_s2d.models.file_hash import file_sha256
 
 _WAYS = (4, 8, 16, 32)
 """Acceptance is learnt for matches below each of these lengths, and for longer ones."""
@@ -102,7 +103,7 @@ class SuffixDrafter:
     @staticmethod
     def data_hashes(options: SuffixDrafter.Options, draft: None) -> dict[str, str]:
         """The SHA-256 of the datastore, which decides what is drafted."""
-        return {"datastore": text_hash(options.datastore)} if options.datastore else {}
+        return {"datastore": file_sha256(options.datastore).hex()} if options.datastore else {}
 
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
         """Index the datastore, once; with `gamma=auto`, measure target passes by width."""

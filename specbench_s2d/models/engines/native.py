@@ -190,7 +190,7 @@ class NativeEngine(Engine):
         if vocabulary is None:
             return full_PDX, None
         if vocabulary not in self._small_heads:
-            ids_N = torch.tensor(vocabulary.ids)
+            ids_N = vocabulary.ids_on(self.cache.device)
             panels_PDX = _panels(full_PDX[ids_N // PANEL, :, ids_N % PANEL])
             self._small_heads[vocabulary] = _Arena(panels_PDX.numel(), self._kernel).copy(panels_PDX), ids_N
         return self._small_heads[vocabulary]
