@@ -168,9 +168,13 @@ def measure(row: Row, s: Setting, seconds: float) -> Figures:
     """The row's figures, or why there are none."""
     started = time.monotonic()
     figures: Figures
+    before = _eager_passes(s)
     try:
         with _limited(seconds):
             figures = {"state": MEASURED, "error": None, **row.measure(s)}
+        if eager := _eager_passes(s) - before:
+            why = f"{eager} passes ran eagerly, as nobody announced them: their figure is not the engine's"
+            figures |= {"state": FAILED, "error": why}
     except OutOfTimeError as error:
         figures = {"state": FAILED, "error": f"{error}"}
     except Exception as error:  # whatever a row trips over (memory, a compiler, a driver), the others are wanted
@@ -178,6 +182,11 @@ def measure(row: Row, s: Setting, seconds: float) -> Figures:
         figures = {"state": FAILED, "error": f"{type(error).__name__}: {first[:300]}"}
     spent = {"reached": row.reached(figures.get("value")), "seconds": round(time.monotonic() - started, 1)}
     return {"engines": s.engines, **figures, **spent}
+
+
+def _eager_passes(s: Setting) -> int:
+    """Passes so far that no engine was told of, of all models that are loaded."""
+    return sum(facts.get("unannounced", 0) for facts in s.engines.values())
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from specbench_s2d import build_decoder, load_model
 from specbench_s2d.decoding.clock import clock_for
 from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.decoding.types import Generation
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.pass_timer import PassTimer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +57,7 @@ def verify_over_ar(s: Setting) -> Figures:
 def draft_pass(s: Setting) -> Figures:
     """One pass of the small draft in a chain of 5, each token chosen on the device; milliseconds, host included."""
     model, clock = s.draft, clock_for(torch.device(s.device))
+    model.prepare([PassKind(1)])
     model.reset()
     model.extend(row_of(s, s.prompt()), last_only=True)
     start = model.length
@@ -179,6 +180,7 @@ def row_of(s: Setting, ids: list[int]) -> torch.Tensor:
 
 def _pass(s: Setting, model: LanguageModel, width: int) -> Callable[[], None]:
     """A pass over `width` tokens after the prompt, its argmaxes read back."""
+    model.prepare([PassKind(width, least=width)])
     model.reset()
     model.extend(row_of(s, s.prompt()), last_only=True)
     start, ids_BT = model.length, row_of(s, s.prompt(1, width))

