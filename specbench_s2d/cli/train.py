@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from specbench_s2d.cli.flags import flags_from
-from specbench_s2d.cli.train_progress import Watch
+from specbench_s2d.cli.train_progress import AnswerWatch, Watch
 from specbench_s2d.errors import UserError
 from specbench_s2d.training.distributed import is_main
 from specbench_s2d.training.spec import TrainSpec, make_train_spec
@@ -171,6 +171,9 @@ def soft(
     source: Source,
     layers: Annotated[int, typer.Option("--layers", min=1, help="Keep this many first layers of the source.")],
     template: Template = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="With --lora-rank: write the adapter alone; the rest is the source's.")
+    ] = False,
     *,
     spec: TrainSpec,
 ) -> None:
@@ -178,7 +181,36 @@ def soft(
     from specbench_s2d.training.exits import nested_spec
     from specbench_s2d.training.init_model import ModelSource
 
-    _train(ModelSource("cut", source, layers), source, data, nested_spec(spec, layers), out, template)
+    _train(ModelSource("cut", source, layers), source, data, nested_spec(spec, layers), out, template, adapter)
+
+
+@app.command()
+def answers(
+    data: Data,
+    out: Annotated[
+        Path, typer.Option("--out", help="Chat JSONL to write; the same command goes on with a part of it.")
+    ],
+    source: Annotated[str, typer.Option("--source", help="Model that answers: folder, name or hub id.")],
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Take rows whose source starts so; repeatable; default: all.")
+    ] = None,
+    own_prompts: Annotated[int, typer.Option(min=0, help="Prompts that the model writes itself, besides.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Prompts of the data, suites in turn; default: all.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 96,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Leave out longer prompts.")] = 512,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token.")] = 0.0,
+    batch: Annotated[int, typer.Option(min=1, help="Prompts answered at once.")] = 48,
+    seed: Annotated[int, typer.Option(min=0, help="Order of the prompts, and sampling.")] = 0,
+    template: Template = None,
+    device: Device = "cpu",
+) -> None:
+    """A model's own answers to prompts of chats, for its draft to learn from; resumable."""
+    from specbench_s2d.training.answers import AnswerSpec, answer_chats
+
+    spec = AnswerSpec(max_new_tokens, temperature, batch, prompt_tokens, own_prompts, limit, seed)
+    with _stoppable(out):
+        rows = answer_chats(source, data, only or [], spec, out, template, device, AnswerWatch(_console()))
+    typer.echo(f"{out}: {rows:,} answers")
 
 
 @app.command()
@@ -195,17 +227,27 @@ def ranking(
 
 
 def _train(
-    start: ModelSource, tokenizer_name: str, data: list[str], spec: TrainSpec, out: Path, template: str | None
+    start: ModelSource,
+    tokenizer_name: str,
+    data: list[str],
+    spec: TrainSpec,
+    out: Path,
+    template: str | None,
+    adapter: bool = False,
 ) -> None:
     from specbench_s2d.training.init_model import load_tokenizer
     from specbench_s2d.training.jobs import Corpus, check_out, train_model
 
+    if adapter and not spec.lora_rank:
+        raise UserError("--adapter: there is an adapter only with --lora-rank N.")
     command = command_text()
     check_out(out)
     with _stoppable(out), Watch(_console()) as watch:
         tokenizer = load_tokenizer(tokenizer_name)
         watch.announce(f"{out.name}: {start.describe()}, {spec.tokens:,} tokens")
-        facts = train_model(out.name, start, tokenizer, Corpus(data), spec, out, command, watch, template=template)
+        facts = train_model(
+            out.name, start, tokenizer, Corpus(data), spec, out, command, watch, template, adapter=adapter
+        )
     _report(out, facts)
 
 

@@ -69,3 +69,21 @@ class Watch:
             by_suite = "  ".join(f"{suite} {nll:.2f}" for suite, nll in progress.validation.items())
             line += f"  held-out nats/token: {by_suite}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class AnswerWatch:
+    """Prints how many prompts are answered, and the answers' tokens per second, at most every 30 seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._began_s = time.perf_counter()
+        self._last_line_s = float("-inf")
+
+    def __call__(self, done: int, of: int, tokens: int) -> None:
+        now_s = time.perf_counter()
+        if now_s - self._last_line_s < SECONDS_BETWEEN_LINES and done < of:
+            return
+        self._last_line_s = now_s
+        rate = tokens / (now_s - self._began_s)
+        text = f"{done:,} of {of:,} prompts answered, {tokens:,} tokens, {rate:,.0f} tokens/s"
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)

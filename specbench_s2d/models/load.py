@@ -91,8 +91,9 @@ def _why_transformers(model: ResolvedModel, device: str, lean: bool) -> str | No
     """Why the model must go through transformers' own forward, or None; raises `ModelError` for a shape that must."""
     if device == SPREAD:
         return "device map"
-    if not lean and model.shape:
-        raise ModelError(f"{model.name}: a shape has no checkpoint for transformers to load; leave out lean=False.")
+    if not lean and (model.shape or model.adapter):
+        what = "a shape" if model.shape else "an adapter over a base's first layers"
+        raise ModelError(f"{model.name}: {what} has no checkpoint for transformers to load; leave out lean=False.")
     return why_not_lean(model.config) if lean else "as asked"
 
 
@@ -107,7 +108,7 @@ def tensor_reader(model: ResolvedModel, device: torch.device, dtype: torch.dtype
             raise _lacks(model, name) from None
         return tensor.to(device=device, dtype=dtype)
 
-    return read
+    return model.adapter.over(read, model.depth, model.name) if model.adapter else read
 
 
 def _safetensors(model: ResolvedModel) -> Callable[[str], Tensor]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specbench_s2d.errors import ModelError, UnknownNameError, first_line
+from specbench_s2d.models.adapter import Adapter
 from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
 from specbench_s2d.models.file_hash import file_sha256
@@ -36,8 +37,8 @@ class ResolvedModel:
     """A Hugging Face checkpoint before its weights are loaded: enough to lay out prompts, pair models and plan memory.
 
     `name` is what records call it. `revision`: the hub's commit, None for a folder. With a `shape` the folder gives
-    the tokenizer alone, and the weights are random. Everything else is read when first asked for, and then kept; what
-    cannot be read raises `ModelError`.
+    the tokenizer alone, and the weights are random. With an `adapter` weights and tokenizer are those of its base.
+    Everything else is read when first asked for, and then kept; what cannot be read raises `ModelError`.
     """
 
     name: str
@@ -48,8 +49,20 @@ class ResolvedModel:
 
     @cached_property
     def weights(self) -> WeightFiles:
-        """What the folder holds of weights."""
+        """What the folder holds of weights; of an adapter, its base's."""
+        if self.base:
+            return self.base.weights
         return WeightFiles() if self.shape else find_weights(self.folder, self.name)
+
+    @cached_property
+    def adapter(self) -> Adapter | None:
+        """The LoRA adapter that the folder holds in place of weights."""
+        return None if self.shape else Adapter.find(self.folder, self.name)
+
+    @cached_property
+    def base(self) -> ResolvedModel | None:
+        """The model that the adapter is for."""
+        return resolve_model(self.adapter.base) if self.adapter else None
 
     @property
     def random_weights(self) -> bool:
@@ -81,6 +94,8 @@ class ResolvedModel:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
 
+        if self.base:
+            return self.base.tokenizer
         try:
             return AutoTokenizer.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
         except (OSError, ValueError, KeyError, ImportError) as error:
@@ -95,7 +110,11 @@ class ResolvedModel:
         if self.shape:
             return self.shape.sha256()
         digest = hashlib.sha256()
-        for file in self.weights.files:
+        files = self.weights.files
+        if self.base and self.adapter:
+            digest.update(self.base.sha256.encode())
+            files = (self.adapter.file,)
+        for file in files:
             blob = file.resolve()
             known = re.fullmatch(r"[0-9a-f]{64}", blob.name)
             digest.update(blob.name.encode() if known else file_sha256(blob))
@@ -104,6 +123,8 @@ class ResolvedModel:
     @cached_property
     def eos_ids(self) -> frozenset[int]:
         """Ids that end an answer: the tokenizer's, and those of the generation config (Llama 3 has several)."""
+        if self.base:
+            return self.base.eos_ids
         ids: set[int] = set()
         for file in ("config.json", "generation_config.json"):
             listed = self._json(file).get("eos_token_id") if (self.folder / file).is_file() else None
@@ -191,6 +212,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 def _checked(model: ResolvedModel) -> ResolvedModel:
     if not (model.folder / "config.json").is_file():
         raise ModelError(f"{model.name}: {model.folder} holds no config.json; give a Hugging Face model folder.")
+    if model.base:
+        _check_adapter(model, model.base)
+        return model
     weights = model.weights
     if weights.missing:
         shown = ", ".join(weights.missing[:3]) + (" …" if len(weights.missing) > 3 else "")
@@ -206,3 +230,17 @@ def _checked(model: ResolvedModel) -> ResolvedModel:
             "with transformers' save_pretrained, or name a hub revision that has them, as owner/name@refs/pr/N."
         )
     return model
+
+
+def _check_adapter(model: ResolvedModel, base: ResolvedModel) -> None:
+    """Raise `ModelError` for a base that cannot be the adapter's."""
+    mine, theirs = model.config, base.config
+    names = ("hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size")
+    other = [name for name in names if getattr(mine, name, None) != getattr(theirs, name, None)]
+    if other:
+        raise ModelError(
+            f"{model.name}: it was trained over a model of another {', '.join(other)} than {base.name}; "
+            "give its own base."
+        )
+    if model.depth > base.depth:
+        raise ModelError(f"{model.name}: it has {model.depth} layers, its base {base.name} {base.depth}.")

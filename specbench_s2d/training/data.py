@@ -28,10 +28,11 @@ the same prompt are never in different splits."""
 
 @dataclass(frozen=True)
 class Chat:
-    """One conversation of a corpus, and its suite."""
+    """One conversation of a corpus, its suite, and the data set it is of (`source`, empty where a row names none)."""
 
     suite: str
     messages: list[Message]
+    source: str = ""
 
     @property
     def held_out(self) -> bool:
@@ -110,7 +111,8 @@ def _to_chat(row: Any, where: str, default_suite: str) -> Chat:
             f"with a user turn and an answer to it, got {str(row)[:80]}."
         )
     suite = row.get("suite") or default_suite
-    return Chat(str(suite), [Message(role=m["role"], content=m["content"]) for m in messages])
+    turns = [Message(role=m["role"], content=m["content"]) for m in messages]
+    return Chat(str(suite), turns, str(row.get("source") or ""))
 
 
 def _is_message(message: Any) -> bool:

@@ -102,7 +102,7 @@ def init_model(source: ModelSource, tokenizer: PreTrainedTokenizerBase, seed: in
     """
     if source.kind == "new":
         return new_model(source.size, len(tokenizer), seed, tokenizer.bos_token_id, tokenizer.eos_token_id)
-    model = _load(source.source)
+    model = load_source(source.source)
     vocabulary = int(model.config.vocab_size)
     if len(tokenizer) > vocabulary:
         raise ModelError(
@@ -114,7 +114,8 @@ def init_model(source: ModelSource, tokenizer: PreTrainedTokenizerBase, seed: in
     return grow_layers(model, source.layers) if source.kind == "grow" else model
 
 
-def _load(source: str) -> PreTrainedModel:
+def load_source(source: str) -> PreTrainedModel:
+    """transformers' model of a folder, a demo model, a named model or a hub id, in float32; raises `ModelError`."""
     from transformers import AutoModelForCausalLM
 
     try:

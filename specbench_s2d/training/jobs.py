@@ -8,7 +8,8 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,12 @@ import torch
 from specbench_s2d.errors import RunFolderError, UserError, first_line
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.load import hide_progress_bars
-from specbench_s2d.models.token_ranking import write_ranking
-from specbench_s2d.training.adapters import add_adapters, import_peft, merge_adapters
+from specbench_s2d.models.token_ranking import ranked, write_ranking
+from specbench_s2d.training.adapters import add_adapters, import_peft, merge_adapters, save_adapter
 from specbench_s2d.training.card import DATA_LICENCES, FACTS, data_summary, training_facts, write_card
 from specbench_s2d.training.checkpoint import CHECKPOINT, LOG, writing
 from specbench_s2d.training.data import (
     Encoded,
-    Packed,
     answer_counts,
     encode_chats,
     held_out_by_suite,
@@ -99,13 +99,15 @@ def train_model(
     template: str | None = None,
     licence: str = DATA_LICENCES,
     trainer: Trainer = train,
+    adapter: bool = False,
 ) -> dict[str, Any]:
     """Train, then write `out` as a Hugging Face folder (bfloat16 safetensors, tokenizer, card); returns the facts.
 
     Work in progress is kept in `out.work`, and `out` appears only when it is complete. `template`: a chat template, by
-    default the tokenizer's own, else Vicuna's. `licence`: the sentence about it in the card. `trainer`:
-    as `trainer.train`. In several processes, only
-    the main one writes and returns facts; the others return none. Raises `RunFolderError` when `out` holds a model.
+    default the tokenizer's own, else Vicuna's. `licence`: the sentence about it in the card. `trainer`: as
+    `trainer.train`. `adapter`: write LoRA's adapter alone, as one over the source, in place of weights. In several
+    processes, only the main one writes and returns facts; the others return none. Raises `RunFolderError` when `out`
+    holds a model.
     """
     hide_progress_bars()
     check_out(out)
@@ -128,9 +130,14 @@ def train_model(
     with process_group(spec.device) as processes:
         if processes.is_main:
             _claim(work, start)
-        model, rows = _train_weights(model, packed, watched, spec, work, watch, processes, trainer)
+        counts = answer_counts(training, model.config.vocab_size)
+        kept = ranked(counts)[: spec.draft_vocabulary] if spec.draft_vocabulary else None
+        tuner = add_adapters(model, spec) if spec.lora_rank else None
+        rows = trainer(model, packed, watched, spec, work, watch, processes, kept)
     if not processes.is_main:
         return {}
+    if tuner and not adapter:
+        model = merge_adapters(tuner)
     declare_exits(model, spec.exits)
     facts = training_facts(
         name,
@@ -145,26 +152,13 @@ def train_model(
         chat.name,
         licence,
     )
-    _publish(model, chat, facts, answer_counts(training, model.config.vocab_size), work, out)
+    with _publishing(facts, counts, work, out) as partial:
+        if tuner and adapter:
+            model.config.save_pretrained(str(partial))
+            save_adapter(tuner, partial, _source_name(start.source))
+        else:
+            _save_weights(model, chat, partial)
     return facts
-
-
-def _train_weights(
-    model: PreTrainedModel,
-    packed: Packed,
-    watched: dict[str, list[Encoded]],
-    spec: TrainSpec,
-    work: Path,
-    watch: Watcher,
-    processes: Processes,
-    trainer: Trainer,
-) -> tuple[PreTrainedModel, list[dict[str, Any]]]:
-    """The trained model, with LoRA's adapters merged, and the rows of the log."""
-    if not spec.lora_rank:
-        return model, trainer(model, packed, watched, spec, work, watch, processes)
-    tuner = add_adapters(model, spec)
-    rows = trainer(model, packed, watched, spec, work, watch, processes)
-    return merge_adapters(tuner), rows
 
 
 def _claim(work: Path, start: ModelSource) -> None:
@@ -188,19 +182,14 @@ def _read_json(path: Path) -> Any:
         return None
 
 
-def _publish(
-    model: PreTrainedModel, chat: ChatTemplate, facts: dict[str, Any], counts: list[int], work: Path, out: Path
-) -> None:
-    """Write `out.partial`, then rename it, so that `out` is never incomplete."""
+@contextmanager
+def _publishing(facts: dict[str, Any], counts: list[int], work: Path, out: Path) -> Iterator[Path]:
+    """A folder to write a model into; then its card, ranking and log are added, and it becomes `out`, complete."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    tokenizer = copy.deepcopy(chat.tokenizer)
-    tokenizer.chat_template = chat.source
     with writing(out):
-        torch.nn.Module.to(model, torch.bfloat16)
-        model.config.dtype = torch.bfloat16
-        model.save_pretrained(str(partial))
-        tokenizer.save_pretrained(str(partial))
+        partial.mkdir(parents=True)
+        yield partial
         write_card(partial, facts)
         write_ranking(partial, counts, facts["data"])
         shutil.copy(work / LOG, partial / LOG)
@@ -208,6 +197,20 @@ def _publish(
             out.rmdir()  # it is empty (`check_out`)
         os.replace(partial, out)
     shutil.rmtree(work)
+
+
+def _save_weights(model: PreTrainedModel, chat: ChatTemplate, folder: Path) -> None:
+    tokenizer = copy.deepcopy(chat.tokenizer)
+    tokenizer.chat_template = chat.source
+    torch.nn.Module.to(model, torch.bfloat16)
+    model.config.dtype = torch.bfloat16
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+
+
+def _source_name(source: str) -> str:
+    """What an adapter calls its base: a name or hub id as given, a folder by its whole path."""
+    return str(Path(source).resolve()) if Path(source).is_dir() else source
 
 
 def _sizes(model: PreTrainedModel) -> dict[str, Any]:

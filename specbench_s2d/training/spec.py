@@ -55,6 +55,12 @@ class TrainSpec(BaseModel):
         default=16.0, gt=0, allow_inf_nan=False, description="Scale of LoRA adapters: alpha / rank."
     )
 
+    draft_vocabulary: int = Field(
+        default=0,
+        ge=0,
+        description="Learn over this many ids, the most frequent of the answers, as draft_vocabulary=N; 0: all.",
+    )
+
     @field_validator("exits", mode="before")
     @classmethod
     def _split(cls, given: Any) -> Any:

@@ -68,14 +68,15 @@ def train(
     out: Path,
     watch: Watcher = lambda progress: None,
     processes: Processes | None = None,
+    vocabulary: Sequence[int] | None = None,
     backward: Callable[[torch.Tensor], None] = torch.autograd.backward,
 ) -> list[dict[str, Any]]:
     """Train `model` in place, from `out/checkpoint.pt` on where there is one; returns the rows of the log.
 
-    `backward`: computes the gradients of a loss. In several `processes` only the main one validates, writes and returns
-    rows; all end with the same weights. Raises `RunFolderError` when the checkpoint in `out` is damaged or belongs to
-    another specification or data set, or when `out` cannot be written; `DivergedError` when the loss is not finite. The
-    last checkpoint stays intact.
+    `vocabulary`: the ids that are learnt, None for all. `backward`: computes the gradients of a loss. In several
+    `processes` only the main one validates, writes and returns rows; all end with the same weights. Raises
+    `RunFolderError` when the checkpoint in `out` is damaged or belongs to another specification or data set, or when
+    `out` cannot be written; `DivergedError` when the loss is not finite. The last checkpoint stays intact.
     """
     processes = processes or Processes(device=spec.device)
     torch.manual_seed(spec.seed)
@@ -89,14 +90,15 @@ def train(
     if processes.sum(step) != step * processes.size:
         raise RunFolderError(f"{out}: the processes see different checkpoints; give an --out that all machines share.")
     rows = read_log(out, step) if processes.is_main else []
+    kept_V = None if vocabulary is None else torch.tensor(list(vocabulary), device=processes.device)
     while step < spec.steps:
         started = time.perf_counter()
-        loss = _optimizer_step(model, optimizers, packed, spec, step, out, processes, backward)
+        loss = _optimizer_step(model, optimizers, packed, spec, step, out, processes, backward, kept_V)
         step += 1
         seconds += time.perf_counter() - started
         if not processes.is_main:
             continue
-        rows.append(_log_row(model, held_out, spec, step, loss, seconds, out))
+        rows.append(_log_row(model, held_out, spec, step, loss, seconds, out, kept_V))
         _append(out, rows[-1])
         tokens = rows[-1]["tokens"]
         watch(Progress(step, spec.steps, tokens, loss, tokens / seconds, rows[-1].get("validation_nll")))
@@ -113,12 +115,13 @@ def _log_row(
     loss: float,
     seconds: float,
     out: Path,
+    vocabulary_V: torch.Tensor | None,
 ) -> dict[str, Any]:
     """The row of a finished step, with held-out losses where validation is due."""
     row: dict[str, Any] = {"step": step, "tokens": step * spec.batch * spec.length, "loss": loss}
     row |= {"learning_rate": learning_rate_at(step - 1, spec), "train_s": seconds}
     if step == spec.steps or step % spec.validate_every == 0:
-        by_exit = validation_loss(model, held_out, spec.autocast, spec.exits)
+        by_exit = validation_loss(model, held_out, spec.autocast, spec.exits, vocabulary_V)
         row["validation_nll"] = by_exit[max(by_exit)]
         row["exit_nll"] = {str(depth): nll.get("all") for depth, nll in by_exit.items()}
         _must_be_finite(row["validation_nll"].get("all", 0.0), "held-out loss", step, out)
@@ -146,6 +149,7 @@ def _optimizer_step(
     out: Path,
     processes: Processes,
     backward: Callable[[torch.Tensor], None],
+    vocabulary_V: torch.Tensor | None,
 ) -> float:
     """One step over `batch` sequences, shared by the processes; returns the mean loss in nats per counted token."""
     chosen = batch_rows(len(packed.ids_BT), spec.batch, step, spec.seed)
@@ -156,7 +160,8 @@ def _optimizer_step(
         part = own[start : start + spec.micro_batch]
         ids_BT = torch.from_numpy(packed.ids_BT[part]).long().to(processes.device)
         learn_BT = torch.from_numpy(packed.learn_BT[part]).to(processes.device)
-        loss = sums_of_losses(model, ids_BT, learn_BT, spec.autocast, spec.exits).mean() / counted
+        sums_E = sums_of_losses(model, ids_BT, learn_BT, spec.autocast, spec.exits, vocabulary_V)
+        loss = sums_E.mean() / counted
         backward(loss)
         total += loss.item()
     total = processes.sum(total)
@@ -184,14 +189,27 @@ def _must_be_finite(value: float, what: str, step: int, out: Path) -> None:
 
 
 def sums_of_losses(
-    model: PreTrainedModel, ids_BT: torch.Tensor, learn_BT: torch.Tensor, autocast: bool, exits: Sequence[int] = ()
+    model: PreTrainedModel,
+    ids_BT: torch.Tensor,
+    learn_BT: torch.Tensor,
+    autocast: bool,
+    exits: Sequence[int] = (),
+    vocabulary_V: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Summed next-token cross-entropy (E,), in nats, over the positions whose *target* is marked in `learn_BT`.
 
     One value per exit, shallow to deep, from one forward pass; without `exits`, that of the last layer. All exits share
-    the model's final norm and head, as in SoFT, sorted fine-tuning (arXiv 2407.01955, section 3).
+    the model's final norm and head, as in SoFT, sorted fine-tuning (arXiv 2407.01955, section 3). `vocabulary_V`: the
+    ids that a draft may propose; logits are of these alone, and positions whose target is another do not count.
     """
-    targets_BT = ids_BT[:, 1:].masked_fill(~learn_BT[:, 1:], IGNORED)
+    head_VD = model.lm_head.weight
+    if vocabulary_V is not None:
+        head_VD = head_VD[vocabulary_V]
+        places_V = torch.full((model.lm_head.weight.shape[0],), IGNORED, device=ids_BT.device)
+        places_V[vocabulary_V] = torch.arange(len(vocabulary_V), device=ids_BT.device)
+        targets_BT = places_V[ids_BT[:, 1:]].masked_fill(~learn_BT[:, 1:], IGNORED)
+    else:
+        targets_BT = ids_BT[:, 1:].masked_fill(~learn_BT[:, 1:], IGNORED)
     learnt = targets_BT != IGNORED
     depth = model.config.num_hidden_layers
     inner = [exit_depth for exit_depth in exits if exit_depth < depth]
@@ -202,14 +220,18 @@ def sums_of_losses(
         rows = [model.model.norm(out.hidden_states[exit_depth][learnt]) for exit_depth in inner]
         rows.append(out.last_hidden_state[learnt])
         for rows_ND in rows:
-            logits_NV = model.lm_head(rows_ND)
+            logits_NV = F.linear(rows_ND, head_VD)
             losses.append(F.cross_entropy(logits_NV.float(), targets_BT[learnt], reduction="sum"))
     return torch.stack(losses)
 
 
 @torch.no_grad()
 def validation_loss(
-    model: PreTrainedModel, held_out: dict[str, list[Encoded]], autocast: bool, exits: Sequence[int] = ()
+    model: PreTrainedModel,
+    held_out: dict[str, list[Encoded]],
+    autocast: bool,
+    exits: Sequence[int] = (),
+    vocabulary_V: torch.Tensor | None = None,
 ) -> dict[int, dict[str, float]]:
     """Mean nats per answer token on held-out chats, by exit depth, then by suite and over all suites (`all`).
 
@@ -223,8 +245,11 @@ def validation_loss(
         for chat in chats:
             ids_BT = torch.from_numpy(chat.ids).long().to(model.device)[None]
             learn_BT = torch.from_numpy(chat.answer).to(model.device)[None]
-            nll_E += sums_of_losses(model, ids_BT, learn_BT, autocast, exits).cpu()
-            count += int(learn_BT[:, 1:].sum())
+            nll_E += sums_of_losses(model, ids_BT, learn_BT, autocast, exits, vocabulary_V).cpu()
+            counted = (
+                learn_BT[:, 1:] if vocabulary_V is None else learn_BT[:, 1:] & torch.isin(ids_BT[:, 1:], vocabulary_V)
+            )
+            count += int(counted.sum())
         sums[suite] = (nll_E, count)
     model.train()
     total_E = sum((nll_E for nll_E, _ in sums.values()), torch.zeros(len(depths)))
