@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from specbench_s2d.training.checkpoint import CHECKPOINT
@@ -178,3 +179,19 @@ def test_a_gradient_that_is_no_number_never_reaches_the_weights(tmp_path: Path) 
     with pytest.raises(DivergedError, match=r"step 1: the gradient is (nan|inf).*no checkpoint yet"):
         train(model, random_rows(8, 8), {}, tiny_spec(), tmp_path)
     assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_a_small_vocabulary_is_learnt_as_if_no_other_id_existed() -> None:
+    model, kept_V = tiny_model(), torch.tensor([2, 3, 7, 11, 13])
+    ids_BT = torch.tensor([[3, 7, 1, 13, 5, 2, 11]])
+    learn_BT = torch.ones_like(ids_BT, dtype=torch.bool)
+    ours_E = sums_of_losses(model, ids_BT, learn_BT, False, (), kept_V)
+    with torch.no_grad():
+        logits_BTV = model(ids_BT[:, :-1]).logits
+    others = [i for i in range(logits_BTV.shape[-1]) if i not in kept_V.tolist()]
+    logits_BTV[..., others] = float("-inf")
+    targets_BT = ids_BT[:, 1:]
+    counted = torch.isin(targets_BT, kept_V)
+    theirs = F.cross_entropy(logits_BTV[counted], targets_BT[counted], reduction="sum")
+    assert counted.sum() == 4
+    torch.testing.assert_close(ours_E[0], theirs)
