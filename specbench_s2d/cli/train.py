@@ -109,7 +109,7 @@ def tokenizer(
 
 
 @app.command()
-@train_flags("exits", "lora_rank", "lora_alpha")
+@train_flags("exits", "lora_rank", "lora_alpha", "draft_vocabulary")
 def lm(
     data: Data,
     out: Out,
@@ -174,6 +174,7 @@ def soft(
     adapter: Annotated[
         bool, typer.Option("--adapter", help="With --lora-rank: write the adapter alone; the rest is the source's.")
     ] = False,
+    licence: Annotated[str | None, typer.Option("--licence", help="The card's sentence about licences.")] = None,
     *,
     spec: TrainSpec,
 ) -> None:
@@ -181,7 +182,7 @@ def soft(
     from specbench_s2d.training.exits import nested_spec
     from specbench_s2d.training.init_model import ModelSource
 
-    _train(ModelSource("cut", source, layers), source, data, nested_spec(spec, layers), out, template, adapter)
+    _train(ModelSource("cut", source, layers), source, data, nested_spec(spec, layers), out, template, adapter, licence)
 
 
 @app.command()
@@ -234,6 +235,7 @@ def _train(
     out: Path,
     template: str | None,
     adapter: bool = False,
+    licence: str | None = None,
 ) -> None:
     from specbench_s2d.training.init_model import load_tokenizer
     from specbench_s2d.training.jobs import Corpus, check_out, train_model
@@ -245,9 +247,8 @@ def _train(
     with _stoppable(out), Watch(_console()) as watch:
         tokenizer = load_tokenizer(tokenizer_name)
         watch.announce(f"{out.name}: {start.describe()}, {spec.tokens:,} tokens")
-        facts = train_model(
-            out.name, start, tokenizer, Corpus(data), spec, out, command, watch, template, adapter=adapter
-        )
+        given = {"template": template, "adapter": adapter, **({"licence": licence} if licence else {})}
+        facts = train_model(out.name, start, tokenizer, Corpus(data), spec, out, command, watch, **given)
     _report(out, facts)
 
 

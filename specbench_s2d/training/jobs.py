@@ -117,12 +117,7 @@ def train_model(
         import_peft(spec.lora_rank)
     chat = ChatTemplate.choose(tokenizer, template)
     model = init_model(start, tokenizer, spec.seed)
-    if spec.length > model.config.max_position_embeddings:
-        raise UserError(
-            f"--length {spec.length}: the model's context is {model.config.max_position_embeddings}; lower it."
-        )
-    if spec.exits:
-        check_nested(model, spec.exits, start.source)
+    _check_model(model, spec, start.source)
     training, held_out = corpus.encode(chat)
     packed = pack(training, spec.length, spec.loss_on == "answers", spec.seed)
     watched = held_out_by_suite(held_out, HELD_OUT_PER_SUITE, spec.length)
@@ -131,7 +126,7 @@ def train_model(
         if processes.is_main:
             _claim(work, start)
         counts = answer_counts(training, model.config.vocab_size)
-        kept = ranked(counts)[: spec.draft_vocabulary] if spec.draft_vocabulary else None
+        kept = ranked(counts)[: spec.draft_vocabulary] or None
         tuner = add_adapters(model, spec) if spec.lora_rank else None
         rows = trainer(model, packed, watched, spec, work, watch, processes, kept)
     if not processes.is_main:
@@ -154,11 +149,21 @@ def train_model(
     )
     with _publishing(facts, counts, work, out) as partial:
         if tuner and adapter:
-            model.config.save_pretrained(str(partial))
-            save_adapter(tuner, partial, _source_name(start.source))
+            _save_adapter(tuner, model, partial, start.source)
         else:
             _save_weights(model, chat, partial)
     return facts
+
+
+def _check_model(model: PreTrainedModel, spec: TrainSpec, source: str) -> None:
+    """Raise an error for a model that cannot be trained so."""
+    context, vocabulary = int(model.config.max_position_embeddings), int(model.config.vocab_size)
+    if spec.length > context:
+        raise UserError(f"--length {spec.length}: the model's context is {context}; lower it.")
+    if spec.draft_vocabulary > vocabulary:
+        raise UserError(f"--draft-vocabulary {spec.draft_vocabulary}: the model has {vocabulary} ids; give at most that.")
+    if spec.exits:
+        check_nested(model, spec.exits, source)
 
 
 def _claim(work: Path, start: ModelSource) -> None:
@@ -208,9 +213,10 @@ def _save_weights(model: PreTrainedModel, chat: ChatTemplate, folder: Path) -> N
     tokenizer.save_pretrained(str(folder))
 
 
-def _source_name(source: str) -> str:
-    """What an adapter calls its base: a name or hub id as given, a folder by its whole path."""
-    return str(Path(source).resolve()) if Path(source).is_dir() else source
+def _save_adapter(tuner: Any, model: PreTrainedModel, folder: Path, source: str) -> None:
+    """The factors, and config.json; a base that is a folder is named by its whole path."""
+    model.config.save_pretrained(str(folder))
+    save_adapter(tuner, folder, str(Path(source).resolve()) if Path(source).is_dir() else source)
 
 
 def _sizes(model: PreTrainedModel) -> dict[str, Any]:

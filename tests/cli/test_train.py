@@ -191,8 +191,13 @@ EVERY_FLAG: dict[str, tuple[str, Any]] = {
 # Not every command trains exits, or adapters.
 OWN_FLAGS: dict[str, dict[str, tuple[str, Any]]] = {
     "lm": {},
-    "sft": {"lora_rank": ("2", 2), "lora_alpha": ("8", 8.0)},
-    "soft": {"lora_rank": ("2", 2), "lora_alpha": ("8", 8.0), "exits": ("1,3,4", (1, 3, 4))},
+    "sft": {"lora_rank": ("2", 2), "lora_alpha": ("8", 8.0), "draft_vocabulary": ("30", 30)},
+    "soft": {
+        "lora_rank": ("2", 2),
+        "lora_alpha": ("8", 8.0),
+        "draft_vocabulary": ("30", 30),
+        "exits": ("1,3,4", (1, 3, 4)),
+    },
 }
 
 
@@ -204,7 +209,7 @@ def test_every_field_of_the_specification_is_a_flag(command: str, here: Path, as
     source = ["--tokenizer", "tok"] if command == "lm" else ["--source", "tok"]
     assert main(["train", command, "--data", "chat.jsonl", *source, *words, "--out", "x"]) == 0
     given = {name: value for name, (_, value) in fields.items()} | {"autocast": False, "gradient_checkpointing": True}
-    assert asked["spec"].model_dump() == {"exits": (), "lora_rank": 0, "lora_alpha": 16.0} | given
+    assert asked["spec"].model_dump() == {"exits": (), "lora_rank": 0, "lora_alpha": 16.0, "draft_vocabulary": 0} | given
     asked.clear()
     for own in OWN_FLAGS["soft"].keys() - OWN_FLAGS[command].keys():
         foreign = ["--" + own.replace("_", "-"), "1"]
@@ -356,3 +361,13 @@ def test_a_run_killed_at_a_random_moment_goes_on_bit_for_bit(here: Path) -> None
     weights = [(here / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
     assert weights[0] == weights[1], f"killed after step {moment}"
     assert rows(here / "whole") == rows(here / "cut"), f"killed after step {moment}"
+
+
+def test_an_adapter_wants_a_rank_and_reaches_the_job_with_the_licence(
+    here: Path, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "soft", "--data", "chat.jsonl", "--source", "tok", "--layers", "2", "--tokens", "5", "--out", "x"]
+    assert main([*words, "--adapter"]) == 2
+    assert "--adapter: there is an adapter only with --lora-rank N." in capsys.readouterr().err
+    assert main([*words, "--adapter", "--lora-rank", "2", "--licence", "Free."]) == 0
+    assert asked["adapter"] is True and asked["licence"] == "Free."
