@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,35 @@ def fetch_snapshot(hub_id: str, revision: str | None) -> Path:
 
     Raises `UnknownNameError` for what is no hub id.
     """
+    return _from_hub(hub_id, revision, lambda: _fetch(hub_id, revision))
+
+
+def fetch_file(hub_id: str, file: str, revision: str | None) -> tuple[Path, str]:
+    """One file of a repository in the local cache, and the commit; raises as `fetch_snapshot` does."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    try:
+        path = _from_hub(hub_id, revision, lambda: Path(hf_hub_download(hub_id, file, revision=revision)))
+    except RemoteEntryNotFoundError:
+        raise ModelError(f"{hub_id}: no file {file!r} in this repository; its page lists what there is.") from None
+    return path, path.parents[len(Path(file).parts) - 1].name
+
+
+def _from_hub(hub_id: str, revision: str | None, fetch: Callable[[], Path]) -> Path:
+    """What `fetch` gives; what the hub's client raises becomes one line."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
+        RemoteEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     try:
-        return _fetch(hub_id, revision)
+        return fetch()
+    except RemoteEntryNotFoundError:
+        raise
     except GatedRepoError:
         raise ModelError(
             f"{hub_id} is gated: accept its terms at https://huggingface.co/{hub_id}, then log in with `hf auth login`."
