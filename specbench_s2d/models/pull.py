@@ -54,7 +54,9 @@ def pull(name: str, source: str | None = None, announce: Announce = print) -> Pu
         try:
             pulled, fetched = _FETCH[one](model, announce)
         except ModelError as error:
-            refusals.append(str(error).rstrip("."))
+            if len(asked) == 1 and "cannot be reached" not in str(error):  # gated, say: the message says what to do
+                raise
+            refusals.append(str(error).split("; ")[0].rstrip("."))
             continue
         record_pulled(model, pulled)
         took = f"{fetched}, {time.perf_counter() - started:.0f} s in all"
