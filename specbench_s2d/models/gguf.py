@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import tempfile
 from collections import Counter
@@ -160,7 +161,7 @@ def _check(file: GgufFile) -> None:
     scaling = file.metadata.get(f"{file.architecture}.rope.scaling.type", "none")
     if "rope_freqs.weight" in file.tensors or (scaling != "none" and _bare(file.architecture) != "gptoss"):
         raise ModelError(
-            f"{file.name}: its rotary scaling is not read from GGUF by transformers, which would compute another model; "
+            f"{file.name}: transformers does not read its rotary scaling from GGUF, and would compute another model; "
             "give its safetensors instead."
         )
 
@@ -204,14 +205,20 @@ def _convert(file: GgufFile, out: Path) -> None:
         model, info = loaded
         if info["missing_keys"]:  # transformers would go on with random numbers in their place
             raise ModelError(f"{file.name}: the file lacks {sorted(info['missing_keys'])[0]!r}; fetch it again.")
-        if len(tokenizer) > model.config.get_text_config().vocab_size:
-            rows = model.config.get_text_config().vocab_size
-            raise ModelError(f"{file.name}: its tokenizer has {len(tokenizer):,} entries, its model {rows:,}.")
         model.hf_quantizer, model.is_quantized = None, False  # else save_pretrained refuses
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         model.save_pretrained(str(out))
         tokenizer.save_pretrained(str(out))
+    _drop_tokens_beyond(out / "tokenizer.json", model.config.get_text_config().vocab_size)
+
+
+def _drop_tokens_beyond(file: Path, rows: int) -> None:
+    """Take out the tokens that transformers adds to what the file has (GPT-2's end of text): the model has no row of
+    the embedding for them."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < rows]
+    file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
 def _blob_sha256(path: Path) -> str | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from specbench_s2d.errors import ModelError, UserError, first_line
 from specbench_s2d.models.file_hash import file_sha256
-from specbench_s2d.models.gguf import DTYPE, INSTALL, SUFFIX, converted
+from specbench_s2d.models.gguf import DTYPE, INSTALL, converted
 from specbench_s2d.models.hub import fetch_snapshot
 from specbench_s2d.models.named import (
     HUB,

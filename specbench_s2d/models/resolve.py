@@ -163,8 +163,8 @@ class ResolvedModels(dict[str, ResolvedModel]):
 
 
 def resolve_model(name: str, revision: str | None = None, trust_remote_code: bool = False) -> ResolvedModel:
-    """Find a demo name, a draft that ships, a shape (`shape:NAME`), a folder, a named model that was pulled, a GGUF file
-    (a path, or `owner/name:file.gguf`), or a hub id (`owner/name` or `owner/name@revision`).
+    """Find a demo name, a draft that ships, `shape:NAME`, a folder, a named model that was pulled, a GGUF file
+    (a path or `owner/name:file.gguf`), or a hub id (`owner/name` or `owner/name@revision`).
 
     Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses, a named model was not pulled, or
     weights lack.
