@@ -89,7 +89,8 @@ def commands() -> dict[str, Any]:
     root: Any = typer.main.get_command(app)
     found: dict[str, Any] = {}
     for name, command in root.commands.items():
-        for inner, sub in getattr(command, "commands", {"": command}).items():
+        own = {"": command} if getattr(command, "invoke_without_command", True) else {}
+        for inner, sub in {**own, **getattr(command, "commands", {})}.items():
             found[f"{name} {inner}".strip()] = sub
     return found
 

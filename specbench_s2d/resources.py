@@ -29,6 +29,11 @@ def demo_folder() -> Path:
     return _PACKAGE / "demo"
 
 
+def drafts_folder() -> Path:
+    """The folder of drafts that ship for named models (one folder per draft)."""
+    return _PACKAGE / "drafts"
+
+
 def cache_folder() -> Path:
     """Where downloads are kept: SPECBENCH_CACHE, else the user's cache folder."""
     chosen = os.environ.get("SPECBENCH_CACHE")

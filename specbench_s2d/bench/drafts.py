@@ -9,14 +9,19 @@ from typing import Any
 from specbench_s2d.config import RunSpec, make_spec
 from specbench_s2d.decoding.spec import DecoderSpec
 from specbench_s2d.errors import UserError, near_names
+from specbench_s2d.models.named import draft_that_ships
 from specbench_s2d.models.resolve import ResolvedModels
 
 
 def drafts_of(target: str, spec: RunSpec) -> list[str]:
-    """The drafts that may serve a target, in order of preference: its own pairs, then the entries for all targets.
+    """The drafts that may serve a target, in order of preference: its own pairs, then the entries for all targets;
+    where the run names none at all, the draft that ships for it.
 
     Raises `UserError` for a pair whose target the run does not have, and for one that names no draft.
     """
+    if not spec.draft:
+        shipped = draft_that_ships(target)
+        return [shipped] if shipped else []
     pairs = [split_pair(entry, spec.target) for entry in spec.draft]
     own = [draft for owner, draft in pairs if owner in (target, _without_revision(target))]
     return own + [draft for owner, draft in pairs if owner is None]

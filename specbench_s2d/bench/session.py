@@ -171,6 +171,7 @@ class Session:
             "revision": identity.revision,
             "weights_sha256": identity.weights_sha256,
             "random_weights": identity.random_weights,
+            **self._sources(),
             "template": self.prompts.template.name,
             "context": self.prompts.context,
             "parameter_bytes": self.target.parameter_bytes,
@@ -200,6 +201,12 @@ class Session:
     def _engines(self) -> dict[str, dict[str, Any]]:
         """Which engine runs each model's passes, and what it chose, by the model's name."""
         return {name: with_graph_bytes(model.engine_facts) for name, model in self._models.items()}
+
+    def _sources(self) -> dict[str, Any]:
+        """Where the weights of the target and its drafts came from, by name; only of those that say so."""
+        found = {name: model.identity.source for name, model in self._models.items()}
+        said = {name: source.facts() for name, source in found.items() if source}
+        return {"sources": said} if said else {}
 
     def _counted(self) -> dict[str, int]:
         facts = self._engines().values()

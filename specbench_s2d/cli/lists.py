@@ -1,4 +1,4 @@
-"""`specbench-s2d models | decoders`: what there is to run."""
+"""`specbench-s2d decoders`: the methods that there are to run."""
 
 from __future__ import annotations
 
@@ -12,18 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-
-
-def models(as_json: AsJson = False) -> None:
-    """List the embedded demo models and the shapes; any folder or hub id works as well."""
-    from specbench_s2d.models.demo import demo_models
-    from specbench_s2d.models.shapes import shape_rows
-
-    if as_json:
-        typer.echo(json.dumps([*demo_models(), *shape_rows()], indent=1))
-        return
-    _show("Demo models (a folder or a hub id works as well)", demo_models())
-    _show("Shapes: real architectures with random weights, to time passes and not to read answers", shape_rows())
 
 
 def decoders(as_json: AsJson = False) -> None:
@@ -52,12 +40,3 @@ def _parts(rows: list[dict[str, Any]], title: str) -> Table:
         cells = ["-" if row[name] is None else row[name] for name in shown]
         table.add_row(*map(Text, (*cells, "\n".join(filter(None, (row["what"], options))))))
     return table
-
-
-def _show(title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(title=title)
-    for name in rows[0] if rows else ():
-        table.add_column(name.replace("_", " "), overflow="fold", no_wrap=name == "name")
-    for row in rows:
-        table.add_row(*("-" if value is None else str(value) for value in row.values()))
-    Console().print(table)

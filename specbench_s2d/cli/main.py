@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
 from specbench_s2d import __version__
-from specbench_s2d.cli import check, compare, env, export, importing, lists, project, report, run, suites, train
+from specbench_s2d.cli import check, compare, env, export, importing, lists, models, project, report, run, suites, train
 from specbench_s2d.errors import UserError, first_line
 
 app = typer.Typer(
@@ -24,8 +24,9 @@ app = typer.Typer(
 for command in (run.run, report.report, compare.compare, check.check, export.export, project.project):
     app.command()(command)
 app.command(name="import")(importing.import_run)
-for listing in (suites.suites, lists.models, lists.decoders, env.env):
+for listing in (suites.suites, lists.decoders, env.env):
     app.command()(listing)
+app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")
 
 

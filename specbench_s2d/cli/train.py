@@ -16,6 +16,7 @@ from rich.console import Console
 from specbench_s2d.cli.flags import flags_from
 from specbench_s2d.cli.train_progress import AnswerWatch, Watch
 from specbench_s2d.errors import UserError
+from specbench_s2d.training.card import DATA_LICENCES
 from specbench_s2d.training.distributed import is_main
 from specbench_s2d.training.spec import TrainSpec, make_train_spec
 
@@ -174,7 +175,7 @@ def soft(
     adapter: Annotated[
         bool, typer.Option("--adapter", help="With --lora-rank: write the adapter alone; the rest is the source's.")
     ] = False,
-    licence: Annotated[str | None, typer.Option("--licence", help="The card's sentence about licences.")] = None,
+    licence: Annotated[str, typer.Option("--licence", help="The card's sentence about licences.")] = DATA_LICENCES,
     *,
     spec: TrainSpec,
 ) -> None:
@@ -235,7 +236,7 @@ def _train(
     out: Path,
     template: str | None,
     adapter: bool = False,
-    licence: str | None = None,
+    licence: str = DATA_LICENCES,
 ) -> None:
     from specbench_s2d.training.init_model import load_tokenizer
     from specbench_s2d.training.jobs import Corpus, check_out, train_model
@@ -247,8 +248,9 @@ def _train(
     with _stoppable(out), Watch(_console()) as watch:
         tokenizer = load_tokenizer(tokenizer_name)
         watch.announce(f"{out.name}: {start.describe()}, {spec.tokens:,} tokens")
-        given = {"template": template, "adapter": adapter, **({"licence": licence} if licence else {})}
-        facts = train_model(out.name, start, tokenizer, Corpus(data), spec, out, command, watch, **given)
+        facts = train_model(
+            out.name, start, tokenizer, Corpus(data), spec, out, command, watch, template, licence, adapter=adapter
+        )
     _report(out, facts)
 
 

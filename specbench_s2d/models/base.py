@@ -21,6 +21,7 @@ from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from specbench_s2d.models.named import WeightsSource
     from specbench_s2d.models.token_ranking import Ranking
 
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 class Identity:
     """The identity of a model, for the manifest, the keys of records, and the pairing of runs.
 
-    `forward`: `lean`, or `transformers` with the reason. `random_weights`: its output means nothing.
+    `forward`: `lean`, or `transformers` with the reason. `random_weights`: its output means nothing. `source`: where
+    the weights of a named model or of a GGUF file came from.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Identity:
     architecture: str = ""
     forward: str = ""
     random_weights: bool = False
+    source: WeightsSource | None = None
 
 
 @dataclass(frozen=True)

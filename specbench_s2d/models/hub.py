@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,25 @@ def fetch_snapshot(hub_id: str, revision: str | None) -> Path:
 
     Raises `UnknownNameError` for what is no hub id.
     """
+    return _from_hub(hub_id, revision, lambda: _fetch(hub_id, revision), lambda found: _has_model(found, hub_id))
+
+
+def fetch_file(hub_id: str, file: str, revision: str | None) -> tuple[Path, str]:
+    """One file of a repository in the local cache, and the commit; raises as `fetch_snapshot` does."""
+    from huggingface_hub import snapshot_download
+
+    def fetch() -> Path:
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=[file]))
+
+    folder = _from_hub(hub_id, revision, fetch, lambda snapshot: (snapshot / file).is_file())
+    if not (folder / file).is_file():
+        raise ModelError(f"{hub_id}: no file {file!r} in this repository; its page on the hub lists what there is.")
+    return folder / file, folder.name
+
+
+def _from_hub(hub_id: str, revision: str | None, fetch: Callable[[], Path], complete: Callable[[Path], bool]) -> Path:
+    """The folder that `fetch` gives; what the hub's client raises becomes one line. `complete`: whether a snapshot that
+    an offline client calls incomplete has all that is wanted."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -27,7 +47,7 @@ def fetch_snapshot(hub_id: str, revision: str | None) -> Path:
     )
 
     try:
-        return _fetch(hub_id, revision)
+        return fetch()
     except GatedRepoError:
         raise ModelError(
             f"{hub_id} is gated: accept its terms at https://huggingface.co/{hub_id}, then log in with `hf auth login`."
@@ -43,8 +63,9 @@ def fetch_snapshot(hub_id: str, revision: str | None) -> Path:
     except UserError:
         raise
     except Exception as error:  # a cache without the files, HTTP, the network, a full disk: many unrelated types
-        if snapshot := _complete_all_the_same(hub_id, error):
-            return snapshot
+        snapshot = getattr(error, "snapshot_path", None)
+        if snapshot is not None and complete(Path(snapshot)):
+            return Path(snapshot)
         raise ModelError(
             f"{hub_id}: not in the local cache and the hub cannot be reached ({first_line(error)[:160]}); "
             f"download it where there is a network, or give a folder. Demo models: {', '.join(demo_names())}."
@@ -62,9 +83,5 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
     return folder
 
 
-def _complete_all_the_same(hub_id: str, error: Exception) -> Path | None:
-    """The snapshot that an offline hub's client calls incomplete, where its config and weights are there."""
-    snapshot = getattr(error, "snapshot_path", None)
-    if snapshot is None or not (Path(snapshot) / "config.json").is_file():
-        return None
-    return Path(snapshot) if find_weights(Path(snapshot), hub_id).complete else None
+def _has_model(folder: Path, hub_id: str) -> bool:
+    return (folder / "config.json").is_file() and find_weights(folder, hub_id).complete

@@ -60,6 +60,7 @@ def load_model(
         architecture=str(config.model_type),
         forward="lean" if why_transformers is None else f"transformers ({why_transformers})",
         random_weights=model.random_weights,
+        source=model.source,
     )
     if why_transformers is None:
         read = random_weights(config, place, chosen) if model.shape else tensor_reader(model, place, chosen)

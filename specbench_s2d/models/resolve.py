@@ -16,13 +16,15 @@ from specbench_s2d.models.adapter import Adapter
 from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
 from specbench_s2d.models.file_hash import file_sha256
+from specbench_s2d.models.gguf import is_gguf, resolve_gguf
 from specbench_s2d.models.hf import context_of
 from specbench_s2d.models.hub import fetch_snapshot
 from specbench_s2d.models.llama import why_not_lean
+from specbench_s2d.models.named import HUB, NAMED, WeightsSource, require_pulled, shipped_drafts
 from specbench_s2d.models.shapes import PREFIX, TOKENIZER, Shape
 from specbench_s2d.models.token_ranking import Ranking, RankingById, stored_ranking
 from specbench_s2d.models.weight_files import WeightFiles, find_weights
-from specbench_s2d.resources import demo_folder
+from specbench_s2d.resources import demo_folder, drafts_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,7 +40,8 @@ class ResolvedModel:
 
     `name` is what records call it. `revision`: the hub's commit, None for a folder. With a `shape` the folder gives
     the tokenizer alone, and the weights are random. With an `adapter` weights and tokenizer are those of its base.
-    Everything else is read when first asked for, and then kept; what cannot be read raises `ModelError`.
+    `source`: where the weights of a named model or of a GGUF file came from. Everything else is read when first asked
+    for, and then kept; what cannot be read raises `ModelError`.
     """
 
     name: str
@@ -46,6 +49,7 @@ class ResolvedModel:
     revision: str | None = None
     shape: Shape | None = None
     trust_remote_code: bool = False
+    source: WeightsSource | None = None
 
     @cached_property
     def weights(self) -> WeightFiles:
@@ -180,23 +184,39 @@ class ResolvedModels(dict[str, ResolvedModel]):
 
 
 def resolve_model(name: str, revision: str | None = None, trust_remote_code: bool = False) -> ResolvedModel:
-    """Find a demo name, a shape (`shape:NAME`), a folder, or a hub id (`owner/name` or `owner/name@revision`).
+    """Find a demo name, a draft that ships, `shape:NAME`, a folder, a named model that was pulled, a GGUF file
+    (a path or `owner/name:file.gguf`), or a hub id (`owner/name` or `owner/name@revision`).
 
-    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses or weights lack.
+    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses, a named model was not pulled, or
+    weights lack.
     """
     if name in demo_names():
         return _checked(ResolvedModel(name, demo_folder() / name, trust_remote_code=trust_remote_code))
+    if name in shipped_drafts():
+        return _checked(ResolvedModel(name, drafts_folder() / name, trust_remote_code=trust_remote_code))
     if name.startswith(PREFIX):
         return ResolvedModel(name, demo_folder() / TOKENIZER, shape=Shape.find(name))
     if Path(name).is_dir():
         return _checked(
             ResolvedModel(Path(os.path.abspath(name)).name, Path(name), trust_remote_code=trust_remote_code)
         )
+    if model := NAMED.get(name):
+        pulled = require_pulled(model)
+        commit = pulled.source.version if pulled.source.kind == HUB else None
+        return _checked(ResolvedModel(model.called, pulled.folder, commit, source=pulled.source))
+    if is_gguf(name):
+        called, pulled = resolve_gguf(name, revision)
+        return _checked(ResolvedModel(called, pulled.folder, source=pulled.source))
     hub_id, _, given = name.partition("@")
     if _HUB_ID.fullmatch(hub_id):
         folder = fetch_snapshot(hub_id, revision or given or None)
         return _checked(ResolvedModel(hub_id, folder, folder.name, trust_remote_code=trust_remote_code))
-    raise UnknownNameError.of("model", name, demo_names(), "Or shape:NAME, a folder, or a hub id owner/name.")
+    raise UnknownNameError.of(
+        "model",
+        name,
+        [*demo_names(), *shipped_drafts(), *NAMED],
+        "Or shape:NAME, a folder, a GGUF file, or a hub id owner/name.",
+    )
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

@@ -161,7 +161,9 @@ def _check_model(model: PreTrainedModel, spec: TrainSpec, source: str) -> None:
     if spec.length > context:
         raise UserError(f"--length {spec.length}: the model's context is {context}; lower it.")
     if spec.draft_vocabulary > vocabulary:
-        raise UserError(f"--draft-vocabulary {spec.draft_vocabulary}: the model has {vocabulary} ids; give at most that.")
+        raise UserError(
+            f"--draft-vocabulary {spec.draft_vocabulary}: the model has {vocabulary} ids; give at most that."
+        )
     if spec.exits:
         check_nested(model, spec.exits, source)
 

@@ -209,7 +209,9 @@ def test_every_field_of_the_specification_is_a_flag(command: str, here: Path, as
     source = ["--tokenizer", "tok"] if command == "lm" else ["--source", "tok"]
     assert main(["train", command, "--data", "chat.jsonl", *source, *words, "--out", "x"]) == 0
     given = {name: value for name, (_, value) in fields.items()} | {"autocast": False, "gradient_checkpointing": True}
-    assert asked["spec"].model_dump() == {"exits": (), "lora_rank": 0, "lora_alpha": 16.0, "draft_vocabulary": 0} | given
+    assert (
+        asked["spec"].model_dump() == {"exits": (), "lora_rank": 0, "lora_alpha": 16.0, "draft_vocabulary": 0} | given
+    )
     asked.clear()
     for own in OWN_FLAGS["soft"].keys() - OWN_FLAGS[command].keys():
         foreign = ["--" + own.replace("_", "-"), "1"]

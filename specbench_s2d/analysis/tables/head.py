@@ -21,12 +21,12 @@ def head(table: pd.DataFrame, doubts: Sequence[str] = ()) -> list[str]:
 
 def manifest_doubts(manifest: Mapping[str, Any] | None) -> list[str]:
     """What a run's manifest holds against its figures: that it was stopped, what disturbed the measuring, one line for
-    each kind of condition, and models that no prepared engine could run."""
+    each kind of condition, and models that no prepared engine could run; and where named models came from."""
     manifest = manifest or {}
     found = list(manifest.get("conditions") or ())
     unfit = ["The machine was not fit to measure on: times and speed-ups of this run may be far off."]
     head_of_found = unfit if any(map(is_unfit, found)) else []
-    return [*_unfinished(manifest), *head_of_found, *_conditions(found), *_eager(manifest)]
+    return [*_unfinished(manifest), *head_of_found, *_conditions(found), *_eager(manifest), *_sources(manifest)]
 
 
 def _unfinished(manifest: Mapping[str, Any]) -> list[str]:
@@ -56,6 +56,13 @@ def _eager(manifest: Mapping[str, Any]) -> list[str]:
             if why := engine.get("why_eager"):
                 models.setdefault(str(why).rstrip("."), {})[model] = None
     return [f"Run by the eager engine, which is slow: {', '.join(names)} ({why})." for why, names in models.items()]
+
+
+def _sources(manifest: Mapping[str, Any]) -> list[str]:
+    """Where the weights of named models and of GGUF files came from, and whether they are dequantised; each once."""
+    of_targets = [target.get("sources") or {} for target in (manifest.get("targets") or {}).values()]
+    lines = [f"{name}: {source['said']}." for sources in of_targets for name, source in sources.items()]
+    return list(dict.fromkeys(lines))
 
 
 def _without_numbers(what: str) -> str:
