@@ -12,6 +12,7 @@ import torch
 from specbench_s2d.errors import ModelError, UnknownNameError, UserError, first_line
 from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.pickled import refusal
+from specbench_s2d.models.named import NAMED
 from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.models.weight_files import find_weights
 from specbench_s2d.resources import demo_folder
@@ -80,7 +81,7 @@ def lm_source(size: dict[str, int | None], grow_from: str | None, continue_from:
 
 
 def resolve_source(name: str) -> str:
-    """A folder or hub id unchanged; for the name of a demo model, its folder.
+    """A folder or hub id unchanged; for the name of a demo model, or of a named model that was pulled, its folder.
 
     Raises `UnknownNameError` for an unknown demo model, `ModelError` for a missing folder.
     """
@@ -90,6 +91,8 @@ def resolve_source(name: str) -> str:
         if (demo_folder() / name / "config.json").is_file():
             return str(demo_folder() / name)
         raise UnknownNameError.of("model", name, demo_names(), "Or give a folder, or a hub id.")
+    if name in NAMED:
+        return str(resolve_model(name).folder)
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/"):
         raise ModelError(f"{name}: no such folder; give a model's folder, a demo name, or a hub id.")
     return name
