@@ -11,8 +11,8 @@ import torch
 
 from specbench_s2d.errors import ModelError, UnknownNameError, UserError, first_line
 from specbench_s2d.models.demo import demo_names
-from specbench_s2d.models.pickled import refusal
 from specbench_s2d.models.named import NAMED
+from specbench_s2d.models.pickled import refusal
 from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.models.weight_files import find_weights
 from specbench_s2d.resources import demo_folder
