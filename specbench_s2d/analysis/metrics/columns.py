@@ -13,7 +13,19 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Literal
 
-from specbench_s2d.analysis.metrics import acceptance, audit, breakdown, cost_model, drafts, energy, quality, speed
+import pandas as pd
+
+from specbench_s2d.analysis.metrics import (
+    acceptance,
+    audit,
+    breakdown,
+    cost_model,
+    drafts,
+    energy,
+    quality,
+    repetition,
+    speed,
+)
 from specbench_s2d.analysis.metrics.intervals import Statistic
 from specbench_s2d.analysis.metrics.pairs import Group, Pair, full_sum
 from specbench_s2d.analysis.metrics.values import Interval, Measure
@@ -177,12 +189,19 @@ _DRAFTS = (
     _speed("draft_layers_per_token", drafts.draft_layers_per_token, "draft layers/token", unit="layers/token"),
     Column("mean_exit_depth", drafts.mean_exit_depth, unit="layers"),
 )
+REPETITION = (
+    Column("distinct_1", repetition.distinct_1, "distinct-1", statistic=repetition.DISTINCT_1),
+    Column("distinct_2", repetition.distinct_2, "distinct-2", statistic=repetition.DISTINCT_2),
+    Column("loop_share", repetition.loop_share, "loops", statistic=repetition.LOOP_SHARE),
+)
+"""Shown where a decoder of the table may change the output."""
 _TIMES_TEXT_ENERGY = (
     _seconds("draft_s", "Seconds spent drafting, summed over the row"),
     _seconds("verify_s", "Seconds spent in target passes that verify, summed over the row"),
     _seconds("other_s", "Seconds of decoding outside drafting and verifying, summed over the row"),
     Column("perplexity", quality.perplexity, "perplexity", over_targets="none", statistic=quality.PERPLEXITY,
            overview="effect"),
+    *REPETITION,
     Column("energy_j_per_token", energy.energy_j_per_token, "J/token", ".3g", unit="J/token", overview="effect"),
     _speed("energy_net_j_per_token", energy.energy_net_j_per_token, "J/token, net of idle", ".3g", unit="J/token"),
     Column("tokens_per_joule", energy.tokens_per_joule, "tokens/J", ".3g", unit="tokens/J"),
@@ -224,6 +243,22 @@ def columns_of(names: Iterable[Any]) -> list[Column]:
     ends = {f"{metric}{end}" for metric in metrics for end in ("_low", "_high", "_n")}
     found = [column for column in COLUMNS if column.name in known]
     return [*found, *(quality_column(metric) for metric in metrics if metric not in ends)]
+
+
+def shown_columns(table: pd.DataFrame) -> list[Column]:
+    """The columns of a summary table that people read; those of repetition only beside a decoder that may change the
+    output."""
+    columns = [column for column in columns_of(table.columns) if column.heading]
+    return columns if table["lossy"].any() else [column for column in columns if column not in REPETITION]
+
+
+def of_text(columns: Iterable[Column], rows: Iterable[Mapping[str, Any]]) -> tuple[str, list[Column]]:
+    """The columns of task quality and of repetition that some row has a value of, with the title of their table."""
+    known = {name for row in rows for name, value in row.items() if not pd.isna(value)}
+    quality = [column for column in columns if column.name.startswith(QUALITY) and column.name in known]
+    repeated = [column for column in columns if column in REPETITION and column.name in known]
+    parts = [name for name, part in (("task quality", quality), ("repetition", repeated)) if part]
+    return " and ".join(parts), [*quality, *repeated]
 
 
 _OTHERS = {

@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from specbench_s2d.analysis.metrics.columns import QUALITY, Column, columns_of, definitions
+from specbench_s2d.analysis.metrics.columns import QUALITY, REPETITION, Column, definitions, of_text, shown_columns
 from specbench_s2d.analysis.tables.head import head
 from specbench_s2d.analysis.tables.naming import mark_notes, row_title, suite_title
 from specbench_s2d.analysis.tables.remarks import alarms, decoder_facts, missing_values, whys, within_launches
@@ -35,13 +35,13 @@ def render(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
     """The terminal's tables: one per target, a row per decoder, a column per suite; before them what a reader must
     know. `doubts`: of the run's manifest."""
     speed = speed_column(table)
-    quality = [column for column in columns_of(table.columns) if column.name.startswith(QUALITY)]
-    tables = []
+    columns, tables = shown_columns(table), []
     for title, rows in rows_by_target(table):
         tables.append(_by_suite(title, rows, speed))
-        scored = [column for column in quality if not all(absent(row[column.name]) for row in rows)]
-        tables += [_quality(title, rows, scored)] if scored else []
-    notes = [_legend(table, speed, quality), *mark_notes(table["lossy"], table["projected"])]
+        what, scored = of_text(columns, rows)
+        tables += [_text_values(f"{title}: {what}", rows, scored)] if scored else []
+    shown = of_text(columns, table.to_dict("records"))[1]
+    notes = [_legend(table, speed, shown), *mark_notes(table["lossy"], table["projected"])]
     alarming = alarms(table)
     said = [Text(line, style="bold red" if line in alarming else "yellow") for line in head(table, doubts)]
     reasons = [Text(f"{_WHY}:"), *map(Text, chain.from_iterable(whys(table).values()))] if whys(table) else []
@@ -75,16 +75,16 @@ def _stacked(row: Row, *columns: str) -> str:
     return "\n".join(number(row[column]) for column in columns)
 
 
-def _quality(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> TextTable:
-    """A row per decoder, a column per metric, over all suites that are scored by it."""
+def _text_values(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> TextTable:
+    """A row per decoder, a column per value of the text, over all suites that have it."""
     lines = [
         [row_title(row), *(number(row[column.name], column.digits) for column in columns)]
         for row in rows if row["suite"] == OVERALL
     ]  # fmt: skip
-    return TextTable(["Decoder", *(c.heading for c in columns)], lines, f"{title}: task quality", keep=True)
+    return TextTable(["Decoder", *(c.heading for c in columns)], lines, title, keep=True)
 
 
-def _legend(table: pd.DataFrame, speed: str, quality: Sequence[Column]) -> str:
+def _legend(table: pd.DataFrame, speed: str, of_answers: Sequence[Column]) -> str:
     how = "decode tokens/s" if speed == "speedup" else "Spec-Bench's formula: no decode times are known"
     legend = (
         f"Each cell: speed-up over {BASELINE} ({how}), below it the mean accepted tokens. "
@@ -94,7 +94,13 @@ def _legend(table: pd.DataFrame, speed: str, quality: Sequence[Column]) -> str:
     )
     if (table["tokens_per_pass"] < table["mat"]).any():
         legend += " Where a step takes several target passes (mjgd), its block's length stands there: none is accepted."
-    scales = [f"{column.heading} 0–{_highest(column.name.removeprefix(QUALITY))}" for column in quality]
+    if any(column in REPETITION for column in of_answers):
+        legend += (
+            " distinct-1, -2: an answer's distinct tokens, and pairs of tokens, as a share of all; loops: the share of "
+            "answers that end in a block of tokens again and again."
+        )
+    metrics = {c.heading: c.name.removeprefix(QUALITY) for c in of_answers if c.name.startswith(QUALITY)}
+    scales = [f"{heading} 0–{_highest(metric)}" for heading, metric in metrics.items()]
     return f"{legend} Task quality: {', '.join(scales)}." if scales else legend
 
 
@@ -105,7 +111,7 @@ def _highest(metric: str) -> int:
 def markdown(table: pd.DataFrame, doubts: Sequence[str] = ()) -> str:
     """The whole summary table as Markdown: a section per target, the notes, and what each column means. `doubts`: of
     the run's manifest."""
-    columns = [column for column in columns_of(table.columns) if column.heading]
+    columns = shown_columns(table)
     parts = ["# Summary", *(f"**{line}**" for line in head(table, doubts))]
     parts += [_every_value(title, rows, columns).markdown_section() for title, rows in rows_by_target(table)]
     parts += [f"[95 %]: intervals from n questions{within_launches(table['launches'])}."]

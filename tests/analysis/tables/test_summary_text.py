@@ -134,6 +134,20 @@ def test_task_quality_has_a_table_of_its_own_where_anything_is_scored() -> None:
     assert "| f1_low" not in summary_text.markdown(table)
 
 
+def test_repetition_is_shown_where_a_decoder_may_change_the_output() -> None:
+    told = [r.model_copy(update={"output_ids": list(range(9))}) for r in paper_run()]
+    lossless = summary_table(told)
+    assert "loops" not in printed(lossless) and "distinct-2 [95 %]" not in summary_text.markdown(lossless)
+    looping = decoded("mjsd", 1, [(4, 4, 5)], decode_s=1, output_ids=[1] * 9)
+    lossy = summary_table([*told, looping])
+    text, lines = printed(lossy), [line.split() for line in printed(lossy).splitlines()]
+    assert "t: repetition" in text and "loops: the share of answers that end in a block" in " ".join(text.split())
+    assert ["mjsd", "†", "0.11", "0.12", "1.00"] in lines and ["ar", "1.00", "1.00", "0.00"] in lines
+    assert "| distinct-1 [95 %] | distinct-2 [95 %] | loops [95 %] |" in summary_text.markdown(lossy)
+    scored = summary_table([looping, *(r.model_copy(update={"quality": {"f1": 0.5}}) for r in told)])
+    assert "t: task quality and repetition" in printed(scored)
+
+
 def test_csv_keeps_every_digit(tmp_path: Path) -> None:
     summary_text.write_tables(TABLE, tmp_path)
     read = pd.read_csv(tmp_path / "summary.csv")

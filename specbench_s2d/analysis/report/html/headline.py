@@ -1,4 +1,4 @@
-"""A target's tables: speed-up by suite, throughput and prediction, task quality, and every value of every suite."""
+"""A target's tables: speed-up by suite, throughput and prediction, quality and repetition of text, and every value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from specbench_s2d.analysis.metrics.columns import QUALITY, Column, columns_of
+from specbench_s2d.analysis.metrics.columns import Column, columns_of, of_text, shown_columns
 from specbench_s2d.analysis.report.html.table import (
     Heading,
     HtmlCell,
@@ -42,18 +42,18 @@ class Target:
 
 def targets(table: pd.DataFrame) -> list[Target]:
     """The tables of every target, the mean over targets included."""
-    columns = [column for column in columns_of(table.columns) if column.heading]
+    columns = shown_columns(table)
     reasons = whys(table)
     return [_target(title, rows, columns, reasons.get(title, [])) for title, rows in rows_by_target(table)]
 
 
 def _target(title: str, rows: Sequence[Row], columns: Sequence[Column], reasons: list[str]) -> Target:
     overall = [row for row in rows if row["suite"] == OVERALL]
-    scored = [c for c in columns if c.name.startswith(QUALITY) and not all(absent(row[c.name]) for row in overall)]
+    what, scored = of_text(columns, overall)
     tables = [
         _by_suite(rows, [c for c in columns if c.overview == "effect"]),
         _overall("Throughput, prediction and cost", overall, [c for c in columns if c.overview == "speed"]),
-        *([_overall("Task quality", overall, scored)] if scored else []),
+        *([_overall(what.capitalize(), overall, scored)] if scored else []),
     ]
     return Target(title, tables, _full(rows, columns), reasons)
 

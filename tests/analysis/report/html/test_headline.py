@@ -118,3 +118,19 @@ def test_task_quality_has_a_table_only_where_something_was_scored() -> None:
     quality = headline.targets(table(scored))[0].tables[-1]
     assert quality.caption == "Task quality"
     assert by_decoder(quality)["sd"]["F1"].text == "0.50"
+
+
+def test_repetition_stands_in_the_same_table_beside_lossy_decoders_alone() -> None:
+    told = [r.model_copy(update={"output_ids": [1, 2] * 5, "quality": {"f1": 0.5}}) for r in records()]
+    text = headline.targets(table(told))[0].tables[-1]
+    assert text.caption == "Task quality and repetition"
+    cells = by_decoder(text)["mjsd"]
+    assert [cells[name].text for name in ("F1", "distinct-1", "distinct-2", "loops")] == [
+        "0.50",
+        "0.20",
+        "0.22",
+        "1.00",
+    ]
+    lossless = headline.targets(table([r for r in told if not r.lossy]))[0]
+    assert lossless.tables[-1].caption == "Task quality"
+    assert "loops" not in {heading.text for heading in lossless.full.headings}
