@@ -28,6 +28,9 @@
 #define BARRIER_SPINS 2000 /* about 50 microseconds before a waiting thread yields its core */
 #define IDLE_SPINS 8000    /* about 200 microseconds, the time between two passes of a decoder */
 #define PREFETCH_ROWS 32 /* rows of a panel, 8 KiB: beyond the page at which the processor stops fetching ahead */
+#define TO_L2 2           /* where to: into the first cache, the few requests that it can wait for hold up its own reads */
+#define DEPTH 64          /* inputs of a panel, 16 KiB, that all tiles of a group read before the next ones */
+#define GROUP_TILES 11    /* up to 66 rows read the weights once */
 #if defined(__AVX512F__)
 #define TILE_STRIPS 4 /* 6 rows x 4 strips of accumulators fill 24 of 32 registers */
 #else
@@ -89,7 +92,8 @@ static void barrier(int64_t threads) {
 
 static inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline lanes all(float x) { return (lanes){0} + x; }
+/* Listed, it is one load; `(lanes){0} + x` adds first, and then takes the place of a multiplication to spread the sum. */
+static inline lanes all(float x) { return (lanes){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 
 static inline float sum_lanes(lanes v) {
   float total = 0;
@@ -116,19 +120,20 @@ static inline lanes exp_lanes(lanes x) {
   return p * (lanes)scale;
 }
 
-/* acc[m][s] = sum over i of x[m][i] * w[i][s], for `m_count` rows and `s_count` strips of one panel. */
+/* acc[m][s] = sum over i of x[m][i] * w[i][s], for `m_count` rows and `s_count` strips of one panel; added to what it
+ * holds where `more`. Each step asks for `lines` cache lines at `ahead`, which then moves by `ahead_stride`. */
 static inline __attribute__((always_inline)) void tile(
-    const int m_count, const int s_count, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
-    int64_t in, lanes acc[ROWS][STRIPS]) {
+    const int m_count, const int s_count, const int lines, const float *x, int64_t x_stride, const float *w,
+    int64_t w_stride, int64_t in, int more, const float *ahead, int64_t ahead_stride, lanes acc[ROWS][STRIPS]) {
   lanes a[ROWS][STRIPS];
 #pragma GCC unroll 6
   for (int m = 0; m < m_count; m++)
 #pragma GCC unroll 4
-    for (int s = 0; s < s_count; s++) a[m][s] = all(0);
+    for (int s = 0; s < s_count; s++) a[m][s] = more ? acc[m][s] : all(0);
   for (int64_t i = 0; i < in; i++) {
     lanes row[STRIPS];
 #pragma GCC unroll 4
-    for (int s = 0; s < s_count; s++) __builtin_prefetch(w + (i + PREFETCH_ROWS) * w_stride + s * LANES);
+    for (int l = 0; l < lines; l++) __builtin_prefetch(ahead + i * ahead_stride + l * LANES, 0, TO_L2);
 #pragma GCC unroll 4
     for (int s = 0; s < s_count; s++) row[s] = ((const lanes *)(w + i * w_stride))[s];
 #pragma GCC unroll 6
@@ -144,20 +149,48 @@ static inline __attribute__((always_inline)) void tile(
     for (int s = 0; s < s_count; s++) acc[m][s] = a[m][s];
 }
 
-#define TILE(M, S) case M: tile(M, S, x, x_stride, w, w_stride, in, acc); return
-#define TILES(S) switch (rows) { TILE(1, S); TILE(2, S); TILE(3, S); TILE(4, S); TILE(5, S); TILE(6, S); }
+#define TILE(M, S, L) tile(M, S, L, x, x_stride, w, w_stride, in, more, ahead, ahead_stride, acc)
+#define CASE(M, S) case M: if (half) TILE(M, S, (S + 1) / 2); else TILE(M, S, S); return
+#define TILES(S) switch (rows) { CASE(1, S); CASE(2, S); CASE(3, S); CASE(4, S); CASE(5, S); CASE(6, S); }
 
-/* The product of `rows` rows (1 to ROWS) with `strips` strips (1 to STRIPS) of a panel. */
-static void product(int64_t rows, int64_t strips, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
-                    int64_t in, lanes acc[ROWS][STRIPS]) {
+/* The product of `rows` rows (1 to ROWS) with `strips` strips (1 to STRIPS) of a panel; `half`: each step asks for half
+ * as many lines as it reads. */
+static void product_part(int64_t rows, int64_t strips, const float *x, int64_t x_stride, const float *w,
+                         int64_t w_stride, int64_t in, int more, int half, const float *ahead, int64_t ahead_stride,
+                         lanes acc[ROWS][STRIPS]) {
   if (strips == STRIPS && (rows == 1 || TILE_STRIPS == STRIPS)) TILES(STRIPS)
   if (strips == 2 && (rows == 1 || TILE_STRIPS == STRIPS)) TILES(2)
   if (strips == 1) TILES(1)
   for (int64_t s = 0; s < strips; s++) { /* there are too few registers for all strips at once */
     lanes one[ROWS][STRIPS];
-    product(rows, 1, x, x_stride, w + s * LANES, w_stride, in, one);
+    for (int64_t m = 0; more && m < rows; m++) one[m][0] = acc[m][s];
+    product_part(rows, 1, x, x_stride, w + s * LANES, w_stride, in, more, half, ahead + s * LANES, ahead_stride, one);
     for (int64_t m = 0; m < rows; m++) acc[m][s] = one[m][0];
   }
+}
+
+static void product(int64_t rows, int64_t strips, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
+                    int64_t in, lanes acc[ROWS][STRIPS]) {
+  product_part(rows, strips, x, x_stride, w, w_stride, in, 0, 0, w + PREFETCH_ROWS * w_stride, w_stride, acc);
+}
+
+/* Products of `tiles` tiles of `step` rows, the last one smaller, with the same strips of a panel. All tiles read DEPTH
+ * inputs before the next ones, so that weights come from memory once, and each asks for its part of the next ones: memory
+ * has work all the time. Sums go on where they stood, so the result is that of `product` to the last bit. */
+static void products(int64_t tiles, int64_t step, int64_t rows, int64_t strips, const float *x, int64_t in,
+                     const float *panel, lanes acc[GROUP_TILES][ROWS][STRIPS]) {
+  if (tiles == 1) {
+    product(rows, strips, x, in, panel, PANEL, in, acc[0]);
+    return;
+  }
+  int half = strips == STRIPS;
+  int64_t stride = half ? PANEL / 2 : PANEL;
+  for (int64_t i = 0; i < in; i += DEPTH)
+    for (int64_t j = 0; j < tiles; j++) {
+      const float *ahead = panel + (i + DEPTH) * PANEL + (half ? j * DEPTH * PANEL / tiles : 0);
+      product_part(least(step, rows - j * step), strips, x + j * step * in + i, in, panel + i * PANEL, PANEL,
+                   least(DEPTH, in - i), i > 0, half, ahead, stride, acc[j]);
+    }
 }
 
 /* Rows of one tile, so that all tiles are of about the same size. */
@@ -167,6 +200,25 @@ static inline int64_t tile_rows(int64_t rows) {
 }
 
 typedef enum { STORE, ADD, GATE } Then;
+
+/* Store a row's products with `strips` strips from strip `strip` on in its row of y. */
+static inline void finish(const lanes *sums, int64_t strip, int64_t strips, const float *bias, float *row, int64_t out,
+                          Then then) {
+  if (then == GATE) {
+    int64_t first = strip / STRIPS * PANEL / 2;
+    lanes *at = (lanes *)(row + first);
+    for (int64_t s = 0; s < least(STRIPS / 2, (out / 2 - first) / LANES); s++)
+      at[s] = sums[s] / (all(1.0f) + exp_lanes(-sums[s])) * sums[s + STRIPS / 2];
+    return;
+  }
+  lanes *at = (lanes *)(row + strip * LANES);
+  for (int64_t s = 0; s < strips; s++) {
+    lanes value = sums[s];
+    if (bias) value += ((const lanes *)(bias + strip * LANES))[s];
+    if (then == ADD) value += at[s];
+    at[s] = value;
+  }
+}
 
 /* y (T, out) = x (T, in) times packed w, for this thread's share of the strips. ADD: added to y. GATE: a panel holds
  * PANEL/2 gates and as many ups, and y (T, out / 2) is silu(gate) * up. */
@@ -179,28 +231,12 @@ static void multiply(const float *x, int64_t rows, int64_t in, const float *w, c
   for (int64_t strip = first; strip < last;) {
     int64_t within = strip % STRIPS, strips = least(STRIPS - within, last - strip);
     const float *panel = w + (strip / STRIPS) * PANEL * in + within * LANES;
-    for (int64_t t = 0; t < rows; t += step) {
-      int64_t count = least(step, rows - t);
-      lanes acc[ROWS][STRIPS];
-      product(count, strips, x + t * in, in, panel, PANEL, in, acc);
-      for (int64_t m = 0; m < count; m++) {
-        float *row = y + (t + m) * y_stride;
-        if (then == GATE) {
-          lanes *at = (lanes *)(row + strip / STRIPS * PANEL / 2);
-          for (int64_t s = 0; s < least(STRIPS / 2, (out / 2 - strip / STRIPS * PANEL / 2) / LANES); s++) {
-            lanes gate = acc[m][s];
-            at[s] = gate / (all(1.0f) + exp_lanes(-gate)) * acc[m][s + STRIPS / 2];
-          }
-          continue;
-        }
-        lanes *at = (lanes *)(row + strip * LANES);
-        for (int64_t s = 0; s < strips; s++) {
-          lanes value = acc[m][s];
-          if (bias) value += ((const lanes *)(bias + strip * LANES))[s];
-          if (then == ADD) value += at[s];
-          at[s] = value;
-        }
-      }
+    for (int64_t t = 0; t < rows; t += step * GROUP_TILES) {
+      int64_t count = least(step * GROUP_TILES, rows - t);
+      lanes acc[GROUP_TILES][ROWS][STRIPS];
+      products((count + step - 1) / step, step, count, strips, x + t * in, in, panel, acc);
+      for (int64_t m = 0; m < count; m++)
+        finish(acc[m / step][m % step], strip, strips, bias, y + (t + m) * y_stride, out, then);
     }
     strip += strips;
   }
