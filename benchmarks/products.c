@@ -11,7 +11,7 @@ static void products_of_thread(const Model *model, const Layer *layers, const Pa
     multiply(x, T, D, layers[l].gate_up, NULL, y, 2 * F, STORE, thread, threads);
     multiply(x, T, F, layers[l].down, NULL, y, D, STORE, thread, threads);
   }
-  multiply(x, T, D, model->head, NULL, pass->logits, model->vocabulary, STORE, thread, threads);
+  multiply(x, T, D, model->head, NULL, pass->logits, up(model->ids, LANES), STORE, thread, threads);
 }
 
 /* The matrix products of a pass and nothing else, over whatever the scratch holds. */

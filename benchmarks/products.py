@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specbench_s2d.models.engines.native import NativeEngine
+from specbench_s2d.models.engines.native import LANES, NativeEngine
 from specbench_s2d.models.engines.native_build import compile_kernel, find_compiler
 from specbench_s2d.models.load import tensor_reader
 from specbench_s2d.models.resolve import resolve_model
@@ -98,7 +98,7 @@ def products_library() -> ctypes.CDLL:
 def native(engine: NativeEngine, rows: int) -> Run:
     """The native kernel's products, with matrices packed as for its passes."""
     room = torch.randn(rows * 8 * 4096)
-    logits_TV = torch.empty(rows, int(engine._model.vocabulary))
+    logits_TV = torch.empty(rows, -(-int(engine._model.ids) // LANES) * LANES)
     call, layers = engine._pass, len(engine.cache.layers)
 
     def run() -> None:

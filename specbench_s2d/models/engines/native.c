@@ -8,7 +8,8 @@
  * PANEL), and values as (K, S, C padded to PANEL): scores and attention outputs are then the same kind of product.
  *
  * Every output is summed by one thread, over its inputs in ascending order, for every T and every number of threads, so
- * the logits of a position do not depend on the width of its pass.
+ * the logits of a position do not depend on the width of its pass. An attention is summed in shares of CHUNK cached
+ * positions, which are added up in ascending order too.
  */
 #include <math.h>
 #include <pthread.h>
@@ -28,6 +29,11 @@
 #define BARRIER_SPINS 2000 /* about 50 microseconds before a waiting thread yields its core */
 #define IDLE_SPINS 8000    /* about 200 microseconds, the time between two passes of a decoder */
 #define PREFETCH_ROWS 32 /* rows of a panel, 8 KiB: beyond the page at which the processor stops fetching ahead */
+#define TO_L2 2           /* where to: into the first cache, the few requests that it can wait for hold up its own reads */
+#define DEPTH 64          /* inputs of a panel, 16 KiB, that all tiles of a group read before the next ones */
+#define GROUP_TILES 11    /* up to 66 rows read the weights once */
+#define CHUNK 128         /* cached positions whose share of an attention is computed at once */
+#define PARTS 65536       /* floats of such shares that threads leave for each other, 256 KiB */
 #if defined(__AVX512F__)
 #define TILE_STRIPS 4 /* 6 rows x 4 strips of accumulators fill 24 of 32 registers */
 #else
@@ -89,7 +95,8 @@ static void barrier(int64_t threads) {
 
 static inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline lanes all(float x) { return (lanes){0} + x; }
+/* Listed, it is one load; `(lanes){0} + x` adds first, and then takes the place of a multiplication to spread the sum. */
+static inline lanes all(float x) { return (lanes){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 
 static inline float sum_lanes(lanes v) {
   float total = 0;
@@ -116,19 +123,20 @@ static inline lanes exp_lanes(lanes x) {
   return p * (lanes)scale;
 }
 
-/* acc[m][s] = sum over i of x[m][i] * w[i][s], for `m_count` rows and `s_count` strips of one panel. */
+/* acc[m][s] = sum over i of x[m][i] * w[i][s], for `m_count` rows and `s_count` strips of one panel; added to what it
+ * holds where `more`. Each step asks for `lines` cache lines at `ahead`, which then moves by `ahead_stride`. */
 static inline __attribute__((always_inline)) void tile(
-    const int m_count, const int s_count, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
-    int64_t in, lanes acc[ROWS][STRIPS]) {
+    const int m_count, const int s_count, const int lines, const float *x, int64_t x_stride, const float *w,
+    int64_t w_stride, int64_t in, int more, const float *ahead, int64_t ahead_stride, lanes acc[ROWS][STRIPS]) {
   lanes a[ROWS][STRIPS];
 #pragma GCC unroll 6
   for (int m = 0; m < m_count; m++)
 #pragma GCC unroll 4
-    for (int s = 0; s < s_count; s++) a[m][s] = all(0);
+    for (int s = 0; s < s_count; s++) a[m][s] = more ? acc[m][s] : all(0);
   for (int64_t i = 0; i < in; i++) {
     lanes row[STRIPS];
 #pragma GCC unroll 4
-    for (int s = 0; s < s_count; s++) __builtin_prefetch(w + (i + PREFETCH_ROWS) * w_stride + s * LANES);
+    for (int l = 0; l < lines; l++) __builtin_prefetch(ahead + i * ahead_stride + l * LANES, 0, TO_L2);
 #pragma GCC unroll 4
     for (int s = 0; s < s_count; s++) row[s] = ((const lanes *)(w + i * w_stride))[s];
 #pragma GCC unroll 6
@@ -144,20 +152,48 @@ static inline __attribute__((always_inline)) void tile(
     for (int s = 0; s < s_count; s++) acc[m][s] = a[m][s];
 }
 
-#define TILE(M, S) case M: tile(M, S, x, x_stride, w, w_stride, in, acc); return
-#define TILES(S) switch (rows) { TILE(1, S); TILE(2, S); TILE(3, S); TILE(4, S); TILE(5, S); TILE(6, S); }
+#define TILE(M, S, L) tile(M, S, L, x, x_stride, w, w_stride, in, more, ahead, ahead_stride, acc)
+#define CASE(M, S) case M: if (half) TILE(M, S, (S + 1) / 2); else TILE(M, S, S); return
+#define TILES(S) switch (rows) { CASE(1, S); CASE(2, S); CASE(3, S); CASE(4, S); CASE(5, S); CASE(6, S); }
 
-/* The product of `rows` rows (1 to ROWS) with `strips` strips (1 to STRIPS) of a panel. */
-static void product(int64_t rows, int64_t strips, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
-                    int64_t in, lanes acc[ROWS][STRIPS]) {
+/* The product of `rows` rows (1 to ROWS) with `strips` strips (1 to STRIPS) of a panel; `half`: each step asks for half
+ * as many lines as it reads. */
+static void product_part(int64_t rows, int64_t strips, const float *x, int64_t x_stride, const float *w,
+                         int64_t w_stride, int64_t in, int more, int half, const float *ahead, int64_t ahead_stride,
+                         lanes acc[ROWS][STRIPS]) {
   if (strips == STRIPS && (rows == 1 || TILE_STRIPS == STRIPS)) TILES(STRIPS)
   if (strips == 2 && (rows == 1 || TILE_STRIPS == STRIPS)) TILES(2)
   if (strips == 1) TILES(1)
   for (int64_t s = 0; s < strips; s++) { /* there are too few registers for all strips at once */
     lanes one[ROWS][STRIPS];
-    product(rows, 1, x, x_stride, w + s * LANES, w_stride, in, one);
+    for (int64_t m = 0; more && m < rows; m++) one[m][0] = acc[m][s];
+    product_part(rows, 1, x, x_stride, w + s * LANES, w_stride, in, more, half, ahead + s * LANES, ahead_stride, one);
     for (int64_t m = 0; m < rows; m++) acc[m][s] = one[m][0];
   }
+}
+
+static void product(int64_t rows, int64_t strips, const float *x, int64_t x_stride, const float *w, int64_t w_stride,
+                    int64_t in, lanes acc[ROWS][STRIPS]) {
+  product_part(rows, strips, x, x_stride, w, w_stride, in, 0, 0, w + PREFETCH_ROWS * w_stride, w_stride, acc);
+}
+
+/* Products of `tiles` tiles of `step` rows, the last one smaller, with the same strips of a panel. All tiles read DEPTH
+ * inputs before the next ones, so that weights come from memory once, and each asks for its part of the next ones: memory
+ * has work all the time. Sums go on where they stood, so the result is that of `product` to the last bit. */
+static void products(int64_t tiles, int64_t step, int64_t rows, int64_t strips, const float *x, int64_t in,
+                     const float *panel, lanes acc[GROUP_TILES][ROWS][STRIPS]) {
+  if (tiles == 1) {
+    product(rows, strips, x, in, panel, PANEL, in, acc[0]);
+    return;
+  }
+  int half = strips == STRIPS;
+  int64_t stride = half ? PANEL / 2 : PANEL;
+  for (int64_t i = 0; i < in; i += DEPTH)
+    for (int64_t j = 0; j < tiles; j++) {
+      const float *ahead = panel + (i + DEPTH) * PANEL + (half ? j * DEPTH * PANEL / tiles : 0);
+      product_part(least(step, rows - j * step), strips, x + j * step * in + i, in, panel + i * PANEL, PANEL,
+                   least(DEPTH, in - i), i > 0, half, ahead, stride, acc[j]);
+    }
 }
 
 /* Rows of one tile, so that all tiles are of about the same size. */
@@ -167,6 +203,25 @@ static inline int64_t tile_rows(int64_t rows) {
 }
 
 typedef enum { STORE, ADD, GATE } Then;
+
+/* Store a row's products with `strips` strips from strip `strip` on in its row of y. */
+static inline void finish(const lanes *sums, int64_t strip, int64_t strips, const float *bias, float *row, int64_t out,
+                          Then then) {
+  if (then == GATE) {
+    int64_t first = strip / STRIPS * PANEL / 2;
+    lanes *at = (lanes *)(row + first);
+    for (int64_t s = 0; s < least(STRIPS / 2, (out / 2 - first) / LANES); s++)
+      at[s] = sums[s] / (all(1.0f) + exp_lanes(-sums[s])) * sums[s + STRIPS / 2];
+    return;
+  }
+  lanes *at = (lanes *)(row + strip * LANES);
+  for (int64_t s = 0; s < strips; s++) {
+    lanes value = sums[s];
+    if (bias) value += ((const lanes *)(bias + strip * LANES))[s];
+    if (then == ADD) value += at[s];
+    at[s] = value;
+  }
+}
 
 /* y (T, out) = x (T, in) times packed w, for this thread's share of the strips. ADD: added to y. GATE: a panel holds
  * PANEL/2 gates and as many ups, and y (T, out / 2) is silu(gate) * up. */
@@ -179,28 +234,12 @@ static void multiply(const float *x, int64_t rows, int64_t in, const float *w, c
   for (int64_t strip = first; strip < last;) {
     int64_t within = strip % STRIPS, strips = least(STRIPS - within, last - strip);
     const float *panel = w + (strip / STRIPS) * PANEL * in + within * LANES;
-    for (int64_t t = 0; t < rows; t += step) {
-      int64_t count = least(step, rows - t);
-      lanes acc[ROWS][STRIPS];
-      product(count, strips, x + t * in, in, panel, PANEL, in, acc);
-      for (int64_t m = 0; m < count; m++) {
-        float *row = y + (t + m) * y_stride;
-        if (then == GATE) {
-          lanes *at = (lanes *)(row + strip / STRIPS * PANEL / 2);
-          for (int64_t s = 0; s < least(STRIPS / 2, (out / 2 - strip / STRIPS * PANEL / 2) / LANES); s++) {
-            lanes gate = acc[m][s];
-            at[s] = gate / (all(1.0f) + exp_lanes(-gate)) * acc[m][s + STRIPS / 2];
-          }
-          continue;
-        }
-        lanes *at = (lanes *)(row + strip * LANES);
-        for (int64_t s = 0; s < strips; s++) {
-          lanes value = acc[m][s];
-          if (bias) value += ((const lanes *)(bias + strip * LANES))[s];
-          if (then == ADD) value += at[s];
-          at[s] = value;
-        }
-      }
+    for (int64_t t = 0; t < rows; t += step * GROUP_TILES) {
+      int64_t count = least(step * GROUP_TILES, rows - t);
+      lanes acc[GROUP_TILES][ROWS][STRIPS];
+      products((count + step - 1) / step, step, count, strips, x + t * in, in, panel, acc);
+      for (int64_t m = 0; m < count; m++)
+        finish(acc[m / step][m % step], strip, strips, bias, y + (t + m) * y_stride, out, then);
     }
     strip += strips;
   }
@@ -256,15 +295,15 @@ static void rotate_and_store(const Model *model, const Layer *layer, const Pass 
   }
 }
 
-/* Turn a row of scores into attention weights before normalisation, 0 where masked; returns their sum. */
-static float exponentiate(const Pass *pass, int64_t t, int64_t length, float *scores, int64_t padded, float scale) {
-  int64_t visible = pass->mask ? length : pass->start + t + 1;
-  for (int64_t s = visible; s < padded; s++) scores[s] = -INFINITY;
-  if (pass->mask) {
-    const uint8_t *seen = pass->mask + t * pass->seen;
-    for (int64_t s = 0; s < pass->seen; s++)
-      if (!seen[s]) scores[length - pass->seen + s] = -INFINITY;
-  }
+/* Turn the scores of row t with the `padded` positions from `begin` on into attention weights before normalisation, 0
+ * where masked. `facts`: the largest score and the sum of the weights, which is 0 where the row sees none of them. */
+static void exponentiate(const Pass *pass, int64_t t, int64_t begin, int64_t padded, float *scores, float scale,
+                         float *facts) {
+  int64_t length = pass->start + pass->rows, masked = length - pass->seen;
+  int64_t visible = (pass->mask ? length : pass->start + t + 1) - begin;
+  for (int64_t s = visible > 0 ? visible : 0; s < padded; s++) scores[s] = -INFINITY;
+  for (int64_t s = masked > begin ? masked - begin : 0; pass->mask && s < least(padded, visible); s++)
+    if (!pass->mask[t * pass->seen + begin + s - masked]) scores[s] = -INFINITY;
   lanes *at = (lanes *)scores, largest = all(-INFINITY), total = all(0);
   for (int64_t s = 0; s < padded / LANES; s++) {
     ilanes more = at[s] > largest;
@@ -277,34 +316,100 @@ static float exponentiate(const Pass *pass, int64_t t, int64_t length, float *sc
     at[s] = (lanes)((ilanes)exp_lanes((at[s] - all(best)) * scale) & ~hidden);
     total += at[s];
   }
-  return sum_lanes(total);
+  facts[0] = best;
+  facts[1] = sum_lanes(total);
 }
 
-/* Attention of up to ROWS queries of one key-value head, (row = position * group + head of the group). */
+static inline int64_t share_floats(const Model *model) { return model->head_width + LANES; }
+
+/* The share of one chunk of positions in the attention of `rows` queries of one key-value head, (row = position * group +
+ * head of the group): for each C sums of weighted values, the largest score and the sum of the weights. */
 static void attend(const Model *model, const Layer *layer, const Pass *pass, int64_t k, int64_t first, int64_t rows,
-                   const float *queries, float *mixed, float *scores) {
-  int64_t C = model->head_width, group = model->heads / model->kv_heads, wide = up(C, PANEL);
+                   int64_t chunk, const float *queries, float *shares, float *scores) {
+  int64_t C = model->head_width, group = model->heads / model->kv_heads, wide = up(C, PANEL), begin = chunk * CHUNK;
   int64_t length = pass->mask ? pass->start + pass->rows : pass->start + (first + rows - 1) / group + 1;
-  int64_t padded = up(length, PANEL);
+  int64_t count = least(CHUNK, length - begin), padded = up(count, PANEL), stride = share_floats(model);
   const float *q = queries + (k * pass->rows * group + first) * C;
-  const float *values = layer->values + k * model->capacity * wide;
+  const float *keys = layer->keys + (k * model->capacity + begin) * C;
+  const float *values = layer->values + (k * model->capacity + begin) * wide;
   lanes acc[ROWS][STRIPS];
+  if (count <= 0) { /* all see less than this chunk */
+    for (int64_t m = 0; m < rows; m++) shares[m * stride + C + 1] = 0;
+    return;
+  }
   for (int64_t s = 0; s < padded; s += PANEL) {
-    product(rows, STRIPS, q, C, layer->keys + (k * model->capacity + s) * C, PANEL, C, acc);
-    for (int64_t m = 0; m < rows; m++) memcpy(scores + m * padded + s, acc[m], PANEL * sizeof(float));
+    product(rows, STRIPS, q, C, keys + s * C, PANEL, C, acc);
+    for (int64_t m = 0; m < rows; m++) memcpy(scores + m * CHUNK + s, acc[m], PANEL * sizeof(float));
   }
-  float total[ROWS];
   for (int64_t m = 0; m < rows; m++)
-    total[m] = exponentiate(pass, (first + m) / group, length, scores + m * padded, padded, model->scale);
+    exponentiate(pass, (first + m) / group, begin, padded, scores + m * CHUNK, model->scale, shares + m * stride + C);
   for (int64_t c = 0; c < C; c += PANEL) {
-    product(rows, STRIPS, scores, padded, values + c, wide, length, acc);
-    int64_t strips = least(STRIPS, (C - c) / LANES);
-    for (int64_t m = 0; m < rows; m++) {
-      int64_t t = (first + m) / group, h = k * group + (first + m) % group;
-      lanes *to = (lanes *)(mixed + (t * model->heads + h) * C + c);
-      for (int64_t s = 0; s < strips; s++) to[s] = acc[m][s] / all(total[m]);
-    }
+    product(rows, STRIPS, scores, CHUNK, values + c, wide, count, acc);
+    for (int64_t m = 0; m < rows; m++)
+      memcpy(shares + m * stride + c, acc[m], least(PANEL, C - c) * sizeof(float));
   }
+}
+
+/* The attention of one query from its shares, which are `stride` floats apart. */
+static void combine(const Model *model, const float *shares, int64_t chunks, int64_t stride, float *mixed) {
+  int64_t C = model->head_width;
+  float best = -INFINITY, total = 0;
+  lanes *to = (lanes *)mixed;
+  for (int64_t i = 0; i < chunks; i++) {
+    const float *facts = shares + i * stride + C;
+    if (facts[1] > 0 && facts[0] > best) best = facts[0];
+  }
+  for (int64_t s = 0; s < C / LANES; s++) to[s] = all(0);
+  for (int64_t i = 0; i < chunks; i++) {
+    const float *share = shares + i * stride;
+    if (!(share[C + 1] > 0)) continue;
+    float weight = exp_lanes(all((share[C] - best) * model->scale))[0];
+    total += weight * share[C + 1];
+    for (int64_t s = 0; s < C / LANES; s++) to[s] += all(weight) * ((const lanes *)share)[s];
+  }
+  for (int64_t s = 0; s < C / LANES; s++) to[s] /= all(total);
+}
+
+static inline float *place(const Model *model, float *mixed, int64_t k, int64_t row) {
+  int64_t group = model->heads / model->kv_heads;
+  return mixed + (row / group * model->heads + k * group + row % group) * model->head_width;
+}
+
+/* Attention of all rows to (T, H * C): `shared`, or this thread's `own`. Of few rows, the threads split the positions, and
+ * each adds up all shares; of many, they split the rows. Either way the sums are the same. Returns where it is. */
+static const float *attend_all(const Model *model, const Layer *layer, const Pass *pass, const float *queries,
+                               float *parts, float *shared, float *own, float *scores, int64_t thread,
+                               int64_t threads) {
+  int64_t K = model->kv_heads, rows = pass->rows * (model->heads / K), each = share_floats(model);
+  int64_t chunks = up(pass->start + pass->rows, CHUNK) / CHUNK, tiles = (rows + ROWS - 1) / ROWS, blocks = 1;
+  if (K * chunks * rows * each <= PARTS) {
+    while (K * chunks * blocks % threads && blocks < tiles) blocks++; /* the same number for every thread */
+    int64_t units = K * chunks * blocks;
+    for (int64_t unit = units * thread / threads; unit < units * (thread + 1) / threads; unit++) {
+      int64_t head = unit / blocks / chunks, chunk = unit / blocks % chunks, block = unit % blocks;
+      int64_t last = rows * (block + 1) / blocks, step = tile_rows(last - rows * block / blocks);
+      for (int64_t row = rows * block / blocks; row < last; row += step)
+        attend(model, layer, pass, head, row, least(step, last - row), chunk, queries,
+               parts + ((head * chunks + chunk) * rows + row) * each, scores);
+    }
+    barrier(threads);
+    for (int64_t i = 0; i < K * rows; i++)
+      combine(model, parts + (i / rows * chunks * rows + i % rows) * each, chunks, rows * each,
+              place(model, own, i / rows, i % rows));
+    return own;
+  }
+  blocks = tiles;
+  while (K * blocks % threads && blocks < rows) blocks++;
+  for (int64_t unit = K * blocks * thread / threads; unit < K * blocks * (thread + 1) / threads; unit++) {
+    int64_t head = unit / blocks, first = rows * (unit % blocks) / blocks, last = rows * (unit % blocks + 1) / blocks;
+    float *shares = scores + ROWS * CHUNK;
+    for (int64_t chunk = 0; chunk < chunks; chunk++)
+      attend(model, layer, pass, head, first, last - first, chunk, queries, shares + chunk * ROWS * each, scores);
+    for (int64_t row = first; row < last; row++)
+      combine(model, shares + (row - first) * each, chunks, ROWS * each, place(model, shared, head, row));
+  }
+  barrier(threads);
+  return shared;
 }
 
 /* Ask for large pages for `bytes` from `start` on, before they are first written: at the end of a small page, every
@@ -318,32 +423,36 @@ int want_large_pages(void *start, size_t bytes) {
 #endif
 }
 
+/* Floats of a thread's own for a pass of `rows` positions up to `length`: inputs of a product, scores, and shares. */
+static int64_t own_floats(const Model *model, int64_t rows, int64_t length) {
+  int64_t C = model->head_width, widest = model->width > model->heads * C ? model->width : model->heads * C;
+  return rows * widest + ROWS * CHUNK + up(length, CHUNK) / CHUNK * ROWS * share_floats(model);
+}
+
+/* Floats that all threads share, but for the hidden states. */
+static int64_t shared_floats(const Model *model, int64_t rows) {
+  int64_t heads = model->heads + 2 * model->kv_heads, C = model->head_width;
+  return rows * (heads * C + 2 * model->heads * C + model->inner) + PARTS;
+}
+
 /* Floats of scratch for a pass of `rows` positions up to `length`. */
 int64_t scratch_floats(const Model *model, int64_t rows, int64_t length, int64_t threads) {
-  int64_t heads = model->heads + 2 * model->kv_heads, C = model->head_width;
-  int64_t shared = rows * (model->width + heads * C + 2 * model->heads * C + model->inner);
-  return shared + threads * (rows * model->width + ROWS * up(length, PANEL));
+  return rows * model->width + shared_floats(model, rows) + threads * own_floats(model, rows, length);
 }
 
 static void run_layer(const Model *model, const Layer *layer, const Pass *pass, float *hidden, float *shared,
                       float *own, int64_t thread, int64_t threads) {
   int64_t T = pass->rows, D = model->width, H = model->heads, K = model->kv_heads, C = model->head_width;
-  int64_t A = (H + 2 * K) * C, F = model->inner, group = H / K;
+  int64_t A = (H + 2 * K) * C, F = model->inner;
   float *qkv = shared, *queries = qkv + T * A, *mixed = queries + T * H * C, *gated = mixed + T * H * C;
-  float *scores = own + T * D;
+  float *parts = gated + T * F, *scores = own + T * (D > H * C ? D : H * C);
   normalise(hidden, T, D, D, layer->attention_norm, model->eps, own, D);
   multiply(own, T, D, layer->qkv, layer->qkv_bias, qkv, A, STORE, thread, threads);
   barrier(threads);
   for (int64_t t = thread; t < T; t += threads) rotate_and_store(model, layer, pass, t, qkv + t * A, queries);
   barrier(threads);
-  int64_t rows = T * group, blocks = (rows + ROWS - 1) / ROWS;
-  while (K * blocks % threads && blocks < rows) blocks++; /* the same number for every thread */
-  for (int64_t block = thread; block < K * blocks; block += threads) {
-    int64_t first = rows * (block % blocks) / blocks, last = rows * (block % blocks + 1) / blocks;
-    attend(model, layer, pass, block / blocks, first, last - first, queries, mixed, scores);
-  }
-  barrier(threads);
-  multiply(mixed, T, H * C, layer->out, NULL, hidden, D, ADD, thread, threads);
+  const float *attended = attend_all(model, layer, pass, queries, parts, mixed, own, scores, thread, threads);
+  multiply(attended, T, H * C, layer->out, NULL, hidden, D, ADD, thread, threads);
   barrier(threads);
   normalise(hidden, T, D, D, layer->mlp_norm, model->eps, own, D);
   multiply(own, T, D, layer->gate_up, NULL, gated, 2 * F, GATE, thread, threads);
@@ -383,10 +492,9 @@ typedef void (*Work)(const Model *, const Layer *, const Pass *, int64_t thread,
 
 /* The pass, as run by each thread. */
 static void pass_of_thread(const Model *model, const Layer *layers, const Pass *pass, int64_t thread, int64_t threads) {
-  int64_t T = pass->rows, D = model->width, heads = model->heads + 2 * model->kv_heads;
+  int64_t T = pass->rows, D = model->width;
   float *hidden = pass->scratch, *shared = hidden + T * D;
-  float *owned = shared + T * (heads * model->head_width + 2 * model->heads * model->head_width + model->inner);
-  float *own = owned + thread * (T * D + ROWS * up(pass->start + T, PANEL));
+  float *own = shared + shared_floats(model, T) + thread * own_floats(model, T, pass->start + T);
   for (int64_t t = thread; t < T; t += threads) {
     if (pass->ids && !model->embedding) {
       const float *column = model->head + pass->ids[t] / PANEL * PANEL * D + pass->ids[t] % PANEL;

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from specbench_s2d import load_model
 from specbench_s2d.models.base import Likeliest
@@ -45,6 +46,70 @@ def test_widths_and_threads_change_no_bit(family: str, threads: int) -> None:
     model = native(threads, family)
     for width in (1, 2, 5, 6, 7, 13, 64):
         assert torch.equal(in_passes(model, ids_BT, width), expected_TV), f"passes of {width}"
+
+
+def shaped(**shape: int) -> Any:
+    """A random model of another shape, tied."""
+    config = LlamaConfig(
+        vocab_size=1000, max_position_embeddings=600, initializer_range=0.1, tie_word_embeddings=True, **shape
+    )
+    torch.manual_seed(3)
+    return LlamaForCausalLM(config).eval()
+
+
+SHAPES = {
+    "panels that two and three threads share": {
+        "hidden_size": 576, "intermediate_size": 192, "num_hidden_layers": 1, "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+    },
+    "inputs that are no multiple of a block": {
+        "hidden_size": 144, "intermediate_size": 208, "num_hidden_layers": 2, "num_attention_heads": 3,
+        "num_key_value_heads": 1,
+    },
+    "heads wider than a panel": {
+        "hidden_size": 160, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 80,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def row_by_row(request: pytest.FixtureRequest) -> tuple[Any, Tensor, Tensor]:
+    """A model, a prompt of some chunks, and the logits of passes of one row."""
+    reference, ids_BT = shaped(**SHAPES[request.param]), torch.arange(7, 337)[None]
+    expected_TV = in_passes(lean_twin(reference, partial(NativeEngine, threads=1)), ids_BT, 1)
+    assert_close(expected_TV, lean_twin(reference).extend(ids_BT)[0])
+    return reference, ids_BT, expected_TV
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_every_width_up_to_several_tiles_is_one_row_to_the_bit(
+    row_by_row: tuple[Any, Tensor, Tensor], threads: int
+) -> None:
+    """From positions before, across and behind the end of a chunk of attention's positions."""
+    reference, ids_BT, expected_TV = row_by_row
+    model = lean_twin(reference, partial(NativeEngine, threads=threads))
+    assert torch.equal(model.extend(ids_BT)[0], expected_TV)
+    widths = [*range(2, 20), 24, 67] if threads == 1 else [7, 13, 17]
+    for cached in (0, 120, 256):
+        for width in widths:
+            model.rollback(cached)
+            found_TV = model.extend(ids_BT[:, cached : cached + width])[0]
+            assert torch.equal(found_TV, expected_TV[cached : cached + width]), f"{width} rows after {cached}"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_branch_sees_its_own_path_whatever_chunks_lie_between(threads: int) -> None:
+    """A mask over 300 positions of which row t sees a third: eager attention is the reference."""
+    ids_BT, new = random_ids(309), 9
+    mask_TS = torch.rand(new, 300, generator=torch.Generator().manual_seed(1)) < 0.3
+    mask_TS[:, :200] &= torch.arange(new)[:, None] % 2 == 0  # every second row sees nothing of a whole chunk
+    mask_TS[:, -new:] |= torch.eye(new, dtype=torch.bool)
+    logits = []
+    for model in (native(threads), lean_twin(family_model("llama"))):
+        model.extend(ids_BT[:, :300])
+        logits.append(model.extend(ids_BT[:, 300:], mask=mask_TS)[0])
+    assert_close(*logits)
 
 
 def test_a_demo_model_is_the_same_to_the_bit_too() -> None:
