@@ -210,7 +210,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 def _checked(model: ResolvedModel) -> ResolvedModel:
     if not (model.folder / "config.json").is_file():
-        raise ModelError(f"{model.name}: {model.folder} holds no config.json; give a Hugging Face model folder.")
+        raise ModelError(
+            f"{model.name}: {model.folder} holds no config.json; give a model folder, or a GGUF file by its name."
+        )
     weights = model.weights
     if weights.missing:
         shown = ", ".join(weights.missing[:3]) + (" …" if len(weights.missing) > 3 else "")

