@@ -36,13 +36,13 @@ class RunSpec(BaseModel):
 
     target: list[str] = Field(
         default=[],
-        description="Models to speed up: demo name, folder, hub id, or shape:NAME (random weights; give --ignore-eos "
-        "with it); repeatable; default: the three demo models.",
+        description="Models to speed up: demo name, named model (`specbench-s2d models pull`), folder, GGUF file, hub "
+        "id, or shape:NAME (random weights; give --ignore-eos with it); repeatable; default: the three demo models.",
     )
     draft: list[str] = Field(
         default=[],
         description="Draft models, in order of preference, or TARGET=DRAFT for one target alone; repeatable; "
-        "default: the two demo drafts for demo models, else none.",
+        "default: the two demo drafts for demo models, for a named model the draft that ships for it, else none.",
     )
     decoder: list[str] = Field(
         default=[],

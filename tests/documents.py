@@ -48,5 +48,6 @@ def command_lines(script: str) -> list[list[str]]:
 
 def check_words(words: list[str]) -> None:
     """Parse a command as the program would; raises what a person would be shown."""
-    name = " ".join(words[:2]) if words[0] == "train" else words[0]
+    both = " ".join(words[:2])
+    name = both if both in commands() else words[0]
     commands()[name].make_context(name, list(words[len(name.split()) :]))

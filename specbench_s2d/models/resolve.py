@@ -231,7 +231,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 def _checked(model: ResolvedModel) -> ResolvedModel:
     if not (model.folder / "config.json").is_file():
-        raise ModelError(f"{model.name}: {model.folder} holds no config.json; give a Hugging Face model folder.")
+        raise ModelError(
+            f"{model.name}: {model.folder} holds no config.json; give a model folder, or a GGUF file by its name."
+        )
     if model.base:
         _check_adapter(model, model.base)
         return model

@@ -11,6 +11,7 @@ from specbench_s2d.bench.drafts import drafts_of, narrowed, split_pair
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import UserError
+from specbench_s2d.models.named import SMOLLM2_DRAFT
 from tests.refusals import refused
 
 OPT, LLAMA = "facebook/opt-13b", "meta-llama/Llama-2-13b-hf"
@@ -54,6 +55,13 @@ def test_an_entry_is_a_pair_where_a_target_stands_before_the_sign(
     entry: str, targets: list[str], expected: tuple[str | None, str]
 ) -> None:
     assert split_pair(entry, targets) == expected
+
+
+def test_without_a_draft_a_named_model_takes_the_one_that_ships(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specbench_s2d.models.named.shipped_drafts", lambda: [SMOLLM2_DRAFT])
+    named = RunSpec(target=["smollm2-135m", OPT])
+    assert [drafts_of(target, named) for target in named.target] == [[SMOLLM2_DRAFT], []]
+    assert drafts_of("smollm2-135m", named.model_copy(update={"draft": ["other"]})) == ["other"]
 
 
 def test_a_folder_whose_name_holds_the_sign_is_a_draft_for_all(tmp_path: Path) -> None:

@@ -57,9 +57,28 @@ def test_tokenizer_and_template_are_the_files(tmp_path: Path, tokenizer: PreTrai
     found = resolve_model(str(write_gguf(tmp_path / "tiny.gguf", tokenizer))).tokenizer
     text = "The capital of France is Paris."
     assert found.encode(text) == tokenizer.encode(text)
+    pieces = [piece for piece, _ in found.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a\n\n12")]
+    assert pieces == [
+        "a",
+        "ĊĊ",
+        "1",
+        "2",
+    ]  # llama.cpp's rule for smollm: digits first, so that line breaks stay together
     assert (found.chat_template, found.eos_token) == (TEMPLATE, tokenizer.eos_token)
     assert len(found) == len(tokenizer)  # without the end of text that transformers adds
     assert max(found.encode("<|endoftext|>")) < len(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("pre", "said"),
+    [("smollm", ""), ("gpt-2", ""), ("llama-bpe", ""), ("own", "as GPT-2's, for the file's own way ('own')")],
+)
+def test_a_way_of_splitting_text_that_is_not_known_is_said(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, pre: str, said: str
+) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf", tokenizer, **{"tokenizer.ggml.pre": pre})
+    source = str(resolve_model(str(path)).source)
+    assert said in source and source.startswith("F32 weights of tiny.gguf") and (";" in source) == bool(said)
 
 
 def test_a_file_is_converted_once_whatever_it_is_called(
@@ -82,9 +101,10 @@ def test_a_conversion_that_stops_leaves_nothing(
         (out / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as stopped:
         stopped.setattr(gguf, "_convert", stop)
-        resolve_model(str(path))
+        with pytest.raises(KeyboardInterrupt):
+            resolve_model(str(path))
     assert [kept for kept in (cache / "gguf").iterdir() if kept.suffix != ".lock"] == []
     assert resolve_model(str(path)).depth == LAYERS
 

