@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ TIMING_FIELDS = {
 KILLS = int(os.environ.get("SPECBENCH_KILLS", "2"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def spec(tiny_models: Path) -> dict[str, Any]:
     return {
         "target": [str(tiny_models / "tiny-target")],
@@ -59,6 +60,14 @@ def spec(tiny_models: Path) -> dict[str, Any]:
 
 def plan_of(spec: dict[str, Any], **changes: Any) -> Plan:
     return make_plan(RunSpec(**{**spec, **changes}))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(spec: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    execute(plan_of(spec), folder)
+    return folder
 
 
 def untimed(records: list[Record]) -> list[dict[str, Any]]:
@@ -116,9 +125,9 @@ class Stop(BaseException):
 
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_a_run_stopped_after_any_question_goes_on_to_the_same_records(
-    spec: dict[str, Any], tmp_path: Path, after: int
+    spec: dict[str, Any], undisturbed: Path, tmp_path: Path, after: int
 ) -> None:
-    expected = untimed(execute(plan_of(spec), tmp_path / "undisturbed").records)
+    expected = untimed(read_records(undisturbed))
     seen = 0
 
     def stop(event: Event) -> None:
@@ -135,11 +144,12 @@ def test_a_run_stopped_after_any_question_goes_on_to_the_same_records(
 
 @pytest.mark.parametrize("kept_lines", range(1, 12))
 def test_records_cut_at_any_line_are_completed_to_the_same_set(
-    spec: dict[str, Any], tmp_path: Path, kept_lines: int
+    spec: dict[str, Any], undisturbed: Path, tmp_path: Path, kept_lines: int
 ) -> None:
     """A kill in the middle of a question's write leaves some of its lines: the rest is decoded again."""
     folder = tmp_path / "run"
-    expected = execute(plan_of(spec), folder).records
+    shutil.copytree(undisturbed, folder)
+    expected = read_records(undisturbed)
     lines = (folder / "records.jsonl").read_bytes().splitlines(keepends=True)
     (folder / "records.jsonl").write_bytes(b"".join(lines[:kept_lines]) + lines[kept_lines][:37])
     again = execute(plan_of(spec), folder).records

@@ -12,8 +12,6 @@ import pandas as pd
 import pytest
 
 from specbench_s2d.analysis.metrics import energy
-from specbench_s2d.bench import session
-from specbench_s2d.bench.warm_up import WarmUp
 from specbench_s2d.cli.main import main
 from specbench_s2d.measure.energy import choose, windows
 from specbench_s2d.measure.energy.block import IDLE_S
@@ -59,7 +57,6 @@ def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny models are done in milliseconds, and the replayed counter is exact at any."""
     monkeypatch.setattr(windows, "SHORTEST_WINDOW_S", 0.0)
     monkeypatch.setattr(energy, "MIN_BLOCK_S", 0.001)
-    monkeypatch.setattr(session, "warm_up", lambda run: WarmUp(1, 0.0, 0.0, stable=True))
 
 
 def run(folder: Path, out: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
