@@ -18,15 +18,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import typer.main
 
 from specbench_s2d import suites
 from specbench_s2d.analysis.compare.rank_correlation import rank_correlation
 from specbench_s2d.analysis.metrics.breakdown import breakdown
+from specbench_s2d.analysis.metrics.columns import QUALITY, REPETITION, Column, columns_of
 from specbench_s2d.analysis.metrics.pairs import pair
 from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, summary_table
 from specbench_s2d.analysis.tables.summary_text import definition_list
+from specbench_s2d.analysis.tables.text import number
 from specbench_s2d.cli.main import app
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import describe_decoders
@@ -42,6 +45,7 @@ PACKAGE = ROOT / "specbench_s2d"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLUGIN = ROOT / "docs" / "plugin"
 DEMO_RUN = ROOT / "results" / "baselines" / "demo"
+JOINT_RUNS = [ROOT / "results" / "benchmarks" / name for name in ("smollm2_mjsd", "smollm2_mjsd_64")]
 METHODS = {
     "ar": "AR, the reference",
     "sd": "vanilla speculative decoding",
@@ -362,7 +366,51 @@ def _with_interval(ratio: list[float | None]) -> str:
     return f"{value:.2f}" if low is None or high is None else f"{value:.2f} [{low:.2f}–{high:.2f}]"
 
 
+def joint_tables() -> str:
+    """Text, task quality and repetition of the committed runs of joint decoding; nothing where there is none."""
+    return "\n\n".join(joint_section(folder) for folder in JOINT_RUNS if (folder / "against_ar.csv").is_file())
+
+
+def joint_section(folder: Path) -> str:
+    """Two tables of a run's folder with `summary.csv` and `against_ar.csv` (`compare --against ar`): AR's values, and
+    the others' with their change and its 95 % interval."""
+    values, changes = (
+        pd.read_csv(folder / f"{name}.csv").query(f"suite == '{OVERALL}' and target != '{MEAN_TARGET}'")
+        for name in ("summary", "against_ar")
+    )
+    by_key = {(row["target"], row["label"]): row for row in changes.to_dict("records")}
+    columns = [c for c in columns_of(values.columns) if values[c.name].notna().any()]
+    text = [c for c in columns if c.name == "perplexity" or c in REPETITION]
+    quality = [c for c in columns if c.name.startswith(QUALITY)]
+    shown = [row for row in values.to_dict("records") if row["lossy"] or row["label"] == BASELINE]
+    parts = [f"### {folder.name}"]
+    for picked in filter(None, (text, quality)):
+        rows = (
+            [
+                r["target"],
+                f"`{r['label']}`",
+                *(_changed(r, by_key.get((r["target"], r["label"]), {}), c) for c in picked),
+            ]
+            for r in shown
+        )
+        parts.append(table(["target", "decoder", *(c.heading for c in picked)], rows))
+    return "\n\n".join(parts)
+
+
+def _changed(row: dict[Any, Any], change: dict[Any, Any], column: Column) -> str:
+    """A value, and in brackets the interval of its ratio (perplexity) or difference to AR's."""
+    name, mark = (f"{column.name}_ratio", "×") if column.name == "perplexity" else (f"{column.name}_difference", "")
+    moved, low, high = (change.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    text = number(row[column.name], column.digits)
+    if moved is None or pd.isna(moved):
+        return text
+    digits = ".2f" if mark else f"+{column.digits}"
+    ends = "" if pd.isna(low) else f" [{low:{digits}} to {high:{digits}}]"
+    return f"{text} ({mark}{moved:{digits}}{ends})"
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "joint-decoding": joint_tables,
     "coverage": coverage_table,
     "leaderboard-methods": leaderboard_methods,
     "gate-power": gate_power_table,

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from specbench_s2d.bench import session
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.runner import execute
 from specbench_s2d.bench.session import Session
@@ -146,12 +145,6 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plugins:
         added.register("drafters", part, f"{__name__}:{part}")
     added.register("verifiers", "NoJudge", f"{__name__}:NoJudge")
     return added
-
-
-@pytest.fixture(autouse=True)
-def quick_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of each kind is enough here."""
-    monkeypatch.setattr(session, "warm_up", lambda run: (run(), session.WarmUp(1, 0.0, 0.0, True))[1])
 
 
 def spec_of(tiny_models: Path, decoders: list[str], targets: tuple[str, ...] = ("tiny-target",)) -> RunSpec:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from specbench_s2d.bench import session
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.runner import execute
+from specbench_s2d.bench.warm_up import warm_up
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.drafters.recycling import RecyclingDrafter
 from specbench_s2d.decoding.sampling import Sampler
@@ -65,6 +67,7 @@ def test_each_warm_up_run_begins_like_the_others(
         start(drafter, prompt_ids, sampler)
 
     monkeypatch.setattr(RecyclingDrafter, "start", noted)
+    monkeypatch.setattr(session, "warm_up", warm_up)
     execute(plan_of(tiny_models, "recycling:scope=run", limit=1), tmp_path / "run")
     first, *runs, timed = rows
     assert len(runs) >= 3 and (first, set(runs), timed) == (0, {0}, 0)

@@ -10,12 +10,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from specbench_s2d.bench import launches
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.runner import Outcome, execute
 from specbench_s2d.cli.main import main
 from specbench_s2d.cli.run import execute_and_print
 from specbench_s2d.config import RunSpec
 from specbench_s2d.measure.divergence import Divergence
+from tests.bench.test_launches import here
 
 
 @pytest.fixture
@@ -198,8 +200,9 @@ def test_a_dry_run_names_launches_and_counts_their_cells(grid: list[str], capsys
 
 
 def test_a_run_of_several_launches_says_so_in_its_table(
-    grid: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    grid: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(launches, "in_fresh_process", here)
     out = tmp_path / "run"
     assert main([*grid, "--decoder", "ar", "--launches", "2", "--out", str(out)]) == 0
     captured = capsys.readouterr()

@@ -31,10 +31,14 @@ LEAN = [
     *((name, "tiny-draft") for name in (*PLAIN, *SMALL, "chain+joint", "beam+token", "beam+token:candidates=3")),
     *((name, "tiny-nested") for name in (*NESTED, *SMALL_NESTED, *NESTED_PAIRS)),
 ]
+EAGER = (
+    "ar", "mjgd", "sd", "sd:exit=2", "mjsd:candidates=4", "mjsd:draft_temperature=1", "s2d", "s2d-tree", "chain+joint",
+    "beam+token:candidates=3", "sd:draft_vocabulary=40", "s2d-tree:draft_vocabulary=40",
+)  # fmt: skip
+"""One of each kind of draft and verdict: an engine knows no options of a decoder, only its passes."""
+CELLS = [(*cell, "cuda-graphs") for cell in LEAN] + [(*cell, "eager") for cell in LEAN if cell[0] in EAGER]
 WHOLE = [(name, draft) for name, draft in LEAN if "exit" not in name and draft != "tiny-nested"]
 PROMPT = list(range(20, 50))
-
-
 TEMPERATURES = (0.0, 1.0)
 Load = Callable[..., LanguageModel]
 
@@ -64,8 +68,7 @@ def built(
     return build_decoder(spec, target, own)
 
 
-@pytest.mark.parametrize("engine", ["cuda-graphs", "eager"])
-@pytest.mark.parametrize(("spec", "draft"), LEAN, ids=[name for name, _ in LEAN])
+@pytest.mark.parametrize(("spec", "draft", "engine"), CELLS, ids=[f"{spec}-{engine}" for spec, _, engine in CELLS])
 def test_the_lean_forward_writes_what_it_does_on_the_cpu(
     load: Load, tiny_models: Path, spec: str, draft: str | None, engine: str
 ) -> None:

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 from specbench_s2d.analysis.metrics import energy
-from specbench_s2d.bench import session
-from specbench_s2d.bench.warm_up import WarmUp
+from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.cli.main import main
 from specbench_s2d.measure.energy import choose, windows
 from specbench_s2d.measure.energy.block import IDLE_S
 from specbench_s2d.measure.energy.nvml import NvmlMeter
+from specbench_s2d.runs.folder import read_records
 from tests.measure.nvml import FakeNvml
 from tests.rehearsal.counts import Counts
 
@@ -59,7 +59,6 @@ def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny models are done in milliseconds, and the replayed counter is exact at any."""
     monkeypatch.setattr(windows, "SHORTEST_WINDOW_S", 0.0)
     monkeypatch.setattr(energy, "MIN_BLOCK_S", 0.001)
-    monkeypatch.setattr(session, "warm_up", lambda run: WarmUp(1, 0.0, 0.0, stable=True))
 
 
 def run(folder: Path, out: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
@@ -71,7 +70,7 @@ def run(folder: Path, out: Path) -> tuple[list[dict[str, Any]], pd.DataFrame]:
     return [json.loads(line) for line in lines], pd.read_csv(out / "summary.csv")
 
 
-def test_a_run_meters_its_windows_by_default(
+def test_a_run_meters_its_windows_by_default_and_gives_no_energy_of_too_short_ones(
     counts: Counts, tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(choose.OPENERS, "nvml", Board)  # type: ignore[arg-type]
@@ -93,6 +92,11 @@ def test_a_run_meters_its_windows_by_default(
     assert manifest["idle_power_w"] == pytest.approx(IDLE_W, rel=TOLERANCE)
     samples = manifest["targets"]["tiny-target"]["power_samples"]
     assert samples["windows"] == 4 and samples["clocks_mhz"]["sm"] == [1755, 1755]
+    monkeypatch.setattr(energy, "MIN_BLOCK_S", 500.0)
+    short = summary_table(read_records(tmp_path / "run"))
+    assert short["energy_j_per_token"].isna().all() and short["tokens_per_joule"].isna().all()
+    said = r"energy_j_per_token: its timed windows add up to \d\.\d s, energy is given from 500 s on"
+    assert short["notes"].str.contains(said).all()
 
 
 def test_a_sensor_that_reads_a_quarter_less_is_told_everywhere(
@@ -113,15 +117,3 @@ def test_a_sensor_that_reads_a_quarter_less_is_told_everywhere(
     main(["check", str(out), "--baseline", str(out), "--speed", "skip"])
     checks = " ".join(capsys.readouterr().out.split())
     assert "energy 2 rows not judged" in checks.replace("│", " ")
-
-
-def test_windows_that_do_not_add_up_to_five_seconds_are_null_with_the_reason(
-    counts: Counts, tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(choose.OPENERS, "nvml", Board)  # type: ignore[arg-type]
-    monkeypatch.setattr(energy, "MIN_BLOCK_S", 500.0)
-    records, table = run(tiny_models, tmp_path / "run")
-    assert all(record["energy_j"] > 0 for record in records)
-    assert table["energy_j_per_token"].isna().all() and table["tokens_per_joule"].isna().all()
-    said = r"energy_j_per_token: its timed windows add up to \d\.\d s, energy is given from 500 s on"
-    assert table["notes"].str.contains(said).all()

@@ -11,8 +11,6 @@ import pandas as pd
 import pytest
 
 from specbench_s2d import load_model
-from specbench_s2d.bench import session
-from specbench_s2d.bench.warm_up import WarmUp
 from specbench_s2d.cli.main import main
 from specbench_s2d.measure.pass_costs import pass_costs
 from tests.rehearsal.counts import Counts
@@ -22,17 +20,6 @@ DECODERS = (
     "mjsd:candidates=4", "beam+token", "s2d+joint",
 )  # fmt: skip
 DEMO = ("ar", "sd", "s2d-tree", "s2d-auto", "mjgd", "mjsd:candidates=4")
-
-
-@pytest.fixture(autouse=True)
-def one_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times mean nothing here, so that one run is warm enough."""
-
-    def warm_up(run: Any) -> WarmUp:
-        run()
-        return WarmUp(1, 0.0, 0.0, stable=True)
-
-    monkeypatch.setattr(session, "warm_up", warm_up)
 
 
 def run(out: Path, device: str, *more: str, code: int = 0) -> list[dict[str, Any]]:

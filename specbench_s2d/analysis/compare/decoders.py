@@ -1,4 +1,4 @@
-"""The decoders of one run, compared with one of them: speed, accepted length, perplexity, answer length, quality."""
+"""The decoders of one run, compared with one of them: speed, accepted length, and what becomes of the text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pandas as pd
 
 from specbench_s2d.analysis.compare.comparison import Comparison
 from specbench_s2d.analysis.metrics.acceptance import MAT
-from specbench_s2d.analysis.metrics.columns import QUALITY, columns_of, quality_column
+from specbench_s2d.analysis.metrics.columns import QUALITY, columns_of
 from specbench_s2d.analysis.metrics.pairs import Pair, latest, launch_of
 from specbench_s2d.analysis.metrics.quality import PERPLEXITY, quality_statistic
+from specbench_s2d.analysis.metrics.repetition import STATISTICS as REPETITION
 from specbench_s2d.analysis.metrics.speed import LENGTH, SPEEDUP, speedup
 from specbench_s2d.analysis.metrics.values import Interval, Measure
 from specbench_s2d.analysis.tables.naming import row_title, suite_title
@@ -32,8 +33,9 @@ def compare_decoders(records: Sequence[Record], against: str) -> Comparison:
     """Every decoder compared with the label `against`, per target, suite and mean over targets.
 
     Columns: target, label, lossy, projected, suite, against, launches, pairs, speedup (over AR), mat, relative_speed,
-    mat_ratio, perplexity_ratio, length_ratio, quality_*_difference, notes (why a value is missing); ratios and
-    differences with their 95 % intervals, on the cells that both finished. Raises `UnknownNameError` for a label that
+    mat_ratio, perplexity_ratio, length_ratio, quality_*_difference and, of lossy decoders, distinct_1_difference,
+    distinct_2_difference, loop_share_difference, notes (why a value is missing); ratios and differences with their 95 %
+    intervals, on the cells that both finished. Raises `UnknownNameError` for a label that
     the run does not have, `UserError` where there is no other.
     """
     kept = latest(records)
@@ -71,13 +73,15 @@ def _row(row: Row, pairs: Sequence[Sequence[Pair]], against: str) -> Row:
 
 
 def _compared(row: Row, pairs: Sequence[Sequence[Pair]]) -> dict[str, tuple[Measure, Interval]]:
-    """The ratios, and the differences of task quality, that a row has."""
+    """The ratios, and the differences of task quality and of repetition, that a row has."""
     ratios = {name: statistic.compare(pairs, "ratio") for name, statistic in _RATIOS.items()}
     scored = [c.name for c in columns_of(row) if c.name.startswith(QUALITY) and not absent(row[c.name])]
     differences = {
         f"{name}{_DIFFERENCE}": quality_statistic(name.removeprefix(QUALITY)).compare(pairs, "difference")
         for name in scored
     }
+    repeated = REPETITION.items() if row["lossy"] else ()
+    differences |= {f"{name}{_DIFFERENCE}": statistic.compare(pairs, "difference") for name, statistic in repeated}
     return {**ratios, **differences}
 
 
@@ -87,8 +91,8 @@ def _notes(against: str, launches: Iterable[int]) -> list[str]:
         f"interval from n questions{within_launches(launches)}.",
         f"MAT ×, PPL ×, Length ×: mean accepted tokens, perplexity and tokens per answer over those of {against} (PPL "
         "× below 1: likelier text, of as many tokens where Length × is 1; MAT of mjgd is its block, which it does not "
-        f"accept but choose); task quality: the decoder's less that of {against}. All suites together, with 95 % "
-        "intervals likewise. Over several targets: the mean of their ratios or differences.",
+        f"accept but choose); task quality and repetition: the decoder's less that of {against}. All suites together, "
+        "with 95 % intervals likewise. Over several targets: the mean of their ratios or differences.",
     ]
 
 
@@ -112,19 +116,20 @@ def _ratios(target: str, rows: Sequence[Row]) -> TextTable:
 
 
 def _differences(target: str, rows: Sequence[Row]) -> list[TextTable]:
-    """Task quality, all suites together, a few metrics abreast."""
+    """Task quality and repetition, all suites together, a few columns abreast."""
     overall = [row for row in rows if row["suite"] == OVERALL]
-    scored = [name for name in overall[0] if name.endswith(_DIFFERENCE) and not all(absent(r[name]) for r in overall)]
+    known = [name for name in overall[0] if name.endswith(_DIFFERENCE) and not all(absent(r[name]) for r in overall)]
+    columns = columns_of([name.removesuffix(_DIFFERENCE) for name in known])
+    quality = [column for column in columns if column.name.startswith(QUALITY)]
+    parts = [("task quality", quality[i : i + _METRICS_ABREAST]) for i in range(0, len(quality), _METRICS_ABREAST)]
+    repeated = [column for column in columns if column not in quality]
+    parts += [("repetition", repeated)] if repeated else []
     tables = []
-    for start in range(0, len(scored), _METRICS_ABREAST):
-        names = scored[start : start + _METRICS_ABREAST]
-        columns = [quality_column(name.removeprefix(QUALITY).removesuffix(_DIFFERENCE)) for name in names]
-        lines = [
-            [row_title(row), *(_difference(row, n, c.digits) for n, c in zip(names, columns, strict=True))]
-            for row in overall
-        ]  # fmt: skip
-        headings = ["Decoder", *(column.heading for column in columns)]
-        tables.append(TextTable(headings, lines, f"{target}: task quality, difference"))
+    for what, shown in parts:
+        cells = [(f"{column.name}{_DIFFERENCE}", column.digits) for column in shown]
+        lines = [[row_title(row), *(_difference(row, *cell) for cell in cells)] for row in overall]
+        headings = ["Decoder", *(column.heading for column in shown)]
+        tables.append(TextTable(headings, lines, f"{target}: {what}, difference"))
     return tables
 
 

@@ -89,3 +89,5 @@ def _statistic(of_ids: Callable[[Sequence[int]], float | None]) -> Statistic[Rec
 
 DISTINCT_1, DISTINCT_2 = (_statistic(partial(distinct_share, n=n)) for n in (1, 2))
 LOOP_SHARE = _statistic(ends_in_loop)
+STATISTICS = {"distinct_1": DISTINCT_1, "distinct_2": DISTINCT_2, "loop_share": LOOP_SHARE}
+"""By the name of the column."""

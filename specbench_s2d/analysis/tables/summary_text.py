@@ -40,7 +40,7 @@ def render(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
         tables.append(_by_suite(title, rows, speed))
         what, scored = of_text(columns, rows)
         tables += [_text_values(f"{title}: {what}", rows, scored)] if scored else []
-    shown = of_text(columns, table.to_dict("records"))[1]
+    shown = of_text(columns, [row for _, rows in rows_by_target(table) for row in rows])[1]
     notes = [_legend(table, speed, shown), *mark_notes(table["lossy"], table["projected"])]
     alarming = alarms(table)
     said = [Text(line, style="bold red" if line in alarming else "yellow") for line in head(table, doubts)]

@@ -195,3 +195,24 @@ def test_a_missing_figure_says_why() -> None:
     found = line(compare_decoders(run, "ar"), target="t", label="sd")
     assert math.isnan(float(found["perplexity_ratio"] or math.nan))
     assert found["notes"] == "perplexity_ratio: no cell that both have"
+
+
+def test_repetition_of_lossy_decoders_is_compared_on_the_same_questions() -> None:
+    """Answers of 9 tokens: AR's all distinct, those of x once more the first token, on every question but one."""
+    told = [r.model_copy(update={"output_ids": list(range(9))}) for r in paper_run(3)]
+    once_more = [[*range(8), 0] if i else [0] * 9 for i in range(6)]
+    lossy = [
+        decoded("x", i + 1, [(8, 7, 8)], decode_s=1, output_ids=ids, lossy=True) for i, ids in enumerate(once_more)
+    ]
+    comparison = compare_decoders([*told, *lossy], "ar")
+    found = line(comparison, label="x")
+    changes = [1 / 9 - 1, *[8 / 9 - 1] * 5]
+    mean = sum(changes) / 6
+    spread = 2.571 * math.sqrt(sum((change - mean) ** 2 for change in changes) / 5 / 6)  # Student's t of 5 degrees
+    ends = (found["distinct_1_difference_low"], found["distinct_1_difference_high"])
+    assert found["distinct_1_difference"] == pytest.approx(mean)
+    assert ends == pytest.approx((mean - spread, mean + spread), rel=1e-3)
+    assert found["loop_share_difference"] == pytest.approx(1 / 6)
+    assert absent(line(comparison, label="sd")["loop_share_difference"])  # lossless: nothing to compare
+    assert [table.title for table in comparison.shown][-1] == "t: repetition, difference"
+    assert not any("repetition" in table.title for table in compare_decoders(told, "ar").shown)

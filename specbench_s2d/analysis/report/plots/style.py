@@ -42,7 +42,7 @@ _KNOWN: dict[str, tuple[str, Line]] = {
     "eagle": ("s", "-"), "medusa": ("^", "-"),
 }  # fmt: skip
 """Markers and lines of the labels that most runs have, in their method's own colour."""
-_SALT = 31  # one at which no two labels of the run files that ship want the same look
+_SALT = 31  # one at which no two labels of a run file that ships want the same look
 GREY = "#555555"
 WIDTH = 7.2  # inches: a page's text width
 STYLE: Any = {
