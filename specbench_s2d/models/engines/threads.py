@@ -78,5 +78,6 @@ def _any_agree(looks: Sequence[dict[int, float]]) -> bool:
     """Whether the last look confirms an earlier one, and no look found a number much faster than both did."""
     last, least = looks[-1], {threads: min(look[threads] for look in looks) for threads in looks[-1]}
     return any(
-        all(max(earlier[threads], last[threads]) <= _SAME * least[threads] for threads in last) for earlier in looks[:-1]
+        all(max(earlier[threads], last[threads]) <= _SAME * least[threads] for threads in last)
+        for earlier in looks[:-1]
     )
