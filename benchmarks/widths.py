@@ -1,6 +1,6 @@
 """What a pass of the native engine costs by its rows, beside streaming the bytes that it reads.
 
-    python benchmarks/widths.py --target demo-l [--rows 1 --rows 6 …] [--cache 200 --cache 2000] [--threads 1 --threads 2]
+    python benchmarks/widths.py --target demo-l [--rows 1 --rows 6 …] [--cache 200 --cache 2000] [--threads 2 …]
         [--rounds 30] [--against FILE.c …] [--out FILE]
 
 All widths are timed in one process in turns, and so is a stream over a block as large as what a pass of one row reads
@@ -95,7 +95,7 @@ def _pass(model: LanguageModel, engine: NativeEngine, kernel: ctypes.CDLL, ids_B
 
 
 def _figures(seconds: dict[str, list[float]], name: str, width: int, narrow: int) -> dict[str, float]:
-    """Milliseconds, the ratio to the narrowest width, and the share of the pass that streaming one row's bytes takes."""
+    """Milliseconds, the ratio to the narrowest width, and what streaming one row's bytes takes of a pass."""
     own, one, streamed = seconds[f"{name} {width}"], seconds[f"{name} {narrow}"], seconds[STREAM]
     over, share = ratio(own, one), ratio(streamed, own)
     return {
@@ -112,8 +112,8 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
     table = Table(
         box=None,
         title=f"{first['threads']} threads, {first['cached']} cached positions: one row reads "
-        f"{first['step_bytes'] / 1e6:,.1f} MB, streamed in {first['stream_ms']:.3f} ms (least {first['stream_least_ms']:.3f}, "
-        f"{first['step_bytes'] / first['stream_least_ms'] / 1e6:.1f} GB/s)",
+        f"{first['step_bytes'] / 1e6:,.1f} MB, streamed in {first['stream_ms']:.3f} ms "
+        f"(least {first['stream_least_ms']:.3f}, {first['step_bytes'] / first['stream_least_ms'] / 1e6:.1f} GB/s)",
     )
     for column in ("kernel", "rows", "ms", "least", "over one row", "of the least", "stream / pass", "of the least"):
         table.add_column(column, justify="right")
@@ -140,7 +140,7 @@ def main(
     """Measure, print and write what passes cost by their rows."""
     hide_progress_bars()
     console, found = Console(width=150), list[dict[str, Any]]()
-    counts = sorted({1, most_threads()}) if not threads else threads
+    counts = threads or sorted({1, most_threads()})
     model = load_model(target, device="cpu", dtype="float32", engine="native")
     kernels = kernels_of(model._engine, against or [])  # type: ignore[attr-defined]
     torch.set_num_threads(1)  # as while steps are taken

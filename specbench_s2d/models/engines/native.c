@@ -29,7 +29,7 @@
 #define BARRIER_SPINS 2000 /* about 50 microseconds before a waiting thread yields its core */
 #define IDLE_SPINS 8000    /* about 200 microseconds, the time between two passes of a decoder */
 #define PREFETCH_ROWS 32 /* rows of a panel, 8 KiB: beyond the page at which the processor stops fetching ahead */
-#define TO_L2 2           /* where to: into the first cache, the few requests that it can wait for hold up its own reads */
+#define TO_L2 2           /* into the second cache: the first can wait for few lines, and its own reads would queue */
 #define DEPTH 64          /* inputs of a panel, 16 KiB, that all tiles of a group read before the next ones */
 #define GROUP_TILES 11    /* up to 66 rows read the weights once */
 #define CHUNK 128         /* cached positions whose share of an attention is computed at once */
@@ -95,7 +95,7 @@ static void barrier(int64_t threads) {
 
 static inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-/* Listed, it is one load; `(lanes){0} + x` adds first, and then takes the place of a multiplication to spread the sum. */
+/* Listed, it is one load; `(lanes){0} + x` adds, and spreads the sum in a unit that would multiply meanwhile. */
 static inline lanes all(float x) { return (lanes){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 
 static inline float sum_lanes(lanes v) {
@@ -178,8 +178,8 @@ static void product(int64_t rows, int64_t strips, const float *x, int64_t x_stri
 }
 
 /* Products of `tiles` tiles of `step` rows, the last one smaller, with the same strips of a panel. All tiles read DEPTH
- * inputs before the next ones, so that weights come from memory once, and each asks for its part of the next ones: memory
- * has work all the time. Sums go on where they stood, so the result is that of `product` to the last bit. */
+ * inputs before the next ones, so that weights come from memory once, and each asks for its part of the next ones, so
+ * that memory has work all the time. Sums go on where they stood: the result is that of `product` to the last bit. */
 static void products(int64_t tiles, int64_t step, int64_t rows, int64_t strips, const float *x, int64_t in,
                      const float *panel, lanes acc[GROUP_TILES][ROWS][STRIPS]) {
   if (tiles == 1) {
@@ -322,8 +322,8 @@ static void exponentiate(const Pass *pass, int64_t t, int64_t begin, int64_t pad
 
 static inline int64_t share_floats(const Model *model) { return model->head_width + LANES; }
 
-/* The share of one chunk of positions in the attention of `rows` queries of one key-value head, (row = position * group +
- * head of the group): for each C sums of weighted values, the largest score and the sum of the weights. */
+/* The share of one chunk of positions in the attention of up to ROWS queries of one key-value head, (row = position *
+ * group + head of the group): for each, C sums of weighted values, the largest score and the sum of the weights. */
 static void attend(const Model *model, const Layer *layer, const Pass *pass, int64_t k, int64_t first, int64_t rows,
                    int64_t chunk, const float *queries, float *shares, float *scores) {
   int64_t C = model->head_width, group = model->heads / model->kv_heads, wide = up(C, PANEL), begin = chunk * CHUNK;
@@ -375,8 +375,8 @@ static inline float *place(const Model *model, float *mixed, int64_t k, int64_t 
   return mixed + (row / group * model->heads + k * group + row % group) * model->head_width;
 }
 
-/* Attention of all rows to (T, H * C): `shared`, or this thread's `own`. Of few rows, the threads split the positions, and
- * each adds up all shares; of many, they split the rows. Either way the sums are the same. Returns where it is. */
+/* Attention of all rows to (T, H * C): `shared`, or this thread's `own`. Of few rows, the threads split the positions,
+ * and each adds up all shares; of many, they split the rows. Either way the sums are the same. Returns where it is. */
 static const float *attend_all(const Model *model, const Layer *layer, const Pass *pass, const float *queries,
                                float *parts, float *shared, float *own, float *scores, int64_t thread,
                                int64_t threads) {
