@@ -44,6 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "specbench_s2d"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLUGIN = ROOT / "docs" / "plugin"
+SMOLLM2_RUN = ROOT / "results" / "benchmarks" / "smollm2"
 DEMO_RUN = ROOT / "results" / "baselines" / "demo"
 JOINT_RUNS = [ROOT / "results" / "benchmarks" / name for name in ("smollm2_mjsd", "smollm2_mjsd_64")]
 METHODS = {
@@ -55,6 +56,12 @@ METHODS = {
     "mjgd": "MJGD",
     "mjsd": "MJSD",
 }
+TITLES = METHODS | {
+    "recycling": "token recycling",
+    "s2d-auto": "S2D by measured costs",
+    "s2d-tree": "S2D, trees",
+    "first": "suffix, else the draft",
+}
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -62,6 +69,21 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     header = list(header)
     cells = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
+
+
+def smollm2_table() -> str:
+    """The committed run of SmolLM2: every decoder over all suites, and how near AR was to the bound."""
+    rows = [row for row in summary_table(read_run(SMOLLM2_RUN)).to_dict("records") if row["suite"] == OVERALL]
+    [ar] = [row for row in rows if row["label"] == "ar"]
+    said = (
+        f"AR decoded {ar['tokens_per_s']:.0f} tokens/s, {ar['percent_of_bound']:.0f} % of the speed that memory allows."
+    )
+    header = ["method", "speed-up over AR [95 %]", "accepted tokens per step", "output"]
+    return (
+        table(header, (_demo_row(TITLES[row["label"].partition(":")[0].partition("(")[0]], row) for row in rows))
+        + "\n\n"
+        + said
+    )
 
 
 def demo_table() -> str:
@@ -418,6 +440,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "draft-vocabulary": draft_vocabulary_table,
     "drafting": drafting_table,
     "demo-table": demo_table,
+    "smollm2-table": smollm2_table,
     "command-list": command_list,
     "commands": command_pages,
     "run-fields": run_fields,

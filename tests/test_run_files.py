@@ -149,7 +149,7 @@ def test_the_papers_grids_on_real_text_have_their_sweeps() -> None:
     assert [o["thresholds"] for o in ours if o["name"] == "s2d" and o["gamma"] == 5 and not o["draft_vocabulary"]] == [
         (0.5, 0.5, 0.0), (0.75, 0.7, 0.0), (0.9, 0.85, 0.0)
     ]  # fmt: skip
-    assert {o["exit"] for o in ours if o["name"] == "sd"} == {None, 2, 3}
+    assert {o["exit"] for o in ours if o["name"] == "sd"} == {None, 1, 2}
     joint = [spec.options.model_dump() | {"name": spec.name} for spec in sweeps["smollm2_mjsd"]]
     plain = [o for o in joint if o["name"] == "mjsd" and (o["candidates"], o["draft_temperature"]) == (1, 0)]
     assert [o["gamma"] for o in plain if o["gamma"] != 4] == [2, 6]
