@@ -16,7 +16,6 @@ from rich.console import Console
 from specbench_s2d.cli.flags import flags_from
 from specbench_s2d.cli.train_progress import AnswerWatch, Watch
 from specbench_s2d.errors import UserError
-from specbench_s2d.training.card import DATA_LICENCES
 from specbench_s2d.training.distributed import is_main
 from specbench_s2d.training.spec import TrainSpec, make_train_spec
 
@@ -175,7 +174,10 @@ def soft(
     adapter: Annotated[
         bool, typer.Option("--adapter", help="With --lora-rank: write the adapter alone; the rest is the source's.")
     ] = False,
-    licence: Annotated[str, typer.Option("--licence", help="The card's sentence about licences.")] = DATA_LICENCES,
+    licence: Annotated[
+        str | None,
+        typer.Option("--licence", help="The card's sentence about licences; default: those of the data hold."),
+    ] = None,
     *,
     spec: TrainSpec,
 ) -> None:
@@ -236,8 +238,9 @@ def _train(
     out: Path,
     template: str | None,
     adapter: bool = False,
-    licence: str = DATA_LICENCES,
+    licence: str | None = None,
 ) -> None:
+    from specbench_s2d.training.card import DATA_LICENCES
     from specbench_s2d.training.init_model import load_tokenizer
     from specbench_s2d.training.jobs import Corpus, check_out, train_model
 
@@ -249,8 +252,9 @@ def _train(
         tokenizer = load_tokenizer(tokenizer_name)
         watch.announce(f"{out.name}: {start.describe()}, {spec.tokens:,} tokens")
         facts = train_model(
-            out.name, start, tokenizer, Corpus(data), spec, out, command, watch, template, licence, adapter=adapter
-        )
+            out.name, start, tokenizer, Corpus(data), spec, out, command, watch,
+            template=template, licence=licence or DATA_LICENCES, adapter=adapter,
+        )  # fmt: skip
     _report(out, facts)
 
 
