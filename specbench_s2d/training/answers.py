@@ -106,8 +106,7 @@ class Answerer:
         start = [*bos, *self.template.tokenizer.encode(rest, add_special_tokens=False)]
         written = map(self._text, self._generate([start] * number, _OWN_TOKENS, 1.0))
         texts = dict.fromkeys(text.strip() for text in written)
-        encoded = ((text, self.template.encode([Message(role="user", content=text)])) for text in texts if text)
-        return [Prompt(OWN, "written by the model", text, tuple(ids)) for text, ids in encoded]
+        return [_own_prompt(text, self.template) for text in texts if text]
 
     def _text(self, ids: list[int]) -> str:
         return str(self.template.tokenizer.decode(ids, skip_special_tokens=True))
@@ -196,10 +195,12 @@ def _own_prompts(answerer: Answerer, out: Path) -> list[Prompt]:
             found += answerer.own_prompts(min(answerer.spec.batch, wanted - len(found)))
         _write_whole(beside, [prompt.text for prompt in found])
     texts = json.loads(beside.read_text(encoding="utf-8"))
-    encode = answerer.template.encode
-    return [
-        Prompt(OWN, "written by the model", text, tuple(encode([Message(role="user", content=text)]))) for text in texts
-    ]
+    return [_own_prompt(text, answerer.template) for text in texts]
+
+
+def _own_prompt(text: str, template: ChatTemplate) -> Prompt:
+    ids = template.encode([Message(role="user", content=text)])
+    return Prompt(OWN, "written by the model", text, tuple(ids))
 
 
 def _claim(out: Path, facts: dict[str, Any]) -> int:
@@ -249,8 +250,8 @@ def answer_chats(
     chat = ChatTemplate.choose(load_tokenizer(source), template)
     hide_progress_bars()
     module = torch.nn.Module.to(load_source(source), device, torch.bfloat16)
-    eos_ids = resolve_model(source).eos_ids
-    facts = {**dataclasses.asdict(spec), "model": Path(source).name, "weights_sha256": resolve_model(source).sha256}
+    model = resolve_model(source)
+    facts = {**dataclasses.asdict(spec), "model": Path(source).name, "weights_sha256": model.sha256}
     facts |= {"only": list(only), "template": chat.name, "prompts": len(chats)}
-    answerer = Answerer(module, chat, spec, sorted(eos_ids))
+    answerer = Answerer(module, chat, spec, sorted(model.eos_ids))
     return write_answers(answerer, chosen_prompts(chats, chat, spec), out, facts, watch)
