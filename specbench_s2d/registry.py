@@ -122,8 +122,8 @@ def _lacks(names: Sequence[str], what: str, part: Any) -> str | None:
         return f"it has no {', '.join(missing)}; {what} has {', '.join(names)} (docs/plugins.md)"
     if not hasattr(part.Options, "model_fields"):
         return "its Options is no subclass of specbench_s2d.decoding.types.Options"
-    if getattr(part, "draft_kind", "none") not in ("none", "plain", "nested"):
-        return f"its draft_kind is {part.draft_kind!r}; it is none, plain or nested"
+    if getattr(part, "draft_kind", "none") not in ("none", "plain", "nested", "eagle"):
+        return f"its draft_kind is {part.draft_kind!r}; it is none, plain, nested or eagle"
     return None
 
 
@@ -142,6 +142,7 @@ decoders = Registry(
         "s2d-auto": "specbench_s2d.decoding.sorted:SortedAuto",
         "mjgd": "specbench_s2d.decoding.joint_greedy:JointGreedy",
         "mjsd": "specbench_s2d.decoding.joint:JointSpeculativeDecoding",
+        "eagle": "specbench_s2d.decoding.eagle:Eagle",
         "lookup": "specbench_s2d.decoding.training_free:PromptLookup",
         "suffix": "specbench_s2d.decoding.training_free:SuffixDecoding",
         "recycling": "specbench_s2d.decoding.training_free:TokenRecycling",
@@ -158,6 +159,7 @@ drafters = Registry(
         "sorted-auto": "specbench_s2d.decoding.drafters.auto:AutoDrafter",
         "sorted-scripted": "specbench_s2d.decoding.drafters.scripted:ScriptedSortedDrafter",
         "sorted-tree": "specbench_s2d.decoding.drafters.tree:TreeDrafter",
+        "eagle": "specbench_s2d.decoding.drafters.eagle:EagleDrafter",
         "lookup": "specbench_s2d.decoding.drafters.lookup:LookupDrafter",
         "suffix": "specbench_s2d.decoding.drafters.suffix:SuffixDrafter",
         "recycling": "specbench_s2d.decoding.drafters.recycling:RecyclingDrafter",

@@ -10,7 +10,8 @@ from specbench_s2d.config import RunSpec, make_spec
 from specbench_s2d.decoding.spec import DecoderSpec
 from specbench_s2d.errors import UserError, near_names
 from specbench_s2d.models.named import draft_that_ships
-from specbench_s2d.models.resolve import ResolvedModels
+from specbench_s2d.models.heads.shape import HEADS
+from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
 
 
 def drafts_of(target: str, spec: RunSpec) -> list[str]:
@@ -73,14 +74,19 @@ def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec, models: Resolved
         return None
     if decoder.draft:
         return decoder.draft
-    wanted, drafts = decoder.kind.draft_kind, drafts_of(target, spec)
+    wanted, given = decoder.kind.draft_kind, drafts_of(target, spec)
+    drafts = [name for name in given if _kind_of_head(models[name]) == (wanted if wanted in HEADS else None)]
     nested_first = wanted == "nested" or getattr(decoder.options, "exit", None) is not None
     ranked = sorted(drafts, key=lambda name: models[name].is_nested != nested_first)
-    if ranked and (wanted == "plain" or models[ranked[0]].is_nested):
+    if ranked and (wanted != "nested" or models[ranked[0]].is_nested):
         return ranked[0]
-    given = f"only {', '.join(drafts)}" if drafts else "none"
+    there = f"only {', '.join(given)}" if given else "none"
     of_which, pair = (f" for {target}", f"{target}=") if len(spec.target) > 1 else ("", "")
     raise UserError(
-        f"decoder {decoder.label!r} needs a {wanted} draft, and the run has {given}{of_which}; "
+        f"decoder {decoder.label!r} needs a {wanted} draft, and the run has {there}{of_which}; "
         f"give --draft {pair}NAME or {decoder.name}:draft=NAME."
     )
+
+
+def _kind_of_head(model: ResolvedModel) -> str | None:
+    return model.head_shape.kind if model.head_shape else None

@@ -30,6 +30,9 @@ Data = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; a killed run goes on from what OUT.work holds.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")]
 Source = Annotated[str, typer.Option("--source", help="Model to start from: folder, demo name or hub id.")]
+Licence = Annotated[
+    str | None, typer.Option("--licence", help="The card's sentence about licences; default: those of the data hold.")
+]
 Template = Annotated[
     str | None,
     typer.Option("--template", help="Chat template to train with; default: the tokenizer's own, else vicuna."),
@@ -174,10 +177,7 @@ def soft(
     adapter: Annotated[
         bool, typer.Option("--adapter", help="With --lora-rank: write the adapter alone; the rest is the source's.")
     ] = False,
-    licence: Annotated[
-        str | None,
-        typer.Option("--licence", help="The card's sentence about licences; default: those of the data hold."),
-    ] = None,
+    licence: Licence = None,
     *,
     spec: TrainSpec,
 ) -> None:
@@ -186,6 +186,33 @@ def soft(
     from specbench_s2d.training.init_model import ModelSource
 
     _train(ModelSource("cut", source, layers), source, data, nested_spec(spec, layers), out, template, adapter, licence)
+
+
+@app.command()
+@train_flags("exits", "lora_rank", "lora_alpha", "gradient_checkpointing", loss_on="answers", weight_decay=0.0)
+def eagle(
+    data: Data,
+    out: Out,
+    target: Annotated[str, typer.Option("--target", help="Model whose states the head reads: folder, name or hub id.")],
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Tokens that the head drafts on its own states while it learns.")
+    ] = 3,
+    template: Template = None,
+    licence: Licence = None,
+    *,
+    spec: TrainSpec,
+) -> None:
+    """EAGLE's draft head on a target's hidden states, from chats; the target stays as it is."""
+    from specbench_s2d.training.card import DATA_LICENCES
+    from specbench_s2d.training.heads import train_eagle
+    from specbench_s2d.training.jobs import Corpus, check_out
+
+    command = command_text()
+    check_out(out)
+    with _stoppable(out), Watch(_console()) as watch:
+        watch.announce(f"{out.name}: EAGLE's head for {Path(target).name}, {spec.tokens:,} tokens")
+        facts = train_eagle(target, Corpus(data), spec, out, command, steps, watch, template, licence or DATA_LICENCES)
+    _report(out, facts)
 
 
 @app.command()

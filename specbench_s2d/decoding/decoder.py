@@ -23,7 +23,7 @@ from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.exits import HasExits
 from specbench_s2d.models.vocabulary import check_pair
 
-DraftKind = Literal["none", "plain", "nested"]
+DraftKind = Literal["none", "plain", "nested", "eagle"]
 
 
 class Decoder(ABC):

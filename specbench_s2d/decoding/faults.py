@@ -18,9 +18,17 @@ from torch import Tensor
 
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import check_parents
-from specbench_s2d.decoding.types import Drafted, Drafter, ObservingDrafter, Proposal, Verdict, Verifier
+from specbench_s2d.decoding.types import (
+    Drafted,
+    Drafter,
+    ObservingDrafter,
+    Proposal,
+    StateReader,
+    Verdict,
+    Verifier,
+)
 from specbench_s2d.errors import PromptTooLongError, UserError
-from specbench_s2d.models.base import PassKind
+from specbench_s2d.models.base import LanguageModel, PassKind
 
 
 class PartError(Exception):
@@ -192,6 +200,21 @@ class CheckedObserver:
 
     def learn(self, observed: Sequence[float]) -> None:
         self._steps.call(self._drafter, self._name, "learn", observed)
+
+
+class CheckedReader:
+    """A drafter that reads the target's states, whose faults in that are named."""
+
+    def __init__(self, drafter: StateReader, steps: Steps) -> None:
+        self._drafter, self._steps = drafter, steps
+        self._name = f"drafter {type(drafter).__name__}"
+
+    def state_layers(self, target: LanguageModel) -> tuple[int, ...]:
+        layers: tuple[int, ...] = self._steps.call(self._drafter, self._name, "state_layers", target)
+        return layers
+
+    def see(self, states: Sequence[Tensor]) -> None:
+        self._steps.call(self._drafter, self._name, "see", states)
 
 
 class CheckedVerifier:

@@ -51,6 +51,7 @@ class _Blocks:
     """One step: the block of k tokens that maximises p(x_1..x_k | context)."""
 
     observer = None
+    reader = None
 
     def __init__(self, target: LanguageModel, options: JointGreedy.Options) -> None:
         self._view, self._options = ExitView(target), options

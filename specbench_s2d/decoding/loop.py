@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 
 from specbench_s2d.decoding.clock import Clock, Mark, clock_for
-from specbench_s2d.decoding.faults import CheckedDrafter, CheckedObserver, CheckedVerifier, Steps
+from specbench_s2d.decoding.faults import CheckedDrafter, CheckedObserver, CheckedReader, CheckedVerifier, Steps
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import (
     Drafted,
@@ -30,6 +30,7 @@ from specbench_s2d.decoding.types import (
     Method,
     ObservingDrafter,
     Proposal,
+    StateReader,
     Step,
     Verifier,
     fetch,
@@ -95,7 +96,7 @@ def decode(
     clock.wait()
     started = perf_counter()
     method.start(prompt_ids, sampler, clock)
-    first = sampler.pick(_prefill(target, prompt_ids, method.observer))
+    first = sampler.pick(_prefill(target, prompt_ids, method))
     clock.wait()
     prefilled, read_bytes = perf_counter(), _read_bytes(target, draft)
     ids, stop = limits.cut([first], 0)
@@ -119,10 +120,15 @@ def decode(
     return Generation(ids, steps, stop, prefilled - started, decode_s, _read_bytes(target, draft) - read_bytes)
 
 
-def _prefill(target: LanguageModel, prompt_ids: Sequence[int], observer: ObservingDrafter | None) -> torch.Tensor:
-    """Run the target over the prompt: logits (V,) after it; `observer` is shown those of every position."""
+def _prefill(target: LanguageModel, prompt_ids: Sequence[int], method: Method) -> torch.Tensor:
+    """Run the target over the prompt: logits (V,) after it. An observer is shown those of every position, a reader the
+    states."""
     target.reset()
-    ids_BT = to_device([list(prompt_ids)], target.device)
+    ids_BT, observer, reader = to_device([list(prompt_ids)], target.device), method.observer, method.reader
+    if reader is not None:
+        logits_BTV, states = target.extend_with_states(ids_BT, reader.state_layers(target), last_only=True)
+        reader.see(states)
+        return logits_BTV[0, -1]
     if observer is None:
         return target.extend(ids_BT, last_only=True)[0, -1]
     with target.eagerly():
@@ -158,6 +164,7 @@ class DraftAndVerify:
         self._target, self._drafter = target, CheckedDrafter(drafter, steps)
         self._verifier = CheckedVerifier(verifier, self._drafter, steps)
         self.observer = CheckedObserver(drafter, steps) if isinstance(drafter, ObservingDrafter) else None
+        self.reader = CheckedReader(drafter, steps) if isinstance(drafter, StateReader) else None
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:
         self._sampler, self._clock = sampler, clock
@@ -168,7 +175,7 @@ class DraftAndVerify:
         proposal = self._drafter.propose(context, room)
         drafted_at = self._clock.mark()
         ids_T = _verified_ids(target, context, proposal)
-        logits_TV = target.extend(ids_T[None], mask=proposal.tree.mask_MM if proposal.tree else None)[0]
+        logits_TV = self._verify(ids_T, proposal.tree.mask_MM if proposal.tree else None)
         if self.observer is not None:
             proposal = replace(proposal, observed=self.observer.observe(ids_T, logits_TV))
         verdict = self._verifier.judge(proposal, logits_TV, self._sampler)
@@ -192,6 +199,15 @@ class DraftAndVerify:
             draft_layers=proposal.draft_layers,
             marks=Marks(began, drafted_at, verified_at),
         )
+
+    def _verify(self, ids_T: torch.Tensor, mask_MM: torch.Tensor | None) -> torch.Tensor:
+        """The target's pass over the last token and the proposal: logits (T, V); a reader sees its states."""
+        if self.reader is None:
+            return self._target.extend(ids_T[None], mask=mask_MM)[0]
+        layers = self.reader.state_layers(self._target)
+        logits_BTV, states = self._target.extend_with_states(ids_T[None], layers, mask_MM)
+        self.reader.see(states)
+        return logits_BTV[0]
 
 
 def _exit_depths(proposal: Proposal, drafted: Drafted) -> list[int]:

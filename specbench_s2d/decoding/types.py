@@ -242,6 +242,19 @@ class ObservingDrafter(Protocol):
 
 
 @runtime_checkable
+class StateReader(Protocol):
+    """A drafter that reads the target's hidden states, of the prompt and of every verified position."""
+
+    def state_layers(self, target: LanguageModel) -> tuple[int, ...]:
+        """The layers whose states it reads, as in `LanguageModel.extend_with_states`."""
+        ...
+
+    def see(self, states: Sequence[Tensor]) -> None:
+        """Those states, (T, D) each, of the prompt's T positions or of a step's pass, before its `commit`."""
+        ...
+
+
+@runtime_checkable
 class ForgettingDrafter(Protocol):
     """A drafter that carries what it read in one generation over to the next."""
 
@@ -256,6 +269,11 @@ class Method(Protocol):
     @property
     def observer(self) -> ObservingDrafter | None:
         """What learns from the target's logits of the prompt."""
+        ...
+
+    @property
+    def reader(self) -> StateReader | None:
+        """What reads the target's states of the prompt."""
         ...
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler, clock: Clock) -> None:

@@ -21,6 +21,7 @@ from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from specbench_s2d.models.heads.shape import HeadShape
     from specbench_s2d.models.named import WeightsSource
     from specbench_s2d.models.token_ranking import Ranking
 
@@ -127,7 +128,8 @@ class LanguageModel(ABC):
     layers can be run), `takes_masks` (trees and beams can be run); `torch_threads` (the number of torch's threads at
     which steps are fastest, None for any); `read_bytes` (the least that all passes so far had to read from memory: the
     weights of their layers, the cache that these attend to, and the head where logits are computed; rows of the
-    embedding are left out); `ranking` (what a small vocabulary of it is chosen by, None where nothing is stored).
+    embedding are left out); `ranking` (what a small vocabulary of it is chosen by, None where nothing is stored);
+    `head_shape` (what it holds where it is a draft head, which only proposes).
     """
 
     identity: Identity
@@ -145,6 +147,7 @@ class LanguageModel(ABC):
     torch_threads: int | None = None
     read_bytes: int = 0
     ranking: Ranking | None = None
+    head_shape: HeadShape | None = None
 
     @property
     def name(self) -> str:
@@ -186,9 +189,23 @@ class LanguageModel(ABC):
         """
 
     @abstractmethod
-    def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
+    def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
         """Final norm and LM (language model) head: hidden states of any depth (B, T, D) to logits (B, T, V),
-        float32; `vocabulary` as in `extend`."""
+        float32; `vocabulary` as in `extend`. `final`: the states are as after the final norm, and only the head runs."""
+
+    def extend_with_states(
+        self, ids_BT: Tensor, layers: Sequence[int], mask: Tensor | None = None, *, last_only: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """`extend` of ids to logits, and for each of `layers` the states (T, D) of every new position.
+
+        The states of layer number l (from 0) are those that enter it; those of layer `depth` are the final ones, after
+        the final norm, which the head multiplies. `last_only` holds for the logits.
+        """
+        raise ModelError(f"{self.name}: it gives no hidden states, which draft heads read; give another target.")
+
+    def embed(self, ids_T: Tensor) -> Tensor:
+        """The embeddings (T, D) of ids; the cache stays as it is."""
+        raise ModelError(f"{self.name}: it gives no embeddings, which draft heads read; give another target.")
 
     def read(
         self,

@@ -74,13 +74,20 @@ class TransformersModel(LanguageModel):
         last_only: bool = False,
         vocabulary: DraftVocabulary | None = None,
     ) -> Tensor:
-        from transformers import DynamicCache
-
         if from_layer or to_layer is not None:
             raise ModelError(
                 f"{self.name} ({self.identity.architecture}) runs through transformers' own forward, which has no "
                 "layer ranges; nested drafts must be Llama-family checkpoints."
             )
+        logits_BTX = self._logits(self._forward(inputs, mask, last_only, vocabulary), last_only)
+        return logits_BTX if vocabulary is None else _spread(logits_BTX[0], vocabulary)[None]
+
+    def _forward(
+        self, inputs: Tensor, mask: Tensor | None, last_only: bool, vocabulary: DraftVocabulary | None, **also: Any
+    ) -> Any:
+        """transformers' output of a pass over new ids, counted."""
+        from transformers import DynamicCache
+
         new, start = inputs.shape[1], self._length
         self.check_room(start, new)
         if self._no_masks and mask is not None:
@@ -91,6 +98,7 @@ class TransformersModel(LanguageModel):
         if self._cache is None:
             self._cache = DynamicCache()  # full layers even under a sliding window, as only those can be cut
         options: dict[str, Any] = {"logits_to_keep": 1} if last_only else {}
+        options |= also
         if mask is not None:
             positions_T = positions_under(mask, start + new)
             options["attention_mask"] = self._masks(mask, positions_T, start)
@@ -99,9 +107,11 @@ class TransformersModel(LanguageModel):
         out = self._model(input_ids=inputs, past_key_values=self._cache, use_cache=True, **options)
         self._length = start + new
         self.read_bytes += self._pass_bytes + self._cache_bytes() - self._unread_bytes(vocabulary)
+        return out
+
+    def _logits(self, out: Any, last_only: bool) -> Tensor:
         logits_BTX: Tensor = out.logits.to(self.device)
-        logits_BTX = (logits_BTX[:, -1:] if last_only else logits_BTX).float()
-        return logits_BTX if vocabulary is None else _spread(logits_BTX[0], vocabulary)[None]
+        return (logits_BTX[:, -1:] if last_only else logits_BTX).float()
 
     def _cut_head(self, vocabulary: DraftVocabulary | None) -> None:
         """Let the next pass compute the logits of these ids alone, where the head can be cut; of all for None."""
@@ -116,10 +126,28 @@ class TransformersModel(LanguageModel):
             return 0
         return (vocabulary.full_size - len(vocabulary)) * (self._head.weight.nbytes // self._head.weight.shape[0])
 
-    def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
-        raise ModelError(
-            f"{self.name}: transformers' own forward gives no hidden states; nested drafts must be Llama-family."
-        )
+    @torch.inference_mode()
+    def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
+        if not final:
+            raise ModelError(
+                f"{self.name}: transformers' own forward gives no states before its final norm; nested drafts must be "
+                "Llama-family."
+            )
+        self._cut_head(vocabulary)
+        logits_BTX: Tensor = self._model.get_output_embeddings()(hidden_BTD).float()
+        return logits_BTX if vocabulary is None else _spread(logits_BTX[0], vocabulary)[None]
+
+    @torch.inference_mode()
+    def extend_with_states(
+        self, ids_BT: Tensor, layers: Sequence[int], mask: Tensor | None = None, *, last_only: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """transformers' own last hidden states are those after the final norm."""
+        out = self._forward(ids_BT, mask, last_only, None, output_hidden_states=True)
+        return self._logits(out, last_only), [out.hidden_states[layer][0].to(self.device) for layer in layers]
+
+    def embed(self, ids_T: Tensor) -> Tensor:
+        embedded_TD: Tensor = self._model.get_input_embeddings()(ids_T).to(self.device)
+        return embedded_TD
 
     def rollback(self, length: int) -> None:
         if length < self._length:

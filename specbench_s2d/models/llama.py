@@ -18,7 +18,7 @@ from specbench_s2d.models.base import Identity, LanguageModel, Likeliest, PassKi
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.base import Request
 from specbench_s2d.models.engines.choose import MakeEngine
-from specbench_s2d.models.engines.eager import EagerEngine
+from specbench_s2d.models.engines.eager import EagerEngine, Norm
 from specbench_s2d.models.exits import config_exits
 from specbench_s2d.models.weights import Weights, load_weights
 
@@ -57,6 +57,21 @@ def why_not_lean(config: Any) -> str | None:
     return None if rope in _LEAN_ROPES else f"rotary embedding {rope}"
 
 
+def state_layers(layers: Iterable[int], depth: int) -> list[int]:
+    """Where a pass that gives the states of `layers` is cut: each of them once, ascending, and the last layer."""
+    return sorted({*layers, depth})
+
+
+def state_passes(layers: Iterable[int], depth: int, kinds: Iterable[PassKind]) -> list[PassKind]:
+    """The passes of `LanguageModel.extend_with_states` in place of passes `kinds` through a whole model."""
+    cuts = state_layers(layers, depth)
+    parts = [
+        replace(kind, from_layer=first, to_layer=last)
+        for kind in kinds for first, last in zip((0, *cuts), cuts, strict=False)
+    ]  # fmt: skip
+    return [*parts, *(replace(kind, from_layer=depth, seen=0) for kind in kinds)]
+
+
 class LlamaModel(LanguageModel):
     """A Llama-family model; any range of its layers can be run separately, over one cache."""
 
@@ -83,6 +98,7 @@ class LlamaModel(LanguageModel):
             loaded.layer_bytes, loaded.head_bytes, loaded.total_bytes,
         )  # fmt: skip
         self._head_row_bytes = loaded.head_VD.nbytes // self.vocabulary
+        self._final_norm = Norm(loaded.norm_D, loaded.eps)
         self._engine = engine(loaded)
         self._cache, self.torch_threads = self._engine.cache, self._engine.torch_threads
 
@@ -165,10 +181,27 @@ class LlamaModel(LanguageModel):
         return min(best, len(vocabulary) if vocabulary else self.vocabulary)
 
     @torch.inference_mode()
-    def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
+    def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
         self._count_head(vocabulary)
-        logits_TX = self._engine.head(hidden_BTD[0], vocabulary)
+        logits_TX = self._engine.head(hidden_BTD[0], vocabulary, final=final)
         return (vocabulary.spread(logits_TX) if vocabulary else logits_TX)[None]
+
+    @torch.inference_mode()
+    def extend_with_states(
+        self, ids_BT: Tensor, layers: Sequence[int], mask: Tensor | None = None, *, last_only: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        found: dict[int, Tensor] = {}
+        hidden, at = ids_BT, 0
+        for layer in state_layers(layers, self.depth):
+            hidden, at = self.extend(hidden, at, layer, mask), layer
+            found[layer] = hidden[0]
+        if self.depth in found:
+            found[self.depth] = self._final_norm(found[self.depth])
+        return self.head(hidden[:, -1:] if last_only else hidden), [found[layer] for layer in layers]
+
+    @torch.inference_mode()
+    def embed(self, ids_T: Tensor) -> Tensor:
+        return self._engine.embed(ids_T)
 
     @torch.inference_mode()
     def reserve(self, length: int) -> None:

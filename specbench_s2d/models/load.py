@@ -13,6 +13,9 @@ from specbench_s2d.errors import ModelError, first_line
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.devices import SPREAD, check_device, default_device, find_dtype, free_by_device
 from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose_engine
+from specbench_s2d.models.engines.eager import EagerEngine
+from specbench_s2d.models.heads.eagle import EagleHead
+from specbench_s2d.models.heads.shape import HeadShape
 from specbench_s2d.models.hf import TransformersModel
 from specbench_s2d.models.llama import LlamaModel, quantisation, why_not_lean
 from specbench_s2d.models.memory import plan_memory
@@ -50,7 +53,10 @@ def load_model(
     check_engine(engine, place, chosen)
     model = name if isinstance(name, ResolvedModel) else resolve_model(name, revision, trust_remote_code)
     check_spread(model, device)
-    config, why_transformers = model.config, _why_transformers(model, device, lean)
+    config = model.config
+    if model.head_shape:
+        return _load_head(model, model.head_shape, place, chosen, engine)
+    why_transformers = _why_transformers(model, device, lean)
     plans, free = [plan_memory(model, chosen, on_host=place.type == "cpu")], free_by_device(device)
     check_fits(plans, device, free)
     identity = Identity(
@@ -79,6 +85,18 @@ def load_model(
     own = TransformersModel(identity, module, model.tokenizer, model.eos_ids)
     own.ranking = model.ranking
     return own
+
+
+def _load_head(
+    model: ResolvedModel, shape: HeadShape, place: torch.device, dtype: torch.dtype, engine: str | MakeEngine | None
+) -> LanguageModel:
+    """A draft head; on a GPU its passes run eagerly."""
+    identity = Identity(model.name, model.revision, model.sha256, shape.kind, "lean")
+    on_gpu = place.type == "cuda"
+    chosen = EagerEngine if on_gpu else choose_engine(engine, model.name, model.config, place, dtype)
+    head = EagleHead(identity, model.config, shape, tensor_reader(model, place, dtype), place, dtype, chosen)
+    head.ranking = model.ranking
+    return head
 
 
 def check_spread(model: ResolvedModel, device: str) -> None:

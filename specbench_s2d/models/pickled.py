@@ -34,6 +34,11 @@ class PickledWeights:
             tensor: file for file in weights.files for tensor in self._open(file)
         }  # fmt: skip
 
+    @property
+    def names(self) -> list[str]:
+        """The tensors that there are."""
+        return list(self._shard_of)
+
     def __call__(self, tensor: str) -> Tensor:
         file = self._shard_of[tensor]
         held = self._held.get(file, {})

@@ -17,6 +17,7 @@ from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
 from specbench_s2d.models.file_hash import file_sha256
 from specbench_s2d.models.gguf import is_gguf, resolve_gguf
+from specbench_s2d.models.heads.shape import HeadShape
 from specbench_s2d.models.hf import context_of
 from specbench_s2d.models.hub import fetch_snapshot
 from specbench_s2d.models.llama import why_not_lean
@@ -67,6 +68,13 @@ class ResolvedModel:
     def base(self) -> ResolvedModel | None:
         """The model that the adapter is for."""
         return resolve_model(self.adapter.base) if self.adapter else None
+
+    @cached_property
+    def head_shape(self) -> HeadShape | None:
+        """The draft head that the folder holds in place of a model."""
+        if self.shape or self.adapter:
+            return None
+        return HeadShape.find(self.weights, self.name)
 
     @property
     def random_weights(self) -> bool:
@@ -136,6 +144,11 @@ class ResolvedModel:
         if isinstance(self.tokenizer.eos_token_id, int):
             ids.add(self.tokenizer.eos_token_id)
         return frozenset(ids)
+
+    @property
+    def width(self) -> int:
+        """D: the hidden width."""
+        return int(self.config.get_text_config().hidden_size)
 
     @property
     def vocabulary(self) -> int:

@@ -23,10 +23,9 @@ Weights = Callable[[str], Tensor]
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """One layer; A = (H + 2 K) * C outputs of query, key and value; biases and head norms are None where there are
-    none."""
+    """One layer; A = (H + 2 K) * C outputs of query, key and value; biases and norms are None where there are none."""
 
-    attention_norm_D: Tensor
+    attention_norm_D: Tensor | None
     qkv_AD: Tensor
     qkv_bias_A: Tensor | None
     q_norm_C: Tensor | None
@@ -84,7 +83,7 @@ def load_weights(weights: Weights, name: str, config: Any, device: torch.device,
     """All weights of a checkpoint; raises `ModelError` for a tensor whose shape is not the config's."""
     read = _checked_shapes(weights, name, config)
     embedding_VD = read("model.embed_tokens.weight")
-    cos_SC, sin_SC = _rotary_tables(config, config.max_position_embeddings, device, dtype)
+    cos_SC, sin_SC = rotary_tables(config, config.max_position_embeddings, device, dtype)
     return LlamaWeights(
         width=config.hidden_size,
         heads=config.num_attention_heads,
@@ -139,7 +138,7 @@ def _load_layer(read: Weights, index: int, model_type: str) -> LayerWeights:
     )
 
 
-def _rotary_tables(config: Any, length: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def rotary_tables(config: Any, length: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """cos and signed sin, (S, C) each, from the checkpoint's own frequencies (transformers' rope functions)."""
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 

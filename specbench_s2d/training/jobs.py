@@ -124,7 +124,7 @@ def train_model(
     work = work_folder(out)
     with process_group(spec.device) as processes:
         if processes.is_main:
-            _claim(work, start)
+            claim(work, start)
         counts = answer_counts(training, model.config.vocab_size)
         kept = ranked(counts)[: spec.draft_vocabulary] or None
         tuner = add_adapters(model, spec) if spec.lora_rank else None
@@ -143,11 +143,11 @@ def train_model(
         rows,
         _sizes(model),
         _tokens_seen(start.source),
-        _machine(processes),
+        machine_text(processes),
         chat.name,
         licence,
     )
-    with _publishing(facts, counts, work, out) as partial:
+    with publishing(facts, counts, work, out) as partial:
         if tuner and adapter:
             _save_adapter(tuner, model, partial, start.source)
         else:
@@ -168,7 +168,7 @@ def _check_model(model: PreTrainedModel, spec: TrainSpec, source: str) -> None:
         check_nested(model, spec.exits, source)
 
 
-def _claim(work: Path, start: ModelSource) -> None:
+def claim(work: Path, start: ModelSource) -> None:
     """Record in the work folder what the run starts from; raises `RunFolderError` where another start is recorded."""
     note, size = work / START, dataclasses.asdict(start.size)
     asked = {"kind": start.kind, "source": Path(start.source).name, "layers": start.layers, "shape": size}
@@ -190,7 +190,7 @@ def _read_json(path: Path) -> Any:
 
 
 @contextmanager
-def _publishing(facts: dict[str, Any], counts: list[int], work: Path, out: Path) -> Iterator[Path]:
+def publishing(facts: dict[str, Any], counts: list[int], work: Path, out: Path) -> Iterator[Path]:
     """A folder to write a model into; then its card, ranking and log are added, and it becomes `out`, complete."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -244,7 +244,7 @@ def _tokens_seen(source: str) -> int:
     return int(known.get("tokens", 0)) + int(known.get("tokens_inherited", 0)) if isinstance(known, dict) else 0
 
 
-def _machine(processes: Processes) -> str:
+def machine_text(processes: Processes) -> str:
     """The hardware of one process, and the number of processes."""
     many = f"{processes.size} × " if processes.size > 1 else ""
     if processes.device.startswith("cuda"):

@@ -46,6 +46,14 @@ class Progress:
 Watcher = Callable[[Progress], None]
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised. `sums`: as `sums_of_losses`; `held_out`: as `validation_loss`."""
+
+    sums: Callable[..., torch.Tensor]
+    held_out: Callable[..., dict[int, dict[str, float]]]
+
+
 class DivergedError(UserError):
     """The loss or its gradient is not finite."""
 
@@ -70,15 +78,17 @@ def train(
     processes: Processes | None = None,
     vocabulary: Sequence[int] | None = None,
     backward: Callable[[torch.Tensor], None] = torch.autograd.backward,
+    objective: Objective | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` in place, from `out/checkpoint.pt` on where there is one; returns the rows of the log.
 
-    `vocabulary`: the ids that are learnt, None for all. `backward`: computes the gradients of a loss. In several
+    `vocabulary`: the ids that are learnt, None for all. `backward`: computes the gradients of a loss. `objective`: the
+    losses, by default of a language model. In several
     `processes` only the main one validates, writes and returns rows; all end with the same weights. Raises
     `RunFolderError` when the checkpoint in `out` is damaged or belongs to another specification or data set, or when
     `out` cannot be written; `DivergedError` when the loss is not finite. The last checkpoint stays intact.
     """
-    processes = processes or Processes(device=spec.device)
+    processes, objective = processes or Processes(device=spec.device), objective or LANGUAGE_MODEL
     torch.manual_seed(spec.seed)
     torch.nn.Module.to(model, processes.device)
     model.train()
@@ -93,12 +103,12 @@ def train(
     kept_V = None if vocabulary is None else torch.tensor(list(vocabulary), device=processes.device)
     while step < spec.steps:
         started = time.perf_counter()
-        loss = _optimizer_step(model, optimizers, packed, spec, step, out, processes, backward, kept_V)
+        loss = _optimizer_step(model, optimizers, packed, spec, step, out, processes, backward, kept_V, objective.sums)
         step += 1
         seconds += time.perf_counter() - started
         if not processes.is_main:
             continue
-        rows.append(_log_row(model, held_out, spec, step, loss, seconds, out, kept_V))
+        rows.append(_log_row(model, held_out, spec, step, loss, seconds, out, kept_V, objective.held_out))
         _append(out, rows[-1])
         tokens = rows[-1]["tokens"]
         watch(Progress(step, spec.steps, tokens, loss, tokens / seconds, rows[-1].get("validation_nll")))
@@ -116,12 +126,13 @@ def _log_row(
     seconds: float,
     out: Path,
     vocabulary_V: torch.Tensor | None,
+    held_out_loss: Callable[..., dict[int, dict[str, float]]],
 ) -> dict[str, Any]:
     """The row of a finished step, with held-out losses where validation is due."""
     row: dict[str, Any] = {"step": step, "tokens": step * spec.batch * spec.length, "loss": loss}
     row |= {"learning_rate": learning_rate_at(step - 1, spec), "train_s": seconds}
     if step == spec.steps or step % spec.validate_every == 0:
-        by_exit = validation_loss(model, held_out, spec.autocast, spec.exits, vocabulary_V)
+        by_exit = held_out_loss(model, held_out, spec.autocast, spec.exits, vocabulary_V)
         row["validation_nll"] = by_exit[max(by_exit)]
         row["exit_nll"] = {str(depth): nll.get("all") for depth, nll in by_exit.items()}
         _must_be_finite(row["validation_nll"].get("all", 0.0), "held-out loss", step, out)
@@ -150,6 +161,7 @@ def _optimizer_step(
     processes: Processes,
     backward: Callable[[torch.Tensor], None],
     vocabulary_V: torch.Tensor | None,
+    losses: Callable[..., torch.Tensor],
 ) -> float:
     """One step over `batch` sequences, shared by the processes; returns the mean loss in nats per counted token."""
     chosen = batch_rows(len(packed.ids_BT), spec.batch, step, spec.seed)
@@ -160,7 +172,7 @@ def _optimizer_step(
         part = own[start : start + spec.micro_batch]
         ids_BT = torch.from_numpy(packed.ids_BT[part]).long().to(processes.device)
         learn_BT = torch.from_numpy(packed.learn_BT[part]).to(processes.device)
-        sums_E = sums_of_losses(model, ids_BT, learn_BT, spec.autocast, spec.exits, vocabulary_V)
+        sums_E = losses(model, ids_BT, learn_BT, spec.autocast, spec.exits, vocabulary_V)
         loss = sums_E.mean() / counted
         backward(loss)
         total += loss.item()
@@ -258,6 +270,9 @@ def validation_loss(
         depth: {suite: nll_E[i].item() / count for suite, (nll_E, count) in sums.items() if count}
         for i, depth in enumerate(depths)
     }
+
+
+LANGUAGE_MODEL = Objective(sums_of_losses, validation_loss)
 
 
 def _optimizers(model: PreTrainedModel, spec: TrainSpec) -> list[torch.optim.Optimizer]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -19,44 +18,12 @@ from torch import Tensor
 
 from specbench_s2d.decoding.draft_vocabulary import at_most_the_vocabulary, vocabulary_hashes, vocabulary_of
 from specbench_s2d.decoding.drafters.sorted import ThresholdOptions, check_exits_and_thresholds
+from specbench_s2d.decoding.growth import Candidates, Frontier, add_children, expand, proposal_of
 from specbench_s2d.decoding.sampling import Sampler
-from specbench_s2d.decoding.tree import Tree
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.exits import HasExits, resolve_exits
 from specbench_s2d.models.nested import MANY, NestedDraft, stage_passes
-
-
-@dataclass
-class _Candidates:
-    """All nodes seen so far, one tensor (N * K,) per level; ids are float32, as the model returns them.
-
-    `joint`: cumulative log-probability, float64. `parents`: indices among all candidates, -1 for the context.
-    `cached_rows`: the node's row among the positions run since the context, -1 for a node that was not expanded.
-    """
-
-    ids: list[Tensor] = field(default_factory=list)
-    logprobs: list[Tensor] = field(default_factory=list)
-    joint: list[Tensor] = field(default_factory=list)
-    parents: list[Tensor] = field(default_factory=list)
-    cached_rows: list[Tensor] = field(default_factory=list)
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.ids))
-
-
-@dataclass(frozen=True)
-class _Frontier:
-    """The expanded nodes of a level: ids, cumulative log-probabilities, and indices among all candidates.
-
-    `mask_EE`: which of all nodes expanded so far each of them attends to.
-    """
-
-    ids_N: Tensor
-    joint_N: Tensor
-    candidates_N: Tensor
-    mask_EE: Tensor
 
 
 class TreeDrafter:
@@ -111,21 +78,21 @@ class TreeDrafter:
         o, nested = self._options, self._nested
         before, levels, self._context = nested.layer_runs, min(o.depth, room), len(context)
         topk = max(1, min(o.topk, room // max(levels, 1)))
-        found, frontier, exits = _Candidates(), None, list[int]()
+        found, frontier, exits = Candidates(), None, list[int]()
         unseen: Sequence[int] | Tensor = context[nested.length :]
         for level in range(1, levels + 1):
             likeliest, exit_depth = self._read(unseen, frontier)
             exits.append(exit_depth)
-            _add_children(found, likeliest, frontier, topk)
+            add_children(found, likeliest, frontier, topk)
             if level < levels:
-                frontier = _expand(found, frontier, topk)
+                frontier = expand(found, frontier, topk)
                 unseen = frontier.ids_N[None]
         layers = nested.layer_runs - before
         if not levels:
             return Proposal(torch.empty(0, dtype=torch.long, device=self._device), draft_layers=layers)
-        return _proposal(found, min(o.tokens, room), tuple(exits), layers)
+        return proposal_of(found, min(o.tokens, room), layers, tuple(exits))
 
-    def _read(self, unseen: Sequence[int] | Tensor, frontier: _Frontier | None) -> tuple[Likeliest, int]:
+    def _read(self, unseen: Sequence[int] | Tensor, frontier: Frontier | None) -> tuple[Likeliest, int]:
         """(the K likeliest tokens after every node of a level, exit depth), at the first exit whose confidence is above
         its threshold, else the last."""
         nested, level = self._nested, _LevelConfidence(frontier)
@@ -150,7 +117,7 @@ class _LevelConfidence:
     """The confidence of a level: the mean of its nodes' confidences, weighted by the nodes' cumulative
     probabilities."""
 
-    def __init__(self, frontier: _Frontier | None) -> None:
+    def __init__(self, frontier: Frontier | None) -> None:
         self._joint_N = None if frontier is None else frontier.joint_N
         self._weights: list[float] = [] if frontier else [1.0]
 
@@ -176,59 +143,3 @@ def _mask(mask_EE: Tensor, new: int) -> Tensor:
     return torch.cat((causal_TB, F.pad(mask_EE, (0, 0, before, 0))), dim=1)
 
 
-def _add_children(found: _Candidates, likeliest: Likeliest, frontier: _Frontier | None, topk: int) -> None:
-    """Add the K likeliest next tokens of every node of the frontier to the candidates."""
-    logprobs_NK = likeliest.logprobs_RK[:, :topk]
-    joint_NK = logprobs_NK.double()
-    if frontier is None:
-        parents_NK = torch.full_like(logprobs_NK, -1, dtype=torch.long)
-    else:
-        joint_NK += frontier.joint_N[:, None]
-        parents_NK = frontier.candidates_N[:, None].expand_as(joint_NK)
-    found.ids.append(likeliest.packed_2RK[1, :, :topk].flatten())
-    found.logprobs.append(logprobs_NK.flatten())
-    found.joint.append(joint_NK.flatten())
-    found.parents.append(parents_NK.flatten())
-    found.cached_rows.append(torch.full_like(found.parents[-1], -1))
-
-
-def _expand(found: _Candidates, above: _Frontier | None, topk: int) -> _Frontier:
-    """The `topk` likeliest nodes of the last level in index order, to be run next."""
-    chosen_N = _top_candidates(found.joint[-1], topk)
-    expanded = 0 if above is None else len(above.mask_EE)
-    own_NN = torch.eye(len(chosen_N), dtype=torch.bool, device=chosen_N.device)
-    found.cached_rows[-1][chosen_N] = torch.arange(expanded, expanded + len(chosen_N), device=chosen_N.device)
-    mask_EE = own_NN
-    if above is not None:
-        parents_N = chosen_N // (len(found.joint[-1]) // len(above.ids_N))
-        seen_NE = above.mask_EE[-len(above.ids_N) :][parents_N]
-        mask_EE = torch.cat((F.pad(above.mask_EE, (0, len(chosen_N))), torch.cat((seen_NE, own_NN), dim=1)))
-    before = found.count - len(found.ids[-1])
-    return _Frontier(found.ids[-1][chosen_N].long(), found.joint[-1][chosen_N], chosen_N + before, mask_EE)
-
-
-def _top_candidates(joint_C: Tensor, count: int) -> Tensor:
-    """Indices of the `count` highest cumulative probabilities, ascending; ties go to the first."""
-    best_C = joint_C.sort(descending=True, stable=True).indices
-    return best_C[:count].sort().values
-
-
-def _proposal(found: _Candidates, tokens: int, exits: tuple[int, ...], layers: int) -> Proposal:
-    """The likeliest candidates as a tree: with a node its parent is chosen too, for no node is likelier than its
-    parent."""
-    chosen_G = _top_candidates(torch.cat(found.joint), tokens)
-    ids_G, logprobs_G, cached_rows_G, candidates_G = (
-        torch.cat(part)[chosen_G] for part in (found.ids, found.logprobs, found.cached_rows, found.parents)
-    )
-    parents_G = torch.where(candidates_G < 0, -1, torch.searchsorted(chosen_G, candidates_G))
-    tree = Tree(parents_G, _ancestor_mask(parents_G, len(exits)), exits, cached_rows_G)
-    return Proposal(ids_G.long(), logprobs_G=logprobs_G, tree=tree, draft_layers=layers)
-
-
-def _ancestor_mask(parents_G: Tensor, depth: int) -> Tensor:
-    """`tree_mask` on the device: (G + 1, G + 1), each node sees the context's last token, its ancestors and itself."""
-    parents_M = F.pad(parents_G + 1, (1, 0))  # the context's last token is its own parent
-    seen_MM = torch.eye(len(parents_M), dtype=torch.bool, device=parents_G.device)
-    for _ in range(depth):
-        seen_MM = seen_MM | seen_MM[parents_M]
-    return seen_MM

@@ -22,7 +22,8 @@ class Request:
 
     `inputs`: ids (T,) or hidden states (T, D). `mask`: as in `LanguageModel.extend`. `head`: return logits instead of
     hidden states. `last_only`: only of the last position. `best`, `rows`: as in `LanguageModel.read`, 0 for `extend`.
-    `vocabulary`: the N ids that logits are computed of, (T, N); None for all, (T, V).
+    `vocabulary`: the N ids that logits are computed of, (T, N); None for all, (T, V). `final`: hidden states are as
+    after the final norm.
     """
 
     inputs: Tensor
@@ -35,6 +36,7 @@ class Request:
     best: int = 0
     rows: int = 0
     vocabulary: DraftVocabulary | None = None
+    final: bool = False
 
     @property
     def new(self) -> int:
@@ -69,8 +71,12 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
-        """Final norm and LM head: float32 logits (T, V), or (T, N) of a vocabulary's ids."""
+    def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
+        """Final norm and LM head: float32 logits (T, V), or (T, N) of a vocabulary's ids. `final`: the head alone."""
+
+    @abstractmethod
+    def embed(self, ids_T: Tensor) -> Tensor:
+        """The embeddings (T, D) of ids."""
 
     @abstractmethod
     def reserve(self, length: int) -> None:

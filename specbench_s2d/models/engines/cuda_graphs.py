@@ -118,12 +118,17 @@ class CudaGraphEngine(Engine):
         best = static.best(kind, request.new - request.rows, request.new)
         return static.states(0, request.new) if kind.states else None, best
 
-    def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
+    def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
+        if final:
+            return self._eager.head(hidden_TD, vocabulary, final=True)
         request = Request(hidden_TD, 0, self._depth, self._depth, head=True, vocabulary=vocabulary)
         kind = self._kind(request)
         if not self._is_graph(request, kind):
             return self._eager.head(hidden_TD, vocabulary)
         return self._replay(request, kind).logits(0, request.new, kind.vocabulary)
+
+    def embed(self, ids_T: Tensor) -> Tensor:
+        return self._eager.embed(ids_T)
 
     def reserve(self, length: int) -> None:
         with torch.inference_mode(False), torch.no_grad():

@@ -51,7 +51,7 @@ class Norm:
 class _Layer:
     """The weights of one layer; projections are transposed views (in, out), for `addmm`."""
 
-    attention_norm: Norm
+    attention_norm: Norm | None
     qkv_DA: Tensor
     qkv_bias_A: Tensor | None
     q_norm: Norm | None
@@ -64,7 +64,7 @@ class _Layer:
     @classmethod
     def of(cls, layer: LayerWeights, eps: float) -> _Layer:
         return cls(
-            attention_norm=Norm(layer.attention_norm_D, eps),
+            attention_norm=None if layer.attention_norm_D is None else Norm(layer.attention_norm_D, eps),
             qkv_DA=layer.qkv_AD.t(),
             qkv_bias_A=layer.qkv_bias_A,
             q_norm=None if layer.q_norm_C is None else Norm(layer.q_norm_C, eps),
@@ -99,7 +99,8 @@ class EagerEngine(Engine):
 
     def run(self, request: Request) -> Tensor:
         w, start, end = self._weights, request.start, request.end
-        hidden_TD = request.inputs if request.from_layer else F.embedding(request.inputs, w.embedding_VD)
+        states = request.from_layer or request.inputs.is_floating_point()
+        hidden_TD = request.inputs if states else F.embedding(request.inputs, w.embedding_VD)
         at = slice(start, end) if request.mask is None else positions_under(request.mask, end)
         cos_T1C, sin_T1C = w.cos_SC[at, None], w.sin_SC[at, None]
         seen_TS = self._visibility(start, request.new, request.mask)
@@ -110,8 +111,12 @@ class EagerEngine(Engine):
             hidden_TD = hidden_TD[-1:]
         return self.head(hidden_TD, request.vocabulary) if request.head else hidden_TD
 
-    def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
-        return head_logits(self._norm(hidden_TD), self.heads.of(vocabulary).t())
+    def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
+        normed_TD = hidden_TD if final else self._norm(hidden_TD)
+        return head_logits(normed_TD, self.heads.of(vocabulary).t())
+
+    def embed(self, ids_T: Tensor) -> Tensor:
+        return F.embedding(ids_T, self._weights.embedding_VD)
 
     def reserve(self, length: int) -> None:
         self.cache.reserve(length)
@@ -151,7 +156,7 @@ class EagerEngine(Engine):
     ) -> Tensor:
         layer, heads, kv_heads = self._layers[index], self._weights.heads, self._weights.kv_heads
         new, width = hidden_TD.shape[0], self._weights.head_width
-        normed_TD = layer.attention_norm(hidden_TD)
+        normed_TD = layer.attention_norm(hidden_TD) if layer.attention_norm else hidden_TD
         if layer.qkv_bias_A is None:
             qkv_TA = torch.mm(normed_TD, layer.qkv_DA)
         else:

@@ -67,6 +67,7 @@ typedef struct {
   const int64_t *kept_ids;   /* (kept,): the id of each of them, where `best` is wanted */
   float *best;               /* (2, logit_rows): log-probability and id of the likeliest, or NULL */
   float *scratch;
+  int64_t final;             /* the hidden states are as after the final norm */
 } Pass;
 
 static inline void relax(void) {
@@ -245,12 +246,16 @@ static void multiply(const float *x, int64_t rows, int64_t in, const float *w, c
   }
 }
 
-/* RMSNorm: x / sqrt(mean(x^2) + eps) * weight, row by row. */
+/* RMSNorm: x / sqrt(mean(x^2) + eps) * weight, row by row; without a weight, a copy. */
 static void normalise(const float *x, int64_t rows, int64_t stride, int64_t width, const float *weight, float eps,
                       float *y, int64_t y_stride) {
   for (int64_t t = 0; t < rows; t++) {
     const lanes *from = (const lanes *)(x + t * stride), *w = (const lanes *)weight;
     lanes *to = (lanes *)(y + t * y_stride), squares = all(0);
+    if (!weight) {
+      for (int64_t s = 0; s < width / LANES; s++) to[s] = from[s];
+      continue;
+    }
     for (int64_t s = 0; s < width / LANES; s++) squares += from[s] * from[s];
     float factor = 1.0f / sqrtf(sum_lanes(squares) / (float)width + eps);
     for (int64_t s = 0; s < width / LANES; s++) to[s] = from[s] * factor * w[s];
@@ -464,7 +469,8 @@ static void run_layer(const Model *model, const Layer *layer, const Pass *pass, 
 /* Final norm and the pass's head over the last `logit_rows` rows, `hidden`, for this thread's share. */
 static void run_head(const Model *model, const Pass *pass, const float *hidden, float *own, int64_t thread,
                      int64_t threads) {
-  normalise(hidden, pass->logit_rows, model->width, model->width, model->norm, model->eps, own, model->width);
+  normalise(hidden, pass->logit_rows, model->width, model->width, pass->final ? NULL : model->norm, model->eps, own,
+            model->width);
   multiply(own, pass->logit_rows, model->width, pass->head, NULL, pass->logits, pass->outputs, STORE, thread, threads);
 }
 

@@ -61,6 +61,7 @@ class _Pass(ctypes.Structure):
         *((name, _Long) for name in ("outputs", "kept")),
         *((name, _Pointer) for name in ("kept_ids", "best")),
         ("scratch", _Pointer),
+        ("final", _Long),
     ]
 
 
@@ -139,8 +140,15 @@ class NativeEngine(Engine):
             return hidden_TD, Likeliest(best_2R1)
         return hidden_TD, Likeliest.of(logits_RX[:, :logits], request.best, vocabulary)
 
-    def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
-        return self.run(Request(hidden_TD, 0, 0, 0, head=True, vocabulary=vocabulary))
+    def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
+        return self.run(Request(hidden_TD, 0, 0, 0, head=True, vocabulary=vocabulary, final=final))
+
+    def embed(self, ids_T: Tensor) -> Tensor:
+        embedding_VD, head_PDX = self._packed["embedding"], self._packed["head"]
+        if embedding_VD is not None:
+            return torch.nn.functional.embedding(ids_T, embedding_VD)
+        rows_TD: Tensor = head_PDX[ids_T // PANEL, :, ids_T % PANEL]
+        return rows_TD
 
     def reserve(self, length: int) -> None:
         if self.cache.reserve(length):
@@ -173,7 +181,7 @@ class NativeEngine(Engine):
         call.from_layer, call.to_layer = request.from_layer, request.to_layer
         call.hidden_out, call.hidden_rows = (None, 0) if hidden_RD is None else (hidden_RD.data_ptr(), len(hidden_RD))
         call.logits, call.logit_rows = (None, 0) if logits_RX is None else (logits_RX.data_ptr(), len(logits_RX))
-        call.best = _address(best_2R1)
+        call.best, call.final = _address(best_2R1), request.final
         if logits_RX is not None:
             panels_PDX, ids_N = self._head(request.vocabulary)
             call.head, call.outputs = panels_PDX.data_ptr(), logits_RX.shape[1]
@@ -322,7 +330,7 @@ def _packed(weights: LlamaWeights, arena: _Arena) -> dict[str, Any]:
 
 def _packed_layer(layer: LayerWeights, arena: _Arena) -> dict[str, Tensor | None]:
     return {
-        "attention_norm": layer.attention_norm_D.contiguous(),
+        "attention_norm": None if layer.attention_norm_D is None else layer.attention_norm_D.contiguous(),
         "qkv": arena.copy(_panels(layer.qkv_AD)),
         "qkv_bias": layer.qkv_bias_A,
         "q_norm": layer.q_norm_C,

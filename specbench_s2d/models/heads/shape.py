@@ -1,0 +1,75 @@
+"""What a folder of a draft head holds, read off its config and the names and shapes of its tensors, before it is loaded.
+
+Published folders name no kind: their config.json is a Llama's, whose number of layers may be the target's. So the kind
+is told by the tensors.
+
+| kind | tensors | source |
+| --- | --- | --- |
+| EAGLE-1 and EAGLE-2 | `fc` (D, 2 D), `layers.N`, the first without its input norm | arXiv 2401.15077, 2406.16858 |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from specbench_s2d.errors import ModelError, first_line
+from specbench_s2d.models.pickled import PickledWeights
+from specbench_s2d.models.weight_files import WeightFiles
+
+EAGLE = "eagle"
+HEADS = (EAGLE,)
+_LAYER = re.compile(r"layers\.(\d+)\.")
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class HeadShape:
+    """A draft head: its `kind`, its decoder layers, and the `width` of the target's states that it reads. `shapes`: its
+    tensors' by name."""
+
+    kind: str
+    layers: int
+    width: int
+    shapes: Shapes
+
+    @property
+    def own_parameters(self) -> int:
+        """Parameters but for the embedding, which is the target's."""
+        return sum(prod(shape) for name, shape in self.shapes.items() if not name.startswith("embed_tokens."))
+
+    @classmethod
+    def find(cls, weights: WeightFiles, name: str) -> HeadShape | None:
+        """The head that a folder's weights are, None for a model's; raises `ModelError` for one of an unknown kind."""
+        shapes = tensor_shapes_of(weights, name)
+        if not shapes or any(tensor.startswith(("model.", "transformer.")) for tensor in shapes):
+            return None
+        fc, layers = shapes.get("fc.weight"), {int(m.group(1)) for t in shapes if (m := _LAYER.match(t))}
+        if fc is None:
+            return None
+        if len(fc) == 2 and fc[1] == 2 * fc[0] and layers == set(range(len(layers))) and layers:
+            return cls(EAGLE, len(layers), fc[0], dict(shapes))
+        found = ", ".join(sorted({re.sub(r"\d+", "N", tensor) for tensor in shapes})[:6])
+        raise ModelError(
+            f"{name}: it looks like a draft head of a kind that is not known here (fc.weight is {fc}, and there are "
+            f"{found} …); EAGLE's has fc.weight (D, 2 D) and layers.0."
+        )
+
+
+def tensor_shapes_of(weights: WeightFiles, name: str) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of weight files, by name; no tensor of safetensors is read. Raises `ModelError`."""
+    if weights.pickled:
+        stored = PickledWeights(weights, name)
+        return {tensor: tuple(stored(tensor).shape) for tensor in stored.names}
+    from safetensors import SafetensorError, safe_open
+
+    found: dict[str, tuple[int, ...]] = {}
+    try:
+        for file in weights.files:
+            with safe_open(str(file), framework="pt") as opened:
+                found |= {tensor: tuple(opened.get_slice(tensor).get_shape()) for tensor in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{name}: its weight files cannot be read ({first_line(error)}); fetch them again.") from error
+    return found

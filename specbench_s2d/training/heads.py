@@ -1,0 +1,87 @@
+"""Training jobs of draft heads: the target's data, its frozen states, the head, its folder and card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from specbench_s2d.models.chat import ChatTemplate
+from specbench_s2d.models.load import hide_progress_bars
+from specbench_s2d.models.token_ranking import ranked
+from specbench_s2d.training.card import DATA_LICENCES, data_summary, training_facts
+from specbench_s2d.training.data import answer_counts, held_out_by_suite, pack
+from specbench_s2d.training.distributed import Processes
+from specbench_s2d.training.eagle import EagleModule, held_out_loss, sums_of_losses
+from specbench_s2d.training.init_model import ModelSource, load_source, load_tokenizer
+from specbench_s2d.training.jobs import (
+    HELD_OUT_PER_SUITE,
+    Corpus,
+    check_out,
+    check_usable_device,
+    claim,
+    machine_text,
+    publishing,
+    work_folder,
+)
+from specbench_s2d.training.spec import TrainSpec
+from specbench_s2d.training.trainer import Objective, Watcher, train
+
+
+def train_eagle(
+    target: str,
+    corpus: Corpus,
+    spec: TrainSpec,
+    out: Path,
+    command: str,
+    steps: int = 1,
+    watch: Watcher = lambda progress: None,
+    template: str | None = None,
+    licence: str = DATA_LICENCES,
+) -> dict[str, Any]:
+    """Train EAGLE's head for `target`, drafting `steps` tokens, and write `out` in the form that EAGLE publishes;
+    returns the facts.
+
+    Work in progress is kept in `out.work`, and `out` appears only when it is complete. Raises `RunFolderError` when
+    `out` holds a model, `ModelError` for a target that is no Llama-family checkpoint.
+    """
+    hide_progress_bars()
+    check_out(out)
+    check_usable_device(spec.device)
+    model, chat = load_source(target), ChatTemplate.choose(load_tokenizer(target), template)
+    torch.nn.Module.to(model, spec.device)
+    head = EagleModule(model, spec.seed, steps)
+    training, held_out = corpus.encode(chat)
+    packed = pack(training, spec.length, spec.loss_on == "answers", spec.seed)
+    watched = held_out_by_suite(held_out, HELD_OUT_PER_SUITE, spec.length)
+    counts = answer_counts(training, model.config.vocab_size)
+    kept = ranked(counts)[: spec.draft_vocabulary] or None
+    work, processes = work_folder(out), Processes(device=spec.device)
+    start = ModelSource("continue", target)
+    claim(work, start)
+    objective = Objective(sums_of_losses, held_out_loss)
+    rows = train(head, packed, watched, spec, work, watch, processes, kept, objective=objective)
+    facts = training_facts(
+        out.name, f"EAGLE's head on the states of {Path(target).name}, drafting {steps} tokens", command, spec,
+        data_summary(corpus.training, training), rows, _sizes(head), 0, machine_text(processes), chat.name, licence,
+    )  # fmt: skip
+    with publishing(facts, counts, work, out) as partial:
+        save_eagle(head, partial, Path(target).name)
+    return facts
+
+
+def save_eagle(head: EagleModule, folder: Path, target: str) -> None:
+    """Weights in bfloat16 under EAGLE's names, and the target's config with one layer."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.to(torch.bfloat16).contiguous().cpu() for name, tensor in head.state_dict().items()}
+    save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    fields = head.config.to_dict() | {"num_hidden_layers": 1, "specbench_head": "eagle", "specbench_target": target}
+    (folder / "config.json").write_text(json.dumps(fields, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def _sizes(head: EagleModule) -> dict[str, Any]:
+    parameters = sum(p.numel() for p in head.parameters())
+    return {"layers": 1, "width": head.config.hidden_size, "parameters": parameters}

@@ -1,0 +1,137 @@
+"""EAGLE against its formulas: states, chains and trees recomputed from scratch, ids against AR's."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from specbench_s2d import build_decoder, load_model
+from specbench_s2d.decoding.types import Proposal
+from specbench_s2d.errors import ModelError
+from specbench_s2d.resources import demo_folder
+from tests.models.heads.made import FromScratch, write_head
+from tests.refusals import refused
+
+PROMPT = [5, 9, 3, 17, 40, 2, 8]
+Path_ = tuple[int, ...]
+
+
+@pytest.fixture(scope="module")
+def made(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FromScratch, Path]:
+    out = tmp_path_factory.mktemp("heads") / "tiny-eagle"
+    return FromScratch(write_head(tiny_models / "tiny-target", out)), out
+
+
+def proposals(decoder: Any, new_tokens: int = 24) -> list[tuple[list[int], Proposal]]:
+    """The contexts and proposals of a generation."""
+    found, propose = [], decoder.drafter.propose
+
+    def watched(context: list[int], room: int) -> Proposal:
+        proposal: Proposal = propose(context, room)
+        found.append((list(context), proposal))
+        return proposal
+
+    decoder.drafter.propose = watched
+    decoder.generate(PROMPT, max_new_tokens=new_tokens, ignore_eos=True)
+    return found
+
+
+def paths(proposal: Proposal) -> list[Path_]:
+    assert proposal.tree is not None
+    found: list[Path_] = []
+    for token, parent in zip(proposal.ids_G.tolist(), proposal.tree.parents_N.tolist(), strict=True):
+        found.append((*(found[parent] if parent >= 0 else ()), token))
+    return found
+
+
+@pytest.mark.parametrize("engine", ["eager", "native"])
+def test_a_chain_is_the_argmax_of_states_recomputed_from_scratch(
+    engine: str, tiny_models: Path, tmp_path: Path
+) -> None:
+    of = tiny_models / "tiny-target" if engine == "eager" else demo_folder() / "demo-s"
+    reference = FromScratch(write_head(of, tmp_path / "head"))
+    target, head = load_model(str(of), engine=engine), load_model(str(tmp_path / "head"), engine=engine)
+    assert head.engine == target.engine == engine
+    steps = proposals(build_decoder("eagle:gamma=3", target, head))
+    assert len(steps) > 5
+    for context, proposal in steps:
+        for place, token in enumerate(proposal.ids_G.tolist()):
+            logprobs = reference.logprobs_after(context, proposal.ids_G.tolist()[:place])
+            assert token == int(logprobs.argmax())
+            assert proposal.token_logprobs()[place].item() == pytest.approx(logprobs[token].item(), abs=1e-4)
+
+
+def grown_by_hand(reference: FromScratch, context: list[int], depth: int, topk: int, tokens: int) -> dict[Path_, float]:
+    """EAGLE-2's tree by its definition: kept paths with their cumulative log-probabilities."""
+    frontier: dict[Path_, float] = {(): 0.0}
+    seen: dict[Path_, float] = {}
+    for _ in range(depth):
+        born: dict[Path_, float] = {}
+        for path, joint in frontier.items():
+            best = reference.logprobs_after(context, list(path)).topk(topk)
+            born |= {(*path, t): joint + p for p, t in zip(best.values.tolist(), best.indices.tolist(), strict=True)}
+        seen |= born
+        frontier = dict(sorted(born.items(), key=lambda item: -item[1])[:topk])
+    return dict(sorted(seen.items(), key=lambda item: -item[1])[:tokens])
+
+
+def test_a_tree_holds_the_likeliest_nodes_of_states_recomputed_from_scratch(
+    made: tuple[FromScratch, Path], tiny_models: Path
+) -> None:
+    reference, folder = made
+    target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(folder))
+    for context, proposal in proposals(build_decoder("eagle:depth=3,topk=3,tokens=8", target, head), 10):
+        expected = grown_by_hand(reference, context, 3, 3, 8)
+        assert set(paths(proposal)) == set(expected)
+        for path, logprob in zip(paths(proposal), proposal.token_logprobs().tolist(), strict=True):
+            parent = expected[path[:-1]] if len(path) > 1 else 0.0
+            assert logprob == pytest.approx(expected[path] - parent, abs=1e-4)
+
+
+@pytest.mark.parametrize("options", ["gamma=1", "gamma=4", "depth=4,topk=4,tokens=12", "gamma=3,draft_vocabulary=50"])
+@pytest.mark.parametrize("seed", range(3))
+def test_greedy_ids_equal_ar_s(options: str, seed: int, tiny_models: Path, tmp_path: Path) -> None:
+    write_head(tiny_models / "tiny-target", tmp_path / "head", seed)
+    target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(tmp_path / "head"))
+    head.ranking = load_model(str(tiny_models / "tiny-draft")).ranking
+    decoder = build_decoder(f"eagle:{options}", target, head)
+    expected = build_decoder("ar", target).generate(PROMPT, max_new_tokens=40, ignore_eos=True).ids
+    assert decoder.generate(PROMPT, max_new_tokens=40, ignore_eos=True).ids == expected
+
+
+def test_training_s_parallel_drafts_are_those_of_decoding(made: tuple[FromScratch, Path]) -> None:
+    """Step s of the training-time test at pair t: s tokens drafted on the head's own states from base t - s."""
+    reference, _ = made
+    head, ids = reference.head, [*PROMPT, 11, 12, 13]
+    ids_BT = torch.tensor([ids])
+    with torch.no_grad():
+        states = head.target_states(ids_BT)[:, :-1]
+        embedded, before = head.target.get_input_embeddings()(ids_BT[:, 1:]), []
+        for step in range(3):
+            predicted = head(embedded, states, before)
+            for pair in range(step, len(ids) - 1):
+                base = pair - step
+                expected = reference.state_after(ids[: base + 2], ids[base + 2 : pair + 2])
+                assert torch.allclose(predicted[0, pair], expected, atol=1e-4)
+            states = torch.nn.functional.pad(predicted, (0, 0, 1, 0))[:, :-1]
+
+
+def test_a_head_for_another_target_is_refused(made: tuple[FromScratch, Path]) -> None:
+    head, demo_s = load_model(str(made[1])), load_model("demo-s")
+    with refused(ModelError, "tiny-eagle is a draft head on states of width 32", "demo-s has states of width 192"):
+        build_decoder("eagle", demo_s, head)
+
+
+def test_published_pickles_load_as_safetensors_do(made: tuple[FromScratch, Path], tiny_models: Path, tmp_path: Path) -> None:
+    write_head(tiny_models / "tiny-target", tmp_path / "head", pickled=True)
+    target = load_model(str(tiny_models / "tiny-target"))
+    texts = [
+        build_decoder("eagle:gamma=3", target, load_model(str(folder))).generate(PROMPT, max_new_tokens=12).steps
+        for folder in (made[1], tmp_path / "head")
+    ]
+    assert [step.drafted for step in texts[0]] == [step.drafted for step in texts[1]]
+    assert math.isfinite(sum(len(step.drafted) for step in texts[0]))
