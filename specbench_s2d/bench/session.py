@@ -96,7 +96,7 @@ class Session:
 
     def _build(self, lane: Lane, draft: LanguageModel | None) -> None:
         decoder = lane.decoder.build(self.target, draft)
-        if draft:
+        if draft and not draft.head_shape:
             self.drafts[lane.label] = DraftView.of(draft, decoder.draft_passes(decoder.options, draft))
         self._projected[lane.label] = _why_projected(decoder)
         self._decoders[lane.label] = decoder
