@@ -28,6 +28,8 @@ from specbench_s2d.analysis.tables.text import (
 from specbench_s2d.measure.quality import METRICS
 from specbench_s2d.runs.record import BASELINE
 
+_FORMULA = "speedup_specbench"
+_BESIDE = f"Spec-Bench: the speed-up by its own formula, which counts {BASELINE}'s tokens by encoding its text again."
 _WHY = f"Why slower, or faster, than {BASELINE}"
 
 
@@ -51,22 +53,24 @@ def render(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
 def _by_suite(title: str, rows: Sequence[Row], speed: str) -> TextTable:
     suites = list(dict.fromkeys(row["suite"] for row in rows if row["suite"] != OVERALL))
     shown = [*suites, OVERALL] if len(suites) > 1 else suites
+    timed = speed == "speedup"
     lines = []
     for of_label in by_decoder(rows).values():
         overall = of_label[OVERALL]
         cells = [_stacked(of_label[s], speed, "mat") if s in of_label else NOTHING for s in shown]
         bound = NOTHING if absent(overall["percent_of_bound"]) else f"{overall['percent_of_bound']:.0f} %"
-        ends = f"{interval(overall['speedup_low'], overall['speedup_high'])}\n{stands_on(overall['speedup_n'])}"
-        ends = NOTHING if absent(overall["speedup"]) else ends
+        ends = f"{interval(overall[f'{speed}_low'], overall[f'{speed}_high'])}\n{stands_on(overall[f'{speed}_n'])}"
+        ends = NOTHING if absent(overall[speed]) else ends
         outcomes = "/".join(str(overall[column]) for column in ("failed", "skipped", "truncated"))
         lines.append(
             [
                 row_title(overall), *cells,
-                ends, f"{number(overall['tokens_per_s'], '.1f')}\n{bound}",
+                ends, f"{number(overall['tokens_per_s'], '.1f')}\n{bound}" if timed else _stacked(overall, _FORMULA),
                 f"{outcomes}\n{number(overall['perplexity'])}",
             ]
         )  # fmt: skip
-    headings = ["Decoder", *(suite_title(s, short=True) for s in shown), "95 %", "tok/s\nbound", "F/S/T\nPPL"]
+    rate = "tok/s\nbound" if timed else "Spec-\nBench"
+    headings = ["Decoder", *(suite_title(s, short=True) for s in shown), "95 %", rate, "F/S/T\nPPL"]
     return TextTable(headings, lines, title, keep=True)
 
 
@@ -85,13 +89,14 @@ def _text_values(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> 
 
 
 def _legend(table: pd.DataFrame, speed: str, of_answers: Sequence[Column]) -> str:
-    how = "decode tokens/s" if speed == "speedup" else "Spec-Bench's formula: no decode times are known"
+    how = "decode tokens/s" if speed == "speedup" else "tokens/s with the prefill: no decode times are known"
     legend = (
         f"Each cell: speed-up over {BASELINE} ({how}), below it the mean accepted tokens. "
         f"95 %: the interval of the speed-up over all suites, from n questions{within_launches(table['launches'])}. "
         "PPL: perplexity under the target. "
-        "bound: tokens/s as a share of what memory allows. F/S/T: turns failed, skipped, truncated."
     )
+    beside = "bound: tokens/s as a share of what memory allows." if speed == "speedup" else _BESIDE
+    legend += f"{beside} F/S/T: turns failed, skipped, truncated."
     if (table["tokens_per_pass"] < table["mat"]).any():
         legend += " Where a step takes several target passes (mjgd), its block's length stands there: none is accepted."
     if any(column in REPETITION for column in of_answers):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -30,12 +29,13 @@ MOST_LINES = 12  # more than these cannot be told apart in a small panel
 FEWEST_REACHED = 20  # proposals that a drawn acceptance rate stands on
 _SHOWN = {
     "speedup": (f"Speed-up (× {BASELINE})", "Decode tokens/s over those of the same target alone"),
+    "speedup_e2e": (f"Speed-up (× {BASELINE})", "Tokens/s with the prefill over those of the same target alone"),
     "mat": ("Tokens per step", "Mean accepted tokens: emitted per step, the target's own included"),
 }
 """The axis and the note of each value that `by_suite` draws."""
 
 
-def by_suite(table: pd.DataFrame, column: Literal["speedup", "mat"], known: Looks | None = None) -> Figure | None:
+def by_suite(table: pd.DataFrame, column: str, known: Looks | None = None) -> Figure | None:
     """A value by suite with its 95 % intervals, a panel per target: suites along x, decoders side by side within a
     suite. None where no decoder but AR has it. `known`: the looks of the run's labels."""
     shown = single_targets(table)
