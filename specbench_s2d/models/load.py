@@ -65,7 +65,9 @@ def load_model(
     if why_transformers is None:
         read = random_weights(config, place, chosen) if model.shape else tensor_reader(model, place, chosen)
         chosen_engine = choose_engine(engine, model.name, config, place, chosen)
-        lean_model = LlamaModel(identity, config, read, model.tokenizer, model.eos_ids, place, chosen, chosen_engine)
+        lean_model = LlamaModel(
+            identity, config, read, model.tokenizer, model.eos_ids, place, chosen, chosen_engine, model.vocabulary
+        )
         lean_model.ranking = model.ranking
         return lean_model
     if engine not in (None, "eager"):
@@ -76,7 +78,7 @@ def load_model(
     if device == SPREAD:
         spread, limits = "sequential", limits or max_memory(plans, free)
     module = read_module(model, place, chosen, spread, limits)
-    own = TransformersModel(identity, module, model.tokenizer, model.eos_ids)
+    own = TransformersModel(identity, module, model.tokenizer, model.eos_ids, model.vocabulary)
     own.ranking = model.ranking
     return own
 

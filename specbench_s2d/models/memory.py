@@ -163,7 +163,7 @@ def _block_bytes(model: ResolvedModel, dtype: torch.dtype) -> int:
     """Exact where the config says every tensor; else twice the mean of a layer, which holds for shallow models too."""
     if model.has_layer_ranges:
         layer = sum(prod(shape) for shape in layer_shapes(model.config).values())
-        return int(max(layer, model.vocabulary * model.config.hidden_size) * dtype.itemsize)
+        return int(max(layer, model.rows * model.config.hidden_size) * dtype.itemsize)
     return int(2 * _weights_bytes(model, dtype) // max(1, model.depth))
 
 

@@ -23,6 +23,7 @@ from specbench_s2d.models.llama import why_not_lean
 from specbench_s2d.models.named import HUB, NAMED, WeightsSource, require_pulled, shipped_drafts
 from specbench_s2d.models.shapes import PREFIX, TOKENIZER, Shape
 from specbench_s2d.models.token_ranking import Ranking, RankingById, stored_ranking
+from specbench_s2d.models.vocabulary import named_ids
 from specbench_s2d.models.weight_files import WeightFiles, find_weights
 from specbench_s2d.resources import demo_folder, drafts_folder
 
@@ -137,9 +138,14 @@ class ResolvedModel:
             ids.add(self.tokenizer.eos_token_id)
         return frozenset(ids)
 
-    @property
+    @cached_property
     def vocabulary(self) -> int:
-        """Ids that the model gives logits of."""
+        """Ids that the model gives logits of: the rows of its head, padding left out (`vocabulary.named_ids`)."""
+        return self.rows if self.shape else named_ids(self.tokenizer, self.rows)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the head, padding included; all of them are read."""
         return int(self.config.get_text_config().vocab_size)
 
     @property
