@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from specbench_s2d.bench.memory import index_plans, memory_plans
 from specbench_s2d.bench.plan import Lane, Plan
@@ -91,14 +92,14 @@ def _context(plan: Plan, target: str) -> tuple[int, str]:
     """The positions that prompts are laid out for, and the model that has no more: those of the lane with the most, for
     cells of a draft with fewer fail by themselves; where prompts are cut, of the lane with the fewest, so that all
     decoders get the same prompt."""
-    model = plan.models[target]
-    lanes = [(model.context, f"target {model.name}")]
-    for lane in plan.lanes[target]:
+    own = plan.models[target].context, f"target {plan.models[target].name}"
+
+    def of(lane: Lane) -> tuple[int, str]:
         draft = plan.models[lane.draft] if lane.draft else None
-        shorter = draft is not None and draft.context < model.context
-        lanes.append((draft.context, f"draft {draft.name}") if draft and shorter else lanes[0])
-    of_lanes = lanes[1:]
-    return min(of_lanes) if plan.spec.long_prompts == "truncate" else max(of_lanes)
+        return (draft.context, f"draft {draft.name}") if draft and draft.context < own[0] else own
+
+    choose = min if plan.spec.long_prompts == "truncate" else max
+    return choose(map(of, plan.lanes[target]), key=itemgetter(0))
 
 
 def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:
