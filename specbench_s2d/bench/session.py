@@ -55,7 +55,8 @@ class Session:
         self._spec, self.prompts = plan.spec, setup.prompts
         self.windows = windows or WindowMeter(None)
         self._new_tokens = plan.spec.max_new_tokens or 1
-        lanes, options = plan.lanes[setup.target], {"dtype": plan.spec.dtype, "engine": plan.spec.engine}
+        lanes = plan.lanes[setup.target]
+        options: dict[str, Any] = {"dtype": plan.spec.dtype, "engine": plan.spec.engine}
         if plan.spec.verify_forward:
             options["verify_forward"] = True
         with timer.measure("loading"):

@@ -1,7 +1,7 @@
 """The lean forward held to transformers' own: a few passes of both over the same files, when a model is loaded.
 
-Ours runs as decoders run it, through its cache: a prefill of 8 positions, 4 passes of one, and a tree of 4 nodes under a
-mask. transformers runs both paths of that tree as plain sequences, in one pass without a cache. Shapes: see
+Ours runs as decoders run it, through its cache: a prefill of 8 positions, 4 passes of one, and a tree of 4 nodes under
+a mask. transformers runs both paths of that tree as plain sequences, in one pass without a cache. Shapes: see
 `models/base.py`.
 """
 
@@ -40,7 +40,7 @@ def is_checked(model: ResolvedModel, asked: bool | None) -> bool:
 
 
 def check_forward(ours: LanguageModel, make_reference: MakeReference, asked: bool) -> dict[str, Any]:
-    """Compare logits with transformers' own model, which `make_reference` loads beside ours; the facts for the manifest.
+    """Compare logits with transformers' own model, which `make_reference` loads; returns facts for the manifest.
 
     Differences are over the largest of transformers' logits. Raises `ModelError` beyond the bound, and, where the check
     was `asked` for, if it cannot be made. A model whose logits are not finite numbers in transformers either is not

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from specbench_s2d.models.cache import room_for
-from specbench_s2d.models.forward_check import POSITIONS
 from specbench_s2d.models.engines.graph_keys import MASK_COLUMNS, MOST_ROWS
+from specbench_s2d.models.forward_check import POSITIONS
 from specbench_s2d.models.graph_memory import WORKSPACE_BYTES, GraphNeeds
 from specbench_s2d.models.llama import quantisation
 from specbench_s2d.models.resolve import ResolvedModel
@@ -82,8 +82,9 @@ def plan_memory(
     their files hold, in `dtype`. `graphs`: those that its passes are captured in. `on_host`: the model is loaded into
     the memory that its files are read into, and its head is float32 there. `small_heads`: the sizes of the small
     vocabularies that decoders read it with. `checked`: its forward is held to transformers' own, a second copy of the
-    weights, when it is loaded. The rest are estimates: for the widest pass the hidden states, projections and feed-forward of one layer, and the logits of all positions, twice in float32;
-    what attention keeps beside them (explicit masks of long passes) is left out.
+    weights, when it is loaded. The rest are estimates: for the widest pass the hidden states, projections and
+    feed-forward of one layer, and the logits of all positions, twice in float32; what attention keeps beside them
+    (explicit masks of long passes) is left out.
     """
     config, lean, context = model.config, model.has_layer_ranges, model.context
     text = config.get_text_config()

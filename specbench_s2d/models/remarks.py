@@ -1,4 +1,4 @@
-"""What a person should know of a model that is used all the same, one line each: its head, and what ends its answers."""
+"""What a person should know of a model that is used all the same, a line each: its head, and what ends its answers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def remarks(model: ResolvedModel, is_draft: bool = False, ignore_eos: bool = Fal
     lines = []
     if model.has_separate_head:
         lines.append(
-            f"{model.name}: config.json ties its head to the embedding (tie_word_embeddings), and lm_head.weight differs "
-            "from it in the weights; the head is lm_head.weight, as in transformers."
+            f"{model.name}: config.json ties its head to the embedding (tie_word_embeddings), and the weights have an "
+            "lm_head.weight that differs from it; the head is lm_head.weight, as in transformers."
         )
     if is_draft or ignore_eos:
         return lines

@@ -28,7 +28,7 @@ class HasVocabulary(Protocol):
 
 
 def named_ids(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
-    """How many of the `rows` of a head are ids: those up to the last that the tokenizer names, added tokens included."""
+    """How many of a head's `rows` are ids: those up to the last that the tokenizer names, added tokens included."""
     if len(tokenizer) >= rows:
         return rows
     return min(rows, 1 + max(tokenizer.get_vocab().values()))

@@ -48,8 +48,7 @@ def with_context(model: Path, out: Path, context: int) -> Path:
     return out
 
 
-@pytest.mark.parametrize(("policy", "status"), [("fail", "failed"), ("skip", "skipped")])
-@pytest.mark.parametrize("context", [2, 20, 60])
+@pytest.mark.parametrize(("policy", "status", "context"), [("fail", "failed", 20), ("skip", "skipped", 2)])
 def test_a_draft_with_a_short_context_takes_only_its_own_cells_with_it(
     policy: str, status: str, context: int, tiny_models: Path, tmp_path: Path
 ) -> None:
@@ -78,9 +77,7 @@ def test_truncation_gives_all_decoders_the_prompt_that_the_shortest_context_take
     tiny_models: Path, tmp_path: Path
 ) -> None:
     short = with_context(tiny_models / "tiny-draft", tmp_path / "short", 40)
-    outcome, _ = run(
-        tmp_path / "run", tiny_models / "tiny-target", [short], ("ar", "sd"), long_prompts="truncate"
-    )
+    outcome, _ = run(tmp_path / "run", tiny_models / "tiny-target", [short], ("ar", "sd"), long_prompts="truncate")
     assert {(record.status, record.prompt_tokens) for record in outcome.records} == {("ok", 40 - NEW)}
     assert len({record.prompt_hash for record in outcome.records}) == 1
 

@@ -58,9 +58,9 @@ class CudaGraphEngine(Engine):
     torch.compile's where it is available. `plain`: the functions otherwise. `free_bytes`: reads the device's free
     memory, by default from the GPU's driver. `lengths`: the length buckets of a capacity, by default
     `graph_keys.buckets`.
-    The trial takes place when the cache is first reserved, other than for passes that run eagerly. Where graphs fail it, `ModelError` is raised if the engine
-    was named, and passes run eagerly if not. Declared graphs that will not fit in free memory raise `ModelError`.
-    Returned tensors are the caller's own: a later pass does not change them.
+    The trial takes place when the cache is first reserved, but not for passes that run eagerly. Where graphs fail it,
+    `ModelError` is raised if the engine was named, and passes run eagerly if not. Declared graphs that will not fit in
+    free memory raise `ModelError`. Returned tensors are the caller's own: a later pass does not change them.
     """
 
     def __init__(
