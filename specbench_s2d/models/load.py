@@ -60,52 +60,59 @@ def load_model(
     check_engine(engine, place, chosen)
     model = name if isinstance(name, ResolvedModel) else resolve_model(name, revision, trust_remote_code)
     check_spread(model, device)
-    config, why_transformers = model.config, _why_transformers(model, device, lean)
+    why_transformers = _why_transformers(model, device, lean)
     if not isinstance(name, ResolvedModel):
         for line in remarks(model):
             warnings.warn(line, stacklevel=2)
     checked = why_transformers is None and is_checked(model, verify_forward)
     plans, free = [plan_memory(model, chosen, on_host=place.type == "cpu", checked=checked)], free_by_device(device)
     check_fits(plans, device, free)
-    identity = Identity(
-        name=model.name,
-        revision=model.revision,
-        weights_sha256=model.sha256,
-        architecture=str(config.model_type),
-        forward="lean" if why_transformers is None else f"transformers ({why_transformers})",
-        random_weights=model.random_weights,
-        source=model.source,
-    )
+    loaded: LanguageModel
     if why_transformers is None:
-        read = random_weights(config, place, chosen) if model.shape else tensor_reader(model, place, chosen)
-        chosen_engine = choose_engine(engine, model.name, config, place, chosen)
-        lean_model = LlamaModel(
-            identity, config, read, model.tokenizer, model.eos_ids, place, chosen, chosen_engine, model.vocabulary
-        )
-        lean_model.ranking = model.ranking
-        lean_model.load_facts = load_facts(model)
-        if checked:
-            reference = partial(_reference, model, place, chosen)
-            lean_model.load_facts["forward_check"] = check_forward(lean_model, reference, bool(verify_forward))
-            if place.type == "cuda":
-                torch.cuda.empty_cache()  # of the second copy
-        elif verify_forward:
-            lean_model.load_facts["forward_check"] = not_checked("random weights")
-        return lean_model
-    if engine not in (None, "eager"):
+        loaded = _lean(model, place, chosen, engine)
+    elif engine in (None, "eager"):
+        spread = "sequential" if device == SPREAD else str(place) if quantisation(model.config) else None
+        limits = limits or max_memory(plans, free) if device == SPREAD else limits
+        module = read_module(model, place, chosen, spread, limits)
+        identity = _identity(model, f"transformers ({why_transformers})")
+        loaded = TransformersModel(identity, module, model.tokenizer, model.eos_ids, model.vocabulary)
+    else:
         raise ModelError(
             f"{model.name} --engine {engine}: it runs through transformers ({why_transformers}); use --engine eager."
         )
-    spread = str(place) if quantisation(config) else None
-    if device == SPREAD:
-        spread, limits = "sequential", limits or max_memory(plans, free)
-    module = read_module(model, place, chosen, spread, limits)
-    own = TransformersModel(identity, module, model.tokenizer, model.eos_ids, model.vocabulary)
-    own.ranking = model.ranking
-    own.load_facts = load_facts(model)
-    if verify_forward:
-        own.load_facts["forward_check"] = not_checked("it runs through transformers' own forward")
-    return own
+    loaded.ranking, loaded.load_facts = model.ranking, load_facts(model)
+    if checked:
+        reference = partial(_reference, model, place, chosen)
+        loaded.load_facts["forward_check"] = check_forward(loaded, reference, bool(verify_forward))
+        if place.type == "cuda":
+            torch.cuda.empty_cache()  # of the second copy
+    elif verify_forward:
+        reason = "it runs through transformers' own forward" if why_transformers else "random weights"
+        loaded.load_facts["forward_check"] = not_checked(reason)
+    return loaded
+
+
+def _lean(
+    model: ResolvedModel, place: torch.device, dtype: torch.dtype, engine: str | MakeEngine | None
+) -> LanguageModel:
+    """The model through the lean forward."""
+    config = model.config
+    read = random_weights(config, place, dtype) if model.shape else tensor_reader(model, place, dtype)
+    made = choose_engine(engine, model.name, config, place, dtype)
+    about = _identity(model, "lean"), config, read, model.tokenizer, model.eos_ids
+    return LlamaModel(*about, place, dtype, made, model.vocabulary)
+
+
+def _identity(model: ResolvedModel, forward: str) -> Identity:
+    return Identity(
+        name=model.name,
+        revision=model.revision,
+        weights_sha256=model.sha256,
+        architecture=str(model.config.model_type),
+        forward=forward,
+        random_weights=model.random_weights,
+        source=model.source,
+    )
 
 
 def _reference(model: ResolvedModel, place: torch.device, dtype: torch.dtype) -> Any:
