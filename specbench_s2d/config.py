@@ -99,6 +99,12 @@ class RunSpec(BaseModel):
         "cuda-graphs, as captured graphs (GPU); graphs, the device's own of these two; default: graphs for the models "
         "that allow it.",
     )
+    verify_forward: bool = Field(
+        False,
+        description="Hold the lean forward of every model to transformers' own at load, on 16 positions, and refuse a "
+        "model whose logits differ by more than rounding; takes a second copy of its weights meanwhile; by default "
+        "models of up to 50 million parameters are held to it.",
+    )
     template: str | None = Field(
         None,
         description="Chat template: tokenizer, vicuna, llama-2, plain, or a Jinja file; default: the tokenizer's own, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from specbench_s2d.bench.memory import index_plans, memory_plans
 from specbench_s2d.bench.plan import Lane, Plan
@@ -63,13 +64,12 @@ class TargetSetup:
 
 
 def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
-    """How the run uses `target`: its template, the context that all its lanes share, and its memory.
+    """How the run uses `target`: its template, the context of its prompts, and its memory.
 
     Raises `ModelError` for a draft that numbers its tokens differently or has not the exits asked for, `UserError` for
     a template or an acceptance trace that is not there.
     """
     spec, model = plan.spec, plan.models[target]
-    drafts = [plan.models[name] for name in plan.drafts(target)]
     faults: dict[str, str] = {}
     for lane in plan.lanes[target]:
         draft = plan.models[lane.draft] if lane.draft else None
@@ -80,12 +80,26 @@ def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
         except PartError as error:
             faults[lane.label] = str(error)
         source_for(lane.decoder, model.name, draft)
-    context = min(one.context for one in (model, *drafts))
+    context, whose = _context(plan, target)
     template = ChatTemplate.choose(model.tokenizer, spec.template, default_template(model.name))
-    prompts = Prompts(template, context, spec.max_new_tokens or 1, spec.long_prompts)
+    prompts = Prompts(template, context, spec.max_new_tokens or 1, spec.long_prompts, whose)
     positions = prompts.longest(plan.questions)
     memory, indexes = (plans(plan, target, positions, without=faults) for plans in (memory_plans, index_plans))
     return TargetSetup(target, prompts, positions, memory, indexes, free, faults)
+
+
+def _context(plan: Plan, target: str) -> tuple[int, str]:
+    """The positions that prompts are laid out for, and the model that has no more: those of the lane with the most, for
+    cells of a draft with fewer fail by themselves; where prompts are cut, of the lane with the fewest, so that all
+    decoders get the same prompt."""
+    own = plan.models[target].context, f"target {plan.models[target].name}"
+
+    def of(lane: Lane) -> tuple[int, str]:
+        draft = plan.models[lane.draft] if lane.draft else None
+        return (draft.context, f"draft {draft.name}") if draft and draft.context < own[0] else own
+
+    choose = min if plan.spec.long_prompts == "truncate" else max
+    return choose(map(of, plan.lanes[target]), key=itemgetter(0))
 
 
 def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:

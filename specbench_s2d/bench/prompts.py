@@ -26,12 +26,13 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Lays out the prompts of one target. `context`: positions that target and drafts all have."""
+    """Lays out the prompts of one target. `context`: positions that a sequence may have, and `whose` they are."""
 
     template: ChatTemplate
     context: int
     max_new_tokens: int
     long_prompts: Literal["fail", "skip", "truncate"]
+    whose: str = ""
 
     def lay_out(self, question: Question, answers: Sequence[str]) -> Prompt:
         """The prompt of turn `len(answers)`; raises `PromptTooLongError` where it does not fit and may not be cut.
@@ -67,9 +68,10 @@ class Prompts:
         return len(self.template.encode(_conversation(question, [""] * last))) + last * self.max_new_tokens
 
     def _too_long(self, question: Question, turn: int, tokens: int) -> PromptTooLongError:
+        of = f" of {self.whose}" if self.whose else ""
         return PromptTooLongError(
             f"question {question.id} ({question.suite}), turn {turn + 1}: up to {tokens:,} prompt tokens and "
-            f"{self.max_new_tokens:,} new ones; the context holds {self.context:,}. "
+            f"{self.max_new_tokens:,} new ones; the context{of} holds {self.context:,}. "
             "Give --long-prompts skip or truncate, or lower --max-new-tokens."
         )
 

@@ -55,7 +55,10 @@ class Session:
         self._spec, self.prompts = plan.spec, setup.prompts
         self.windows = windows or WindowMeter(None)
         self._new_tokens = plan.spec.max_new_tokens or 1
-        lanes, options = plan.lanes[setup.target], {"dtype": plan.spec.dtype, "engine": plan.spec.engine}
+        lanes = plan.lanes[setup.target]
+        options: dict[str, Any] = {"dtype": plan.spec.dtype, "engine": plan.spec.engine}
+        if plan.spec.verify_forward:
+            options["verify_forward"] = True
         with timer.measure("loading"):
             limits = setup.weight_limits(plan.spec.device)
             self.target = load(plan.models[setup.target], device=plan.spec.device, limits=limits, **options)
@@ -172,6 +175,7 @@ class Session:
             "weights_sha256": identity.weights_sha256,
             "random_weights": identity.random_weights,
             **self._sources(),
+            **self._checkpoints(),
             "template": self.prompts.template.name,
             "context": self.prompts.context,
             "parameter_bytes": self.target.parameter_bytes,
@@ -208,6 +212,11 @@ class Session:
         said = {name: source.facts() for name, source in found.items() if source}
         return {"sources": said} if said else {}
 
+    def _checkpoints(self) -> dict[str, Any]:
+        """What was found when models were loaded, by name: how their files were read, and the check of the forward."""
+        said = {name: model.load_facts for name, model in self._models.items() if model.load_facts}
+        return {"checkpoints": said} if said else {}
+
     def _counted(self) -> dict[str, int]:
         facts = self._engines().values()
         return {name: sum(engine.get(name, 0) for engine in facts) for name in _UNPREPARED}
@@ -226,11 +235,14 @@ class Session:
 
     def _warm_up(self, label: str, shortest: list[int], longest: list[int]) -> WarmUp:
         """One long prompt, at which caches grow to their size; then a short one until its time is steady."""
-        self._generate(label, longest, _WARM_UP_TOKENS)
+        context = self._decoders[label].context  # of a draft, perhaps, whose own is shorter than the prompts'
+        new_tokens = min(_WARM_UP_TOKENS, context // 2)
+        longest, shortest = longest[: context - new_tokens], shortest[: context - new_tokens]
+        self._generate(label, longest, new_tokens)
 
         def decoded_s() -> float:
             self._decoders[label].forget()  # else every run would draft from the one before, and none be like another
-            return self._generate(label, shortest, _WARM_UP_TOKENS).total_s
+            return self._generate(label, shortest, new_tokens).total_s
 
         return warm_up(decoded_s)
 

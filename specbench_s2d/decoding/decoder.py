@@ -72,7 +72,15 @@ class Decoder(ABC):
     @property
     def context(self) -> int:
         """The longest sequence that target and draft can both hold."""
-        return min(self.target.context, self.draft.context if self.draft else self.target.context)
+        return self._shortest[0]
+
+    @property
+    def _shortest(self) -> tuple[int, str]:
+        """The context of the model that has the shorter one, and which it is."""
+        target, draft = self.target, self.draft
+        if draft and draft.context < target.context:
+            return draft.context, f"draft {draft.name}"
+        return target.context, f"target {target.name}"
 
     def generate(
         self,
@@ -94,7 +102,8 @@ class Decoder(ABC):
                 f"temperature {temperature}, top_k {top_k}, top_p {top_p}: temperature and top_k are at least "
                 "0 (and finite), top_p in (0, 1]."
             )
-        limits = Limits(self.context, max_new_tokens, frozenset() if ignore_eos else self.target.eos_ids)
+        context, whose = self._shortest
+        limits = Limits(context, max_new_tokens, frozenset() if ignore_eos else self.target.eos_ids, whose)
         limits.check(len(prompt_ids))
         self.make_ready(len(prompt_ids) + max_new_tokens)
         return self._run(prompt_ids, limits, Sampler(temperature, top_k, top_p, seed, self.target.device))

@@ -127,7 +127,8 @@ class LanguageModel(ABC):
     layers can be run), `takes_masks` (trees and beams can be run); `torch_threads` (the number of torch's threads at
     which steps are fastest, None for any); `read_bytes` (the least that all passes so far had to read from memory: the
     weights of their layers, the cache that these attend to, and the head where logits are computed; rows of the
-    embedding are left out); `ranking` (what a small vocabulary of it is chosen by, None where nothing is stored).
+    embedding are left out); `ranking` (what a small vocabulary of it is chosen by, None where nothing is stored);
+    `load_facts` (what was found when it was loaded, for the manifest).
     """
 
     identity: Identity
@@ -145,6 +146,7 @@ class LanguageModel(ABC):
     torch_threads: int | None = None
     read_bytes: int = 0
     ranking: Ranking | None = None
+    load_facts: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
 
     @property
     def name(self) -> str:

@@ -58,7 +58,10 @@ def why_not_lean(config: Any) -> str | None:
 
 
 class LlamaModel(LanguageModel):
-    """A Llama-family model; any range of its layers can be run separately, over one cache."""
+    """A Llama-family model; any range of its layers can be run separately, over one cache.
+
+    `vocabulary`: the ids that it gives logits of, by default all rows of its head.
+    """
 
     has_layer_ranges: ClassVar[bool] = True
 
@@ -72,17 +75,19 @@ class LlamaModel(LanguageModel):
         device: torch.device,
         dtype: torch.dtype,
         engine: MakeEngine = EagerEngine,
+        vocabulary: int | None = None,
     ) -> None:
         self.identity, self.tokenizer, self.eos_ids = identity, tokenizer, eos_ids
         self.device, self.dtype = device, dtype
         self.exits = config_exits(identity.name, config)
-        loaded = load_weights(weights, identity.name, config, device, dtype)
+        loaded = load_weights(weights, identity.name, config, device, dtype, vocabulary)
         self.vocabulary, self.width, self.context = loaded.vocabulary, loaded.width, loaded.context
         self.depth = len(loaded.layers)
         self._layer_bytes, self._head_bytes, self._total_bytes = (
             loaded.layer_bytes, loaded.head_bytes, loaded.total_bytes,
         )  # fmt: skip
-        self._head_row_bytes = loaded.head_VD.nbytes // self.vocabulary
+        self._head_rows = len(loaded.head_VD)  # padding rows too, which passes read and leave out of the logits
+        self._head_row_bytes = loaded.head_VD.nbytes // self._head_rows
         self._engine = engine(loaded)
         self._cache, self.torch_threads = self._engine.cache, self._engine.torch_threads
 
@@ -158,7 +163,7 @@ class LlamaModel(LanguageModel):
             self._count_head(request.vocabulary)
 
     def _count_head(self, vocabulary: DraftVocabulary | None) -> None:
-        left_out = self.vocabulary - len(vocabulary) if vocabulary else 0
+        left_out = self._head_rows - len(vocabulary) if vocabulary else 0
         self.read_bytes += self._head_bytes - left_out * self._head_row_bytes
 
     def _at_most_all(self, best: int, vocabulary: DraftVocabulary | None) -> int:

@@ -11,6 +11,7 @@ import torch
 
 from specbench_s2d.models.cache import room_for
 from specbench_s2d.models.engines.graph_keys import MASK_COLUMNS, MOST_ROWS
+from specbench_s2d.models.forward_check import POSITIONS
 from specbench_s2d.models.graph_memory import WORKSPACE_BYTES, GraphNeeds
 from specbench_s2d.models.llama import quantisation
 from specbench_s2d.models.resolve import ResolvedModel
@@ -73,15 +74,17 @@ def plan_memory(
     graphs: GraphNeeds | None = None,
     on_host: bool = False,
     small_heads: Collection[int] = (),
+    checked: bool = False,
 ) -> MemoryPlan:
     """The plan of a model that reserves `positions`, which may all be one pass.
 
     Weights, cache, rotary tables and static buffers of Llama-family checkpoints are exact; weights of others are what
     their files hold, in `dtype`. `graphs`: those that its passes are captured in. `on_host`: the model is loaded into
     the memory that its files are read into, and its head is float32 there. `small_heads`: the sizes of the small
-    vocabularies that decoders read it with. The rest are estimates: for the widest pass
-    the hidden states, projections and feed-forward of one layer, and the logits of all positions, twice in float32;
-    what attention keeps beside them (explicit masks of long passes) is left out.
+    vocabularies that decoders read it with. `checked`: its forward is held to transformers' own, a second copy of the
+    weights, when it is loaded. The rest are estimates: for the widest pass the hidden states, projections and
+    feed-forward of one layer, and the logits of all positions, twice in float32; what attention keeps beside them
+    (explicit masks of long passes) is left out.
     """
     config, lean, context = model.config, model.has_layer_ranges, model.context
     text = config.get_text_config()
@@ -101,8 +104,10 @@ def plan_memory(
         buffers_bytes=tables
         + (static_bytes(text, dtype) if graphs else 0)
         + sum(small_heads) * head_row_bytes(text, dtype, on_host),
-        loading_bytes=max(_parts_bytes(text, dtype) if lean else 0, meanwhile)
-        + (_shard_bytes(model) if on_host else 0),
+        loading_bytes=max(
+            _weights_bytes(model, dtype) + 2 * POSITIONS * per_row if checked else 0,
+            max(_parts_bytes(text, dtype) if lean else 0, meanwhile) + (_shard_bytes(model) if on_host else 0),
+        ),
         graphs=graphs.count(room - beyond) if graphs else 0,
         block_bytes=_block_bytes(model, dtype),
     )
@@ -163,7 +168,7 @@ def _block_bytes(model: ResolvedModel, dtype: torch.dtype) -> int:
     """Exact where the config says every tensor; else twice the mean of a layer, which holds for shallow models too."""
     if model.has_layer_ranges:
         layer = sum(prod(shape) for shape in layer_shapes(model.config).values())
-        return int(max(layer, model.vocabulary * model.config.hidden_size) * dtype.itemsize)
+        return int(max(layer, model.rows * model.config.hidden_size) * dtype.itemsize)
     return int(2 * _weights_bytes(model, dtype) // max(1, model.depth))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -21,8 +22,11 @@ from specbench_s2d.models.hf import context_of
 from specbench_s2d.models.hub import fetch_snapshot
 from specbench_s2d.models.llama import why_not_lean
 from specbench_s2d.models.named import HUB, NAMED, WeightsSource, require_pulled, shipped_drafts
+from specbench_s2d.models.quiet import quiet
 from specbench_s2d.models.shapes import PREFIX, TOKENIZER, Shape
+from specbench_s2d.models.tied_head import differs
 from specbench_s2d.models.token_ranking import Ranking, RankingById, stored_ranking
+from specbench_s2d.models.vocabulary import named_ids
 from specbench_s2d.models.weight_files import WeightFiles, find_weights
 from specbench_s2d.resources import demo_folder, drafts_folder
 
@@ -84,13 +88,29 @@ class ResolvedModel:
 
     @cached_property
     def config(self) -> Any:
-        """transformers' config."""
+        """transformers' config; its head is untied where the weights say so (`has_separate_head`)."""
+        if not self.has_separate_head:
+            return self.stated_config
+        config = copy.deepcopy(self.stated_config)
+        config.tie_word_embeddings = False
+        return config
+
+    @cached_property
+    def has_separate_head(self) -> bool:
+        """Whether a head is stored that differs from the embedding that config.json ties it to."""
+        tied = getattr(self.stated_config, "tie_word_embeddings", False)
+        return bool(tied and not self.shape and differs(self.weights, self.name))
+
+    @cached_property
+    def stated_config(self) -> Any:
+        """transformers' config as config.json states it."""
         from transformers import AutoConfig
 
         if self.shape:
             return self.shape.config()
         try:
-            return AutoConfig.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
+            with quiet():  # of special tokens outside the vocabulary: `remarks` says so of those that matter
+                return AutoConfig.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"{self.name}: its config cannot be read ({first_line(error)[:200]}).") from error
 
@@ -124,11 +144,21 @@ class ResolvedModel:
             digest.update(blob.name.encode() if known else file_sha256(blob))
         return digest.hexdigest()
 
-    @cached_property
+    @property
     def eos_ids(self) -> frozenset[int]:
-        """Ids that end an answer: the tokenizer's, and those of the generation config (Llama 3 has several)."""
+        """Ids that end an answer: those of `stated_eos_ids` that the model gives logits of."""
+        return self.stated_eos_ids - set(self.eos_ids_outside)
+
+    @property
+    def eos_ids_outside(self) -> tuple[int, ...]:
+        """Those of `stated_eos_ids` that the model gives no logits of, ascending."""
+        return tuple(sorted(token for token in self.stated_eos_ids if not 0 <= token < self.vocabulary))
+
+    @cached_property
+    def stated_eos_ids(self) -> frozenset[int]:
+        """The tokenizer's EOS, and those of the generation config (Llama 3 has several)."""
         if self.base:
-            return self.base.eos_ids
+            return self.base.stated_eos_ids
         ids: set[int] = set()
         for file in ("config.json", "generation_config.json"):
             listed = self._json(file).get("eos_token_id") if (self.folder / file).is_file() else None
@@ -137,9 +167,14 @@ class ResolvedModel:
             ids.add(self.tokenizer.eos_token_id)
         return frozenset(ids)
 
-    @property
+    @cached_property
     def vocabulary(self) -> int:
-        """Ids that the model gives logits of."""
+        """Ids that the model gives logits of: the rows of its head, padding left out (`vocabulary.named_ids`)."""
+        return self.rows if self.shape else named_ids(self.tokenizer, self.rows)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the head, padding included; all of them are read."""
         return int(self.config.get_text_config().vocab_size)
 
     @property

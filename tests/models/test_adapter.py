@@ -56,6 +56,11 @@ def draft(trained: Path, tmp_path: Path) -> Path:
     return copy
 
 
+def test_its_forward_is_held_to_transformers_over_the_merged_weights(draft: Path) -> None:
+    facts = load_model(resolve_model(str(draft)), device="cpu", verify_forward=True).load_facts["forward_check"]
+    assert facts["checked"] and facts["largest_difference"] < 1e-5
+
+
 def test_it_computes_what_peft_computes_over_the_cut_base(base: Path, draft: Path) -> None:
     cut = cut_layers(AutoModelForCausalLM.from_pretrained(str(base)), 2)
     untouched = cut(torch.tensor([IDS])).logits

@@ -111,7 +111,8 @@ class EagerEngine(Engine):
         return self.head(hidden_TD, request.vocabulary) if request.head else hidden_TD
 
     def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
-        return head_logits(self._norm(hidden_TD), self.heads.of(vocabulary).t())
+        logits_TX = head_logits(self._norm(hidden_TD), self.heads.of(vocabulary).t())
+        return logits_TX[:, : self.vocabulary]  # padding rows left out
 
     def reserve(self, length: int) -> None:
         self.cache.reserve(length)
