@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specbench_s2d.errors import ModelError, UnknownNameError, first_line
+from specbench_s2d.errors import ModelError, UnknownNameError, first_line, in_one_line
 from specbench_s2d.models.adapter import Adapter
+from specbench_s2d.models.config_check import FILE, built, check_fields, check_stored
 from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
 from specbench_s2d.models.file_hash import file_sha256
@@ -20,10 +20,11 @@ from specbench_s2d.models.gguf import is_gguf, resolve_gguf
 from specbench_s2d.models.hf import context_of
 from specbench_s2d.models.hub import fetch_snapshot
 from specbench_s2d.models.llama import why_not_lean
+from specbench_s2d.models.model_files import check_folder, read_object
 from specbench_s2d.models.named import HUB, NAMED, WeightsSource, require_pulled, shipped_drafts
 from specbench_s2d.models.shapes import PREFIX, TOKENIZER, Shape
 from specbench_s2d.models.token_ranking import Ranking, RankingById, stored_ranking
-from specbench_s2d.models.weight_files import WeightFiles, find_weights
+from specbench_s2d.models.weight_files import WeightFiles, find_weights, not_usable
 from specbench_s2d.resources import demo_folder, drafts_folder
 
 if TYPE_CHECKING:
@@ -65,8 +66,13 @@ class ResolvedModel:
 
     @cached_property
     def base(self) -> ResolvedModel | None:
-        """The model that the adapter is for."""
-        return resolve_model(self.adapter.base) if self.adapter else None
+        """The model that the adapter is for; raises `ModelError` for one that is an adapter itself."""
+        if self.adapter is None:
+            return None
+        base = _find(self.adapter.base)
+        if base.adapter is not None:  # which might be this one again
+            raise ModelError(f"{self.name}: its base {base.name} is an adapter too; give the model that it is for.")
+        return _checked(base)
 
     @property
     def random_weights(self) -> bool:
@@ -80,19 +86,21 @@ class ResolvedModel:
     @cached_property
     def fields(self) -> dict[str, Any]:
         """The fields of config.json."""
-        return self.shape.fields if self.shape else self._json("config.json")
+        return self.shape.fields if self.shape else read_object(self.folder / FILE, self.name)
 
     @cached_property
     def config(self) -> Any:
-        """transformers' config."""
+        """transformers' config, its sizes checked."""
         from transformers import AutoConfig
 
         if self.shape:
             return self.shape.config()
-        try:
-            return AutoConfig.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{self.name}: its config cannot be read ({first_line(error)[:200]}).") from error
+        check_fields(self.fields, self.name)
+        options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
+        config = built(lambda: AutoConfig.from_pretrained(str(self.folder), **options), self.name)
+        if not self.adapter:
+            check_stored(config, sum(file.stat().st_size for file in self.weights.files), self.name)
+        return config
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -102,11 +110,12 @@ class ResolvedModel:
             return self.base.tokenizer
         try:
             return AutoTokenizer.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            reason = first_line(error)[:200]
+        except Exception as error:  # transformers and tokenizers raise bare exceptions for files they cannot parse
+            reason = in_one_line(error)
             if "tiktoken" in reason:  # what transformers tries after sentencepiece has failed
                 reason = "tokenizer.model is not sentencepiece's, or sentencepiece and protobuf are not installed"
-            raise ModelError(f"{self.name}: its tokenizer cannot be read ({reason}).") from error
+            found = ", ".join(sorted(file.name for file in self.folder.glob("tokenizer*"))) or "no tokenizer files"
+            raise ModelError(f"{self.name}: its tokenizer ({found}) cannot be read ({reason}).") from error
 
     @cached_property
     def sha256(self) -> str:
@@ -131,8 +140,8 @@ class ResolvedModel:
             return self.base.eos_ids
         ids: set[int] = set()
         for file in ("config.json", "generation_config.json"):
-            listed = self._json(file).get("eos_token_id") if (self.folder / file).is_file() else None
-            ids.update([listed] if isinstance(listed, int) else listed or [])
+            if (self.folder / file).is_file():
+                ids.update(self._ids(file, "eos_token_id"))
         if isinstance(self.tokenizer.eos_token_id, int):
             ids.add(self.tokenizer.eos_token_id)
         return frozenset(ids)
@@ -167,12 +176,15 @@ class ResolvedModel:
         """Whether it runs through the lean forward, of which layers can be run on their own."""
         return why_not_lean(self.config) is None
 
-    def _json(self, file: str) -> dict[str, Any]:
-        try:
-            content = json.loads((self.folder / file).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ModelError(f"{self.name}: {file} is not JSON ({error}); fetch it again.") from error
-        return content if isinstance(content, dict) else {}
+    def _ids(self, file: str, field: str) -> list[int]:
+        """The ids that a field of a file names, one or a list of them; raises `ModelError` for anything else."""
+        given = read_object(self.folder / file, self.name).get(field)
+        listed = [] if given is None else given if isinstance(given, list) else [given]
+        if not all(isinstance(token, int) and not isinstance(token, bool) for token in listed):
+            raise ModelError(
+                f"{self.name}: {file}: {field} is {str(given)[:80]}, and must be a token id or a list of them; correct it."
+            )
+        return listed
 
 
 class ResolvedModels(dict[str, ResolvedModel]):
@@ -187,30 +199,33 @@ def resolve_model(name: str, revision: str | None = None, trust_remote_code: boo
     """Find a demo name, a draft that ships, `shape:NAME`, a folder, a named model that was pulled, a GGUF file
     (a path or `owner/name:file.gguf`), or a hub id (`owner/name` or `owner/name@revision`).
 
-    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses, a named model was not pulled, or
-    weights lack.
+    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses, a named model was not pulled, weights
+    lack, or a file is damaged.
     """
+    return _checked(_find(name, revision, trust_remote_code))
+
+
+def _find(name: str, revision: str | None = None, trust_remote_code: bool = False) -> ResolvedModel:
+    """As `resolve_model`, whatever the folder holds."""
     if name in demo_names():
-        return _checked(ResolvedModel(name, demo_folder() / name, trust_remote_code=trust_remote_code))
+        return ResolvedModel(name, demo_folder() / name, trust_remote_code=trust_remote_code)
     if name in shipped_drafts():
-        return _checked(ResolvedModel(name, drafts_folder() / name, trust_remote_code=trust_remote_code))
+        return ResolvedModel(name, drafts_folder() / name, trust_remote_code=trust_remote_code)
     if name.startswith(PREFIX):
         return ResolvedModel(name, demo_folder() / TOKENIZER, shape=Shape.find(name))
     if Path(name).is_dir():
-        return _checked(
-            ResolvedModel(Path(os.path.abspath(name)).name, Path(name), trust_remote_code=trust_remote_code)
-        )
+        return ResolvedModel(Path(os.path.abspath(name)).name, Path(name), trust_remote_code=trust_remote_code)
     if model := NAMED.get(name):
         pulled = require_pulled(model)
         commit = pulled.source.version if pulled.source.kind == HUB else None
-        return _checked(ResolvedModel(model.called, pulled.folder, commit, source=pulled.source))
+        return ResolvedModel(model.called, pulled.folder, commit, source=pulled.source)
     if is_gguf(name):
         called, pulled = resolve_gguf(name, revision)
-        return _checked(ResolvedModel(called, pulled.folder, source=pulled.source))
+        return ResolvedModel(called, pulled.folder, source=pulled.source)
     hub_id, _, given = name.partition("@")
     if _HUB_ID.fullmatch(hub_id):
         folder = fetch_snapshot(hub_id, revision or given or None)
-        return _checked(ResolvedModel(hub_id, folder, folder.name, trust_remote_code=trust_remote_code))
+        return ResolvedModel(hub_id, folder, folder.name, trust_remote_code=trust_remote_code)
     raise UnknownNameError.of(
         "model",
         name,
@@ -225,12 +240,18 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises `ModelError` (or `UnknownNameError`) in one line when it cannot be read.
     """
     folder = Path(name)
+    if folder.is_dir():
+        check_folder(folder, folder.name)
     alone = any((folder / file).is_file() for file in _TOKENIZER_FILES)
     return (ResolvedModel(folder.name, folder) if alone else resolve_model(name)).tokenizer
 
 
 def _checked(model: ResolvedModel) -> ResolvedModel:
-    if not (model.folder / "config.json").is_file():
+    """The model; raises `ModelError` where its folder lacks files, or holds some that cannot be used."""
+    if model.shape:
+        return model
+    check_folder(model.folder, model.name)
+    if not (model.folder / FILE).is_file():
         raise ModelError(
             f"{model.name}: {model.folder} holds no config.json; give a model folder, or a GGUF file by its name."
         )
@@ -241,12 +262,13 @@ def _checked(model: ResolvedModel) -> ResolvedModel:
     if weights.missing:
         shown = ", ".join(weights.missing[:3]) + (" …" if len(weights.missing) > 3 else "")
         raise ModelError(
-            f"{model.name}: {shown}, named in its index of weights, not in {model.folder}; fetch it again."
+            f"{model.name}: {shown}, named in its index of weights, not in {model.folder}"
+            f"{not_usable(model.folder, weights.missing)}; fetch it again."
         )
     if not weights.files:
         ends = (".bin", ".pt", ".pth", ".gguf", ".safetensors")
         other = [f.name for f in sorted(model.folder.iterdir()) if f.suffix in ends]
-        saw = f"only {', '.join(other[:3])}" if other else "none"
+        saw = f"only {', '.join(other[:3])}{not_usable(model.folder, other)}" if other else "none"
         raise ModelError(
             f"{model.name}: no weights ({saw}): neither .safetensors nor pytorch_model.bin or its shards; convert them "
             "with transformers' save_pretrained, or name a hub revision that has them, as owner/name@refs/pr/N."
