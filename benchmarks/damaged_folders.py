@@ -20,7 +20,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -125,6 +124,7 @@ def drawn(sound: Path, cases: int, seed: int, kinds: list[str]) -> list[Damage]:
 def seen(damage: Damage, sound: Path, work: Path, roles: tuple[str, ...] = ROLES) -> list[Seen]:
     """A damaged copy in every role, each in a process of its own."""
     folder = work / "damaged"
+    work.mkdir(parents=True)
     shutil.copytree(sound / damage.folder, folder)
     try:
         damage.apply(folder)
@@ -256,10 +256,21 @@ def run_cases(damages: list[Damage], sound: Path, work: Path, workers: int = 1) 
         __import__(f"specbench_s2d.{module}")
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401 (loaded once, not in forks)
 
-    with ThreadPoolExecutor(workers) as pool:
-        places = (work / str(number) for number in range(len(damages)))
-        cases = pool.map(lambda one: seen(one[0], sound, one[1]), zip(damages, places, strict=False))
-        return [row for rows in cases for row in rows]
+    context = multiprocessing.get_context("fork")  # each part in a process of its own: a thread would not be forked well
+    parts = []
+    for number in range(workers):
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_part, args=(damages[number::workers], sound, work / str(number), theirs))
+        process.start()
+        parts.append((process, ours))
+    rows = [row for _, ours in parts for row in ours.recv()]
+    for process, _ in parts:
+        process.join()
+    return rows
+
+
+def _part(damages: list[Damage], sound: Path, work: Path, theirs: Connection) -> None:
+    theirs.send([row for damage in damages for row in seen(damage, sound, work)])
 
 
 def facts(rows: list[Seen], seed: int) -> dict[str, Any]:
@@ -287,7 +298,6 @@ def main(
 ) -> None:
     with TemporaryDirectory() as scratch:
         sound, work = Path(scratch) / "sound", Path(scratch) / "work"
-        work.mkdir()
         writer = multiprocessing.get_context("fork").Process(target=write_sound, args=(sound,))
         writer.start()  # in a process of its own, for a fork takes no threads along
         writer.join()
