@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,9 @@ def check_file(file: Path, name: str) -> None:
 
 def check_folder(folder: Path, name: str) -> None:
     """Raise `ModelError` for a file of config or tokenizer that cannot be read, or must hold a JSON object and does not."""
-    for pattern in _READ:
-        for file in sorted(folder.glob(pattern)):
-            if file.suffix or not file.is_dir():
-                check_file(file, name)
+    for file in sorted(folder.iterdir()):
+        if any(fnmatch(file.name, pattern) for pattern in _READ) and (file.suffix or not file.is_dir()):
+            check_file(file, name)
     for file_name in _OBJECTS:
         if (folder / file_name).is_file():
             read_object(folder / file_name, name)
