@@ -2,21 +2,26 @@
 
     python benchmarks/damaged_folders.py [--cases 400] [--seed 0] [--kind KIND …] [--workers 2] [--out FILE]
 
-Small random models (Llama, Qwen2, OPT, GPT-2, a nested draft, an adapter, `.bin` weights, shards) are written once; each
-case is a copy of one with one damage (`damages.py`), drawn by the seed. It is read by `run --dry-run`, by a short `run`
-as the target and as a draft, and by what reads a tokenizer alone, each in a fresh process that is stopped after 5 s.
+Small random models (Llama, Qwen2, OPT, GPT-2, a nested draft, an adapter, `.bin` weights, shards) are written once; a
+case is a copy of one with one damage (`damages.py`), drawn by the seed. It is read by `run --dry-run` as the target and as
+a draft, by a short `run` of each where the dry run lets it pass, and by what reads a tokenizer alone, each in a fresh
+process that is stopped after 5 s of processor time, or after 30 s.
 Every outcome is one of: `ok`, the damage changes nothing that is read; `refused`, in one line; `failed`, cells fail;
-`unnamed`, cells fail with an error that names no model; `lines`, refused in more than one line; `unexpected`, the CLI
-did not know the error; `crash`, the process died; `hang`. The last four are faults of this package.
+`unnamed`, cells fail with an error that names no model; `lines`, the error has more than one line; `unexpected`, the CLI
+did not know it; `crash`, the process died; `hang`. The last four are faults of this package.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
 import multiprocessing
 import os
 import random
+import resource
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -34,7 +39,7 @@ from damages import Damage, all_damages
 from rich.console import Console
 from rich.table import Table
 
-LIMIT_S = 5.0
+LIMIT_S, WALL_S = 5, 30.0
 FAULTS = ("unnamed", "lines", "unexpected", "crash", "hang")
 OUTCOMES = ("ok", "refused", "failed", *FAULTS)
 SHARES = {
@@ -42,7 +47,6 @@ SHARES = {
     "tensors": 40, "pickle": 8, "index": 14,
 }  # fmt: skip
 """Cases of each kind in 400; the rest are damages of adapters."""
-ROLES = ("dry run", "target", "draft", "tokenizer")
 NESTED = ("nested", "adapter")
 SENTENCES = ["The old bridge over the river was built of stone.", "What is the capital of France? Paris."] * 4
 
@@ -61,7 +65,13 @@ class Seen:
 def write_sound(folder: Path) -> None:
     """One small random model of each kind, all with one tokenizer; weights in float32, width 32, 2 layers."""
     from transformers import (
-        GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM, Qwen2Config,
+        GPT2Config,
+        GPT2LMHeadModel,
+        LlamaConfig,
+        LlamaForCausalLM,
+        OPTConfig,
+        OPTForCausalLM,
+        Qwen2Config,
         Qwen2ForCausalLM,
     )  # fmt: skip
 
@@ -121,14 +131,17 @@ def drawn(sound: Path, cases: int, seed: int, kinds: list[str]) -> list[Damage]:
     return chosen[:cases]
 
 
-def seen(damage: Damage, sound: Path, work: Path, roles: tuple[str, ...] = ROLES) -> list[Seen]:
-    """A damaged copy in every role, each in a process of its own."""
-    folder = work / "damaged"
+def seen(damage: Damage, sound: Path, work: Path) -> list[Seen]:
+    """A damaged copy in every role, each in a process of its own; nothing is run that a dry run refuses."""
+    folder, rows = work / "damaged", list[Seen]()
     work.mkdir(parents=True)
     shutil.copytree(sound / damage.folder, folder)
     try:
         damage.apply(folder)
-        return [in_process(damage, role, sound, folder, work / role.replace(" ", "-")) for role in roles]
+        for number, role in enumerate(_ROLES):
+            if not (rows and rows[-1].role == f"{role}, dry" and rows[-1].outcome == "refused"):
+                rows.append(in_process(damage, role, sound, folder, work / str(number)))
+        return rows
     finally:
         for path in work.rglob("*"):
             if not path.is_symlink() and path.is_file():
@@ -144,13 +157,16 @@ def in_process(damage: Damage, role: str, sound: Path, folder: Path, out: Path) 
     began = time.monotonic()
     process.start()
     theirs.close()
-    outcome, said = "hang", f"more than {LIMIT_S:g} s"
-    if ours.poll(LIMIT_S):
+    outcome, said = "hang", f"more than {WALL_S:g} s"
+    if ours.poll(WALL_S):
         try:
             outcome, said = ours.recv()
         except EOFError:
             process.join()
-            outcome, said = "crash", f"exit code {process.exitcode}"
+            if process.exitcode == -signal.SIGXCPU:
+                said = f"more than {LIMIT_S:g} s of processor time"
+            else:
+                outcome, said = "crash", f"exit code {process.exitcode}"
     took = time.monotonic() - began
     process.kill()
     process.join()
@@ -158,6 +174,9 @@ def in_process(damage: Damage, role: str, sound: Path, folder: Path, out: Path) 
 
 
 def _child(role: str, sound: Path, folder: Path, kind: str, out: Path, theirs: Connection) -> None:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    limit = math.ceil(LIMIT_S + used.ru_utime + used.ru_stime)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
     out.mkdir()
     log = out / "stderr"
     with log.open("wb") as errors, Path(os.devnull).open("wb") as nothing:
@@ -175,7 +194,8 @@ def _child(role: str, sound: Path, folder: Path, kind: str, out: Path, theirs: C
 
 
 def _be_quick() -> None:
-    """Warm up once, and look at the machine for a moment: how fast it is, is not asked here."""
+    """Warm up once, look at the machine for a moment, and draw nothing: neither is asked here."""
+    from specbench_s2d.analysis.report import write
     from specbench_s2d.bench import forecast, session
     from specbench_s2d.bench.warm_up import WarmUp
     from specbench_s2d.measure import bandwidth, conditions
@@ -187,29 +207,31 @@ def _be_quick() -> None:
     session.warm_up = one_run  # type: ignore[assignment]
     bandwidth.CPU_BUFFER_BYTES = bandwidth.CPU_ROUND_BYTES = forecast._PROBE_BYTES = 2**20
     conditions.WINDOW_S = 0.01
+    write.draw_all = write.write_page = lambda *_: None  # type: ignore[assignment]
 
 
 def _run(*words: str) -> int:
     from specbench_s2d.cli.main import main
 
-    shared = "--suite qa --limit 1 --max-new-tokens 4 --device cpu --energy off".split()
+    shared = ["--suite", "qa", "--limit", "1", "--max-new-tokens", "4", "--device", "cpu", "--energy", "off"]
     return main(["run", *shared, *words])
 
 
-def _dry_run(sound: Path, folder: Path, kind: str, out: Path) -> int:
-    return _run("--target", str(folder), "--decoder", "ar", "--dry-run")
-
-
 def _as_target(sound: Path, folder: Path, kind: str, out: Path) -> int:
-    if kind == "adapter":
-        return _dry_run(sound, folder, kind, out)
     return _run("--target", str(folder), "--decoder", "ar", "--out", str(out / "run"))
 
 
 def _as_draft(sound: Path, folder: Path, kind: str, out: Path) -> int:
-    decoders = "ar,sd,s2d" if kind in NESTED else "ar,sd"
-    target = str(sound / "llama")
+    decoders, target = "ar,sd,s2d" if kind in NESTED else "ar,sd", str(sound / "llama")
     return _run("--target", target, "--draft", str(folder), "--decoder", decoders, "--out", str(out / "run"))
+
+
+def _dry(sound: Path, folder: Path, kind: str, out: Path) -> int:
+    return _run("--target", str(folder), "--decoder", "ar", "--dry-run")
+
+
+def _dry_draft(sound: Path, folder: Path, kind: str, out: Path) -> int:
+    return _run("--target", str(sound / "llama"), "--draft", str(folder), "--decoder", "sd", "--dry-run")
 
 
 def _tokenizer(sound: Path, folder: Path, kind: str, out: Path) -> int:
@@ -230,7 +252,7 @@ def _tokenizer(sound: Path, folder: Path, kind: str, out: Path) -> int:
 
 
 _ROLES: dict[str, Callable[[Path, Path, str, Path], int]] = {
-    "dry run": _dry_run, "target": _as_target, "draft": _as_draft, "tokenizer": _tokenizer,
+    "tokenizer": _tokenizer, "target, dry": _dry, "target": _as_target, "draft, dry": _dry_draft, "draft": _as_draft,
 }  # fmt: skip
 
 
@@ -241,7 +263,7 @@ def _outcome(code: int, log: str, run: Path) -> tuple[str, str]:
     if "unexpected " in told:
         return "unexpected", told
     if code == 2:
-        return ("refused" if len(lines) == 1 else "lines"), told if len(lines) == 1 else " | ".join(lines)
+        return ("refused", told) if lines[-1] == told else ("lines", " | ".join(lines))
     if code == 1:
         records = [json.loads(line) for line in (run / "records.jsonl").read_text(encoding="utf-8").splitlines()]
         errors = sorted({record["error"] for record in records if record["status"] == "failed"})
@@ -250,13 +272,20 @@ def _outcome(code: int, log: str, run: Path) -> tuple[str, str]:
     return ("ok" if code == 0 else "unexpected"), told or (f"exit code {code}" if code else "")
 
 
+_LOADED_ONCE = (
+    "specbench_s2d.cli.main", "specbench_s2d.bench.launches", "specbench_s2d.bench.forecast", "specbench_s2d.cli.live",
+    "specbench_s2d.analysis.report.write", "specbench_s2d.analysis.tables.remarks", "specbench_s2d.training.init_model",
+    "transformers.models.llama.modeling_llama", "transformers.models.opt.modeling_opt",
+    "transformers.models.gpt2.modeling_gpt2", "transformers.models.qwen2.modeling_qwen2",
+)  # fmt: skip
+"""What every case imports, before processes are forked."""
+
+
 def run_cases(damages: list[Damage], sound: Path, work: Path, workers: int = 1) -> list[Seen]:
     """All cases in all roles, `workers` at a time."""
-    for module in ("cli.main", "bench.launches", "bench.forecast", "models.load", "training.init_model"):
-        __import__(f"specbench_s2d.{module}")
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401 (loaded once, not in forks)
-
-    context = multiprocessing.get_context("fork")  # each part in a process of its own: a thread would not be forked well
+    for module in _LOADED_ONCE:
+        importlib.import_module(module)
+    context = multiprocessing.get_context("fork")  # processes and not threads, which a fork does not take along
     parts = []
     for number in range(workers):
         ours, theirs = context.Pipe(duplex=False)
@@ -275,7 +304,7 @@ def _part(damages: list[Damage], sound: Path, work: Path, theirs: Connection) ->
 
 def facts(rows: list[Seen], seed: int) -> dict[str, Any]:
     """Counts of outcomes by role, of cases with a fault, and the faults themselves."""
-    by_role = {role: Counter(row.outcome for row in rows if row.role == role) for role in ROLES}
+    by_role = {role: Counter(row.outcome for row in rows if row.role == role) for role in _ROLES}
     faults = [row for row in rows if row.outcome in FAULTS]
     return {
         "seed": seed,

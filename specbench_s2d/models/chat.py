@@ -115,7 +115,8 @@ class ChatTemplate:
             )
         except Exception as error:  # of Jinja, and whatever the expressions of a template raise
             raise UserError(
-                f"template {self.name!r} cannot render this conversation ({first_line(error)}); correct it, or name another."
+                f"template {self.name!r} cannot render this conversation ({first_line(error)}); correct it, or name "
+                "another."
             ) from error
         assert isinstance(text, str)
         return text

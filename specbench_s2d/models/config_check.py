@@ -47,7 +47,9 @@ def built(build: Callable[[], Any], name: str) -> Any:
         config = build()
         text = config.get_text_config()
     except Exception as error:  # transformers' classes check little: types, divisions and keys fail in many ways
-        raise ModelError(f"{name}: {FILE} cannot be used ({in_one_line(error)}); take it as it was published.") from error
+        raise ModelError(
+            f"{name}: {FILE} cannot be used ({in_one_line(error)}); take it as it was published."
+        ) from error
     for field in _NEEDED:
         _check_size(text, field, name)
     for field in _OPTIONAL:
@@ -114,7 +116,9 @@ def _check_lean(config: Any, name: str) -> None:
         rotary = LlamaRotaryEmbedding(config=config)
         sound = bool(rotary.inv_freq.isfinite().all()) and isfinite(float(rotary.attention_scaling))
     except Exception as error:  # whatever the values of an unknown or incomplete scaling lead to
-        raise _refusal(name, "rope_parameters", f"unusable ({in_one_line(error)})", "those of the checkpoint") from error
+        raise _refusal(
+            name, "rope_parameters", f"unusable ({in_one_line(error)})", "those of the checkpoint"
+        ) from error
     if not sound:
         raise _refusal(name, "rope_parameters", config.rope_parameters, "those that give finite frequencies")
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specbench_s2d.errors import ModelError, UnknownNameError, first_line, in_one_line
+from specbench_s2d.errors import ModelError, UnknownNameError, in_one_line
 from specbench_s2d.models.adapter import Adapter
 from specbench_s2d.models.config_check import FILE, built, check_fields, check_stored
 from specbench_s2d.models.demo import demo_names

@@ -14,7 +14,6 @@ from specbench_s2d.errors import ModelError
 from specbench_s2d.models.pickled import read_pickle
 from specbench_s2d.models.weight_files import WeightFiles
 
-
 FLOATS = frozenset({"float64", "float32", "bfloat16", "float16", "F64", "F32", "BF16", "F16"})
 """Types whose numbers are weights as they stand, as torch and as safetensors call them."""
 
