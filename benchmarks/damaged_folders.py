@@ -2,13 +2,14 @@
 
     python benchmarks/damaged_folders.py [--cases 400] [--seed 0] [--kind KIND …] [--workers 2] [--out FILE]
 
-Small random models (Llama, Qwen2, OPT, GPT-2, a nested draft, an adapter, `.bin` weights, shards) are written once; a
-case is a copy of one with one damage (`damages.py`), drawn by the seed. It is read by `run --dry-run` as the target and as
-a draft, by a short `run` of each where the dry run lets it pass, and by what reads a tokenizer alone, each in a fresh
+Small random models (Llama, Qwen2, OPT, GPT-2, a nested draft, an adapter, `.bin` weights, shards) are written once. A
+case is a copy of one with one damage (`damages.py`), drawn by the seed. What reads a tokenizer alone reads it, then
+`run --dry-run` as the target and as a draft, and a short `run` of each that the dry run lets pass: each in a fresh
 process that is stopped after 5 s of processor time, or after 30 s.
+
 Every outcome is one of: `ok`, the damage changes nothing that is read; `refused`, in one line; `failed`, cells fail;
-`unnamed`, cells fail with an error that names no model; `lines`, the error has more than one line; `unexpected`, the CLI
-did not know it; `crash`, the process died; `hang`. The last four are faults of this package.
+`unnamed`, cells fail with an error that names no model; `lines`, the error has more than one line; `unexpected`, the
+CLI did not know it; `crash`, the process died; `hang`. The last five are faults of this package.
 """
 
 from __future__ import annotations

@@ -100,8 +100,8 @@ def _check_ids(template: ChatTemplate, questions: QuestionSet, model: ResolvedMo
             if largest >= model.vocabulary:
                 raise ModelError(
                     f"{model.name}: its tokenizer encodes question {question.id} ({question.suite}) with id "
-                    f"{largest:,}, and its vocabulary has ids 0 to {model.vocabulary - 1:,}; give this checkpoint's own "
-                    "tokenizer."
+                    f"{largest:,}, and its vocabulary has ids 0 to {model.vocabulary - 1:,}; give the tokenizer of "
+                    "this checkpoint."
                 )
 
 

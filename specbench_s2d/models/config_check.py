@@ -34,7 +34,7 @@ _BITS = 8
 
 
 def check_fields(fields: dict[str, Any], name: str, file: str = FILE) -> None:
-    """Raise `ModelError` for sizes that no model has; transformers would build lists as long. `file`: what said them."""
+    """Raise `ModelError` for sizes that no model has, before lists as long are built. `file`: what says them."""
     for field, value in _sizes(fields):
         least, most = 0 if "expert" in field or "moe" in field else 1, _LIMITS[field]
         if isinstance(value, int) and not isinstance(value, bool) and not least <= value <= most:

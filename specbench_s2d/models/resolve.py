@@ -182,7 +182,8 @@ class ResolvedModel:
         listed = [] if given is None else given if isinstance(given, list) else [given]
         if not all(isinstance(token, int) and not isinstance(token, bool) for token in listed):
             raise ModelError(
-                f"{self.name}: {file}: {field} is {str(given)[:80]}, and must be a token id or a list of them; correct it."
+                f"{self.name}: {file}: {field} is {str(given)[:80]}, and must be a token id or a list of ids; "
+                "correct it."
             )
         return listed
 
@@ -199,8 +200,8 @@ def resolve_model(name: str, revision: str | None = None, trust_remote_code: boo
     """Find a demo name, a draft that ships, `shape:NAME`, a folder, a named model that was pulled, a GGUF file
     (a path or `owner/name:file.gguf`), or a hub id (`owner/name` or `owner/name@revision`).
 
-    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses, a named model was not pulled, weights
-    lack, or a file is damaged.
+    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses, a named model was not pulled,
+    weights lack, or a file is damaged.
     """
     return _checked(_find(name, revision, trust_remote_code))
 

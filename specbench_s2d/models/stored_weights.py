@@ -47,8 +47,8 @@ def check_finite(loaded: Tensor, stored: Tensor, tensor: str, model: str) -> Non
     if not of_stored:
         kind = type_name(loaded.dtype)
         raise ModelError(
-            f"{model}: {of_loaded:,} of the {loaded.numel():,} values of {tensor!r} lie beyond the range of {kind}; give "
-            "--dtype bfloat16 or float32."
+            f"{model}: {of_loaded:,} of the {loaded.numel():,} values of {tensor!r} lie beyond the range of {kind}; "
+            "give --dtype bfloat16 or float32."
         )
     raise ModelError(
         f"{model}: {of_stored:,} of the {stored.numel():,} values of {tensor!r} are NaN or inf; its weights are "

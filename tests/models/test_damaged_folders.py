@@ -64,6 +64,17 @@ def rewrite(file: Path, **fields: Any) -> None:
     file.write_text(json.dumps(content | fields), encoding="utf-8")
 
 
+def what_loading_says(folder: Path) -> str:
+    """The refusal of a folder, empty where it loads and reads a text."""
+    try:
+        with within(LIMIT_S):
+            model = load_model(str(folder), "cpu")
+            model.extend(torch.tensor([model.tokenizer.encode("Some text.")]))
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def test_whatever_is_damaged_is_refused_in_one_line(
     damages: Any, tiny_models: Path, tiny_opt: Path, tmp_path: Path
 ) -> None:
@@ -76,15 +87,9 @@ def test_whatever_is_damaged_is_refused_in_one_line(
         for damage in coin.sample(found, min(6, len(found))):
             bad = Path(shutil.copytree(sound / damage.folder, tmp_path / "bad"))
             damage.apply(bad)
-            try:
-                with within(LIMIT_S):
-                    model = load_model(str(bad), "cpu")
-                    model.extend(torch.tensor([model.tokenizer.encode("Some text.")]))
-            except UserError as error:
-                refusals += 1
-                assert "\n" not in str(error) and len(str(error)) < 1000, damage.name
-            except Exception as error:
-                pytest.fail(f"{kind}, {damage.name}: {type(error).__name__}: {error}")
+            said = what_loading_says(bad)
+            assert "\n" not in said and len(said) < 1000, f"{kind}, {damage.name}: {said}"
+            refusals += bool(said)
             shutil.rmtree(bad)
     assert refusals > 20
 
@@ -97,7 +102,7 @@ def test_whatever_is_damaged_is_refused_in_one_line(
         ("num_hidden_layers", 10**9),
         ("num_hidden_layers", None),
         ("num_attention_heads", 0),
-        ("num_attention_heads", 64),
+        ("num_attention_heads", None),
         ("num_key_value_heads", 3),
         ("head_dim", 7),
         ("hidden_size", 10**9),
