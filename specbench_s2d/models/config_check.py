@@ -37,8 +37,20 @@ def check_fields(fields: dict[str, Any], name: str, file: str = FILE) -> None:
     """Raise `ModelError` for sizes that no model has, before lists as long are built. `file`: what says them."""
     for field, value in _sizes(fields):
         least, most = 0 if "expert" in field or "moe" in field else 1, _LIMITS[field]
-        if isinstance(value, int) and not isinstance(value, bool) and not least <= value <= most:
+        if isinstance(value, (str, dict, bool)) or (isinstance(value, int) and not least <= value <= most):
             raise _refusal(name, field, value, f"a whole number from {least} to {most:,}", file)
+    if not isinstance(fields.get("quantization_config") or {}, dict):
+        raise _refusal(name, "quantization_config", fields["quantization_config"], "an object of named fields", file)
+    token_ids(fields, "eos_token_id", name, file)
+
+
+def token_ids(fields: dict[str, Any], field: str, name: str, file: str) -> list[int]:
+    """The ids that a field names, one or a list of them; raises `ModelError` for anything else."""
+    given = fields.get(field)
+    listed = [] if given is None else given if isinstance(given, list) else [given]
+    if not all(isinstance(token, int) and not isinstance(token, bool) for token in listed):
+        raise _refusal(name, field, given, "a token id or a list of ids", file)
+    return listed
 
 
 def built(build: Callable[[], Any], name: str) -> Any:
@@ -47,9 +59,9 @@ def built(build: Callable[[], Any], name: str) -> Any:
         config = build()
         text = config.get_text_config()
     except Exception as error:  # transformers' classes check little: types, divisions and keys fail in many ways
-        raise ModelError(
-            f"{name}: {FILE} cannot be used ({in_one_line(error)}); take it as it was published."
-        ) from error
+        of_field = type(error).__name__.startswith("StrictDataclass")  # what it wraps names the field already
+        said = in_one_line(error.__cause__ if of_field and error.__cause__ else error)
+        raise ModelError(f"{name}: {FILE} cannot be used ({said}); take it as it was published.") from error
     for field in _NEEDED:
         _check_size(text, field, name)
     for field in _OPTIONAL:
@@ -57,9 +69,6 @@ def built(build: Callable[[], Any], name: str) -> Any:
             _check_size(text, field, name)
     if head_width(text) < 1:
         raise _refusal(name, "num_attention_heads", text.num_attention_heads, f"at most hidden_size {text.hidden_size}")
-    given = getattr(config, "quantization_config", None)
-    if given and not (isinstance(given, dict) or hasattr(given, "to_dict")):
-        raise _refusal(name, "quantization_config", given, "an object of named fields")
     if why_not_lean(config) is None:
         _check_lean(config, name)
     return config

@@ -49,7 +49,7 @@ def check_file(file: Path, name: str) -> None:
 
 
 def check_folder(folder: Path, name: str) -> None:
-    """Raise `ModelError` for a file of config or tokenizer that cannot be read, or is no JSON object where it must be."""
+    """Raise `ModelError` for files of config or tokenizer that cannot be read, or are no JSON objects and must be."""
     for file in sorted(folder.iterdir()):
         if any(fnmatch(file.name, pattern) for pattern in _READ) and (file.suffix or not file.is_dir()):
             check_file(file, name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from specbench_s2d.errors import ModelError, UnknownNameError, in_one_line
 from specbench_s2d.models.adapter import Adapter
-from specbench_s2d.models.config_check import FILE, built, check_fields, check_stored
+from specbench_s2d.models.config_check import FILE, built, check_fields, check_stored, token_ids
 from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
 from specbench_s2d.models.file_hash import file_sha256
@@ -114,7 +114,8 @@ class ResolvedModel:
             reason = in_one_line(error)
             if "tiktoken" in reason:  # what transformers tries after sentencepiece has failed
                 reason = "tokenizer.model is not sentencepiece's, or sentencepiece and protobuf are not installed"
-            found = ", ".join(sorted(file.name for file in self.folder.glob("tokenizer*"))) or "no tokenizer files"
+            read = (file for pattern in ("tokenizer*", FILE) for file in sorted(self.folder.glob(pattern)))
+            found = ", ".join(file.name for file in read) or "no files of one"
             raise ModelError(f"{self.name}: its tokenizer ({found}) cannot be read ({reason}).") from error
 
     @cached_property
@@ -141,7 +142,7 @@ class ResolvedModel:
         ids: set[int] = set()
         for file in ("config.json", "generation_config.json"):
             if (self.folder / file).is_file():
-                ids.update(self._ids(file, "eos_token_id"))
+                ids.update(token_ids(read_object(self.folder / file, self.name), "eos_token_id", self.name, file))
         if isinstance(self.tokenizer.eos_token_id, int):
             ids.add(self.tokenizer.eos_token_id)
         return frozenset(ids)
@@ -175,17 +176,6 @@ class ResolvedModel:
     def has_layer_ranges(self) -> bool:
         """Whether it runs through the lean forward, of which layers can be run on their own."""
         return why_not_lean(self.config) is None
-
-    def _ids(self, file: str, field: str) -> list[int]:
-        """The ids that a field of a file names, one or a list of them; raises `ModelError` for anything else."""
-        given = read_object(self.folder / file, self.name).get(field)
-        listed = [] if given is None else given if isinstance(given, list) else [given]
-        if not all(isinstance(token, int) and not isinstance(token, bool) for token in listed):
-            raise ModelError(
-                f"{self.name}: {file}: {field} is {str(given)[:80]}, and must be a token id or a list of ids; "
-                "correct it."
-            )
-        return listed
 
 
 class ResolvedModels(dict[str, ResolvedModel]):
