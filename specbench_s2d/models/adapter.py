@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +53,8 @@ class Adapter:
         if not file.is_file():
             return None
         fields = read_object(file, name)
-        base, rank, alpha = (fields.get(field) for field in ("base_model_name_or_path", "r", "lora_alpha"))
+        read: tuple[Any, ...] = tuple(fields.get(field) for field in ("base_model_name_or_path", "r", "lora_alpha"))
+        base, rank, alpha = read
         wrong = {
             "base_model_name_or_path": not (isinstance(base, str) and 0 < len(base) < 1000 and base.isprintable()),
             "r": type(rank) is not int or rank < 1,

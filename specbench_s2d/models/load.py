@@ -11,6 +11,7 @@ from torch import Tensor
 
 from specbench_s2d.errors import ModelError, in_one_line
 from specbench_s2d.models.base import Identity, LanguageModel
+from specbench_s2d.models.config_check import check_stored
 from specbench_s2d.models.devices import SPREAD, check_device, default_device, find_dtype, free_by_device
 from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose_engine
 from specbench_s2d.models.hf import TransformersModel
@@ -154,7 +155,7 @@ def read_module(
     from transformers import AutoModelForCausalLM
 
     hide_progress_bars()
-    weights = None if quantisation(model.config) else model.weights  # the config is checked before anything is made
+    check_stored(model.config, sum(file.stat().st_size for file in model.weights.files), model.name)
     options: dict[str, Any] = {} if spread is None else {"device_map": spread}
     if limits:
         options["max_memory"] = dict(limits)
@@ -183,7 +184,7 @@ def read_module(
         module = module.to(place)
     else:
         _refuse_offloading(model, module)
-    check_module(module, weights, model.name)
+    check_module(module, None if quantisation(model.config) else model.weights, model.name)
     return module
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from specbench_s2d.errors import ModelError, UnknownNameError, in_one_line
 from specbench_s2d.models.adapter import Adapter
-from specbench_s2d.models.config_check import FILE, built, check_fields, check_stored, token_ids
+from specbench_s2d.models.config_check import FILE, built, check_fields, token_ids
 from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
 from specbench_s2d.models.file_hash import file_sha256
@@ -97,10 +97,7 @@ class ResolvedModel:
             return self.shape.config()
         check_fields(self.fields, self.name)
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
-        config = built(lambda: AutoConfig.from_pretrained(str(self.folder), **options), self.name)
-        if not self.adapter:
-            check_stored(config, sum(file.stat().st_size for file in self.weights.files), self.name)
-        return config
+        return built(lambda: AutoConfig.from_pretrained(str(self.folder), **options), self.name)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

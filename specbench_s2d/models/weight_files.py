@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.model_files import read_object, why_no_file
@@ -52,7 +53,7 @@ def pickled_names(folder: Path, name: str) -> list[str]:
 
 def read_index(index: Path, name: str) -> dict[str, str]:
     """The file name of each tensor; raises `ModelError` for what is not an index of files beside it."""
-    listed = read_object(index, name).get("weight_map")
+    listed: Any = read_object(index, name).get("weight_map")
     named = listed.values() if isinstance(listed, dict) else ()
     if not named or not all(isinstance(shard, str) and _is_file_name(shard) for shard in named):
         raise ModelError(
