@@ -181,6 +181,8 @@ def _check(file: GgufFile) -> None:
             f"{', '.join(sorted(GGUF_TOKENIZER_TYPES))} can. Give its safetensors with a tokenizer instead."
         )
     sizes = {field: file.metadata.get(f"{file.architecture}.{key}") for key, field in _SIZES.items()}
+    if sizes["num_hidden_layers"] is None or sizes["hidden_size"] is None:  # transformers would take its defaults
+        raise ModelError(f"{file.name}: its header has no block_count or no embedding_length; fetch it again.")
     check_fields(sizes, file.name, "its header")
     scaling = file.metadata.get(f"{file.architecture}.rope.scaling.type", "none")
     if "rope_freqs.weight" in file.tensors or (scaling != "none" and _bare(file.architecture) != "gptoss"):
