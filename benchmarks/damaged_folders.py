@@ -287,20 +287,22 @@ def run_cases(damages: list[Damage], sound: Path, work: Path, workers: int = 1) 
     for module in _LOADED_ONCE:
         importlib.import_module(module)
     context = multiprocessing.get_context("fork")  # processes and not threads, which a fork does not take along
-    parts = []
-    for number in range(workers):
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_part, args=(damages[number::workers], sound, work / str(number), theirs))
-        process.start()
-        parts.append((process, ours))
-    rows = [row for _, ours in parts for row in ours.recv()]
-    for process, _ in parts:
-        process.join()
-    return rows
+    logs = [work / f"{number}.jsonl" for number in range(workers)]
+    parts = [
+        context.Process(target=_part, args=(damages[number::workers], sound, work / str(number), log))
+        for number, log in enumerate(logs)
+    ]
+    for part in parts:
+        part.start()
+    for part in parts:
+        part.join()
+    return [Seen(**json.loads(line)) for log in logs for line in log.read_text(encoding="utf-8").splitlines()]
 
 
-def _part(damages: list[Damage], sound: Path, work: Path, theirs: Connection) -> None:
-    theirs.send([row for damage in damages for row in seen(damage, sound, work)])
+def _part(damages: list[Damage], sound: Path, work: Path, log: Path) -> None:
+    with log.open("a", encoding="utf-8", buffering=1) as lines:
+        for damage in damages:
+            lines.writelines(json.dumps(asdict(row)) + "\n" for row in seen(damage, sound, work))
 
 
 def facts(rows: list[Seen], seed: int) -> dict[str, Any]:
@@ -328,6 +330,7 @@ def main(
 ) -> None:
     with TemporaryDirectory() as scratch:
         sound, work = Path(scratch) / "sound", Path(scratch) / "work"
+        work.mkdir()
         writer = multiprocessing.get_context("fork").Process(target=write_sound, args=(sound,))
         writer.start()  # in a process of its own, for a fork takes no threads along
         writer.join()

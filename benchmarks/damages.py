@@ -139,7 +139,7 @@ def _of_tokenizer(folder: Path, coin: random.Random) -> Damages:
 
 
 def _of_template(folder: Path, coin: random.Random) -> Damages:
-    for template in TEMPLATES:
+    for template in TEMPLATES if (folder / "tokenizer_config.json").is_file() else ():
         yield f"chat template {_said(template)[:60]}", lambda at, t=template: _write_template(at, t)
 
 
