@@ -12,6 +12,13 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+def in_one_line(error: BaseException, most: int = 200) -> str:
+    """All that an error says, in one line of at most `most` characters; with its type's name where that says more."""
+    text = " ".join(str(error).split())
+    said = text if isinstance(error, (OSError, ValueError)) and text else f"{type(error).__name__}: {text}"
+    return said[:most].rstrip(".: ")
+
+
 def near_names(name: str, known: Iterable[str]) -> str:
     """A question with the known names nearest to what was given, a space before it; nothing where none is near."""
     near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)

@@ -12,6 +12,7 @@ from specbench_s2d.bench.prompts import Prompts
 from specbench_s2d.bench.traces import source_for
 from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.faults import PartError, declared_passes, named
+from specbench_s2d.errors import ModelError
 from specbench_s2d.models import check_pair
 from specbench_s2d.models.chat import ChatTemplate, default_template
 from specbench_s2d.models.devices import HOST, SPREAD, Free, free_by_device, free_bytes
@@ -83,6 +84,7 @@ def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
     context, whose = _context(plan, target)
     template = ChatTemplate.choose(model.tokenizer, spec.template, default_template(model.name))
     prompts = Prompts(template, context, spec.max_new_tokens or 1, spec.long_prompts, whose)
+    _check_ids(template, plan.questions, model)
     positions = prompts.longest(plan.questions)
     memory, indexes = (plans(plan, target, positions, without=faults) for plans in (memory_plans, index_plans))
     return TargetSetup(target, prompts, positions, memory, indexes, free, faults)
@@ -100,6 +102,21 @@ def _context(plan: Plan, target: str) -> tuple[int, str]:
 
     choose = min if plan.spec.long_prompts == "truncate" else max
     return choose(map(of, plan.lanes[target]), key=itemgetter(0))
+
+
+def _check_ids(template: ChatTemplate, questions: QuestionSet, model: ResolvedModel) -> None:
+    """Raise `ModelError` where the tokenizer gives an id of a prompt that the model has no embedding of."""
+    if max(model.tokenizer.get_vocab().values(), default=0) < model.vocabulary:
+        return
+    for question in questions:
+        for turn in question.turns:
+            largest = max(template.encode([{"role": "user", "content": turn}]), default=0)
+            if largest >= model.vocabulary:
+                raise ModelError(
+                    f"{model.name}: its tokenizer encodes question {question.id} ({question.suite}) with id "
+                    f"{largest:,}, and its vocabulary has ids 0 to {model.vocabulary - 1:,}; give the tokenizer of "
+                    "this checkpoint."
+                )
 
 
 def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:

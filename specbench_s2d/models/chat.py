@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.errors import UnknownNameError, UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,6 +61,8 @@ TEMPLATES: dict[str, str] = {
     ),
 }
 
+_ANOTHER = f"give --template with one of {', '.join(sorted(TEMPLATES))} or a Jinja file"
+
 
 def default_template(model: str) -> str:
     """The template of a model whose tokenizer carries none: `vicuna` for names that contain it, else `plain`."""
@@ -94,7 +96,7 @@ class ChatTemplate:
                     "--template tokenizer: this tokenizer carries no chat template; "
                     f"give one of {', '.join(sorted(TEMPLATES))} or a Jinja file."
                 )
-            return cls("tokenizer", tokenizer.get_chat_template(), tokenizer)  # of several, the default one
+            return cls("tokenizer", _own(tokenizer), tokenizer)
         if name in TEMPLATES:
             return cls(name, TEMPLATES[name], tokenizer)
         if Path(name).is_file():
@@ -106,17 +108,15 @@ class ChatTemplate:
 
         Raises `UserError` for a template that is not Jinja, or that refuses the conversation.
         """
-        from jinja2 import TemplateError
-
         turns = [{"role": message["role"], "content": message["content"]} for message in messages]
         try:
             text = self.tokenizer.apply_chat_template(
                 turns, chat_template=self.source, tokenize=False, add_generation_prompt=answer_next
             )
-        except TemplateError as error:
-            reason = str(error).partition("\n")[0]
+        except Exception as error:  # of Jinja, and whatever the expressions of a template raise
             raise UserError(
-                f"template {self.name!r} cannot render this conversation ({reason}); correct it, or name another."
+                f"template {self.name!r} cannot render this conversation ({first_line(error)}); correct it, or name "
+                "another."
             ) from error
         assert isinstance(text, str)
         return text
@@ -158,6 +158,17 @@ class ChatTemplate:
             pieces += [(prompt[len(done) :], False), (whole[len(prompt) :], True)]
             done = whole
         return pieces
+
+
+def _own(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer's template, of several the default one; raises `UserError` where that is no text."""
+    try:
+        source: object = tokenizer.get_chat_template()
+    except Exception as error:  # several without a default, or what is no template at all
+        raise UserError(f"the tokenizer's chat template cannot be used ({first_line(error)}); {_ANOTHER}.") from error
+    if not isinstance(source, str):
+        raise UserError(f"the tokenizer's chat template is {str(source)[:80]}, and must be a text; {_ANOTHER}.")
+    return source
 
 
 def _read(file: Path) -> str:

@@ -215,7 +215,9 @@ def context_of(config: Any, name: str) -> int:
         raise ModelError(
             f"{name}: its config.json names no longest sequence ({', '.join(_LIMITS)}); add max_position_embeddings."
         )
-    return int(found)
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise ModelError(f"{name}: config.json: the longest sequence is {str(found)[:80]}, and must be a whole number.")
+    return found
 
 
 def _layer_kinds(config: Any) -> set[str]:

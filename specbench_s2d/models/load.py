@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from specbench_s2d.errors import ModelError, first_line
+from specbench_s2d.errors import ModelError, in_one_line
 from specbench_s2d.models.base import Identity, LanguageModel
+from specbench_s2d.models.config_check import check_stored
 from specbench_s2d.models.devices import SPREAD, check_device, default_device, find_dtype, free_by_device
 from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose_engine
 from specbench_s2d.models.forward_check import check_forward, is_checked, not_checked
@@ -27,6 +28,7 @@ from specbench_s2d.models.resolve import ResolvedModel, resolve_model
 from specbench_s2d.models.shapes import random_weights
 from specbench_s2d.models.tensors import tensor_shapes
 from specbench_s2d.models.tied_head import EMBEDDING, HEAD
+from specbench_s2d.models.stored_weights import check_finite, check_module, check_type, type_name
 from specbench_s2d.models.weights import Weights
 
 
@@ -153,7 +155,10 @@ def tensor_reader(model: ResolvedModel, device: torch.device, dtype: torch.dtype
             tensor = stored(name)
         except KeyError:
             raise _lacks(model, name) from None
-        return tensor.to(device=device, dtype=dtype)
+        check_type(type_name(tensor.dtype), name, model.name)
+        loaded = tensor.to(device=device, dtype=dtype)
+        check_finite(loaded, tensor, name, model.name)
+        return loaded
 
     def stored(name: str) -> Tensor:
         try:
@@ -174,7 +179,9 @@ def _safetensors(model: ResolvedModel) -> Callable[[str], Tensor]:
         opened: list[Any] = [safe_open(str(file), framework="pt") for file in model.weights.files]
         where = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{model.name}: its weight files cannot be read ({error}); fetch them again.") from error
+        raise ModelError(
+            f"{model.name}: its weight files cannot be read ({in_one_line(error)}); fetch them again."
+        ) from error
     return lambda name: where[name].get_tensor(name)
 
 
@@ -202,6 +209,7 @@ def read_module(
     from transformers import AutoModelForCausalLM
 
     hide_progress_bars()
+    check_stored(model.config, sum(file.stat().st_size for file in model.weights.files), model.name)
     options: dict[str, Any] = {} if spread is None else {"device_map": spread}
     if limits:
         options["max_memory"] = dict(limits)
@@ -218,23 +226,21 @@ def read_module(
             )
     except ImportError as error:
         raise ModelError(
-            f"{model.name}: a package that transformers needs for it is missing ({_in_one_line(error)}); install that."
+            f"{model.name}: a package that transformers needs for it is missing ({in_one_line(error)}); install that."
         ) from error
     except pickle.UnpicklingError as error:
         raise refusal(model.name, "one of its .bin files", error) from error
     except Exception as error:  # damaged weights surface as zip, struct, index, end-of-file and many other errors
-        raise ModelError(f"{model.name}: transformers cannot load it ({first_line(error)[:200]}).") from error
+        raise ModelError(f"{model.name}: transformers cannot load it ({in_one_line(error)}).") from error
     module, info = loaded
     if info["missing_keys"]:  # transformers would go on with random numbers in their place
         raise _lacks(model, sorted(info["missing_keys"])[0])
     if spread is None:
-        return module.to(place)
-    _refuse_offloading(model, module)
+        module = module.to(place)
+    else:
+        _refuse_offloading(model, module)
+    check_module(module, None if quantisation(model.config) else model.weights, model.name)
     return module
-
-
-def _in_one_line(error: ImportError) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _refuse_offloading(model: ResolvedModel, module: Any) -> None:

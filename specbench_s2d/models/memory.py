@@ -135,6 +135,7 @@ def static_bytes(config: Any, dtype: torch.dtype) -> int:
 def row_bytes(config: Any, dtype: torch.dtype) -> int:
     """What one position of a pass works in: 4 hidden states, query to value, 3 feed-forward rows; its logits."""
     inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", 4 * config.hidden_size)
+    inner = max(inner) if isinstance(inner, (list, tuple)) else inner  # a width for each layer, as Gemma 3n has
     projected = (config.num_attention_heads + 2 * kv_heads(config)) * head_width(config)
     logits = config.vocab_size * (dtype.itemsize + 2 * torch.float32.itemsize)
     return int((4 * config.hidden_size + projected + 3 * inner) * dtype.itemsize + logits)
@@ -184,7 +185,7 @@ def _weights_bytes(model: ResolvedModel, dtype: torch.dtype) -> int:
     stored = sum(file.stat().st_size for file in model.weights.files)
     if quantisation(model.config):
         return stored
-    return stored * dtype.itemsize // (model.config.dtype or torch.float16).itemsize
+    return stored * dtype.itemsize // getattr(model.config.dtype, "itemsize", torch.float16.itemsize)
 
 
 def gb(size: int) -> str:

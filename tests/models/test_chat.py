@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -137,7 +138,9 @@ def test_a_template_may_be_a_file(tokenizer: PreTrainedTokenizerFast, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "source", ["{% for m in messages %}", "{{ raise_exception('roles must alternate') }}"], ids=["not Jinja", "refuses"]
+    "source",
+    ["{% for m in messages %}", "{{ raise_exception('roles must alternate') }}", "{{ messages + 1 }}", "{{ 1 / 0 }}"],
+    ids=["not Jinja", "refuses", "of wrong types", "raises"],
 )
 def test_a_template_that_fails_is_said_in_one_line(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, source: str
@@ -146,6 +149,13 @@ def test_a_template_that_fails_is_said_in_one_line(
     file.write_text(source, encoding="utf-8")
     with refused(UserError, "mine.jinja"):
         ChatTemplate.choose(tokenizer, str(file)).render(TWO_TURNS)
+
+
+@pytest.mark.parametrize("own_template", [5, {"other": "x"}, ["x"]])
+def test_an_own_template_that_is_no_text_is_refused(own: PreTrainedTokenizerBase, own_template: Any) -> None:
+    own.chat_template = own_template
+    with refused(UserError, "the tokenizer's chat template", "give --template"):
+        ChatTemplate.choose(own)
 
 
 def test_a_file_that_is_not_text_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
