@@ -124,6 +124,8 @@ def _lacks(names: Sequence[str], what: str, part: Any) -> str | None:
         return "its Options is no subclass of specbench_s2d.decoding.types.Options"
     if getattr(part, "draft_kind", "none") not in ("none", "plain", "nested"):
         return f"its draft_kind is {part.draft_kind!r}; it is none, plain or nested"
+    if not isinstance(getattr(part, "lossy", False), bool):
+        return f"its lossy is {part.lossy!r}; it is True or False"
     return None
 
 
