@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import pkgutil
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,6 @@ def patched(path: str) -> Plant:
 
 
 def _found(path: str) -> Any:
-    import pkgutil
-
     return pkgutil.resolve_name(f"specbench_s2d.{path}")
 
 
@@ -143,7 +142,6 @@ def timed(fault: Planted, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Session, "_generate", planted)
 
 
-ALL = dict.fromkeys(LABELS, "target tiny-target: {}")
 CELLS: dict[str, tuple[Plant, dict[str, str]]] = {
     # where: how it is planted, and what the failed cells of the first target say, {} being what was raised
     "loading the target": (loading(TARGETS[0]), dict.fromkeys(LABELS, "target tiny-target: {} (loading)")),
@@ -152,8 +150,8 @@ CELLS: dict[str, tuple[Plant, dict[str, str]]] = {
         patched("decoding.speculative.SpeculativeDecoding.__init__"), {SD: "{} (being built)"},
     ),
     "preparing": (
-        patched("decoding.joint_greedy.JointGreedy.target_passes"),
-        {MJGD: "decoder 'mjgd:beams=2,k=2': class JointGreedy raised {} (in target_passes)"},
+        patched("decoding.joint_greedy.JointGreedy.make_ready"),
+        {MJGD: "{} (preparing its passes)"},
     ),
     "probing the noise": (
         patched("bench.session.logit_noise"), dict.fromkeys(LABELS, "target tiny-target: {} (probing its noise)"),
@@ -235,11 +233,14 @@ def test_a_part_is_named_once_and_so_is_the_model_at_work() -> None:
         def extend(self, *_: Any, **__: Any) -> Any:
             raise KeyError("cache")
 
-    with pytest.raises(PartError) as caught:
+    def a_step() -> None:
         try:
             Failing(seed=7).extend()
         except KeyError as error:
             raise PartError("decoder 'x': drafter Y raised KeyError (step 1)") from error
+
+    with pytest.raises(PartError) as caught:
+        a_step()
     assert told(caught.value) == "decoder 'x': drafter Y raised KeyError (step 1) (in a pass of fake-7)"
 
 
@@ -344,12 +345,12 @@ def test_the_next_launch_begins_anew(tiny_models: Path, tmp_path: Path, monkeypa
 
 
 @pytest.fixture
-def failing_command(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def failing_command(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(session_module, "logit_noise", Planted(torch.OutOfMemoryError("no memory left")))
     targets = [word for name in TARGETS for word in ("--target", str(tiny_models / name))]
     given = ["run", *targets, "--draft", str(tiny_models / DRAFT), "--decoder", "ar,sd", "--suite", "qa"]
     rest = ["--questions", "embedded", "--limit", "1", "--max-new-tokens", "4", "--device", "cpu", "--energy", "off"]
-    yield [*given, *rest, "--out", str(tmp_path / "run")]
+    return [*given, *rest, "--out", str(tmp_path / "run")]
 
 
 def test_the_command_exits_with_1_and_says_it_in_a_line(
