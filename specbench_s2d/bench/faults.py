@@ -16,6 +16,7 @@ import torch
 from specbench_s2d.decoding.faults import PartError
 from specbench_s2d.errors import RAISED, UserError, first_line, said
 from specbench_s2d.models import LanguageModel
+from specbench_s2d.models.finite import NOT_FINITE
 
 
 class TargetFault(Exception):
@@ -54,12 +55,13 @@ def told(error: BaseException, doing: str = "", part: str = "") -> str:
 
     Of the package's own errors the text alone: it says who did what.
     """
-    own = isinstance(error, UserError | FloatingPointError | PartError)
+    names_itself = isinstance(error, UserError) or NOT_FINITE in str(error)
+    own = names_itself or isinstance(error, PartError)
     what = first_line(error) if own else said(error)
     if part:
         _, name = part.split(" ", 1)
         what = f"{part}: {what.removeprefix(part + ': ').removeprefix(name + ': ')}"
-    at_work = None if part or isinstance(error, UserError | FloatingPointError) else _model_at_work(error)
+    at_work = None if part or names_itself else _model_at_work(error)
     places = [f"in a pass of {at_work}" if at_work else "", doing]
     where = "; ".join(filter(None, places))
     return f"{what} ({where})" if where else what
@@ -67,7 +69,7 @@ def told(error: BaseException, doing: str = "", part: str = "") -> str:
 
 def give_back(error: BaseException) -> None:
     """Drop what the frames of an error hold; after one that speaks of memory, free that for whoever comes next."""
-    chain = list(_chain(error))
+    chain = _chain(error)
     for one in chain:
         traceback.clear_frames(one.__traceback__)
     if any(re.search("memory|alloc", said(one), re.IGNORECASE) for one in chain):
@@ -87,8 +89,10 @@ def _model_at_work(error: BaseException) -> str | None:
     return found
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, then what it was raised from."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """The error, then what it was raised from, each once."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
