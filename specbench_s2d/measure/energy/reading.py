@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from specbench_s2d.errors import RAISED, first_line
 from specbench_s2d.measure.energy.meter import EnergyMeter, MeterError, Reading, Sample
@@ -61,7 +61,7 @@ def reason_of(error: BaseException) -> str:
 
 def _stopped(meter: EnergyMeter, failed: str | None) -> Reading:
     try:
-        reading = meter.stop()
+        reading: Any = meter.stop()
     except RAISED as error:
         failed = failed or reason_of(error)
         return Reading(0.0, None, (), failed, failed)
