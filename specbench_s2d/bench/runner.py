@@ -172,6 +172,7 @@ class _Run:
         # other work here makes the engine choose fewer threads, for the whole launch
         self.say(*self._monitor.loaded(session.target.name, watch.facts(), "warmed up"))
         self.say(*self._monitor.restless(session.target.name, session.restless))
+        self.say(*(f"{setup.target}: {label} will not run: {fault}" for label, fault in session.faults.items()))
         return session
 
     def _fail(self, target: str, rounds: list[Round], fault: TargetFault) -> None:

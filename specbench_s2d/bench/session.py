@@ -44,8 +44,8 @@ class Session:
     the warm-ups, and later by whoever has time between timed windows. `drafts`: how each decoder reads its draft, by
     label. `windows`: meters the timed windows.
 
-    What a phase raises is a fault: of the target `TargetFault` is raised; a draft's is that of every decoder that uses
-    it, and a decoder's own is what its cells fail with.
+    What a phase raises is a fault. A target's raises `TargetFault`. A decoder's own, or its draft's, stands in `faults`
+    by label: its cells fail with that.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Session:
         self.windows = windows or WindowMeter(None)
         self._new_tokens = plan.spec.max_new_tokens or 1
         self._lanes = {lane.label: lane for lane in plan.lanes[setup.target]}
-        self._faults, self._decoders = dict(setup.faults), dict[str, Decoder]()
+        self.faults, self._decoders = dict(setup.faults), dict[str, Decoder]()
         self.drafts, self._projected = dict[str, DraftView](), dict[str, str | None]()
         self._passes, self._traces = list[PassKind](), dict[str, TraceSource]()
         self._warmed_up = dict[str, WarmUp]()
@@ -93,7 +93,7 @@ class Session:
             limits = setup.weight_limits(plan.spec.device)
             self.target = load(model, device=plan.spec.device, limits=limits, **options)
         for name in plan.drafts(setup.target):
-            using = [label for label, lane in self._lanes.items() if lane.draft == name and label not in self._faults]
+            using = [label for label, lane in self._lanes.items() if lane.draft == name and label not in self.faults]
             with phase("loading", partial(self._fail, using), f"draft {plan.models[name].name}"):
                 if using:
                     drafts[name] = load(plan.models[name], device=plan.device, **options)
@@ -103,12 +103,12 @@ class Session:
     def _each(self, doing: str, work: Callable[[str], object]) -> None:
         """Do a phase's work for every decoder without a fault, by label; what it raises is that decoder's fault."""
         for label in self._lanes:
-            if label not in self._faults:
+            if label not in self.faults:
                 with phase(doing, partial(self._fail, [label])):
                     work(label)
 
     def _fail(self, labels: list[str], fault: str) -> None:
-        self._faults.update(dict.fromkeys(labels, fault))
+        self.faults.update(dict.fromkeys(labels, fault))
 
     def _build(self, drafts: dict[str, LanguageModel], label: str) -> None:
         lane = self._lanes[label]
@@ -140,7 +140,7 @@ class Session:
         Raises `PartError` for a decoder that has a fault or gives what no record can hold, and whatever decoding
         raises.
         """
-        if fault := self._faults.get(cell.label):
+        if fault := self.faults.get(cell.label):
             raise PartError(fault)
         generation, energy = self.windows.measure(
             lambda: self._generate(cell.label, prompt.ids, self._new_tokens, cell), clock_for(self.target.device).wait
@@ -175,7 +175,7 @@ class Session:
 
     def decoder_facts(self) -> dict[str, dict[str, Any]]:
         """What decoders without a fault measured and learnt so far, by label; only of those that do."""
-        known = {label: _facts(one) for label, one in self._decoders.items() if label not in self._faults}
+        known = {label: _facts(one) for label, one in self._decoders.items() if label not in self.faults}
         return {label: facts for label, facts in known.items() if facts}
 
     @property

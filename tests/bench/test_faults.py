@@ -214,7 +214,10 @@ def test_a_fault_fails_the_cells_that_need_what_failed(
     assert outcome.failed == len(expected)
     if len(expected) == len(LABELS):
         assert f"{plan.spec.target[0]}: failed: {errors(outcome, TARGETS[0])[AR]}" in said
-    elif AR in expected:
+    elif where != "a timed cell":
+        for label, text in errors(outcome, TARGETS[0]).items():
+            assert f"{plan.spec.target[0]}: {label} will not run: {text}" in said
+    if len(expected) < len(LABELS) and AR in expected:
         assert {r.divergence for r in outcome.records if r.target == TARGETS[0]} == {None}
 
 
