@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -11,7 +12,7 @@ from specbench_s2d.bench.plan import Lane, Plan
 from specbench_s2d.bench.prompts import Prompts
 from specbench_s2d.bench.traces import source_for
 from specbench_s2d.decoding.decoder import PairDecoder
-from specbench_s2d.decoding.faults import PartError, declared_passes, named
+from specbench_s2d.decoding.faults import PartError, declared_passes, in_decoder, named
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models import check_pair
 from specbench_s2d.models.chat import ChatTemplate, default_template
@@ -128,7 +129,9 @@ def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:
         passes = kind.target_passes(options)
     declared_passes(passes, label, f"{part}.target_passes")
     with named(label, part, "in host_bytes"):
-        kind.host_bytes(options, 1)
+        size = kind.host_bytes(options, 1)
+    if not isinstance(size, int | float) or not 0 <= size < math.inf:
+        raise PartError(in_decoder(label, f"{part}.host_bytes gave {size!r}; it is a number of bytes"))
     if draft:
         with named(label, part, "in check_draft"):
             kind.check_draft(options, draft)

@@ -26,9 +26,9 @@ from specbench_s2d.models.quiet import quiet
 from specbench_s2d.models.remarks import load_facts, remarks
 from specbench_s2d.models.resolve import ResolvedModel, resolve_model
 from specbench_s2d.models.shapes import random_weights
+from specbench_s2d.models.stored_weights import check_finite, check_module, check_type, type_name
 from specbench_s2d.models.tensors import tensor_shapes
 from specbench_s2d.models.tied_head import EMBEDDING, HEAD
-from specbench_s2d.models.stored_weights import check_finite, check_module, check_type, type_name
 from specbench_s2d.models.weights import Weights
 
 

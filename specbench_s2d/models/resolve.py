@@ -27,12 +27,8 @@ from specbench_s2d.models.quiet import quiet
 from specbench_s2d.models.shapes import PREFIX, TOKENIZER, Shape
 from specbench_s2d.models.tied_head import differs
 from specbench_s2d.models.token_ranking import Ranking, RankingById, stored_ranking
-<<<<<<< HEAD
 from specbench_s2d.models.vocabulary import named_ids
-from specbench_s2d.models.weight_files import WeightFiles, find_weights
-=======
 from specbench_s2d.models.weight_files import WeightFiles, find_weights, not_usable
->>>>>>> part-folders
 from specbench_s2d.resources import demo_folder, drafts_folder
 
 if TYPE_CHECKING:
@@ -98,8 +94,7 @@ class ResolvedModel:
 
     @cached_property
     def config(self) -> Any:
-<<<<<<< HEAD
-        """transformers' config; its head is untied where the weights say so (`has_separate_head`)."""
+        """transformers' config, its sizes checked, its head untied where the weights say so (`has_separate_head`)."""
         if not self.has_separate_head:
             return self.stated_config
         config = copy.deepcopy(self.stated_config)
@@ -115,24 +110,14 @@ class ResolvedModel:
     @cached_property
     def stated_config(self) -> Any:
         """transformers' config as config.json states it."""
-=======
-        """transformers' config, its sizes checked."""
->>>>>>> part-folders
         from transformers import AutoConfig
 
         if self.shape:
             return self.shape.config()
-<<<<<<< HEAD
-        try:
-            with quiet():  # of special tokens outside the vocabulary: `remarks` says so of those that matter
-                return AutoConfig.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{self.name}: its config cannot be read ({first_line(error)[:200]}).") from error
-=======
         check_fields(self.fields, self.name)
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
-        return built(lambda: AutoConfig.from_pretrained(str(self.folder), **options), self.name)
->>>>>>> part-folders
+        with quiet():  # of special tokens outside the vocabulary: `remarks` says so of those that matter
+            return built(lambda: AutoConfig.from_pretrained(str(self.folder), **options), self.name)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

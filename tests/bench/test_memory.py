@@ -106,10 +106,10 @@ def test_over_several_gpus_the_target_is_spread_and_drafts_are_on_the_first(two_
     ) -> Any:
         asked.append((model, device, limits))
         if len(asked) == 2:
-            raise InterruptedError
+            raise KeyboardInterrupt
         return SimpleNamespace(name=model.name)
 
-    with pytest.raises(InterruptedError):
+    with pytest.raises(KeyboardInterrupt):
         Session(plan, set_up(plan, target, lambda device: 10**9), PhaseTimer(), load=load)
     (name, device, limits), *others = asked
     assert (name, device, others) == (plan.models[target], "auto", [(plan.models[draft], "cuda:0", None)])

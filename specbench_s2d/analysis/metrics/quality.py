@@ -22,7 +22,12 @@ def perplexity(records: Iterable[Record]) -> Measure:
     at temperature 1, over the ids that its tokenizer names (rows that pad a head have no part in the softmax)."""
     kept, note = carrying(records, "nll_sum", "new_tokens")
     mean = quotient(total(kept, "nll_sum"), total(kept, "new_tokens"), "no new token", note)
-    return mean if mean.value is None else Measure(math.exp(mean.value), note)
+    if mean.value is None:
+        return mean
+    try:
+        return Measure(math.exp(mean.value), note)
+    except OverflowError:
+        return Measure(None, f"exp of {mean.value:.4g} nats a token is beyond what a number holds")
 
 
 def _likelihood(record: Record) -> tuple[float, float] | None:

@@ -146,17 +146,19 @@ def alarms(table: pd.DataFrame) -> list[str]:
 
 
 def failures(records: Iterable[Record]) -> list[str]:
-    """Why turns failed: for each target and decoder the first reason, and how many others there are."""
+    """Why turns failed: for each target and decoder the first reason, and how many others there are; decoders that
+    failed for the same ones share a line."""
     found: dict[tuple[str, str], list[str]] = {}
     for r in records:
         if r.status == "failed":
             found.setdefault((r.target, r.label), []).append(r.error or "no reason was recorded")
-    lines = []
+    alike: dict[tuple[str, str], list[str]] = {}
     for (target, label), errors in found.items():
         others = len(set(errors)) - 1
         more = f" (and for {others} other reasons: see report.html)" if others else ""
-        lines.append(f"{target}, {label}: failed: {errors[0].removeprefix(f'decoder {label!r}: ')}{more}")
-    return lines
+        why = f"{errors[0].removeprefix(f'decoder {label!r}: ')}{more}"
+        alike.setdefault((target, why), []).append(label)
+    return [f"{target}, {', '.join(labels)}: failed: {why}" for (target, why), labels in alike.items()]
 
 
 def whys(table: pd.DataFrame) -> dict[str, list[str]]:
