@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from specbench_s2d import suites
+from specbench_s2d.suites import load as suites
 from specbench_s2d.errors import QuestionFileError
 
 CONTENT = (json.dumps({"question_id": 1, "category": "qa", "turns": ["Who?"]}) + "\n").encode()

@@ -52,6 +52,8 @@ def run(
     from specbench_s2d.bench.plan import make_plan
 
     plan = make_plan(make_spec(spec, narrowed(spec, given)))
+    for line in plan.questions.said:
+        _tell(Console(stderr=True), line)
     if dry_run:
         return _dry_run(plan, as_json)
     from specbench_s2d.bench.launches import run_launches
