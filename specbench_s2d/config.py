@@ -116,8 +116,8 @@ class RunSpec(BaseModel):
     )
     template_args: list[str] = Field(
         default=[],
-        description="Arguments of the chat template, NAME=VALUE or NAME=VALUE,NAME=VALUE (enable_thinking=false); true, "
-        "false, null, numbers and quoted texts as in JSON, any other value is a text; repeatable.",
+        description="Arguments of the chat template, NAME=VALUE or NAME=VALUE,NAME=VALUE (enable_thinking=false); "
+        "true, false, null, numbers and quoted texts as in JSON, any other value is a text; repeatable.",
     )
     long_prompts: Literal["fail", "skip", "truncate"] = Field(
         "fail",

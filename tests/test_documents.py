@@ -108,7 +108,8 @@ def quick_commands() -> list[list[str]]:
     """Every documented command that is quick: listings, and runs of models at hand on a CPU, as dry runs."""
     found = dict[str, list[str]]()
     for _, words in documented():
-        at_hand = not any(re.fullmatch(r"papers/\w+|[\w-]+/[\w.-]+\d[\w.-]*|smollm2\S*|cuda|hub:\S+", word) for word in words)
+        elsewhere = r"papers/\w+|[\w-]+/[\w.-]+\d[\w.-]*|smollm2\S*|cuda|hub:\S+"
+        at_hand = not any(re.fullmatch(elsewhere, word) for word in words)
         if words[0] == "run" and at_hand:
             out = words.index("--out") if "--out" in words else len(words)
             words = [*(word for word in (*words[:out], *words[out + 2 :]) if word != "--dry-run"), "--dry-run"]

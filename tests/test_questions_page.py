@@ -24,7 +24,11 @@ def test_each_example_is_what_the_page_says(tmp_path: Path) -> None:
         ["qa", "custom/mine"],
     ]
     [capital], [sky], [share] = found[2:5]
-    assert (capital.system_prompt, capital.reference, capital.metrics) == ("One word.", ("N'Djamena",), ("exact_match",))
+    assert (capital.system_prompt, capital.reference, capital.metrics) == (
+        "One word.",
+        ("N'Djamena",),
+        ("exact_match",),
+    )
     assert (sky.system_prompt, sky.turns) == ("Be brief.", ("Why is the sky blue?",))
     assert share.turns == ("Hi", "Who are you?")
 

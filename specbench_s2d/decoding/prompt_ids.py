@@ -13,8 +13,8 @@ from specbench_s2d.errors import UserError
 PromptIds = Sequence[int] | torch.Tensor | Mapping[str, Any]
 """Ids of one prompt: a list, a tensor (T,) or (1, T), or a tokenizer's dict of them under `input_ids`."""
 _WRITE = (
-    "for a chat, target.tokenizer.apply_chat_template([{'role': 'user', 'content': TEXT}], add_generation_prompt=True); "
-    "for a text to continue, target.tokenizer.encode(TEXT)"
+    "for a chat, target.tokenizer.apply_chat_template([{'role': 'user', 'content': TEXT}], add_generation_prompt=True)"
+    "; for a text to continue, target.tokenizer.encode(TEXT)"
 )
 
 

@@ -46,7 +46,8 @@ TEMPLATES: dict[str, str] = {
         "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
     ),
     "llama-2": (
-        "{% if messages[0].role == 'system' %}{% set system = '<<SYS>>\\n' + messages[0].content + '\\n<</SYS>>\\n\\n' %}"
+        "{% if messages[0].role == 'system' %}"
+        "{% set system = '<<SYS>>\\n' + messages[0].content + '\\n<</SYS>>\\n\\n' %}"
         "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}"
         "{% for m in messages %}"
         "{% if m.role == 'user' %}{{ bos_token }}[INST] {{ system if loop.first else '' }}{{ m.content }} [/INST]"

@@ -20,6 +20,7 @@ from specbench_s2d.suites.definition import (
     read_suite,
     sound_suites,
     suite_headings,
+    suites_of,
 )
 from specbench_s2d.suites.load import EMBEDDED, SPEC_BENCH, QuestionSet, load_questions
 from specbench_s2d.suites.question import Question, Reference, questions_hash
@@ -47,4 +48,5 @@ __all__ = [
     "read_suite",
     "sound_suites",
     "suite_headings",
+    "suites_of",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -200,10 +200,48 @@ def category_owners(asked: Sequence[Suite]) -> dict[str, str]:
     asked_names = {suite.name for suite in asked}
     others = [suite for suite in sound_suites() if suite.name not in asked_names]
     owners = {category: suite.name for suite in others for category in suite.definition.categories}
-    return {**owners, **asked_owners(asked)}
+    return {**owners, **_asked_owners(asked)}
 
 
-def asked_owners(asked: Sequence[Suite]) -> dict[str, str]:
+def suites_of(
+    rows: Sequence[tuple[str | None, int]],
+    file_name: str,
+    asked: Sequence[Suite] = (),
+    registered: Sequence[Suite] | None = None,
+) -> list[str]:
+    """The suite of each row of a file, given as its category (None for none) and its number of turns: one that is asked
+    for and takes the category, else the registered one that has it, else `custom/<category>`. Without a category the
+    file's name is one, which is no registered suite's unless that is asked for.
+
+    A suite that says how many turns its questions have (MT-bench: two) takes a file's rows only where all those of its
+    categories have so many: EAGLE's `math` questions of one turn are GSM8K's, and no MT-bench.
+    """
+    wanted, asked_names = _asked_owners(asked), {suite.name for suite in asked}
+    named, lengths = {category for category, _ in rows}, set(rows)
+    owners = {
+        category: suite.name
+        for suite in reversed(sound_suites() if registered is None else registered)  # built-in ones win
+        for category in suite.definition.categories
+        if not _has_other_turns(suite.definition, lengths)
+    }
+
+    def suite_of(category: str | None) -> str:
+        name = category or file_name
+        custom = custom_name(name)
+        if name in wanted or custom in asked_names:
+            return wanted.get(name, custom)
+        return custom if category is None and name not in named else owners.get(name, custom)
+
+    return [suite_of(category) for category, _ in rows]
+
+
+def _has_other_turns(about: Definition, lengths: Set[tuple[str | None, int]]) -> bool:
+    return about.turns_each is not None and any(
+        category in about.categories and turns != about.turns_each for category, turns in lengths
+    )
+
+
+def _asked_owners(asked: Sequence[Suite]) -> dict[str, str]:
     """Category → suite, of those asked for alone."""
     taken: dict[str, str] = {}
     for suite in asked:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from specbench_s2d.errors import QuestionFileError, UserError, first_line
 from specbench_s2d.resources import cache_folder
-from specbench_s2d.suites.definition import Suite, asked_owners, custom_name, load_suite, sound_suites
-from specbench_s2d.suites.formats import Given, read_questions
+from specbench_s2d.suites.definition import Suite, load_suite, sound_suites, suites_of
+from specbench_s2d.suites.formats import read_questions
 from specbench_s2d.suites.hub import HUB, hub_rows
 from specbench_s2d.suites.question import Question, questions_hash
 from specbench_s2d.suites.rows import read_file, read_rows
@@ -29,8 +29,8 @@ class QuestionSet:
     """The questions of a run, by suite in the order asked, in file order inside each.
 
     `source` is `embedded`, `spec-bench` (the file is recognised by its hash, wherever it lies), a file's name, or the
-    `hub:` dataset. `left_out`: how many of the file are of suites that were not asked for. `notes`: what a person should
-    know of how the file was read.
+    `hub:` dataset. `left_out`: how many of the file are of suites that were not asked for. `notes`: what a person
+    should know of how the file was read.
     """
 
     source: str
@@ -110,51 +110,12 @@ def _of_file(source: str, asked: Sequence[Suite] | None, column: str | None) -> 
             label = SPEC_BENCH
     given = read_questions(rows, column)
     registered = sound_suites()
+    names = suites_of([(one.category, len(one.turns)) for one in given], stem, asked or [], registered)
     by_suite: dict[str, list[Question]] = {suite.name: [] for suite in registered}
-    for question in _placed(given, stem, asked or [], registered):
-        by_suite.setdefault(question.suite, []).append(question)
+    for one, suite in zip(given, names, strict=True):
+        by_suite.setdefault(suite, []).append(one.question(suite, one.category or stem))
     notes = (_NOT_REPLAYED,) if any(one.answered for one in given) else ()
     return QuestionSet(label, {name: tuple(part) for name, part in by_suite.items() if part}, notes=notes)
-
-
-def _placed(
-    given: Sequence[Given], stem: str, asked: Sequence[Suite], registered: Sequence[Suite]
-) -> list[Question]:
-    """Each row as a question of its suite: one that is asked for and takes its category, else the registered one that
-    has the category, else `custom/<category>`. Rows without a category have the file's name for one, which is no
-    registered suite's unless that is asked for.
-
-    A suite that says how many turns its questions have (MT-bench: two) takes a file's questions only where all those of
-    its categories have so many: EAGLE's `math` questions of one turn are GSM8K's, and no MT-bench.
-    """
-    wanted, asked_names = asked_owners(asked), {suite.name for suite in asked}
-    named = {one.category for one in given}
-    lengths = {(one.category, len(one.turns)) for one in given}
-    owners = {
-        category: suite.name
-        for suite in registered
-        for category in suite.definition.categories
-        if not _other_lengths(suite, lengths)
-    }
-
-    def suite_of(category: str | None) -> str:
-        name = category or stem
-        if name in wanted:
-            return wanted[name]
-        custom = custom_name(name)
-        if custom in asked_names or (category is None and stem not in named):
-            return custom
-        return owners.get(name, custom)
-
-    return [one.question(suite_of(one.category), one.category or stem) for one in given]
-
-
-def _other_lengths(suite: Suite, lengths: Set[tuple[str | None, int]]) -> bool:
-    """Whether a file's questions of a suite's categories have another number of turns than the suite's."""
-    about = suite.definition
-    return about.turns_each is not None and any(
-        category in about.categories and turns != about.turns_each for category, turns in lengths
-    )
 
 
 def _spec_bench_file() -> Path:

@@ -39,7 +39,11 @@ def test_from_a_csv_file_to_a_report(given: list[str], capsys: pytest.CaptureFix
     assert "prompts.csv: questions by suite: 2 custom/place_names, 2 custom/code, 2 custom/prompts\n" in said
     manifest, records = read_manifest(Path("mine")), read_records(Path("mine"))
     assert manifest["spec"]["suite"] == ["custom/place_names", "custom/code", "custom/prompts"]
-    assert manifest["spec"]["template_args"] == manifest["identity"]["settings"]["template_args"] == ["enable_thinking=true"]
+    assert (
+        manifest["spec"]["template_args"]
+        == manifest["identity"]["settings"]["template_args"]
+        == ["enable_thinking=true"]
+    )
     assert {(r.suite, r.category) for r in records} == {
         ("custom/place_names", "place_names"),
         ("custom/code", "code"),
@@ -76,9 +80,9 @@ def test_an_argument_of_the_template_changes_the_prompts(given: list[str], capsy
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--template-args", "thinking=1"], "--template-args thinking: the chat template of tiny-target ('mine.jinja') reads"),
-        (["--column", "promt"], "prompts.csv:2: no column 'promt'. Did you mean 'prompt'? There are 'prompt', 'reference'"),
-        (["--suite", "custom/codes"], "prompts.csv: no questions of suite 'custom/codes'; it has custom/place_names, custom/"),
+        (["--template-args", "thinking=1"], "--template-args thinking: the chat template of tiny-target ('mine.jin"),
+        (["--column", "promt"], "prompts.csv:2: no column 'promt'. Did you mean 'prompt'? There are 'prompt', 're"),
+        (["--suite", "custom/codes"], "prompts.csv: no questions of suite 'custom/codes'; it has custom/place"),
         (["--questions", "embedded"], "--column prompt: is for a question file; 'embedded' needs none."),
     ],
 )  # fmt: skip

@@ -98,6 +98,6 @@ def test_a_dataset_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(datasets, "get_dataset_config_names", unreachable)
     assert refusal("hub:a/b", None) == (
-        "hub:a/b: cannot be read (ConnectionError: Couldn't reach the hub); check the name and the network, or give the "
-        "data as a Parquet, CSV or JSON file."
+        "hub:a/b: cannot be read (ConnectionError: Couldn't reach the hub); check the name and the network, or give "
+        "the data as a Parquet, CSV or JSON file."
     )
