@@ -52,8 +52,6 @@ def run(
     from specbench_s2d.bench.plan import make_plan
 
     plan = make_plan(make_spec(spec, narrowed(spec, given)))
-    for line in plan.questions.said:
-        _tell(Console(stderr=True), line)
     if dry_run:
         return _dry_run(plan, as_json)
     from specbench_s2d.bench.launches import run_launches
@@ -76,6 +74,8 @@ def _dry_run(plan: Any, as_json: bool) -> int:
         typer.echo(json.dumps(expected, indent=1))
     else:
         Console().print(forecast_table(expected))
+    for line in plan.questions.said:
+        _tell(Console(stderr=True), line)
     return 0
 
 

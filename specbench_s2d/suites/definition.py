@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -107,8 +108,14 @@ def load_suite(name: str) -> Suite:
 
 def sound_suites() -> list[Suite]:
     """Every registered suite but those of other packages that cannot be read (`broken_suites`)."""
-    broken = broken_suites()
-    return [load_suite(name) for name in definitions.paths() if name not in broken]
+    sound = []
+    for name, entry in definitions.entries().items():
+        if entry.origin == BUILT_IN and not entry.others:
+            sound.append(read_suite(Path(entry.path)))
+            continue
+        with suppress(UserError):
+            sound.append(load_suite(name))
+    return sound
 
 
 def broken_suites() -> dict[str, str]:

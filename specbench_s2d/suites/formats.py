@@ -101,6 +101,8 @@ def _conversation(row: Row, column: str | None) -> tuple[tuple[str, ...], str | 
                 f"{columns(values)} (of a CSV file, the first line names them)."
             )
         value = values[column]
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return _messages(row.where, column, value)
         return _turns(row.where, column, [value] if isinstance(value, str) else value), None, False
     known = [key for key in ("turns", "messages", "conversations") if key in values]
     if not known:

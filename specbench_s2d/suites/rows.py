@@ -134,7 +134,7 @@ def _csv_rows(content: bytes, name: str) -> list[Row]:
     names = [cell.strip() for cell in lines[0][1]]
     for column in names:
         if column and names.count(column) > 1:
-            raise QuestionFileError(f"{name}:1: column {shown(column)} stands there twice; name each column once.")
+            raise QuestionFileError(f"{name}:1: column {shown_name(column)} stands there twice; name each column once.")
     rows = []
     for number, (line, cells) in enumerate(lines[1:], start=1):
         where = f"{name}:{line}"

@@ -43,6 +43,13 @@ def test_a_row_of_a_known_format(
     assert asked(tmp_path, row) == Question(1, "custom/file", "file", turns, None, system)
 
 
+@pytest.mark.parametrize("value", ["Hi", ["Hi"], [USER, {"role": "assistant", "content": "Hello"}], [HUMAN]])
+def test_a_column_holds_a_text_texts_or_messages(tmp_path: Path, value: Any) -> None:
+    rows = {"turns": ["not this"], "prompt": value, "system_prompt": "Be brief."}
+    [question] = load_questions(write(tmp_path / "file.jsonl", rows), column="prompt")
+    assert (question.turns, question.system_prompt) == (("Hi",), "Be brief.")
+
+
 @pytest.mark.parametrize(
     ("reference", "kept"),
     [("Ada", ("Ada",)), (["a", "b"], ("a", "b")), ([["a", "b"]], (("a", "b"),)), (None, None), ([], ())],

@@ -82,7 +82,7 @@ def test_parquet_rows_may_be_nested(tmp_path: Path) -> None:
         "difficulty": [None, 3.5],
     }
     found = load_questions(parquet(tmp_path, columns))
-    assert [(q.id, q.suite, q.turns) for q in found] == [(8, "qa", ("Who?",)), (7, "mt_bench", ("One?", "Two?"))]
+    assert [(q.id, q.suite, q.turns) for q in found] == [(7, "mt_bench", ("One?", "Two?")), (8, "qa", ("Who?",))]
     talks = {"messages": [[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]]}
     assert load_questions(parquet(tmp_path, talks)).questions[0].system_prompt == "Be brief."
     column = {"prompt": ["Hi", "Ho"], "n": [1, 2]}
