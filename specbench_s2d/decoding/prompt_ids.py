@@ -47,8 +47,9 @@ def _input_ids(given: Mapping[str, Any]) -> Any:
     if "input_ids" not in given:
         names = ", ".join(map(str, given)) or "nothing"
         raise UserError(f"generate takes token ids, got a dict without 'input_ids' (it holds {names}): write {_WRITE}.")
-    mask = given.get("attention_mask")
-    mask = mask.tolist() if hasattr(mask, "tolist") else mask
+    mask: Any = given.get("attention_mask")
+    if hasattr(mask, "tolist"):
+        mask = mask.tolist()
     row = mask[0] if mask and isinstance(mask[0], list | tuple) else mask
     if row is not None and not all(row):
         raise UserError("generate takes one prompt without padding: the attention_mask has zeros; tokenize without it.")

@@ -62,9 +62,10 @@ def question_of(row: Row, column: str | None = None) -> Given:
     """One row as a question; raises `QuestionFileError` that names the field and what was expected."""
     where, values = row.where, row.values
     turns, system, answered = _conversation(row, column)
-    given_system = _text(where, "system_prompt", values.get("system_prompt"), MOST_CHARACTERS)
-    if system and given_system:
-        raise QuestionFileError(f"{where}: two system prompts, 'system_prompt' and a system message; give one.")
+    named = {key: _text(where, key, values.get(key), MOST_CHARACTERS) for key in ("system_prompt", "system")}
+    given_system = named["system_prompt"] or named["system"]
+    if len({text for text in (system, *named.values()) if text}) > 1:
+        raise QuestionFileError(f"{where}: two system prompts ('system_prompt', 'system', a system message); give one.")
     reference = _reference(values.get("reference"), where)
     if reference and not isinstance(reference[0], str) and len(reference) > len(turns):
         raise _unexpected(where, "reference", f"one list of answers per turn ({len(turns)})", values["reference"])

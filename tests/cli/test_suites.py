@@ -49,7 +49,7 @@ def test_a_files_own_categories_are_listed_after_the_six(tmp_path: Path) -> None
     path = tmp_path / "code.csv"
     path.write_text("prompt\nSort a list.\nReverse it.\n", encoding="utf-8")
     shown = run("--questions", str(path), "--column", "prompt")
-    assert shown.index("rag v1") < shown.index("custom/cod") and "2 in code.csv" in shown
+    assert shown.index("rag v2") < shown.index("custom/code v1") and "2 in code.csv" in shown
     assert "Reverse it." in run("custom/code", "--questions", str(path), "--column", "prompt")
     listed = json.loads(run("--json", "--questions", str(path), "--column", "prompt"))
     assert [(suite["name"], suite["from"], suite["questions_count"]) for suite in listed[-2:]] == [

@@ -29,6 +29,8 @@ def asked(tmp_path: Path, row: dict[str, Any]) -> Question:
         ({"messages": [{"role": "system", "content": "Be brief."}, USER]}, ("Hi",), "Be brief."),
         ({"messages": [{"role": "system", "content": ""}, USER]}, ("Hi",), None),
         ({"messages": [USER], "system_prompt": "Be brief."}, ("Hi",), "Be brief."),
+        ({"conversations": [HUMAN], "system": "Be brief."}, ("Hi",), "Be brief."),
+        ({"turns": ["Hi"], "system": "Be brief.", "system_prompt": "Be brief."}, ("Hi",), "Be brief."),
         ({"messages": [USER, {"role": "assistant", "content": None, "tool_calls": []}, USER]}, ("Hi", "Hi"), None),
         ({"id": "x", "conversations": [HUMAN, {"from": "gpt", "value": "Hello"}, HUMAN]}, ("Hi", "Hi"), None),
         ({"conversations": [{"from": "system", "value": "Be brief."}, HUMAN]}, ("Hi",), "Be brief."),
@@ -90,6 +92,7 @@ ROLES = "user, human, assistant, gpt, chatgpt, bing, bard, model, system"
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, "'messages' holds no message of the user"),
         ({"messages": [USER, {"role": "system", "content": "Be brief."}]}, "'messages', message 2: a system message"),
         ({"messages": [{"role": "system", "content": "a"}, USER], "system_prompt": "b"}, "two system prompts"),
+        ({"turns": ["Hi"], "system": "a", "system_prompt": "b"}, "two system prompts"),
         ({"turns": [{"a": [[1]]}]}, "'turns' must be a list of one or more texts"),
         (
             {"turns": ["FULL BENCHMARK DATA SHOULD BE FETCHED FROM THE SOURCE USING SPECDEC_BENCH\n\nX {q}"]},
