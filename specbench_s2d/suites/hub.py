@@ -24,6 +24,10 @@ def hub_rows(source: str) -> tuple[list[Row], str]:
     if parts is None:
         raise QuestionFileError(f"{source}: write {_FORM}.")
     name, revision, config, split = parts.groups()
+    from huggingface_hub.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # a network that is away is one line, not one for each try
     try:
         rows = _load(name, revision, config or None, split)
     except UserError:
@@ -33,6 +37,8 @@ def hub_rows(source: str) -> tuple[list[Row], str]:
             f"{source}: cannot be read ({type(error).__name__}: {first_line(error).rstrip('.')}); "
             "check the name and the network, or give the data as a Parquet, CSV or JSON file."
         ) from error
+    finally:
+        logging.set_verbosity(verbosity)
     if not rows:
         raise QuestionFileError(f"{source}: empty; expected questions, one a row.")
     return numbered(rows, source), name.partition("/")[2]
