@@ -28,6 +28,8 @@ from specbench_s2d.suites.rows import read_file, read_rows
 
 CUSTOM = "custom/"
 """What the name of a suite begins with that is a question file's own category."""
+_NARROW = 20
+"""Characters of a heading in a narrow column."""
 QUESTION_FILE = "question file"
 """Where such a suite comes from, in place of a package."""
 
@@ -185,7 +187,8 @@ def _quality_of(category: str) -> Quality:
 def suite_headings(name: str) -> tuple[str, str]:
     """How tables head a suite, in full and in a narrow column; its name for one that does not ship with the package."""
     if name not in SUITES:
-        return name, name.removeprefix(CUSTOM)
+        short = name.removeprefix(CUSTOM)
+        return name, short if len(short) <= _NARROW else f"{short[: _NARROW - 1]}…"
     about = read_definition(definitions.load(name))
     return about.heading or name, about.short_heading or name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -24,10 +25,10 @@ def hub_rows(source: str) -> tuple[list[Row], str]:
     if parts is None:
         raise QuestionFileError(f"{source}: write {_FORM}.")
     name, revision, config, split = parts.groups()
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils import logging as hub_logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # a network that is away is one line, not one for each try
+    verbosity = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.ERROR)  # a network that is away is one line, not one for each try
     try:
         rows = _load(name, revision, config or None, split)
     except UserError:
@@ -38,7 +39,7 @@ def hub_rows(source: str) -> tuple[list[Row], str]:
             "check the name and the network, or give the data as a Parquet, CSV or JSON file."
         ) from error
     finally:
-        logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(verbosity)
     if not rows:
         raise QuestionFileError(f"{source}: empty; expected questions, one a row.")
     return numbered(rows, source), name.partition("/")[2]
