@@ -82,5 +82,5 @@ def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec, models: Resolved
     of_which, pair = (f" for {target}", f"{target}=") if len(spec.target) > 1 else ("", "")
     raise UserError(
         f"decoder {decoder.label!r} needs a {wanted} draft, and the run has {given}{of_which}; "
-        f"give --draft {pair}NAME or {decoder.name}:draft=NAME."
+        f"give --draft {pair}NAME or {decoder.name}:draft=NAME, or decoders that need none (`specbench-s2d decoders`)."
     )

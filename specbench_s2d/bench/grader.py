@@ -36,19 +36,25 @@ class AnswerScores:
 
 
 class AnswerScorer:
-    """Scores answers as their suites' definitions say; raises `UnknownNameError` for a metric that there is not."""
+    """Scores answers as the file says of each of `questions`, else as their suites' definitions say; raises
+    `UnknownNameError` for a metric that there is not."""
 
-    def __init__(self, suites: Iterable[str]) -> None:
+    def __init__(self, suites: Iterable[str], questions: Iterable[Question] = ()) -> None:
         self._quality = {name: load_suite(name).definition.quality for name in suites}
         for suite, quality in self._quality.items():
             for metric in quality.metrics:
                 if metric not in METRICS:
                     raise UnknownNameError.of("metric", metric, METRICS, f"In the definition of suite {suite!r}.")
+        self._asked = dict.fromkeys(metric for question in questions for metric in question.metrics)
+        for metric in self._asked:
+            if metric not in METRICS:
+                raise UnknownNameError.of("metric", metric, METRICS, "In a row of the question file.")
         self._known: dict[tuple[int | str, int, str], AnswerScores] = {}
 
     def signatures(self) -> dict[str, str]:
         """Library, version and settings of every metric in use, for the manifest."""
-        return signatures(dict.fromkeys(metric for quality in self._quality.values() for metric in quality.metrics))
+        of_suites = dict.fromkeys(metric for quality in self._quality.values() for metric in quality.metrics)
+        return signatures(of_suites | self._asked)
 
     def score(self, question: Question, turn: int, text: str) -> AnswerScores:
         """The scores of one answer; the same answer of several decoders is scored once."""
@@ -59,11 +65,12 @@ class AnswerScorer:
 
     def _scored(self, question: Question, turn: int, text: str) -> AnswerScores:
         quality, references = self._quality[question.suite], question.answers(turn)
-        if not quality.metrics:
+        metrics = question.metrics or quality.metrics
+        if not metrics:
             return AnswerScores(reasons={"quality": f"suite {question.suite} is not scored: {_lower(quality.note)}"})
         if not references:
             return AnswerScores(reasons={"quality": f"the question file gives {_nothing(question, turn)}"})
-        scored = score_answer(quality.metrics, text, references)
+        scored = score_answer(metrics, text, references)
         missing = [name for name, value in scored.values.items() if value is None and name not in scored.faults]
         whys = [f"the reference gives nothing to score by: {', '.join(missing)}"] if missing else []
         why = "; ".join([*whys, *scored.faults.values()])

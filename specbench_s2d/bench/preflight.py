@@ -9,7 +9,7 @@ from operator import itemgetter
 
 from specbench_s2d.bench.memory import index_plans, memory_plans
 from specbench_s2d.bench.plan import Lane, Plan
-from specbench_s2d.bench.prompts import Prompts
+from specbench_s2d.bench.prompts import Prompts, conversation
 from specbench_s2d.bench.traces import source_for
 from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.faults import PartError, declared_passes, in_decoder, named
@@ -58,10 +58,10 @@ class TargetSetup:
 
     def warm_up_prompts(self, questions: QuestionSet, new_tokens: int) -> tuple[list[int], list[int]]:
         """Ids of the shortest first turn of the run and of the longest, cut to what leaves room for `new_tokens`."""
-        turns = sorted((question.turns[0] for question in questions), key=len)
+        by_length = sorted(questions, key=lambda question: len(question.turns[0]) + len(question.system_prompt or ""))
         room = max(1, self.prompts.context - new_tokens)
         encode = self.prompts.template.encode
-        shortest, longest = (encode([{"role": "user", "content": turn}])[:room] for turn in (turns[0], turns[-1]))
+        shortest, longest = (encode(conversation(question))[:room] for question in (by_length[0], by_length[-1]))
         return shortest, longest
 
 
@@ -84,7 +84,10 @@ def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
         source_for(lane.decoder, model.name, draft)
     context, whose = _context(plan, target)
     template = ChatTemplate.choose(model.tokenizer, spec.template, default_template(model.name))
+    template = template.with_args(spec.template_values, model.name)
     prompts = Prompts(template, context, spec.max_new_tokens or 1, spec.long_prompts, whose)
+    for question in plan.questions:
+        prompts.check_system(question, model.name)
     _check_ids(template, plan.questions, model)
     positions = prompts.longest(plan.questions)
     memory, indexes = (plans(plan, target, positions, without=faults) for plans in (memory_plans, index_plans))

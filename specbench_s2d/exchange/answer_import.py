@@ -22,7 +22,7 @@ from specbench_s2d.errors import RunFolderError, UnknownNameError, UserError
 from specbench_s2d.exchange.spec_bench import FAILED_TURN, Answer, Choice, read_answers
 from specbench_s2d.runs.folder import RunStore
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record
-from specbench_s2d.suites import category_owners, load_suite
+from specbench_s2d.suites import CUSTOM, category_owners, custom_name, load_suite
 
 NOT_THERE = "not in Spec-Bench's files"
 _NO_TOKENIZER = "import again with --tokenizer NAME"
@@ -36,10 +36,6 @@ _LACKING = (
     "exit_depths", "draft_layers", "nll_sum", "perplexity", "quality", "divergence", "tie_positions", "energy_j",
     "energy_net_j", "energy_trace_j", "energy_s", "seed", "device_id",
 )  # fmt: skip
-
-
-def custom_suite(category: str) -> str:
-    return f"custom/{category}"
 
 
 CountTokens = Callable[[str], int]
@@ -164,9 +160,9 @@ def _places(path: Path, answers: Sequence[Answer], given: str | None) -> list[tu
 
     def place(answer: Answer) -> tuple[str, str]:
         if answer.category is not None:
-            return owners.get(answer.category, custom_suite(answer.category)), answer.category
+            return owners.get(answer.category, custom_name(answer.category)), answer.category
         if given is not None:
-            return (given if given in owners.values() else custom_suite(given)), given
+            return (given if given in owners.values() else custom_name(given.removeprefix(CUSTOM))), given
         categories = load_suite("mt_bench").definition.categories
         return "mt_bench", categories[_MT_BENCH.index(int(answer.question_id)) // 10]
 

@@ -113,6 +113,17 @@ def test_an_unknown_metric_is_refused_before_anything_runs(tmp_path: Path, monke
         AnswerScorer(["prose"])
 
 
+def test_a_row_may_name_its_own_metrics() -> None:
+    asked = Question(1, "custom/code", "code", ("Who?",), ("Ada",), metrics=("f1", "exact_match"))
+    scorer = AnswerScorer(["custom/code"], [asked])
+    assert scorer.score(asked, 0, "Ada").values == {"f1": 1.0, "exact_match": 1.0}
+    assert set(scorer.signatures()) == {"f1", "exact_match"}
+    plain = scorer.score(replace(asked, id=2, metrics=()), 0, "Ada")
+    assert plain.reasons == {"quality": "suite custom/code is not scored: the file names no metric for it"}
+    with refused(UnknownNameError, "unknown metric 'rogue_l'. Did you mean 'rouge_l'", "In a row of the question file"):
+        AnswerScorer(["custom/code"], [replace(asked, metrics=("rogue_l",))])
+
+
 def test_all_embedded_questions_but_mt_benchs_are_scored() -> None:
     scored = Counter(q.suite for q in load_questions("embedded") if SCORER.score(q, 0, "An answer: 5").values)
     assert scored == {suite: 8 for suite in SUITES if suite != "mt_bench"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from specbench_s2d.runs.record import BASELINE
 
 _FORMULA = "speedup_specbench"
 _BESIDE = f"Spec-Bench: the speed-up by its own formula, which counts {BASELINE}'s tokens by encoding its text again."
+_AFTER_SUITES = 3  # columns of the table by suite that stand behind its suites
+_LEAST_SUITE, _SUITES_WIDTH = 4, 44  # characters: of one suite's column, and of all that stand abreast
 _WHY = f"Why slower, or faster, than {BASELINE}"
 
 
@@ -39,7 +42,7 @@ def render(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
     speed = speed_column(table)
     columns, tables = shown_columns(table), []
     for title, rows in rows_by_target(table):
-        tables.append(_by_suite(title, rows, speed))
+        tables += _in_blocks(_by_suite(title, rows, speed))
         what, scored = of_text(columns, rows)
         tables += [_text_values(f"{title}: {what}", rows, scored)] if scored else []
     shown = of_text(columns, [row for _, rows in rows_by_target(table) for row in rows])[1]
@@ -72,6 +75,30 @@ def _by_suite(title: str, rows: Sequence[Row], speed: str) -> TextTable:
     rate = "tok/s\nbound" if timed else "Spec-\nBench"
     headings = ["Decoder", *(suite_title(s, short=True) for s in shown), "95 %", rate, "F/S/T\nPPL"]
     return TextTable(headings, lines, title, keep=True)
+
+
+def _in_blocks(table: TextTable) -> list[TextTable]:
+    """The table by suite, or where its suites are too many or their names too long for a terminal, parts of it below
+    each other."""
+    tail = len(table.headings) - _AFTER_SUITES
+    parts: list[list[int]] = [[]]
+    used = 0
+    for place in range(1, tail):
+        width = max(len(table.headings[place]), _LEAST_SUITE) + 1
+        if parts[-1] and used + width > _SUITES_WIDTH:
+            parts.append([])
+            used = 0
+        parts[-1].append(place)
+        used += width
+    if len(parts) == 1:
+        return [table]
+    parts[-1] += range(tail, len(table.headings))
+    columns = [[0, *part] for part in parts]
+    blocks = [([table.headings[i] for i in part], [[row[i] for i in part] for row in table.rows]) for part in columns]
+    return [
+        replace(table, headings=headings, rows=rows, title=table.title if headings is blocks[0][0] else "")
+        for headings, rows in blocks
+    ]
 
 
 def _stacked(row: Row, *columns: str) -> str:

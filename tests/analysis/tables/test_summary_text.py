@@ -63,6 +63,18 @@ def test_six_suites_fit_eighty_columns() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_suites_that_do_not_fit_abreast_stand_in_blocks_below_each_other() -> None:
+    names = [f"custom/category-{i}" for i in range(9)] + ["custom/" + "x" * 90]
+    text = printed(summary_table([make_record(label=label, suite=s) for label in ("ar", "sd") for s in names]))
+    lines = [line.split() for line in text.splitlines()]
+    heads = [line for line in lines if line[:1] == ["Decoder"]]
+    assert [name for head in heads for name in head if name.startswith("category")] == [n[7:] for n in names[:9]]
+    assert [name for head in heads for name in head if name.startswith("xx")] == ["x" * 19 + "…"]
+    assert [("All" in head, "95" in head) for head in heads] == [(False, False)] * (len(heads) - 1) + [(True, True)]
+    assert sum(line[:1] == ["sd"] for line in lines) == len(heads)
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
 def test_lossy_decoders_are_marked_and_explained() -> None:
     lossy = summary_table([*paper_run(), decoded("mjsd", 1, [(4, 4, 5)], decode_s=1)])
     for text in (printed(lossy), summary_text.markdown(lossy)):
