@@ -113,14 +113,13 @@ def _check_ids(template: ChatTemplate, questions: QuestionSet, model: ResolvedMo
     if max(model.tokenizer.get_vocab().values(), default=0) < model.vocabulary:
         return
     for question in questions:
-        for turn in question.turns:
-            largest = max(template.encode([{"role": "user", "content": turn}]), default=0)
-            if largest >= model.vocabulary:
-                raise ModelError(
-                    f"{model.name}: its tokenizer encodes question {question.id} ({question.suite}) with id "
-                    f"{largest:,}, and its vocabulary has ids 0 to {model.vocabulary - 1:,}; give the tokenizer of "
-                    "this checkpoint."
-                )
+        answers = [""] * (len(question.turns) - 1)
+        largest = max(template.encode(conversation(question, answers)), default=0)
+        if largest >= model.vocabulary:
+            raise ModelError(
+                f"{model.name}: its tokenizer encodes question {question.id} ({question.suite}) with id {largest:,}, and "
+                f"its vocabulary has ids 0 to {model.vocabulary - 1:,}; give the tokenizer of this checkpoint."
+            )
 
 
 def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:
