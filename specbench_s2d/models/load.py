@@ -231,7 +231,9 @@ def read_module(
     except pickle.UnpicklingError as error:
         raise refusal(model.name, "one of its .bin files", error) from error
     except Exception as error:  # damaged weights surface as zip, struct, index, end-of-file and many other errors
-        raise ModelError(f"{model.name}: transformers cannot load it ({in_one_line(error)}).") from error
+        of_shapes = "ignore_mismatched_sizes" in str(error)  # transformers' own words tell of a flag of its own
+        said = "tensors of other shapes than config.json says" if of_shapes else in_one_line(error)
+        raise ModelError(f"{model.name}: transformers cannot load it ({said}).") from error
     module, info = loaded
     if info["missing_keys"]:  # transformers would go on with random numbers in their place
         raise _lacks(model, sorted(info["missing_keys"])[0])

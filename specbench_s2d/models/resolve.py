@@ -126,7 +126,9 @@ class ResolvedModel:
         if self.base:
             return self.base.tokenizer
         try:
-            return AutoTokenizer.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
+            tokenizer = AutoTokenizer.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
+            tokenizer.decode(tokenizer.encode("a b"))  # settings of wrong types show when it is used
+            return tokenizer
         except Exception as error:  # transformers and tokenizers raise bare exceptions for files they cannot parse
             reason = in_one_line(error)
             if "tiktoken" in reason:  # what transformers tries after sentencepiece has failed

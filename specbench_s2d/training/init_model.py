@@ -141,6 +141,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         if Path(found).is_dir():
             check_folder(Path(found), source)
         tokenizer = AutoTokenizer.from_pretrained(found)
+        tokenizer.decode(tokenizer.encode("a b"))  # settings of wrong types show when it is used
     except UserError:
         raise
     except Exception as error:  # transformers and tokenizers raise bare exceptions for files they cannot parse

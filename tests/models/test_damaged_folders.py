@@ -146,6 +146,13 @@ def test_a_file_that_holds_no_object_is_named(damaged: Path, file: str, content:
         assert resolve_model(str(damaged)).tokenizer is None
 
 
+@pytest.mark.parametrize("load", [load_tokenizer, load_training_tokenizer])
+def test_settings_of_a_tokenizer_that_show_when_it_is_used_are_refused(damaged: Path, load: Any) -> None:
+    rewrite(damaged / "tokenizer_config.json", model_max_length="2")
+    with refused(ModelError, "damaged", "tokenizer"):
+        load(str(damaged))
+
+
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
 @pytest.mark.parametrize("value", [2.5, "2", [[1]], [1, "a"], True, {"a": 1}])
 def test_an_eos_that_is_no_id_is_named(damaged: Path, file: str, value: Any) -> None:
