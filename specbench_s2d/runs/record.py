@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -65,7 +65,7 @@ class Record(BaseModel):
     new_tokens: int | None = None
     retokenized_tokens: int | None = None
     stop: Literal["eos", "length"] | None = None
-    output_ids: Annotated[list[int], Field(min_length=1)] | None = None
+    output_ids: list[int] | None = Field(default=None, min_length=1)
     output_text: str | None = None
 
     prefill_s: float | None = None
