@@ -117,8 +117,8 @@ def _check_ids(template: ChatTemplate, questions: QuestionSet, model: ResolvedMo
         largest = max(template.encode(conversation(question, answers)), default=0)
         if largest >= model.vocabulary:
             raise ModelError(
-                f"{model.name}: its tokenizer encodes question {question.id} ({question.suite}) with id {largest:,}, and "
-                f"its vocabulary has ids 0 to {model.vocabulary - 1:,}; give the tokenizer of this checkpoint."
+                f"{model.name}: its tokenizer encodes question {question.id} ({question.suite}) with id {largest:,}, "
+                f"and its vocabulary has ids 0 to {model.vocabulary - 1:,}; give the tokenizer of this checkpoint."
             )
 
 
