@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import PydanticCustomError
 
 from specbench_s2d import registry
 from specbench_s2d.errors import UnknownNameError, UserError, near_names
@@ -161,7 +160,7 @@ class RunSpec(BaseModel):
             name, equals, value = part.strip().partition("=")
             if not (equals and name.isidentifier()) or name in values:
                 reason = f"{name!r} is given twice" if name in values else f"{part!r} is not NAME=VALUE"
-                raise PydanticCustomError("template_args", "{reason}", {"reason": reason})
+                raise ValueError(reason)
             values[name] = json.dumps(_json_or_text(value), ensure_ascii=False)
         return [f"{name}={values[name]}" for name in sorted(values)]
 
@@ -255,4 +254,4 @@ def make_spec(file: Path | None, flags: dict[str, Any]) -> RunSpec:
         first = error.errors()[0]
         name = str(first["loc"][0])
         where = f"--{name.replace('_', '-')}" if name in flags else f"{file}: {name}"
-        raise UserError(f"{where}: {first['msg']}, got {first['input']!r}.") from error
+        raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}.") from error

@@ -110,15 +110,15 @@ def _context(plan: Plan, target: str) -> tuple[int, str]:
 
 def _check_ids(template: ChatTemplate, questions: QuestionSet, model: ResolvedModel) -> None:
     """Raise `ModelError` where the tokenizer gives an id of a prompt that the model has no embedding of."""
-    if max(model.tokenizer.get_vocab().values(), default=0) < model.vocabulary:
+    if max(model.tokenizer.get_vocab().values(), default=0) < model.rows:
         return
     for question in questions:
         answers = [""] * (len(question.turns) - 1)
         largest = max(template.encode(conversation(question, answers)), default=0)
-        if largest >= model.vocabulary:
+        if largest >= model.rows:
             raise ModelError(
                 f"{model.name}: its tokenizer encodes question {question.id} ({question.suite}) with id {largest:,}, "
-                f"and its vocabulary has ids 0 to {model.vocabulary - 1:,}; give the tokenizer of this checkpoint."
+                f"and its vocabulary has ids 0 to {model.rows - 1:,}; give the tokenizer of this checkpoint."
             )
 
 

@@ -262,4 +262,4 @@ def test_configs_of_real_families_pass(tmp_path: Path, family: str) -> None:
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.truncate(2**24)
     found = resolve_model(str(tmp_path))
-    assert (found.vocabulary, found.depth) == (64, 2) and found.context > 1
+    assert (found.rows, found.depth) == (64, 2) and found.context > 1
