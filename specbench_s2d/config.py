@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from specbench_s2d import registry
 from specbench_s2d.errors import UnknownNameError, UserError, near_names
@@ -51,12 +53,19 @@ class RunSpec(BaseModel):
     )
     suite: list[str] = Field(
         default=[],
-        description="Suites to run (`specbench-s2d suites` lists them); repeatable; default: Spec-Bench's six.",
+        description="Suites to run: those that `specbench-s2d suites` lists, or custom/NAME for a category of the "
+        "question file's own; repeatable; default: those that the question file has, else Spec-Bench's six.",
     )
     questions: str | None = Field(
         None,
-        description="Question file (JSON Lines); spec-bench: the 480 of Spec-Bench (cache or download); embedded: the "
-        "package's own; default: embedded for demo models and shapes, else spec-bench.",
+        description="Question file (JSON Lines, JSON array, CSV, Parquet) or dataset (hub:OWNER/NAME); spec-bench: the "
+        "480 of Spec-Bench (cache or download); embedded: the package's own; default: embedded for demo models and "
+        "shapes, else spec-bench.",
+    )
+    column: str | None = Field(
+        None,
+        description="The column of the question file that holds the prompts, where its rows have no turns, messages or "
+        "conversations.",
     )
     limit: int | None = Field(
         None,
@@ -99,10 +108,21 @@ class RunSpec(BaseModel):
         "cuda-graphs, as captured graphs (GPU); graphs, the device's own of these two; default: graphs for the models "
         "that allow it.",
     )
+    verify_forward: bool = Field(
+        False,
+        description="Hold the lean forward of every model to transformers' own at load, on 16 positions, and refuse a "
+        "model whose logits differ by more than rounding; takes a second copy of its weights meanwhile; by default "
+        "models of up to 50 million parameters are held to it.",
+    )
     template: str | None = Field(
         None,
         description="Chat template: tokenizer, vicuna, llama-2, plain, or a Jinja file; default: the tokenizer's own, "
         "else vicuna for a Vicuna, else plain.",
+    )
+    template_args: list[str] = Field(
+        default=[],
+        description="Arguments of the chat template, NAME=VALUE or NAME=VALUE,NAME=VALUE (enable_thinking=false); "
+        "true, false, null, numbers and quoted texts as in JSON, any other value is a text; repeatable.",
     )
     long_prompts: Literal["fail", "skip", "truncate"] = Field(
         "fail",
@@ -126,6 +146,29 @@ class RunSpec(BaseModel):
         "contiguous blocks of at least 5 s. Finer, and longer: --dry-run shows how much.",
     )
 
+    @field_validator("template_args", mode="before")
+    @classmethod
+    def _written_alike(cls, given: Any) -> Any:
+        """Each argument as NAME=JSON, in the order of names; a table of a run file is taken too."""
+        if isinstance(given, dict):
+            given = [f"{name}={json.dumps(value)}" for name, value in given.items()]
+        if not (isinstance(given, list) and all(isinstance(text, str) for text in given)):
+            return given
+        parts = [part for text in given for part in re.split(r",(?=\s*\w+=)", text)]
+        values: dict[str, str] = {}
+        for part in parts:
+            name, equals, value = part.strip().partition("=")
+            if not (equals and name.isidentifier()) or name in values:
+                reason = f"{name!r} is given twice" if name in values else f"{part!r} is not NAME=VALUE"
+                raise ValueError(reason)
+            values[name] = json.dumps(_json_or_text(value), ensure_ascii=False)
+        return [f"{name}={values[name]}" for name in sorted(values)]
+
+    @property
+    def template_values(self) -> dict[str, Any]:
+        """The arguments of the chat template, by name."""
+        return {name: json.loads(value) for name, _, value in (arg.partition("=") for arg in self.template_args)}
+
     def resolved(self) -> RunSpec:
         """The same run with every default filled in, but for those that depend on the device.
 
@@ -147,13 +190,25 @@ class RunSpec(BaseModel):
                 "target": targets,
                 "draft": self.draft or (list(DEMO_DRAFTS) if demo else []),
                 "decoder": self.decoder or list(DEMO_DECODERS if demo and not self.draft else DECODERS),
-                "suite": self.suite or list(SUITES),
+                "suite": self.suite or ([] if _is_file(self.questions) else list(SUITES)),
                 "questions": self.questions or ("embedded" if at_hand else "spec-bench"),
                 "limit": self.limit or (DEMO_LIMIT if demo and embedded else None),
                 "energy": self.energy or ("auto" if not demo or self.energy_blocks else None),
                 "max_new_tokens": self.max_new_tokens or (DEMO_MAX_NEW_TOKENS if demo else SPEC_BENCH_MAX_NEW_TOKENS),
             }
         )
+
+
+def _is_file(questions: str | None) -> bool:
+    return questions not in (None, "embedded", "spec-bench")
+
+
+def _json_or_text(value: str) -> Any:
+    """A value as JSON writes it (`False` and `True` too), else the text as it stands."""
+    try:
+        return json.loads(value.lower() if value in ("True", "False") else value)
+    except ValueError:
+        return value
 
 
 def find_run_file(given: Path) -> Path:
@@ -182,7 +237,7 @@ def load_spec(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: not a readable TOML run file ({error}).") from error
     for name, value in fields.items():
-        if name in ("target", "draft", "decoder", "suite") and isinstance(value, str):
+        if name in ("target", "draft", "decoder", "suite", "template_args") and isinstance(value, str):
             fields[name] = [value]
     return fields
 
@@ -199,4 +254,4 @@ def make_spec(file: Path | None, flags: dict[str, Any]) -> RunSpec:
         first = error.errors()[0]
         name = str(first["loc"][0])
         where = f"--{name.replace('_', '-')}" if name in flags else f"{file}: {name}"
-        raise UserError(f"{where}: {first['msg']}, got {first['input']!r}.") from error
+        raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}.") from error

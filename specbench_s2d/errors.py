@@ -5,11 +5,27 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+RAISED = (Exception, SystemExit)
+"""What a model or another package may raise in a run, `sys.exit` included; Ctrl-C is none of it."""
+
 
 def first_line(error: BaseException) -> str:
     """What an error says, in one line: its first, or its type's name where it says nothing."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def in_one_line(error: BaseException, most: int = 200) -> str:
+    """All that an error says, in one line of at most `most` characters; with its type's name where that says more."""
+    text = " ".join(str(error).split())
+    said = text if isinstance(error, (OSError, ValueError)) and text else f"{type(error).__name__}: {text}"
+    return said[:most].rstrip(".: ")
+
+
+def said(error: BaseException) -> str:
+    """An error as one line: its type, and the first line of its text where it has one."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def near_names(name: str, known: Iterable[str]) -> str:

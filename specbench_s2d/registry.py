@@ -20,7 +20,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.errors import UnknownNameError, UserError, first_line
+from specbench_s2d.errors import RAISED, UnknownNameError, UserError, first_line
 
 BUILT_IN = "built-in"
 _NAME = re.compile(r"[\w.-]+")
@@ -85,7 +85,7 @@ class Registry:
         by = "" if entry.origin == BUILT_IN else f" by {entry.origin}"
         try:
             part = _imported(entry.path)
-        except Exception as error:  # whatever a package's module raises when it is imported
+        except RAISED as error:  # by a package's module when it is imported
             raise UserError(
                 f"{self.kind} {name!r} is registered{by} as {entry.path!r}, which cannot be imported "
                 f"({first_line(error)})."
@@ -124,6 +124,8 @@ def _lacks(names: Sequence[str], what: str, part: Any) -> str | None:
         return "its Options is no subclass of specbench_s2d.decoding.types.Options"
     if getattr(part, "draft_kind", "none") not in ("none", "plain", "nested", "eagle"):
         return f"its draft_kind is {part.draft_kind!r}; it is none, plain, nested or eagle"
+    if not isinstance(getattr(part, "lossy", False), bool):
+        return f"its lossy is {part.lossy!r}; it is True or False"
     return None
 
 

@@ -12,10 +12,12 @@ import pytest
 @pytest.fixture(autouse=True)
 def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run looks at the machine for a moment, not a second, and warms up by one generation of each decoder: how fast
-    it is, is no part of these tests. Warming up has tests of its own, and processes that tests start do so as ever."""
+    it is, is no part of these tests. Nor is the lean forward held to transformers' at every load. Warming up and that
+    check have tests of their own, and processes that tests start do both as ever."""
     from specbench_s2d.bench import session  # here, for it imports torch
     from specbench_s2d.bench.warm_up import WarmUp
     from specbench_s2d.measure import bandwidth, conditions
+    from specbench_s2d.models import forward_check
 
     def one_run(run: Callable[[], float]) -> WarmUp:
         run()
@@ -23,6 +25,7 @@ def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(session, "warm_up", one_run)
 
+    monkeypatch.setattr(forward_check, "UNASKED_PARAMETERS", 0)
     monkeypatch.setattr(bandwidth, "CPU_BUFFER_BYTES", 2**20)
     monkeypatch.setattr(bandwidth, "CPU_ROUND_BYTES", 2**20)
     monkeypatch.setattr(conditions, "WINDOW_S", 0.01)

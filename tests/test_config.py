@@ -52,6 +52,29 @@ def test_a_question_file_is_asked_whole_unless_limited() -> None:
     assert RunSpec(questions="q.jsonl", limit=20).resolved().limit == 20
 
 
+def test_a_question_file_is_asked_for_the_suites_that_it_has() -> None:
+    assert RunSpec(questions="q.jsonl").resolved().suite == []
+    assert RunSpec(questions="hub:a/b").resolved().suite == []
+    assert RunSpec(questions="q.jsonl", suite=["custom/code"]).resolved().suite == ["custom/code"]
+    assert len(RunSpec(questions="spec-bench").resolved().suite) == 6
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["enable_thinking=false", "style=a, b", "n=3"],
+        ["n=3,style=a, b,enable_thinking=False"],
+        ['style="a, b", n=3', "enable_thinking=false"],
+        {"enable_thinking": False, "n": 3, "style": "a, b"},
+    ],
+)
+def test_arguments_of_the_template_are_written_alike(given: Any) -> None:
+    spec = RunSpec(template_args=given)
+    assert spec.template_args == ["enable_thinking=false", "n=3", 'style="a, b"']
+    assert spec.template_values == {"enable_thinking": False, "n": 3, "style": "a, b"}
+    assert RunSpec(**spec.model_dump()) == spec
+
+
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text('target = "demo-s"\nsuite = ["qa"]\nmax_new_tokens = 9\n')
@@ -69,6 +92,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "long-prompts: Input should be 'fail', 'skip' or 'truncate', got 'drop'",
     ),
     "zero repeats": ({"repeats": 0}, "repeats: Input should be greater than or equal to 1"),
+    "no argument": ({"template_args": ["thinking"]}, "template-args: 'thinking' is not NAME=VALUE, got ['thinking']"),
+    "no name": ({"template_args": ["a b=1"]}, "template-args: 'a b=1' is not NAME=VALUE"),
+    "an argument twice": ({"template_args": ["a=1,a=2"]}, "template-args: 'a' is given twice"),
     "unknown dtype": ({"dtype": "int3"}, "dtype: Input should be 'float32', 'bfloat16' or 'float16'"),
 }
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from specbench_s2d.cli.main import main
-from specbench_s2d.resources import run_files
+from specbench_s2d.resources import demo_folder, run_files
 from specbench_s2d.runs.energy_block import EnergyBlock
 from specbench_s2d.runs.record import Record
 from tests.documents import DEMO_RUN, PAGES, ROOT, blocks, check_words, command_lines, commands, generator
 
+QUESTIONS = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 MOST_README_BYTES = 8192
@@ -91,8 +92,11 @@ def test_every_flag_that_a_page_names_exists() -> None:
 
 @pytest.fixture
 def folder_of_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the README's question file and run file, and the committed runs."""
-    [questions], [grid] = blocks(README, "json"), blocks(README, "toml")
+    """A folder with the README's question file and run file, the CSV file of docs/questions.md, a checkpoint, and the
+    committed runs."""
+    [questions], [grid], [prompts] = blocks(README, "json"), blocks(README, "toml"), blocks(QUESTIONS, "csv")
+    (tmp_path / "prompts.csv").write_text(prompts, encoding="utf-8")
+    (tmp_path / "checkpoint").symlink_to(demo_folder() / "demo-s")
     (tmp_path / "my.jsonl").write_text(questions, encoding="utf-8")
     (tmp_path / "grid.toml").write_text(grid, encoding="utf-8")
     (tmp_path / "results").symlink_to(ROOT / "results")
@@ -104,7 +108,8 @@ def quick_commands() -> list[list[str]]:
     """Every documented command that is quick: listings, and runs of models at hand on a CPU, as dry runs."""
     found = dict[str, list[str]]()
     for _, words in documented():
-        at_hand = not any(re.fullmatch(r"papers/\w+|[\w-]+/[\w.-]+\d[\w.-]*|smollm2\S*|cuda", word) for word in words)
+        elsewhere = r"papers/\w+|[\w-]+/[\w.-]+\d[\w.-]*|smollm2\S*|cuda|hub:\S+"
+        at_hand = not any(re.fullmatch(elsewhere, word) for word in words)
         if words[0] == "run" and at_hand:
             out = words.index("--out") if "--out" in words else len(words)
             words = [*(word for word in (*words[:out], *words[out + 2 :]) if word != "--dry-run"), "--dry-run"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from specbench_s2d import suites
 from specbench_s2d.errors import QuestionFileError
+from specbench_s2d.suites import load as suites
 
 CONTENT = (json.dumps({"question_id": 1, "category": "qa", "turns": ["Who?"]}) + "\n").encode()
 NAME = Path("spec_bench") / "question.jsonl"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -49,6 +52,22 @@ def write_tiny_family(folder: Path) -> Path:
         write_ranking(folder / name, [2 - i % 3 for i in range(len(tokenizer))], {})
     _save(_random_llama(other_tokenizer, layers=1, seed=1), other_tokenizer, folder / "tiny-other")
     return folder
+
+
+def write_padded(model: Path, out: Path, rows: int) -> Path:
+    """A copy of a tiny model with `rows` more rows of embedding and head than its tokenizer has ids: padding, whose
+    logits are large, so that they would be emitted."""
+    shutil.copytree(model, out)
+    weights = load_file(out / "model.safetensors")
+    torch.manual_seed(rows)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        table_VD = weights[name]
+        weights[name] = torch.cat((table_VD, 3 * table_VD.std() * torch.randn(rows, table_VD.shape[1])))
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    config["vocab_size"] += rows
+    (out / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return out
 
 
 def write_tiny_opt(folder: Path) -> Path:

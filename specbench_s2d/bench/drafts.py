@@ -9,8 +9,8 @@ from typing import Any
 from specbench_s2d.config import RunSpec, make_spec
 from specbench_s2d.decoding.spec import DecoderSpec
 from specbench_s2d.errors import UserError, near_names
-from specbench_s2d.models.named import draft_that_ships
 from specbench_s2d.models.heads.shape import HEADS
+from specbench_s2d.models.named import draft_that_ships, shipped_drafts
 from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
 
 
@@ -80,11 +80,13 @@ def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec, models: Resolved
     ranked = sorted(drafts, key=lambda name: models[name].is_nested != nested_first)
     if ranked and (wanted != "nested" or models[ranked[0]].is_nested):
         return ranked[0]
+    if wanted in HEADS and (shipped := f"{models[target].name}-{wanted}") in shipped_drafts():
+        return shipped
     there = f"only {', '.join(given)}" if given else "none"
     of_which, pair = (f" for {target}", f"{target}=") if len(spec.target) > 1 else ("", "")
     raise UserError(
         f"decoder {decoder.label!r} needs a {wanted} draft, and the run has {there}{of_which}; "
-        f"give --draft {pair}NAME or {decoder.name}:draft=NAME."
+        f"give --draft {pair}NAME or {decoder.name}:draft=NAME, or decoders that need none (`specbench-s2d decoders`)."
     )
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar
 
+from specbench_s2d.bench.faults import give_back, told
 from specbench_s2d.bench.plan import Cell, Lane, Plan
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.session import Session
 from specbench_s2d.decoding.clock import clock_for
-from specbench_s2d.errors import UserError, first_line
+from specbench_s2d.errors import RAISED
 from specbench_s2d.measure.energy.block import IDLE_S, MIN_BLOCK_S, SETTLE_S, Metered, idle_power_w, measure_block
 from specbench_s2d.measure.energy.choose import MeterChoice
 from specbench_s2d.measure.energy.meter import EnergyMeter
@@ -155,10 +156,10 @@ def _measure(
 
     try:
         return measure_block(meter, one_round, clock_for(session.target.device).wait, idle_w)
-    except UserError:
-        raise
-    except Exception as error:  # out of memory, a kernel that fails: this block has no energy, the run goes on
-        return Metered.failed(meter, f"{type(error).__name__}: {first_line(error)}")
+    except RAISED as error:  # this block has no energy, the run goes on
+        why = told(error)
+        give_back(error)
+        return Metered.failed(meter, why)
 
 
 def _share(record: Record, block: EnergyBlock) -> Record:
@@ -178,7 +179,7 @@ def _share(record: Record, block: EnergyBlock) -> Record:
             reasons[name] = reason
     tokens = record.new_tokens or 0
     joules = {name: None if per_token is None else per_token * tokens for name, (per_token, _) in shares.items()}
-    return record.model_copy(update={**joules, "energy_s": None, "reasons": reasons})
+    return record.updated(**joules, energy_s=None, reasons=reasons)
 
 
 def _rotated(items: Sequence[T], places: int) -> list[T]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from specbench_s2d.bench.faults import give_back, told
 from specbench_s2d.bench.prompts import Prompt
-from specbench_s2d.errors import UnknownNameError, first_line
+from specbench_s2d.errors import RAISED, UnknownNameError
 from specbench_s2d.measure.divergence import Divergence, TokenScores, classify, classify_alone
 from specbench_s2d.measure.quality import METRICS, score_answer, signatures
 from specbench_s2d.measure.teacher_forcing import DraftView, score
@@ -20,6 +22,7 @@ from specbench_s2d.runs.record import BASELINE, Record
 from specbench_s2d.suites import Question, load_suite
 
 _LIKELIHOODS = ("nll_sum", "perplexity", "divergence", "tie_positions")
+_LARGEST_EXPONENT = math.log(sys.float_info.max)
 _KEPT = 64  # teacher-forced outputs: identical ones of a question's decoders are scored once
 
 
@@ -33,19 +36,25 @@ class AnswerScores:
 
 
 class AnswerScorer:
-    """Scores answers as their suites' definitions say; raises `UnknownNameError` for a metric that there is not."""
+    """Scores answers as the file says of each of `questions`, else as their suites' definitions say; raises
+    `UnknownNameError` for a metric that there is not."""
 
-    def __init__(self, suites: Iterable[str]) -> None:
+    def __init__(self, suites: Iterable[str], questions: Iterable[Question] = ()) -> None:
         self._quality = {name: load_suite(name).definition.quality for name in suites}
         for suite, quality in self._quality.items():
             for metric in quality.metrics:
                 if metric not in METRICS:
                     raise UnknownNameError.of("metric", metric, METRICS, f"In the definition of suite {suite!r}.")
+        self._asked = dict.fromkeys(metric for question in questions for metric in question.metrics)
+        for metric in self._asked:
+            if metric not in METRICS:
+                raise UnknownNameError.of("metric", metric, METRICS, "In a row of the question file.")
         self._known: dict[tuple[int | str, int, str], AnswerScores] = {}
 
     def signatures(self) -> dict[str, str]:
         """Library, version and settings of every metric in use, for the manifest."""
-        return signatures(dict.fromkeys(metric for quality in self._quality.values() for metric in quality.metrics))
+        of_suites = dict.fromkeys(metric for quality in self._quality.values() for metric in quality.metrics)
+        return signatures(of_suites | self._asked)
 
     def score(self, question: Question, turn: int, text: str) -> AnswerScores:
         """The scores of one answer; the same answer of several decoders is scored once."""
@@ -56,14 +65,16 @@ class AnswerScorer:
 
     def _scored(self, question: Question, turn: int, text: str) -> AnswerScores:
         quality, references = self._quality[question.suite], question.answers(turn)
-        if not quality.metrics:
+        metrics = question.metrics or quality.metrics
+        if not metrics:
             return AnswerScores(reasons={"quality": f"suite {question.suite} is not scored: {_lower(quality.note)}"})
         if not references:
             return AnswerScores(reasons={"quality": f"the question file gives {_nothing(question, turn)}"})
-        scored = score_answer(quality.metrics, text, references)
-        missing = [metric for metric, value in scored.values.items() if value is None]
-        why = f"the reference gives nothing to score by: {', '.join(missing)}"
-        return AnswerScores(scored.values, scored.counts or None, {"quality": why} if missing else {})
+        scored = score_answer(metrics, text, references)
+        missing = [name for name, value in scored.values.items() if value is None and name not in scored.faults]
+        whys = [f"the reference gives nothing to score by: {', '.join(missing)}"] if missing else []
+        why = "; ".join([*whys, *scored.faults.values()])
+        return AnswerScores(scored.values, scored.counts or None, {"quality": why} if why else {})
 
 
 def _nothing(question: Question, turn: int) -> str:
@@ -106,27 +117,36 @@ class Grader:
             why = f"projected: {record.projected}"
             return _with_reasons(record, dict.fromkeys((*_LIKELIHOODS, "quality"), why))
         output_ids = record.output_ids
-        assert output_ids and record.output_text is not None
+        assert output_ids and record.output_text is not None, "a decoded record has both"
         quality = self._scorer.score(question, record.turn, record.output_text)
         record = _with_reasons(record, quality.reasons, quality=quality.values, quality_counts=quality.counts)
         try:
-            scores: TokenScores = self._once(None, prompt, output_ids)
-            fault = self._not_finite(record.label, prompt, output_ids, scores)
-        except RuntimeError as error:  # out of memory, a kernel that fails
-            why = f"its teacher-forced pass failed ({type(error).__name__}: {first_line(error)})"
+            return self._with_likelihood(record, prompt, output_ids, baseline)
+        except RAISED as error:
+            why = f"its teacher-forced pass failed: {told(error)}"
+            give_back(error)
             return _with_reasons(record, dict.fromkeys(_LIKELIHOODS, why))
-        if fault:
-            return record.model_copy(update={"status": "failed", "error": fault})
+
+    def _with_likelihood(
+        self, record: Record, prompt: Prompt, output_ids: list[int], baseline: Record | None
+    ) -> Record:
+        scores: TokenScores = self._once(None, prompt, output_ids)
+        if fault := self._not_finite(record.label, prompt, output_ids, scores):
+            return record.updated(status="failed", error=fault)
         reasons: dict[str, str] = {}
         divergence, why_none = self._audit(record, baseline, scores)
         if why_none:
             reasons["divergence"] = why_none
         fields: dict[str, Any] = {"divergence": divergence, "tie_positions": scores.ties(self._noise)}
+        mean = scores.nll_sum / len(output_ids)
         if math.isfinite(scores.nll_sum):
             fields["nll_sum"] = scores.nll_sum
-            fields["perplexity"] = math.exp(scores.nll_sum / len(output_ids))
         else:
             reasons |= dict.fromkeys(("nll_sum", "perplexity"), "a token of the output has the logit -inf")
+        if mean < _LARGEST_EXPONENT:
+            fields["perplexity"] = math.exp(mean)
+        elif math.isfinite(mean):
+            reasons["perplexity"] = f"exp of {mean:.4g} nats a token is beyond what a number holds"
         return _with_reasons(record, reasons, **fields)
 
     def _not_finite(self, label: str, prompt: Prompt, output_ids: list[int], scores: TokenScores) -> str | None:
@@ -160,6 +180,8 @@ class Grader:
             return None, "sampled outputs are not compared token by token"
         if baseline is None or baseline.output_ids is None:
             why = f"no {BASELINE} record of this turn"
+            if baseline and baseline.error:
+                why = f"{BASELINE} has no answer to this turn: {baseline.error}"
         elif baseline.prompt_hash != record.prompt_hash:
             why = "the prompt differs from AR's: an earlier turn parted from it"
         else:
@@ -169,4 +191,4 @@ class Grader:
 
 
 def _with_reasons(record: Record, reasons: dict[str, str], **fields: Any) -> Record:
-    return record.model_copy(update={**fields, "reasons": {**record.reasons, **reasons}})
+    return record.updated(**fields, reasons={**record.reasons, **reasons})

@@ -45,7 +45,7 @@ def cell_key(lane: Mapping[str, Any], question: Question, turn: int, repeat: int
     defining = {
         **lane,
         "suite": question.suite,
-        "question": [question.id, list(question.turns)],
+        "question": [question.id, list(question.turns), *([question.system_prompt] if question.system_prompt else [])],
         "turn": turn,
         "repeat": repeat,
         **({"launch": launch} if launch else {}),
@@ -59,10 +59,11 @@ def cell_seed(key: str) -> int:
 
 
 def identity(settings: Mapping[str, Any], decoders: Sequence[DecoderSpec], schema: int) -> dict[str, Any]:
-    """What a manifest keeps of a run's settings and of its decoders' versions, by label; schema 1 knew no versions."""
+    """What a manifest keeps of a run's settings and of its decoders' versions, by label; schema 1 knew no versions.
+    Of settings that came later, those that differ from the default."""
     if schema == 1:
         return {"settings": _settings_1(settings)}
-    return {"settings": dict(settings), "versions": {d.label: d.versions for d in decoders if d.versions}}
+    return {"settings": _said(settings), "versions": {d.label: d.versions for d in decoders if d.versions}}
 
 
 def _changed(settings: Mapping[str, Any], decoder: DecoderSpec) -> dict[str, Any]:
@@ -80,7 +81,11 @@ def _in_full(settings: Mapping[str, Any], decoder: DecoderSpec) -> dict[str, Any
     return {"settings": _settings_1(settings), "options": decoder.options.model_dump(include=set(_SCHEMA_1_OPTIONS))}
 
 
+def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name in SCHEMA_1_SETTINGS or value != DEFAULTS[name]}
+
+
 def _settings_1(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that schema 1 knew, by their names then, and of later ones those that differ from the default."""
-    said = {name: value for name, value in settings.items() if name in SCHEMA_1_SETTINGS or value != DEFAULTS[name]}
+    said = _said(settings)
     return {**said, "engine": "graphs"} if said["engine"] in ("native", "cuda-graphs") else said

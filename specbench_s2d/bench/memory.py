@@ -10,11 +10,12 @@ import torch
 from specbench_s2d.bench.plan import Lane, Plan
 from specbench_s2d.decoding.hooks import ASSUMED_PASSES
 from specbench_s2d.decoding.loop import PROPOSED
-from specbench_s2d.models.base import PassKind
-from specbench_s2d.models.devices import DTYPES, first_device
+from specbench_s2d.models.base import PassKind, without_states
+from specbench_s2d.models.devices import DTYPES, SPREAD, first_device
 from specbench_s2d.models.engines.compiled import why_not_compiled
 from specbench_s2d.models.exit_view import reader_passes
 from specbench_s2d.models.exits import HasExits
+from specbench_s2d.models.forward_check import is_checked
 from specbench_s2d.models.graph_memory import GraphNeeds
 from specbench_s2d.models.memory import MemoryPlan, plan_memory
 from specbench_s2d.models.nested import stage_passes
@@ -29,13 +30,13 @@ def memory_plans(plan: Plan, target: str, positions: int, without: Collection[st
     dtype, longest = DTYPES[plan.spec.dtype or "float32"], positions + PROPOSED
     given = plan.spec.device or plan.device
     lanes = [lane for lane in plan.lanes[target] if lane.label not in without]
-    plans = [_plan(plan.models[target], dtype, longest, given, plan.spec.engine, lambda model: _target_passes(lanes))]
+    engine, verify = plan.spec.engine, plan.spec.verify_forward
+    plans = [_plan(plan.models[target], dtype, longest, given, engine, lambda model: _target_passes(lanes), verify)]
     for name in plan.drafts(target):
         if name != target:
             used = [lane for lane in lanes if lane.draft == name]
-            plans.append(
-                _plan(plan.models[name], dtype, longest, plan.device, plan.spec.engine, partial(_draft_passes, used))
-            )
+            passes = partial(_draft_passes, used)
+            plans.append(_plan(plan.models[name], dtype, longest, plan.device, engine, passes, verify))
     return plans
 
 
@@ -65,14 +66,16 @@ def _plan(
     device: str,
     engine: str | None,
     passes: Callable[[HasExits], list[PassKind]],
+    verify: bool = False,
 ) -> MemoryPlan:
-    """The plan of one model; `passes`: what its decoders can ask of it."""
-    graphs, asked = None, passes(model)
+    """The plan of one model; `passes`: what its decoders can ask of it; `verify`: the run's `--verify-forward`."""
+    graphs, asked = None, without_states(passes(model), model.depth)
     if device.startswith("cuda") and engine != "eager" and model.has_layer_ranges:
         compiled = why_not_compiled(torch.device(device)) is None
         graphs = GraphNeeds.of(asked, model.depth, compiled)
+    checked = device != SPREAD and is_checked(model, verify or None)
     heads = [len(small) for small in {kind.vocabulary for kind in asked} if small]
-    return plan_memory(model, dtype, positions, graphs, device == "cpu", heads)
+    return plan_memory(model, dtype, positions, graphs, device == "cpu", heads, checked)
 
 
 def _target_passes(lanes: Sequence[Lane]) -> list[PassKind]:

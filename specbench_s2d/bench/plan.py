@@ -228,11 +228,12 @@ def make_plan(spec: RunSpec) -> Plan:
         raise UserError(
             "--replay-turns ar: the run has no decoder 'ar' whose turns could be replayed; add --decoder ar."
         )
-    questions = load_questions(spec.questions or "embedded", spec.suite, spec.limit)
+    questions = load_questions(spec.questions or "embedded", spec.suite or None, spec.limit, spec.column)
+    spec = spec.model_copy(update={"suite": list(questions.by_suite)})
     drafts = [lane.draft for of_target in lanes.values() for lane in of_target if lane.draft]
     used = {name: models[name] for name in (*spec.target, *drafts)}
     _refuse_namesakes(used)
-    return Plan(spec, lanes, questions, used, keys.settings_of(spec), AnswerScorer(questions.by_suite))
+    return Plan(spec, lanes, questions, used, keys.settings_of(spec), AnswerScorer(questions.by_suite, questions))
 
 
 def _refuse_namesakes(models: Mapping[str, ResolvedModel]) -> None:

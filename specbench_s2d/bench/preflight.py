@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from specbench_s2d.bench.memory import index_plans, memory_plans
 from specbench_s2d.bench.plan import Lane, Plan
-from specbench_s2d.bench.prompts import Prompts
+from specbench_s2d.bench.prompts import Prompts, conversation
 from specbench_s2d.bench.traces import source_for
 from specbench_s2d.decoding.decoder import PairDecoder
-from specbench_s2d.decoding.faults import PartError, declared_passes, named
+from specbench_s2d.decoding.faults import PartError, declared_passes, in_decoder, named
+from specbench_s2d.errors import ModelError
 from specbench_s2d.models import check_pair
 from specbench_s2d.models.chat import ChatTemplate, default_template
 from specbench_s2d.models.devices import HOST, SPREAD, Free, free_by_device, free_bytes
@@ -55,21 +58,20 @@ class TargetSetup:
 
     def warm_up_prompts(self, questions: QuestionSet, new_tokens: int) -> tuple[list[int], list[int]]:
         """Ids of the shortest first turn of the run and of the longest, cut to what leaves room for `new_tokens`."""
-        turns = sorted((question.turns[0] for question in questions), key=len)
+        by_length = sorted(questions, key=lambda question: len(question.turns[0]) + len(question.system_prompt or ""))
         room = max(1, self.prompts.context - new_tokens)
         encode = self.prompts.template.encode
-        shortest, longest = (encode([{"role": "user", "content": turn}])[:room] for turn in (turns[0], turns[-1]))
+        shortest, longest = (encode(conversation(question))[:room] for question in (by_length[0], by_length[-1]))
         return shortest, longest
 
 
 def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
-    """How the run uses `target`: its template, the context that all its lanes share, and its memory.
+    """How the run uses `target`: its template, the context of its prompts, and its memory.
 
     Raises `ModelError` for a draft that numbers its tokens differently or has not the exits asked for, `UserError` for
     a template or an acceptance trace that is not there.
     """
     spec, model = plan.spec, plan.models[target]
-    drafts = [plan.models[name] for name in plan.drafts(target)]
     faults: dict[str, str] = {}
     for lane in plan.lanes[target]:
         draft = plan.models[lane.draft] if lane.draft else None
@@ -80,12 +82,44 @@ def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
         except PartError as error:
             faults[lane.label] = str(error)
         source_for(lane.decoder, model.name, draft)
-    context = min(one.context for one in (model, *drafts))
+    context, whose = _context(plan, target)
     template = ChatTemplate.choose(model.tokenizer, spec.template, default_template(model.name))
-    prompts = Prompts(template, context, spec.max_new_tokens or 1, spec.long_prompts)
+    template = template.with_args(spec.template_values, model.name)
+    prompts = Prompts(template, context, spec.max_new_tokens or 1, spec.long_prompts, whose)
+    for question in plan.questions:
+        prompts.check_system(question, model.name)
+    _check_ids(template, plan.questions, model)
     positions = prompts.longest(plan.questions)
     memory, indexes = (plans(plan, target, positions, without=faults) for plans in (memory_plans, index_plans))
     return TargetSetup(target, prompts, positions, memory, indexes, free, faults)
+
+
+def _context(plan: Plan, target: str) -> tuple[int, str]:
+    """The positions that prompts are laid out for, and the model that has no more: those of the lane with the most, for
+    cells of a draft with fewer fail by themselves; where prompts are cut, of the lane with the fewest, so that all
+    decoders get the same prompt."""
+    own = plan.models[target].context, f"target {plan.models[target].name}"
+
+    def of(lane: Lane) -> tuple[int, str]:
+        draft = plan.models[lane.draft] if lane.draft else None
+        return (draft.context, f"draft {draft.name}") if draft and draft.context < own[0] else own
+
+    choose = min if plan.spec.long_prompts == "truncate" else max
+    return choose(map(of, plan.lanes[target]), key=itemgetter(0))
+
+
+def _check_ids(template: ChatTemplate, questions: QuestionSet, model: ResolvedModel) -> None:
+    """Raise `ModelError` where the tokenizer gives an id of a prompt that the model has no embedding of."""
+    if max(model.tokenizer.get_vocab().values(), default=0) < model.rows:
+        return
+    for question in questions:
+        answers = [""] * (len(question.turns) - 1)
+        largest = max(template.encode(conversation(question, answers)), default=0)
+        if largest >= model.rows:
+            raise ModelError(
+                f"{model.name}: its tokenizer encodes question {question.id} ({question.suite}) with id {largest:,}, "
+                f"and its vocabulary has ids 0 to {model.rows - 1:,}; give the tokenizer of this checkpoint."
+            )
 
 
 def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:
@@ -97,7 +131,9 @@ def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:
         passes = kind.target_passes(options)
     declared_passes(passes, label, f"{part}.target_passes")
     with named(label, part, "in host_bytes"):
-        kind.host_bytes(options, 1)
+        size = kind.host_bytes(options, 1)
+    if not isinstance(size, int | float) or not 0 <= size < math.inf:
+        raise PartError(in_decoder(label, f"{part}.host_bytes gave {size!r}; it is a number of bytes"))
     if draft:
         with named(label, part, "in check_draft"):
             kind.check_draft(options, draft)

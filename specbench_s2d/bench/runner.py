@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from specbench_s2d.bench.energy_pass import EnergyPass
+from specbench_s2d.bench.faults import TargetFault, give_back, phase, told
 from specbench_s2d.bench.grader import Grader
 from specbench_s2d.bench.monitor import Monitor
 from specbench_s2d.bench.phase_timer import PhaseTimer
@@ -16,8 +18,7 @@ from specbench_s2d.bench.plan import Cell, Plan, Round
 from specbench_s2d.bench.preflight import TargetSetup, check
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.session import Session
-from specbench_s2d.decoding.faults import PartError
-from specbench_s2d.errors import PromptTooLongError, UserError
+from specbench_s2d.errors import RAISED, PromptTooLongError, UserError
 from specbench_s2d.measure.attention import planless_attention
 from specbench_s2d.measure.bandwidth import LATER_ROUNDS
 from specbench_s2d.measure.energy.block import MIN_BLOCK_S
@@ -26,6 +27,7 @@ from specbench_s2d.measure.energy.meter import EnergyMeter
 from specbench_s2d.measure.environment import device_id, environment
 from specbench_s2d.measure.machine import LoadWatch
 from specbench_s2d.models.devices import Free, free_bytes
+from specbench_s2d.models.remarks import remarks
 from specbench_s2d.runs.folder import RunStore, schema_of
 from specbench_s2d.runs.identity import is_greedy_run
 from specbench_s2d.runs.manifest import utc_now
@@ -148,10 +150,14 @@ class _Run:
         """All rounds of one target, then its energy pass; the model is loaded only if any of it is left."""
         rounds = [asked for asked in self._plan.rounds(setup.target) if self._is_left(asked)]
         if rounds or self._energy.left(setup.target, self._done):
-            session = self._load(setup)
-            if rounds:
-                self._time(session, rounds)
-            self._meter(setup.target, session)
+            try:
+                session = self._load(setup)
+            except TargetFault as fault:
+                self._fail(setup.target, rounds, fault)
+            else:
+                if rounds:
+                    self._time(session, rounds)
+                self._meter(setup.target, session)
         shares = self._energy.share(self._done.values())
         if shares:
             self._keep(shares)
@@ -163,11 +169,26 @@ class _Run:
         self.say(*self._monitor.begin())
         template = setup.prompts.template.name
         self.say(f"{setup.target}: loading and warming up; prompts by the template {template!r}")
+        models, spec = self._plan.models, self._plan.spec
+        self.say(*remarks(models[setup.target], ignore_eos=spec.ignore_eos))
+        self.say(*(line for draft in self._plan.drafts(setup.target) for line in remarks(models[draft], is_draft=True)))
         watch, session = LoadWatch(), self._open_session(self._plan, setup, self._timer, self._energy.windows())
         # other work here makes the engine choose fewer threads, for the whole launch
         self.say(*self._monitor.loaded(session.target.name, watch.facts(), "warmed up"))
         self.say(*self._monitor.restless(session.target.name, session.restless))
+        self.say(*(f"{setup.target}: {label} will not run: {fault}" for label, fault in session.faults.items()))
         return session
+
+    def _fail(self, target: str, rounds: list[Round], fault: TargetFault) -> None:
+        """Fail what is left of a target, and go on; raises what a person did wrong where there is no other target."""
+        if isinstance(fault.__cause__, UserError) and len(self._plan.spec.target) == 1:
+            raise fault.__cause__
+        give_back(fault)
+        self.say(f"{target}: failed: {fault}")
+        cells = [cell for asked in rounds for cells in asked.conversations for cell in cells]
+        failed = [self._record(cell, "failed", str(fault)) for cell in cells if cell.key not in self._done]
+        self._keep(failed)
+        self._watch(Event(None, len(self._done), self._cells, failed))
 
     def _meter(self, target: str, session: Session) -> None:
         blocks = len(self._energy.left(target, self._done))
@@ -187,10 +208,9 @@ class _Run:
         try:
             for asked in rounds:
                 self._round(session, grader, asked)
-                with self._timer.measure("probing"):
-                    session.read_rate.measure_if_due()
+                self._probe(name, session.read_rate.measure_if_due)
                 watch.lap()
-            session.read_rate.measure(LATER_ROUNDS)
+            self._probe(name, partial(session.read_rate.measure, LATER_ROUNDS))
         finally:  # of this launch: a run that goes on later learns anew
             learnt = {"decoders": session.decoder_facts(), "read_rate": session.read_rate.facts()}
             learnt |= {"load": (load := watch.facts()), **session.windows.facts()}
@@ -198,6 +218,11 @@ class _Run:
         spoiled = [*self._monitor.unprepared(name, session.unprepared), *self._monitor.loaded(name, load)]
         spoiled += self._monitor.throttled(name, session.windows.throttled)
         self.say(*spoiled, *self._monitor.look(name))
+
+    def _probe(self, name: str, measure: Callable[[], None]) -> None:
+        """Measure the read rate again; where that fails, the rounds before stand."""
+        with self._timer.measure("probing"), phase("measuring the read rate again", self.say, f"target {name}"):
+            measure()
 
     def _note_target(self, name: str, facts: dict[str, Any], others: dict[str, Any]) -> None:
         manifest = self._store.manifest
@@ -242,12 +267,10 @@ class _Run:
         except PromptTooLongError as error:
             status = "skipped" if self._plan.spec.long_prompts == "skip" else "failed"
             return self._record(cell, status, str(error)), None
-        except UserError:
-            raise
-        except (FloatingPointError, PartError) as error:
-            return self._record(cell, "failed", str(error)), None
-        except Exception as error:  # out of memory, a kernel that fails: this cell fails, the run goes on
-            return self._record(cell, "failed", f"{type(error).__name__}: {error}"), None
+        except RAISED as error:  # this cell fails, the run goes on
+            why = told(error)
+            give_back(error)
+            return self._record(cell, "failed", why), None
 
     def _record(self, cell: Cell, status: str, error: str | None = None, **decoded: Any) -> Record:
         """A record of a cell: what defines it, and what decoding gave; without energy it says why."""

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import gc
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
+from specbench_s2d.bench.decoded import decoded_fields
+from specbench_s2d.bench.faults import TargetFault, phase, target_phase
+from specbench_s2d.bench.loaded import LoadedModels
 from specbench_s2d.bench.phase_timer import PhaseTimer
-from specbench_s2d.bench.plan import Cell, Lane, Plan
+from specbench_s2d.bench.plan import Cell, Plan
 from specbench_s2d.bench.preflight import TargetSetup
 from specbench_s2d.bench.prompts import Prompt
-from specbench_s2d.bench.traces import source_for
+from specbench_s2d.bench.traces import TraceSource, source_for
 from specbench_s2d.bench.warm_up import WarmUp, warm_up
 from specbench_s2d.decoding.clock import clock_for
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
-from specbench_s2d.decoding.faults import PartError, in_decoder, said
+from specbench_s2d.decoding.faults import PartError, in_decoder
+from specbench_s2d.decoding.generation_check import generation_fault
+from specbench_s2d.decoding.loop import Limits
 from specbench_s2d.decoding.types import Generation
-from specbench_s2d.errors import UserError
+from specbench_s2d.errors import RAISED, UserError, said
 from specbench_s2d.measure.bandwidth import FIRST_ROUNDS, read_rate_of
 from specbench_s2d.measure.energy.windows import WindowMeter
 from specbench_s2d.measure.teacher_forcing import DraftView, NoiseRows, logit_noise
 from specbench_s2d.models import LanguageModel, load_model
+from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.finite import first_not_finite, not_finite_at
-from specbench_s2d.models.graph_memory import with_graph_bytes
 from specbench_s2d.models.transfer import to_device
 
 _WARM_UP_TOKENS = 16
-_UNPREPARED = ("captures", "unannounced")
 
 
 class Session:
@@ -38,11 +42,11 @@ class Session:
     `load`: makes a `LanguageModel` of a resolved model, as `load_model` does. `noise`: the bound of the divergence
     audit, measured over passes of `noise_rows`. `read_rate`: bounds the target's steps; measured here before and after
     the warm-ups, and later by whoever has time between timed windows. `drafts`: how each decoder reads its draft, by
-    label. `fault`: what is wrong with the target, None where nothing is. `windows`: meters the timed windows. A decoder
-    that cannot be built, prepared or warmed up has a fault of its own, which its cells fail with.
-    """
+    label. `windows`: meters the timed windows.
 
-    fault: str | None = None
+    What a phase raises is a fault. A target's raises `TargetFault`. A decoder's own, or its draft's, stands in `faults`
+    by label: its cells fail with that.
+    """
 
     def __init__(
         self,
@@ -55,108 +59,97 @@ class Session:
         self._spec, self.prompts = plan.spec, setup.prompts
         self.windows = windows or WindowMeter(None)
         self._new_tokens = plan.spec.max_new_tokens or 1
-        lanes, options = plan.lanes[setup.target], {"dtype": plan.spec.dtype, "engine": plan.spec.engine}
-        with timer.measure("loading"):
-            limits = setup.weight_limits(plan.spec.device)
-            self.target = load(plan.models[setup.target], device=plan.spec.device, limits=limits, **options)
-            drafts = {
-                name: load(plan.models[name], device=plan.device, **options) for name in plan.drafts(setup.target)
-            }
-            self._models = {model.name: model for model in (self.target, *drafts.values())}
-            used = {lane.label: drafts[lane.draft] if lane.draft else None for lane in lanes}
-            self._faults, self._decoders = dict(setup.faults), dict[str, Decoder]()
-            self.drafts, self._projected = dict[str, DraftView](), dict[str, str | None]()
-            for lane in lanes:
-                if lane.label not in self._faults:
-                    with self._sound(lane.label):
-                        self._build(lane, used[lane.label])
-            sources = {lane.label: source_for(lane.decoder, self.target.name, used[lane.label]) for lane in lanes}
-            self._traces = {label: source for label, source in sources.items() if source}
+        self._lanes = {lane.label: lane for lane in plan.lanes[setup.target]}
+        self.faults, self._decoders = dict(setup.faults), dict[str, Decoder]()
+        self.drafts, self._projected = dict[str, DraftView](), dict[str, str | None]()
+        self._passes, self._traces = list[PassKind](), dict[str, TraceSource]()
+        self._warmed_up = dict[str, WarmUp]()
+        name = plan.models[setup.target].name
         shortest, longest = setup.warm_up_prompts(plan.questions, _WARM_UP_TOKENS)
+        positions = max(setup.positions, len(longest) + _WARM_UP_TOKENS)
+        with timer.measure("loading"):
+            drafts = self._load(plan, setup, load)
+            self._each("being built", partial(self._build, drafts))
         with timer.measure("warm_up"):  # room first, and once: what is prepared is prepared for it
-            positions = max(setup.positions, len(longest) + _WARM_UP_TOKENS)
-            for label, decoder in self._decoders.items():
-                with self._sound(label, " (preparing its passes)"):
-                    decoder.make_ready(positions)
+            self._each("preparing its passes", lambda label: self._decoders[label].make_ready(positions))
         with timer.measure("probing"):
-            self._measure_noise(shortest, longest)
-            self.read_rate = read_rate_of(self.target, _step_bytes(self.target, shortest))
-            self.read_rate.measure(FIRST_ROUNDS)
+            with target_phase("probing its noise", name):
+                self._measure_noise(shortest, longest)
+            with target_phase("measuring the read rate", name):
+                self.read_rate = read_rate_of(self.target, _step_bytes(self.target, shortest))
+                self.read_rate.measure(FIRST_ROUNDS)
         with timer.measure("warm_up"):
-            self._warmed_up = dict[str, WarmUp]()
-            for label in [] if self.fault else [label for label in self._decoders if label not in self._faults]:
-                with self._sound(label, " (warming up)"):
-                    self._warmed_up[label] = self._warm_up(label, shortest, longest)
-            for label in self._warmed_up:
-                with self._sound(label, " (after the warm-up)"):
-                    self._decoders[label].forget()
-        with timer.measure("probing"):
+            self._each("warming up", partial(self._warm_up, shortest, longest))
+            self._each("after the warm-up", lambda label: self._decoders[label].forget())
+        with timer.measure("probing"), target_phase("measuring the read rate", name):
             self.read_rate.measure(FIRST_ROUNDS)
-        self._before = self._counted()
+            self._before = self._models.unprepared()
 
-    def _build(self, lane: Lane, draft: LanguageModel | None) -> None:
+    def _load(self, plan: Plan, setup: TargetSetup, load: Callable[..., LanguageModel]) -> dict[str, LanguageModel]:
+        """Load the target, then the drafts that a decoder without a fault uses: by what the person called them."""
+        options: dict[str, Any] = {"dtype": plan.spec.dtype, "engine": plan.spec.engine}
+        if plan.spec.verify_forward:
+            options["verify_forward"] = True
+        model, drafts = plan.models[setup.target], dict[str, LanguageModel]()
+        with target_phase("loading", model.name):
+            limits = setup.weight_limits(plan.spec.device)
+            self.target = load(model, device=plan.spec.device, limits=limits, **options)
+        for name in plan.drafts(setup.target):
+            using = [label for label, lane in self._lanes.items() if lane.draft == name and label not in self.faults]
+            with phase("loading", partial(self._fail, using), f"draft {plan.models[name].name}"):
+                if using:
+                    drafts[name] = load(plan.models[name], device=plan.device, **options)
+        self._models = LoadedModels(self.target, drafts.values())
+        return drafts
+
+    def _each(self, doing: str, work: Callable[[str], object]) -> None:
+        """Do a phase's work for every decoder without a fault, by label; what it raises is that decoder's fault."""
+        for label in self._lanes:
+            if label not in self.faults:
+                with phase(doing, partial(self._fail, [label])):
+                    work(label)
+
+    def _fail(self, labels: list[str], fault: str) -> None:
+        self.faults.update(dict.fromkeys(labels, fault))
+
+    def _build(self, drafts: dict[str, LanguageModel], label: str) -> None:
+        lane = self._lanes[label]
+        draft = drafts[lane.draft] if lane.draft else None
         decoder = lane.decoder.build(self.target, draft)
         if draft and not draft.head_shape:
-            self.drafts[lane.label] = DraftView.of(draft, decoder.draft_passes(decoder.options, draft))
-        self._projected[lane.label] = _why_projected(decoder)
-        self._decoders[lane.label] = decoder
+            self.drafts[label] = DraftView.of(draft, decoder.draft_passes(decoder.options, draft))
+        if source := source_for(lane.decoder, self.target.name, draft):
+            self._traces[label] = source
+        self._passes += decoder.target_passes(decoder.options)
+        self._projected[label] = _why_projected(decoder)
+        self._decoders[label] = decoder
 
     def _measure_noise(self, *prompts: list[int]) -> None:
-        passes = [kind for decoder in self._decoders.values() for kind in decoder.target_passes(decoder.options)]
-        self.noise_rows, self._probed = NoiseRows.of(passes, self._new_tokens), [len(prompt) for prompt in prompts]
+        self.noise_rows, self._probed = NoiseRows.of(self._passes, self._new_tokens), [len(ids) for ids in prompts]
         try:
             self.noise = max(logit_noise(self.target, prompt, self.noise_rows) for prompt in prompts)
         except FloatingPointError as error:
-            self.noise, name = math.nan, f"target {self.target.name}"
             found = (first_not_finite(self.target, ids[:1], [*ids[1:], 0]) for ids in prompts)
             position = next((first for first in found if first is not None), None)
-            self.fault = f"{name}: {error}" if position is None else not_finite_at(name, position, "a warm-up prompt")
+            if position is None:
+                raise
+            name = f"target {self.target.name}"
+            raise TargetFault(not_finite_at(name, position, "a warm-up prompt")) from error
 
     def decode(self, cell: Cell, prompt: Prompt) -> dict[str, Any]:
         """Decode one turn, timed: the fields of its record that decoding gives.
 
-        Raises `FloatingPointError`, saying where, for a target or a draft whose logits are not finite numbers, and
-        `PartError` for a decoder that cannot decode.
+        Raises `PartError` for a decoder that has a fault or gives what no record can hold, and whatever decoding
+        raises.
         """
-        if self.fault:
-            raise FloatingPointError(self.fault)
-        if fault := self._faults.get(cell.label):
+        if fault := self.faults.get(cell.label):
             raise PartError(fault)
         generation, energy = self.windows.measure(
             lambda: self._generate(cell.label, prompt.ids, self._new_tokens, cell), clock_for(self.target.device).wait
         )
-        steps, tokenizer = generation.steps, self.target.tokenizer
-        text = tokenizer.decode(generation.ids, skip_special_tokens=True)
-        assert isinstance(text, str)
-        draft_s, verify_s = sum(step.draft_s for step in steps), sum(step.verify_s for step in steps)
-        return {
-            "projected": self._projected[cell.label],
-            "prompt_hash": prompt.hash,
-            "prompt_tokens": len(prompt.ids),
-            "prompt_truncated": prompt.truncated,
-            "new_tokens": len(generation.ids),
-            "retokenized_tokens": len(tokenizer.encode(text)) - 1,
-            "stop": generation.stop,
-            "output_ids": generation.ids,
-            "output_text": text,
-            "prefill_s": generation.prefill_s,
-            "decode_s": generation.decode_s,
-            "total_s": generation.total_s,
-            "draft_s": draft_s,
-            "verify_s": verify_s,
-            "other_s": generation.decode_s - draft_s - verify_s,
-            "bound_s": generation.decode_bytes / self.read_rate.bytes_per_s,
-            "target_passes": sum(step.passes for step in steps),
-            "drafted": sum(len(step.drafted) for step in steps),
-            "accepted": sum(step.accepted for step in steps),
-            "drafted_per_step": [len(step.drafted) for step in steps],
-            "accepted_per_step": [step.accepted for step in steps],
-            "emitted_per_step": [len(step.emitted) for step in steps],
-            "levels_per_step": [step.levels for step in steps],
-            "exit_depths": [depth for step in steps for depth in step.exit_depths],
-            "draft_layers": sum(step.draft_layers for step in steps),
-            **energy,
-        }
+        self._check(cell.label, generation, self._new_tokens)
+        fields = decoded_fields(generation, prompt, self.target.tokenizer, self.read_rate.bytes_per_s)
+        return {"projected": self._projected[cell.label], **fields, **energy}
 
     def decode_again(self, cell: Cell, prompt: Prompt) -> int:
         """Decode one turn for the energy pass; its new tokens."""
@@ -167,15 +160,16 @@ class Session:
         identity = self.target.identity
         return {
             "forward": identity.forward,
-            "engines": self._engines(),
+            "engines": self._models.engines(),
             "revision": identity.revision,
             "weights_sha256": identity.weights_sha256,
             "random_weights": identity.random_weights,
-            **self._sources(),
+            **self._models.sources(),
+            **self._models.checkpoints(),
             "template": self.prompts.template.name,
             "context": self.prompts.context,
             "parameter_bytes": self.target.parameter_bytes,
-            "logit_noise": None if math.isnan(self.noise) else self.noise,
+            "logit_noise": self.noise,
             "logit_noise_rows": {**asdict(self.noise_rows), "prefill": self._probed},
             "warm_up": {label: done.facts() for label, done in self._warmed_up.items()},
             "read_rate": self.read_rate.facts(),
@@ -183,8 +177,8 @@ class Session:
         }
 
     def decoder_facts(self) -> dict[str, dict[str, Any]]:
-        """What decoders measured and learnt so far, by label; only of those that do."""
-        known = {label: _facts(decoder) for label, decoder in self._decoders.items()}
+        """What decoders without a fault measured and learnt so far, by label; only of those that do."""
+        known = {label: _facts(one) for label, one in self._decoders.items() if label not in self.faults}
         return {label: facts for label, facts in known.items() if facts}
 
     @property
@@ -195,44 +189,21 @@ class Session:
     @property
     def unprepared(self) -> dict[str, int]:
         """What timed windows had to do unprepared: `captures` of graphs, and `unannounced` passes that ran eagerly."""
-        now = self._counted()
+        now = self._models.unprepared()
         return {name: now[name] - self._before[name] for name in now}
 
-    def _engines(self) -> dict[str, dict[str, Any]]:
-        """Which engine runs each model's passes, and what it chose, by the model's name."""
-        return {name: with_graph_bytes(model.engine_facts) for name, model in self._models.items()}
-
-    def _sources(self) -> dict[str, Any]:
-        """Where the weights of the target and its drafts came from, by name; only of those that say so."""
-        found = {name: model.identity.source for name, model in self._models.items()}
-        said = {name: source.facts() for name, source in found.items() if source}
-        return {"sources": said} if said else {}
-
-    def _counted(self) -> dict[str, int]:
-        facts = self._engines().values()
-        return {name: sum(engine.get(name, 0) for engine in facts) for name in _UNPREPARED}
-
-    @contextmanager
-    def _sound(self, label: str, doing: str = "") -> Iterator[None]:
-        """Take what the block raises as the decoder's fault, by which its cells fail; `UserError` is raised on."""
-        try:
-            yield
-        except UserError:
-            raise
-        except (FloatingPointError, PartError) as error:
-            self._faults.setdefault(label, f"{error}{doing}")
-        except Exception as error:  # out of memory, a kernel that fails, a plug-in
-            self._faults.setdefault(label, f"{said(error)}{doing}")
-
-    def _warm_up(self, label: str, shortest: list[int], longest: list[int]) -> WarmUp:
+    def _warm_up(self, shortest: list[int], longest: list[int], label: str) -> None:
         """One long prompt, at which caches grow to their size; then a short one until its time is steady."""
-        self._generate(label, longest, _WARM_UP_TOKENS)
+        context = self._decoders[label].context  # of a draft, perhaps, whose own is shorter than the prompts'
+        new_tokens = min(_WARM_UP_TOKENS, context // 2)
+        longest, shortest = longest[: context - new_tokens], shortest[: context - new_tokens]
+        self._check(label, self._generate(label, longest, new_tokens), new_tokens)
 
         def decoded_s() -> float:
             self._decoders[label].forget()  # else every run would draft from the one before, and none be like another
-            return self._generate(label, shortest, _WARM_UP_TOKENS).total_s
+            return self._generate(label, shortest, new_tokens).total_s
 
-        return warm_up(decoded_s)
+        self._warmed_up[label] = warm_up(decoded_s)
 
     def _generate(self, label: str, prompt_ids: list[int], new_tokens: int, cell: Cell | None = None) -> Generation:
         """Decode after a prompt, of a cell or to warm up; no garbage is collected meanwhile."""
@@ -246,7 +217,7 @@ class Session:
             return decoder.generate(prompt_ids, new_tokens, s.temperature, s.top_k, s.top_p, seed, s.ignore_eos)
         except (UserError, FloatingPointError, PartError):
             raise
-        except Exception as error:
+        except RAISED as error:
             if isinstance(decoder, PairDecoder):  # its parts name themselves: a pass of a model
                 raise
             raise PartError(in_decoder(label, f"class {type(decoder).__name__} raised {said(error)}")) from error
@@ -254,13 +225,27 @@ class Session:
             if collected:
                 gc.enable()
 
+    def _check(self, label: str, generation: Generation, new_tokens: int) -> None:
+        """Raise `PartError` for a generation that no record can hold."""
+        eos_ids = frozenset[int]() if self._spec.ignore_eos else self.target.eos_ids
+        limits = Limits(self.prompts.context, new_tokens, eos_ids)
+        if fault := generation_fault(generation, limits, self.target.vocabulary):
+            raise PartError(in_decoder(label, f"class {type(self._decoders[label]).__name__} {fault}"))
+
 
 def _facts(decoder: Decoder) -> dict[str, Any]:
-    """What a decoder learnt, or the fault of one that cannot say so: its cells are whole."""
+    """What a decoder learnt, or the fault of one that cannot say so, or not as JSON: its cells are whole."""
     try:
-        return decoder.facts()
-    except Exception as error:
-        return {"fault": str(error) if isinstance(error, PartError) else said(error)}
+        facts = decoder.facts()
+        if not isinstance(facts, dict):
+            raise TypeError(f"{type(facts).__name__} is no dict")
+        json.dumps(facts, allow_nan=False)
+    except PartError as error:
+        return {"fault": str(error)}
+    except RAISED as error:
+        what = f"class {type(decoder).__name__} gave facts that are no JSON object ({said(error)})"
+        return {"fault": in_decoder(decoder.label, what)}
+    return facts
 
 
 def _why_projected(decoder: Decoder) -> str | None:

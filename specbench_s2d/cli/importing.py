@@ -34,6 +34,14 @@ def import_run(
         list[str] | None,
         typer.Option(metavar="LABEL", help="A label of yours whose decoder may change the output; repeatable."),
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Suite of answers without a category, as EAGLE's and Medusa's are; default: MT-bench, where all "
+            "question_ids are 81 to 160.",
+        ),
+    ] = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="Sampling temperature of the answers, which the files do not say.")
     ] = None,
@@ -42,7 +50,7 @@ def import_run(
         typer.Option(metavar="NAME|FOLDER", help="Tokenizer to count output tokens with, for Spec-Bench's speed-up."),
     ] = None,
 ) -> None:
-    """Read answer files of Spec-Bench, ours or its own, into a run that report, compare and export work on."""
+    """Read answer files of Spec-Bench, EAGLE or Medusa, or our own, into a run for report, compare and export."""
     from specbench_s2d.exchange.answer_import import Naming, import_files
 
     count = None
@@ -54,7 +62,7 @@ def import_run(
         def count(text: str) -> int:
             return len(encode(text)) - 1
 
-    naming = Naming(target or (), _labels(baseline or [], label or []), lossy or ())
+    naming = Naming(target or (), _labels(baseline or [], label or []), lossy or (), suite)
     records = import_files(files, out, naming, temperature, count)
     lanes = len({(r.target, r.label) for r in records})
     Console(stderr=True).print(

@@ -27,6 +27,7 @@ class Live:
     def __init__(self, console: Console, plan: Plan) -> None:
         self._console, self._plan = console, plan
         self._records: list[Record] = []
+        self._unsaid = plan.questions.said  # until the run was checked: a mistake is one line
         self._text = ""
         self._last_line = 0.0
         self._live = rich.live.Live(console=console, refresh_per_second=4) if console.is_terminal else None
@@ -45,6 +46,8 @@ class Live:
     def on_event(self, event: Event) -> None:
         """Take in new records, and show where the run stands."""
         self._records += event.records
+        while self._unsaid:
+            self._console.print(self._unsaid.pop(0), markup=False, highlight=False, soft_wrap=True)
         line = event.text or _line(event)
         if self._live:
             self._text = line

@@ -74,6 +74,8 @@ def _dry_run(plan: Any, as_json: bool) -> int:
         typer.echo(json.dumps(expected, indent=1))
     else:
         Console().print(forecast_table(expected))
+    for line in plan.questions.said:
+        _tell(Console(stderr=True), line)
     return 0
 
 

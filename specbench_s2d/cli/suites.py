@@ -13,8 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from specbench_s2d.suites import (
+    CUSTOM,
     EMBEDDED,
     HEADINGS,
+    QUESTION_FILE,
     Question,
     QuestionSet,
     Suite,
@@ -22,6 +24,8 @@ from specbench_s2d.suites import (
     definitions,
     load_questions,
     load_suite,
+    questions_hash,
+    sound_suites,
 )
 
 SHOWN_CHARACTERS = 200
@@ -30,13 +34,19 @@ SHOWN_CHARACTERS = 200
 def suites(
     name: Annotated[str | None, typer.Argument(help="Show this suite alone, with its questions.")] = None,
     questions: Annotated[
-        str, typer.Option("--questions", help="Question file, or 'spec-bench' (cache or download).")
+        str,
+        typer.Option("--questions", help="Question file, hub:OWNER/NAME, or 'spec-bench' (cache or download)."),
     ] = EMBEDDED,
+    column: Annotated[
+        str | None, typer.Option(help="The column of the question file that holds the prompts.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, questions in full.")] = False,
 ) -> None:
     """List the suites, or show one of them with its questions."""
-    found = load_questions(questions, [name] if name else None)
+    found = load_questions(questions, [name] if name else None, column=column)
+    others = [] if name else [suite for suite in sound_suites() if suite.name not in found.by_suite]
     shown = [load_suite(suite) for suite in found.by_suite]
+    shown = sorted([*shown, *others], key=lambda suite: _place(suite.name))
     console = Console()
     if as_json:
         facts = [_facts(suite, found, with_questions=name is not None) for suite in shown]
@@ -50,15 +60,25 @@ def suites(
             console.print(f"{broken}: broken: {why}", markup=False, highlight=False, soft_wrap=True)
 
 
+def _place(name: str) -> int:
+    """Registered suites in their order, those of a file's own after them."""
+    known = list(definitions.paths())
+    return known.index(name) if name in known else len(known)
+
+
+def _origin(suite: Suite) -> str:
+    return QUESTION_FILE if suite.name.startswith(CUSTOM) else definitions.entries()[suite.name].origin
+
+
 def _facts(suite: Suite, found: QuestionSet, with_questions: bool) -> dict[str, Any]:
     facts = {
         **suite.definition.model_dump(mode="json", exclude={"questions", *HEADINGS}),
-        "from": definitions.entries()[suite.name].origin,
+        "from": _origin(suite),
         "embedded_questions": len(suite.questions),
         "hash": suite.hash,
         "questions_from": found.source,
-        "questions_count": len(found.by_suite[suite.name]),
-        "questions_hash": found.hashes[suite.name],
+        "questions_count": len(found.by_suite.get(suite.name, ())),
+        "questions_hash": questions_hash(found.by_suite.get(suite.name, ())),
     }
     return {**facts, "questions": [asdict(q) for q in found]} if with_questions else facts
 
@@ -66,10 +86,9 @@ def _facts(suite: Suite, found: QuestionSet, with_questions: bool) -> dict[str, 
 def _suite_table(shown: list[Suite], found: QuestionSet) -> Table:
     table = Table("suite", "quality metric", "source, licence", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("questions", no_wrap=True)
-    origins = definitions.entries()
     for suite in shown:
         about = suite.definition
-        name = f"{about.name} v{about.version}\n{about.title}\n{origins[about.name].origin}"
+        name = f"{about.name} v{about.version}\n{about.title}\n{_origin(suite)}"
         table.add_row(*map(Text, (name, _metrics(suite), f"{about.source}\n{about.license}", _counts(suite, found))))
     return table
 
@@ -77,7 +96,7 @@ def _suite_table(shown: list[Suite], found: QuestionSet) -> Table:
 def _counts(suite: Suite, found: QuestionSet) -> str:
     counts = {EMBEDDED: len(suite.questions), "Spec-Bench": suite.definition.spec_bench_questions}
     if found.source != EMBEDDED:
-        counts[f"in {found.source}"] = len(found.by_suite[suite.name])
+        counts[f"in {found.source}"] = len(found.by_suite.get(suite.name, ()))
     return "\n".join(f"{count} {where}" for where, count in counts.items())
 
 
@@ -88,7 +107,7 @@ def _facts_table(suite: Suite, found: QuestionSet) -> Table:
     table.add_column()
     for label, value in {
         "suite": f"{about.name}, version {about.version}: {about.title}",
-        "from": definitions.entries()[suite.name].origin,
+        "from": _origin(suite),
         "source": "\n".join([about.source, *about.links]),
         "licence": f"{about.license}. {about.license_note}",
         "prompt": "each turn is one user message, as it stands",

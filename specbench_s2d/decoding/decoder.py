@@ -15,6 +15,7 @@ from specbench_s2d.decoding.faults import named
 from specbench_s2d.decoding.hooks import ASSUMED_PASSES, ask
 from specbench_s2d.decoding.labels import cut_outside
 from specbench_s2d.decoding.loop import PROPOSED, DraftAndVerify, Limits, decode
+from specbench_s2d.decoding.prompt_ids import PromptIds, as_ids
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import ForgettingDrafter, Generation, PreparedDrafter
 from specbench_s2d.decoding.types import Options as BaseOptions
@@ -72,11 +73,19 @@ class Decoder(ABC):
     @property
     def context(self) -> int:
         """The longest sequence that target and draft can both hold."""
-        return min(self.target.context, self.draft.context if self.draft else self.target.context)
+        return self._shortest[0]
+
+    @property
+    def _shortest(self) -> tuple[int, str]:
+        """The context of the model that has the shorter one, and which it is."""
+        target, draft = self.target, self.draft
+        if draft and draft.context < target.context:
+            return draft.context, f"draft {draft.name}"
+        return target.context, f"target {target.name}"
 
     def generate(
         self,
-        prompt_ids: Sequence[int],
+        prompt_ids: PromptIds,
         max_new_tokens: int = 128,
         temperature: float = 0.0,
         top_k: int = 0,
@@ -86,15 +95,18 @@ class Decoder(ABC):
     ) -> Generation:
         """Decode after `prompt_ids`, up to and including the first EOS, at most `max_new_tokens`.
 
-        Raises `PromptTooLongError` when prompt and new tokens do not fit the context, `UserError` for a temperature
-        below 0 or a top-k or top-p out of range.
+        The prompt is a list of ids, a tensor (T,) or (1, T), or what `tokenizer(text)` and `apply_chat_template`
+        return. Raises `PromptTooLongError` when prompt and new tokens do not fit the context, `UserError` for a prompt
+        of another kind (a text, for one), a temperature below 0, or a top-k or top-p out of range.
         """
+        prompt_ids = as_ids(prompt_ids, self.target.vocabulary)
         if not (0 <= temperature < math.inf and top_k >= 0 and 0 < top_p <= 1):
             raise UserError(
                 f"temperature {temperature}, top_k {top_k}, top_p {top_p}: temperature and top_k are at least "
                 "0 (and finite), top_p in (0, 1]."
             )
-        limits = Limits(self.context, max_new_tokens, frozenset() if ignore_eos else self.target.eos_ids)
+        context, whose = self._shortest
+        limits = Limits(context, max_new_tokens, frozenset() if ignore_eos else self.target.eos_ids, whose)
         limits.check(len(prompt_ids))
         self.make_ready(len(prompt_ids) + max_new_tokens)
         return self._run(prompt_ids, limits, Sampler(temperature, top_k, top_p, seed, self.target.device))

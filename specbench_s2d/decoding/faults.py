@@ -27,18 +27,12 @@ from specbench_s2d.decoding.types import (
     Verdict,
     Verifier,
 )
-from specbench_s2d.errors import PromptTooLongError, UserError
+from specbench_s2d.errors import RAISED, PromptTooLongError, UserError, said
 from specbench_s2d.models.base import LanguageModel, PassKind
 
 
 class PartError(Exception):
     """A drafter, a verifier or a decoder that raised, or gave what cannot be used: which, at which step, and what."""
-
-
-def said(error: BaseException) -> str:
-    """An error as one line: its type, and the first line of its text where it has one."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def in_decoder(label: str, fault: str) -> str:
@@ -56,7 +50,7 @@ def named(label: str, part: str, doing: str, passing: type[UserError] = UserErro
         yield
     except (passing, PartError):
         raise
-    except Exception as error:
+    except RAISED as error:
         raise PartError(in_decoder(label, f"{part} raised {said(error)} ({doing})")) from error
 
 
@@ -97,10 +91,10 @@ class Steps:
         """Call a method of a part, and name the part, the method and the step in what it raises."""
         try:
             return getattr(part, method)(*given)
-        except Exception as error:
+        except RAISED as error:
             raise self._raised(name, method, error) from error
 
-    def _raised(self, part: str, method: str, error: Exception) -> Exception:
+    def _raised(self, part: str, method: str, error: BaseException) -> BaseException:
         """What to raise for what a part raised: the loop's own two errors as they are, else a fault."""
         told = error.args[0] if error.args else None
         if isinstance(error, PromptTooLongError) or (isinstance(error, FloatingPointError) and isinstance(told, int)):
@@ -134,7 +128,11 @@ class CheckedDrafter:
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         self._steps.next(len(context))
         proposal: Proposal = self._steps.call(self._drafter, self._name, "propose", context, room)
-        if fault := self._fault(proposal, room):
+        try:
+            fault = self._fault(proposal, room)
+        except Exception as error:  # a field of another type
+            fault = f"what is no Proposal ({said(error)})"
+        if fault:
             raise self._steps.fault(f"{self._name} proposed {fault}")
         return proposal
 
@@ -164,6 +162,8 @@ class CheckedDrafter:
         if proposal.q_GV is not None and tuple(proposal.q_GV.shape) != (count, self._steps.vocabulary):
             shape, wanted = tuple(proposal.q_GV.shape), (count, self._steps.vocabulary)
             return f"likelihoods of shape {shape}; for {count} tokens it is {wanted}"
+        if not self._has_model and (fault := _fault_of_likelihoods(proposal)):
+            return fault
         return None if proposal.tree is None else self._fault_of_tree(proposal)
 
     def _fault_of_ids(self, proposal: Proposal) -> str | None:
@@ -187,6 +187,15 @@ class CheckedDrafter:
         return f"a malformed tree: {fault}" if fault else None
 
 
+def _fault_of_likelihoods(proposal: Proposal) -> str | None:
+    """Of a drafter without a model; a model's are checked where its logits are."""
+    if proposal.q_GV is not None and not bool((proposal.q_GV >= 0).all()):
+        return "likelihoods that are negative or no numbers"
+    if proposal.logprobs_G is not None and not bool((proposal.logprobs_G <= 0).all()):
+        return "log-probabilities that are above 0 or no numbers"
+    return None
+
+
 class CheckedObserver:
     """A drafter that learns from the target's logits, whose faults in that are named."""
 
@@ -196,6 +205,9 @@ class CheckedObserver:
 
     def observe(self, ids_T: Tensor, logits_TV: Tensor) -> Tensor:
         observed: Tensor = self._steps.call(self._drafter, self._name, "observe", ids_T, logits_TV)
+        if not isinstance(observed, Tensor) or observed.dim() != 1:
+            found = f"a tensor {tuple(observed.shape)}" if isinstance(observed, Tensor) else type(observed).__name__
+            raise self._steps.fault(f"{self._name}.observe gave {found}; it is a tensor of one dimension")
         return observed
 
     def learn(self, observed: Sequence[float]) -> None:
@@ -226,7 +238,11 @@ class CheckedVerifier:
 
     def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
         verdict: Verdict = self._steps.call(self._verifier, self._name, "judge", proposal, logits_TV, sampler)
-        if fault := self._fault(verdict, proposal):
+        try:
+            fault = self._fault(verdict, proposal)
+        except Exception as error:  # a field of another type
+            fault = f"gave what is no Verdict ({said(error)})"
+        if fault:
             raise self._steps.fault(f"{self._name} {fault}")
         if verdict.drafted is not None and not self._steps.on_host:
             self._drafter.check(verdict.drafted)
@@ -235,11 +251,13 @@ class CheckedVerifier:
     def _fault(self, verdict: Any, proposal: Proposal) -> str | None:
         if not isinstance(verdict, Verdict):
             return f"gave {type(verdict).__name__}, not a Verdict"
-        count, path = proposal.ids_G.numel(), verdict.path
-        if not 0 <= verdict.accepted <= count:
-            return f"accepted {verdict.accepted} of {count} tokens"
-        if not 0 <= verdict.next_id < self._steps.vocabulary:
-            return f"gave {verdict.next_id} as the next token; {self._steps.allowed}"
+        count, path, drafted = proposal.ids_G.numel(), verdict.path, verdict.drafted
+        if type(verdict.accepted) is not int or not 0 <= verdict.accepted <= count:
+            return f"accepted {verdict.accepted!r} of {count} tokens"
+        if type(verdict.next_id) is not int or not 0 <= verdict.next_id < self._steps.vocabulary:
+            return f"gave {verdict.next_id!r} as the next token; {self._steps.allowed}"
+        if drafted is not None and len(drafted.ids) != count:
+            return f"read {len(drafted.ids)} tokens of the {count} proposed ones"
         if path is None:
             return None if proposal.tree is None or not verdict.accepted else "accepted nodes of a tree without a path"
         ascending = all(first < second for first, second in pairwise((-1, *path)))

@@ -1,7 +1,7 @@
-"""A draft tree that grows level by level from the draft's likeliest nodes, on the device; as EAGLE-2 grows it (Li et al.
-2024, arXiv 2406.16858, section 4), and SD2.
+"""A draft tree that grows level by level from the draft's likeliest nodes, on the device, as EAGLE-2's does (Li et al.
+2024, arXiv 2406.16858, section 4), and SD2's.
 
-Shapes: `N` nodes of one level, `K` children of each, `E` expanded nodes, `C` candidates of all levels, `G` proposed ones.
+Shapes: `N` nodes of one level, `K` children of each, `E` expanded nodes, `C` candidates of all levels, `G` proposed.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Candidates:
 class Frontier:
     """The expanded nodes of a level: ids, cumulative log-probabilities, and indices among all candidates.
 
-    `mask_EE`: which of all nodes expanded so far each of them attends to. `parents_N`: the index of each one's parent in
-    the level above.
+    `mask_EE`: which of all nodes expanded so far each of them attends to. `parents_N`: the index of each one's parent
+    in the level above.
     """
 
     ids_N: Tensor

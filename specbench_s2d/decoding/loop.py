@@ -49,11 +49,15 @@ _OBSERVED_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Limits:
-    """When a generation ends: the context window of both models, the token limit, and the ids that end an answer."""
+    """When a generation ends: the context window of both models, the token limit, and the ids that end an answer.
+
+    `whose`: the model whose context window it is.
+    """
 
     context: int
     max_new_tokens: int
     eos_ids: frozenset[int]
+    whose: str = ""
 
     def check(self, prompt_tokens: int) -> None:
         """Raise `PromptTooLongError` when the prompt and the new tokens do not fit the context."""
@@ -62,9 +66,10 @@ class Limits:
         if prompt_tokens < 1:
             raise UserError("the prompt is empty: give at least one token.")
         if prompt_tokens + self.max_new_tokens > self.context:
+            of = f" of {self.whose}" if self.whose else ""
             raise PromptTooLongError(
                 f"a prompt of {prompt_tokens:,} tokens and {self.max_new_tokens:,} new ones need "
-                f"{prompt_tokens + self.max_new_tokens:,} positions; the context holds {self.context:,}. "
+                f"{prompt_tokens + self.max_new_tokens:,} positions; the context{of} holds {self.context:,}. "
                 "Lower --max-new-tokens, or see --long-prompts skip|truncate."
             )
 

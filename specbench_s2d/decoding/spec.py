@@ -11,10 +11,9 @@ from pydantic import ValidationError
 from specbench_s2d import registry
 from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.drafters.first import FirstDrafter, Part, first_of
-from specbench_s2d.decoding.faults import said
 from specbench_s2d.decoding.labels import cut_outside, split_outside, value_text
 from specbench_s2d.decoding.types import Options
-from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.errors import RAISED, UnknownNameError, UserError, said
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import HasExits
 
@@ -57,7 +56,7 @@ class DecoderSpec:
             return self.kind.data_hashes(self.options, draft)
         except UserError:
             raise
-        except Exception as error:
+        except RAISED as error:
             raise UserError(
                 f"decoder {self.label!r}: the hashes of its data are not known, for that raised {said(error)}."
             ) from error

@@ -1,4 +1,5 @@
-"""Answer files of Spec-Bench become a run's folder, which reports, comparisons and exports read like any other.
+"""Answer files of Spec-Bench, of EAGLE and of Medusa become a run's folder, which reports, comparisons and exports read
+like any other.
 
 The files hold no ids, no times but the whole call's, no drafts and no settings: what they lack is null in the records,
 with `NOT_THERE` as the reason.
@@ -21,10 +22,13 @@ from specbench_s2d.errors import RunFolderError, UnknownNameError, UserError
 from specbench_s2d.exchange.spec_bench import FAILED_TURN, Answer, Choice, read_answers
 from specbench_s2d.runs.folder import RunStore
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record
-from specbench_s2d.suites import category_owners
+from specbench_s2d.suites import CUSTOM, category_owners, custom_name, load_suite
 
 NOT_THERE = "not in Spec-Bench's files"
-_NO_TOKENIZER = "imported without --tokenizer"
+_NO_TOKENIZER = "import again with --tokenizer NAME"
+_NO_LENGTHS = "the files hold no accept_lengths"
+_MT_BENCH = range(81, 161)
+"""MT-bench's question_ids; each of its categories has ten, in order (Zheng et al. 2023, arXiv 2306.05685)."""
 _UNSPLIT = "accept_lengths of several turns, which neither steps nor tokens tell apart"
 _LACKING = (
     "prompt_hash", "prompt_tokens", "stop", "output_ids", "prefill_s", "decode_s", "draft_s", "verify_s", "other_s",
@@ -32,6 +36,8 @@ _LACKING = (
     "exit_depths", "draft_layers", "nll_sum", "perplexity", "quality", "divergence", "tie_positions", "energy_j",
     "energy_net_j", "energy_trace_j", "energy_s", "seed", "device_id",
 )  # fmt: skip
+
+
 CountTokens = Callable[[str], int]
 """Text to the number of its tokens, encoded again, less one."""
 
@@ -41,12 +47,14 @@ class Naming:
     """How files whose model_id is not TARGET-LABEL with a decoder's label are to be read.
 
     `targets`: a model_id belongs to the longest of them that it begins with, or to the only one. `labels`: model_id to
-    label, where the rest of the model_id is not to be it. `lossy`: labels that may change the target's output.
+    label, where the rest of the model_id is not to be it. `lossy`: labels that may change the target's output. `suite`:
+    of answers without a category.
     """
 
     targets: Sequence[str] = ()
     labels: Mapping[str, str] | None = None
     lossy: Sequence[str] = ()
+    suite: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,8 @@ class _File:
     sha256: str
     lane: AnswerFile
     answers: list[Answer]
+    places: list[tuple[str, str]]
+    """Suite and category of each answer."""
 
 
 def import_files(
@@ -82,7 +92,7 @@ def import_files(
     _refuse_unused(files, naming)
     digest = hashlib.sha256(" ".join(file.sha256 for file in files).encode()).hexdigest()
     records = _records(files, f"imported-{digest[:12]}", count)
-    _write(out, _manifest(files, records, temperature), records)
+    _write(out, _manifest(files, records, temperature, count is not None), records)
     return records
 
 
@@ -131,13 +141,32 @@ def _known(label: str) -> DecoderSpec | None:
 
 def _read(path: Path, naming: Naming) -> _File:
     answers = read_answers(path)
-    owners = category_owners([])
-    for answer in answers:
-        if answer.category not in owners:
-            unknown = UnknownNameError.of("category", answer.category, owners)
-            raise UserError(f"{path}: question_id {answer.question_id!r}: {unknown}")
     lane = lane_of(answers[0].model_id, naming)
-    return _File(path, hashlib.sha256(path.read_bytes()).hexdigest(), lane, answers)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return _File(path, digest, lane, answers, _places(path, answers, naming.suite))
+
+
+def _places(path: Path, answers: Sequence[Answer], given: str | None) -> list[tuple[str, str]]:
+    """Suite and category of each answer: by its category, whose suite is `custom/…` where none here has it; of answers
+    without one in the suite `given`, or in MT-bench by their question_ids."""
+    owners = category_owners([])
+    unplaced = [answer for answer in answers if answer.category is None]
+    other = next((answer for answer in unplaced if answer.question_id not in _MT_BENCH), None)
+    if other is not None and given is None:
+        raise UserError(
+            f"{path}: question_id {other.question_id!r} has no category, and is none of MT-bench's (81 to 160); say "
+            "whose questions these are with --suite NAME."
+        )
+
+    def place(answer: Answer) -> tuple[str, str]:
+        if answer.category is not None:
+            return owners.get(answer.category, custom_name(answer.category)), answer.category
+        if given is not None:
+            return (given if given in owners.values() else custom_name(given.removeprefix(CUSTOM))), given
+        categories = load_suite("mt_bench").definition.categories
+        return "mt_bench", categories[_MT_BENCH.index(int(answer.question_id)) // 10]
+
+    return [place(answer) for answer in answers]
 
 
 def _refuse_twins(files: Sequence[_File]) -> None:
@@ -171,7 +200,6 @@ def _refuse_unused(files: Sequence[_File], naming: Naming) -> None:
 
 def _records(files: Sequence[_File], run_id: str, count: CountTokens | None) -> list[Record]:
     """Every turn of every choice; files of one model_id that number their choices alike are repeats, in order."""
-    owners = category_owners([])
     repeats: dict[str, set[int]] = defaultdict(set)
     records = []
     for file in files:
@@ -180,8 +208,8 @@ def _records(files: Sequence[_File], run_id: str, count: CountTokens | None) -> 
         shift = max(taken) + 1 if taken & numbers else 0
         taken |= {shift + number for number in numbers}
         records += [
-            _record(file, run_id, answer, owners[answer.category], shift, fields)
-            for answer in file.answers
+            _record(file, run_id, answer, place, shift, fields)
+            for answer, place in zip(file.answers, file.places, strict=True)
             for choice in answer.choices
             for fields in _turns(choice, count)
         ]
@@ -190,7 +218,8 @@ def _records(files: Sequence[_File], run_id: str, count: CountTokens | None) -> 
 
 def _turns(choice: Choice, count: CountTokens | None) -> list[dict[str, Any]]:
     """What the format says of each turn, as fields of a record."""
-    parts = choice.accept_lengths_by_turn()
+    derived = choice.accept_lengths is None
+    parts = None if derived else choice.accept_lengths_by_turn()
     found = []
     for turn, text in enumerate(choice.turns):
         place = {"turn": turn, "repeat": choice.index}
@@ -198,7 +227,7 @@ def _turns(choice: Choice, count: CountTokens | None) -> list[dict[str, Any]]:
             found.append({**place, "status": "failed", "error": "Spec-Bench wrote ERROR for this turn"})
             continue
         reasons = dict.fromkeys(_LACKING, NOT_THERE)
-        reasons |= {} if parts else {"emitted_per_step": _UNSPLIT}
+        reasons |= {} if parts else {"emitted_per_step": _NO_LENGTHS if derived else _UNSPLIT}
         reasons |= {} if count else {"retokenized_tokens": _NO_TOKENIZER}
         found.append(
             {
@@ -209,16 +238,17 @@ def _turns(choice: Choice, count: CountTokens | None) -> list[dict[str, Any]]:
                 "output_text": text,
                 "total_s": choice.wall_time[turn],
                 "emitted_per_step": parts[turn] if parts else None,
-                "reasons": reasons,
+                "target_passes": choice.iterations[turn] if derived else None,
+                "reasons": {name: why for name, why in reasons.items() if not (derived and name == "target_passes")},
             }
         )
     return found
 
 
 def _record(
-    file: _File, run_id: str, answer: Answer, suite: str, shift: int, fields: Mapping[str, Any]
+    file: _File, run_id: str, answer: Answer, place: tuple[str, str], shift: int, fields: Mapping[str, Any]
 ) -> Record:  # fmt: skip
-    lane = file.lane
+    lane, (suite, category) = file.lane, place
     repeat = fields["repeat"] + shift
     defining = [run_id, lane.target, lane.label, suite, answer.question_id, fields["turn"], repeat]
     return Record.model_validate(
@@ -233,7 +263,7 @@ def _record(
             "decoder_options": lane.decoder.options.model_dump() if lane.decoder else {},
             "lossy": lane.lossy,
             "suite": suite,
-            "category": answer.category,
+            "category": category,
             "question_id": answer.question_id,
             "repeat": repeat,
             "seed": None,
@@ -241,7 +271,9 @@ def _record(
     )
 
 
-def _manifest(files: Sequence[_File], records: Sequence[Record], temperature: float | None) -> dict[str, Any]:
+def _manifest(
+    files: Sequence[_File], records: Sequence[Record], temperature: float | None, retokenized: bool
+) -> dict[str, Any]:
     """Says that the run was imported and from what; it has no environment."""
     stamps = [answer.tstamp for file in files for answer in file.answers if answer.tstamp is not None]
     unknown = ("environment", "spec", "questions", "idle_power_w")
@@ -265,6 +297,7 @@ def _manifest(files: Sequence[_File], records: Sequence[Record], temperature: fl
         "targets": {},
         "imported": {
             "format": "spec-bench",
+            "retokenized": retokenized,
             "files": [
                 {
                     "name": file.path.name,

@@ -20,14 +20,14 @@ from specbench_s2d.runs.record import BASELINE
 
 _SPEEDS = {
     "speedup": "decode tokens/s over {}'s on the same questions",
-    "speedup_specbench": "Spec-Bench's formula over {}",
+    "speedup_e2e": "tokens/s with the prefill included over {}'s on the same questions",
 }
 
 
 def boards(table: pd.DataFrame, manifest: Mapping[str, Any], paper: bool = False) -> list[TextTable]:
     """A board per target of the summary table (their mean too), with the speed-up that the run has: in decode tokens/s,
-    or by Spec-Bench's formula where no decode time is known; the best of each column in bold. For a `paper`, intervals
-    stand below their values, and a column without any is left out. `manifest` may be empty."""
+    or with the prefill included where no decode time is known; the best of each column in bold. For a `paper`,
+    intervals stand below their values, and a column without any is left out. `manifest` may be empty."""
     speed = speed_column(table)
     suites = [*SUITES, *(s for s in dict.fromkeys(table["suite"]) if s not in (*SUITES, OVERALL))]
     titles = {(suite, speed): suite_title(suite) for suite in suites}

@@ -12,10 +12,15 @@
 | `decoding_steps`, by turn (`idxs` in older files, some counting from 0): iterations of the method's loop | Steps |
 | `accept_lengths`: tokens that each iteration added, the turns' lists one after the other | `emitted_per_step` |
 
+The files of EAGLE and of Medusa have neither `category` nor `accept_lengths`; their `idxs` are the loop's last index,
+one less than its iterations.
+
 Ours hold no entry for the first token, which the prefill gives, so that their mean is our MAT. In Spec-Bench's own
 files it counts as accepted in the first iteration, or, in its baseline, as an iteration of its own: there the entries
 of a turn add up to `new_tokens`, in ours to one less.
-Source: https://github.com/hemingkx/Spec-Bench, evaluation/eval.py and evaluation/speed.py.
+Sources: https://github.com/hemingkx/Spec-Bench, evaluation/eval.py and evaluation/speed.py;
+https://github.com/SafeAILab/EAGLE, eagle/evaluation/gen_ea_answer_vicuna.py; https://github.com/FasterDecoding/Medusa,
+llm_judge/gen_model_answer_medusa.py.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from specbench_s2d.errors import UserError
 from specbench_s2d.runs.record import Record
@@ -38,57 +43,72 @@ FAILED_TURN = "ERROR"
 _NEEDED = ("output_text", "new_tokens", "total_s", "emitted_per_step")
 _Count = Annotated[int, Field(ge=0)]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Stamp = Annotated[float, Field(ge=0, le=253_402_300_799, allow_inf_nan=False)]  # the end of the year 9999
 
 
 class Choice(BaseModel):
-    """One answer to every turn of a question; lists are by turn, but for `accept_lengths`."""
+    """One answer to every turn of a question; lists are by turn, but for `accept_lengths`.
+
+    Either `decoding_steps` or `idxs` is there.
+    """
 
     model_config = ConfigDict(strict=True)
 
     index: _Count
     turns: list[str] = Field(min_length=1)
-    decoding_steps: list[_Count] = Field(validation_alias=AliasChoices("decoding_steps", "idxs"))
+    decoding_steps: list[_Count] | None = None
+    idxs: list[_Count] | None = Field(None, exclude=True)
     new_tokens: list[_Count]
     wall_time: list[_Seconds]
-    accept_lengths: list[_Count]
+    accept_lengths: list[_Count] | None = None
 
     @model_validator(mode="after")
     def _as_long_as_the_turns(self) -> Choice:
-        for name in ("decoding_steps", "new_tokens", "wall_time"):
-            if len(getattr(self, name)) != len(self.turns):
-                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {len(self.turns)} turns")
+        if self.decoding_steps is None and self.idxs is None:
+            raise ValueError("neither decoding_steps nor idxs")
+        for name in ("decoding_steps", "idxs", "new_tokens", "wall_time"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.turns):
+                raise ValueError(f"{name} has {len(values)} entries for {len(self.turns)} turns")
         return self
+
+    @property
+    def iterations(self) -> list[int]:
+        """Iterations of the method's loop, by turn, in a file without `accept_lengths`: there `idxs` count from 0."""
+        return self.decoding_steps or [index + 1 for index in self.idxs or ()]
 
     def accept_lengths_by_turn(self) -> list[list[int]] | None:
         """Each turn's own part of `accept_lengths`; None where neither the steps nor the tokens say where it ends."""
-        total = len(self.accept_lengths)
-        from_zero = [steps + 1 for steps in self.decoding_steps]
-        for lengths in (self.decoding_steps, from_zero):
-            if sum(lengths) == total:
-                return self._cut(list(accumulate(lengths)))
+        added = self.accept_lengths or []
+        steps = self.decoding_steps or self.idxs or []
+        for lengths in (steps, [count + 1 for count in steps]):
+            if sum(lengths) == len(added):
+                return _cut(added, list(accumulate(lengths)))
         if len(self.turns) == 1:
-            return [self.accept_lengths]
-        sums = list(accumulate(self.accept_lengths))
+            return [added]
+        sums = list(accumulate(added))
         ends = list(accumulate(self.new_tokens))
-        if all(end in sums for end in ends) and sums[-1] == ends[-1]:
-            return self._cut([sums.index(end) + 1 for end in ends])
+        if sums and all(end in sums for end in ends) and sums[-1] == ends[-1]:
+            return _cut(added, [sums.index(end) + 1 for end in ends])
         return None
 
-    def _cut(self, ends: Sequence[int]) -> list[list[int]]:
-        return [self.accept_lengths[start:end] for start, end in pairwise([0, *ends])]
+
+def _cut(values: Sequence[int], ends: Sequence[int]) -> list[list[int]]:
+    return [list(values[start:end]) for start, end in pairwise([0, *ends])]
 
 
 class Answer(BaseModel):
-    """One line of an answer file. `tstamp`: when it was written, in seconds since 1970."""
+    """One line of an answer file. `category`: None where the file has none. `tstamp`: when it was written, in seconds
+    since 1970."""
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
     question_id: int | str
-    category: str
+    category: str | None = None
     answer_id: str = ""
     model_id: str = Field(min_length=1)
     choices: list[Choice] = Field(min_length=1)
-    tstamp: float | None = None
+    tstamp: _Stamp | None = None
 
     @model_validator(mode="after")
     def _choices_apart(self) -> Answer:

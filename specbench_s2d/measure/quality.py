@@ -6,6 +6,7 @@ from 0 to 1. Of several references the best counts, except for BLEU, which count
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
@@ -15,6 +16,8 @@ from decimal import Decimal
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
+
+from specbench_s2d.errors import RAISED, said
 
 Value = Callable[[str, Sequence[str]], float | None]
 
@@ -35,10 +38,12 @@ class Metric:
 
 @dataclass(frozen=True)
 class Quality:
-    """`values`: each metric of one answer. `counts`: what the pooled metrics sum over answers."""
+    """`values`: each metric of one answer. `counts`: what the pooled metrics sum over answers. `faults`: what a metric
+    raised, or gave in place of a number; its value is None."""
 
     values: dict[str, float | None] = field(default_factory=dict)
     counts: dict[str, list[int]] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
 
 
 def score_answer(metrics: Iterable[str], answer: str, references: Sequence[str]) -> Quality:
@@ -47,9 +52,19 @@ def score_answer(metrics: Iterable[str], answer: str, references: Sequence[str])
     quality = Quality()
     for name in metrics:
         metric = METRICS[name]
-        quality.values[name] = metric.value(answer, references)
-        if metric.pool is not None:
-            quality.counts[name] = _counts(metric.pool(), answer, references)
+        quality.values[name] = None
+        try:
+            value = metric.value(answer, references)
+            counts = None if metric.pool is None else _counts(metric.pool(), answer, references)
+        except RAISED as error:
+            quality.faults[name] = f"metric {name} raised {said(error)}"
+            continue
+        if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
+            quality.faults[name] = f"metric {name} gave {value!r}, which is no finite number"
+            continue
+        quality.values[name] = None if value is None else float(value)
+        if counts is not None:
+            quality.counts[name] = counts
     return quality
 
 

@@ -7,9 +7,9 @@ word, so here the adapter must have both factors of every matrix of every layer,
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.errors import ModelError, first_line
+from specbench_s2d.models.model_files import check_file, read_object
+from specbench_s2d.models.stored_weights import check_finite, check_type, type_name
 from specbench_s2d.models.weights import Weights
 
 CONFIG = "adapter_config.json"
@@ -50,15 +52,22 @@ class Adapter:
         file = folder / CONFIG
         if not file.is_file():
             return None
-        try:
-            fields: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            base, rank = str(fields["base_model_name_or_path"]), int(fields["r"])
-            scale = float(fields["lora_alpha"]) / (rank**0.5 if fields.get("use_rslora") else rank)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-            raise ModelError(f"{name}: {CONFIG} is no LoRA configuration of peft ({first_line(error)}).") from error
+        fields = read_object(file, name)
+        read: tuple[Any, ...] = tuple(fields.get(field) for field in ("base_model_name_or_path", "r", "lora_alpha"))
+        base, rank, alpha = read
+        wrong = {
+            "base_model_name_or_path": not (isinstance(base, str) and 0 < len(base) < 1000 and base.isprintable()),
+            "r": type(rank) is not int or rank < 1,
+            "lora_alpha": type(alpha) not in (int, float) or not isfinite(alpha),
+        }
+        for field in (field for field, is_wrong in wrong.items() if is_wrong):
+            given = str(fields.get(field))[:80]
+            raise ModelError(f"{name}: {CONFIG} is no LoRA configuration of peft ({field} is {given}); fetch it again.")
+        scale = float(alpha) / (rank**0.5 if fields.get("use_rslora") else rank)
         kind = str(fields.get("peft_type"))
         if kind != "LORA" or fields.get("use_dora") or fields.get("bias", "none") != "none":
             raise ModelError(f"{name}: its adapter is {kind}; a draft's adapter is LORA, without biases and DoRA.")
+        check_file(folder / WEIGHTS, name)
         if not (folder / WEIGHTS).is_file():
             raise ModelError(f"{name}: {folder} holds {CONFIG} and no {WEIGHTS}; fetch it again.")
         return cls(folder, base, scale, rank)
@@ -109,7 +118,17 @@ class Adapter:
                 f"{name}: its adapter is not of the {layers} layers that config.json names "
                 f"({_layers_of(stored)}); it would be loaded in part. Train it again, or fetch it again."
             )
-        return {m: (stored[factor_name(m, "A")], stored[factor_name(m, "B")]) for m in wanted}
+        for factor_of, factor in stored.items():
+            check_type(type_name(factor.dtype), factor_of, name)
+            check_finite(factor, factor, factor_of, name)
+        factors = {m: (stored[factor_name(m, "A")], stored[factor_name(m, "B")]) for m in wanted}
+        for matrix, (a_RD, b_ER) in factors.items():
+            if not (a_RD.dim() == b_ER.dim() == 2 and a_RD.shape[0] == b_ER.shape[1] == self.rank):
+                raise ModelError(
+                    f"{name}: the factors of {matrix} are {tuple(a_RD.shape)} and {tuple(b_ER.shape)}, and {CONFIG} "
+                    f"says rank {self.rank}; fetch the adapter again."
+                )
+        return factors
 
 
 def _layers_of(stored: dict[str, Tensor]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -108,7 +108,8 @@ class PassKind:
     `from_layer`, `to_layer`: as in `extend`; from the last layer to None is the head alone. `rows`: the most positions
     of a pass; `least`: the fewest, other than at the end of the context window. `seen`: the most positions that a mask
     covers, 0 without one. `best`: as in `read`, 0 for `extend`. `vocabulary`: the ids that logits are computed of,
-    None for all.
+    None for all. `states`: the layers whose states are read beside the logits (`extend_with_states`), `FINAL` for those
+    after the final norm.
     """
 
     rows: int
@@ -118,6 +119,29 @@ class PassKind:
     best: int = 0
     least: int = 1
     vocabulary: DraftVocabulary | None = None
+    states: tuple[int, ...] = ()
+
+
+FINAL = -1
+"""In `PassKind.states`, the final states, whatever a model's depth."""
+
+
+def state_layers(layers: Iterable[int], depth: int) -> list[int]:
+    """Where a pass that gives the states of `layers` is cut: each of them once, ascending, and the last layer."""
+    return sorted({*(depth if layer == FINAL else layer for layer in layers), depth})
+
+
+def without_states(kinds: Iterable[PassKind], depth: int) -> list[PassKind]:
+    """The passes that kinds which read states are run as: layers range by range, then the head."""
+    found: list[PassKind] = []
+    for kind in kinds:
+        if not kind.states:
+            found.append(kind)
+            continue
+        cuts, plain = state_layers(kind.states, depth), replace(kind, states=())
+        found += [replace(plain, from_layer=a, to_layer=b) for a, b in zip((0, *cuts), cuts, strict=False)]
+        found.append(replace(plain, from_layer=depth, seen=0))
+    return found
 
 
 class LanguageModel(ABC):
@@ -129,7 +153,8 @@ class LanguageModel(ABC):
     which steps are fastest, None for any); `read_bytes` (the least that all passes so far had to read from memory: the
     weights of their layers, the cache that these attend to, and the head where logits are computed; rows of the
     embedding are left out); `ranking` (what a small vocabulary of it is chosen by, None where nothing is stored);
-    `head_shape` (what it holds where it is a draft head, which only proposes).
+    `load_facts` (what was found when it was loaded, for the manifest); `head_shape` (what it holds where it is a draft
+    head, which only proposes).
     """
 
     identity: Identity
@@ -148,6 +173,7 @@ class LanguageModel(ABC):
     read_bytes: int = 0
     ranking: Ranking | None = None
     head_shape: HeadShape | None = None
+    load_facts: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
 
     @property
     def name(self) -> str:
@@ -191,7 +217,7 @@ class LanguageModel(ABC):
     @abstractmethod
     def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
         """Final norm and LM (language model) head: hidden states of any depth (B, T, D) to logits (B, T, V),
-        float32; `vocabulary` as in `extend`. `final`: the states are as after the final norm, and only the head runs."""
+        float32; `vocabulary` as in `extend`. `final`: the states are as after the final norm; only the head runs."""
 
     def extend_with_states(
         self, ids_BT: Tensor, layers: Sequence[int], mask: Tensor | None = None, *, last_only: bool = False

@@ -7,12 +7,15 @@ of an answer are exactly those that decoding has to produce.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.errors import UnknownNameError, UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,8 +46,11 @@ TEMPLATES: dict[str, str] = {
         "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
     ),
     "llama-2": (
+        "{% if messages[0].role == 'system' %}"
+        "{% set system = '<<SYS>>\\n' + messages[0].content + '\\n<</SYS>>\\n\\n' %}"
+        "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}"
         "{% for m in messages %}"
-        "{% if m.role == 'user' %}{{ bos_token }}[INST] {{ m.content }} [/INST]"
+        "{% if m.role == 'user' %}{{ bos_token }}[INST] {{ system if loop.first else '' }}{{ m.content }} [/INST]"
         "{% elif m.role == 'assistant' %} {{ m.content }} {{ eos_token }}{% endif %}{% endfor %}"
     ),
     # No roles at all: for base models, which continue text.
@@ -61,6 +67,8 @@ TEMPLATES: dict[str, str] = {
     ),
 }
 
+_ANOTHER = f"give --template with one of {', '.join(sorted(TEMPLATES))} or a Jinja file"
+
 
 def default_template(model: str) -> str:
     """The template of a model whose tokenizer carries none: `vicuna` for names that contain it, else `plain`."""
@@ -71,12 +79,14 @@ def default_template(model: str) -> str:
 class ChatTemplate:
     """A Jinja chat template bound to a tokenizer.
 
-    `name`: `tokenizer`, a name in `TEMPLATES`, or the path of a file; runs record it.
+    `name`: `tokenizer`, a name in `TEMPLATES`, or the path of a file; runs record it. `args`: what the template is
+    rendered with beside the messages, such as `enable_thinking`.
     """
 
     name: str
     source: str
     tokenizer: PreTrainedTokenizerBase
+    args: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def choose(
@@ -94,29 +104,54 @@ class ChatTemplate:
                     "--template tokenizer: this tokenizer carries no chat template; "
                     f"give one of {', '.join(sorted(TEMPLATES))} or a Jinja file."
                 )
-            return cls("tokenizer", tokenizer.get_chat_template(), tokenizer)  # of several, the default one
+            return cls("tokenizer", _own(tokenizer), tokenizer)
         if name in TEMPLATES:
             return cls(name, TEMPLATES[name], tokenizer)
         if Path(name).is_file():
             return cls(name, _read(Path(name)), tokenizer)
         raise UnknownNameError.of("template", name, [*TEMPLATES, "tokenizer"], "Or the path of a Jinja file.")
 
+    def with_args(self, args: Mapping[str, Any], model: str) -> ChatTemplate:
+        """The same template rendered with `args`; raises `UserError` for one that this template, of `model`, does not
+        read, for it would change nothing, and for one that a run gives itself."""
+        if not args:
+            return self
+        reserved = inspect.signature(self.tokenizer.apply_chat_template).parameters.keys() | {"messages"}
+        known = set() if self.name in TEMPLATES else _arguments(self.source)
+        for name in args:
+            if name in reserved:
+                raise UserError(f"--template-args {name}: is no argument that a person can give; leave it out.")
+            if name not in known:
+                raise UserError(
+                    f"--template-args {name}: the chat template of {model} ({self.name!r}) reads no such argument; "
+                    "leave it out, or give a --template that reads it."
+                )
+        return replace(self, args=dict(args))
+
+    @cached_property
+    def no_system(self) -> str | None:
+        """What the template does with a system prompt, where it does not render it; None where it does."""
+        mark = "system-prompt-7f3a"
+        try:
+            text = self.render([Message(role="system", content=mark), Message(role="user", content="Hi")])
+        except UserError:
+            return "cannot render"
+        return None if mark in text else "drops"
+
     def render(self, messages: Sequence[Message], answer_next: bool = True) -> str:
         """The conversation as text, up to the start of the assistant's next answer if `answer_next`.
 
         Raises `UserError` for a template that is not Jinja, or that refuses the conversation.
         """
-        from jinja2 import TemplateError
-
         turns = [{"role": message["role"], "content": message["content"]} for message in messages]
         try:
             text = self.tokenizer.apply_chat_template(
-                turns, chat_template=self.source, tokenize=False, add_generation_prompt=answer_next
+                turns, chat_template=self.source, tokenize=False, add_generation_prompt=answer_next, **self.args
             )
-        except TemplateError as error:
-            reason = str(error).partition("\n")[0]
+        except Exception as error:  # of Jinja, and whatever the expressions of a template raise
             raise UserError(
-                f"template {self.name!r} cannot render this conversation ({reason}); correct it, or name another."
+                f"template {self.name!r} cannot render this conversation ({first_line(error)}); correct it, or name "
+                "another."
             ) from error
         assert isinstance(text, str)
         return text
@@ -158,6 +193,28 @@ class ChatTemplate:
             pieces += [(prompt[len(done) :], False), (whole[len(prompt) :], True)]
             done = whole
         return pieces
+
+
+def _own(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer's template, of several the default one; raises `UserError` where that is no text."""
+    try:
+        source: object = tokenizer.get_chat_template()
+    except Exception as error:  # several without a default, or what is no template at all
+        raise UserError(f"the tokenizer's chat template cannot be used ({first_line(error)}); {_ANOTHER}.") from error
+    if not isinstance(source, str):
+        raise UserError(f"the tokenizer's chat template is {str(source)[:80]}, and must be a text; {_ANOTHER}.")
+    return source
+
+
+def _arguments(source: str) -> set[str]:
+    """The names that a template reads from outside; where it has tags of transformers' own, every word of it."""
+    from jinja2 import Environment, TemplateSyntaxError
+    from jinja2.meta import find_undeclared_variables
+
+    try:
+        return find_undeclared_variables(Environment(extensions=["jinja2.ext.loopcontrols"]).parse(source))
+    except TemplateSyntaxError:
+        return set(re.findall(r"\w+", source))
 
 
 def _read(file: Path) -> str:

@@ -13,10 +13,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.errors import ModelError, first_line
+from specbench_s2d.errors import ModelError, first_line, in_one_line
+from specbench_s2d.models.config_check import check_fields
 from specbench_s2d.models.devices import HOST, Free, free_bytes
 from specbench_s2d.models.file_hash import file_sha256
 from specbench_s2d.models.hub import fetch_file
+from specbench_s2d.models.model_files import check_file
 from specbench_s2d.models.named import HUB, Pulled, WeightsSource, size
 from specbench_s2d.resources import cache_folder
 
@@ -32,6 +34,16 @@ _SPLIT_NAME = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 _UNSUPPORTED_TYPE = re.compile(r"of ggml type (\d+)")
 _ADVISED = "Q4_K_M, Q8_0"
 _UNQUANTISED = ("F32", "F16", "BF16")
+_SIZES = {
+    "block_count": "num_hidden_layers",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "context_length": "max_position_embeddings",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "vocab_size": "vocab_size",
+}
+"""Sizes in a header, and the fields of config.json that they become."""
 _COPIES = 2.2
 """Copies of the float32 weights that transformers holds while it converts a file, measured on SmolLM2-135M: 1.2 GB."""
 
@@ -76,6 +88,7 @@ def resolve_gguf(name: str, revision: str | None = None) -> tuple[str, Pulled]:
 
     Raises `ModelError` where the file is not there, cannot be used, or does not fit in memory while it is converted.
     """
+    check_file(Path(name), Path(name).name)
     if Path(name).is_file():
         return Path(name).name, converted(Path(name), WeightsSource("file", Path(name).name))
     on_hub = _ON_HUB.fullmatch(name)
@@ -130,6 +143,10 @@ def read_header(path: Path, name: str) -> GgufFile:
         metadata, _ = read_gguf_metadata(str(path))
         _refuse_split(name, metadata)
         header = GgufHeader.from_file(str(path))
+        kinds = {int(kind): kind.name for kind in GGMLQuantizationType}
+        tensors = {t.name: (kinds[t.ggml_type], prod(t.shape), t.nbytes) for t in header.tensors}
+        end = header.data_start + max(t.offset + t.nbytes for t in header.tensors)
+        file = GgufFile(path, name, {"general.architecture": header.architecture, **metadata}, tensors, end)
     except (ModelError, OSError):
         raise
     except Exception as error:  # a header that ends early surfaces as struct, value, index and decoding errors
@@ -138,10 +155,6 @@ def read_header(path: Path, name: str) -> GgufFile:
             kind = kinds.get(int(of_type[1]), f"type {of_type[1]}")
             raise ModelError(f"{name}: quantisation {kind} is not supported; take {_ADVISED} or F16 of it.") from error
         raise ModelError(f"{name}: not a whole GGUF file ({_reason(error, path)}); fetch it again.") from error
-    kinds = {int(kind): kind.name for kind in GGMLQuantizationType}
-    tensors = {t.name: (kinds[t.ggml_type], prod(t.shape), t.nbytes) for t in header.tensors}
-    end = header.data_start + max((t.offset + t.nbytes for t in header.tensors), default=0)
-    file = GgufFile(path, name, metadata, tensors, end)
     _check(file)
     return file
 
@@ -167,6 +180,10 @@ def _check(file: GgufFile) -> None:
             f"{file.name}: its tokenizer ({tokenizer or 'none'}) cannot be rebuilt; those of type "
             f"{', '.join(sorted(GGUF_TOKENIZER_TYPES))} can. Give its safetensors with a tokenizer instead."
         )
+    sizes = {field: file.metadata.get(f"{file.architecture}.{key}") for key, field in _SIZES.items()}
+    if sizes["num_hidden_layers"] is None or sizes["hidden_size"] is None:  # transformers would take its defaults
+        raise ModelError(f"{file.name}: its header has no block_count or no embedding_length; fetch it again.")
+    check_fields(sizes, file.name, "its header")
     scaling = file.metadata.get(f"{file.architecture}.rope.scaling.type", "none")
     if "rope_freqs.weight" in file.tensors or (scaling != "none" and _bare(file.architecture) != "gptoss"):
         raise ModelError(
@@ -205,24 +222,26 @@ def _convert(file: GgufFile, out: Path) -> None:
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, **of_file)
         except Exception as error:  # tables of tokens and merges that do not fit surface as many types
-            raise ModelError(f"{file.name}: its tokenizer cannot be rebuilt ({first_line(error)[:160]}).") from error
+            raise ModelError(f"{file.name}: its tokenizer cannot be rebuilt ({in_one_line(error)}).") from error
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=torch.float32, output_loading_info=True, **of_file
             )
+            model, info = loaded
+            if info["missing_keys"]:  # transformers would go on with random numbers in their place
+                raise ModelError(f"{file.name}: the file lacks {sorted(info['missing_keys'])[0]!r}; fetch it again.")
+            if file.metadata.get("tokenizer.ggml.pre") in _DIGITS_ALONE:
+                words = ByteLevel(add_prefix_space=False, use_regex=True)
+                tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), words])
+            model.hf_quantizer, model.is_quantized = None, False  # else save_pretrained refuses
+            if hasattr(model.config, "quantization_config"):
+                del model.config.quantization_config
+            model.save_pretrained(str(out))
+            tokenizer.save_pretrained(str(out))
+        except (ModelError, OSError):
+            raise
         except Exception as error:  # damaged weights surface as many types
-            raise ModelError(f"{file.name}: transformers cannot load it ({first_line(error)[:160]}).") from error
-        model, info = loaded
-        if info["missing_keys"]:  # transformers would go on with random numbers in their place
-            raise ModelError(f"{file.name}: the file lacks {sorted(info['missing_keys'])[0]!r}; fetch it again.")
-        if file.metadata.get("tokenizer.ggml.pre") in _DIGITS_ALONE:
-            words = ByteLevel(add_prefix_space=False, use_regex=True)
-            tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), words])
-        model.hf_quantizer, model.is_quantized = None, False  # else save_pretrained refuses
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        model.save_pretrained(str(out))
-        tokenizer.save_pretrained(str(out))
+            raise ModelError(f"{file.name}: transformers cannot load it ({in_one_line(error)}).") from error
     _drop_tokens_beyond(out / "tokenizer.json", model.config.get_text_config().vocab_size)
 
 

@@ -29,7 +29,8 @@ class TransformersModel(LanguageModel):
 
     Its parameters may lie on several devices; ids go to the first, and logits are returned there. A half-precision
     model gets a head with float32 logits (`hf_head.py`) where its own is a plain linear layer. Raises `ModelError` for
-    a model whose state cannot be cut back, such as Mamba.
+    a model whose state cannot be cut back, such as Mamba. `vocabulary`: the ids that it gives logits of, by default all
+    rows of its head.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class TransformersModel(LanguageModel):
         model: Any,
         tokenizer: PreTrainedTokenizerBase,
         eos_ids: frozenset[int],
+        vocabulary: int | None = None,
     ) -> None:
         self.identity, self.tokenizer, self.eos_ids = identity, tokenizer, eos_ids
         self._model = model.eval()
@@ -49,7 +51,7 @@ class TransformersModel(LanguageModel):
             )
         self.device, self.dtype = model.device, model.dtype
         self._why_rounded = give_float32_logits(model)
-        self.vocabulary, self.width = config.vocab_size, config.hidden_size
+        self.vocabulary, self.width = vocabulary or config.vocab_size, config.hidden_size
         self.depth, self.context = config.num_hidden_layers, context_of(config, identity.name)
         self.exits = ()
         self._cache: Any = None
@@ -111,7 +113,7 @@ class TransformersModel(LanguageModel):
 
     def _logits(self, out: Any, last_only: bool) -> Tensor:
         logits_BTX: Tensor = out.logits.to(self.device)
-        return (logits_BTX[:, -1:] if last_only else logits_BTX).float()
+        return (logits_BTX[:, -1:] if last_only else logits_BTX).float()[..., : self.vocabulary]
 
     def _cut_head(self, vocabulary: DraftVocabulary | None) -> None:
         """Let the next pass compute the logits of these ids alone, where the head can be cut; of all for None."""
@@ -124,7 +126,8 @@ class TransformersModel(LanguageModel):
         """Bytes of the head's rows that a pass with this vocabulary does not read."""
         if vocabulary is None or self._head is None:
             return 0
-        return (vocabulary.full_size - len(vocabulary)) * (self._head.weight.nbytes // self._head.weight.shape[0])
+        rows = self._head.weight.shape[0]
+        return (rows - len(vocabulary)) * (self._head.weight.nbytes // rows)
 
     @torch.inference_mode()
     def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
@@ -134,7 +137,7 @@ class TransformersModel(LanguageModel):
                 "Llama-family."
             )
         self._cut_head(vocabulary)
-        logits_BTX: Tensor = self._model.get_output_embeddings()(hidden_BTD).float()
+        logits_BTX: Tensor = self._model.get_output_embeddings()(hidden_BTD).float()[..., : self.vocabulary]
         return logits_BTX if vocabulary is None else _spread(logits_BTX[0], vocabulary)[None]
 
     @torch.inference_mode()
@@ -240,7 +243,9 @@ def context_of(config: Any, name: str) -> int:
         raise ModelError(
             f"{name}: its config.json names no longest sequence ({', '.join(_LIMITS)}); add max_position_embeddings."
         )
-    return int(found)
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise ModelError(f"{name}: config.json: the longest sequence is {str(found)[:80]}, and must be a whole number.")
+    return found
 
 
 def _layer_kinds(config: Any) -> set[str]:

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from specbench_s2d.models.base import Identity, LanguageModel, Likeliest, PassKind
+from specbench_s2d.models.base import (
+    Identity,
+    LanguageModel,
+    Likeliest,
+    PassKind,
+    state_layers,
+    without_states,
+)
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.base import Request
 from specbench_s2d.models.engines.choose import MakeEngine
@@ -57,23 +64,11 @@ def why_not_lean(config: Any) -> str | None:
     return None if rope in _LEAN_ROPES else f"rotary embedding {rope}"
 
 
-def state_layers(layers: Iterable[int], depth: int) -> list[int]:
-    """Where a pass that gives the states of `layers` is cut: each of them once, ascending, and the last layer."""
-    return sorted({*layers, depth})
-
-
-def state_passes(layers: Iterable[int], depth: int, kinds: Iterable[PassKind]) -> list[PassKind]:
-    """The passes of `LanguageModel.extend_with_states` in place of passes `kinds` through a whole model."""
-    cuts = state_layers(layers, depth)
-    parts = [
-        replace(kind, from_layer=first, to_layer=last)
-        for kind in kinds for first, last in zip((0, *cuts), cuts, strict=False)
-    ]  # fmt: skip
-    return [*parts, *(replace(kind, from_layer=depth, seen=0) for kind in kinds)]
-
-
 class LlamaModel(LanguageModel):
-    """A Llama-family model; any range of its layers can be run separately, over one cache."""
+    """A Llama-family model; any range of its layers can be run separately, over one cache.
+
+    `vocabulary`: the ids that it gives logits of, by default all rows of its head.
+    """
 
     has_layer_ranges: ClassVar[bool] = True
 
@@ -87,17 +82,19 @@ class LlamaModel(LanguageModel):
         device: torch.device,
         dtype: torch.dtype,
         engine: MakeEngine = EagerEngine,
+        vocabulary: int | None = None,
     ) -> None:
         self.identity, self.tokenizer, self.eos_ids = identity, tokenizer, eos_ids
         self.device, self.dtype = device, dtype
         self.exits = config_exits(identity.name, config)
-        loaded = load_weights(weights, identity.name, config, device, dtype)
+        loaded = load_weights(weights, identity.name, config, device, dtype, vocabulary)
         self.vocabulary, self.width, self.context = loaded.vocabulary, loaded.width, loaded.context
         self.depth = len(loaded.layers)
         self._layer_bytes, self._head_bytes, self._total_bytes = (
             loaded.layer_bytes, loaded.head_bytes, loaded.total_bytes,
         )  # fmt: skip
-        self._head_row_bytes = loaded.head_VD.nbytes // self.vocabulary
+        self._head_rows = len(loaded.head_VD)  # padding rows too, which passes read and leave out of the logits
+        self._head_row_bytes = loaded.head_VD.nbytes // self._head_rows
         self._final_norm = Norm(loaded.norm_D, loaded.eps)
         self._engine = engine(loaded)
         self._cache, self.torch_threads = self._engine.cache, self._engine.torch_threads
@@ -174,7 +171,7 @@ class LlamaModel(LanguageModel):
             self._count_head(request.vocabulary)
 
     def _count_head(self, vocabulary: DraftVocabulary | None) -> None:
-        left_out = self.vocabulary - len(vocabulary) if vocabulary else 0
+        left_out = self._head_rows - len(vocabulary) if vocabulary else 0
         self.read_bytes += self._head_bytes - left_out * self._head_row_bytes
 
     def _at_most_all(self, best: int, vocabulary: DraftVocabulary | None) -> int:
@@ -209,7 +206,8 @@ class LlamaModel(LanguageModel):
 
     @torch.inference_mode()
     def prepare(self, kinds: Iterable[PassKind]) -> None:
-        self._engine.prepare(replace(kind, best=self._at_most_all(kind.best, kind.vocabulary)) for kind in kinds)
+        plain = without_states(kinds, self.depth)
+        self._engine.prepare(replace(kind, best=self._at_most_all(kind.best, kind.vocabulary)) for kind in plain)
 
     def eagerly(self) -> AbstractContextManager[None]:
         return self._engine.eagerly()

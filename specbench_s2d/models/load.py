@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from specbench_s2d.errors import ModelError, first_line
+from specbench_s2d.errors import ModelError, in_one_line
 from specbench_s2d.models.base import Identity, LanguageModel
+from specbench_s2d.models.config_check import check_stored
 from specbench_s2d.models.devices import SPREAD, check_device, default_device, find_dtype, free_by_device
 from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose_engine
 from specbench_s2d.models.engines.eager import EagerEngine
+from specbench_s2d.models.forward_check import check_forward, is_checked, not_checked
 from specbench_s2d.models.heads.eagle import EagleHead
 from specbench_s2d.models.heads.shape import HeadShape
 from specbench_s2d.models.hf import TransformersModel
@@ -21,8 +25,13 @@ from specbench_s2d.models.llama import LlamaModel, quantisation, why_not_lean
 from specbench_s2d.models.memory import plan_memory
 from specbench_s2d.models.pickled import PickledWeights, refusal
 from specbench_s2d.models.placement import check_fits, max_memory
+from specbench_s2d.models.quiet import quiet
+from specbench_s2d.models.remarks import load_facts, remarks
 from specbench_s2d.models.resolve import ResolvedModel, resolve_model
 from specbench_s2d.models.shapes import random_weights
+from specbench_s2d.models.stored_weights import check_finite, check_module, check_type, type_name
+from specbench_s2d.models.tensors import tensor_shapes
+from specbench_s2d.models.tied_head import EMBEDDING, HEAD
 from specbench_s2d.models.weights import Weights
 
 
@@ -35,6 +44,7 @@ def load_model(
     lean: bool = True,
     engine: str | MakeEngine | None = None,
     limits: Mapping[int, int] | None = None,
+    verify_forward: bool | None = None,
 ) -> LanguageModel:
     """Load a demo model, a shape (`shape:NAME`), a folder or a hub id (`owner/name[@revision]`) for inference.
 
@@ -44,7 +54,9 @@ def load_model(
     `engine`: `eager`, `native` (CPU), `cuda-graphs` (GPU), `graphs` for either of these two; by default the fastest
     that model and machine allow.
     `limits`: of `auto`, bytes of weights by GPU at most (`placement.max_memory`); by default what is free there,
-    less what passes work in. A model that is resolved already is not resolved again.
+    less what passes work in. `verify_forward`: hold the lean forward to transformers' own on a few positions
+    (`models/forward_check.py`); by default models of up to 50 million parameters are. A model that is resolved already
+    is not resolved again; of any other, what `remarks` says comes as a `UserWarning`.
     Raises `ModelError` (or `UnknownNameError`) in one line when that cannot be done, for want of memory say.
     """
     device = device or default_device()
@@ -53,45 +65,80 @@ def load_model(
     check_engine(engine, place, chosen)
     model = name if isinstance(name, ResolvedModel) else resolve_model(name, revision, trust_remote_code)
     check_spread(model, device)
-    config = model.config
     if model.head_shape:
         return _load_head(model, model.head_shape, place, chosen, engine)
     why_transformers = _why_transformers(model, device, lean)
-    plans, free = [plan_memory(model, chosen, on_host=place.type == "cpu")], free_by_device(device)
+    if not isinstance(name, ResolvedModel):
+        for line in remarks(model):
+            warnings.warn(line, stacklevel=2)
+    checked = why_transformers is None and is_checked(model, verify_forward)
+    plans, free = [plan_memory(model, chosen, on_host=place.type == "cpu", checked=checked)], free_by_device(device)
     check_fits(plans, device, free)
-    identity = Identity(
-        name=model.name,
-        revision=model.revision,
-        weights_sha256=model.sha256,
-        architecture=str(config.model_type),
-        forward="lean" if why_transformers is None else f"transformers ({why_transformers})",
-        random_weights=model.random_weights,
-        source=model.source,
-    )
+    loaded: LanguageModel
     if why_transformers is None:
-        read = random_weights(config, place, chosen) if model.shape else tensor_reader(model, place, chosen)
-        chosen_engine = choose_engine(engine, model.name, config, place, chosen)
-        lean_model = LlamaModel(identity, config, read, model.tokenizer, model.eos_ids, place, chosen, chosen_engine)
-        lean_model.ranking = model.ranking
-        return lean_model
-    if engine not in (None, "eager"):
+        loaded = _lean(model, place, chosen, engine)
+    elif engine in (None, "eager"):
+        spread = "sequential" if device == SPREAD else str(place) if quantisation(model.config) else None
+        limits = limits or max_memory(plans, free) if device == SPREAD else limits
+        module = read_module(model, place, chosen, spread, limits)
+        identity = _identity(model, f"transformers ({why_transformers})")
+        loaded = TransformersModel(identity, module, model.tokenizer, model.eos_ids, model.vocabulary)
+    else:
         raise ModelError(
             f"{model.name} --engine {engine}: it runs through transformers ({why_transformers}); use --engine eager."
         )
-    spread = str(place) if quantisation(config) else None
-    if device == SPREAD:
-        spread, limits = "sequential", limits or max_memory(plans, free)
-    module = read_module(model, place, chosen, spread, limits)
-    own = TransformersModel(identity, module, model.tokenizer, model.eos_ids)
-    own.ranking = model.ranking
-    return own
+    loaded.ranking, loaded.load_facts = model.ranking, load_facts(model)
+    if checked:
+        reference = partial(_reference, model, place, chosen)
+        loaded.load_facts["forward_check"] = check_forward(loaded, reference, bool(verify_forward))
+        if place.type == "cuda":
+            torch.cuda.empty_cache()  # of the second copy
+    elif verify_forward:
+        reason = "it runs through transformers' own forward" if why_transformers else "random weights"
+        loaded.load_facts["forward_check"] = not_checked(reason)
+    return loaded
+
+
+def _lean(
+    model: ResolvedModel, place: torch.device, dtype: torch.dtype, engine: str | MakeEngine | None
+) -> LanguageModel:
+    """The model through the lean forward."""
+    config = model.config
+    read = random_weights(config, place, dtype) if model.shape else tensor_reader(model, place, dtype)
+    made = choose_engine(engine, model.name, config, place, dtype)
+    about = _identity(model, "lean"), config, read, model.tokenizer, model.eos_ids
+    return LlamaModel(*about, place, dtype, made, model.vocabulary)
+
+
+def _identity(model: ResolvedModel, forward: str) -> Identity:
+    return Identity(
+        name=model.name,
+        revision=model.revision,
+        weights_sha256=model.sha256,
+        architecture=str(model.config.model_type),
+        forward=forward,
+        random_weights=model.random_weights,
+        source=model.source,
+    )
+
+
+def _reference(model: ResolvedModel, place: torch.device, dtype: torch.dtype) -> Any:
+    """transformers' own model of the same files; over an adapter, its base's tensors with ours added."""
+    if model.adapter is None:
+        return read_module(model, place, dtype)
+    from transformers import AutoModelForCausalLM
+
+    module = AutoModelForCausalLM.from_config(model.config, dtype=dtype)
+    read = tensor_reader(model, torch.device("cpu"), dtype)
+    module.load_state_dict({name: read(name) for name in tensor_shapes(model.config)}, strict=False)
+    return module.to(place).eval()
 
 
 def _load_head(
     model: ResolvedModel, shape: HeadShape, place: torch.device, dtype: torch.dtype, engine: str | MakeEngine | None
 ) -> LanguageModel:
     """A draft head; on a GPU its passes run eagerly."""
-    identity = Identity(model.name, model.revision, model.sha256, shape.kind, "lean")
+    identity = Identity(model.name, model.revision, model.sha256, shape.kind, "lean", source=model.source)
     on_gpu = place.type == "cuda"
     chosen = EagerEngine if on_gpu else choose_engine(engine, model.name, model.config, place, dtype)
     head = EagleHead(identity, model.config, shape, tensor_reader(model, place, dtype), place, dtype, chosen)
@@ -118,14 +165,25 @@ def _why_transformers(model: ResolvedModel, device: str, lean: bool) -> str | No
 
 def tensor_reader(model: ResolvedModel, device: torch.device, dtype: torch.dtype) -> Weights:
     """A function that reads one tensor by name onto the device; raises `ModelError` for a name that is not there."""
-    stored = PickledWeights(model.weights, model.name) if model.weights.pickled else _safetensors(model)
+    in_files = PickledWeights(model.weights, model.name) if model.weights.pickled else _safetensors(model)
 
     def read(name: str) -> Tensor:
         try:
             tensor = stored(name)
         except KeyError:
             raise _lacks(model, name) from None
-        return tensor.to(device=device, dtype=dtype)
+        check_type(type_name(tensor.dtype), name, model.name)
+        loaded = tensor.to(device=device, dtype=dtype)
+        check_finite(loaded, tensor, name, model.name)
+        return loaded
+
+    def stored(name: str) -> Tensor:
+        try:
+            return in_files(name)
+        except KeyError:
+            if name != EMBEDDING or not model.config.tie_word_embeddings:
+                raise
+            return in_files(HEAD)  # the one of a tied pair that is there
 
     return model.adapter.over(read, model.depth, model.name) if model.adapter else read
 
@@ -138,7 +196,9 @@ def _safetensors(model: ResolvedModel) -> Callable[[str], Tensor]:
         opened: list[Any] = [safe_open(str(file), framework="pt") for file in model.weights.files]
         where = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{model.name}: its weight files cannot be read ({error}); fetch them again.") from error
+        raise ModelError(
+            f"{model.name}: its weight files cannot be read ({in_one_line(error)}); fetch them again."
+        ) from error
     return lambda name: where[name].get_tensor(name)
 
 
@@ -166,38 +226,40 @@ def read_module(
     from transformers import AutoModelForCausalLM
 
     hide_progress_bars()
+    check_stored(model.config, sum(file.stat().st_size for file in model.weights.files), model.name)
     options: dict[str, Any] = {} if spread is None else {"device_map": spread}
     if limits:
         options["max_memory"] = dict(limits)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(model.folder),
-            dtype=dtype,
-            use_safetensors=not model.weights.pickled,
-            weights_only=True,  # of .bin weights: tensors alone, whatever else the pickle holds
-            trust_remote_code=model.trust_remote_code,
-            output_loading_info=True,
-            **options,
-        )
+        with quiet():  # of a head that is not tied: `remarks` says so
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                str(model.folder),
+                dtype=dtype,
+                use_safetensors=not model.weights.pickled,
+                weights_only=True,  # of .bin weights: tensors alone, whatever else the pickle holds
+                trust_remote_code=model.trust_remote_code,
+                output_loading_info=True,
+                **options,
+            )
     except ImportError as error:
         raise ModelError(
-            f"{model.name}: a package that transformers needs for it is missing ({_in_one_line(error)}); install that."
+            f"{model.name}: a package that transformers needs for it is missing ({in_one_line(error)}); install that."
         ) from error
     except pickle.UnpicklingError as error:
         raise refusal(model.name, "one of its .bin files", error) from error
     except Exception as error:  # damaged weights surface as zip, struct, index, end-of-file and many other errors
-        raise ModelError(f"{model.name}: transformers cannot load it ({first_line(error)[:200]}).") from error
+        of_shapes = "ignore_mismatched_sizes" in str(error)  # transformers' own words tell of a flag of its own
+        said = "tensors of other shapes than config.json says" if of_shapes else in_one_line(error)
+        raise ModelError(f"{model.name}: transformers cannot load it ({said}).") from error
     module, info = loaded
     if info["missing_keys"]:  # transformers would go on with random numbers in their place
         raise _lacks(model, sorted(info["missing_keys"])[0])
     if spread is None:
-        return module.to(place)
-    _refuse_offloading(model, module)
+        module = module.to(place)
+    else:
+        _refuse_offloading(model, module)
+    check_module(module, None if quantisation(model.config) else model.weights, model.name)
     return module
-
-
-def _in_one_line(error: ImportError) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _refuse_offloading(model: ResolvedModel, module: Any) -> None:

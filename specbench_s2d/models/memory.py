@@ -11,7 +11,9 @@ import torch
 
 from specbench_s2d.models.cache import room_for
 from specbench_s2d.models.engines.graph_keys import MASK_COLUMNS, MOST_ROWS
+from specbench_s2d.models.forward_check import POSITIONS
 from specbench_s2d.models.graph_memory import WORKSPACE_BYTES, GraphNeeds
+from specbench_s2d.models.heads.shape import HeadShape
 from specbench_s2d.models.llama import quantisation
 from specbench_s2d.models.resolve import ResolvedModel
 from specbench_s2d.models.tensors import head_width, kv_heads, layer_shapes, parameters
@@ -73,16 +75,20 @@ def plan_memory(
     graphs: GraphNeeds | None = None,
     on_host: bool = False,
     small_heads: Collection[int] = (),
+    checked: bool = False,
 ) -> MemoryPlan:
     """The plan of a model that reserves `positions`, which may all be one pass.
 
     Weights, cache, rotary tables and static buffers of Llama-family checkpoints are exact; weights of others are what
     their files hold, in `dtype`. `graphs`: those that its passes are captured in. `on_host`: the model is loaded into
     the memory that its files are read into, and its head is float32 there. `small_heads`: the sizes of the small
-    vocabularies that decoders read it with. The rest are estimates: for the widest pass
-    the hidden states, projections and feed-forward of one layer, and the logits of all positions, twice in float32;
-    what attention keeps beside them (explicit masks of long passes) is left out.
+    vocabularies that decoders read it with. `checked`: its forward is held to transformers' own, a second copy of the
+    weights, when it is loaded. The rest are estimates: for the widest pass the hidden states, projections and
+    feed-forward of one layer, and the logits of all positions, twice in float32; what attention keeps beside them
+    (explicit masks of long passes) is left out.
     """
+    if model.head_shape:
+        return _head_plan(model, model.head_shape, dtype, positions)
     config, lean, context = model.config, model.has_layer_ranges, model.context
     text = config.get_text_config()
     beyond = MOST_ROWS if graphs else 0  # rows that a graph rounds up are written after the end
@@ -101,10 +107,29 @@ def plan_memory(
         buffers_bytes=tables
         + (static_bytes(text, dtype) if graphs else 0)
         + sum(small_heads) * head_row_bytes(text, dtype, on_host),
-        loading_bytes=max(_parts_bytes(text, dtype) if lean else 0, meanwhile)
-        + (_shard_bytes(model) if on_host else 0),
+        loading_bytes=max(
+            _weights_bytes(model, dtype) + 2 * POSITIONS * per_row if checked else 0,
+            max(_parts_bytes(text, dtype) if lean else 0, meanwhile) + (_shard_bytes(model) if on_host else 0),
+        ),
         graphs=graphs.count(room - beyond) if graphs else 0,
         block_bytes=_block_bytes(model, dtype),
+    )
+
+
+def _head_plan(model: ResolvedModel, head: HeadShape, dtype: torch.dtype, positions: int) -> MemoryPlan:
+    """The plan of a draft head, whose passes run eagerly on a GPU: its own weights, and a cache of its own layers."""
+    text, room = model.config.get_text_config(), room_for(min(positions, model.context), model.context)
+    per_position = 2 * kv_heads(text) * head_width(text) * dtype.itemsize
+    inner = text.intermediate_size
+    per_row = 6 * head.width + 3 * inner + (text.num_attention_heads + 2 * kv_heads(text)) * head_width(text)
+    return MemoryPlan(
+        name=model.name,
+        weights_bytes=head.own_parameters * dtype.itemsize,
+        cache_bytes=head.layers * per_position * room,
+        graphs_bytes=0,
+        working_bytes=room * per_row * dtype.itemsize,
+        buffers_bytes=2 * model.context * head_width(text) * dtype.itemsize,
+        loading_bytes=_shard_bytes(model),
     )
 
 
@@ -130,6 +155,7 @@ def static_bytes(config: Any, dtype: torch.dtype) -> int:
 def row_bytes(config: Any, dtype: torch.dtype) -> int:
     """What one position of a pass works in: 4 hidden states, query to value, 3 feed-forward rows; its logits."""
     inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", 4 * config.hidden_size)
+    inner = max(inner) if isinstance(inner, (list, tuple)) else inner  # a width for each layer, as Gemma 3n has
     projected = (config.num_attention_heads + 2 * kv_heads(config)) * head_width(config)
     logits = config.vocab_size * (dtype.itemsize + 2 * torch.float32.itemsize)
     return int((4 * config.hidden_size + projected + 3 * inner) * dtype.itemsize + logits)
@@ -163,7 +189,7 @@ def _block_bytes(model: ResolvedModel, dtype: torch.dtype) -> int:
     """Exact where the config says every tensor; else twice the mean of a layer, which holds for shallow models too."""
     if model.has_layer_ranges:
         layer = sum(prod(shape) for shape in layer_shapes(model.config).values())
-        return int(max(layer, model.vocabulary * model.config.hidden_size) * dtype.itemsize)
+        return int(max(layer, model.rows * model.config.hidden_size) * dtype.itemsize)
     return int(2 * _weights_bytes(model, dtype) // max(1, model.depth))
 
 
@@ -179,7 +205,7 @@ def _weights_bytes(model: ResolvedModel, dtype: torch.dtype) -> int:
     stored = sum(file.stat().st_size for file in model.weights.files)
     if quantisation(model.config):
         return stored
-    return stored * dtype.itemsize // (model.config.dtype or torch.float16).itemsize
+    return stored * dtype.itemsize // getattr(model.config.dtype, "itemsize", torch.float16.itemsize)
 
 
 def gb(size: int) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specbench_s2d.errors import ModelError, UnknownNameError, first_line
+from specbench_s2d.errors import ModelError, UnknownNameError, in_one_line
 from specbench_s2d.models.adapter import Adapter
+from specbench_s2d.models.config_check import FILE, built, check_fields, token_ids
 from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
 from specbench_s2d.models.file_hash import file_sha256
@@ -21,10 +22,14 @@ from specbench_s2d.models.heads.shape import HeadShape
 from specbench_s2d.models.hf import context_of
 from specbench_s2d.models.hub import fetch_snapshot
 from specbench_s2d.models.llama import why_not_lean
+from specbench_s2d.models.model_files import check_folder, read_object
 from specbench_s2d.models.named import HUB, NAMED, WeightsSource, require_pulled, shipped_drafts
+from specbench_s2d.models.quiet import quiet
 from specbench_s2d.models.shapes import PREFIX, TOKENIZER, Shape
+from specbench_s2d.models.tied_head import differs
 from specbench_s2d.models.token_ranking import Ranking, RankingById, stored_ranking
-from specbench_s2d.models.weight_files import WeightFiles, find_weights
+from specbench_s2d.models.vocabulary import named_ids
+from specbench_s2d.models.weight_files import WeightFiles, find_weights, not_usable
 from specbench_s2d.resources import demo_folder, drafts_folder
 
 if TYPE_CHECKING:
@@ -66,13 +71,18 @@ class ResolvedModel:
 
     @cached_property
     def base(self) -> ResolvedModel | None:
-        """The model that the adapter is for."""
-        return resolve_model(self.adapter.base) if self.adapter else None
+        """The model that the adapter is for; raises `ModelError` for one that is an adapter itself."""
+        if self.adapter is None:
+            return None
+        base = _find(self.adapter.base)
+        if base.adapter is not None:  # which might be this one again
+            raise ModelError(f"{self.name}: its base {base.name} is an adapter too; give the model that it is for.")
+        return _checked(base)
 
     @cached_property
     def head_shape(self) -> HeadShape | None:
-        """The draft head that the folder holds in place of a model."""
-        if self.shape or self.adapter:
+        """The draft head that the folder holds in place of a model; a folder with a tokenizer is none."""
+        if self.shape or self.adapter or any((self.folder / file).exists() for file in _TOKENIZER_FILES):
             return None
         return HeadShape.find(self.weights, self.name)
 
@@ -88,19 +98,34 @@ class ResolvedModel:
     @cached_property
     def fields(self) -> dict[str, Any]:
         """The fields of config.json."""
-        return self.shape.fields if self.shape else self._json("config.json")
+        return self.shape.fields if self.shape else read_object(self.folder / FILE, self.name)
 
     @cached_property
     def config(self) -> Any:
-        """transformers' config."""
+        """transformers' config, its sizes checked, its head untied where the weights say so (`has_separate_head`)."""
+        if not self.has_separate_head:
+            return self.stated_config
+        config = copy.deepcopy(self.stated_config)
+        config.tie_word_embeddings = False
+        return config
+
+    @cached_property
+    def has_separate_head(self) -> bool:
+        """Whether a head is stored that differs from the embedding that config.json ties it to."""
+        tied = getattr(self.stated_config, "tie_word_embeddings", False)
+        return bool(tied and not self.shape and differs(self.weights, self.name))
+
+    @cached_property
+    def stated_config(self) -> Any:
+        """transformers' config as config.json states it."""
         from transformers import AutoConfig
 
         if self.shape:
             return self.shape.config()
-        try:
-            return AutoConfig.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{self.name}: its config cannot be read ({first_line(error)[:200]}).") from error
+        check_fields(self.fields, self.name)
+        options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
+        with quiet():  # of special tokens outside the vocabulary: `remarks` says so of those that matter
+            return built(lambda: AutoConfig.from_pretrained(str(self.folder), **options), self.name)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -109,12 +134,16 @@ class ResolvedModel:
         if self.base:
             return self.base.tokenizer
         try:
-            return AutoTokenizer.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            reason = first_line(error)[:200]
+            tokenizer = AutoTokenizer.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
+            tokenizer.decode(tokenizer.encode("a b"))  # settings of wrong types show when it is used
+            return tokenizer
+        except Exception as error:  # transformers and tokenizers raise bare exceptions for files they cannot parse
+            reason = in_one_line(error)
             if "tiktoken" in reason:  # what transformers tries after sentencepiece has failed
                 reason = "tokenizer.model is not sentencepiece's, or sentencepiece and protobuf are not installed"
-            raise ModelError(f"{self.name}: its tokenizer cannot be read ({reason}).") from error
+            read = (file for pattern in ("tokenizer*", FILE) for file in sorted(self.folder.glob(pattern)))
+            found = ", ".join(file.name for file in read) or "no files of one"
+            raise ModelError(f"{self.name}: its tokenizer ({found}) cannot be read ({reason}).") from error
 
     @cached_property
     def sha256(self) -> str:
@@ -132,15 +161,25 @@ class ResolvedModel:
             digest.update(blob.name.encode() if known else file_sha256(blob))
         return digest.hexdigest()
 
-    @cached_property
+    @property
     def eos_ids(self) -> frozenset[int]:
-        """Ids that end an answer: the tokenizer's, and those of the generation config (Llama 3 has several)."""
+        """Ids that end an answer: those of `stated_eos_ids` that the model gives logits of."""
+        return self.stated_eos_ids - set(self.eos_ids_outside)
+
+    @property
+    def eos_ids_outside(self) -> tuple[int, ...]:
+        """Those of `stated_eos_ids` that the model gives no logits of, ascending."""
+        return tuple(sorted(token for token in self.stated_eos_ids if not 0 <= token < self.vocabulary))
+
+    @cached_property
+    def stated_eos_ids(self) -> frozenset[int]:
+        """The tokenizer's EOS, and those of the generation config (Llama 3 has several)."""
         if self.base:
-            return self.base.eos_ids
+            return self.base.stated_eos_ids
         ids: set[int] = set()
         for file in ("config.json", "generation_config.json"):
-            listed = self._json(file).get("eos_token_id") if (self.folder / file).is_file() else None
-            ids.update([listed] if isinstance(listed, int) else listed or [])
+            if (self.folder / file).is_file():
+                ids.update(token_ids(read_object(self.folder / file, self.name), "eos_token_id", self.name, file))
         if isinstance(self.tokenizer.eos_token_id, int):
             ids.add(self.tokenizer.eos_token_id)
         return frozenset(ids)
@@ -150,9 +189,14 @@ class ResolvedModel:
         """D: the hidden width."""
         return int(self.config.get_text_config().hidden_size)
 
-    @property
+    @cached_property
     def vocabulary(self) -> int:
-        """Ids that the model gives logits of."""
+        """Ids that the model gives logits of: the rows of its head, padding left out (`vocabulary.named_ids`)."""
+        return self.rows if self.shape or self.head_shape else named_ids(self.tokenizer, self.rows)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the head, padding included; all of them are read."""
         return int(self.config.get_text_config().vocab_size)
 
     @property
@@ -180,13 +224,6 @@ class ResolvedModel:
         """Whether it runs through the lean forward, of which layers can be run on their own."""
         return why_not_lean(self.config) is None
 
-    def _json(self, file: str) -> dict[str, Any]:
-        try:
-            content = json.loads((self.folder / file).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ModelError(f"{self.name}: {file} is not JSON ({error}); fetch it again.") from error
-        return content if isinstance(content, dict) else {}
-
 
 class ResolvedModels(dict[str, ResolvedModel]):
     """Models by what a person called them, each resolved when it is first asked for."""
@@ -200,30 +237,33 @@ def resolve_model(name: str, revision: str | None = None, trust_remote_code: boo
     """Find a demo name, a draft that ships, `shape:NAME`, a folder, a named model that was pulled, a GGUF file
     (a path or `owner/name:file.gguf`), or a hub id (`owner/name` or `owner/name@revision`).
 
-    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses, a named model was not pulled, or
-    weights lack.
+    Raises `UnknownNameError` for none of these, `ModelError` when the hub refuses, a named model was not pulled,
+    weights lack, or a file is damaged.
     """
+    return _checked(_find(name, revision, trust_remote_code))
+
+
+def _find(name: str, revision: str | None = None, trust_remote_code: bool = False) -> ResolvedModel:
+    """As `resolve_model`, whatever the folder holds."""
     if name in demo_names():
-        return _checked(ResolvedModel(name, demo_folder() / name, trust_remote_code=trust_remote_code))
+        return ResolvedModel(name, demo_folder() / name, trust_remote_code=trust_remote_code)
     if name in shipped_drafts():
-        return _checked(ResolvedModel(name, drafts_folder() / name, trust_remote_code=trust_remote_code))
+        return ResolvedModel(name, drafts_folder() / name, trust_remote_code=trust_remote_code)
     if name.startswith(PREFIX):
         return ResolvedModel(name, demo_folder() / TOKENIZER, shape=Shape.find(name))
     if Path(name).is_dir():
-        return _checked(
-            ResolvedModel(Path(os.path.abspath(name)).name, Path(name), trust_remote_code=trust_remote_code)
-        )
+        return ResolvedModel(Path(os.path.abspath(name)).name, Path(name), trust_remote_code=trust_remote_code)
     if model := NAMED.get(name):
         pulled = require_pulled(model)
         commit = pulled.source.version if pulled.source.kind == HUB else None
-        return _checked(ResolvedModel(model.called, pulled.folder, commit, source=pulled.source))
+        return ResolvedModel(model.called, pulled.folder, commit, source=pulled.source)
     if is_gguf(name):
         called, pulled = resolve_gguf(name, revision)
-        return _checked(ResolvedModel(called, pulled.folder, source=pulled.source))
+        return ResolvedModel(called, pulled.folder, source=pulled.source)
     hub_id, _, given = name.partition("@")
     if _HUB_ID.fullmatch(hub_id):
         folder = fetch_snapshot(hub_id, revision or given or None)
-        return _checked(ResolvedModel(hub_id, folder, folder.name, trust_remote_code=trust_remote_code))
+        return ResolvedModel(hub_id, folder, folder.name, trust_remote_code=trust_remote_code)
     raise UnknownNameError.of(
         "model",
         name,
@@ -238,12 +278,18 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises `ModelError` (or `UnknownNameError`) in one line when it cannot be read.
     """
     folder = Path(name)
+    if folder.is_dir():
+        check_folder(folder, folder.name)
     alone = any((folder / file).is_file() for file in _TOKENIZER_FILES)
     return (ResolvedModel(folder.name, folder) if alone else resolve_model(name)).tokenizer
 
 
 def _checked(model: ResolvedModel) -> ResolvedModel:
-    if not (model.folder / "config.json").is_file():
+    """The model; raises `ModelError` where its folder lacks files, or holds some that cannot be used."""
+    if model.shape:
+        return model
+    check_folder(model.folder, model.name)
+    if not (model.folder / FILE).is_file():
         raise ModelError(
             f"{model.name}: {model.folder} holds no config.json; give a model folder, or a GGUF file by its name."
         )
@@ -254,12 +300,13 @@ def _checked(model: ResolvedModel) -> ResolvedModel:
     if weights.missing:
         shown = ", ".join(weights.missing[:3]) + (" …" if len(weights.missing) > 3 else "")
         raise ModelError(
-            f"{model.name}: {shown}, named in its index of weights, not in {model.folder}; fetch it again."
+            f"{model.name}: {shown}, named in its index of weights, not in {model.folder}"
+            f"{not_usable(model.folder, weights.missing)}; fetch it again."
         )
     if not weights.files:
         ends = (".bin", ".pt", ".pth", ".gguf", ".safetensors")
         other = [f.name for f in sorted(model.folder.iterdir()) if f.suffix in ends]
-        saw = f"only {', '.join(other[:3])}" if other else "none"
+        saw = f"only {', '.join(other[:3])}{not_usable(model.folder, other)}" if other else "none"
         raise ModelError(
             f"{model.name}: no weights ({saw}): neither .safetensors nor pytorch_model.bin or its shards; convert them "
             "with transformers' save_pretrained, or name a hub revision that has them, as owner/name@refs/pr/N."

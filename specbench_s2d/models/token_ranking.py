@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from specbench_s2d.errors import ModelError, UserError
+from specbench_s2d.errors import ModelError, UserError, in_one_line
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 
 if TYPE_CHECKING:
@@ -70,14 +70,15 @@ def stored_ranking(folder: Path, name: str) -> StoredRanking | None:
 def _stored_ids(file: Path, name: str, vocabulary: int, mtime_ns: int) -> tuple[int, ...]:
     try:
         counts = json.loads(file.read_text(encoding="utf-8"))["counts"]
-        if len(counts) != vocabulary or not all(isinstance(count, int) and count >= 0 for count in counts):
+        whole = all(isinstance(count, int) and count >= 0 for count in counts)
+        if len(counts) < vocabulary or not whole or any(counts[vocabulary:]):  # rows of padding may be counted, as 0
             raise ValueError(f"counts must be {vocabulary} whole numbers, one for each id")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
-            f"{name}: {RANKING_FILE} is no count of its tokens ({error}); make it again with "
+            f"{name}: {RANKING_FILE} is no count of its tokens ({in_one_line(error)}); make it again with "
             f"`specbench-s2d train ranking --draft DIR --data FILE`."
         ) from error
-    return tuple(ranked(counts))
+    return tuple(ranked(counts[:vocabulary]))
 
 
 def write_ranking(folder: Path, counts: Sequence[int], data: dict[str, Any]) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from specbench_s2d.errors import ModelError
+from specbench_s2d.models.model_files import read_object, why_no_file
 
 # transformers' SAFE_WEIGHTS_NAME and WEIGHTS_NAME; the index of shards is named after the whole file. Whatever else
 # ends in .bin (training_args, optimizer, an adapter) is no checkpoint's weights.
@@ -51,13 +53,24 @@ def pickled_names(folder: Path, name: str) -> list[str]:
 
 def read_index(index: Path, name: str) -> dict[str, str]:
     """The file name of each tensor; raises `ModelError` for what is not an index of files beside it."""
-    try:
-        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        if not listed or not all(Path(shard).name == shard for shard in listed.values()):
-            raise ValueError("its weight_map names no files beside it")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{name}: {index.name} is no index of weights ({error}); fetch it again.") from error
-    return {str(tensor): str(shard) for tensor, shard in listed.items()}
+    listed: Any = read_object(index, name).get("weight_map")
+    named = listed.values() if isinstance(listed, dict) else ()
+    if not named or not all(isinstance(shard, str) and _is_file_name(shard) for shard in named):
+        raise ModelError(
+            f"{name}: {index.name} is no index of weights (its weight_map names no files beside it); fetch it again."
+        )
+    return dict(listed)
+
+
+def not_usable(folder: Path, files: Iterable[str]) -> str:
+    """Why these files of a folder cannot be used, as `(a.bin is a pipe)`; empty where they are simply not there."""
+    found = ((file, why_no_file(folder / file)) for file in files)
+    said = [f"{file} is {why}" for file, why in found if why]
+    return f" ({', '.join(said[:3])})" if said else ""
+
+
+def _is_file_name(text: str) -> bool:
+    return Path(text).name == text and 0 < len(text) < 256 and text.isprintable()
 
 
 def _form(folder: Path, whole_name: str, name: str) -> WeightFiles:
@@ -78,5 +91,5 @@ def _form(folder: Path, whole_name: str, name: str) -> WeightFiles:
 
 
 def _other_safetensors(folder: Path) -> WeightFiles:
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(file for file in folder.glob("*.safetensors") if file.is_file())
     return WeightFiles(tuple(file for file in files if not file.name.startswith("adapter_")))

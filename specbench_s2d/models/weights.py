@@ -41,6 +41,7 @@ class LlamaWeights:
     """A model: sizes, layers, embedding, head and rotary tables.
 
     The head is as passes use it: the embedding itself where they are tied, unless it must be a float32 copy.
+    `vocabulary`: V, the ids that logits are given of; rows of the head beyond them are padding.
     """
 
     width: int
@@ -79,8 +80,18 @@ class LlamaWeights:
         return embedding + self.head_bytes + len(self.layers) * self.layer_bytes
 
 
-def load_weights(weights: Weights, name: str, config: Any, device: torch.device, dtype: torch.dtype) -> LlamaWeights:
-    """All weights of a checkpoint; raises `ModelError` for a tensor whose shape is not the config's."""
+def load_weights(
+    weights: Weights,
+    name: str,
+    config: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    vocabulary: int | None = None,
+) -> LlamaWeights:
+    """All weights of a checkpoint; `vocabulary`: V, by default all rows of the head.
+
+    Raises `ModelError` for a tensor whose shape is not the config's.
+    """
     read = _checked_shapes(weights, name, config)
     embedding_VD = read("model.embed_tokens.weight")
     cos_SC, sin_SC = rotary_tables(config, config.max_position_embeddings, device, dtype)
@@ -89,7 +100,7 @@ def load_weights(weights: Weights, name: str, config: Any, device: torch.device,
         heads=config.num_attention_heads,
         kv_heads=config.num_key_value_heads,
         head_width=head_width(config),
-        vocabulary=config.vocab_size,
+        vocabulary=vocabulary or config.vocab_size,
         context=config.max_position_embeddings,
         eps=config.rms_norm_eps,
         embedding_VD=embedding_VD,

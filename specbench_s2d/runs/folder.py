@@ -46,8 +46,10 @@ def read_records(folder: Path) -> list[Record]:
         where = f"{path}:{number}"
         try:
             record = parse_record(json.loads(line), where)
-        except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
-            raise RunFolderError(f"{where}: not a record ({_first(error)}).") from error
+        except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, TypeError) as error:
+            raise RunFolderError(
+                f"{where}: not a record ({_first(error)}). Take that line out; the same command runs its cell again."
+            ) from error
         found[record.key] = record
     return list(found.values())
 
@@ -132,8 +134,8 @@ class RunStore:
 
         They take the folder's schema version.
         """
-        of_folder = {"schema_version": self.manifest["schema_version"]}
-        rows = [record.model_copy(update=of_folder) for record in records]
+        version = self.manifest["schema_version"]
+        rows = [one if one.schema_version == version else one.updated(schema_version=version) for one in records]
         self._append(RECORDS, rows)
         self._records.update({row.key: row for row in rows})
 

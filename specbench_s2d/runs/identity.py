@@ -16,7 +16,7 @@ SCHEMA_1_SETTINGS = (
     "max_new_tokens", "ignore_eos", "temperature", "top_k", "top_p", "seed",
     "device", "dtype", "engine", "template", "long_prompts", "replay_turns",
 )  # fmt: skip
-SETTINGS = (*SCHEMA_1_SETTINGS,)
+SETTINGS = (*SCHEMA_1_SETTINGS, "template_args")
 """The fields of `RunSpec` that change what a cell computes or how it is timed; later ones are added here."""
 DEFAULTS: Mapping[str, Any] = {name: RunSpec.model_fields[name].default for name in SETTINGS}
 

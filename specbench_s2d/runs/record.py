@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from specbench_s2d.errors import RecordSchemaError
 from specbench_s2d.measure.divergence import Divergence
@@ -34,7 +34,7 @@ class Record(BaseModel):
     where `energy_j` is the share of a block.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     run_id: str
     schema_version: int = SCHEMA_VERSION
@@ -65,7 +65,7 @@ class Record(BaseModel):
     new_tokens: int | None = None
     retokenized_tokens: int | None = None
     stop: Literal["eos", "length"] | None = None
-    output_ids: list[int] | None = None
+    output_ids: list[int] | None = Field(default=None, min_length=1)
     output_text: str | None = None
 
     prefill_s: float | None = None
@@ -98,9 +98,16 @@ class Record(BaseModel):
     energy_s: float | None = None
     reasons: dict[str, str] = {}
 
+    def updated(self, **fields: Any) -> Record:
+        """The record with other values, validated as a new one is."""
+        return Record.model_validate({**dict(self), **fields})
 
-def parse_record(row: dict[str, Any], where: str) -> Record:
-    """A record from its JSON object; raises `RecordSchemaError` for a version this code does not read."""
+
+def parse_record(row: Any, where: str) -> Record:
+    """A record from its JSON object; raises `RecordSchemaError` for a version this code does not read, `TypeError` for
+    what is no object."""
+    if not isinstance(row, dict):
+        raise TypeError("it is no JSON object")
     check_schema(row.get("schema_version"), where)
     return Record.model_validate(row)
 

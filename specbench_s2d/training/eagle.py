@@ -1,8 +1,8 @@
 """Train EAGLE's draft head on a frozen target's states (Li et al. 2024, arXiv 2401.15077; 2025, arXiv 2503.01840).
 
 The target runs over each batch once, and its states are used and forgotten. The head drafts `steps` tokens from every
-position at the same time, as it will while it decodes: the first from the target's states, each further one from its own
-(training-time test, arXiv 2503.01840, section 3.2). The loss of each is the cross-entropy of q under the target's
+position at the same time, as it will while it decodes: the first from the target's states, each further one from its
+own (training-time test, arXiv 2503.01840, section 3.2). The loss of each is the cross-entropy of q under the target's
 distribution, and a tenth as much of the distance between the states.
 
 Shapes: `B` sequences, `T` pairs, `D` width, `V` ids of the loss, `N` positions that count.
@@ -42,7 +42,7 @@ class EagleModule(nn.Module):
         width = config.hidden_size
         self.fc = nn.Linear(2 * width, width, bias=True)
         layer = LlamaDecoderLayer(_llama(config), 0)
-        layer.input_layernorm = nn.Identity()
+        del layer.input_layernorm  # it has none, and `forward` calls the parts itself
         self.layers = nn.ModuleList([layer])
         self._rotary = [LlamaRotaryEmbedding(_llama(config))]
         for matrix in (p for p in self.parameters() if p.ndim == 2):
@@ -69,11 +69,11 @@ class EagleModule(nn.Module):
         to its base and the s pairs drafted since. `before`: keys and values of the steps so far, to which this step's
         are added.
         """
-        layer = self.layers[0]
+        layer: Any = self.layers[0]
         joint_BTD = self.fc(torch.cat((embedded_BTD, states_BTD), dim=-1))
         joint_BTD = joint_BTD + _attend(layer.self_attn, joint_BTD, self._rotary[0], before)
         fed_BTD: Tensor = layer.mlp(layer.post_attention_layernorm(joint_BTD))
-        return joint_BTD + fed_BTD
+        return torch.add(joint_BTD, fed_BTD)
 
 
 def _llama(config: Any) -> Any:
@@ -82,8 +82,8 @@ def _llama(config: Any) -> Any:
 
     names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "rms_norm_eps",
              "max_position_embeddings", "vocab_size", "head_dim", "rope_parameters")  # fmt: skip
-    given = {name: getattr(config, name) for name in names if getattr(config, name, None) is not None}
-    return LlamaConfig(**given, num_hidden_layers=1, attn_implementation="eager")
+    given: dict[str, Any] = {name: getattr(config, name) for name in names if getattr(config, name, None) is not None}
+    return LlamaConfig(**given, num_hidden_layers=1)
 
 
 def _attend(attention: Any, joint_BTD: Tensor, rotary: Any, before: list[_Step]) -> Tensor:
@@ -104,7 +104,10 @@ def _attend(attention: Any, joint_BTD: Tensor, rotary: Any, before: list[_Step])
     seen_TT = at_T[None] <= at_T[:, None] - step
     scores = (q @ first_k.transpose(2, 3)) * attention.scaling
     scores = scores.masked_fill(~seen_TT, torch.finfo(scores.dtype).min)
-    later = [tuple(_shift(part.repeat_interleave(groups, 1), step - i) for part in before[i]) for i in range(1, step + 1)]
+    later = [
+        [_shift(part.repeat_interleave(groups, 1), step - i) for part in drafted]
+        for i, drafted in enumerate(before[1:], start=1)
+    ]
     own = [(q * key).sum(-1, keepdim=True) * attention.scaling for key, _ in later]
     shares = torch.softmax(torch.cat((scores, *own), dim=-1), dim=-1)
     mixed = shares[..., :length] @ first_v

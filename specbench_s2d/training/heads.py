@@ -62,7 +62,8 @@ def train_eagle(
     start = ModelSource("continue", target)
     claim(work, start)
     objective = Objective(sums_of_losses, held_out_loss)
-    rows = train(head, packed, watched, spec, work, watch, processes, kept, objective=objective)
+    module: Any = head
+    rows = train(module, packed, watched, spec, work, watch, processes, kept, objective=objective)
     facts = training_facts(
         out.name, f"EAGLE's head on the states of {Path(target).name}, drafting {steps} tokens", command, spec,
         data_summary(corpus.training, training), rows, _sizes(head), 0, machine_text(processes), chat.name, licence,

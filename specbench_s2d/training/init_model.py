@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from specbench_s2d.errors import ModelError, UnknownNameError, UserError, first_line
+from specbench_s2d.errors import ModelError, UnknownNameError, UserError, in_one_line
 from specbench_s2d.models.demo import demo_names
+from specbench_s2d.models.load import read_module
+from specbench_s2d.models.model_files import check_folder
 from specbench_s2d.models.named import NAMED
-from specbench_s2d.models.pickled import refusal
 from specbench_s2d.models.resolve import resolve_model
-from specbench_s2d.models.weight_files import find_weights
 from specbench_s2d.resources import demo_folder
 from specbench_s2d.training.surgery import cut_layers, grow_layers
 
@@ -119,23 +118,7 @@ def init_model(source: ModelSource, tokenizer: PreTrainedTokenizerBase, seed: in
 
 def load_source(source: str) -> PreTrainedModel:
     """transformers' model of a folder, a demo model, a named model or a hub id, in float32; raises `ModelError`."""
-    from transformers import AutoModelForCausalLM
-
-    try:
-        found = resolve_source(source)
-        folder = Path(found) if Path(found).is_dir() else resolve_model(found).folder
-        use_safetensors = not find_weights(folder, source).pickled
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=torch.float32, use_safetensors=use_safetensors, weights_only=True
-        )
-    except UserError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise refusal(source, "one of its .bin files", error) from error
-    except Exception as error:  # damaged weights surface as zip, struct, index, end-of-file and many other errors
-        raise ModelError(
-            f"{source}: not a checkpoint that training can start from ({first_line(error).rstrip('.')})."
-        ) from error
+    model: PreTrainedModel = read_module(resolve_model(resolve_source(source)), torch.device("cpu"), torch.float32)
     if not _is_llama_like(model):
         raise ModelError(f"{source}: training takes Llama-family checkpoints, and this is {type(model).__name__}.")
     return model
@@ -154,12 +137,16 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve_source(source))
+        found = resolve_source(source)
+        if Path(found).is_dir():
+            check_folder(Path(found), source)
+        tokenizer = AutoTokenizer.from_pretrained(found)
+        tokenizer.decode(tokenizer.encode("a b"))  # settings of wrong types show when it is used
     except UserError:
         raise
     except Exception as error:  # transformers and tokenizers raise bare exceptions for files they cannot parse
         raise ModelError(
-            f"{source}: no tokenizer there ({first_line(error).rstrip('.')}); `train tokenizer` makes one."
+            f"{source}: no tokenizer there ({in_one_line(error)}); `train tokenizer` makes one."
         ) from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer

@@ -1,4 +1,8 @@
-"""Models whose weights hold what is no number: their cells fail, and say which model, and where first."""
+"""Models whose passes give what is no number: their cells fail, and say which model, and where first.
+
+The weights hold it here, which is the simplest way; such weights are refused when they are loaded (`tests/models/
+test_damaged_folders.py`), and that check is left out.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.runner import execute
 from specbench_s2d.config import RunSpec
+from specbench_s2d.models import load
 from specbench_s2d.models.demo import demo_folder
 from specbench_s2d.runs.folder import read_manifest
 from specbench_s2d.runs.record import Record
@@ -20,6 +25,11 @@ NAN, INF = float("nan"), float("inf")
 ALL = slice(None)
 WITH_DRAFT = ("sd:gamma=3", "s2d", "s2d-tree:depth=2", "s2d-auto", "mjsd:beams=2")
 WITHOUT = ("ar", "mjgd")
+
+
+@pytest.fixture(autouse=True)
+def unchecked_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "check_finite", lambda *_: None)
 
 
 def planted(model: Path, out: Path, tensor: str, rows: Any, value: float) -> str:
@@ -117,8 +127,7 @@ def test_a_target_with_one_logit_that_is_no_number_fails_all_its_cells(
     records = run(tmp_path / "run", bad, drafts, WITHOUT + WITH_DRAFT, temperature=temperature)
     said = "target bad: logits are not finite numbers, first at position 0 of a warm-up prompt"
     assert {(record.status, record.error) for record in records.values()} == {("failed", said)}
-    (facts,) = read_manifest(tmp_path / "run")["targets"].values()
-    assert facts["logit_noise"] is None
+    assert read_manifest(tmp_path / "run")["targets"] == {}, "nothing of it was measured"
 
 
 @pytest.mark.parametrize("engine", ["native", "eager"])

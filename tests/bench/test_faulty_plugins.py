@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from specbench_s2d.cli.main import main
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.decoding.drafters.none import NoDrafter
-from specbench_s2d.decoding.types import Proposal, chain_of
+from specbench_s2d.decoding.loop import DraftAndVerify, decode
+from specbench_s2d.decoding.types import Options, Proposal, chain_of
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.models.base import PassKind
 from specbench_s2d.runs.folder import read_manifest, read_records
@@ -122,7 +125,7 @@ class Alone(Decoder):
 
 
 EXPECTED = {
-    "Unmade": "drafter Unmade raised KeyError: 'weights' (when it was made)",
+    "Unmade": "drafter Unmade raised KeyError: 'weights' (when it was made) (being built)",
     "UndeclaredPasses": "drafter UndeclaredPasses raised ZeroDivisionError (in target_passes)",
     "OddPasses": "drafter OddPasses.target_passes gave [4], which is no list of PassKind",
     "NoRows": f"drafter NoRows.target_passes gave {PassKind(0)!r}; rows and least are 1 or more",
@@ -241,3 +244,68 @@ def test_a_dry_run_goes_past_what_a_class_cannot_declare(
 ) -> None:
     given = ["--target", str(tiny_models / "tiny-target"), "--suite", "qa", "--questions", "embedded", "--limit", "1"]
     assert main(["run", *given, "--decoder", "ar,UndeclaredPasses+token", "--device", "cpu", "--dry-run"]) == 0
+
+
+class Returning(Decoder):
+    """A decoder of its own kind that returns what `answer` makes of a sound generation, in timed cells alone."""
+
+    answer: Any = None
+
+    def _run(self, prompt_ids: Any, limits: Any, sampler: Any) -> Any:
+        method = DraftAndVerify(self.target, NoDrafter(None, NoDrafter.Options()), TokenVerifier(Options()))
+        made = decode(self.target, None, method, prompt_ids, limits, sampler)
+        return made if limits.max_new_tokens == WARM_UP else type(self).answer(made)
+
+
+RETURNED = {
+    "nope": (lambda made: replace(made, stop="nope"), "gave stop 'nope'; it is 'eos' or 'length'"),
+    "empty": (lambda made: replace(made, ids=[], steps=[]), "gave ids []; they are a list of int, at least one"),
+    "late": (lambda made: replace(made, decode_s=-1.0), "gave decode_s -1.0; it is a finite number of at least 0"),
+    "text": (lambda made: "a text", "gave 'a text', which is no Generation"),
+}
+WARM_UP = 16  # tokens; timed cells have 24
+
+
+def test_a_generation_that_no_record_can_hold_fails_its_cell_and_poisons_nothing(
+    plugins: Plugins, tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, (answer, _) in RETURNED.items():
+        monkeypatch.setitem(globals(), name, type(name, (Returning,), {"answer": staticmethod(answer)}))
+        plugins.register("decoders", name, f"{__name__}:{name}")
+    plan = make_plan(spec_of(tiny_models, ["ar", *RETURNED]))
+    outcome = execute(plan, tmp_path / "run")
+    found = by_label(outcome.records)
+    assert [r.status for r in found.pop("ar")] == ["ok", "ok"]
+    for name, records in found.items():
+        told = f"decoder {name!r}: class {name} {RETURNED[name][1]}"
+        assert {(r.status, r.error) for r in records} == {("failed", told)}
+    assert read_records(tmp_path / "run") == outcome.records
+    assert execute(plan, tmp_path / "run").records == outcome.records
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"a": {1, 2}}, "TypeError: Object of type set is not JSON serializable"),
+        ({"a": float("nan")}, "ValueError: Out of range float values are not JSON compliant"),
+        (["a"], "TypeError: list is no dict"),
+    ],
+)
+def test_facts_that_are_no_json_cost_no_cell(
+    facts: Any, told: str, plugins: Plugins, tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NoFacts, "facts", lambda self: facts)
+    outcome = execute(make_plan(spec_of(tiny_models, ["NoFacts+token"])), tmp_path / "run")
+    assert {r.status for r in outcome.records} == {"ok"}
+    [known] = read_manifest(tmp_path / "run")["targets"].values()
+    fault = known["decoders"]["NoFacts+token"]["fault"]
+    assert fault.startswith("decoder 'NoFacts+token': class ") and told in fault
+
+
+def test_a_plug_in_that_exits_ends_no_run(
+    plugins: Plugins, tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NoStart, "start", lambda *given: sys.exit(3))
+    outcome = execute(make_plan(spec_of(tiny_models, ["ar", "NoStart+token"])), tmp_path / "run")
+    told = "decoder 'NoStart+token': drafter NoStart.start raised SystemExit: 3 (before the first step) (warming up)"
+    assert {(r.label, r.error) for r in outcome.records} == {("ar", None), ("NoStart+token", told)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,44 @@ def test_the_same_answer_is_scored_once() -> None:
     assert SCORER.score(asked, 0, "once") is SCORER.score(asked, 0, "once")
 
 
+def _raises(answer: str, references: object) -> float:
+    raise KeyError(answer)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (_raises, "metric f1 raised KeyError: '3'"),
+        (lambda *_: float("nan"), "metric f1 gave nan, which is no finite number"),
+        (lambda *_: "high", "metric f1 gave 'high', which is no finite number"),
+        (lambda *_: True, "metric f1 gave True, which is no finite number"),
+        (lambda *_: None, "the reference gives nothing to score by: f1"),
+    ],
+)
+def test_a_metric_that_gives_no_number_is_null_with_the_reason(
+    value: Any, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METRICS, "f1", replace(METRICS["f1"], value=value))
+    scored = AnswerScorer(["qa"]).score(question("qa", ("3",)), 0, "3")
+    assert scored.values == {"exact_match": 1.0, "f1": None}
+    assert scored.reasons == {"quality": why}
+
+
 def test_an_unknown_metric_is_refused_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Plugins(tmp_path / "site", monkeypatch).add_suite("prose", ["prose"], metrics=("rogue_l",))
     with refused(UnknownNameError, "unknown metric 'rogue_l'. Did you mean 'rouge_l'", "suite 'prose'"):
         AnswerScorer(["prose"])
+
+
+def test_a_row_may_name_its_own_metrics() -> None:
+    asked = Question(1, "custom/code", "code", ("Who?",), ("Ada",), metrics=("f1", "exact_match"))
+    scorer = AnswerScorer(["custom/code"], [asked])
+    assert scorer.score(asked, 0, "Ada").values == {"f1": 1.0, "exact_match": 1.0}
+    assert set(scorer.signatures()) == {"f1", "exact_match"}
+    plain = scorer.score(replace(asked, id=2, metrics=()), 0, "Ada")
+    assert plain.reasons == {"quality": "suite custom/code is not scored: the file names no metric for it"}
+    with refused(UnknownNameError, "unknown metric 'rogue_l'. Did you mean 'rouge_l'", "In a row of the question file"):
+        AnswerScorer(["custom/code"], [replace(asked, metrics=("rogue_l",))])
 
 
 def test_all_embedded_questions_but_mt_benchs_are_scored() -> None:

@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,6 +34,22 @@ def key(decoder: DecoderSpec | str, schema: int = 2, **settings: Any) -> str:
     spec = parse_decoder(decoder) if isinstance(decoder, str) else decoder
     weights = WEIGHTS if spec.kind.draft_kind != "none" else {**WEIGHTS, "draft": None}
     return keys.cell_key(keys.lane_identity({**SETTINGS, **settings}, weights, spec, schema), QUESTION, 0, 1)
+
+
+# System prompts and arguments of the template
+
+
+def test_a_system_prompt_or_a_template_argument_changes_the_key() -> None:
+    lane = keys.lane_identity(SETTINGS, WEIGHTS, parse_decoder("sd"), 2)
+    asked = [QUESTION, replace(QUESTION, system_prompt="Be brief."), replace(QUESTION, metrics=("f1",))]
+    plain, brief, scored = (keys.cell_key(lane, question, 0, 1) for question in asked)
+    assert plain == scored != brief
+    for schema in (1, 2):
+        assert key("sd", schema) == key("sd", schema, template_args=[])
+        assert key("sd", schema) != key("sd", schema, template_args=["enable_thinking=false"])
+    said = keys.identity({**SETTINGS, "template_args": ["a=1"]}, [], 2)["settings"]
+    assert said["template_args"] == ["a=1"]
+    assert "template_args" not in keys.identity(SETTINGS, [], 2)["settings"]
 
 
 # A new option, a new version

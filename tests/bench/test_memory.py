@@ -70,8 +70,9 @@ def test_the_cache_is_for_the_longest_sequence_that_the_questions_can_lead_to() 
     assert cache_positions(plan_of()) == 512
     assert cache_positions(plan_of(max_new_tokens=600)) == 1024
     assert cache_positions(plan_of(suite=["mt_bench"], max_new_tokens=500)) == 1536
-    # The context that target and drafts share, and what a proposal may take up beyond it in the target's longer one.
-    assert cache_positions(plan_of(max_new_tokens=10_000)) == 2048 + 512
+    assert cache_positions(plan_of(max_new_tokens=10_000)) == 4096  # AR has all of the target's context
+    # Cut prompts fit the shortest draft's; a proposal may take up more beyond them in the target's longer context.
+    assert cache_positions(plan_of(max_new_tokens=10_000, long_prompts="truncate")) == 2048 + 512
 
 
 def test_a_run_that_cannot_fit_is_refused_with_figures_and_leaves_nothing(tmp_path: Path) -> None:
@@ -105,10 +106,10 @@ def test_over_several_gpus_the_target_is_spread_and_drafts_are_on_the_first(two_
     ) -> Any:
         asked.append((model, device, limits))
         if len(asked) == 2:
-            raise InterruptedError
+            raise KeyboardInterrupt
         return SimpleNamespace(name=model.name)
 
-    with pytest.raises(InterruptedError):
+    with pytest.raises(KeyboardInterrupt):
         Session(plan, set_up(plan, target, lambda device: 10**9), PhaseTimer(), load=load)
     (name, device, limits), *others = asked
     assert (name, device, others) == (plan.models[target], "auto", [(plan.models[draft], "cuda:0", None)])

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from specbench_s2d.bench.plan import Plan, make_plan
-from specbench_s2d.bench.preflight import check
+from specbench_s2d.bench.preflight import check, set_up
 from specbench_s2d.config import RunSpec
-from specbench_s2d.errors import UserError
+from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.models.token_ranking import RANKING_FILE, write_ranking
 from specbench_s2d.runs.folder import read_manifest, read_records
@@ -52,6 +53,20 @@ def keys(plan: Plan) -> list[str]:
         for asked in plan.rounds(target):
             found += [cell.key for cells in asked.conversations for cell in cells]
     return found
+
+
+def test_a_tokenizer_of_more_ids_than_the_model_has_is_refused(tiny_models: Path, tmp_path: Path) -> None:
+    """Its ids would be read beyond the embedding."""
+    model = Path(shutil.copytree(tiny_models / "tiny-target", tmp_path / "small"))
+    weights = load_file(model / "model.safetensors")
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        weights[name] = weights[name][:300].clone()
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "vocab_size": 300}))
+    plan = make_plan(RunSpec(target=[str(model)], decoder=["ar"], questions="embedded", device="cpu"))
+    with refused(ModelError, "small: its tokenizer encodes question", "ids 0 to 299", "give the tokenizer"):
+        set_up(plan, str(model))
 
 
 def test_every_cell_occurs_once_and_has_its_own_key(spec: dict[str, Any]) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from specbench_s2d.bench.prompts import Prompts
-from specbench_s2d.errors import PromptTooLongError
+from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.suites import Question
+from tests.refusals import refused
 
 ONE = Question("q", "qa", "qa", ("Where does the river run?",))
 TWO = Question("m", "mt_bench", "writing", ("Write a line.", "Write another."))
@@ -32,6 +34,24 @@ def test_a_second_turn_holds_the_first_answer(template: ChatTemplate) -> None:
     first, second = prompts.lay_out(TWO, ["A line."]), prompts.lay_out(TWO, ["Another line."])
     assert "A line." in template.tokenizer.decode(first.ids)
     assert first.hash != second.hash
+
+
+def test_a_system_prompt_comes_first_and_changes_the_prompts_hash(template: ChatTemplate) -> None:
+    prompts = Prompts(template, 256, 8, "fail")
+    asked = replace(TWO, system_prompt="Be brief.")
+    first, second = prompts.lay_out(asked, []), prompts.lay_out(asked, ["A line."])
+    assert all("Be brief." in template.tokenizer.decode(prompt.ids) for prompt in (first, second))
+    assert first.hash != prompts.lay_out(TWO, []).hash
+    assert prompts.longest([asked]) > prompts.longest([TWO])
+
+
+def test_a_system_prompt_that_the_template_drops_is_refused_by_question(template: ChatTemplate) -> None:
+    source = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    prompts = Prompts(ChatTemplate("tokenizer", source, template.tokenizer), 256, 8, "fail")
+    prompts.check_system(ONE, "tiny")
+    said = "question q (qa) has a system prompt, which the chat template of tiny ('tokenizer') drops; give another"
+    with refused(UserError, said):
+        prompts.check_system(replace(ONE, system_prompt="Be brief."), "tiny")
 
 
 def test_truncation_keeps_both_ends_and_leaves_room_for_the_answer(template: ChatTemplate) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from specbench_s2d.cli.main import main
 from specbench_s2d.runs.folder import read_records
+from tests.exchange.test_answer_import import without_category
 from tests.exchange.test_spec_bench import answer, written
 
 VANILLA, EAGLE = "vicuna-7b-v1.3-vanilla-temp-0.0", "vicuna-7b-v1.3-eagle-temp-0.0"
@@ -86,3 +88,36 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_the_headline_of_files_like_eagle_s_counts_their_new_tokens(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """15 spaces are 16 ids, but encoded again 2: Spec-Bench's formula says 16.00 where twice the rate is 2.00."""
+    files = []
+    for model_id, seconds, last in (("v-base", 2.0, 15), ("v-eagle", 1.0, 7)):
+        lines = [without_category(question_id=i, model_id=model_id, turns=[" " * 15], new_tokens=[16],
+                                  wall_time=[seconds]) for i in range(81, 86)]  # fmt: skip
+        for line in lines:
+            line["choices"][0]["idxs"] = [last]
+        files.append(str(written(tmp_path / f"{model_id}.jsonl", *lines)))
+    out, base = str(tmp_path / "run"), ["--target", "v", "--baseline", "v-base"]
+    assert main(["import", *files, "--out", out, *base, "--tokenizer", "demo-s"]) == 0
+    capsys.readouterr()
+    assert main(["report", out]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"ar 1\.00 1\.00–1\.00 8\.00 .* eagle 2\.00 2\.00–2\.00 16\.00", said)
+    assert "makes ar beside itself 8.00 on v: take no speed-up by it as true" in said
+    assert "Mean accepted tokens of ar, eagle are derived" in said
+    assert "dashes stand for what answer files do not hold" in said and "Import again" not in said
+
+
+@pytest.mark.parametrize(("more", "flag"), [([], "--baseline MODEL_ID"), (["--baseline", VANILLA], "--tokenizer NAME")])
+def test_dashes_name_the_flag_that_mends_them(
+    more: list[str], flag: str, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    assert main(["import", *files, "--out", out, "--target", "vicuna-7b-v1.3", *more]) == 0
+    assert main(["report", out]) == 0
+    (line,) = re.findall(r"Imported: .*?\)\.", " ".join(capsys.readouterr().out.split()))
+    assert "Import again for more (" in line and flag in line

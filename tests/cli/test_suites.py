@@ -45,6 +45,19 @@ def test_the_list_counts_the_questions_of_a_file(file: str) -> None:
     assert shown.count("0 in own.jsonl") == len(SUITES) - 1
 
 
+def test_a_files_own_categories_are_listed_after_the_six(tmp_path: Path) -> None:
+    path = tmp_path / "code.csv"
+    path.write_text("prompt\nSort a list.\nReverse it.\n", encoding="utf-8")
+    shown = run("--questions", str(path), "--column", "prompt")
+    assert shown.index("rag v2") < shown.index("custom/code v1") and "2 in code.csv" in shown
+    assert "Reverse it." in run("custom/code", "--questions", str(path), "--column", "prompt")
+    listed = json.loads(run("--json", "--questions", str(path), "--column", "prompt"))
+    assert [(suite["name"], suite["from"], suite["questions_count"]) for suite in listed[-2:]] == [
+        ("rag", "built-in", 0),
+        ("custom/code", "question file", 2),
+    ]
+
+
 def test_one_suite_is_shown_with_its_questions() -> None:
     shown = run("mt_bench")
     assert "embedded-mt_bench-8" in shown

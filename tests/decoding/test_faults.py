@@ -20,6 +20,7 @@ from specbench_s2d.errors import PromptTooLongError, UserError
 from specbench_s2d.models.finite import NOT_FINITE
 from tests.fakes import FakeModel
 
+NAN = float("nan")
 PROMPT, TOKENS = [1, 2, 3, 4], 12
 CPU = torch.device("cpu")
 
@@ -78,6 +79,26 @@ PROPOSALS: dict[str, tuple[Any, str]] = {
     "likelihoods of another vocabulary": (
         Proposal(torch.tensor([1]), q_GV=torch.ones(1, 4)),
         "proposed likelihoods of shape (1, 4); for 1 tokens it is (1, 5)",
+    ),
+    "likelihoods of another type": (
+        Proposal(torch.tensor([1]), q_GV=[0.5]),  # type: ignore[arg-type]
+        "proposed what is no Proposal (AttributeError: 'list' object has no attribute 'shape')",
+    ),
+    "negative likelihoods": (
+        Proposal(torch.tensor([1]), q_GV=torch.full((1, 5), -0.2)),
+        "proposed likelihoods that are negative or no numbers",
+    ),
+    "likelihoods that are no numbers": (
+        Proposal(torch.tensor([1]), q_GV=torch.full((1, 5), NAN)),
+        "proposed likelihoods that are negative or no numbers",
+    ),
+    "log-probabilities that are no numbers": (
+        Proposal(torch.tensor([1]), logprobs_G=torch.tensor([NAN])),
+        "proposed log-probabilities that are above 0 or no numbers",
+    ),
+    "a tree of another type": (
+        Proposal(torch.tensor([1]), tree=[-1]),  # type: ignore[arg-type]
+        "proposed what is no Proposal (AttributeError: 'list' object has no attribute 'parents_N')",
     ),
 }
 
@@ -163,8 +184,21 @@ def test_a_drafter_that_fails_over_the_target_s_logits_is_told(method: str) -> N
     assert fault(decoder(Watching)).startswith(f"drafter Watching.{told}")
 
 
-@pytest.mark.parametrize("error", [UserError("mine"), FloatingPointError("overflow"), RuntimeError()])
-def test_whatever_a_part_raises_is_its_own_fault(error: Exception) -> None:
+def test_what_an_observer_gives_is_a_tensor_of_one_dimension() -> None:
+    class Watching(NoDrafter):
+        def observe(self, ids_T: Any, logits_TV: Any) -> Any:
+            return [1.0]
+
+        def learn(self, observed: Sequence[float]) -> None:
+            """Nothing."""
+
+    assert fault(decoder(Watching)) == (
+        "drafter Watching.observe gave list; it is a tensor of one dimension (before the first step)"
+    )
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), UserError("mine"), FloatingPointError("overflow"), RuntimeError()])
+def test_whatever_a_part_raises_is_its_own_fault(error: BaseException) -> None:
     made = decoder(type("Part", (_Raises,), {"error": error}), draft=FakeModel(seed=1))
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     assert fault(made).startswith(f"drafter Part.propose raised {text} (step 2")
@@ -203,6 +237,14 @@ def _no(proposal: Proposal) -> Any:
         (lambda proposal: None, " gave NoneType, not a Verdict"),
         (lambda proposal: Verdict(3, 1), " accepted 3 of 2 tokens"),
         (lambda proposal: Verdict(1, 5), " gave 5 as the next token; the target's ids are 0 to 4"),
+        (lambda proposal: Verdict(1.0, 1), " accepted 1.0 of 2 tokens"),  # type: ignore[arg-type]
+        (lambda proposal: Verdict("1", 1), " accepted '1' of 2 tokens"),  # type: ignore[arg-type]
+        (lambda proposal: Verdict(1, NAN), " gave nan as the next token; the target's ids are 0 to 4"),  # type: ignore[arg-type]
+        (lambda proposal: Verdict(1, 1, drafted=Drafted([1])), " read 1 tokens of the 2 proposed ones"),
+        (
+            lambda proposal: Verdict(1, 1, path=["0"]),  # type: ignore[list-item]
+            " gave what is no Verdict (TypeError: '<' not supported between instances of 'int' and 'str')",
+        ),
         (lambda proposal: Verdict(2, 1, path=[0]), " accepted 2 nodes of 2 by the path [0]"),
         (lambda proposal: Verdict(2, 1, path=[1, 0]), " accepted 2 nodes of 2 by the path [1, 0]"),
     ],

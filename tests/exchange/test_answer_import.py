@@ -83,7 +83,7 @@ def test_a_turn_has_what_the_file_says_and_a_reason_for_the_rest(tmp_path: Path)
 def test_without_a_tokenizer_the_count_is_null_with_the_reason(tmp_path: Path) -> None:
     (record, *_) = import_files([foreign(tmp_path, "e.jsonl", "t-sd")], tmp_path / "run", Naming())
     assert record.retokenized_tokens is None
-    assert record.reasons["retokenized_tokens"] == "imported without --tokenizer"
+    assert record.reasons["retokenized_tokens"] == "import again with --tokenizer NAME"
 
 
 def test_the_manifest_says_that_it_was_imported_and_from_what(tmp_path: Path) -> None:
@@ -116,6 +116,44 @@ def test_a_turn_that_raised_in_spec_bench_failed(tmp_path: Path) -> None:
     assert record.error == "Spec-Bench wrote ERROR for this turn"
 
 
+def without_category(**fields: Any) -> dict[str, Any]:
+    """An answer as EAGLE and Medusa write it."""
+    theirs = answer(**fields)
+    del theirs["category"], theirs["choices"][0]["accept_lengths"], theirs["choices"][0]["decoding_steps"]
+    theirs["choices"][0]["idxs"] = [3]
+    return theirs
+
+
+def test_answers_without_a_category_are_mt_bench_s_by_their_ids(tmp_path: Path) -> None:
+    """Ten ids to a category, from 81 on."""
+    file = written(tmp_path / "a", *(without_category(question_id=i, model_id="t-sd") for i in (81, 90, 91, 160)))
+    records = import_files([file], tmp_path / "run", Naming())
+    assert [(r.suite, r.category) for r in records] == [
+        ("mt_bench", "writing"), ("mt_bench", "writing"), ("mt_bench", "roleplay"), ("mt_bench", "humanities"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "suite"), [("humaneval", "custom/humaneval"), ("qa", "qa")])
+def test_answers_without_a_category_belong_to_the_suite_named(given: str, suite: str, tmp_path: Path) -> None:
+    file = written(tmp_path / "a", without_category(question_id=0, model_id="t-sd"))
+    (record,) = import_files([file], tmp_path / "run", Naming(suite=given))
+    assert (record.suite, record.category) == (suite, given)
+
+
+def test_a_category_of_nobody_s_is_a_suite_of_its_own(tmp_path: Path) -> None:
+    file = written(tmp_path / "a", answer(category="poetry", model_id="t-sd"))
+    (record,) = import_files([file], tmp_path / "run", Naming())
+    assert (record.suite, record.category) == ("custom/poetry", "poetry")
+
+
+def test_iterations_stand_for_steps_where_no_accept_lengths_are(tmp_path: Path) -> None:
+    file = written(tmp_path / "a", without_category(model_id="t-sd", new_tokens=[10]))
+    (record,) = import_files([file], tmp_path / "run", Naming())
+    assert (record.target_passes, record.emitted_per_step) == (4, None)
+    assert record.reasons["emitted_per_step"] == "the files hold no accept_lengths"
+    assert "target_passes" not in record.reasons
+
+
 def test_what_cannot_be_imported_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
     out = tmp_path / "run"
     good = written(tmp_path / "good", answer(model_id="t-sd"))
@@ -123,13 +161,13 @@ def test_what_cannot_be_imported_is_one_line_and_writes_nothing(tmp_path: Path) 
     torn.write_bytes(good.read_bytes()[:-20])
     twin = tmp_path / "twin"
     twin.write_bytes(good.read_bytes())
-    odd = written(tmp_path / "odd", answer(category="poetry", model_id="t-sd"))
+    odd = written(tmp_path / "odd", without_category(question_id=7, model_id="t-sd"))
     same = written(tmp_path / "same", answer(model_id="t-x"))
     with refused(UserError, "torn:1"):
         import_files([good, torn], out, Naming())
     with refused(UserError, "twin: holds the same as", "good"):
         import_files([good, twin], out, Naming())
-    with refused(UserError, "odd: question_id 81: unknown category 'poetry'"):
+    with refused(UserError, "odd: question_id 7 has no category", "--suite NAME"):
         import_files([odd], out, Naming())
     with refused(UserError, "'t-sd' and 't-x' are both 'sd' on t", "--label MODEL_ID=LABEL"):
         import_files([good, same], out, Naming(["t"], {"t-x": "sd"}))

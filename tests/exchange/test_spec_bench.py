@@ -108,11 +108,11 @@ def test_accept_lengths_are_parted_by_turn(case: str) -> None:
 def test_older_files_say_idxs(tmp_path: Path) -> None:
     old = answer()
     old["choices"][0]["idxs"] = old["choices"][0].pop("decoding_steps")
-    assert read_answers(written(tmp_path / "a.jsonl", old))[0].choices[0].decoding_steps == [2]
+    assert read_answers(written(tmp_path / "a.jsonl", old))[0].choices[0].idxs == [2]
 
 
 WRONG = {
-    "no list": ({"accept_lengths": None}, "choices.0.accept_lengths: Input should be a valid array"),
+    "no list": ({"accept_lengths": 3}, "choices.0.accept_lengths: Input should be a valid array"),
     "text for a number": ({"new_tokens": ["5"]}, "choices.0.new_tokens.0: Input should be a valid integer"),
     "no time": ({"wall_time": [0.0]}, "choices.0.wall_time.0: Input should be greater than 0"),
     "not a time": ({"wall_time": [float("nan")]}, "choices.0.wall_time.0: Input should be a finite number"),
@@ -152,3 +152,25 @@ def test_what_is_no_file_of_answers_is_one_line(tmp_path: Path) -> None:
     twice["choices"] *= 2
     with refused(UserError, "two choices of one index"):
         read_answers(written(tmp_path / "a.jsonl", twice))
+
+
+def test_iterations_of_files_without_accept_lengths_are_one_more_than_their_last_index() -> None:
+    """EAGLE's and Medusa's `idxs` are the last index of a loop that counts from 0."""
+    theirs = {"index": 0, "turns": ["a", "b"], "new_tokens": [16, 4], "wall_time": [1.0, 1.0]}
+    assert Choice.model_validate({**theirs, "idxs": [7, 0]}).iterations == [8, 1]
+    assert Choice.model_validate({**theirs, "decoding_steps": [7, 1]}).iterations == [7, 1]
+
+
+@pytest.mark.parametrize("tstamp", ["1e18", "NaN", "-1", "Infinity"])
+def test_a_time_stamp_that_is_none_is_refused(tstamp: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps(answer(tstamp="T")).replace('"T"', tstamp))
+    with refused(UserError, "a.jsonl:1: not an answer of Spec-Bench (tstamp:"):
+        read_answers(file)
+
+
+def test_an_answer_needs_its_iterations(tmp_path: Path) -> None:
+    whole = answer()
+    del whole["choices"][0]["decoding_steps"]
+    with refused(UserError, "neither decoding_steps nor idxs"):
+        read_answers(written(tmp_path / "a.jsonl", whole))

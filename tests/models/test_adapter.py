@@ -56,6 +56,11 @@ def draft(trained: Path, tmp_path: Path) -> Path:
     return copy
 
 
+def test_its_forward_is_held_to_transformers_over_the_merged_weights(draft: Path) -> None:
+    facts = load_model(resolve_model(str(draft)), device="cpu", verify_forward=True).load_facts["forward_check"]
+    assert facts["checked"] and facts["largest_difference"] < 1e-5
+
+
 def test_it_computes_what_peft_computes_over_the_cut_base(base: Path, draft: Path) -> None:
     cut = cut_layers(AutoModelForCausalLM.from_pretrained(str(base)), 2)
     untouched = cut(torch.tensor([IDS])).logits
@@ -106,6 +111,31 @@ def test_what_is_no_lora_is_refused(draft: Path) -> None:
     change_config(draft, r=0)
     with refused(ModelError, "no LoRA configuration"):
         resolve_model(str(draft))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("r", 3), ("r", "2"), ("lora_alpha", float("nan")), ("lora_alpha", None), ("base_model_name_or_path", 5)],
+)
+def test_an_odd_field_is_named(draft: Path, field: str, value: object) -> None:
+    change_config(draft, **{field: value})
+    with refused(ModelError, "rank 3" if value == 3 else f"{field} is {value}"):
+        load_model(str(draft))
+
+
+def test_an_adapter_over_an_adapter_is_refused_and_not_followed_for_ever(draft: Path) -> None:
+    change_config(draft, base_model_name_or_path=str(draft))
+    with refused(ModelError, "draft: its base draft is an adapter too"):
+        resolve_model(str(draft))
+
+
+def test_a_factor_with_nan_is_named(draft: Path) -> None:
+    factors = load_file(str(draft / WEIGHTS))
+    name = sorted(factors)[0]
+    factors[name].view(-1)[:2] = float("nan")
+    save_file(factors, str(draft / WEIGHTS))
+    with refused(ModelError, "draft: 2 of the ", f"values of {name!r} are NaN or inf"):
+        load_model(str(draft))
 
 
 def test_missing_factors_and_a_missing_base_are_named(draft: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -102,6 +103,66 @@ def test_the_other_templates_text(tokenizer: PreTrainedTokenizerFast) -> None:
     assert rendered("demo") == "<s><|user|>Hi<|assistant|>Hello</s><|user|>Who are you?<|assistant|>"
 
 
+def test_every_built_in_template_renders_a_system_prompt(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Llama 2's form is that of Meta's own generation.py: the system text inside the first user message."""
+    system: Message = {"role": "system", "content": "Be brief."}
+    rendered = {name: ChatTemplate.choose(tokenizer, name).render([system, *TWO_TURNS]) for name in TEMPLATES}
+    assert rendered["llama-2"] == (
+        "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Hello </s><s>[INST] Who are you? [/INST]"
+    )
+    assert rendered["plain"] == "<s>Be brief.\nHi\nHello</s>Who are you?\n"
+    assert rendered["demo"].startswith("<s><|user|>Be brief.<|user|>Hi<|assistant|>")
+    assert all(ChatTemplate.choose(tokenizer, name).no_system is None for name in TEMPLATES)
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", "drops"),
+        ("{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ messages }}", "cannot render"),
+        ("Be brief.{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", "drops"),
+        ("{% for m in messages %}{{ m.content | trim }}{% endfor %}", None),
+    ],
+)  # fmt: skip
+def test_a_template_that_drops_the_system_prompt_is_found(
+    tokenizer: PreTrainedTokenizerFast, source: str, why: str | None
+) -> None:
+    found = ChatTemplate("mine", source, tokenizer).no_system
+    assert (found is None) == (why is None) and (found or "").startswith(why or "")
+
+
+THINKING = (
+    "{% for m in messages %}{{ m.content }}{% endfor %}"
+    "{% if enable_thinking is defined and not enable_thinking %}!{% endif %}"
+)
+
+
+def test_arguments_reach_the_template(tokenizer: PreTrainedTokenizerFast) -> None:
+    template = ChatTemplate("tokenizer", THINKING, tokenizer)
+    assert template.render(TWO_TURNS[:1]) == "Hi"
+    assert template.with_args({"enable_thinking": False}, "m").render(TWO_TURNS[:1]) == "Hi!"
+    assert template.with_args({"enable_thinking": True}, "m").render(TWO_TURNS[:1]) == "Hi"
+    marked = ChatTemplate("tokenizer", THINKING + "{% generation %}{% endgeneration %}", tokenizer)
+    assert marked.with_args({"enable_thinking": False}, "m").render(TWO_TURNS[:1]) == "Hi!"
+
+
+def test_arguments_that_would_change_nothing_are_refused(
+    tokenizer: PreTrainedTokenizerFast, own: PreTrainedTokenizerBase
+) -> None:
+    template = ChatTemplate("tokenizer", THINKING, tokenizer)
+    for name in ("enable_thinkin", "m"):
+        with refused(
+            UserError, f"--template-args {name}: the chat template of qwen ('tokenizer') reads no such argument"
+        ):
+            template.with_args({name: False}, "qwen")
+    for name in ("tokenize", "messages", "add_generation_prompt"):
+        with refused(UserError, f"--template-args {name}: is no argument that a person can give"):
+            template.with_args({name: False}, "qwen")
+    with refused(UserError, "the chat template of m ('vicuna') reads no such argument"):
+        ChatTemplate.choose(own, "vicuna").with_args({"bos_token": "x"}, "m")
+    assert template.with_args({}, "qwen") is template
+
+
 def test_special_tokens_are_ids_of_their_own_and_come_once(tokenizer: PreTrainedTokenizerFast) -> None:
     ids = ChatTemplate.choose(tokenizer, "vicuna").encode(TWO_TURNS)
     assert ids[0] == tokenizer.bos_token_id
@@ -137,7 +198,9 @@ def test_a_template_may_be_a_file(tokenizer: PreTrainedTokenizerFast, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "source", ["{% for m in messages %}", "{{ raise_exception('roles must alternate') }}"], ids=["not Jinja", "refuses"]
+    "source",
+    ["{% for m in messages %}", "{{ raise_exception('roles must alternate') }}", "{{ messages + 1 }}", "{{ 1 / 0 }}"],
+    ids=["not Jinja", "refuses", "of wrong types", "raises"],
 )
 def test_a_template_that_fails_is_said_in_one_line(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, source: str
@@ -146,6 +209,13 @@ def test_a_template_that_fails_is_said_in_one_line(
     file.write_text(source, encoding="utf-8")
     with refused(UserError, "mine.jinja"):
         ChatTemplate.choose(tokenizer, str(file)).render(TWO_TURNS)
+
+
+@pytest.mark.parametrize("own_template", [5, {"other": "x"}, ["x"]])
+def test_an_own_template_that_is_no_text_is_refused(own: PreTrainedTokenizerBase, own_template: Any) -> None:
+    own.chat_template = own_template
+    with refused(UserError, "the tokenizer's chat template", "give --template"):
+        ChatTemplate.choose(own)
 
 
 def test_a_file_that_is_not_text_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -116,6 +116,9 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "tokenizer type": ({"tokenizer.ggml.model": "rwkv"}, ["its tokenizer (rwkv)", "gpt2"]),
     "no tokenizer": ({"tokenizer.ggml.model": None}, ["its tokenizer (none)"]),
     "rotary scaling": ({"llama.rope.scaling.type": "yarn"}, ["rotary scaling", "safetensors"]),
+    "10^9 layers": ({"llama.block_count": 10**9}, ["num_hidden_layers is 1,000,000,000", "1 to 10,000"]),
+    "no layers": ({"llama.block_count": None}, ["no block_count"]),
+    "a text for a width": ({"llama.feed_forward_length": "many"}, ["intermediate_size is many"]),
     "a tensor missing": ({"without": "blk.1.ffn_up.weight"}, ["lacks 'model.layers.1.mlp.up_proj.weight'"]),
 }  # fmt: skip
 

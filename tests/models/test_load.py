@@ -312,7 +312,7 @@ def test_a_device_map_is_kept_as_given(tiny_models: Path) -> None:
 
 def test_layers_that_would_wait_off_the_gpus_are_refused(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = resolve_model(str(tiny_models / "tiny-target"))
-    model = SimpleNamespace(hf_device_map={"model.layers.0": 0, "model.layers.1": "cpu"})
+    model = SimpleNamespace(hf_device_map={"model.layers.0": 0, "model.layers.1": "cpu"}, named_parameters=list)
     monkeypatch.setattr(
         "transformers.AutoModelForCausalLM.from_pretrained", lambda *a, **k: (model, {"missing_keys": []})
     )

@@ -14,6 +14,7 @@ from specbench_s2d import load_model
 from specbench_s2d.cli.main import main
 from specbench_s2d.measure.pass_costs import pass_costs
 from tests.rehearsal.counts import Counts
+from tests.tiny import write_padded
 
 DECODERS = (
     "ar", "sd", "sd:gamma=heuristic", "sd:draft=tiny-draft,exit=2", "s2d", "s2d-tree", "s2d-auto", "mjgd", "mjsd",
@@ -60,6 +61,20 @@ def test_from_the_command_line_to_the_report_and_the_gate(
     assert set(table["label"]) >= {"ar", "sd", "s2d"} and (table["tokens_per_s"] > 0).all()
     assert ids(run(tmp_path / "here", "cpu", *tiny(tiny_models, DECODERS))) == ids(records)
     assert main(["check", str(there), "--baseline", str(there), "--speed", "skip"]) == 0
+
+
+def test_padded_models_held_to_transformers_emit_no_padding(counts: Counts, tiny_models: Path, tmp_path: Path) -> None:
+    padding = {"tiny-target": 19, "tiny-draft": 3}
+    target, draft = (str(write_padded(tiny_models / name, tmp_path / name, rows)) for name, rows in padding.items())
+    flags = ("--target", target, "--draft", draft, "--decoder", "ar,sd", "--suite", "qa", "--limit", "1")
+    flags += ("--max-new-tokens", "24", "--ignore-eos", "--temperature", "1", "--verify-forward")
+    records = run(tmp_path / "run", "cuda", *flags)
+    assert max(max(r["output_ids"]) for r in records) < 320 and {r["status"] for r in records} == {"ok"}
+    facts = manifest(tmp_path / "run")["targets"]["tiny-target"]
+    assert {engine["engine"] for engine in facts["engines"].values()} == {"cuda-graphs"}
+    for name, rows in padding.items():
+        found = facts["checkpoints"][name]
+        assert found["padding_rows"] == rows and found["forward_check"]["checked"]
 
 
 def test_a_demo_target_writes_what_it_does_on_the_cpu(counts: Counts, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
 from specbench_s2d.runs.folder import PACKED, RECORDS, RunStore, read_manifest, read_records, schema_of
@@ -62,6 +63,38 @@ def test_a_broken_line_in_the_middle_is_named_not_skipped(tmp_path: Path) -> Non
         file.write(b"not json\n")
     with pytest.raises(RunFolderError, match=r"records\.jsonl:2: not a record"):
         read_records(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"stop": "nope"}, "stop: Input should be 'eos' or 'length'"),
+        ({"output_ids": []}, "output_ids: List should have at least 1 item"),
+        ({"decode_s": "nan"}, "decode_s: Input should be a finite number"),
+        (None, "it is no JSON object"),
+    ],
+)
+def test_a_line_that_is_no_record_is_named_with_what_to_do(
+    tmp_path: Path, fields: dict[str, Any] | None, what: str
+) -> None:
+    """When the run goes on, too."""
+    with RunStore(tmp_path, manifest()) as store:
+        store.append([keyed("1")])
+    row = None if fields is None else {**keyed("2").model_dump(), **fields}
+    with (tmp_path / "records.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    with refused(RunFolderError, f"records.jsonl:2: not a record ({what}", "Take that line out"):
+        read_records(tmp_path)
+    with refused(RunFolderError, "records.jsonl:2"), RunStore(tmp_path, manifest()):
+        pass
+
+
+@pytest.mark.parametrize("fields", [{"stop": "nope"}, {"output_ids": []}, {"decode_s": float("nan")}, {"other": 1}])
+def test_a_record_is_updated_by_validation(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        keyed("1").updated(**fields)
+    expected = {**keyed("1").model_dump(), "stop": "eos", "decode_s": 2.0}
+    assert keyed("1").updated(stop="eos", decode_s=2).model_dump() == expected
 
 
 def test_the_same_run_goes_on_in_its_folder_under_its_first_manifest(tmp_path: Path) -> None:

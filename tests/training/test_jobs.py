@@ -234,7 +234,9 @@ def test_a_draft_can_be_cut_from_bin_weights_and_a_tokenizer_model(tmp_path: Pat
 
 
 def test_a_harmful_bin_is_not_trained_on(tmp_path: Path) -> None:
-    folder = write_vicuna(tmp_path / "vicuna", lambda state, out: torch.save(eval, out / "pytorch_model.bin"))
+    folder = write_vicuna(
+        tmp_path / "vicuna", lambda state, out: torch.save([eval, torch.ones(2**14)], out / "pytorch_model.bin")
+    )
     with pytest.raises(ModelError, match=r"asks for \S*eval.*no code is run"):
         init_model(ModelSource("continue", str(folder)), load_tokenizer(str(folder)), 0)
 
@@ -245,7 +247,7 @@ def test_sources_that_cannot_be_trained_on_are_one_line(tmp_path: Path) -> None:
     weights = tmp_path / "torn" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     (tmp_path / "empty").mkdir()
-    for name, message in {"gpt2": "Llama-family", "torn": "not a checkpoint", "empty": "not a checkpoint"}.items():
+    for name, message in {"gpt2": "Llama-family", "torn": "not the checkpoint", "empty": "no config.json"}.items():
         with pytest.raises(ModelError, match=message) as caught:
             init_model(ModelSource("continue", str(tmp_path / name)), tiny_tokenizer(), 0)
         assert "\n" not in str(caught.value)

@@ -18,18 +18,42 @@ _NO_STEP = "no Step: every answer is one token"
 _NO_PASS = "no target pass after prefill"
 
 
+DERIVED = "derived: new tokens over iterations, for the imported files hold no accept_lengths"
+
+
 def _emitted(record: Record) -> tuple[float, float] | None:
+    """Tokens that the Steps emitted, and Steps. An answer of EAGLE's or Medusa's files has its iterations alone: each
+    adds the token before its draft and what is accepted of that, so together they add the new tokens."""
     emitted = record.emitted_per_step
-    return None if emitted is None else (float(sum(emitted)), float(len(emitted)))
+    if emitted is not None:
+        return float(sum(emitted)), float(len(emitted))
+    if record.new_tokens is None or record.target_passes is None:
+        return None
+    return float(record.new_tokens), float(record.target_passes)
 
 
 MAT = Statistic(_emitted)
 
 
+def _committed(records: Iterable[Record]) -> tuple[list[Record], str | None]:
+    """The finished records whose Steps are known, and a note where those of some are not, or are derived."""
+    finished = [r for r in records if r.status == "ok"]
+    known = [r for r in finished if _emitted(r)]
+    if not known or len(known) < len(finished):
+        return known, carrying(finished, "emitted_per_step")[1]
+    return known, DERIVED if any(r.emitted_per_step is None for r in known) else None
+
+
+def _sums(records: Sequence[Record]) -> tuple[float, float]:
+    """Tokens and Steps of records whose Steps are known."""
+    tokens, counts = zip(*filter(None, map(_emitted, records)), strict=True) if records else ((), ())
+    return math.fsum(tokens), math.fsum(counts)
+
+
 def steps(records: Iterable[Record]) -> Measure:
     """Commits after the prefill, all cells together."""
-    kept, note = carrying(records, "emitted_per_step")
-    return Measure(None, note) if note else Measure(sum(len(r.emitted_per_step or []) for r in kept))
+    kept, note = _committed(records)
+    return Measure(None, note) if note not in (None, DERIVED) else Measure(int(_sums(kept)[1]), note)
 
 
 def mat(records: Iterable[Record]) -> Measure:
@@ -37,9 +61,8 @@ def mat(records: Iterable[Record]) -> Measure:
     The first token, which the prefill gives, is in no Step, and what EOS or the limit cut off does not count; others
     count otherwise (`mat_specbench`, `mat_uncut`). A method whose Step takes several target passes (joint greedy
     decoding) accepts nothing: there it is the length of its block, and tokens per pass say more."""
-    kept, note = carrying(records, "emitted_per_step")
-    count = sum(len(r.emitted_per_step or []) for r in kept)
-    return quotient(total(kept, "emitted_per_step"), count, _NO_STEP, note)
+    kept, note = _committed(records)
+    return quotient(*_sums(kept), _NO_STEP, note)
 
 
 def mat_specbench(records: Iterable[Record]) -> Measure:
@@ -50,14 +73,16 @@ def mat_specbench(records: Iterable[Record]) -> Measure:
 
     Source: Spec-Bench, evaluation/speed.py (the mean of `accept_lengths`); imported answers hold that first token.
     """
-    kept, note = carrying(records, "emitted_per_step", "new_tokens")
+    kept, note = _committed(records)
     tokens = sum(max(sum(r.emitted_per_step or []), r.new_tokens or 0) for r in kept)
     return quotient(tokens, sum(map(_iterations, kept)), _NO_STEP, note)
 
 
 def _iterations(record: Record) -> int:
     """Steps, and the prefill where it gave a token and no Step gave more than one."""
-    emitted = record.emitted_per_step or []
+    if record.emitted_per_step is None:
+        return record.target_passes or 0
+    emitted = record.emitted_per_step
     has_first = sum(emitted) >= (record.new_tokens or 0)
     return len(emitted) + (0 if has_first or max(emitted, default=1) > 1 else 1)
 
@@ -73,7 +98,7 @@ def mat_uncut(records: Iterable[Record]) -> Measure:
 
 def mean_mat_per_question(records: Iterable[Record]) -> Measure:
     """Mean over questions of each question's own MAT, so that short answers weigh as much as long ones."""
-    kept, note = carrying(records, "emitted_per_step")
+    kept, note = _committed(records)
     by_question: dict[Question, list[Record]] = defaultdict(list)
     for record in kept:
         by_question[question_of(record)].append(record)

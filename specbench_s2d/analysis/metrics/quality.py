@@ -19,10 +19,15 @@ _REFERENCE = 1  # in the counts of BLEU and of chrF: words, or characters, of th
 
 def perplexity(records: Iterable[Record]) -> Measure:
     """exp of the summed negative log-likelihood over new tokens, pooled over the row's tokens, under the target
-    at temperature 1."""
+    at temperature 1, over the ids that its tokenizer names (rows that pad a head have no part in the softmax)."""
     kept, note = carrying(records, "nll_sum", "new_tokens")
     mean = quotient(total(kept, "nll_sum"), total(kept, "new_tokens"), "no new token", note)
-    return mean if mean.value is None else Measure(math.exp(mean.value), note)
+    if mean.value is None:
+        return mean
+    try:
+        return Measure(math.exp(mean.value), note)
+    except OverflowError:
+        return Measure(None, f"exp of {mean.value:.4g} nats a token is beyond what a number holds")
 
 
 def _likelihood(record: Record) -> tuple[float, float] | None:

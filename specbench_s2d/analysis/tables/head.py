@@ -10,6 +10,7 @@ import pandas as pd
 
 from specbench_s2d.analysis.tables.remarks import alarms, cautions, projections
 from specbench_s2d.runs.conditions import is_unfit
+from specbench_s2d.runs.record import BASELINE
 
 _WHEN = {"start": "at the start", "end": "at the end"}
 
@@ -21,12 +22,28 @@ def head(table: pd.DataFrame, doubts: Sequence[str] = ()) -> list[str]:
 
 def manifest_doubts(manifest: Mapping[str, Any] | None) -> list[str]:
     """What a run's manifest holds against its figures: that it was stopped, what disturbed the measuring, one line for
-    each kind of condition, and models that no prepared engine could run; and where named models came from."""
+    each kind of condition, and models that no prepared engine could run; where named models came from; and what an
+    imported run lacks."""
     manifest = manifest or {}
     found = list(manifest.get("conditions") or ())
     unfit = ["The machine was not fit to measure on: times and speed-ups of this run may be far off."]
     head_of_found = unfit if any(map(is_unfit, found)) else []
-    return [*_unfinished(manifest), *head_of_found, *_conditions(found), *_eager(manifest), *_sources(manifest)]
+    doubts = [*_unfinished(manifest), *head_of_found, *_conditions(found), *_eager(manifest), *_sources(manifest)]
+    return [*doubts, *_imported(manifest)]
+
+
+def _imported(manifest: Mapping[str, Any]) -> list[str]:
+    """What dashes mean in tables of an imported run, and the flags of `import` that put values there."""
+    imported = manifest.get("imported")
+    if not imported:
+        return []
+    flags = []
+    if BASELINE not in manifest["identity"]["decoders"]:
+        flags.append(f"no file is named as {BASELINE}'s, which speed-ups need: --baseline MODEL_ID")
+    if not imported.get("retokenized", True):
+        flags.append("Spec-Bench's own speed-up needs the target's tokenizer: --tokenizer NAME")
+    again = f" Import again for more ({'; '.join(flags)})." if flags else ""
+    return [f"Imported: dashes stand for what answer files do not hold, decode times and perplexity above all.{again}"]
 
 
 def _unfinished(manifest: Mapping[str, Any]) -> list[str]:

@@ -7,15 +7,18 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from specbench_s2d.analysis.metrics.acceptance import DERIVED
 from specbench_s2d.analysis.metrics.audit import coverage_of_rows
 from specbench_s2d.analysis.metrics.energy import IN_DOUBT, is_in_doubt
 from specbench_s2d.analysis.tables.naming import is_projected, row_title
-from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, rows_by_target
+from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, rows_by_target, speed_column
 from specbench_s2d.analysis.tables.text import absent
 from specbench_s2d.runs.record import BASELINE, Record
 
 SLOW_BASELINE_PERCENT = 40.0
 """Below this share of the bound, AR is called slow."""
+FORMULA_TOLERANCE = 0.1
+"""How far from 1 AR may be beside itself by Spec-Bench's formula."""
 
 
 def within_launches(launches: Iterable[int]) -> str:
@@ -42,7 +45,28 @@ def cautions(table: pd.DataFrame) -> list[str]:
     over a slow baseline is flattered; one per target whose outputs the audit can hardly tell apart, or whose energy is
     in doubt; and one where decoders learn from question to question."""
     lines = [*_beyond_the_bound(table), *_slow_baselines(table), *_coarse_audits(table), *_doubtful_energy(table)]
-    return [*lines, *_scopes(table)]
+    return [*lines, *_scopes(table), *_other_counts(table), *_derived(table)]
+
+
+def _other_counts(table: pd.DataFrame) -> list[str]:
+    """Of a run without decode times, targets on which AR beside itself is not about 1 by Spec-Bench's formula."""
+    if speed_column(table) == "speedup":
+        return []
+    rows = table[(table["label"] == BASELINE) & (table["suite"] == OVERALL) & (table["target"] != MEAN_TARGET)]
+    odd = rows[(rows["speedup_specbench"] - 1).abs() > FORMULA_TOLERANCE]
+    if odd.empty:
+        return []
+    values = ", ".join(f"{row['speedup_specbench']:.2f} on {row['target']}" for row in odd.to_dict("records"))
+    return [
+        f"Spec-Bench's formula counts {BASELINE}'s tokens by encoding its text again, which makes {BASELINE} beside "
+        f"itself {values}: take no speed-up by it as true."
+    ]
+
+
+def _derived(table: pd.DataFrame) -> list[str]:
+    rows = table[table["notes"].fillna("").str.contains(f"mat: {DERIVED}", regex=False)]
+    labels = ", ".join(dict.fromkeys(rows["label"]))
+    return [f"Mean accepted tokens of {labels} are {DERIVED}."] if labels else []
 
 
 def _scopes(table: pd.DataFrame) -> list[str]:
@@ -122,17 +146,19 @@ def alarms(table: pd.DataFrame) -> list[str]:
 
 
 def failures(records: Iterable[Record]) -> list[str]:
-    """Why turns failed: for each target and decoder the first reason, and how many others there are."""
+    """Why turns failed: for each target and decoder the first reason, and how many others there are; decoders that
+    failed for the same ones share a line."""
     found: dict[tuple[str, str], list[str]] = {}
     for r in records:
         if r.status == "failed":
             found.setdefault((r.target, r.label), []).append(r.error or "no reason was recorded")
-    lines = []
+    alike: dict[tuple[str, str], list[str]] = {}
     for (target, label), errors in found.items():
         others = len(set(errors)) - 1
         more = f" (and for {others} other reasons: see report.html)" if others else ""
-        lines.append(f"{target}, {label}: failed: {errors[0].removeprefix(f'decoder {label!r}: ')}{more}")
-    return lines
+        why = f"{errors[0].removeprefix(f'decoder {label!r}: ')}{more}"
+        alike.setdefault((target, why), []).append(label)
+    return [f"{target}, {', '.join(labels)}: failed: {why}" for (target, why), labels in alike.items()]
 
 
 def whys(table: pd.DataFrame) -> dict[str, list[str]]:

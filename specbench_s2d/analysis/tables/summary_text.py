@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -28,6 +29,10 @@ from specbench_s2d.analysis.tables.text import (
 from specbench_s2d.measure.quality import METRICS
 from specbench_s2d.runs.record import BASELINE
 
+_FORMULA = "speedup_specbench"
+_BESIDE = f"Spec-Bench: the speed-up by its own formula, which counts {BASELINE}'s tokens by encoding its text again."
+_AFTER_SUITES = 3  # columns of the table by suite that stand behind its suites
+_LEAST_SUITE, _SUITES_WIDTH = 4, 44  # characters: of one suite's column, and of all that stand abreast
 _WHY = f"Why slower, or faster, than {BASELINE}"
 
 
@@ -37,7 +42,7 @@ def render(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
     speed = speed_column(table)
     columns, tables = shown_columns(table), []
     for title, rows in rows_by_target(table):
-        tables.append(_by_suite(title, rows, speed))
+        tables += _in_blocks(_by_suite(title, rows, speed))
         what, scored = of_text(columns, rows)
         tables += [_text_values(f"{title}: {what}", rows, scored)] if scored else []
     shown = of_text(columns, [row for _, rows in rows_by_target(table) for row in rows])[1]
@@ -51,23 +56,49 @@ def render(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
 def _by_suite(title: str, rows: Sequence[Row], speed: str) -> TextTable:
     suites = list(dict.fromkeys(row["suite"] for row in rows if row["suite"] != OVERALL))
     shown = [*suites, OVERALL] if len(suites) > 1 else suites
+    timed = speed == "speedup"
     lines = []
     for of_label in by_decoder(rows).values():
         overall = of_label[OVERALL]
         cells = [_stacked(of_label[s], speed, "mat") if s in of_label else NOTHING for s in shown]
         bound = NOTHING if absent(overall["percent_of_bound"]) else f"{overall['percent_of_bound']:.0f} %"
-        ends = f"{interval(overall['speedup_low'], overall['speedup_high'])}\n{stands_on(overall['speedup_n'])}"
-        ends = NOTHING if absent(overall["speedup"]) else ends
+        ends = f"{interval(overall[f'{speed}_low'], overall[f'{speed}_high'])}\n{stands_on(overall[f'{speed}_n'])}"
+        ends = NOTHING if absent(overall[speed]) else ends
         outcomes = "/".join(str(overall[column]) for column in ("failed", "skipped", "truncated"))
         lines.append(
             [
                 row_title(overall), *cells,
-                ends, f"{number(overall['tokens_per_s'], '.1f')}\n{bound}",
+                ends, f"{number(overall['tokens_per_s'], '.1f')}\n{bound}" if timed else _stacked(overall, _FORMULA),
                 f"{outcomes}\n{number(overall['perplexity'])}",
             ]
         )  # fmt: skip
-    headings = ["Decoder", *(suite_title(s, short=True) for s in shown), "95 %", "tok/s\nbound", "F/S/T\nPPL"]
+    rate = "tok/s\nbound" if timed else "Spec-\nBench"
+    headings = ["Decoder", *(suite_title(s, short=True) for s in shown), "95 %", rate, "F/S/T\nPPL"]
     return TextTable(headings, lines, title, keep=True)
+
+
+def _in_blocks(table: TextTable) -> list[TextTable]:
+    """The table by suite, or where its suites are too many or their names too long for a terminal, parts of it below
+    each other."""
+    tail = len(table.headings) - _AFTER_SUITES
+    parts: list[list[int]] = [[]]
+    used = 0
+    for place in range(1, tail):
+        width = max(len(table.headings[place]), _LEAST_SUITE) + 1
+        if parts[-1] and used + width > _SUITES_WIDTH:
+            parts.append([])
+            used = 0
+        parts[-1].append(place)
+        used += width
+    if len(parts) == 1:
+        return [table]
+    parts[-1] += range(tail, len(table.headings))
+    columns = [[0, *part] for part in parts]
+    blocks = [([table.headings[i] for i in part], [[row[i] for i in part] for row in table.rows]) for part in columns]
+    return [
+        replace(table, headings=headings, rows=rows, title=table.title if headings is blocks[0][0] else "")
+        for headings, rows in blocks
+    ]
 
 
 def _stacked(row: Row, *columns: str) -> str:
@@ -85,13 +116,14 @@ def _text_values(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> 
 
 
 def _legend(table: pd.DataFrame, speed: str, of_answers: Sequence[Column]) -> str:
-    how = "decode tokens/s" if speed == "speedup" else "Spec-Bench's formula: no decode times are known"
+    how = "decode tokens/s" if speed == "speedup" else "tokens/s with the prefill: no decode times are known"
     legend = (
         f"Each cell: speed-up over {BASELINE} ({how}), below it the mean accepted tokens. "
         f"95 %: the interval of the speed-up over all suites, from n questions{within_launches(table['launches'])}. "
         "PPL: perplexity under the target. "
-        "bound: tokens/s as a share of what memory allows. F/S/T: turns failed, skipped, truncated."
     )
+    beside = "bound: tokens/s as a share of what memory allows." if speed == "speedup" else _BESIDE
+    legend += f"{beside} F/S/T: turns failed, skipped, truncated."
     if (table["tokens_per_pass"] < table["mat"]).any():
         legend += " Where a step takes several target passes (mjgd), its block's length stands there: none is accepted."
     if any(column in REPETITION for column in of_answers):

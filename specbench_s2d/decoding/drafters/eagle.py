@@ -7,6 +7,7 @@ that wait, `G` drafted tokens, `D` width, `V` vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -24,7 +25,8 @@ from specbench_s2d.decoding.growth import Candidates, add_children, expand, prop
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
-from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
+from specbench_s2d.models.base import FINAL, LanguageModel, Likeliest, PassKind
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.heads.eagle import EagleHead
 from specbench_s2d.models.transfer import to_device
 
@@ -65,13 +67,15 @@ class EagleDrafter:
         """One pass over the context's last token and the chain or the tree, whose final states are read."""
         o = options
         if o.gamma is not None:
-            return chain_passes(o.gamma)
+            return [replace(kind, states=(FINAL,)) for kind in chain_passes(o.gamma)]
         rows = min(o.tokens, o.topk + (o.depth - 1) * o.topk**2) + 1
-        return [PassKind(rows, seen=rows, least=rows)]
+        return [PassKind(rows, seen=rows, least=rows, states=(FINAL,))]
 
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
-        """The target whose embedding and LM head the head shares."""
+        """The target whose embedding and LM head the head shares; the head may know padding ids that it leaves out."""
         self._target = target
+        if self._vocabulary and self._vocabulary.full_size != target.vocabulary:
+            self._vocabulary = DraftVocabulary.of(self._vocabulary.ids, target.vocabulary)
 
     def facts(self) -> dict[str, object]:
         """Nothing is measured."""

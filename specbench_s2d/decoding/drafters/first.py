@@ -18,6 +18,7 @@ from specbench_s2d.decoding.types import (
     ObservingDrafter,
     PreparedDrafter,
     Proposal,
+    StateReader,
     Verdict,
 )
 from specbench_s2d.decoding.types import Options as BaseOptions
@@ -165,6 +166,8 @@ def first_of(name: str, parts: Sequence[Part]) -> type[FirstDrafter]:
         raise UserError(f"{name}: {len(parts) or 'no'} drafter{'s' * (not parts)}; give two or more: {advice}.")
     if none := next((part.label for part in parts if part.drafter_class is NoDrafter), None):
         raise UserError(f"{name}: {none} proposes nothing; leave it out.")
+    if reading := next((part.label for part in parts if issubclass(part.drafter_class, StateReader)), None):
+        raise UserError(f"{name}: {reading} reads the target's states of every step, and stands alone; leave it out.")
     labels = [part.label for part in parts]
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)

@@ -141,5 +141,3 @@ def _mask(mask_EE: Tensor, new: int) -> Tensor:
         return mask_EE[-new:]
     causal_TB = mask_EE.new_ones(new, before).tril()
     return torch.cat((causal_TB, F.pad(mask_EE, (0, 0, before, 0))), dim=1)
-
-

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from pydantic import BaseModel, ConfigDict
 
+from specbench_s2d.errors import RAISED
 from specbench_s2d.measure.energy.meter import EnergyMeter, Reading, Sample
 from specbench_s2d.measure.energy.reading import net_of_idle, read_during, reason_of
 from specbench_s2d.measure.energy.trace import integrate_j
@@ -99,7 +100,7 @@ def idle_power_w(
     try:
         meter.sleep(settle_s)
         _, reading = read_during(meter, lambda: meter.sleep(seconds))
-    except Exception as error:  # what measures energy loses no records
+    except RAISED as error:  # what measures energy loses no records
         return None, reason_of(error)
     return (None, reading.reason) if reading.counter_j is None else (reading.counter_j / reading.seconds, None)
 

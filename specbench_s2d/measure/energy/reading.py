@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from specbench_s2d.errors import first_line
+from specbench_s2d.errors import RAISED, first_line
 from specbench_s2d.measure.energy.meter import EnergyMeter, MeterError, Reading, Sample
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ def read_during(meter: EnergyMeter, work: Callable[[], T]) -> tuple[T, Reading]:
     failed: str | None = None
     try:
         meter.start()
-    except Exception as error:
+    except RAISED as error:
         failed = reason_of(error)
     try:
         done = work()
@@ -54,16 +54,19 @@ def net_of_idle(energy_j: float | None, seconds: float, idle_w: float | None) ->
     )
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Why there is no figure, in a line."""
     return str(error) if isinstance(error, MeterError) else f"{type(error).__name__}: {first_line(error)}"
 
 
 def _stopped(meter: EnergyMeter, failed: str | None) -> Reading:
     try:
-        reading = meter.stop()
-    except Exception as error:
+        reading: Any = meter.stop()
+    except RAISED as error:
         failed = failed or reason_of(error)
+        return Reading(0.0, None, (), failed, failed)
+    if not isinstance(reading, Reading):
+        failed = failed or f"the meter gave {type(reading).__name__}, which is no Reading"
         return Reading(0.0, None, (), failed, failed)
     if failed is None:
         return reading

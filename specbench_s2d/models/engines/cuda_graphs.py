@@ -58,9 +58,9 @@ class CudaGraphEngine(Engine):
     torch.compile's where it is available. `plain`: the functions otherwise. `free_bytes`: reads the device's free
     memory, by default from the GPU's driver. `lengths`: the length buckets of a capacity, by default
     `graph_keys.buckets`.
-    The trial takes place when the cache is first reserved. Where graphs fail it, `ModelError` is raised if the engine
-    was named, and passes run eagerly if not. Declared graphs that will not fit in free memory raise `ModelError`.
-    Returned tensors are the caller's own: a later pass does not change them.
+    The trial takes place when the cache is first reserved, but not for passes that run eagerly. Where graphs fail it,
+    `ModelError` is raised if the engine was named, and passes run eagerly if not. Declared graphs that will not fit in
+    free memory raise `ModelError`. Returned tensors are the caller's own: a later pass does not change them.
     """
 
     def __init__(
@@ -132,11 +132,10 @@ class CudaGraphEngine(Engine):
 
     def reserve(self, length: int) -> None:
         with torch.inference_mode(False), torch.no_grad():
-            if not self.cache.reserve(min(length, self._context) + MOST_ROWS):
-                return
-            self._forget_graphs()
-            self._buckets = self._lengths(self.cache.capacity - MOST_ROWS)  # no pass ends beyond
-            if self._static is None and not self._why_eager:
+            if self.cache.reserve(min(length, self._context) + MOST_ROWS):
+                self._forget_graphs()
+                self._buckets = self._lengths(self.cache.capacity - MOST_ROWS)  # no pass ends beyond
+            if self._static is None and not self._why_eager and not self._eagerly:
                 self._choose_functions()
 
     def prepare(self, kinds: Iterable[PassKind]) -> None:

@@ -113,7 +113,8 @@ class EagerEngine(Engine):
 
     def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
         normed_TD = hidden_TD if final else self._norm(hidden_TD)
-        return head_logits(normed_TD, self.heads.of(vocabulary).t())
+        logits_TX = head_logits(normed_TD, self.heads.of(vocabulary).t())
+        return logits_TX[:, : self.vocabulary]  # padding rows left out
 
     def embed(self, ids_T: Tensor) -> Tensor:
         return F.embedding(ids_T, self._weights.embedding_VD)

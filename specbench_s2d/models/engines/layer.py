@@ -101,7 +101,8 @@ def run_layer(
     hidden_TD: Tensor, inputs: AttentionInputs, keys_KSC: Tensor, values_KSC: Tensor, layer: LayerWeights, sizes: Sizes
 ) -> Tensor:
     """Hidden states (T, D) after the layer; writes the rows' keys and values to the cache `keys_KSC`, `values_KSC`."""
-    normed_TD = _norm(hidden_TD, layer.attention_norm_D, sizes.eps)
+    norm_D = layer.attention_norm_D
+    normed_TD = hidden_TD if norm_D is None else _norm(hidden_TD, norm_D, sizes.eps)
     qkv_TA = F.linear(normed_TD, layer.qkv_AD, layer.qkv_bias_A)
     q_KRC = _rotate_and_store(qkv_TA, inputs, keys_KSC, values_KSC, layer, sizes)
     bucket = inputs.mask_RS.shape[1]

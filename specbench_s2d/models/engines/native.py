@@ -98,7 +98,7 @@ class NativeEngine(Engine):
                 setattr(self._layers[i], name, _address(tensor))
         self._model = _Model(
             weights.width, weights.heads, weights.kv_heads, weights.head_width,
-            inner, 0, weights.vocabulary, weights.eps, weights.scale,
+            inner, 0, len(weights.head_VD), weights.eps, weights.scale,
             *(_address(self._packed[name]) for name in ("embedding", "cos", "sin", "norm", "head")),
         )  # fmt: skip
         self._pass = _Pass()
@@ -189,7 +189,7 @@ class NativeEngine(Engine):
         self._reserve_scratch(last - first, request.start + last)
         error = self._kernel.run_pass(*self._refs)
         if error:
-            ids = f"an id is out of range: 0 to {self._vocabulary - 1}"
+            ids = f"an id is out of range: 0 to {self._model.ids - 1}"
             raise IndexError(ids if error == 1 else "a row of the mask sees no position")
 
     def _head(self, vocabulary: DraftVocabulary | None) -> tuple[Tensor, Tensor | None]:

@@ -88,6 +88,7 @@ class StaticPass:
             self.out_TD[:rows].copy_(hidden_TD)
         if kind.head:
             logits_TX = self._functions.run_head(hidden_TD, w.norm_D, self._heads.of(kind.vocabulary), w.eps)
+            logits_TX = logits_TX[:, : w.vocabulary]  # padding rows left out
             if kind.logits:
                 self.logits_TV[:rows, : logits_TX.shape[1]].copy_(logits_TX)
             if kind.best:

@@ -1,6 +1,6 @@
 """EAGLE's draft head (Li et al. 2024, arXiv 2401.15077): the target's next final state, from its last one and a token.
 
-    f^_{t+1} = layer(W [e(x_{t+1}); f_t] + b)        the paper's section 4.1; f_t: the target's final state at position t
+    f^_{t+1} = layer(W [e(x_{t+1}); f_t] + b)        section 4.1 of the paper; f_t: the target's final state at t
     q(x_{t+2}) = softmax(head(f^_{t+1}))             head: the target's own
 
 Pair t is (x_{t+1}, f_t), and stands at position t of the head's cache. While it drafts, the head's own states stand in
@@ -54,7 +54,8 @@ class EagleHead(LanguageModel):
         self._fc_bias_D = read("fc.bias") if "fc.bias" in shape.shapes else None
         loaded = _layers(config, shape, read, device, dtype)
         self._layer_bytes = loaded.layer_bytes
-        self._bytes = self._fc_DX.nbytes + shape.layers * loaded.layer_bytes
+        bias = 0 if self._fc_bias_D is None else self._fc_bias_D.nbytes
+        self._bytes = self._fc_DX.nbytes + bias + shape.layers * loaded.layer_bytes
         self._engine = engine(loaded)
         self._cache, self.torch_threads = self._engine.cache, self._engine.torch_threads
 

@@ -1,4 +1,4 @@
-"""What a folder of a draft head holds, read off its config and the names and shapes of its tensors, before it is loaded.
+"""What a folder of a draft head holds, read off the names and shapes of its tensors before it is loaded.
 
 Published folders name no kind: their config.json is a Llama's, whose number of layers may be the target's. So the kind
 is told by the tensors.

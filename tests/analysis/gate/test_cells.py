@@ -109,7 +109,8 @@ def test_a_regression_says_at_which_token() -> None:
 
 
 def test_a_row_of_which_nothing_can_be_compared_is_incomplete() -> None:
-    fields = ("output_ids", "emitted_per_step", "accepted_per_step", "nll_sum", "quality", "decode_s", "draft_s")
+    fields = ("output_ids", "emitted_per_step", "accepted_per_step", "target_passes", "nll_sum", "quality",
+              "decode_s", "draft_s")  # fmt: skip
     _, records, manifest = changed(lambda r: dict.fromkeys(fields), "sd")
     judgement = judge(("run", records, manifest), ("baseline", records, manifest), Tolerances(), "auto")
     assert (judgement.exit_code, only(judgement, "incomplete")) == (3, [("evidence", "sd")])

@@ -47,6 +47,23 @@ def test_imported_answers_hold_the_first_token_already() -> None:
     assert acceptance.mat_specbench([baseline]).value == acceptance.mat_specbench([exported]).value == 1.0
 
 
+def test_answers_without_accept_lengths_have_a_derived_mat() -> None:
+    """EAGLE's and Medusa's files: 6 and 10 new tokens in 3 and 2 iterations."""
+    theirs = {"drafted": None, "drafted_per_step": None, "accepted_per_step": None, "emitted_per_step": None}
+    derived = [
+        decoded("eagle", i, [], decode_s=1, **theirs, new_tokens=tokens, target_passes=passes)
+        for i, tokens, passes in ((1, 6, 3), (2, 10, 2))
+    ]
+    assert acceptance.mat(derived) == Measure(16 / 5, acceptance.DERIVED)
+    assert acceptance.mat_specbench(derived) == Measure(16 / 5, acceptance.DERIVED)
+    assert acceptance.mean_mat_per_question(derived) == Measure((2 + 5) / 2, acceptance.DERIVED)
+    assert acceptance.steps(derived) == Measure(5, acceptance.DERIVED)
+    unknown = decoded("eagle", 3, [], decode_s=1, **theirs, new_tokens=4, target_passes=None)
+    partial = acceptance.mat([*derived, unknown])
+    assert partial.value == 16 / 5 and "carry no emitted_per_step" in (partial.note or "")
+    assert acceptance.steps([*derived, unknown]).value is None
+
+
 def test_mat_uncut_counts_before_the_cut_over_the_steps_that_drafted() -> None:
     """1 + (1 + 0 + 0 + 5 + 3) / 5; a Step without a draft is none of vLLM's drafts."""
     assert acceptance.mat_uncut(SD).value == pytest.approx(1 + 9 / 5)

@@ -103,7 +103,7 @@ def test_the_eos_is_no_token_of_the_answer() -> None:
 
 def test_answers_too_short_are_left_out_and_none_at_all_has_the_reason() -> None:
     assert distinct_2(answers([1], [1, 2, 3])) == Measure(1.0)
-    assert distinct_2(answers([1], [])) == Measure(None, "no answer has 2 tokens")
+    assert distinct_2(answers([1], [2])) == Measure(None, "no answer has 2 tokens")
     assert distinct_1(answers([EOS], stop="eos")) == Measure(None, "no answer has a token")
     assert loop_share(answers([1, 1, 1])) == Measure(None, "no answer has 8 tokens")
     assert distinct_1(answers(None)) == Measure(None, "1 of 1 cells carry no output_ids")

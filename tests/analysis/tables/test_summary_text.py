@@ -46,11 +46,12 @@ def test_it_is_said_how_many_launches_the_intervals_stand_on() -> None:
         assert "from n questions and 2 launches." in text and "within this launch" not in text
 
 
-def test_without_decode_times_the_terminal_shows_spec_benchs_speedup_and_says_so() -> None:
+def test_without_decode_times_the_terminal_shows_the_speedup_with_the_prefill_and_says_so() -> None:
     text = printed(summary_table([r.model_copy(update={"decode_s": None}) for r in paper_run()]))
-    assert "3.01" in text and "Spec-Bench's formula: no decode times" in text
+    assert "3.29" in text and "tokens/s with the prefill: no decode times" in text
+    assert "3.01" in text and "makes ar beside itself 1.15 on t" in " ".join(text.split())
     assert "n = –" not in text
-    assert "Spec-Bench's formula" not in printed(TABLE)
+    assert "its own formula" not in printed(TABLE) and "beside itself" not in printed(TABLE)
 
 
 def test_six_suites_fit_eighty_columns() -> None:
@@ -60,6 +61,18 @@ def test_six_suites_fit_eighty_columns() -> None:
     text = printed(summary_table(records))
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_suites_that_do_not_fit_abreast_stand_in_blocks_below_each_other() -> None:
+    names = [f"custom/category-{i}" for i in range(9)] + ["custom/" + "x" * 90]
+    text = printed(summary_table([make_record(label=label, suite=s) for label in ("ar", "sd") for s in names]))
+    lines = [line.split() for line in text.splitlines()]
+    heads = [line for line in lines if line[:1] == ["Decoder"]]
+    assert [name for head in heads for name in head if name.startswith("category")] == [n[7:] for n in names[:9]]
+    assert [name for head in heads for name in head if name.startswith("xx")] == ["x" * 19 + "…"]
+    assert [("All" in head, "95" in head) for head in heads] == [(False, False)] * (len(heads) - 1) + [(True, True)]
+    assert sum(line[:1] == ["sd"] for line in lines) == len(heads)
+    assert all(len(line) <= 80 for line in text.splitlines())
 
 
 def test_lossy_decoders_are_marked_and_explained() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from scipy.stats import chi2
 
 from specbench_s2d import build_decoder, load_model
+from specbench_s2d.decoding.sampling import probabilities
 from specbench_s2d.decoding.types import Proposal
 from specbench_s2d.errors import ModelError
 from specbench_s2d.resources import demo_folder
@@ -126,7 +129,9 @@ def test_a_head_for_another_target_is_refused(made: tuple[FromScratch, Path]) ->
         build_decoder("eagle", demo_s, head)
 
 
-def test_published_pickles_load_as_safetensors_do(made: tuple[FromScratch, Path], tiny_models: Path, tmp_path: Path) -> None:
+def test_published_pickles_load_as_safetensors_do(
+    made: tuple[FromScratch, Path], tiny_models: Path, tmp_path: Path
+) -> None:
     write_head(tiny_models / "tiny-target", tmp_path / "head", pickled=True)
     target = load_model(str(tiny_models / "tiny-target"))
     texts = [
@@ -135,3 +140,48 @@ def test_published_pickles_load_as_safetensors_do(made: tuple[FromScratch, Path]
     ]
     assert [step.drafted for step in texts[0]] == [step.drafted for step in texts[1]]
     assert math.isfinite(sum(len(step.drafted) for step in texts[0]))
+
+
+def test_a_sampled_chain_says_the_distribution_it_was_drawn_from(
+    made: tuple[FromScratch, Path], tiny_models: Path
+) -> None:
+    reference, folder = made
+    target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(folder))
+    decoder: Any = build_decoder("eagle:gamma=3", target, head)
+    seen, propose = [], decoder.drafter.propose
+    decoder.drafter.propose = lambda context, room: seen.append((list(context), propose(context, room))) or seen[-1][1]
+    decoder.generate(PROMPT, max_new_tokens=16, temperature=1.0, seed=3, ignore_eos=True)
+    for context, proposal in seen:
+        for place in range(len(proposal.ids_G)):
+            q_V = reference.logprobs_after(context, proposal.ids_G.tolist()[:place]).exp()
+            assert torch.allclose(proposal.q_GV[place], q_V, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", ["gamma=2", "depth=2,topk=2,tokens=4"])
+def test_sampled_tokens_follow_the_target_s_law(
+    options: str, made: tuple[FromScratch, Path], tiny_models: Path
+) -> None:
+    """Three tokens of the three likeliest each, 27 outcomes, over 600 draws; false alarm 1 in 10,000."""
+    target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(made[1]))
+    decoder = build_decoder(f"eagle:{options}", target, head)
+    found = Counter(
+        tuple(decoder.generate(PROMPT, 3, temperature=1.0, top_k=3, seed=seed, ignore_eos=True).ids)
+        for seed in range(600)
+    )
+    law: dict[Path_, float] = {(): 1.0}
+    for _ in range(3):
+        grown: dict[Path_, float] = {}
+        for path, share in law.items():
+            target.reset()
+            logits = target.extend(torch.tensor([[*PROMPT, *path]]), last_only=True)[0]
+            p_V = probabilities(logits, 1.0, 3, 1.0)[0]
+            grown |= {(*path, int(t)): share * float(p_V[t]) for t in p_V.nonzero()[:, 0]}
+        law = grown
+    assert set(found) <= set(law)
+    expected = {path: 600 * share for path, share in law.items()}
+    few = [path for path, count in expected.items() if count < 5]
+    pairs = [(found[path], count) for path, count in expected.items() if count >= 5]
+    if few:
+        pairs.append((sum(found[path] for path in few), sum(expected[path] for path in few)))
+    statistic = sum((seen - count) ** 2 / count for seen, count in pairs if count)
+    assert chi2.sf(statistic, len(pairs) - 1) > 1e-4

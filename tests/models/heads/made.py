@@ -67,6 +67,7 @@ class FromScratch:
         length = joint.shape[1]
         mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)[None, None]
         rotated = self._rotary(joint, torch.arange(length)[None])
-        out = layer(joint, attention_mask=mask, position_embeddings=rotated)
-        predicted: Tensor = out[0] if isinstance(out, tuple) else out
+        attended = layer.self_attn(joint, attention_mask=mask, position_embeddings=rotated)[0]
+        joint = joint + attended
+        predicted: Tensor = joint + layer.mlp(layer.post_attention_layernorm(joint))
         return predicted.reshape(length, -1)

@@ -21,12 +21,11 @@ from specbench_s2d.analysis.report.html.table import (
 )
 from specbench_s2d.analysis.tables.naming import is_projected, row_title, suite_title
 from specbench_s2d.analysis.tables.remarks import whys, within_launches
-from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, rows_by_target
+from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, rows_by_target, speed_column
 from specbench_s2d.analysis.tables.text import absent
 from specbench_s2d.runs.record import BASELINE
 
 _DECODER, _SUITE, _OUTPUT = (Heading(name, numeric=False) for name in ("decoder", "suite", "output"))
-[_SPEEDUP] = columns_of(["speedup"])
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,16 @@ class Target:
 def targets(table: pd.DataFrame) -> list[Target]:
     """The tables of every target, the mean over targets included."""
     columns = shown_columns(table)
+    [speed] = columns_of([speed_column(table)])
     reasons = whys(table)
-    return [_target(title, rows, columns, reasons.get(title, [])) for title, rows in rows_by_target(table)]
+    return [_target(title, rows, columns, speed, reasons.get(title, [])) for title, rows in rows_by_target(table)]
 
 
-def _target(title: str, rows: Sequence[Row], columns: Sequence[Column], reasons: list[str]) -> Target:
+def _target(title: str, rows: Sequence[Row], columns: Sequence[Column], speed: Column, reasons: list[str]) -> Target:
     overall = [row for row in rows if row["suite"] == OVERALL]
     what, scored = of_text(columns, overall)
     tables = [
-        _by_suite(rows, [c for c in columns if c.overview == "effect"]),
+        _by_suite(rows, speed, [c for c in columns if c.overview == "effect"]),
         _overall("Throughput, prediction and cost", overall, [c for c in columns if c.overview == "speed"]),
         *([_overall(what.capitalize(), overall, scored)] if scored else []),
     ]
@@ -66,18 +66,19 @@ def _names(row: Row) -> list[HtmlCell]:
     return [name, HtmlCell("lossy", "lossy", tone="lossy") if row["lossy"] else HtmlCell("lossless", "lossless")]
 
 
-def _by_suite(rows: Sequence[Row], effects: Sequence[Column]) -> HtmlTable:
+def _by_suite(rows: Sequence[Row], speed: Column, effects: Sequence[Column]) -> HtmlTable:
     suites = list(dict.fromkeys(row["suite"] for row in rows if row["suite"] != OVERALL))
     found = by_decoder(rows)
-    scale = Scale.of([of_label[OVERALL] for of_label in found.values()])
+    scale = Scale.of([of_label[OVERALL] for of_label in found.values()], speed)
     headings = [
         _DECODER, _OUTPUT, Heading("all suites"),
         Heading(scale.text, "speed-up over all suites with its 95 % interval, on a logarithmic scale; the line is 1"),
         *(Heading(suite_title(suite)) for suite in suites), *map(heading_of, effects),
     ]  # fmt: skip
     body = [_suites_line(of_label, suites, scale, effects) for of_label in found.values()]
+    rate = "decode tokens/s" if speed.name == "speedup" else "tokens/s, prefill included"
     note = (
-        f"Speed-up over {BASELINE} in decode tokens/s, below it the 95 % interval from n questions"
+        f"Speed-up over {BASELINE} in {rate}, below it the 95 % interval from n questions"
         f"{within_launches(row['launches'] for row in rows)}. Shaded where the whole interval lies above 1 (blue) or "
         "below 1 (orange). MAT, perplexity and energy over all suites."
     )
@@ -88,36 +89,39 @@ def _suites_line(
     of_label: Mapping[str, Row], suites: Sequence[str], scale: Scale, effects: Sequence[Column]
 ) -> list[HtmlCell]:
     overall = of_label[OVERALL]
-    by_suite = [speedup(of_label.get(suite)) for suite in suites]
+    by_suite = [speedup(of_label.get(suite), scale.speed) for suite in suites]
     return [
-        *_names(overall), speedup(overall), scale.cell(overall), *by_suite, *(value_cell(overall, c) for c in effects),
+        *_names(overall), speedup(overall, scale.speed), scale.cell(overall), *by_suite,
+        *(value_cell(overall, column) for column in effects),
     ]  # fmt: skip
 
 
-def speedup(row: Row | None) -> HtmlCell:
+def speedup(row: Row | None, speed: Column) -> HtmlCell:
     """A speed-up with its interval, toned where the interval leaves out 1; AR's own is 1 and has no tone."""
-    cell = value_cell(row, _SPEEDUP)
+    cell = value_cell(row, speed)
     if row is None:
         return cell
     if row["label"] == BASELINE:
         return replace(cell, small="")
-    if absent(row["speedup_low"]):
+    _, low, high, _ = (row[name] for name in speed.with_interval)
+    if absent(low):
         return cell
-    return replace(cell, tone="up" if row["speedup_low"] > 1 else "down" if row["speedup_high"] < 1 else "")
+    return replace(cell, tone="up" if low > 1 else "down" if high < 1 else "")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A logarithmic axis from `low` to `high`, which hold 1."""
+    """A logarithmic axis of the column `speed` from `low` to `high`, which hold 1."""
 
     low: float
     high: float
+    speed: Column
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> Scale:
+    def of(cls, rows: Sequence[Row], speed: Column) -> Scale:
         """The axis that takes in every interval of these rows."""
-        known = [1.0, *(row[n] for row in rows for n in _SPEEDUP.names if not absent(row[n]) and row[n] > 0)]
-        return cls(min(known) / 1.05, max(known) * 1.05)
+        known = [1.0, *(row[n] for row in rows for n in speed.names if not absent(row[n]) and row[n] > 0)]
+        return cls(min(known) / 1.05, max(known) * 1.05, speed)
 
     @property
     def text(self) -> str:
@@ -129,12 +133,13 @@ class Scale:
 
     def cell(self, row: Row) -> HtmlCell:
         """A row's interval, drawn; empty where it has none."""
-        low, high = row["speedup_low"], row["speedup_high"]
-        if absent(row["speedup"]) or absent(low):
-            return missing_cell(reason(row, "speedup") or reason(row, "speedup_low"))
-        places = {"low": low, "high": high, "at": row["speedup"], "one": 1.0}
-        style = ";".join(f"--{name}:{self.percent(value)}" for name, value in places.items())
-        return HtmlCell("", float(row["speedup"]), tone=f"whisker {speedup(row).tone}", style=style)
+        name, *ends, _ = self.speed.with_interval
+        value, low, high = (row[column] for column in (name, *ends))
+        if absent(value) or absent(low):
+            return missing_cell(reason(row, name) or reason(row, ends[0]))
+        places = {"low": low, "high": high, "at": value, "one": 1.0}
+        style = ";".join(f"--{place}:{self.percent(at)}" for place, at in places.items())
+        return HtmlCell("", float(value), tone=f"whisker {speedup(row, self.speed).tone}", style=style)
 
 
 def _overall(caption: str, rows: Sequence[Row], columns: Sequence[Column]) -> HtmlTable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from itertools import pairwise
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -26,16 +26,18 @@ from specbench_s2d.analysis.tables.naming import suite_title
 from specbench_s2d.analysis.tables.summary import OVERALL, single_targets
 from specbench_s2d.runs.record import BASELINE
 
+_BESIDE_AXES, _CHARACTER = 0.9, 0.07  # inches: of a figure beside its panel, and of a letter with its share of space
 MOST_LINES = 12  # more than these cannot be told apart in a small panel
 FEWEST_REACHED = 20  # proposals that a drawn acceptance rate stands on
 _SHOWN = {
     "speedup": (f"Speed-up (× {BASELINE})", "Decode tokens/s over those of the same target alone"),
+    "speedup_e2e": (f"Speed-up (× {BASELINE})", "Tokens/s with the prefill over those of the same target alone"),
     "mat": ("Tokens per step", "Mean accepted tokens: emitted per step, the target's own included"),
 }
 """The axis and the note of each value that `by_suite` draws."""
 
 
-def by_suite(table: pd.DataFrame, column: Literal["speedup", "mat"], known: Looks | None = None) -> Figure | None:
+def by_suite(table: pd.DataFrame, column: str, known: Looks | None = None) -> Figure | None:
     """A value by suite with its 95 % intervals, a panel per target: suites along x, decoders side by side within a
     suite. None where no decoder but AR has it. `known`: the looks of the run's labels."""
     shown = single_targets(table)
@@ -58,7 +60,10 @@ def by_suite(table: pd.DataFrame, column: Literal["speedup", "mat"], known: Look
             _draw_points(axes, rows, suites, column, look, _offset(place, len(looks)), 3.4 if crowded else 5.5)
         axes.set_title(target, loc="left")
         axes.set_xlim(-0.5, len(suites) - 0.5)
-        axes.set_xticks(range(len(suites)), [suite_title(s) for s in suites])
+        titles = [suite_title(s) for s in suites]
+        axes.set_xticks(range(len(suites)), titles)
+        for name in axes.get_xticklabels() if _collide(titles, width) else ():
+            name.set(rotation=25, horizontalalignment="right", rotation_mode="anchor")
         axes.tick_params(axis="x", length=0)
         for edge in range(1, len(suites)) if crowded else ():
             axes.axvline(edge - 0.5, color="#EEEEEE", linewidth=0.8, zorder=0)
@@ -124,6 +129,12 @@ def _draw_positions(axes: Axes, rows: pd.DataFrame, look: Look) -> None:
 def _offset(place: int, count: int) -> float:
     """Where a decoder stands within its suite's slot of width 1, the middle being 0."""
     return (place - (count - 1) / 2) * min(0.2, 0.86 / count)
+
+
+def _collide(titles: Sequence[str], width: float) -> bool:
+    """Whether two of these names would touch side by side along an axis in a figure of `width` inches."""
+    room = (width - _BESIDE_AXES) / len(titles) / _CHARACTER
+    return any(len(one) + len(other) > 2 * room for one, other in pairwise(titles))
 
 
 def _draw_points(

@@ -20,6 +20,7 @@ from specbench_s2d.analysis.report.plots.style import STYLE, Looks, add_note, de
 from specbench_s2d.analysis.tables.naming import method_family
 from specbench_s2d.analysis.tables.remarks import projections
 from specbench_s2d.analysis.tables.series import PlotTables
+from specbench_s2d.analysis.tables.summary import speed_column
 from specbench_s2d.runs.record import BASELINE
 
 FORMATS = ("png", "svg")
@@ -41,7 +42,12 @@ class Plot:
 
 
 PLOTS = (
-    Plot("speedup", "Speed-up by suite", lambda t, k: by_suite.by_suite(t.summary, "speedup", k), by_family=True),
+    Plot(
+        "speedup",
+        "Speed-up by suite",
+        lambda t, k: by_suite.by_suite(t.summary, speed_column(t.summary), k),
+        by_family=True,
+    ),
     Plot("mat", "Mean accepted tokens by suite", lambda t, k: by_suite.by_suite(t.summary, "mat", k), by_family=True),
     Plot(
         "acceptance",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from specbench_s2d.analysis.metrics.columns import columns_of
 from specbench_s2d.analysis.report.html import headline
 from specbench_s2d.analysis.report.html.table import HtmlCell, HtmlTable
 from specbench_s2d.analysis.tables.summary import summary_table
@@ -11,6 +12,8 @@ from tests.analysis.expected import ends_of_three_copies
 from tests.analysis.factory import paper_run
 from tests.analysis.report.html.pages import records, table
 from tests.analysis.tables.test_remarks import SENTENCE, timed_run
+
+[SPEED] = columns_of(["speedup"])
 
 
 def by_decoder(shown: HtmlTable) -> dict[str, dict[str, HtmlCell]]:
@@ -40,11 +43,11 @@ def row(label: str, speedup: float | None, low: float | None, high: float | None
 def test_colour_says_that_the_whole_interval_leaves_out_one(
     label: str, ends: tuple[float | None, float | None], tone: str
 ) -> None:
-    assert headline.speedup(row(label, 1.2, *ends)).tone == tone
+    assert headline.speedup(row(label, 1.2, *ends), SPEED).tone == tone
 
 
 def test_a_missing_speedup_is_a_dash_with_the_reason() -> None:
-    cell = headline.speedup(row("sd", None, None, None))
+    cell = headline.speedup(row("sd", None, None, None), SPEED)
     assert (cell.text, cell.value, cell.reason) == ("–", None, "no AR")
 
 
@@ -104,12 +107,20 @@ def test_every_suite_and_figure_stands_in_the_full_table() -> None:
 
 
 def test_intervals_stand_on_a_logarithmic_scale_that_holds_one() -> None:
-    scale = headline.Scale(0.25, 4)
+    scale = headline.Scale(0.25, 4, SPEED)
     assert [scale.percent(x) for x in (0.25, 0.5, 1, 4)] == ["0.0%", "25.0%", "50.0%", "100.0%"]
-    fast = headline.Scale.of([row("sd", 3, 2, 4)])
+    fast = headline.Scale.of([row("sd", 3, 2, 4)], SPEED)
     assert fast.low < 1 < 4 < fast.high
     style = fast.cell(row("sd", 3, 2, 4)).style
     assert [part.split(":")[0] for part in style.split(";")] == ["--low", "--high", "--at", "--one"]
+
+
+def test_an_imported_run_shows_the_speed_up_with_the_prefill() -> None:
+    imported = [r.model_copy(update={"decode_s": None}) for r in records()]
+    shown = headline.targets(table(imported))[0].tables[0]
+    rows = summary_table(imported).set_index(["label", "suite"])
+    assert by_decoder(shown)["sd"]["all suites"].value == pytest.approx(rows.loc[("sd", "overall"), "speedup_e2e"])
+    assert "tokens/s, prefill included" in shown.note and "decode tokens/s" not in shown.note
 
 
 def test_task_quality_has_a_table_only_where_something_was_scored() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from specbench_s2d.analysis.report.plots import by_suite, draw
 from specbench_s2d.analysis.report.plots import style as drawing
 from specbench_s2d.analysis.tables.series import PlotTables, acceptance_by_position
 from specbench_s2d.analysis.tables.summary import summary_table
+from specbench_s2d.config import SUITES
 from specbench_s2d.runs.record import Record
 from tests.analysis.expected import ends_of_three_copies
 from tests.analysis.factory import decoded, make_record, paper_run
@@ -57,6 +59,15 @@ def test_a_panel_per_target_with_the_table_s_points_and_intervals() -> None:
     assert points == [pytest.approx(5)]
     ends = figure.axes[0].collections[0].get_segments()[0][:, 1]
     assert list(ends) == pytest.approx(ends_of_three_copies(5, 5.6, 4.4, (4, 16)))
+
+
+@pytest.mark.parametrize(("suites", "slanted"), [(SUITES, False), ([f"custom/category-{i}" for i in range(9)], True)])
+def test_names_of_suites_that_would_touch_are_slanted(suites: Sequence[str], slanted: bool) -> None:
+    records = [r.model_copy(update={"suite": s, "key": f"{s}/{r.key}"}) for s in suites for r in paper_run()]
+    figure = by_suite.by_suite(summary_table(records), "speedup")
+    assert figure is not None
+    names = [label for axes in figure.axes for label in axes.get_xticklabels()]
+    assert names[0].get_text() and {name.get_rotation() > 0 for name in names} == {slanted}
 
 
 def test_below_five_questions_no_interval_is_drawn() -> None:

@@ -1,0 +1,71 @@
+"""The files of a model's folder: looked at before they are opened, and read as JSON objects."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from specbench_s2d.errors import ModelError, in_one_line
+
+# What config and tokenizer are read from, by transformers or here; weights are found by `weight_files`.
+_READ = (
+    "config.json", "generation_config.json", "adapter_config.json", "token_ranking.json", "tokenizer*", "vocab*",
+    "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template*", "*.model", "*.tiktoken",
+)  # fmt: skip
+_OBJECTS = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def why_no_file(file: Path) -> str | None:
+    """Why what lies there cannot be read as a file; None for a regular file, and where there is nothing.
+
+    Opening a pipe or a device would wait for ever.
+    """
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        return f"a link to {os.readlink(file)}, which is not there" if file.is_symlink() else None
+    except OSError as error:  # a link to itself, no permission
+        return f"not to be read ({error.strerror})"
+    if stat.S_ISREG(mode):
+        return None if os.access(file, os.R_OK) else "not to be read (no permission)"
+    return _KINDS.get(stat.S_IFMT(mode), "no regular file")
+
+
+def check_file(file: Path, name: str) -> None:
+    """Raise `ModelError` for what lies there and cannot be read as a file. `name`: the model's."""
+    if why := why_no_file(file):
+        raise ModelError(f"{name}: {file.name} is {why}; put the file itself there.")
+
+
+def check_folder(folder: Path, name: str) -> None:
+    """Raise `ModelError` for files of config or tokenizer that cannot be read, or are no JSON objects and must be."""
+    for file in sorted(folder.iterdir()):
+        if any(fnmatch(file.name, pattern) for pattern in _READ) and (file.suffix or not file.is_dir()):
+            check_file(file, name)
+    for file_name in _OBJECTS:
+        if (folder / file_name).is_file():
+            read_object(folder / file_name, name)
+
+
+def read_object(file: Path, name: str) -> dict[str, Any]:
+    """The fields of a JSON object in a file; raises `ModelError` for anything else. `name`: the model's."""
+    check_file(file, name)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{name}: {file.name} is not JSON ({in_one_line(error)}); fetch it again.") from error
+    if not isinstance(content, dict):
+        kind = {list: "a list", str: "a text", type(None): "null"}.get(type(content), f"the value {content}")
+        raise ModelError(f"{name}: {file.name} holds {kind}, and no JSON object of named fields; fetch it again.")
+    return content
