@@ -9,7 +9,7 @@ from typing import Any
 from specbench_s2d.config import RunSpec, make_spec
 from specbench_s2d.decoding.spec import DecoderSpec
 from specbench_s2d.errors import UserError, near_names
-from specbench_s2d.models.heads.shape import HEADS
+from specbench_s2d.models.heads.shape import EAGLE, HEADS
 from specbench_s2d.models.named import draft_that_ships, shipped_drafts
 from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
 
@@ -84,8 +84,9 @@ def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec, models: Resolved
         return shipped
     there = f"only {', '.join(given)}" if given else "none"
     of_which, pair = (f" for {target}", f"{target}=") if len(spec.target) > 1 else ("", "")
+    article = "an" if wanted == EAGLE else "a"
     raise UserError(
-        f"decoder {decoder.label!r} needs a {wanted} draft, and the run has {there}{of_which}; "
+        f"decoder {decoder.label!r} needs {article} {wanted} draft, and the run has {there}{of_which}; "
         f"give --draft {pair}NAME or {decoder.name}:draft=NAME, or decoders that need none (`specbench-s2d decoders`)."
     )
 

@@ -79,7 +79,7 @@ def write_card(folder: Path, facts: dict[str, Any]) -> None:
 def render_card(facts: dict[str, Any]) -> str:
     """The model card as Markdown, from the facts in `training.json`."""
     shape = ", ".join(f"{key} {value}" for key, value in facts["shape"].items())
-    inherited = facts["tokens_inherited"]
+    inherited, what = facts["tokens_inherited"], facts.get("what", "A Llama-family model")
     lineage = f", after the {inherited:,} that its source had seen" if inherited else ""
     return f"""---
 library_name: transformers
@@ -89,7 +89,7 @@ license: other
 ---
 # {facts["name"]}
 
-A Llama-family model ({shape}) that `specbench-s2d train` made for **benchmarking decoding methods**.
+{what} ({shape}) that `specbench-s2d train` made for **benchmarking decoding methods**.
 Use it to measure decoders, not to get answers: nothing was done to make its text true or safe.
 {facts.get("licence", DATA_LICENCES)}
 

@@ -68,6 +68,7 @@ def train_eagle(
         out.name, f"EAGLE's head on the states of {Path(target).name}, drafting {steps} tokens", command, spec,
         data_summary(corpus.training, training), rows, _sizes(head), 0, machine_text(processes), chat.name, licence,
     )  # fmt: skip
+    facts["what"] = "A draft head in EAGLE's form"
     with publishing(facts, counts, work, out) as partial:
         save_eagle(head, partial, Path(target).name)
     return facts

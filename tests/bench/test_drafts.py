@@ -135,3 +135,23 @@ def test_a_run_files_pairs_go_with_its_targets(tmp_path: Path) -> None:
     for flags in ({}, {"limit": 3}, {"target": [OPT], "draft": ["d"]}):
         assert narrowed(file, flags) == flags
     assert narrowed(None, {"target": [OPT]}) == {"target": [OPT]}
+
+
+def test_a_draft_head_is_taken_by_the_decoders_that_read_states_alone(
+    families: dict[str, Any], tiny_models: Path, tmp_path: Path
+) -> None:
+    from tests.models.heads.made import write_head
+
+    write_head(tiny_models / "tiny-target", tmp_path / "head")
+    one = {**families, "target": [str(tiny_models / "tiny-target")], "decoder": ["sd", "eagle", "s2d"]}
+    drafts = [str(tmp_path / "head"), str(tiny_models / "tiny-draft"), str(tiny_models / "tiny-nested")]
+    assert names(plan_of(one, draft=drafts)) == {"tiny-target": ["tiny-draft", "head", "tiny-nested"]}
+    with refused(UserError, "decoder 'sd' needs a plain draft, and the run has only", "head"):
+        plan_of(one, draft=drafts[:1])
+    with refused(UserError, "decoder 'eagle' needs an eagle draft, and the run has only"):
+        plan_of(one, draft=drafts[1:])
+
+
+def test_the_head_that_ships_for_a_target_is_taken_without_a_name() -> None:
+    plan = plan_of({"target": ["demo-m"], "decoder": ["ar", "eagle"], "suite": ["qa"], "limit": 1, "device": "cpu"})
+    assert names(plan) == {"demo-m": [None, "demo-m-eagle"]}

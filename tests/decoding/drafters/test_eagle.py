@@ -15,7 +15,9 @@ from specbench_s2d import build_decoder, load_model
 from specbench_s2d.decoding.sampling import probabilities
 from specbench_s2d.decoding.types import Proposal
 from specbench_s2d.errors import ModelError
+from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.resources import demo_folder
+from specbench_s2d.suites import load_questions
 from tests.models.heads.made import FromScratch, write_head
 from tests.refusals import refused
 
@@ -185,3 +187,18 @@ def test_sampled_tokens_follow_the_target_s_law(
         pairs.append((sum(found[path] for path in few), sum(expected[path] for path in few)))
     statistic = sum((seen - count) ** 2 / count for seen, count in pairs if count)
     assert chi2.sf(statistic, len(pairs) - 1) > 1e-4
+
+
+@pytest.mark.parametrize("options", ["gamma=4", "depth=4,topk=4,tokens=12"])
+def test_the_head_that_ships_drafts_what_its_target_says(options: str) -> None:
+    """Lossless, and well above one token a step on text of the demo family's kind."""
+    target, head = load_model("demo-m"), load_model("demo-m-eagle")
+    chat = ChatTemplate.choose(target.tokenizer, None)
+    steps = []
+    for question in load_questions("embedded", ["qa", "math_reasoning"], 2):
+        prompt = chat.encode([{"role": "user", "content": question.turns[0]}])
+        expected = build_decoder("ar", target).generate(prompt, max_new_tokens=32).ids
+        generation = build_decoder(f"eagle:{options}", target, head).generate(prompt, max_new_tokens=32)
+        assert generation.ids == expected
+        steps += generation.steps
+    assert sum(len(step.emitted) for step in steps) / len(steps) > 1.5
