@@ -11,7 +11,7 @@ from specbench_s2d.bench.memory import index_plans, memory_plans
 from specbench_s2d.bench.plan import Lane, Plan
 from specbench_s2d.bench.prompts import Prompts, conversation
 from specbench_s2d.bench.traces import source_for
-from specbench_s2d.decoding.decoder import PairDecoder
+from specbench_s2d.decoding.decoder import PairDecoder, check_kind
 from specbench_s2d.decoding.faults import PartError, declared_passes, in_decoder, named
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models import check_pair
@@ -77,6 +77,7 @@ def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
         draft = plan.models[lane.draft] if lane.draft else None
         if draft:
             check_pair(model, draft)
+            check_kind(lane.decoder.kind.draft_kind, draft, lane.label)
         try:
             _check_declared(lane, draft)
         except PartError as error:

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import create_model
 
@@ -22,9 +22,28 @@ from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.errors import ModelError, PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.exits import HasExits
+from specbench_s2d.models.heads.shape import HEADS, HeadShape
 from specbench_s2d.models.vocabulary import check_pair
 
 DraftKind = Literal["none", "plain", "nested", "eagle"]
+
+
+class IsHead(Protocol):
+    """A draft, loaded or resolved."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def head_shape(self) -> HeadShape | None: ...
+
+
+def check_kind(wanted: str, draft: IsHead, label: str) -> None:
+    """Raise `UserError` for a model where a draft head is wanted, and for a head where a model is."""
+    kind = draft.head_shape.kind if draft.head_shape else None
+    if kind != (wanted if wanted in HEADS else None):
+        found = f"a draft head ({kind})" if kind else "a model"
+        needed = f"a draft head ({wanted})" if wanted in HEADS else "a draft model"
+        raise UserError(f"decoder {label!r} takes {needed}, and {draft.name} is {found}; give another draft.")
 
 
 class Decoder(ABC):
@@ -49,6 +68,7 @@ class Decoder(ABC):
                 name = cut_outside(label, ":")[0]
                 raise UserError(f"decoder {label!r} needs a draft model; give --draft NAME or {name}:draft=NAME.")
             check_pair(target, draft)
+            check_kind(self.draft_kind, draft, label)
             if draft is target:
                 raise ModelError(
                     f"{target.name} cannot draft for itself: the two share one cache; load it a second time."

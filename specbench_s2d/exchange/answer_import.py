@@ -102,7 +102,7 @@ def lane_of(model_id: str, naming: Naming) -> AnswerFile:
     label = (naming.labels or {}).get(model_id)
     decoder = known if label is None else _known(label)
     return AnswerFile(
-        target, label or rest, decoder, decoder.kind.lossy if decoder else (label or rest) in naming.lossy
+        target, label or rest, decoder, (label or rest) in naming.lossy or (decoder is not None and decoder.kind.lossy)
     )
 
 

@@ -14,6 +14,7 @@ from specbench_s2d.decoding.spec import parse_decoder
 from specbench_s2d.measure.teacher_forcing import score
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.registry import drafters, verifiers
+from tests.models.heads.made import write_head
 from tests.models.captured import RecordingCapture, RerunningCapture, few_buckets, graph_engine
 
 TOKENS = 60
@@ -47,6 +48,9 @@ DECODERS = (
     "suffix:gamma=auto",
     "recycling:tokens=20",
     "first(lookup|sd)",
+    "eagle:gamma=3",
+    "eagle:depth=3,topk=2,tokens=5",
+    "eagle:gamma=2,draft_vocabulary=40",
     "first(recycling|s2d-tree)",
     *(
         f"{drafter}+{verifier}"
@@ -77,10 +81,18 @@ class Captured:
         self._captures: list[RerunningCapture | RecordingCapture] = []
         self._of = capture
         self.target = self._load(folder / "tiny-target")
-        self.draft = self._load(folder / draft) if parse_decoder(decoder).kind.draft_kind != "none" else None
+        self.draft = self._draft(folder, draft, parse_decoder(decoder).kind.draft_kind)
         self.decoder: Decoder = build_decoder(decoder, target=self.target, draft=self.draft)
         self.decoder.make_ready(300)
         self._ready = self.recorded
+
+    def _draft(self, folder: Path, draft: str, kind: str) -> LanguageModel | None:
+        if kind != "eagle":
+            return None if kind == "none" else self._load(folder / draft)
+        head = folder / "tiny-eagle"
+        if not head.exists():
+            write_head(folder / "tiny-target", head)
+        return load_model(str(head), "cpu", engine="eager")
 
     def _load(self, folder: Path) -> LanguageModel:
         self._captures.append(self._of())
@@ -103,7 +115,7 @@ class Captured:
             self.decoder.follow(trace)
 
     def assert_all_was_declared(self) -> None:
-        facts = [model.engine_facts for model in self.models]
+        facts = [model.engine_facts for model in self.models if not model.head_shape]  # heads have no graphs
         assert [engine["engine"] for engine in facts] == ["cuda-graphs"] * len(facts)
         assert [engine["unannounced"] for engine in facts] == [0] * len(facts)
         assert self.recorded == self._ready, "something was captured in a generation"

@@ -17,7 +17,7 @@ from specbench_s2d.errors import UnknownNameError, UserError
 from tests.fakes import FakeModel
 from tests.refusals import refused
 
-NAMES = "ar, lookup, mjgd, mjsd, recycling, s2d, s2d-auto, s2d-tree, sd, suffix"
+NAMES = "ar, eagle, lookup, mjgd, mjsd, recycling, s2d, s2d-auto, s2d-tree, sd, suffix"
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class EagleDrafter:
         vocabulary_from: VocabularyFile = None
 
     def __init__(self, draft: LanguageModel, options: EagleDrafter.Options) -> None:
-        assert isinstance(draft, EagleHead), "check_pair refuses any other draft"
+        assert isinstance(draft, EagleHead), "check_kind refuses any other draft"
         self._head, self._options, self._vocabulary = draft, options, vocabulary_of(options, draft)
 
     data_hashes = staticmethod(vocabulary_hashes)

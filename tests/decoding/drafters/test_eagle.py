@@ -14,7 +14,7 @@ from scipy.stats import chi2
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.decoding.sampling import probabilities
 from specbench_s2d.decoding.types import Proposal
-from specbench_s2d.errors import ModelError
+from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.resources import demo_folder
 from specbench_s2d.suites import load_questions
@@ -202,3 +202,12 @@ def test_the_head_that_ships_drafts_what_its_target_says(options: str) -> None:
         assert generation.ids == expected
         steps += generation.steps
     assert sum(len(step.emitted) for step in steps) / len(steps) > 1.5
+
+
+def test_models_and_heads_do_not_stand_in_for_each_other(made: tuple[FromScratch, Path], tiny_models: Path) -> None:
+    target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(made[1]))
+    draft = load_model(str(tiny_models / "tiny-draft"))
+    with refused(UserError, "decoder 'eagle' takes a draft head (eagle), and tiny-draft is a model"):
+        build_decoder("eagle", target, draft)
+    with refused(UserError, "decoder 'sd' takes a draft model, and tiny-eagle is a draft head (eagle)"):
+        build_decoder("sd", target, head)
