@@ -53,7 +53,10 @@ class DecoderSpec:
         """Hashes of the data, beside weights, that decide what is drafted; raises `UserError` where the class cannot
         say."""
         try:
-            return self.kind.data_hashes(self.options, draft)
+            hashes = self.kind.data_hashes(self.options, draft)
+            if not isinstance(hashes, dict) or not all(isinstance(one, str) for pair in hashes.items() for one in pair):
+                raise TypeError(f"{hashes!r} is no dict of str")
+            return hashes
         except UserError:
             raise
         except RAISED as error:

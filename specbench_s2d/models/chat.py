@@ -148,12 +148,13 @@ class ChatTemplate:
             text = self.tokenizer.apply_chat_template(
                 turns, chat_template=self.source, tokenize=False, add_generation_prompt=answer_next, **self.args
             )
+            assert isinstance(text, str)
+            text.encode()  # halves of characters are refused here, for no tokenizer takes them
         except Exception as error:  # of Jinja, and whatever the expressions of a template raise
             raise UserError(
                 f"template {self.name!r} cannot render this conversation ({first_line(error)}); correct it, or name "
                 "another."
             ) from error
-        assert isinstance(text, str)
         return text
 
     def encode(self, messages: Sequence[Message]) -> list[int]:

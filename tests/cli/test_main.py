@@ -59,6 +59,16 @@ def test_an_unexpected_error_is_one_line_too(
     assert "unexpected RuntimeError: something odd (--debug shows where)" in complaint(["models"], capsys)
 
 
+def test_so_is_a_panic_of_a_library_in_rust(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise type("PanicException", (BaseException,), {})("index out of bounds")
+
+    monkeypatch.setattr("specbench_s2d.models.demo.demo_models", fail)
+    assert "unexpected PanicException: index out of bounds (--debug shows where)" in complaint(["models"], capsys)
+
+
 def test_no_permission_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> None:
         raise PermissionError(13, "Permission denied", "a/folder")

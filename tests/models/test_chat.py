@@ -131,6 +131,11 @@ def test_a_template_that_drops_the_system_prompt_is_found(
     assert (found is None) == (why is None) and (found or "").startswith(why or "")
 
 
+def test_half_a_character_is_no_text_to_encode(tokenizer: PreTrainedTokenizerFast) -> None:
+    with refused(UserError, "template 'mine' cannot render this conversation", "surrogates not allowed"):
+        ChatTemplate("mine", "{{ '\\ud800' }}", tokenizer).render(TWO_TURNS[:1])
+
+
 THINKING = (
     "{% for m in messages %}{{ m.content }}{% endfor %}"
     "{% if enable_thinking is defined and not enable_thinking %}!{% endif %}"
