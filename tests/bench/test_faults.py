@@ -248,7 +248,7 @@ def test_a_retry_runs_the_failed_cells_and_no_others(
     assert len(whole) == plan.cells - len(expected) and all(r in again.records for r in whole)
 
 
-@pytest.mark.parametrize(("error", "text"), RAISED, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(("error", "text"), RAISED, ids=lambda value: type(value).__name__)
 def test_whatever_is_raised_is_told_on_one_line(error: BaseException, text: str) -> None:
     said: list[str] = []
     with phase("warming up", said.append):
