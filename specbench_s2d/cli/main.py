@@ -94,4 +94,6 @@ def _explain(error: BaseException) -> int:
 
 
 def _complain(text: str) -> None:
-    Console(stderr=True).print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True, emoji=False).print(
+        f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True
+    )

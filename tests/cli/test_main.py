@@ -44,6 +44,11 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(case: str, capsys: pyte
     assert message in complaint(arguments, capsys)
 
 
+def test_what_a_person_gave_is_no_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    """`:x:` would be a cross."""
+    assert complaint(["suites", "--questions", "hub:x:y"], capsys).startswith("error: hub:x:y: write hub:OWNER/NAME")
+
+
 def test_debug_shows_the_traceback() -> None:
     with pytest.raises(ValueError, match="demo-xxl"):
         cli.main(["run", "--target", "demo-xxl", "--debug"])
