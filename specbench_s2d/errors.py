@@ -3,29 +3,62 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 RAISED = (Exception, SystemExit)
 """What a model or another package may raise in a run, `sys.exit` included; Ctrl-C is none of it."""
 
 
+_MOST_SAID = 1000
+"""Characters of what another package raised that are told."""
+
+
+def _text(error: BaseException) -> str:
+    """What an error says, as text that any file can hold; nothing where it raises when it is asked.
+
+    Names of files that are not UTF-8 come as halves of characters, which are written as escapes.
+    """
+    try:
+        return str(error).encode("utf-8", "backslashreplace").decode("utf-8").strip()
+    except Exception:
+        return ""
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, in one line: its first, or its type's name where it says nothing."""
-    text = str(error).strip()
+    text = _text(error)
     return text.splitlines()[0] if text else type(error).__name__
 
 
 def in_one_line(error: BaseException, most: int = 200) -> str:
     """All that an error says, in one line of at most `most` characters; with its type's name where that says more."""
-    text = " ".join(str(error).split())
+    text = " ".join(_text(error).split())
     said = text if isinstance(error, (OSError, ValueError)) and text else f"{type(error).__name__}: {text}"
     return said[:most].rstrip(".: ")
 
 
 def said(error: BaseException) -> str:
-    """An error as one line: its type, and the first line of its text where it has one."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    """An error as one line: its type, and the first line of its text where it has one, cut where it is long."""
+    text, kind = _text(error), type(error).__name__
+    return f"{kind}: {first_line(error)[:_MOST_SAID]}" if text else kind
+
+
+@contextmanager
+def no_panic() -> Iterator[None]:
+    """Raise `RuntimeError` where a library written in Rust, as tokenizers is, panics: what it raises is no
+    `Exception`."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise RuntimeError(first_line(error)) from error
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library written in Rust panicked; each has a class of its own for that, made when it first happens."""
+    return type(error).__name__ == "PanicException"
 
 
 def near_names(name: str, known: Iterable[str]) -> str:

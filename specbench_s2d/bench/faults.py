@@ -55,7 +55,7 @@ def told(error: BaseException, doing: str = "", part: str = "") -> str:
 
     Of the package's own errors the text alone: it says who did what.
     """
-    names_itself = isinstance(error, UserError) or NOT_FINITE in str(error)
+    names_itself = isinstance(error, UserError) or NOT_FINITE in first_line(error)
     own = names_itself or isinstance(error, PartError)
     what = first_line(error) if own else said(error)
     if part:

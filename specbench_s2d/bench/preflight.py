@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -133,7 +133,7 @@ def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:
     declared_passes(passes, label, f"{part}.target_passes")
     with named(label, part, "in host_bytes"):
         size = kind.host_bytes(options, 1)
-    if not isinstance(size, int | float) or not 0 <= size < math.inf:
+    if not isinstance(size, int | float) or not 0 <= size <= sys.maxsize:
         raise PartError(in_decoder(label, f"{part}.host_bytes gave {size!r}; it is a number of bytes"))
     if draft:
         with named(label, part, "in check_draft"):

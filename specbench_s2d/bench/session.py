@@ -30,7 +30,7 @@ from specbench_s2d.measure.energy.windows import WindowMeter
 from specbench_s2d.measure.teacher_forcing import DraftView, NoiseRows, logit_noise
 from specbench_s2d.models import LanguageModel, load_model
 from specbench_s2d.models.base import PassKind
-from specbench_s2d.models.finite import first_not_finite, not_finite_at
+from specbench_s2d.models.finite import NOT_FINITE, first_not_finite, not_finite_at
 from specbench_s2d.models.transfer import to_device
 
 _WARM_UP_TOKENS = 16
@@ -197,13 +197,15 @@ class Session:
         context = self._decoders[label].context  # of a draft, perhaps, whose own is shorter than the prompts'
         new_tokens = min(_WARM_UP_TOKENS, context // 2)
         longest, shortest = longest[: context - new_tokens], shortest[: context - new_tokens]
-        self._check(label, self._generate(label, longest, new_tokens), new_tokens)
 
-        def decoded_s() -> float:
+        def decoded_s(prompt_ids: list[int]) -> float:
+            generation = self._generate(label, prompt_ids, new_tokens)
+            self._check(label, generation, new_tokens)
             self._decoders[label].forget()  # else every run would draft from the one before, and none be like another
-            return self._generate(label, shortest, new_tokens).total_s
+            return generation.total_s
 
-        self._warmed_up[label] = warm_up(decoded_s)
+        decoded_s(longest)
+        self._warmed_up[label] = warm_up(partial(decoded_s, shortest))
 
     def _generate(self, label: str, prompt_ids: list[int], new_tokens: int, cell: Cell | None = None) -> Generation:
         """Decode after a prompt, of a cell or to warm up; no garbage is collected meanwhile."""
@@ -215,10 +217,10 @@ class Session:
         gc.disable()
         try:
             return decoder.generate(prompt_ids, new_tokens, s.temperature, s.top_k, s.top_p, seed, s.ignore_eos)
-        except (UserError, FloatingPointError, PartError):
+        except (UserError, PartError):
             raise
         except RAISED as error:
-            if isinstance(decoder, PairDecoder):  # its parts name themselves: a pass of a model
+            if isinstance(decoder, PairDecoder) or NOT_FINITE in said(error):  # a part or a model is named already
                 raise
             raise PartError(in_decoder(label, f"class {type(decoder).__name__} raised {said(error)}")) from error
         finally:

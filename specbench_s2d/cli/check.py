@@ -79,7 +79,7 @@ def check(
     if as_json:
         typer.echo(text.as_json(judgement))
     else:
-        Console().print(text.render(judgement))
+        Console(emoji=False).print(text.render(judgement))
     _publish(judgement, markdown, junit)
     return judgement.exit_code
 

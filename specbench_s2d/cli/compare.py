@@ -39,7 +39,7 @@ def compare(
     if as_json:
         typer.echo(comparison.json())
     else:
-        Console().print(comparison.terminal())
+        Console(emoji=False).print(comparison.terminal())
     if out:
         comparison.write(out)
-        Console(stderr=True).print(f"wrote {out}", markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True, emoji=False).print(f"wrote {out}", markup=False, highlight=False, soft_wrap=True)

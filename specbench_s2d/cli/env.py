@@ -48,7 +48,7 @@ def show(device: str, facts: dict[str, Any], wrong: list[Finding], as_json: bool
     if as_json:
         typer.echo(json.dumps({**facts, "findings": [asdict(finding) for finding in wrong]}, indent=1))
         return
-    console = Console()
+    console = Console(emoji=False)
     console.print(_facts_table(facts))
     console.print(_findings_table(wrong) if wrong else f"Nothing found that is wrong for benchmarking on {device}.")
 

@@ -22,7 +22,7 @@ def export(
     from specbench_s2d.exchange.export import export as write
 
     done = write(run, form, out)
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     for note in done.notes:
         console.print(f"left out: {note}", markup=False, highlight=False, soft_wrap=True)
     for path in done.written:

@@ -43,7 +43,8 @@ def import_run(
         ),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, help="Sampling temperature of the answers, which the files do not say.")
+        float | None,
+        typer.Option(min=0, max=1000, help="Sampling temperature of the answers, which the files do not say."),
     ] = None,
     tokenizer: Annotated[
         str | None,
@@ -65,7 +66,7 @@ def import_run(
     naming = Naming(target or (), _labels(baseline or [], label or []), lossy or (), suite)
     records = import_files(files, out, naming, temperature, count)
     lanes = len({(r.target, r.label) for r in records})
-    Console(stderr=True).print(
+    Console(stderr=True, emoji=False).print(
         f"wrote {out}: {len(records)} turns of {lanes} decoders; next: specbench-s2d report {out}",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip

@@ -25,7 +25,7 @@ def decoders(as_json: AsJson = False) -> None:
     titles = {"decoder": f"Decoders ({pairs})", "drafter": "Drafters"}
     rows = describe_decoders()
     for kind in dict.fromkeys(row["kind"] for row in rows):
-        Console().print(_parts([row for row in rows if row["kind"] == kind], titles.get(kind, "Verifiers")))
+        Console(emoji=False).print(_parts([row for row in rows if row["kind"] == kind], titles.get(kind, "Verifiers")))
 
 
 def _parts(rows: list[dict[str, Any]], title: str) -> Table:

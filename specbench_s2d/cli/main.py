@@ -12,7 +12,7 @@ from typer.exceptions import Abort, TyperException
 
 from specbench_s2d import __version__
 from specbench_s2d.cli import check, compare, env, export, importing, lists, models, project, report, run, suites, train
-from specbench_s2d.errors import UserError, first_line
+from specbench_s2d.errors import UserError, first_line, is_panic
 
 app = typer.Typer(
     name="specbench-s2d",
@@ -59,6 +59,10 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("stopped.")
         return 130
+    except BaseException as error:
+        if debug or not is_panic(error):
+            raise
+        return _explain(error)
 
 
 def entry() -> None:
@@ -66,7 +70,7 @@ def entry() -> None:
     sys.exit(main())
 
 
-def _explain(error: Exception) -> int:
+def _explain(error: BaseException) -> int:
     """One line for whatever went wrong, and the exit code that fits."""
     if isinstance(error, UserError):
         _complain(str(error))
@@ -90,4 +94,6 @@ def _explain(error: Exception) -> int:
 
 
 def _complain(text: str) -> None:
-    Console(stderr=True).print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True, emoji=False).print(
+        f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True
+    )

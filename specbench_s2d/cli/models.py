@@ -45,7 +45,7 @@ def pull(
     """Fetch a named model into the cache, converted where it comes as a GGUF file; says what it did."""
     from specbench_s2d.models.pull import pull as fetch
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     fetch(name, source, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
 
 
@@ -55,4 +55,4 @@ def _show(title: str, rows: list[dict[str, Any]]) -> None:
         table.add_column(name.replace("_", " "), overflow="fold", no_wrap=name == "name")
     for row in rows:
         table.add_row(*(Text("-" if value is None else str(value)) for value in row.values()))
-    Console().print(table)
+    Console(emoji=False).print(table)

@@ -77,7 +77,7 @@ def project(
     if as_json:
         typer.echo(table.to_json(orient="records", indent=1))
     else:
-        Console().print(projection_text.render(table))
+        Console(emoji=False).print(projection_text.render(table))
     if out:
         _write(out, {"projection.csv": table.to_csv(index=False), "projection.md": projection_text.markdown(table)})
 
@@ -95,7 +95,7 @@ def _pairs(stand_ins: Iterable[str]) -> dict[str, str]:
 
 
 def _stderr() -> Console:
-    return Console(stderr=True)
+    return Console(stderr=True, emoji=False)
 
 
 def _device(run: PassRun) -> Device:

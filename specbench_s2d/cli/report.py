@@ -17,6 +17,6 @@ def report(
     from specbench_s2d.analysis.report.write import WRITTEN, report_runs, run_doubts
     from specbench_s2d.analysis.tables.summary_text import render
 
-    Console().print(render(report_runs(runs, out), run_doubts(runs)))
+    Console(emoji=False).print(render(report_runs(runs, out), run_doubts(runs)))
     for wrote in (*(f"{folder}/{WRITTEN}" for folder in runs), *([out] if out else [])):
-        Console(stderr=True).print(f"wrote {wrote}", soft_wrap=True, markup=False)
+        Console(stderr=True, emoji=False).print(f"wrote {wrote}", soft_wrap=True, markup=False)

@@ -73,9 +73,9 @@ def _dry_run(plan: Any, as_json: bool) -> int:
     if as_json:
         typer.echo(json.dumps(expected, indent=1))
     else:
-        Console().print(forecast_table(expected))
+        Console(emoji=False).print(forecast_table(expected))
     for line in plan.questions.said:
-        _tell(Console(stderr=True), line)
+        _tell(Console(stderr=True, emoji=False), line)
     return 0
 
 
@@ -89,7 +89,7 @@ def execute_and_print(
     from specbench_s2d.bench import launches
     from specbench_s2d.cli.live import Live
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     try:
         with Live(console, plan) as live:
             outcome = (execute or launches.run_launches)(plan, folder, live.on_event, retry_failed)
@@ -100,7 +100,7 @@ def execute_and_print(
     if as_json:
         sys.stdout.write(table.to_json(orient="records", indent=1) + "\n")
     else:
-        Console().print(render(table, doubts))
+        Console(emoji=False).print(render(table, doubts))
     for line in (*((*doubts, *alarms(table)) if as_json else ()), *failures(outcome.records)):
         _tell(console, line)
     _tell(console, f"wrote {folder}/records.jsonl, manifest.json, {WRITTEN}")

@@ -47,7 +47,7 @@ def suites(
     others = [] if name else [suite for suite in sound_suites() if suite.name not in found.by_suite]
     shown = [load_suite(suite) for suite in found.by_suite]
     shown = sorted([*shown, *others], key=lambda suite: _place(suite.name))
-    console = Console()
+    console = Console(emoji=False)
     if as_json:
         facts = [_facts(suite, found, with_questions=name is not None) for suite in shown]
         typer.echo(json.dumps(facts[0] if name else facts, ensure_ascii=False, indent=2))

@@ -77,7 +77,7 @@ def command_text(arguments: Sequence[str] | None = None) -> str:
 
 def _console() -> Console:
     """Standard error, in the main process alone."""
-    return Console(stderr=True, quiet=not is_main())
+    return Console(stderr=True, emoji=False, quiet=not is_main())
 
 
 @contextmanager

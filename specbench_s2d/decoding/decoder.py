@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +15,7 @@ from specbench_s2d.decoding.hooks import ASSUMED_PASSES, ask
 from specbench_s2d.decoding.labels import cut_outside
 from specbench_s2d.decoding.loop import PROPOSED, DraftAndVerify, Limits, decode
 from specbench_s2d.decoding.prompt_ids import PromptIds, as_ids
-from specbench_s2d.decoding.sampling import Sampler
+from specbench_s2d.decoding.sampling import Sampler, check_settings
 from specbench_s2d.decoding.types import ForgettingDrafter, Generation, PreparedDrafter
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.errors import ModelError, PromptTooLongError, UserError
@@ -117,14 +116,10 @@ class Decoder(ABC):
 
         The prompt is a list of ids, a tensor (T,) or (1, T), or what `tokenizer(text)` and `apply_chat_template`
         return. Raises `PromptTooLongError` when prompt and new tokens do not fit the context, `UserError` for a prompt
-        of another kind (a text, for one), a temperature below 0, or a top-k or top-p out of range.
+        of another kind (a text, for one), and for settings that are no numbers or out of range.
         """
         prompt_ids = as_ids(prompt_ids, self.target.vocabulary)
-        if not (0 <= temperature < math.inf and top_k >= 0 and 0 < top_p <= 1):
-            raise UserError(
-                f"temperature {temperature}, top_k {top_k}, top_p {top_p}: temperature and top_k are at least "
-                "0 (and finite), top_p in (0, 1]."
-            )
+        check_settings(temperature, top_k, top_p, seed)
         context, whose = self._shortest
         limits = Limits(context, max_new_tokens, frozenset() if ignore_eos else self.target.eos_ids, whose)
         limits.check(len(prompt_ids))

@@ -58,8 +58,9 @@ def declared_passes(passes: Any, label: str, what: str) -> list[PassKind]:
     """What a class declares as its passes; raises `PartError` where that is no list of `PassKind`, each with rows."""
     if not isinstance(passes, list | tuple) or not all(isinstance(kind, PassKind) for kind in passes):
         raise PartError(in_decoder(label, f"{what} gave {passes!r}, which is no list of PassKind"))
-    if empty := next((kind for kind in passes if min(kind.rows, kind.least) < 1), None):
-        raise PartError(in_decoder(label, f"{what} gave {empty!r}; rows and least are 1 or more"))
+    counted = (kind for kind in passes for count in (kind.rows, kind.least) if type(count) is not int or count < 1)
+    if (odd := next(counted, None)) is not None:
+        raise PartError(in_decoder(label, f"{what} gave {odd!r}; rows and least are int, 1 or more"))
     return list(passes)
 
 
@@ -258,6 +259,10 @@ class CheckedVerifier:
             return f"gave {verdict.next_id!r} as the next token; {self._steps.allowed}"
         if drafted is not None and len(drafted.ids) != count:
             return f"read {len(drafted.ids)} tokens of the {count} proposed ones"
+        if drafted is not None and drafted.parents is not None and proposal.tree is None:
+            return f"read parents {drafted.parents} of a chain"
+        if path is not None and not all(type(node) is int for node in path):
+            return f"gave the path {path}; it is a list of int"
         if path is None:
             return None if proposal.tree is None or not verdict.accepted else "accepted nodes of a tree without a path"
         ascending = all(first < second for first, second in pairwise((-1, *path)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from specbench_s2d.decoding.loop import Limits
@@ -10,6 +9,9 @@ from specbench_s2d.decoding.types import Generation, Step
 
 _ROUNDING_S = 1e-3
 """Marks of the steps and the generation's own clock may differ by so much, and by a hundredth."""
+
+_MOST = 1e30
+"""Of any number of a record: sums of as many as there are stay finite."""
 
 
 def generation_fault(generation: Any, limits: Limits, vocabulary: int) -> str | None:
@@ -63,6 +65,8 @@ def _fault_of_step(step: Step, vocabulary: int) -> str | None:
     count = len(step.drafted)
     if step.accepted > count:
         return f"{step.accepted} accepted tokens of {count} drafted ones"
+    if step.levels > count:
+        return f"{step.levels:g} levels of {count} drafted tokens"
     if outside := [token for token in step.drafted if not 0 <= token < vocabulary]:
         return f"drafted id {outside[0]}; the target's ids are 0 to {vocabulary - 1:,}"
     lists = {"exit_depths": step.exit_depths or None, "parents": step.parents, "draft_logprobs": step.draft_logprobs}
@@ -73,7 +77,7 @@ def _fault_of_step(step: Step, vocabulary: int) -> str | None:
 
 
 def _fault_of_times(generation: Generation) -> str | None:
-    """Times are finite and not below 0, and the steps' parts lie within `decode_s`."""
+    """Times are finite, not below 0 and not all 0, and the steps' parts lie within `decode_s`."""
     steps = generation.steps
     times = {name: getattr(generation, name) for name in ("prefill_s", "decode_s", "decode_bytes")}
     if fault := _fault_of_numbers(times):
@@ -81,6 +85,8 @@ def _fault_of_times(generation: Generation) -> str | None:
     for number, step in enumerate(steps, start=1):
         if fault := _fault_of_numbers({name: getattr(step, name) for name in ("seconds", "draft_s", "verify_s")}):
             return f"gave {fault} (step {number})"
+    if not generation.total_s:
+        return "gave a prefill_s and a decode_s of 0; they are the seconds that it took"
     parts_s = sum(step.draft_s + step.verify_s for step in steps)
     if parts_s > 1.01 * generation.decode_s + _ROUNDING_S:
         return f"gave steps that drafted and verified for {parts_s:.3g} s of a decode_s of {generation.decode_s:.3g}"
@@ -89,8 +95,8 @@ def _fault_of_times(generation: Generation) -> str | None:
 
 def _fault_of_numbers(numbers: dict[str, Any]) -> str | None:
     for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            return f"{name} {_shown(value)}; it is a finite number of at least 0"
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST:
+            return f"{name} {_shown(value)}; it is a number from 0 to {_MOST:g}"
     return None
 
 

@@ -61,8 +61,8 @@ class Limits:
 
     def check(self, prompt_tokens: int) -> None:
         """Raise `PromptTooLongError` when the prompt and the new tokens do not fit the context."""
-        if self.max_new_tokens < 1:
-            raise UserError(f"max_new_tokens {self.max_new_tokens}: at least 1.")
+        if not hasattr(self.max_new_tokens, "__index__") or self.max_new_tokens < 1:
+            raise UserError(f"max_new_tokens {self.max_new_tokens!r}: a whole number, at least 1.")
         if prompt_tokens < 1:
             raise UserError("the prompt is empty: give at least one token.")
         if prompt_tokens + self.max_new_tokens > self.context:

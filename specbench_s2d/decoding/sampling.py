@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from specbench_s2d.decoding.greedy import is_greedy
+from specbench_s2d.errors import UserError
 
 _LEAST_TEMPERATURE = 1e-30  # below it quotients overflow; at it nothing but equal logits is left to chance
+
+
+def check_settings(temperature: Any, top_k: Any, top_p: Any, seed: Any) -> None:
+    """Raise `UserError` for settings that are no numbers, or out of range."""
+    whole = isinstance(top_k, Integral) and isinstance(seed, Integral)
+    numbers = whole and isinstance(temperature, Real) and isinstance(top_p, Real)
+    if not (numbers and 0 <= temperature < math.inf and top_k >= 0 and 0 < top_p <= 1):
+        raise UserError(
+            f"temperature {temperature!r}, top_k {top_k!r}, top_p {top_p!r}, seed {seed!r}: temperature and top_k are "
+            "at least 0 (and finite), top_p in (0, 1]; top_k and seed are whole numbers."
+        )
+    if not -(2**63) <= seed < 2**64:
+        raise UserError(f"seed {seed}: give a whole number of at most 64 bits.")
 
 
 def probabilities(logits_TV: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:

@@ -53,7 +53,10 @@ class DecoderSpec:
         """Hashes of the data, beside weights, that decide what is drafted; raises `UserError` where the class cannot
         say."""
         try:
-            return self.kind.data_hashes(self.options, draft)
+            hashes = self.kind.data_hashes(self.options, draft)
+            if not isinstance(hashes, dict) or not all(isinstance(one, str) for pair in hashes.items() for one in pair):
+                raise TypeError(f"{hashes!r} is no dict of str")
+            return hashes
         except UserError:
             raise
         except RAISED as error:
@@ -206,6 +209,10 @@ def build_decoder(decoder: str, target: LanguageModel, draft: LanguageModel | No
 
     Raises `UserError` for an unknown name or option, and for models that do not fit together.
     """
+    for what, model in {"target": target, "draft": draft}.items():
+        if isinstance(model, str) or (model is None and what == "target"):
+            name = "NAME" if model is None else str(model)
+            raise UserError(f"build_decoder: {what} {model!r} is no loaded model; give load_model({name!r}).")
     if ":" in decoder and options:
         raise UserError(f"build_decoder({decoder!r}, …): give options in the string or as keywords, not both.")
     spec = parse_decoder(decoder) if ":" in decoder else make_spec(decoder, options)

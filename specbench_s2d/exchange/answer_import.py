@@ -22,7 +22,7 @@ from specbench_s2d.errors import RunFolderError, UnknownNameError, UserError
 from specbench_s2d.exchange.spec_bench import FAILED_TURN, Answer, Choice, read_answers
 from specbench_s2d.runs.folder import RunStore
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record
-from specbench_s2d.suites import CUSTOM, category_owners, custom_name, load_suite
+from specbench_s2d.suites import CUSTOM, Suite, custom_name, definitions, load_suite, suites_of
 
 NOT_THERE = "not in Spec-Bench's files"
 _NO_TOKENIZER = "import again with --tokenizer NAME"
@@ -147,9 +147,8 @@ def _read(path: Path, naming: Naming) -> _File:
 
 
 def _places(path: Path, answers: Sequence[Answer], given: str | None) -> list[tuple[str, str]]:
-    """Suite and category of each answer: by its category, whose suite is `custom/…` where none here has it; of answers
-    without one in the suite `given`, or in MT-bench by their question_ids."""
-    owners = category_owners([])
+    """Suite and category of each answer: as a question file's, by its category and its turns, or by a suite's own name;
+    of answers without a category in the suite `given`, or in MT-bench by their question_ids."""
     unplaced = [answer for answer in answers if answer.category is None]
     other = next((answer for answer in unplaced if answer.question_id not in _MT_BENCH), None)
     if other is not None and given is None:
@@ -157,16 +156,24 @@ def _places(path: Path, answers: Sequence[Answer], given: str | None) -> list[tu
             f"{path}: question_id {other.question_id!r} has no category, and is none of MT-bench's (81 to 160); say "
             "whose questions these are with --suite NAME."
         )
+    asked = [_suite(given)] if given is not None else []
+    own = asked[0].name.removeprefix(CUSTOM) if asked else ""
+    suites = suites_of([(answer.category or own, len(answer.choices[0].turns)) for answer in answers], own, asked)
 
-    def place(answer: Answer) -> tuple[str, str]:
-        if answer.category is not None:
-            return owners.get(answer.category, custom_name(answer.category)), answer.category
-        if given is not None:
-            return (given if given in owners.values() else custom_name(given.removeprefix(CUSTOM))), given
-        categories = load_suite("mt_bench").definition.categories
-        return "mt_bench", categories[_MT_BENCH.index(int(answer.question_id)) // 10]
+    def place(answer: Answer, suite: str) -> tuple[str, str]:
+        if answer.category is None and given is None:
+            categories = load_suite("mt_bench").definition.categories
+            return "mt_bench", categories[_MT_BENCH.index(int(answer.question_id)) // 10]
+        if answer.category is None:
+            return asked[0].name, own
+        return answer.category if answer.category in definitions.entries() else suite, answer.category
 
-    return [place(answer) for answer in answers]
+    return [place(answer, suite) for answer, suite in zip(answers, suites, strict=True)]
+
+
+def _suite(name: str) -> Suite:
+    """A registered suite, or one of the answers' own."""
+    return load_suite(name if name in definitions.entries() else custom_name(name.removeprefix(CUSTOM)))
 
 
 def _refuse_twins(files: Sequence[_File]) -> None:
@@ -196,6 +203,15 @@ def _refuse_unused(files: Sequence[_File], naming: Naming) -> None:
     for label in naming.lossy:
         if label not in labels:
             raise UnknownNameError.of("label", label, labels, "Give --lossy a label of the files.")
+    for target in naming.targets:
+        if target not in (targets := {file.lane.target for file in files}):
+            raise UnknownNameError.of("target", target, targets, "No file that was given is of it.")
+    suites = {suite for file in files for suite, _ in file.places}
+    if naming.suite is not None and _suite(naming.suite).name not in suites:
+        raise UserError(
+            f"--suite {naming.suite}: no answer belongs to it, for all have a category (they go to "
+            f"{', '.join(sorted(suites))}); leave it out."
+        )
 
 
 def _records(files: Sequence[_File], run_id: str, count: CountTokens | None) -> list[Record]:

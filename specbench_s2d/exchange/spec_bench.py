@@ -33,7 +33,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from specbench_s2d.errors import UserError
 from specbench_s2d.runs.record import Record
@@ -41,8 +41,9 @@ from specbench_s2d.runs.record import Record
 FAILED_TURN = "ERROR"
 """What Spec-Bench writes as the text of a turn that raised; the turn's other fields are the turn's before it."""
 _NEEDED = ("output_text", "new_tokens", "total_s", "emitted_per_step")
-_Count = Annotated[int, Field(ge=0)]
-_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_MOST = 1_000_000_000
+_Count = Annotated[int, Field(ge=0, le=_MOST)]
+_Seconds = Annotated[float, Field(gt=0, le=_MOST, allow_inf_nan=False)]
 _Stamp = Annotated[float, Field(ge=0, le=253_402_300_799, allow_inf_nan=False)]  # the end of the year 9999
 
 
@@ -98,13 +99,13 @@ def _cut(values: Sequence[int], ends: Sequence[int]) -> list[list[int]]:
 
 
 class Answer(BaseModel):
-    """One line of an answer file. `category`: None where the file has none. `tstamp`: when it was written, in seconds
-    since 1970."""
+    """One line of an answer file. `category`: None where the file has none, or an empty one. `tstamp`: when it was
+    written, in seconds since 1970."""
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
-    question_id: int | str
-    category: str | None = None
+    question_id: Annotated[int, Field(ge=-(2**63), lt=2**63)] | str
+    category: Annotated[str | None, AfterValidator(lambda text: text if text and text.strip() else None)] = None
     answer_id: str = ""
     model_id: str = Field(min_length=1)
     choices: list[Choice] = Field(min_length=1)
@@ -202,6 +203,8 @@ def _answer(turns: Sequence[Record], tstamp: float | None) -> Answer:
 
 def read_answers(path: Path) -> list[Answer]:
     """The answers of one file, all of one model_id; raises `UserError` naming the first line that is none, and why."""
+    if not (path.is_file() or path.is_dir()) and path.exists():  # reading one may never end
+        raise UserError(f"{path}: a pipe or a device; give an answer file of Spec-Bench.")
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
@@ -229,8 +232,9 @@ def _parse(line: bytes, where: str, torn: bool) -> Answer:
         return Answer.model_validate_json(line)
     except ValidationError as error:
         problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"] if part not in ("int", "str"))
+        field = ".".join(str(part) for part in problem["loc"] if part not in ("int", "constrained-int", "str"))
         message = problem["msg"].removeprefix("Value error, ")
         what = f"{field}: {message}" if field else message
-        advice = " The file may have been cut off: fetch it again." if torn else ""
+        cut = torn and problem["type"] == "json_invalid" and "EOF" in problem["msg"]
+        advice = " The file may have been cut off: fetch it again." if cut else ""
         raise UserError(f"{where}: not an answer of Spec-Bench ({what}).{advice}") from error

@@ -136,7 +136,7 @@ class ChatTemplate:
             text = self.render([Message(role="system", content=mark), Message(role="user", content="Hi")])
         except UserError:
             return "cannot render"
-        return None if mark in text else "drops"
+        return None if mark in text.lower() else "drops"
 
     def render(self, messages: Sequence[Message], answer_next: bool = True) -> str:
         """The conversation as text, up to the start of the assistant's next answer if `answer_next`.
@@ -148,18 +148,22 @@ class ChatTemplate:
             text = self.tokenizer.apply_chat_template(
                 turns, chat_template=self.source, tokenize=False, add_generation_prompt=answer_next, **self.args
             )
+            assert isinstance(text, str)
+            text.encode()  # halves of characters are refused here, for no tokenizer takes them
         except Exception as error:  # of Jinja, and whatever the expressions of a template raise
             raise UserError(
                 f"template {self.name!r} cannot render this conversation ({first_line(error)}); correct it, or name "
                 "another."
             ) from error
-        assert isinstance(text, str)
         return text
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Prompt ids of a conversation, for the assistant to continue."""
+        """Prompt ids of a conversation, for the assistant to continue; raises `UserError` where there are none."""
         bos, rest = self.split_bos(self.render(messages))
-        return bos + [int(i) for i in self.tokenizer.encode(rest, add_special_tokens=False)]
+        ids = bos + [int(i) for i in self.tokenizer.encode(rest, add_special_tokens=False)]
+        if not ids:
+            raise UserError(f"template {self.name!r} renders no text here; correct it, or name another.")
+        return ids
 
     def split_bos(self, text: str) -> tuple[list[int], str]:
         """The BOS (beginning of sequence) id that a template of `TEMPLATES` starts `text` with, and the text after it.

@@ -18,7 +18,7 @@ from specbench_s2d.models.config_check import check_fields
 from specbench_s2d.models.devices import HOST, Free, free_bytes
 from specbench_s2d.models.file_hash import file_sha256
 from specbench_s2d.models.hub import fetch_file
-from specbench_s2d.models.model_files import check_file
+from specbench_s2d.models.model_files import check_file, read_tokenizer
 from specbench_s2d.models.named import HUB, Pulled, WeightsSource, size
 from specbench_s2d.resources import cache_folder
 
@@ -214,13 +214,13 @@ def _convert(file: GgufFile, out: Path) -> None:
     """Write the file's model, in float32, and its tokenizer to `out`; raises `ModelError`."""
     import torch
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     of_file: dict[str, Any] = {"gguf_file": file.path.name}
     folder = str(file.path.parent)
     with redirect_stderr(io.StringIO()):  # progress bars
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, **of_file)
+            tokenizer = read_tokenizer(folder, **of_file)
         except Exception as error:  # tables of tokens and merges that do not fit surface as many types
             raise ModelError(f"{file.name}: its tokenizer cannot be rebuilt ({in_one_line(error)}).") from error
         try:

@@ -58,7 +58,9 @@ def why_not_lean(config: Any) -> str | None:
     ):
         return "biases in the layers"
     window = getattr(config, "sliding_window", None)
-    if window and getattr(config, "use_sliding_window", True) and window < config.max_position_embeddings:
+    if not isinstance(window, int) or not getattr(config, "use_sliding_window", True):
+        window = 0
+    if 0 < window < config.max_position_embeddings:
         return f"a sliding window of {window}"
     rope = str((config.rope_parameters or {}).get("rope_type", "default"))
     return None if rope in _LEAN_ROPES else f"rotary embedding {rope}"

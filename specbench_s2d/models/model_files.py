@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.errors import ModelError, in_one_line
+from specbench_s2d.errors import ModelError, in_one_line, no_panic
 
 # What config and tokenizer are read from, by transformers or here; weights are found by `weight_files`.
 _READ = (
@@ -56,6 +56,17 @@ def check_folder(folder: Path, name: str) -> None:
     for file_name in _OBJECTS:
         if (folder / file_name).is_file():
             read_object(folder / file_name, name)
+
+
+def read_tokenizer(folder: str, **options: Any) -> Any:
+    """transformers' tokenizer, tried on a text: settings of wrong types show when it is used. Raises whatever
+    transformers and tokenizers raise for files that they cannot parse."""
+    from transformers import AutoTokenizer
+
+    with no_panic():
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        tokenizer.decode(tokenizer.encode("a b é"))
+    return tokenizer
 
 
 def read_object(file: Path, name: str) -> dict[str, Any]:

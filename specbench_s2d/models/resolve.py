@@ -22,7 +22,7 @@ from specbench_s2d.models.heads.shape import HeadShape
 from specbench_s2d.models.hf import context_of
 from specbench_s2d.models.hub import fetch_snapshot
 from specbench_s2d.models.llama import why_not_lean
-from specbench_s2d.models.model_files import check_folder, read_object
+from specbench_s2d.models.model_files import check_folder, read_object, read_tokenizer
 from specbench_s2d.models.named import HUB, NAMED, WeightsSource, require_pulled, shipped_drafts
 from specbench_s2d.models.quiet import quiet
 from specbench_s2d.models.shapes import PREFIX, TOKENIZER, Shape
@@ -129,15 +129,16 @@ class ResolvedModel:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        from transformers import AutoTokenizer
-
         if self.base:
             return self.base.tokenizer
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
-            tokenizer.decode(tokenizer.encode("a b"))  # settings of wrong types show when it is used
+            tokenizer: PreTrainedTokenizerBase = read_tokenizer(
+                str(self.folder), trust_remote_code=self.trust_remote_code
+            )
             return tokenizer
-        except Exception as error:  # transformers and tokenizers raise bare exceptions for files they cannot parse
+        except Exception as error:
+            if (self.folder / FILE).is_file():
+                _ = self.stated_config  # which tokenizers are chosen by, and which says itself what is wrong with it
             reason = in_one_line(error)
             if "tiktoken" in reason:  # what transformers tries after sentencepiece has failed
                 reason = "tokenizer.model is not sentencepiece's, or sentencepiece and protobuf are not installed"

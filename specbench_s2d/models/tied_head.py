@@ -27,7 +27,11 @@ def differs(weights: WeightFiles, name: str) -> bool:
     if pair is None:
         return False
     head_VD, embedding_VD = pair
-    return head_VD.shape != embedding_VD.shape or not torch.equal(head_VD, embedding_VD.to(head_VD.dtype))
+    if head_VD.shape != embedding_VD.shape:
+        return True
+    if head_VD.dtype == embedding_VD.dtype:
+        return not torch.equal(head_VD, embedding_VD)
+    return not torch.equal(head_VD.float(), embedding_VD.float())  # rounded to fewer bits, they might seem equal
 
 
 def _pickled(weights: WeightFiles, name: str) -> tuple[Tensor, Tensor] | None:

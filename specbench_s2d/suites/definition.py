@@ -28,8 +28,8 @@ from specbench_s2d.suites.rows import read_file, read_rows
 
 CUSTOM = "custom/"
 """What the name of a suite begins with that is a question file's own category."""
-_NARROW = 20
-"""Characters of a heading in a narrow column."""
+_NARROW, _WIDE = 20, 40
+"""Characters of a heading in a narrow column, and in any other."""
 QUESTION_FILE = "question file"
 """Where such a suite comes from, in place of a package."""
 
@@ -187,10 +187,13 @@ def _quality_of(category: str) -> Quality:
 def suite_headings(name: str) -> tuple[str, str]:
     """How tables head a suite, in full and in a narrow column; its name for one that does not ship with the package."""
     if name not in SUITES:
-        short = name.removeprefix(CUSTOM)
-        return name, short if len(short) <= _NARROW else f"{short[: _NARROW - 1]}…"
+        return _cut(name, _WIDE), _cut(name.removeprefix(CUSTOM), _NARROW)
     about = read_definition(definitions.load(name))
     return about.heading or name, about.short_heading or name
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def read_definition(path: Path) -> Definition:

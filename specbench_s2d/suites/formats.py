@@ -16,6 +16,7 @@ PLACEHOLDER = "FULL BENCHMARK DATA SHOULD BE FETCHED"
 MOST_CHARACTERS = 5_000_000
 """Of one text: more than any context holds."""
 _MOST_NAME = 200
+_MOST_DIGITS = 18  # more do not fit a column of tables
 _ROLES = {
     **dict.fromkeys(("user", "human"), "user"),
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model"), "assistant"),
@@ -51,9 +52,10 @@ def read_questions(rows: Iterable[Row], column: str | None = None) -> list[Given
     place_of: dict[str, str] = {}
     for row in rows:
         question = question_of(row, column)
-        first = place_of.setdefault(str(question.id), row.place)
-        if first != row.place:
-            raise QuestionFileError(f"{row.where}: question_id {question.id!r} is already used in {first}.")
+        numbered = " (its number, for it has no question_id)" if row.values.get("question_id") is None else ""
+        place = f"{row.place}{numbered}"
+        if (first := place_of.setdefault(str(question.id), place)) != place:
+            raise QuestionFileError(f"{row.where}: question_id {question.id!r}{numbered} is already used in {first}.")
         found.append(question)
     return found
 
@@ -69,6 +71,8 @@ def question_of(row: Row, column: str | None = None) -> Given:
     reference = _reference(values.get("reference"), where)
     if reference and not isinstance(reference[0], str) and len(reference) > len(turns):
         raise _unexpected(where, "reference", f"one list of answers per turn ({len(turns)})", values["reference"])
+    if reference and 1 < len(turns) < len(reference):
+        raise _unexpected(where, "reference", f"one answer per turn ({len(turns)})", values["reference"])
     return Given(
         _id(row),
         _text(where, "category", values.get("category"), _MOST_NAME),
@@ -86,8 +90,10 @@ def _id(row: Row) -> int | str:
     if value is None:
         return row.number
     known = isinstance(value, int | str) and not isinstance(value, bool)
-    if not known or value == "" or len(str(value)) > _MOST_NAME:
+    most = _MOST_NAME if isinstance(value, str) else _MOST_DIGITS
+    if not known or value == "" or len(str(value)) > most:
         what = f"a whole number or a text of 1 to {_MOST_NAME} characters"
+        what = what if isinstance(value, str) or not known else f"a whole number of at most {_MOST_DIGITS} digits"
         raise _unexpected(row.where, "question_id", what, value)
     return value  # type: ignore[no-any-return]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from pathlib import Path
 from typing import Any
 
 from specbench_s2d.errors import QuestionFileError, UserError, first_line
@@ -11,7 +12,7 @@ from specbench_s2d.suites.rows import Row, numbered
 
 HUB = "hub:"
 _FORM = "hub:OWNER/NAME[@REVISION][:CONFIG[:SPLIT]]"
-_SOURCE = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:@([^\s:]+))?(?::([^\s:]*))?(?::([^\s:]+))?")
+_SOURCE = re.compile(r"hub:(\w[\w.-]*/\w[\w.-]*)(?:@([^\s:]+))?(?::([^\s:]*))?(?::([^\s:]+))?")
 _USUAL_SPLIT = "test"
 
 
@@ -25,6 +26,11 @@ def hub_rows(source: str) -> tuple[list[Row], str]:
     if parts is None:
         raise QuestionFileError(f"{source}: write {_FORM}.")
     name, revision, config, split = parts.groups()
+    if _lies_here(name):
+        raise QuestionFileError(
+            f"{source}: {name} lies in the current folder too, and would be read in place of the hub's; give the file "
+            "in it by its path, or run from another folder."
+        )
     from huggingface_hub.utils import logging as hub_logging
 
     verbosity = hub_logging.get_verbosity()
@@ -43,6 +49,11 @@ def hub_rows(source: str) -> tuple[list[Row], str]:
     if not rows:
         raise QuestionFileError(f"{source}: empty; expected questions, one a row.")
     return numbered(rows, source), name.partition("/")[2]
+
+
+def _lies_here(name: str) -> bool:
+    """Whether the library would take a folder or a file below the current folder for the dataset."""
+    return Path(name).exists()
 
 
 def _load(name: str, revision: str | None, config: str | None, split: str | None) -> list[dict[str, Any]]:

@@ -33,7 +33,11 @@ class Row:
 def read_file(path: Path) -> bytes:
     """A question file's bytes; raises `QuestionFileError` that says what to give instead."""
     try:
+        if not (path.is_file() or path.is_dir()) and path.exists():  # reading one may never end
+            raise QuestionFileError(f"{path}: a pipe or a device; give a question file.")
         return path.read_bytes()
+    except QuestionFileError:
+        raise
     except FileNotFoundError:
         raise QuestionFileError(
             f"{path}: no such file; give a question file (JSON Lines, JSON array, CSV, Parquet), hub:OWNER/NAME, "
@@ -190,6 +194,10 @@ def _parquet_rows(content: bytes, name: str) -> list[Row]:
     try:
         table = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)).read()
         return numbered(table.to_pylist(), name)
+    except OverflowError as error:  # dates that Python has none for
+        raise QuestionFileError(
+            f"{name}: a value cannot be read ({first_line(error)}); leave its column out."
+        ) from error
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise QuestionFileError(f"{name}: not a whole Parquet file ({first_line(error).rstrip('.')}).") from error
 

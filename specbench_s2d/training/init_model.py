@@ -11,7 +11,7 @@ import torch
 from specbench_s2d.errors import ModelError, UnknownNameError, UserError, in_one_line
 from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.load import read_module
-from specbench_s2d.models.model_files import check_folder
+from specbench_s2d.models.model_files import check_folder, read_tokenizer
 from specbench_s2d.models.named import NAMED
 from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.resources import demo_folder
@@ -134,17 +134,16 @@ def _is_llama_like(model: PreTrainedModel) -> bool:
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder, a demo model or a hub id; raises `ModelError` where there is none."""
-    from transformers import AutoTokenizer, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     try:
         found = resolve_source(source)
         if Path(found).is_dir():
             check_folder(Path(found), source)
-        tokenizer = AutoTokenizer.from_pretrained(found)
-        tokenizer.decode(tokenizer.encode("a b"))  # settings of wrong types show when it is used
+        tokenizer = read_tokenizer(found)
     except UserError:
         raise
-    except Exception as error:  # transformers and tokenizers raise bare exceptions for files they cannot parse
+    except Exception as error:
         raise ModelError(
             f"{source}: no tokenizer there ({in_one_line(error)}); `train tokenizer` makes one."
         ) from error

@@ -64,6 +64,12 @@ class NoRows(Sound):
         return [PassKind(0)]
 
 
+class FractionOfRows(Sound):
+    @staticmethod
+    def target_passes(options: Any) -> list[PassKind]:
+        return [PassKind(2.5)]  # type: ignore[arg-type]
+
+
 class Unprepared(Sound):
     def prepare(self, target: Any, prompt_ids: Any) -> None:
         raise OSError("no such file")
@@ -128,7 +134,9 @@ EXPECTED = {
     "Unmade": "drafter Unmade raised KeyError: 'weights' (when it was made) (being built)",
     "UndeclaredPasses": "drafter UndeclaredPasses raised ZeroDivisionError (in target_passes)",
     "OddPasses": "drafter OddPasses.target_passes gave [4], which is no list of PassKind",
-    "NoRows": f"drafter NoRows.target_passes gave {PassKind(0)!r}; rows and least are 1 or more",
+    "NoRows": f"drafter NoRows.target_passes gave {PassKind(0)!r}; rows and least are int, 1 or more",
+    "FractionOfRows": f"drafter FractionOfRows.target_passes gave {PassKind(2.5)!r}; "  # type: ignore[arg-type]
+    "rows and least are int, 1 or more",
     "Unprepared": "drafter Unprepared raised OSError: no such file (in prepare) (warming up)",
     "NoStart": "drafter NoStart.start raised ZeroDivisionError (before the first step) (warming up)",
     "TooLarge": "drafter TooLarge proposed token 99999; the target's ids are 0 to 319 (step 1, after 1 new tokens) "
@@ -260,7 +268,7 @@ class Returning(Decoder):
 RETURNED = {
     "nope": (lambda made: replace(made, stop="nope"), "gave stop 'nope'; it is 'eos' or 'length'"),
     "empty": (lambda made: replace(made, ids=[], steps=[]), "gave ids []; they are a list of int, at least one"),
-    "late": (lambda made: replace(made, decode_s=-1.0), "gave decode_s -1.0; it is a finite number of at least 0"),
+    "late": (lambda made: replace(made, decode_s=-1.0), "gave decode_s -1.0; it is a number from 0 to 1e+30"),
     "text": (lambda made: "a text", "gave 'a text', which is no Generation"),
 }
 WARM_UP = 16  # tokens; timed cells have 24
@@ -281,6 +289,21 @@ def test_a_generation_that_no_record_can_hold_fails_its_cell_and_poisons_nothing
         assert {(r.status, r.error) for r in records} == {("failed", told)}
     assert read_records(tmp_path / "run") == outcome.records
     assert execute(plan, tmp_path / "run").records == outcome.records
+
+
+class Second(Decoder):
+    """Sound in the first warm-up alone."""
+
+    def _run(self, *given: Any) -> Any:
+        self._run = lambda *given: None  # type: ignore[method-assign]
+        return Returning._run(self, *given)  # type: ignore[arg-type]
+
+
+def test_every_warm_up_is_held_to_what_a_record_can_store(plugins: Plugins, tiny_models: Path, tmp_path: Path) -> None:
+    plugins.register("decoders", "second", f"{__name__}:Second")
+    outcome = execute(make_plan(spec_of(tiny_models, ["second"])), tmp_path / "run")
+    told = "decoder 'second': class Second gave None, which is no Generation (warming up)"
+    assert {r.error for r in outcome.records} == {told}
 
 
 @pytest.mark.parametrize(

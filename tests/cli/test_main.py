@@ -44,6 +44,11 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(case: str, capsys: pyte
     assert message in complaint(arguments, capsys)
 
 
+def test_what_a_person_gave_is_no_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    """`:x:` would be a cross."""
+    assert complaint(["suites", "--questions", "hub:x:y"], capsys).startswith("error: hub:x:y: write hub:OWNER/NAME")
+
+
 def test_debug_shows_the_traceback() -> None:
     with pytest.raises(ValueError, match="demo-xxl"):
         cli.main(["run", "--target", "demo-xxl", "--debug"])
@@ -57,6 +62,16 @@ def test_an_unexpected_error_is_one_line_too(
 
     monkeypatch.setattr("specbench_s2d.models.demo.demo_models", fail)
     assert "unexpected RuntimeError: something odd (--debug shows where)" in complaint(["models"], capsys)
+
+
+def test_so_is_a_panic_of_a_library_in_rust(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise type("PanicException", (BaseException,), {})("index out of bounds")
+
+    monkeypatch.setattr("specbench_s2d.models.demo.demo_models", fail)
+    assert "unexpected PanicException: index out of bounds (--debug shows where)" in complaint(["models"], capsys)
 
 
 def test_no_permission_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

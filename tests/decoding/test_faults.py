@@ -243,8 +243,10 @@ def _no(proposal: Proposal) -> Any:
         (lambda proposal: Verdict(1, 1, drafted=Drafted([1])), " read 1 tokens of the 2 proposed ones"),
         (
             lambda proposal: Verdict(1, 1, path=["0"]),  # type: ignore[list-item]
-            " gave what is no Verdict (TypeError: '<' not supported between instances of 'int' and 'str')",
+            " gave the path ['0']; it is a list of int",
         ),
+        (lambda proposal: Verdict(1, 1, path=[0.0]), " gave the path [0.0]; it is a list of int"),  # type: ignore[list-item]
+        (lambda proposal: Verdict(1, 1, drafted=Drafted([1, 2], parents=[7, 7])), " read parents [7, 7] of a chain"),
         (lambda proposal: Verdict(2, 1, path=[0]), " accepted 2 nodes of 2 by the path [0]"),
         (lambda proposal: Verdict(2, 1, path=[1, 0]), " accepted 2 nodes of 2 by the path [1, 0]"),
     ],

@@ -28,6 +28,10 @@ IDS = [5, 0, 7]
         torch.tensor([IDS]),
         np.array(IDS),
         list(np.array(IDS)),
+        [torch.tensor(IDS)],
+        [np.array(IDS)],
+        [torch.tensor(token) for token in IDS],
+        torch.tensor(IDS).to_sparse(),
         {"input_ids": IDS, "attention_mask": [1, 1, 1]},
         {"input_ids": torch.tensor([IDS]), "attention_mask": torch.ones(1, 3)},
         UserDict({"input_ids": [IDS], "attention_mask": [[1, 1, 1]]}),
@@ -59,6 +63,12 @@ def test_no_ids_stay_none() -> None:
         ([-1], "got '-1' at position 0"),
         ([5, 1.0], "got '1.0' at position 1"),
         ([True], "got 'True' at position 0"),
+        (b"Hi", "generate takes token ids, got a text: write"),
+        (bytearray(b"Hi"), "got a text: write"),
+        ([torch.tensor(1.5)], "got 'tensor(1.5000)' at position 0"),
+        ([torch.tensor(IDS), torch.tensor(IDS)], "got a batch of 2"),
+        (torch.empty(3, device="meta"), "got a tensor that holds none"),
+        ({"input_ids": IDS, "attention_mask": 0}, "without padding"),
     ],
 )
 def test_anything_else_is_one_line(prompt: Any, said: str) -> None:
@@ -75,3 +85,27 @@ def test_a_tokenizers_own_dicts_are_taken(tiny_models: Path) -> None:
     expected = decoder.generate(ids, max_new_tokens=4).ids
     assert decoder.generate(made, max_new_tokens=4).ids == expected
     assert decoder.generate(made["input_ids"], max_new_tokens=4).ids == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"max_new_tokens": 1.5}, "max_new_tokens 1.5: a whole number, at least 1"),
+        ({"max_new_tokens": None}, "max_new_tokens None: a whole number"),
+        ({"temperature": "1"}, "temperature '1', top_k 0"),
+        ({"top_k": 1.5}, "top_k 1.5, top_p 1.0"),
+        ({"top_p": None}, "top_p None"),
+        ({"seed": None}, "seed None: temperature and top_k"),
+        ({"seed": 2**64}, "seed 18446744073709551616: give a whole number of at most 64 bits"),
+    ],
+)
+def test_settings_that_are_no_numbers_are_one_line(settings: dict[str, Any], said: str, tiny_models: Path) -> None:
+    target = load_model(str(tiny_models / "tiny-target"), device="cpu", dtype="float32")
+    with refused(UserError, said):
+        build_decoder("ar", target=target).generate(IDS, **settings)
+
+
+@pytest.mark.parametrize("target", ["demo-s", None])
+def test_a_name_in_place_of_a_model_is_one_line(target: Any) -> None:
+    with refused(UserError, f"build_decoder: target {target!r} is no loaded model; give load_model("):
+        build_decoder("ar", target=target)

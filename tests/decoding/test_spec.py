@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -155,16 +156,26 @@ def test_another_draft_than_the_named_one_is_refused() -> None:
     assert build_decoder("sd:draft=fake-1", FakeModel(), FakeModel(seed=1)).label == "sd:draft=fake-1"
 
 
-def test_a_class_that_cannot_hash_its_data_is_refused() -> None:
+def _no_file() -> object:
+    raise OSError("no such file")
+
+
+@pytest.mark.parametrize(
+    ("hashed", "told"),
+    [
+        (_no_file, "OSError: no such file."),
+        (lambda: None, "TypeError: None is no dict of str."),
+        (lambda: {"words": 5}, "TypeError: {'words': 5} is no dict of str."),
+    ],
+)
+def test_a_class_that_cannot_hash_its_data_is_refused(hashed: Callable[[], object], told: str) -> None:
     class Files(NoDrafter):
         @staticmethod
-        def data_hashes(options: object, draft: object) -> dict[str, str]:
-            raise OSError("no such file")
+        def data_hashes(options: object, draft: object) -> object:
+            return hashed()
 
     spec = parse_decoder("ar")
-    with refused(
-        UserError, "decoder 'ar': the hashes of its data are not known, for that raised OSError: no such file."
-    ):
+    with refused(UserError, f"decoder 'ar': the hashes of its data are not known, for that raised {told}"):
         _ = replace(spec, kind=type("Own", (spec.kind,), {"drafter_class": Files})).data_hashes(None)
 
 

@@ -146,6 +146,37 @@ def test_a_category_of_nobody_s_is_a_suite_of_its_own(tmp_path: Path) -> None:
     assert (record.suite, record.category) == ("custom/poetry", "poetry")
 
 
+@pytest.mark.parametrize("given", ["mt_bench", "custom/x", "x"])
+def test_the_suite_named_is_the_same_after_an_export(given: str, tmp_path: Path) -> None:
+    file = written(tmp_path / "a", without_category(question_id=0, model_id="t-sd", new_tokens=[4]))
+    (record,) = import_files([file], tmp_path / "run", Naming(suite=given))
+    again = written(tmp_path / "b", answer(question_id=0, model_id="t-sd", category=record.category))
+    (other,) = import_files([again], tmp_path / "again", Naming())
+    assert (other.suite, other.category) == (record.suite, record.category)
+
+
+@pytest.mark.parametrize(("turns", "suite"), [(1, "custom/math"), (2, "mt_bench")])
+def test_answers_go_where_their_questions_go(turns: int, suite: str, tmp_path: Path) -> None:
+    """GSM8K's questions of category `math` have one turn, MT-bench's two."""
+    lists = {
+        "turns": ["a"] * turns,
+        "decoding_steps": [1] * turns,
+        "new_tokens": [2] * turns,
+        "wall_time": [1.0] * turns,
+    }
+    file = written(tmp_path / "a", answer(question_id=0, category="math", model_id="t-sd", **lists, accept_lengths=[2]))
+    assert {r.suite for r in import_files([file], tmp_path / "run", Naming())} == {suite}
+
+
+def test_an_empty_category_is_none(tmp_path: Path) -> None:
+    """EAGLE's questions of Alpaca have one."""
+    file = written(tmp_path / "a", answer(question_id=0, category="", model_id="t-sd"))
+    with refused(UserError, "question_id 0 has no category", "--suite NAME"):
+        import_files([file], tmp_path / "run", Naming())
+    (record,) = import_files([file], tmp_path / "run", Naming(suite="alpaca"))
+    assert (record.suite, record.category) == ("custom/alpaca", "alpaca")
+
+
 def test_iterations_stand_for_steps_where_no_accept_lengths_are(tmp_path: Path) -> None:
     file = written(tmp_path / "a", without_category(model_id="t-sd", new_tokens=[10]))
     (record,) = import_files([file], tmp_path / "run", Naming())
@@ -175,6 +206,12 @@ def test_what_cannot_be_imported_is_one_line_and_writes_nothing(tmp_path: Path) 
         import_files([good], out, Naming(labels={"t-sb": "ar"}))
     with refused(UnknownNameError, "unknown label 'x'"):
         import_files([good], out, Naming(lossy=["x"]))
+    with refused(UnknownNameError, "unknown target 'vicuna'. Known: t", "No file that was given is of it"):
+        import_files([good], out, Naming(["vicuna"]))
+    with refused(UserError, "--suite rag: no answer belongs to it, for all have a category (they go to "):
+        import_files([good], out, Naming(suite="rag"))
+    with refused(UserError, "suite 'custom/': write custom/NAME"):
+        import_files([odd], out, Naming(suite=""))
     assert not out.exists() and not list(tmp_path.glob(".*"))
 
 

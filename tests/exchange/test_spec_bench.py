@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,10 @@ WRONG = {
     "no time": ({"wall_time": [0.0]}, "choices.0.wall_time.0: Input should be greater than 0"),
     "not a time": ({"wall_time": [float("nan")]}, "choices.0.wall_time.0: Input should be a finite number"),
     "other turns": ({"new_tokens": [1, 2]}, "choices.0: new_tokens has 2 entries for 1 turns"),
+    "no number of seconds": ({"wall_time": [1e308]}, "choices.0.wall_time.0: Input should be less than or equal to"),
+    "no number of tokens": ({"new_tokens": [10**30]}, "choices.0.new_tokens.0: Input should be less than or equal to"),
+    "no length": ({"accept_lengths": [10**30]}, "choices.0.accept_lengths.0: Input should be less than or equal to"),
+    "no id": ({"question_id": 10**30}, "(question_id: Input should be less than"),
     "no choice": ({"choices": []}, "choices: List should have at least 1 item"),
     "no name": ({"model_id": ""}, "model_id: String should have at least 1 character"),
 }
@@ -139,9 +144,20 @@ def test_a_torn_last_line_says_so_but_one_that_only_lacks_its_end_is_read(tmp_pa
         read_answers(path)
 
 
+@pytest.mark.parametrize("content", ['{"model_id": "m-sd"}', "[]", "\ufeff{}"])
+def test_a_last_line_that_is_whole_but_no_answer_was_not_cut_off(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=r"a.jsonl:1: not an answer of Spec-Bench \([^)]*\)\.$"):
+        read_answers(path)
+
+
 def test_what_is_no_file_of_answers_is_one_line(tmp_path: Path) -> None:
     with refused(UserError, "none.jsonl: cannot be read (No such file or directory)"):
         read_answers(tmp_path / "none.jsonl")
+    os.mkfifo(tmp_path / "pipe")
+    with refused(UserError, "pipe: a pipe or a device"):
+        read_answers(tmp_path / "pipe")
     with refused(UserError, "empty; expected an answer"):
         read_answers(written(tmp_path / "a.jsonl"))
     with refused(UserError, "a.jsonl:2: question_id 81 is answered in line 1 already"):

@@ -131,6 +131,11 @@ def test_a_template_that_drops_the_system_prompt_is_found(
     assert (found is None) == (why is None) and (found or "").startswith(why or "")
 
 
+def test_half_a_character_is_no_text_to_encode(tokenizer: PreTrainedTokenizerFast) -> None:
+    with refused(UserError, "template 'mine' cannot render this conversation", "surrogates not allowed"):
+        ChatTemplate("mine", "{{ '\\ud800' }}", tokenizer).render(TWO_TURNS[:1])
+
+
 THINKING = (
     "{% for m in messages %}{{ m.content }}{% endfor %}"
     "{% if enable_thinking is defined and not enable_thinking %}!{% endif %}"
@@ -227,3 +232,13 @@ def test_a_file_that_is_not_text_is_refused(tokenizer: PreTrainedTokenizerFast, 
 def test_an_unknown_template_is_refused_with_the_nearest(tokenizer: PreTrainedTokenizerFast) -> None:
     with refused(UnknownNameError, "template 'vicunna'", "Did you mean 'vicuna'", "Jinja"):
         ChatTemplate.choose(tokenizer, "vicunna")
+
+
+def test_a_template_that_renders_nothing_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    with refused(UserError, "template 'mine' renders no text here"):
+        ChatTemplate("mine", "", tokenizer).encode([Message(role="user", content="Hi")])
+
+
+def test_a_system_prompt_in_capitals_is_not_dropped(tokenizer: PreTrainedTokenizerFast) -> None:
+    source = "{% for m in messages %}{{ m.content | upper }}{% endfor %}"
+    assert ChatTemplate("mine", source, tokenizer).no_system is None

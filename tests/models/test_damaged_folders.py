@@ -131,7 +131,14 @@ def test_a_config_of_more_than_the_files_hold_is_refused(damaged: Path) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"pretraining_tp": 0.5}, {"pad_token_id": -1}, {"some_field": [None]}, {"num_local_experts": 0}, {"dtype": None}],
+    [
+        {"pretraining_tp": 0.5},
+        {"pad_token_id": -1},
+        {"some_field": [None]},
+        {"num_local_experts": 0},
+        {"dtype": None},
+        {"sliding_window": "9"},
+    ],
 )
 def test_fields_that_nothing_reads_may_hold_anything(damaged: Path, fields: dict[str, Any]) -> None:
     rewrite(damaged / "config.json", **{name: value for name, value in fields.items() if name != "pretraining_tp"})
@@ -151,6 +158,29 @@ def test_settings_of_a_tokenizer_that_show_when_it_is_used_are_refused(damaged: 
     rewrite(damaged / "tokenizer_config.json", model_max_length="2")
     with refused(ModelError, "damaged", "tokenizer"):
         load(str(damaged))
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, load_training_tokenizer])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
+        {"decoder": {"type": "Strip", "content": "a", "start": 10**6, "stop": 10**6}},
+        {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
+    ],
+    ids=["charsmap", "decoder", "pre-tokenizer"],
+)
+def test_a_tokenizer_at_which_tokenizers_panics_is_refused(damaged: Path, fields: dict[str, Any], load: Any) -> None:
+    """What tokenizers raises then is no `Exception`."""
+    rewrite(damaged / "tokenizer.json", **fields)
+    with refused(ModelError, "damaged", "tokenizer"):
+        load(str(damaged))
+
+
+def test_a_config_that_the_tokenizer_is_chosen_by_is_named_itself(damaged: Path) -> None:
+    rewrite(damaged / "config.json", tie_word_embeddings=None)
+    with refused(ModelError, "damaged: config.json cannot be used", "tie_word_embeddings"):
+        assert resolve_model(str(damaged)).tokenizer is None
 
 
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json"])

@@ -106,6 +106,19 @@ def test_half_precision_keeps_the_head_that_is_stored(dtype: str, tiny_models: P
     assert planned.weights_bytes == lean.parameter_bytes
 
 
+@pytest.mark.parametrize(("dtype", "is_head"), [(torch.int8, True), (torch.float16, True), (torch.float64, False)])
+def test_a_head_of_another_type_is_compared_by_value(
+    dtype: torch.dtype, is_head: bool, tiny_models: Path, tmp_path: Path
+) -> None:
+    """Zeros as int8 are what an embedding below 1 rounds to."""
+
+    def stored(weights: Weights) -> None:
+        weights[HEAD] = weights[EMBEDDING].to(dtype)
+
+    folder = tied(tiny_models / "tiny-target", tmp_path / "tied", stored, safetensors)
+    assert resolve_model(str(folder)).has_separate_head == is_head
+
+
 def test_every_exit_of_a_nested_draft_is_read_through_that_head(tiny_models: Path, tmp_path: Path) -> None:
     folder = tied(tiny_models / "tiny-nested", tmp_path / "tied", keep_both, safetensors)
     lean, whole = (load_model(resolve_model(str(one)), "cpu") for one in (folder, tiny_models / "tiny-nested"))

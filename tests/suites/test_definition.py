@@ -155,6 +155,7 @@ def test_a_category_of_the_six_keeps_its_metric_where_it_has_a_suite_of_its_own(
     metrics = {name: load_suite(f"custom/{name}").definition.quality.metrics for name in ("qa", "math", "code")}
     assert metrics == {"qa": ("exact_match", "f1"), "math": (), "code": ()}
     assert suite_headings("custom/code") == ("custom/code", "code")
+    assert [len(heading) for heading in suite_headings(f"custom/{'x' * 200}")] == [40, 20]
 
 
 @pytest.mark.parametrize("name", ["custom/", "custom/a b", "custom/a/b"])

@@ -94,6 +94,9 @@ ROLES = "user, human, assistant, gpt, chatgpt, bing, bard, model, system"
         ({"messages": [{"role": "system", "content": "a"}, USER], "system_prompt": "b"}, "two system prompts"),
         ({"turns": ["Hi"], "system": "a", "system_prompt": "b"}, "two system prompts"),
         ({"turns": [{"a": [[1]]}]}, "'turns' must be a list of one or more texts"),
+        ({"turns": ["Hi"], "question_id": 10**18}, "'question_id' must be a whole number of at most 18 digits, got"),
+        ({"turns": ["Hi"], "question_id": 1}, "question_id 1 is already used in line 1 (its number, for it has no"),
+        ({"turns": ["a", "b"], "reference": ["a", "b", "c"]}, "'reference' must be one answer per turn (2), got"),
         (
             {"turns": ["FULL BENCHMARK DATA SHOULD BE FETCHED FROM THE SOURCE USING SPECDEC_BENCH\n\nX {q}"]},
             "a placeholder of SPEED-Bench, whose text is to be fetched: run prepare_data.py of NVIDIA's Model-Optim",

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from specbench_s2d.suites import load_questions
+from specbench_s2d.suites import hub, load_questions
 from tests.suites.files import refusal
 
 
@@ -19,6 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """`acme/asks` as a local folder, which the library reads as it reads the hub's."""
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "home")
+    monkeypatch.setattr(hub, "_lies_here", lambda name: False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "acme" / "asks").mkdir(parents=True)
     return tmp_path / "acme" / "asks"
@@ -101,3 +102,10 @@ def test_a_dataset_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatc
         "hub:a/b: cannot be read (ConnectionError: Couldn't reach the hub); check the name and the network, or give "
         "the data as a Parquet, CSV or JSON file."
     )
+
+
+def test_a_local_folder_does_not_pass_for_the_hubs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.chdir(folder.parents[1])
+    assert "acme/asks lies in the current folder too" in refusal("hub:acme/asks", None)
+    assert refusal("hub:../asks", None).startswith("hub:../asks: write hub:OWNER/NAME")

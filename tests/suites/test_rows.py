@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +171,15 @@ def test_a_line_of_ten_megabytes_is_one_short_line(tmp_path: Path) -> None:
         f"{source}:1: 'turns' holds a text of 10,000,000 characters; at most 5,000,000 can be asked."
     )
     assert len(refusal(save(tmp_path, "q.jsonl", json.dumps({"y" * 10**7: 1})), None)) < len(source) + 300
+
+
+def test_a_date_that_python_has_none_for_is_one_line(tmp_path: Path) -> None:
+    file = parquet(tmp_path, {"prompt": ["a"], "made": pa.array([2**62], pa.timestamp("us"))})
+    assert refusal(file, None, "prompt").endswith(
+        "a value cannot be read (date value out of range); leave its column out."
+    )
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "q.jsonl")
+    assert refusal(str(tmp_path / "q.jsonl"), None).endswith("q.jsonl: a pipe or a device; give a question file.")

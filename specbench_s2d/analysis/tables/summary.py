@@ -109,7 +109,7 @@ def by_decoder(rows: Iterable[Row]) -> dict[str, dict[str, Row]]:
 def speed_column(table: pd.DataFrame) -> str:
     """The speed-up to show: over AR in decode tokens/s, or with the prefill included where no decode time is known (an
     imported run)."""
-    return "speedup" if table["speedup"].notna().any() else "speedup_e2e"
+    return "speedup" if table[["speedup", "tokens_per_s"]].notna().any(axis=None) else "speedup_e2e"
 
 
 def single_targets(table: pd.DataFrame, suite: str | None = None) -> pd.DataFrame:

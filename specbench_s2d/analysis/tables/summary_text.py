@@ -122,6 +122,8 @@ def _legend(table: pd.DataFrame, speed: str, of_answers: Sequence[Column]) -> st
         f"95 %: the interval of the speed-up over all suites, from n questions{within_launches(table['launches'])}. "
         "PPL: perplexity under the target. "
     )
+    if speed == "speedup" and table[speed].isna().all():
+        legend = f"No speed-up is known, for {BASELINE} has no decode times here (--decoder {BASELINE},…). {legend}"
     beside = "bound: tokens/s as a share of what memory allows." if speed == "speedup" else _BESIDE
     legend += f"{beside} F/S/T: turns failed, skipped, truncated."
     if (table["tokens_per_pass"] < table["mat"]).any():

@@ -54,6 +54,13 @@ def test_without_decode_times_the_terminal_shows_the_speedup_with_the_prefill_an
     assert "its own formula" not in printed(TABLE) and "beside itself" not in printed(TABLE)
 
 
+def test_a_run_without_ar_says_that_it_is_what_speed_ups_lack() -> None:
+    text = " ".join(printed(summary_table([r for r in paper_run() if r.label != "ar"])).split())
+    assert "No speed-up is known, for ar has no decode times here (--decoder ar,…)." in text
+    assert "with the prefill" not in text and "its own formula" not in text and "tok/s" in text
+    assert "No speed-up is known" not in printed(TABLE)
+
+
 def test_six_suites_fit_eighty_columns() -> None:
     records = [
         r.model_copy(update={"suite": s, "decode_s": (r.decode_s or 0) / 100}) for s in SUITES for r in paper_run(20)
