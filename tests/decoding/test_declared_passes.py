@@ -14,8 +14,8 @@ from specbench_s2d.decoding.spec import parse_decoder
 from specbench_s2d.measure.teacher_forcing import score
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.registry import drafters, verifiers
-from tests.models.heads.made import write_head
 from tests.models.captured import RecordingCapture, RerunningCapture, few_buckets, graph_engine
+from tests.models.heads.made import write_head
 
 TOKENS = 60
 DECODERS = (
