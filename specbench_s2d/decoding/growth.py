@@ -41,14 +41,14 @@ class Frontier:
     """The expanded nodes of a level: ids, cumulative log-probabilities, and indices among all candidates.
 
     `mask_EE`: which of all nodes expanded so far each of them attends to. `parents_N`: the index of each one's parent
-    in the level above.
+    in the level above, None on the first.
     """
 
     ids_N: Tensor
     joint_N: Tensor
     candidates_N: Tensor
     mask_EE: Tensor
-    parents_N: Tensor
+    parents_N: Tensor | None
 
 
 def add_children(found: Candidates, likeliest: Likeliest, frontier: Frontier | None, topk: int) -> None:
@@ -74,8 +74,9 @@ def expand(found: Candidates, above: Frontier | None, topk: int) -> Frontier:
     own_NN = torch.eye(len(chosen_N), dtype=torch.bool, device=chosen_N.device)
     found.cached_rows[-1][chosen_N] = torch.arange(expanded, expanded + len(chosen_N), device=chosen_N.device)
     mask_EE = own_NN
-    parents_N = chosen_N // (len(found.joint[-1]) // (1 if above is None else len(above.ids_N)))
+    parents_N = None
     if above is not None:
+        parents_N = chosen_N // (len(found.joint[-1]) // len(above.ids_N))
         seen_NE = above.mask_EE[-len(above.ids_N) :][parents_N]
         mask_EE = torch.cat((F.pad(above.mask_EE, (0, len(chosen_N))), torch.cat((seen_NE, own_NN), dim=1)))
     before = found.count - len(found.ids[-1])

@@ -133,8 +133,8 @@ class TransformersModel(LanguageModel):
     def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
         if not final:
             raise ModelError(
-                f"{self.name}: transformers' own forward gives no states before its final norm; nested drafts must be "
-                "Llama-family."
+                f"{self.name}: transformers' own forward gives no hidden states before its final norm; nested drafts "
+                "must be Llama-family."
             )
         self._cut_head(vocabulary)
         logits_BTX: Tensor = self._model.get_output_embeddings()(hidden_BTD).float()[..., : self.vocabulary]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.spec import parse_decoder
 from specbench_s2d.measure.teacher_forcing import score
 from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.token_ranking import RANKING_FILE
 from specbench_s2d.registry import drafters, verifiers
 from tests.models.captured import RecordingCapture, RerunningCapture, few_buckets, graph_engine
 from tests.models.heads.made import write_head
@@ -92,6 +94,7 @@ class Captured:
         head = folder / "tiny-eagle"
         if not head.exists():
             write_head(folder / "tiny-target", head)
+            shutil.copy(folder / "tiny-draft" / RANKING_FILE, head)
         return load_model(str(head), "cpu", engine="eager")
 
     def _load(self, folder: Path) -> LanguageModel:

@@ -151,7 +151,8 @@ class EagleDrafter:
             if level < levels:
                 frontier = expand(found, frontier, topk)
                 embedded_ND = self._target.embed(frontier.ids_N)
-                above_ND = states_ND.index_select(0, frontier.parents_N)
+                first = frontier.parents_N is None  # all from the context
+                above_ND = states_ND.expand(len(embedded_ND), -1) if first else states_ND[frontier.parents_N]
                 states_ND = self._head.advance(embedded_ND, above_ND, frontier.mask_EE[-len(embedded_ND) :])
         if not levels:
             return Proposal(torch.empty(0, dtype=torch.long, device=states_ND.device), draft_layers=self._layers_run())

@@ -42,7 +42,10 @@ class HeadShape:
 
     @classmethod
     def find(cls, weights: WeightFiles, name: str) -> HeadShape | None:
-        """The head that a folder's weights are, None for a model's; raises `ModelError` for one of an unknown kind."""
+        """The head that a folder's weights are, all in one file; None for a model's. Raises `ModelError` for a head of
+        an unknown kind."""
+        if len(weights.files) != 1:
+            return None
         shapes = tensor_shapes_of(weights, name)
         if not shapes or any(tensor.startswith(("model.", "transformer.")) for tensor in shapes):
             return None
