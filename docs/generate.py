@@ -46,7 +46,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLUGIN = ROOT / "docs" / "plugin"
 SMOLLM2_RUN = ROOT / "results" / "benchmarks" / "smollm2"
 DEMO_RUN = ROOT / "results" / "baselines" / "demo"
-JOINT_RUNS = [ROOT / "results" / "benchmarks" / name for name in ("smollm2", "smollm2_mjsd", "smollm2_mjsd_64")]
+JOINT_RUNS = [ROOT / "results" / "benchmarks" / name for name in ("smollm2_mjsd", "smollm2_mjsd_64")]
 METHODS = {
     "ar": "AR, the reference",
     "sd": "vanilla speculative decoding",
