@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy.stats import chi2
 
 from specbench_s2d import build_decoder, load_model
@@ -16,8 +18,11 @@ from specbench_s2d.decoding.sampling import probabilities
 from specbench_s2d.decoding.types import Proposal
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.chat import ChatTemplate
-from specbench_s2d.resources import demo_folder
+from specbench_s2d.models.weight_files import SAFE as FILE
+from specbench_s2d.resources import demo_folder, drafts_folder
 from specbench_s2d.suites import load_questions
+from specbench_s2d.training.eagle import EagleModule
+from specbench_s2d.training.init_model import load_source
 from tests.models.heads.made import FromScratch, write_head
 from tests.refusals import refused
 
@@ -31,7 +36,7 @@ def made(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[F
     return FromScratch(write_head(tiny_models / "tiny-target", out)), out
 
 
-def proposals(decoder: Any, new_tokens: int = 24) -> list[tuple[list[int], Proposal]]:
+def proposals(decoder: Any, new_tokens: int = 24, prompt: list[int] = PROMPT) -> list[tuple[list[int], Proposal]]:
     """The contexts and proposals of a generation."""
     found, propose = [], decoder.drafter.propose
 
@@ -41,7 +46,7 @@ def proposals(decoder: Any, new_tokens: int = 24) -> list[tuple[list[int], Propo
         return proposal
 
     decoder.drafter.propose = watched
-    decoder.generate(PROMPT, max_new_tokens=new_tokens, ignore_eos=True)
+    decoder.generate(prompt, max_new_tokens=new_tokens, ignore_eos=True)
     return found
 
 
@@ -211,3 +216,20 @@ def test_models_and_heads_do_not_stand_in_for_each_other(made: tuple[FromScratch
         build_decoder("eagle", target, draft)
     with refused(UserError, "decoder 'sd' takes a draft model, and tiny-eagle is a draft head (eagle)"):
         build_decoder("sd", target, head)
+
+
+def test_what_was_accepted_is_drafted_on_from_the_target_s_states() -> None:
+    """The head that ships is right often enough that steps follow every number of accepted tokens."""
+    module = EagleModule(load_source("demo-m"), 0)
+    module.load_state_dict({k: v.float() for k, v in load_file(str(drafts_folder() / "demo-m-eagle" / FILE)).items()})
+    reference, target = FromScratch(module), load_model("demo-m")
+    chat = ChatTemplate.choose(target.tokenizer, None)
+    (question, *_) = load_questions("embedded", ["math_reasoning"], 1)
+    prompt = chat.encode([{"role": "user", "content": question.turns[0]}])
+    decoder = build_decoder("eagle:gamma=3", target, load_model("demo-m-eagle"))
+    steps = proposals(decoder, 32, prompt)
+    counts = {len(later[0]) - len(context) - 1 for (context, _), later in pairwise(steps)}
+    assert counts >= {0, 1, 2}
+    for context, proposal in steps:
+        for place, token in enumerate(proposal.ids_G.tolist()):
+            assert token == int(reference.logprobs_after(context, proposal.ids_G.tolist()[:place]).argmax())
