@@ -144,7 +144,8 @@ class EagleDrafter:
     def _tree(self, states_ND: Tensor, room: int) -> Proposal:
         """Level by level: the likeliest children of every node, of which the likeliest `topk` are expanded."""
         o, levels = self._options, min(self._options.depth, room)
-        topk = max(1, min(o.topk, room // max(levels, 1)))
+        most = len(self._vocabulary) if self._vocabulary else o.topk
+        topk = max(1, min(o.topk, most, room // max(levels, 1)))
         found, frontier = Candidates(), None
         for level in range(1, levels + 1):
             add_children(found, Likeliest.of(self._logits(states_ND), topk), frontier, topk)

@@ -233,3 +233,11 @@ def test_what_was_accepted_is_drafted_on_from_the_target_s_states() -> None:
     for context, proposal in steps:
         for place, token in enumerate(proposal.ids_G.tolist()):
             assert token == int(reference.logprobs_after(context, proposal.ids_G.tolist()[:place]).argmax())
+
+
+def test_a_tree_holds_no_id_outside_the_small_vocabulary(made: tuple[FromScratch, Path], tiny_models: Path) -> None:
+    target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(made[1]))
+    head.ranking = load_model(str(tiny_models / "tiny-draft")).ranking
+    decoder: Any = build_decoder("eagle:depth=2,topk=10,tokens=60,draft_vocabulary=4", target, head)
+    drafted = [set(proposal.ids_G.tolist()) for _, proposal in proposals(decoder, 8)]
+    assert all(ids <= set(decoder.drafter._vocabulary.ids) for ids in drafted) and any(drafted)
