@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEMO_RUN = ROOT / "results" / "baselines" / "demo"
 OLD_RUN = ROOT / "tests" / "runs" / "schema_1"
 """The demo grid of release 0.1.0: one launch, two questions a suite, records of schema 1, packed."""
+OLD_RECORDS = OLD_RUN / "records.jsonl.gz"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import os
 import zlib
 from collections.abc import Iterable
@@ -25,8 +26,8 @@ from specbench_s2d.runs.identity import identity
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record, check_schema, parse_record
 
 RECORDS = "records.jsonl"
-PACKED = "records.jsonl.gz"
-"""Records of a finished run, to be kept: read like the others, and not written to."""
+PACKED = ("records.jsonl.xz", "records.jsonl.gz")
+"""Records of a finished run, to be kept: read like the others, and not written to. xz takes the least room."""
 ENERGY = "energy.jsonl"
 MANIFEST = "manifest.json"
 _LOCK = ".lock"
@@ -38,8 +39,8 @@ def read_records(folder: Path) -> list[Record]:
     Raises `RunFolderError` for a folder without records or with a line that is no record (a torn last line is left
     out), `RecordSchemaError` for records of another schema version.
     """
-    path = folder / (RECORDS if (folder / RECORDS).is_file() else PACKED)
-    if not path.is_file():
+    path = next((folder / name for name in (RECORDS, *PACKED) if (folder / name).is_file()), None)
+    if path is None:
         raise RunFolderError(f"{folder}: no {RECORDS} there; give the folder of a run.")
     found: dict[str, Record] = {}
     for number, line in enumerate(_whole_lines(path), start=1):
@@ -174,10 +175,11 @@ class RunStore:
 
     def _join(self) -> dict[str, Any]:
         """The manifest to work under: this run's own, or the one already there if it is of the same run."""
-        if (self.folder / PACKED).exists() and not (self.folder / RECORDS).exists():
+        packed = next((self.folder / name for name in PACKED if (self.folder / name).exists()), None)
+        if packed and not (self.folder / RECORDS).exists():
+            unpack = "unxz" if packed.suffix == ".xz" else "gunzip"
             raise RunFolderError(
-                f"{self.folder}: its records are packed; `gunzip {self.folder / PACKED}` to go on with it, or give "
-                "another --out."
+                f"{self.folder}: its records are packed; `{unpack} {packed}` to go on with it, or give another --out."
             )
         if not (self.folder / MANIFEST).exists():
             if (self.folder / RECORDS).exists():
@@ -200,9 +202,10 @@ class RunStore:
 
 def _whole_lines(path: Path) -> list[bytes]:
     """Lines that end in a newline: the rest of the file, if any, was torn by a kill."""
+    unpacked = {".xz": lzma.decompress, ".gz": gzip.decompress}.get(path.suffix, bytes)
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, OSError, zlib.error) as error:
+        content = unpacked(path.read_bytes())
+    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise RunFolderError(f"{path}: cannot be read ({error}); fetch it again.") from error
     return content.split(b"\n")[:-1]
 

@@ -21,9 +21,9 @@ from specbench_s2d.decoding.drafters.chain import ChainDrafter
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoder
 from specbench_s2d.decoding.speculative import SpeculativeDecoding
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
-from specbench_s2d.runs.folder import MANIFEST, PACKED, RECORDS, RunStore, read_manifest, read_records
+from specbench_s2d.runs.folder import MANIFEST, RECORDS, RunStore, read_manifest, read_records
 from specbench_s2d.suites import Question
-from tests.documents import OLD_RUN
+from tests.documents import OLD_RECORDS, OLD_RUN
 
 QUESTION = Question("q-1", "qa", "qa", ("Who?",))
 WEIGHTS = {"target": "w" * 64, "draft": "v" * 64}
@@ -176,7 +176,7 @@ def test_a_committed_run_of_schema_1_is_done_and_nothing_is_decoded(tmp_path: Pa
     folder = tmp_path / "copy"
     folder.mkdir()
     shutil.copy(OLD_RUN / MANIFEST, folder)
-    lines = gzip.decompress((OLD_RUN / PACKED).read_bytes())
+    lines = gzip.decompress(OLD_RECORDS.read_bytes())
     (folder / RECORDS).write_bytes(lines)
     manifest = read_manifest(folder)
     said: list[str | None] = []

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from specbench_s2d.cli.main import main
-from specbench_s2d.runs.folder import MANIFEST, PACKED, RECORDS
-from tests.documents import OLD_RUN
+from specbench_s2d.runs.folder import MANIFEST, RECORDS
+from tests.documents import OLD_RECORDS, OLD_RUN
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     shutil.copy(OLD_RUN / MANIFEST, folder)
-    (folder / RECORDS).write_bytes(gzip.decompress((OLD_RUN / PACKED).read_bytes()))
+    (folder / RECORDS).write_bytes(gzip.decompress(OLD_RECORDS.read_bytes()))
     return folder
 
 

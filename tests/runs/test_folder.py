@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from specbench_s2d.runs.folder import PACKED, RECORDS, RunStore, read_manifest, 
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record
 from tests.analysis.factory import make_record
 from tests.refusals import refused
+
+XZ, GZ = PACKED
 
 
 def manifest(**identity: Any) -> dict[str, Any]:
@@ -193,16 +197,22 @@ def test_a_folder_without_records_is_no_run(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-def test_packed_records_are_read_like_others_and_not_written_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "pack", "unpack"), [(XZ, lzma.compress, "unxz"), (GZ, gzip.compress, "gunzip")])
+def test_packed_records_are_read_like_others_and_not_written_to(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes], unpack: str
+) -> None:
     folder = tmp_path / "run"
     with RunStore(folder, manifest()) as store:
         store.append([keyed("1"), keyed("2")])
     before = read_records(folder)
-    (folder / PACKED).write_bytes(gzip.compress((folder / RECORDS).read_bytes()))
+    (folder / name).write_bytes(pack((folder / RECORDS).read_bytes()))
     (folder / RECORDS).unlink()
-    assert read_records(folder) == before
-    with refused(RunFolderError, "its records are packed", "gunzip"), RunStore(folder, manifest()):
+    assert read_records(folder) == before and len(before) == 2
+    with refused(RunFolderError, "its records are packed", f"`{unpack} {folder / name}`"), RunStore(folder, manifest()):
         pass
-    (folder / PACKED).write_bytes((folder / PACKED).read_bytes()[:-9])
-    with refused(RunFolderError, PACKED, "cannot be read"):
-        read_records(folder)
+    whole = (folder / name).read_bytes()
+    half = len(whole) // 2
+    for damaged in (whole[:-9], b"plain text", whole[:half] + bytes([whole[half] ^ 255]) + whole[half + 1 :]):
+        (folder / name).write_bytes(damaged)
+        with refused(RunFolderError, name, "cannot be read"):
+            read_records(folder)

@@ -55,7 +55,7 @@ def check_run(
 
 def run_folder(path: Path) -> Path:
     """A run's folder, given itself or as its manifest.json or records.jsonl."""
-    if path.name in (MANIFEST, RECORDS, PACKED):
+    if path.name in (MANIFEST, RECORDS, *PACKED):
         return path.parent
     if path.is_file():
         raise RunFolderError(f"{path}: not a run; give a run's folder, or its {MANIFEST} or {RECORDS}.")

@@ -15,10 +15,10 @@ from specbench_s2d.analysis.gate.judge import check_run, judge
 from specbench_s2d.analysis.gate.verdict import Tolerances
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.config import RunSpec
-from specbench_s2d.runs.folder import MANIFEST, PACKED
+from specbench_s2d.runs.folder import MANIFEST
 from specbench_s2d.runs.record import Record
 from tests.analysis.gate.runs import Run, baseline, changed, found, judged, only, unchanged
-from tests.documents import OLD_RUN
+from tests.documents import OLD_RECORDS, OLD_RUN
 
 
 def test_times_of_machines_that_nobody_recorded_are_not_judged() -> None:
@@ -150,7 +150,7 @@ def test_times_of_one_engine_by_its_old_and_its_new_name_are_judged() -> None:
 
 
 def test_records_of_another_schema_cannot_be_compared(tmp_path: Path) -> None:
-    shutil.copy(OLD_RUN / PACKED, tmp_path / PACKED)
+    shutil.copy(OLD_RECORDS, tmp_path)
     manifest = json.loads((OLD_RUN / MANIFEST).read_text())
     (tmp_path / MANIFEST).write_text(json.dumps({**manifest, "schema_version": 99}))
     judgement = check_run(tmp_path, OLD_RUN)

@@ -7,10 +7,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from PIL import Image
 
 from specbench_s2d.analysis.report.plots.draw import run_looks
 from specbench_s2d.analysis.report.plots.style import (
@@ -67,8 +70,25 @@ def test_a_picture_in_each_format(tmp_path: Path) -> None:
             save(figure, tmp_path / name)
     texts = [element.text for element in ElementTree.parse(tmp_path / "a.svg").iter() if element.tag.endswith("}text")]
     assert texts == ["τ = 0.12345"]
-    height, width, _ = imread(tmp_path / "a.png").shape
-    assert height < 300 and 150 < width < 600  # 300 dots an inch, cropped to the text
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.mode == "P" and picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        assert picture.height < 300 and 150 < picture.width < 600  # cropped to the text
+
+
+def test_a_png_shows_what_was_drawn(tmp_path: Path) -> None:
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3, 2))
+        for place, (method, colour) in enumerate(METHOD_COLOURS.items()):
+            figure.text(0.1, 0.08 * place, method, color=colour)
+        save(figure, tmp_path / "few.png")
+        figure.savefig(tmp_path / "all.png", bbox_inches="tight")
+    few, every = (imread(tmp_path / name)[..., :3] for name in ("few.png", "all.png"))
+    assert np.abs(few - every).max() <= 0.25  # the rims of letters; their inside is exact
+    shown = {tuple(pixel) for pixel in (few.reshape(-1, 3) * 255).round().astype(int).tolist()}
+    assert (
+        len(shown) <= 256
+        and {tuple(round(part * 255) for part in to_rgb(one)) for one in METHOD_COLOURS.values()} <= shown
+    )
 
 
 # How a label looks
