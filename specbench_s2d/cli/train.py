@@ -197,21 +197,25 @@ def eagle(
     steps: Annotated[
         int, typer.Option("--steps", min=1, help="Tokens that the head drafts on its own states while it learns.")
     ] = 3,
+    bits: Annotated[int, typer.Option("--bits", help="Bits of the stored matrices: 16, or 8 for half the room.")] = 16,
     template: Template = None,
     licence: Licence = None,
     *,
     spec: TrainSpec,
 ) -> None:
     """EAGLE's draft head on a target's hidden states, from chats; the target stays as it is."""
+    from specbench_s2d.models.heads.eight_bits import BITS
     from specbench_s2d.training.card import DATA_LICENCES
     from specbench_s2d.training.heads import train_eagle
     from specbench_s2d.training.jobs import Corpus, check_out
 
-    command = command_text()
+    if bits not in BITS:
+        raise UserError(f"--bits {bits}: a head is stored in 8 or 16 bits.")
+    command, cited = command_text(), licence or DATA_LICENCES
     check_out(out)
     with _stoppable(out), Watch(_console()) as watch:
         watch.announce(f"{out.name}: EAGLE's head for {Path(target).name}, {spec.tokens:,} tokens")
-        facts = train_eagle(target, Corpus(data), spec, out, command, steps, watch, template, licence or DATA_LICENCES)
+        facts = train_eagle(target, Corpus(data), spec, out, command, steps, watch, template, cited, bits)
     _report(out, facts)
 
 

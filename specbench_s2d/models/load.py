@@ -19,6 +19,7 @@ from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose
 from specbench_s2d.models.engines.eager import EagerEngine
 from specbench_s2d.models.forward_check import check_forward, is_checked, not_checked
 from specbench_s2d.models.heads.eagle import EagleHead
+from specbench_s2d.models.heads.eight_bits import unscaled
 from specbench_s2d.models.heads.shape import HeadShape
 from specbench_s2d.models.hf import TransformersModel
 from specbench_s2d.models.llama import LlamaModel, quantisation, why_not_lean
@@ -166,6 +167,8 @@ def _why_transformers(model: ResolvedModel, device: str, lean: bool) -> str | No
 def tensor_reader(model: ResolvedModel, device: torch.device, dtype: torch.dtype) -> Weights:
     """A function that reads one tensor by name onto the device; raises `ModelError` for a name that is not there."""
     in_files = PickledWeights(model.weights, model.name) if model.weights.pickled else _safetensors(model)
+    if model.head_shape:
+        in_files = unscaled(in_files, model.name)
 
     def read(name: str) -> Tensor:
         try:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from specbench_s2d.models.chat import ChatTemplate
+from specbench_s2d.models.heads.eight_bits import in_bits
 from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.models.token_ranking import ranked
 from specbench_s2d.training.card import DATA_LICENCES, data_summary, training_facts
@@ -40,9 +41,10 @@ def train_eagle(
     watch: Watcher = lambda progress: None,
     template: str | None = None,
     licence: str = DATA_LICENCES,
+    bits: int = 16,
 ) -> dict[str, Any]:
-    """Train EAGLE's head for `target`, drafting `steps` tokens, and write `out` in the form that EAGLE publishes;
-    returns the facts.
+    """Train EAGLE's head for `target`, drafting `steps` tokens, and write `out` in the form that EAGLE publishes,
+    its matrices in 8 or 16 `bits`; returns the facts.
 
     Work in progress is kept in `out.work`, and `out` appears only when it is complete. Raises `RunFolderError` when
     `out` holds a model, `ModelError` for a target that is no Llama-family checkpoint.
@@ -70,17 +72,17 @@ def train_eagle(
     )  # fmt: skip
     facts["what"] = "A draft head in EAGLE's form"
     with publishing(facts, counts, work, out) as partial:
-        save_eagle(head, partial, Path(target).name)
+        save_eagle(head, partial, Path(target).name, bits)
     return facts
 
 
-def save_eagle(head: EagleModule, folder: Path, target: str) -> None:
-    """Weights in bfloat16 under EAGLE's names, and the target's config with one layer."""
+def save_eagle(head: EagleModule, folder: Path, target: str, bits: int = 16) -> None:
+    """Weights in bfloat16, or matrices in 8 `bits`, under EAGLE's names, and the target's config with one layer."""
     from safetensors.torch import save_file
 
-    tensors = {name: tensor.to(torch.bfloat16).contiguous().cpu() for name, tensor in head.state_dict().items()}
-    save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    save_file(in_bits(head.state_dict(), bits), str(folder / "model.safetensors"), metadata={"format": "pt"})
     fields = head.config.to_dict() | {"num_hidden_layers": 1, "specbench_head": "eagle", "specbench_target": target}
+    fields.pop("_name_or_path", None)  # a folder of the machine that trained it
     (folder / "config.json").write_text(json.dumps(fields, indent=1, default=str) + "\n", encoding="utf-8")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.cli.main import main
@@ -100,8 +102,21 @@ def test_a_target_that_is_no_llama_is_refused(
     assert "training takes Llama-family checkpoints" in err and not (tmp_path / "x").exists()
 
 
-def test_the_python_api_takes_a_head(tiny_models: Path, tmp_path: Path, command: list[str]) -> None:
-    assert main([*command, "--tokens", "256", "--out", str(tmp_path / "head")]) == 0
+def test_other_bits_are_refused_before_anything_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--target", "no-such-model", "--data", "no-such-file", "--tokens", "100", "--out", str(tmp_path / "x")]
+    assert main(["train", "eagle", "--bits", "4", *words]) == 2
+    assert "--bits 4: a head is stored in 8 or 16 bits." in capsys.readouterr().err
+
+
+def test_the_python_api_takes_a_head_in_8_bits(tiny_models: Path, tmp_path: Path, command: list[str]) -> None:
+    assert main([*command, "--tokens", "256", "--bits", "8", "--out", str(tmp_path / "head")]) == 0
+    stored = load_file(str(tmp_path / "head" / "model.safetensors"))
+    assert (
+        {name for name, tensor in stored.items() if tensor.dtype == torch.int8}
+        == {name for name, tensor in stored.items() if tensor.ndim == 2 and name.endswith(".weight")}
+        != set()
+    )
+    assert "_name_or_path" not in json.loads((tmp_path / "head" / "config.json").read_text())
     target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(tmp_path / "head"))
     generation = build_decoder("eagle", target=target, draft=head, gamma=2).generate([1, 2, 3], max_new_tokens=8)
     assert generation.ids and all(len(step.drafted) <= 2 for step in generation.steps)

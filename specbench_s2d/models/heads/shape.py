@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import prod
 
 from specbench_s2d.errors import ModelError, first_line
+from specbench_s2d.models.heads.eight_bits import without_scales
 from specbench_s2d.models.pickled import PickledWeights
 from specbench_s2d.models.weight_files import WeightFiles
 
@@ -49,6 +50,7 @@ class HeadShape:
         shapes = tensor_shapes_of(weights, name)
         if not shapes or any(tensor.startswith(("model.", "transformer.")) for tensor in shapes):
             return None
+        shapes = without_scales(shapes, name)
         fc, layers = shapes.get("fc.weight"), {int(m.group(1)) for t in shapes if (m := _LAYER.match(t))}
         if fc is None:
             return None
