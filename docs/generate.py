@@ -301,7 +301,8 @@ def leaderboard_methods() -> str:
     rows = []
     for m in paper_methods("spec-bench"):
         must = ", ".join(f"`{name}`" if value == ANY else f"`{name}={value}`" for name, value in m.options.items())
-        decoder = " with ".join(filter(None, (f"`{m.decoder}`", f"draft `{m.draft}`" if m.draft else "", must)))
+        draft = f"a draft head (`{m.draft[5:]}`)" if m.draft.startswith("head:") else m.draft and f"draft `{m.draft}`"
+        decoder = " with ".join(filter(None, (f"`{m.decoder}`", draft, must)))
         settings = ", ".join(f"`{name}={value}`" for name, value in m.settings.items())
         rows.append([m.method, decoder, settings, m.differs or "–"])
     header = ["leaderboard", "decoder", "settings of its row", "what its code does besides"]
@@ -312,7 +313,8 @@ def _between_devices(methods: list[str]) -> str:
     """How alike the leaderboard's two devices order its methods: what another device alone may do."""
     values = published("spec-bench").query("target == 'vicuna-7b-v1.3' and suite == 'overall' and metric == 'speedup'")
     sides = values.pivot(index="method", columns="device", values="value")
-    every, ours = (rank_correlation(*(list(part[device]) for device in part)) for part in (sides, sides.loc[methods]))
+    known = sides[sides.index.isin(methods)]
+    every, ours = (rank_correlation(*(list(part[device]) for device in part)) for part in (sides, known))
     return (
         f"For scale: the leaderboard's own {' and '.join(sides)} order its {every.methods} methods on Vicuna 7B, over "
         f"all suites, with ρ = {every.rho:.2f}, and these {ours.methods} with ρ = {ours.rho:.2f} (p = {ours.p:.2f})."

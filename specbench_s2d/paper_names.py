@@ -39,8 +39,9 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class PaperMethod:
-    """What a method of a paper is: a decoder, its draft (`sorted`, `plain`, a model's name, or "" for any), the exit of
-    12 layers that it names, and the options that make it this method and no other (`ANY`: any value but none).
+    """What a method of a paper is: a decoder, its draft (`sorted`, `plain`, `head:KIND`, a model's name, or "" for
+    any), the exit of 12 layers that it names, and the options that make it this method and no other (`ANY`: any value
+    but none).
 
     `settings`: further options, with the values behind the paper's own figures. `differs`: what the paper's code does
     besides, which no option of ours does; "" for nothing known.

@@ -27,6 +27,11 @@ class LoadedModels:
         known = {name: source.facts() for name, source in found.items() if source}
         return {"sources": known} if known else {}
 
+    def heads(self) -> dict[str, Any]:
+        """Which of the drafts are draft heads, and of what kind."""
+        known = {name: model.head_shape.kind for name, model in self._models.items() if model.head_shape}
+        return {"heads": known} if known else {}
+
     def checkpoints(self) -> dict[str, Any]:
         """What was found when models were loaded: how their files were read, and the check of the forward."""
         known = {name: model.load_facts for name, model in self._models.items() if model.load_facts}

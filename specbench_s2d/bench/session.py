@@ -164,6 +164,7 @@ class Session:
             "revision": identity.revision,
             "weights_sha256": identity.weights_sha256,
             "random_weights": identity.random_weights,
+            **self._models.heads(),
             **self._models.sources(),
             **self._models.checkpoints(),
             "template": self.prompts.template.name,

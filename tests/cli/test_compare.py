@@ -11,7 +11,7 @@ import pytest
 from specbench_s2d.cli.main import main
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record
 from tests.analysis.expected import ends_of_three_copies
-from tests.analysis.factory import paper_run
+from tests.analysis.factory import ar, decoded, paper_run
 from tests.analysis.report.grid import grid_run
 
 
@@ -65,6 +65,41 @@ def test_a_paper_beside_a_run_as_json_and_as_csv(tmp_path: Path, capsys: pytest.
     assert len(table) == len(answer["rows"]) > 40
     assert set(table["paper_target"]) == {"vicuna-7b"}
     assert f"wrote {out}" in captured.err
+
+
+def test_heads_stand_beside_the_leaderboard_by_the_kind_that_the_manifest_keeps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Chain and tree of one EAGLE-1 head; EAGLE-3 has no values for 7B; an unknown head has no row."""
+    options = {"gamma": None, "depth": 6, "topk": 10, "tokens": 60}
+    lanes = {
+        "eagle:gamma=4": ("one", {**options, "gamma": 4}),
+        "eagle": ("one", options),
+        "eagle:tokens=59": ("three", {**options, "tokens": 59}),
+        "eagle:depth=2": ("new", {**options, "depth": 2}),
+    }
+    records = [ar(1, 9, decode_s=8)] + [
+        decoded(label, 1, [(4, 3, 4), (4, 3, 4)], decode_s=2, draft=draft, decoder_options=own)
+        for label, (draft, own) in lanes.items()
+    ]
+    target = {"target": "vicuna-7b-v1.3", "suite": "mt_bench", "category": "writing"}
+    run = write_run(tmp_path / "heads", [r.model_copy(update=target) for r in records])
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["targets"] = {"vicuna-7b-v1.3": {"heads": {"one": "eagle", "three": "eagle3"}}}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["compare", str(run), "published:spec-bench", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert {(row["label"], row["method"]) for row in answer["rows"]} == {
+        ("eagle:gamma=4", "EAGLE"),
+        ("eagle", "EAGLE2"),
+    }
+    notes = " ".join(answer["notes"])
+    assert "No row for eagle:tokens=59 compared with vicuna-7b-v1.3: the paper has no values of EAGLE3 for it." in notes
+    assert "eagle:depth=2 (the run's manifest does not say what kind of draft head new is)" in notes
+    assert main(["compare", str(run), "published:spec-bench", "--as", "eagle:depth=2=EAGLE2", "--json"]) == 0
+    assert ("eagle:depth=2", "EAGLE2") in {
+        (row["label"], row["method"]) for row in json.loads(capsys.readouterr().out)["rows"]
+    }
 
 
 def test_json_says_that_two_questions_have_no_interval(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.cli.main import main
-from specbench_s2d.runs.folder import read_records
+from specbench_s2d.runs.folder import read_manifest, read_records
 from specbench_s2d.training.data import Encoded
 from specbench_s2d.training.eagle import EagleModule, held_out_loss, sums_of_losses
 from tests.training.factory import sums, tiny_model, write_chats
@@ -43,6 +43,7 @@ def test_a_trained_head_is_a_draft_that_loses_nothing(
         ("sd", "tiny-draft"), ("eagle:gamma=2", "head"), ("eagle:depth=2,topk=2,tokens=4", "head"),
     }  # fmt: skip
     assert all(r.status == "ok" for r in records)
+    assert read_manifest(tmp_path / "run")["targets"]["tiny-target"]["heads"] == {"head": "eagle"}
     assert all(r.divergence and r.divergence.verdict != "mismatch" for r in records if r.draft)
 
 

@@ -34,11 +34,17 @@ def compare(run: Path, other: str | None, against: str | None, stand_ins: Sequen
         return compare_decoders(records, against)
     if with_paper:
         paper = str(other).removeprefix(PREFIX)
-        return compare_published(records, run.name, paper, _temperature(run), stand_ins=stand_ins)
+        return compare_published(records, run.name, paper, _temperature(run), stand_ins, _heads(run))
     second = Path(str(other))
     names = (run.name, second.name) if run.name != second.name else (str(run), str(second))
     comparison = compare_runs(records, read_run(second), names)
     return replace(comparison, notes=[*comparison.notes, *_differences(run, second)])
+
+
+def _heads(run: Path) -> dict[str, str]:
+    """The kinds of a run's draft heads, by their names."""
+    targets = read_manifest(run).get("targets") or {}
+    return {name: kind for facts in targets.values() for name, kind in (facts.get("heads") or {}).items()}
 
 
 def _temperature(run: Path) -> float:

@@ -1,11 +1,11 @@
 """Which rows of a paper each of our decoders stands for: those that `results/published/methods.csv` states.
 
 A decoder stands for a method of the same decoder name, the same exit, the options that make it that method, and the
-draft that the table asks for: by its role (`draft_roles`), or by its name. Exits go by their place: ours, in rising
-order, stand for the paper's 6, 9 and 12 of 12 layers, where there are three. An imported run's label that is a method's
-name, as EAGLE2, is that method. MJSD and MTAD, its later name, have `mjsd` with one candidate and no exit, at any tau,
-gamma and number of beams; where their row says "vs vanilla SD", over the run's `sd` of the same draft and gamma, else
-over its nearest (`sd_for`).
+draft that the table asks for: by its role (`draft_roles`), by the kind of a draft head, or by its name. Exits go by
+their place: ours, in rising order, stand for the paper's 6, 9 and 12 of 12 layers, where there are three. An imported
+run's label that is a method's name, as EAGLE2, is that method. MJSD and MTAD, its later name, have `mjsd` with one
+candidate and no exit, at any tau, gamma and number of beams; where their row says "vs vanilla SD", over the run's `sd`
+of the same draft and gamma, else over its nearest (`sd_for`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from specbench_s2d.runs.record import Record
 
 PAPER_EXITS = (6, 9, 12)
 _ROLES = ("sorted", "plain")
+_HEAD = "head:"
 _OVER_SD = "vs vanilla SD"
 
 
@@ -38,10 +39,11 @@ class DecoderFacts:
     placed: bool
     options: dict[str, Any]
     draft_name: str | None = None
+    head: str | None = None
 
 
-def decoders_of(records: Sequence[Record]) -> dict[str, DecoderFacts]:
-    """The facts of every label of a run."""
+def decoders_of(records: Sequence[Record], heads: Mapping[str, str] | None = None) -> dict[str, DecoderFacts]:
+    """The facts of every label of a run; `heads`: the kinds of its draft heads, by their names."""
     first = {r.label: r for r in records}
     places = _places(records)
     found = {}
@@ -49,8 +51,9 @@ def decoders_of(records: Sequence[Record]) -> dict[str, DecoderFacts]:
         depth = r.decoder_options.get("exit")
         draft = draft_role(r.draft)
         found[label] = DecoderFacts(
-            r.decoder, draft, places.get(depth), depth is None or depth in places, r.decoder_options, r.draft
-        )
+            r.decoder, draft, places.get(depth), depth is None or depth in places, r.decoder_options, r.draft,
+            (heads or {}).get(r.draft or ""),
+        )  # fmt: skip
     return found
 
 
@@ -66,6 +69,8 @@ def _with_any(options: Mapping[str, str]) -> str:
 
 
 def _with_draft(draft: str) -> str:
+    if draft.startswith(_HEAD):
+        return f" with a draft head ({draft.removeprefix(_HEAD)})"
     return f" with a {draft} draft" if draft in _ROLES else f" with {draft}" if draft else ""
 
 
@@ -73,9 +78,27 @@ def methods_of(paper: str, facts: DecoderFacts) -> list[str]:
     """The names, in that paper, of the rows that a decoder stands for; none where it has no counterpart."""
     stated = paper_methods(paper)
     found = [m.method for m in stated if _stands_for(facts, m)]
-    if facts.decoder in {m.decoder for m in stated}:
+    if found or (facts.options and facts.decoder in {m.decoder for m in stated}):
         return found
     return [name for name in dict.fromkeys(published(paper)["method"]) if name.lower() == facts.decoder.lower()]
+
+
+def why_no_method(paper: str, facts: DecoderFacts) -> str:
+    """Why a decoder stands for none of a paper's methods: what those of the same decoder are."""
+    alike = [m for m in paper_methods(paper) if m.decoder == facts.decoder]
+    if not alike:
+        return "the paper has no such method"
+    rows = [m for m in alike if _same_draft(facts, m.draft)] or alike
+    if facts.head is None and any(m.draft.startswith(_HEAD) for m in alike) and facts.options:
+        return f"the run's manifest does not say what kind of draft head {facts.draft_name} is"
+    return "; ".join(dict.fromkeys(f"{m.method} is {_described(m)}" for m in rows))
+
+
+def _described(method: PaperMethod) -> str:
+    fixed = ",".join(f"{name}={value}" for name, value in method.options.items() if value != ANY)
+    exit_depth = f" at exit {method.exit} of {PAPER_EXITS[-1]}" if method.exit else ""
+    name = f"{method.decoder}:{fixed}" if fixed else method.decoder
+    return f"{name}{_with_draft(method.draft)}{exit_depth}{_with_any(method.options)}"
 
 
 def _stands_for(facts: DecoderFacts, method: PaperMethod) -> bool:
@@ -99,6 +122,8 @@ def _same_draft(facts: DecoderFacts, draft: str) -> bool:
         return True
     if draft in _ROLES:
         return facts.draft == draft
+    if draft.startswith(_HEAD):
+        return facts.head == draft.removeprefix(_HEAD)
     return facts.draft_name is not None and same_model(facts.draft_name, [draft]) is not None
 
 

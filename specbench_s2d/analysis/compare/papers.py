@@ -20,6 +20,7 @@ from specbench_s2d.analysis.compare.paper_methods import (
     methods_of,
     other_settings,
     wanted,
+    why_no_method,
 )
 from specbench_s2d.analysis.compare.paper_targets import match_targets, mean_notes, pairing_notes, read_given, unfit
 from specbench_s2d.analysis.compare.rank_correlation import COLUMNS as RANK_COLUMNS
@@ -46,11 +47,13 @@ COLUMNS = (
 
 
 def compare_published(
-    records: Sequence[Record], name: str, paper: str, temperature: float, stand_ins: Sequence[str] = ()
-) -> Comparison:
+    records: Sequence[Record], name: str, paper: str, temperature: float, stand_ins: Sequence[str] = (),
+    heads: Mapping[str, str] | None = None,
+) -> Comparison:  # fmt: skip
     """A run of the given temperature compared with a paper's values.
 
-    `stand_ins`: TARGET=PAPER_TARGET and LABEL=METHOD, in place of what the tables of `paper_names` say.
+    `stand_ins`: TARGET=PAPER_TARGET and LABEL=METHOD, in place of what the tables of `paper_names` say. `heads`: the
+    kinds of the run's draft heads, by their names.
     Columns: target, paper_target, device (the paper's), label, lossy, projected, against (what ours is over),
     method, suite, metric, ours_column (the column of summary.csv that counts as the paper does), ours with its 95 %
     interval, ours_specbench and ours_decode (the speed-up by Spec-Bench's formula, and that of decode rates), reason
@@ -64,7 +67,7 @@ def compare_published(
     kept = latest(records)
     require_baseline(name, kept)
     values = _at_temperature(values[values["suite"].isin([*SUITES, OVERALL])], paper, temperature)
-    decoders, targets = decoders_of(kept), list(dict.fromkeys(r.target for r in kept))
+    decoders, targets = decoders_of(kept, heads), list(dict.fromkeys(r.target for r in kept))
     labels, known = [label for label in decoders if label != BASELINE], set(values["method"])
     given = read_given(stand_ins, targets, list(dict.fromkeys(values["target"])), labels, sorted(known))
     methods = {label: given.methods.get(label) or methods_of(paper, decoders[label]) for label in labels}
@@ -95,6 +98,7 @@ def compare_published(
         *([f"No counterpart: {unfit(paper, left, theirs)}"] if left else []),
         *(mean_notes(paper, MEAN_TARGET, matched) if means else []),
         *paper_means.notes(means, decoders),
+        *_no_values(usable, methods, alone.values()),
         *_exit_notes(kept, methods),
         *_method_notes(paper, methods, known, decoders),
     ]
@@ -215,6 +219,17 @@ def _target_notes(rows: pd.DataFrame) -> list[str]:
     ]
 
 
+def _no_values(values: pd.DataFrame, methods: Mapping[str, list[str]], theirs: Iterable[str]) -> list[str]:
+    """The decoders whose methods have values, but none for a target that the run is compared with."""
+    there = {(target, method) for target, method in zip(values["target"], values["method"], strict=True)}
+    return [
+        f"No row for {label} compared with {target}: the paper has no values of {', '.join(listed)} for it."
+        for target in dict.fromkeys(theirs)
+        for label, listed in methods.items()
+        if set(listed) & set(values["method"]) and not any((target, method) in there for method in listed)
+    ]
+
+
 def _exit_notes(records: Sequence[Record], methods: Mapping[str, list[str]]) -> list[str]:
     """That exits went by place, where one of the decoders compared has such an exit."""
     pairs = exits_by_place([r for r in records if methods.get(r.label)])
@@ -227,14 +242,18 @@ def _exit_notes(records: Sequence[Record], methods: Mapping[str, list[str]]) -> 
 def _method_notes(
     paper: str, methods: Mapping[str, list[str]], known: set[str], decoders: Mapping[str, DecoderFacts]
 ) -> list[str]:
-    lone = [label for label, listed in methods.items() if not known & set(listed)]
+    lone: dict[str, list[str]] = {}
+    for label, listed in methods.items():
+        if not known & set(listed):
+            lone.setdefault(why_no_method(paper, decoders[label]), []).append(label)
+    said = "; ".join(f"{', '.join(labels)} ({why})" for why, labels in lone.items())
     missing = sorted(known - {m for listed in methods.values() for m in listed})
     differs = {m.method: m.differs for m in paper_methods(paper) if m.differs}
     stood = dict.fromkeys(m for listed in methods.values() for m in listed)
     return [
         *_settings_notes(paper, methods, decoders),
         *(f"{method} in the paper's own code: {differs[method]}." for method in stood if method in differs),
-        *([f"Without a row in published:{paper}: {', '.join(lone)}; for one that stands for a method all the same, "
+        *([f"Without a row in published:{paper}: {said}. For one that stands for a method all the same: "
            "--as 'LABEL=METHOD'."] if lone else []),
         *([f"Rows of published:{paper} that the run has no decoder for: {'; '.join(missing)}."] if missing else []),
     ]  # fmt: skip

@@ -12,12 +12,17 @@ from specbench_s2d.analysis.metrics.pairs import Group, Pair, latest, pair, ques
 from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup_ratio
 from specbench_s2d.analysis.tables.naming import is_projected, row_title, suite_title
 from specbench_s2d.analysis.tables.remarks import within_launches
-from specbench_s2d.analysis.tables.summary import Key, Row, row_groups, rows_by_target, summary_table
-from specbench_s2d.analysis.tables.text import TextTable, number, with_interval
+from specbench_s2d.analysis.tables.summary import OVERALL, Key, Row, reasons, row_groups, rows_by_target, summary_table
+from specbench_s2d.analysis.tables.text import TextTable, absent, number, with_interval
 from specbench_s2d.errors import UserError
 from specbench_s2d.runs.record import BASELINE, Record
 
+COLUMNS = (
+    "target", "label", "lossy", "projected", "suite", "speedup_a", "speedup_b", "ratio", "ratio_low", "ratio_high",
+    "questions", "mat_a", "mat_b", "reason",
+)  # fmt: skip
 _NAMED = 3  # how many of what has no partner are named, the rest being counted
+_SHOWN = {"speedup_a": "A", "speedup_b": "B", "ratio": "A / B [95 %]", "mat_a": "MAT A", "mat_b": "MAT B"}
 Turn = tuple[str, int | str, int]
 """Suite, question, turn: what was asked, whoever answered."""
 
@@ -26,7 +31,7 @@ def compare_runs(ours: Sequence[Record], theirs: Sequence[Record], names: tuple[
     """Speed-ups, mean accepted tokens, and the ratio of the speed-ups over the turns that both runs asked.
 
     Columns: target, label, lossy, projected, suite, speedup_a, speedup_b, ratio with its 95 % interval, questions,
-    mat_a, mat_b.
+    mat_a, mat_b, reason (why values are missing, by column).
     Raises `UserError` for a run without AR, and for runs that share no target and label.
     """
     runs = [latest(ours), latest(theirs)]
@@ -40,12 +45,13 @@ def compare_runs(ours: Sequence[Record], theirs: Sequence[Record], names: tuple[
             f"nothing in common: {names[0]} has {_contents(runs[0])}; {names[1]} has {_contents(runs[1])}; compare "
             "runs that share a target and a decoder."
         )
-    table = pd.DataFrame([_row(key, first, second, both) for key in shared])
+    table = pd.DataFrame([_row(key, first, second, both) for key in shared], columns=list(COLUMNS))
     shown = [_shown(target, rows) for target, rows in rows_by_target(table)]
     launches = [len({r.launch for r in records}) for records in runs]
     notes = [
         f"A: {names[0]}; B: {names[1]}. A / B: the ratio of the two speed-ups over {BASELINE} on the turns that both "
         f"asked, with its 95 % interval from n questions{within_launches(launches)}.",
+        *_missing(table),
         *_unpaired(names, runs),
     ]
     return Comparison(f"{names[0]} compared with {names[1]}", table, shown, notes)
@@ -70,12 +76,19 @@ def _row(key: Key, first: _Side, second: _Side, both: set[Turn]) -> Row:
     ours, theirs = first.pairs(key, both), second.pairs(key, both)
     a, b = first.rows[key], second.rows[key]
     interval = SPEEDUP.ratio_interval(ours, theirs)
+    ratio = speedup_ratio(ours, theirs)
+    values = {"speedup_a": a["speedup"], "speedup_b": b["speedup"], "ratio": ratio.value,
+              "mat_a": a["mat"], "mat_b": b["mat"]}  # fmt: skip
+    why = {f"{column}_{run}": said for run, side in zip("ab", (a, b), strict=True)
+           for column, said in reasons(side).items()}  # fmt: skip
+    why["ratio"] = (ratio.note or "").replace("; ", ", ")
+    missing = [f"{column}: {why.get(column) or 'not known'}" for column, value in values.items() if absent(value)]
     projected = dict.fromkeys(side["projected"] for side in (a, b) if is_projected(side["projected"]))
     return {
         "target": key[0], "label": key[1], "lossy": a["lossy"], "projected": ", ".join(projected) or None,
-        "suite": key[2], "speedup_a": a["speedup"], "speedup_b": b["speedup"],
-        "ratio": speedup_ratio(ours, theirs).value, "ratio_low": interval.low, "ratio_high": interval.high,
-        "questions": len({question_of(p) for pairs in ours for p in pairs}), "mat_a": a["mat"], "mat_b": b["mat"],
+        "suite": key[2], **values, "ratio_low": interval.low, "ratio_high": interval.high,
+        "questions": len({question_of(p) for pairs in ours for p in pairs}),
+        "reason": "; ".join(missing) or None,
     }  # fmt: skip
 
 
@@ -87,7 +100,24 @@ def _shown(target: str, rows: Sequence[Row]) -> TextTable:
         speedups, lengths = ([number(row[f"{name}_{run}"]) for run in "ab"] for name in ("speedup", "mat"))
         lines.append([title if title != last else "", suite_title(row["suite"]), *speedups, ratio, *lengths])
         last = title
-    return TextTable(["Decoder", "Suite", "A", "B", "A / B [95 %]", "MAT A", "MAT B"], lines, target)
+    return TextTable(["Decoder", "Suite", *_SHOWN.values()], lines, target)
+
+
+def _missing(table: pd.DataFrame) -> list[str]:
+    """Why there are dashes: by reason, under which headings and of which decoders. What is missing of all suites
+    together is said of these, and of none alone."""
+    found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    told: set[tuple[str, str, str]] = set()
+    rows = table[table["reason"].notna()].to_dict("records")
+    for row in sorted(rows, key=lambda row: row["suite"] != OVERALL):
+        for said in str(row["reason"]).split("; "):
+            column, _, why = said.partition(": ")
+            if row["suite"] != OVERALL and (row["target"], row["label"], column) in told:
+                continue
+            told.add((row["target"], row["label"], column))
+            headings, labels = found.setdefault(why, ({}, {}))
+            headings[_SHOWN[column]] = labels[str(row["label"])] = None
+    return [f"– under {', '.join(h)}: {why} ({_some(labels)})." for why, (h, labels) in found.items()]
 
 
 def _unpaired(names: tuple[str, str], runs: Sequence[Sequence[Record]]) -> list[str]:

@@ -88,6 +88,12 @@ def _row(group: Group, quality: Sequence[Column]) -> Row:
     return {**row, NOTES: "; ".join(said) or None}
 
 
+def reasons(row: Row) -> dict[str, str]:
+    """Why values of a row are missing or partial, by column, as its `notes` say."""
+    said = [part.partition(": ") for part in (row[NOTES] or "").split("; ") if part]
+    return {column: why for column, _, why in said}
+
+
 def rows_by_target(table: pd.DataFrame) -> list[tuple[str, list[Row]]]:
     """The rows of each target (of each run, where there are several), with the title of their table."""
     runs = "run" in table.columns

@@ -14,6 +14,7 @@ from specbench_s2d.analysis.compare.paper_methods import (
     other_settings,
     sd_for,
     wanted,
+    why_no_method,
 )
 from specbench_s2d.paper_names import paper_methods
 from specbench_s2d.published import published
@@ -144,6 +145,49 @@ def test_what_needs_no_weights_stands_beside_the_leaderboard(
     )
 
 
+TREE = {"gamma": None, "depth": 6, "topk": 10, "tokens": 60}
+
+
+@pytest.mark.parametrize(
+    ("label", "kind", "options", "method", "other"),
+    [
+        ("eagle:gamma=4", "eagle", {**TREE, "gamma": 4}, "EAGLE", {}),
+        ("eagle", "eagle", TREE, "EAGLE2", {"tokens": "59"}),
+        ("eagle:tokens=59", "eagle", {**TREE, "tokens": 59}, "EAGLE2", {}),
+        ("eagle:tokens=59", "eagle3", {**TREE, "tokens": 59}, "EAGLE3", {}),
+        ("eagle:gamma=4", "eagle3", {**TREE, "gamma": 4}, "EAGLE3", {"gamma": "None", "tokens": "59"}),
+        ("medusa", "medusa", {"any": 1}, "Medusa", {}),
+        ("first(suffix|eagle)", "eagle", {"draft": None}, "SAMD[EAGLE2]", {}),
+    ],
+)
+def test_draft_heads_stand_beside_the_leaderboard_by_their_kind(
+    label: str, kind: str, options: dict[str, Any], method: str, other: dict[str, str]
+) -> None:
+    facts = decoders_of([lane(label, "head", **options)], {"head": kind})[label]
+    assert methods_of("spec-bench", facts) == [method]
+    assert other_settings("spec-bench", facts, method) == other
+    assert method in set(published("spec-bench")["method"])
+
+
+def test_an_imported_run_of_heads_goes_by_the_method_s_name() -> None:
+    for label, method in (("eagle", "EAGLE"), ("medusa", "Medusa"), ("eagle3", "EAGLE3")):
+        facts = decoders_of([decoded(label, 1, [(1, 1, 2)], decode_s=1)])[label]
+        assert methods_of("spec-bench", facts) == [method]
+
+
+def test_what_stands_for_no_method_says_why() -> None:
+    records = [lane("eagle", "old-head", **TREE), lane("sd", "mine", gamma=5), lane("s2d", "mine", gamma=5),
+               lane("suffix", "none", datastore=None)]  # fmt: skip
+    found = decoders_of(records, {})
+    assert [methods_of("spec-bench", facts) for facts in found.values()] == [[], [], [], []]
+    assert {label: why_no_method("spec-bench", facts) for label, facts in found.items()} == {
+        "eagle": "the run's manifest does not say what kind of draft head old-head is",
+        "sd": "SpS is sd with double7/vicuna-68m",
+        "s2d": "the paper has no such method",
+        "suffix": "REST is suffix with a datastore",
+    }
+
+
 @pytest.mark.parametrize(
     ("options", "stands"),
     [
@@ -181,7 +225,12 @@ def test_mjsd_is_set_over_sd_of_its_draft_and_gamma() -> None:
 def test_every_method_that_the_table_states_is_one_that_the_paper_prints() -> None:
     for paper in ("s2d", "sd2", "spec-bench", "mjsd", "mtad"):
         assert {m.method for m in paper_methods(paper)} <= set(published(paper)["method"])
-    assert wanted("spec-bench") == "sd with double7/vicuna-68m, lookup, recycling, suffix with a datastore"
+    assert wanted("spec-bench").split(", ") == [
+        "sd with double7/vicuna-68m", "lookup", "recycling", "suffix with a datastore",
+        "eagle with a draft head (eagle) with a gamma", "eagle with a draft head (eagle)",
+        "eagle with a draft head (eagle3)", "medusa with a draft head (medusa)",
+        "first(suffix|eagle) with a draft head (eagle)",
+    ]  # fmt: skip
     assert wanted("mtad") == "mjsd"
 
 

@@ -53,7 +53,7 @@ def test_blocks_show_both_names_and_both_figures() -> None:
     notes = " ".join(DEMO.notes)
     assert "they are the same models: demo-s – vicuna-7b, demo-m – vicuna-13b, demo-l – llama-2-70b-chat." in notes
     assert "Exits 2, 3, 4 stand for the paper's 6, 9, 12, by their place." in notes
-    assert "Without a row in published:s2d: s2d-tree, s2d-auto;" in notes
+    assert "Without a row in published:s2d: s2d-tree, s2d-auto (the paper has no such method)." in notes
 
 
 def test_mean_accepted_tokens_are_counted_as_the_paper_counts_them() -> None:

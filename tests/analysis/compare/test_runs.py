@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from specbench_s2d.analysis.compare.runs import compare_runs
@@ -57,6 +58,19 @@ def test_targets_and_decoders_without_a_partner_are_named() -> None:
     notes = compare_runs(ours, [*paper_run(), *on("v", paper_run())], ("a", "b")).notes
     assert "Only a has the decoders x." in notes
     assert "Only a has the targets u." in notes and "Only b has the targets v." in notes
+
+
+def test_a_dash_names_why() -> None:
+    """B's decode times are not known, as an imported run's are not."""
+    reasons = {"decode_s": "not in these files"}
+    imported = [r.model_copy(update={"decode_s": None, "reasons": reasons}) for r in paper_run()]
+    why = "4 of 4 cells carry no decode_s (not in these files)"
+    comparison = compare_runs(paper_run(), imported, ("a", "b"))
+    found = line(comparison, target="t", label="sd")
+    assert pd.isna(found["speedup_b"]) and found["reason"] == f"speedup_b: {why}; ratio: {why}"
+    assert [note for note in comparison.notes if why in note] == [f"– under B, A / B [95 %]: {why} (sd)."]
+    whole = compare_runs(paper_run(), paper_run(), ("a", "b"))
+    assert whole.table["reason"].isna().all() and not any(note.startswith("–") for note in whole.notes)
 
 
 def test_two_runs_of_several_targets_compare_their_means_too() -> None:
