@@ -208,7 +208,7 @@ class ResolvedModel:
     @property
     def depth(self) -> int:
         """Layers."""
-        return int(self.config.get_text_config().num_hidden_layers)
+        return self.head_shape.layers if self.head_shape else int(self.config.get_text_config().num_hidden_layers)
 
     @property
     def exits(self) -> tuple[int, ...]:

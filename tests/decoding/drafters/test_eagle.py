@@ -65,8 +65,8 @@ def test_a_chain_is_the_argmax_of_states_recomputed_from_scratch(
     of = tiny_models / "tiny-target" if engine == "eager" else demo_folder() / "demo-s"
     reference = FromScratch(write_head(of, tmp_path / "head"))
     target, head = load_model(str(of), engine=engine), load_model(str(tmp_path / "head"), engine=engine)
-    assert head.engine == target.engine == engine
     steps = proposals(build_decoder("eagle:gamma=3", target, head))
+    assert head.engine == target.engine == engine
     assert len(steps) > 5
     for context, proposal in steps:
         for place, token in enumerate(proposal.ids_G.tolist()):
