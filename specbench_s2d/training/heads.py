@@ -53,7 +53,8 @@ def train_eagle(
     check_out(out)
     check_usable_device(spec.device)
     model, chat = load_source(target), ChatTemplate.choose(load_tokenizer(target), template)
-    torch.nn.Module.to(model, spec.device)
+    frozen: Any = model
+    frozen.to(spec.device, torch.bfloat16 if spec.autocast else torch.float32)  # it is not learnt
     head = EagleModule(model, spec.seed, steps)
     training, held_out = corpus.encode(chat)
     packed = pack(training, spec.length, spec.loss_on == "answers", spec.seed)
