@@ -243,7 +243,10 @@ class ObservingDrafter(Protocol):
 
 @runtime_checkable
 class StateReader(Protocol):
-    """A drafter that reads the target's hidden states, of the prompt and of every verified position."""
+    """A drafter that reads the target's hidden states, of the prompt and of every verified position.
+
+    Within `first(a|b)` its `commit` follows every pass, whoever drafted; the verdict's path is that pass's.
+    """
 
     def state_layers(self, target: LanguageModel) -> tuple[int, ...]:
         """The layers whose states it reads, as in `LanguageModel.extend_with_states`."""

@@ -27,7 +27,7 @@ SMALL = ("sd:draft_vocabulary=40", "mjsd:draft_vocabulary=40,candidates=4")
 NESTED = ("s2d", "s2d:gamma=heuristic,thresholds=0.1+0.1+0", "s2d-tree", "s2d-auto")
 SMALL_NESTED = ("s2d:draft_vocabulary=40", "s2d-tree:draft_vocabulary=40", "sd:exit=2,draft_vocabulary=40")
 NESTED_PAIRS = ("sorted+joint", "sorted-tree+joint")
-HEADED = ("eagle:gamma=3", "eagle:depth=3,topk=3,tokens=8")
+HEADED = ("eagle:gamma=3", "eagle:depth=3,topk=3,tokens=8", "first(suffix|eagle:gamma=3)")
 LEAN = [
     *((name, None) for name in ("ar", "mjgd", "mjgd:k=1", "mjgd:k=2,beams=3")),
     *((name, "tiny-draft") for name in (*PLAIN, *SMALL, "chain+joint", "beam+token", "beam+token:candidates=3")),

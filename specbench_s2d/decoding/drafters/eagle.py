@@ -35,8 +35,8 @@ from specbench_s2d.models.transfer import to_device
 class EagleDrafter:
     """Drafts from the target's final states of the verified positions, and on from the head's own.
 
-    After every target pass the pairs of the positions that were kept wait, until `propose` runs them with the token
-    that follows; what was drafted on the head's own states is then cut from its cache.
+    After every target pass, whoever drafted, the pairs of the positions that were kept wait, until `propose` runs them
+    with the token that follows; what was drafted on the head's own states is then cut from its cache.
     """
 
     draft_kind: ClassVar[Literal["eagle"]] = "eagle"
@@ -95,6 +95,7 @@ class EagleDrafter:
         self._sampler, self._prompt_ids = sampler, prompt_ids
         self._head.reset()
         self._waiting_PD: Tensor | None = None
+        self._pairs = len(prompt_ids) - 1
 
     def see(self, states: Sequence[Tensor]) -> None:
         """The target's final states of its last pass; those of the prompt are run at once but for the last."""
@@ -109,19 +110,24 @@ class EagleDrafter:
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         assert self._waiting_PD is not None, "the target's pass over the prompt comes first"
-        ids_P = to_device(list(context[-len(self._waiting_PD) :]), self._waiting_PD.device)
+        if not room:
+            return Proposal(torch.empty(0, dtype=torch.long, device=self._head.device))
+        states_PD, self._waiting_PD = self._waiting_PD, self._waiting_PD[:0]
+        ids_P = to_device(list(context[-len(states_PD) :]), states_PD.device)
         self._pairs, self._before = len(context) - 1, self._head.length
         if self._options.gamma is None:
-            return self._tree(ids_P, self._waiting_PD, room)
-        return (self._likeliest_chain if self._sampler.greedy else self._drawn_chain)(ids_P, self._waiting_PD, room)
+            return self._tree(ids_P, states_PD, room)
+        return (self._likeliest_chain if self._sampler.greedy else self._drawn_chain)(ids_P, states_PD, room)
 
     def commit(self, committed: int, verdict: Verdict) -> None:
         self._head.rollback(self._pairs)
         rows = [0, *(row + 1 for row in verdict.accepted_path)]
         if rows[-1] == len(rows) - 1:  # a chain's, and those of a tree's first branch
-            self._waiting_PD = self._states_TD[: len(rows)]
+            kept_PD = self._states_TD[: len(rows)]
         else:
-            self._waiting_PD = self._states_TD.index_select(0, to_device(rows, self._states_TD.device))
+            kept_PD = self._states_TD.index_select(0, to_device(rows, self._states_TD.device))
+        assert self._waiting_PD is not None
+        self._waiting_PD = torch.cat((self._waiting_PD, kept_PD)) if len(self._waiting_PD) else kept_PD
 
     def _likeliest_chain(self, ids_P: Tensor, states_PD: Tensor, room: int) -> Proposal:
         """Token by token, each the argmax of q."""
@@ -130,8 +136,6 @@ class EagleDrafter:
             predicted_PD, likeliest = self._head.predict(ids_P, states_PD, vocabulary=self._vocabulary)
             found.append(likeliest)
             ids_P, states_PD = likeliest.ids_RK[0], predicted_PD[-1:]
-        if not found:
-            return self._nothing()
         packed_2G = torch.cat([likeliest.packed_2RK for likeliest in found], dim=1)[..., 0]
         return Proposal(packed_2G[1].long(), logprobs_G=packed_2G[0], draft_layers=self._layers_run())
 
@@ -144,8 +148,6 @@ class EagleDrafter:
             q.append(self._sampler.probs(logits[-1])[0])
             ids_P = self._sampler.draw(q[-1])
             ids.append(ids_P)
-        if not ids:
-            return self._nothing()
         return Proposal(
             torch.cat(ids), q_GV=torch.stack(q), draft_logits=logits, draft_layers=self._layers_run()
         )  # fmt: skip
@@ -153,8 +155,6 @@ class EagleDrafter:
     def _tree(self, ids_N: Tensor, states_ND: Tensor, room: int) -> Proposal:
         """Level by level: the likeliest children of every node, of which the likeliest `topk` are expanded."""
         o, levels = self._options, min(self._options.depth, room)
-        if not levels:
-            return self._nothing()
         best = min(o.topk, len(self._vocabulary)) if self._vocabulary else o.topk
         topk = max(1, min(best, room // levels))
         found, frontier, mask, rows = Candidates(), None, None, 1
@@ -168,9 +168,6 @@ class EagleDrafter:
                 states_ND = above_ND.expand(rows, -1) if first else above_ND[frontier.parents_N]
                 mask = frontier.mask_EE[-rows:]
         return proposal_of(found, min(o.tokens, room), self._layers_run())
-
-    def _nothing(self) -> Proposal:
-        return Proposal(torch.empty(0, dtype=torch.long, device=self._head.device))
 
     def _layers_run(self) -> int:
         """Layers times positions since the last proposal."""

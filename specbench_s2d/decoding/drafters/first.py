@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -49,11 +49,12 @@ class FirstDrafter:
     """Asks its drafters in order, and proposes what the first of them proposes that finds anything.
 
     A drafter that was asked and found nothing sees a step without a draft; one that was not asked sees nothing of the
-    step, and catches up with the context when it is asked next.
+    step, and catches up with the context when it is asked next. One that reads the target's states is told the verdict
+    of every step.
     """
 
     parts: ClassVar[tuple[Part, ...]] = ()
-    draft_kind: ClassVar[Literal["none", "plain", "nested"]] = "none"
+    draft_kind: ClassVar[str] = "none"
     has_likelihoods: ClassVar[bool] = False
 
     class Options(BaseOptions):
@@ -64,6 +65,7 @@ class FirstDrafter:
         self._drafters: list[Drafter] = [
             part.drafter_class(draft if part.needs_draft else None, part.options) for part in self.parts
         ]
+        self._readers = [drafter for drafter in self._drafters if isinstance(drafter, StateReader)]
 
     @classmethod
     def check_draft(cls, options: BaseOptions, draft: HasExits) -> None:
@@ -74,8 +76,10 @@ class FirstDrafter:
 
     @classmethod
     def target_passes(cls, options: BaseOptions) -> list[PassKind]:
-        """Those of all drafters."""
-        return list(dict.fromkeys(kind for part in cls.parts for kind in part.ask("target_passes")))
+        """Those of all drafters; where one of them reads states, it reads those of every pass."""
+        kinds = [kind for part in cls.parts for kind in part.ask("target_passes")]
+        read = tuple(dict.fromkeys(layer for kind in kinds for layer in kind.states))
+        return list(dict.fromkeys(replace(kind, states=read) for kind in kinds))
 
     @classmethod
     def draft_passes(cls, options: BaseOptions, draft: HasExits) -> list[PassKind]:
@@ -126,14 +130,30 @@ class FirstDrafter:
         return replace(proposal, draft_layers=layers) if layers else proposal
 
     def commit(self, committed: int, verdict: Verdict) -> None:
-        *empty, last = self._asked
-        if empty:
+        *others, last = self._asked
+        if empty := [drafter for drafter in others if drafter not in self._readers]:
             first_id = verdict.next_id
             if verdict.accepted and verdict.drafted:
                 first_id = verdict.drafted.ids[verdict.accepted_path[0]]
             for drafter in empty:
                 drafter.commit(committed - verdict.accepted, Verdict(0, first_id))
-        last.commit(committed, verdict)
+        for drafter in self._readers:
+            drafter.commit(committed, verdict)
+        if last not in self._readers:
+            last.commit(committed, verdict)
+
+
+class FirstReading(FirstDrafter):
+    """Where a drafter reads the target's states: it sees those of every pass, asked or not."""
+
+    def state_layers(self, target: LanguageModel) -> tuple[int, ...]:
+        """Those of the drafter that reads."""
+        (reader,) = self._readers
+        return reader.state_layers(target)
+
+    def see(self, states: Sequence[Tensor]) -> None:
+        (reader,) = self._readers
+        reader.see(states)
 
 
 class FirstObserving(FirstDrafter):
@@ -166,8 +186,6 @@ def first_of(name: str, parts: Sequence[Part]) -> type[FirstDrafter]:
         raise UserError(f"{name}: {len(parts) or 'no'} drafter{'s' * (not parts)}; give two or more: {advice}.")
     if none := next((part.label for part in parts if part.drafter_class is NoDrafter), None):
         raise UserError(f"{name}: {none} proposes nothing; leave it out.")
-    if reading := next((part.label for part in parts if issubclass(part.drafter_class, StateReader)), None):
-        raise UserError(f"{name}: {reading} reads the target's states of every step, and stands alone; leave it out.")
     labels = [part.label for part in parts]
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
@@ -176,7 +194,13 @@ def first_of(name: str, parts: Sequence[Part]) -> type[FirstDrafter]:
     if len(needing) > 1:
         named = " and ".join(part.label for part in needing)
         raise UserError(f"{name}: {named} each need a draft model, and would share its one cache; give one of them.")
-    base = FirstObserving if any(issubclass(part.drafter_class, ObservingDrafter) for part in parts) else FirstDrafter
+    reading = [part.label for part in parts if issubclass(part.drafter_class, StateReader)]
+    observing = [part.label for part in parts if issubclass(part.drafter_class, ObservingDrafter)]
+    if reading and len(both := [*reading, *observing]) > 1:
+        raise UserError(f"{name}: {both[0]} reads the target's states, {both[1]} its passes too; give one of them.")
+    if inner := next((part.label for part in parts if issubclass(part.drafter_class, FirstReading)), None):
+        raise UserError(f"{name}: write the drafters of {inner} out, in one bracket.")
+    base = FirstReading if reading else FirstObserving if observing else FirstDrafter
     known = {
         "parts": tuple(parts),
         "draft_kind": needing[0].drafter_class.draft_kind if needing else "none",

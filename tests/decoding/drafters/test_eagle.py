@@ -15,8 +15,9 @@ from scipy.stats import chi2
 
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.decoding.sampling import probabilities
-from specbench_s2d.decoding.types import Proposal
+from specbench_s2d.decoding.types import Proposal, chain_of
 from specbench_s2d.errors import ModelError, UserError
+from specbench_s2d.models.base import FINAL
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.weight_files import SAFE as FILE
 from specbench_s2d.resources import demo_folder, drafts_folder
@@ -111,6 +112,67 @@ def test_greedy_ids_equal_ar_s(options: str, seed: int, tiny_models: Path, tmp_p
     decoder = build_decoder(f"eagle:{options}", target, head)
     expected = build_decoder("ar", target).generate(PROMPT, max_new_tokens=40, ignore_eos=True).ids
     assert decoder.generate(PROMPT, max_new_tokens=40, ignore_eos=True).ids == expected
+
+
+class Told:
+    """A drafter that proposes of what AR writes: nothing, three right tokens, or two right ones and a wrong one."""
+
+    def __init__(self, expected: list[int], prompt: int) -> None:
+        self._ids, self._prompt, self._turn = expected, prompt, 0
+
+    def start(self, prompt_ids: list[int], sampler: Any) -> None:
+        pass
+
+    def propose(self, context: list[int], room: int) -> Proposal:
+        done = len(context) - self._prompt
+        right, wrong = ((0, 0), (3, 0), (2, 1), (0, 1))[self._turn % 4]
+        self._turn += 1
+        return chain_of([*self._ids[done : done + right], *[0] * wrong], torch.device("cpu"))
+
+    def commit(self, committed: int, verdict: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [("gamma=3", "eager"), ("gamma=3", "native"), ("depth=3,topk=3,tokens=8", "eager")],
+)
+def test_after_others_steps_it_drafts_as_a_head_that_ran_the_whole_prefix(
+    name: str, engine: str, tiny_models: Path, tmp_path: Path
+) -> None:
+    of = tiny_models / "tiny-target" if engine == "eager" else demo_folder() / "demo-s"
+    reference = FromScratch(write_head(of, tmp_path / "head"))
+    target, head = load_model(str(of), engine=engine), load_model(str(tmp_path / "head"), engine=engine)
+    decoder: Any = build_decoder(f"first(lookup|eagle:{name})", target, head)
+    expected = build_decoder("ar", target).generate(PROMPT, max_new_tokens=30, ignore_eos=True).ids
+    asked, eagle = list[tuple[list[int], Proposal]](), decoder.drafter._drafters[1]
+    decoder.drafter._drafters[0] = Told(expected, len(PROMPT))
+    propose = eagle.propose
+    eagle.propose = lambda context, room: asked.append((list(context), propose(context, room))) or asked[-1][1]
+    generation = decoder.generate(PROMPT, max_new_tokens=30, ignore_eos=True)
+    assert generation.ids == expected
+    assert {step.accepted for step in generation.steps} >= {2, 3} and len(asked) > 3
+    assert {len(later) - len(context) for (context, _), (later, _) in pairwise(asked)} & {8, 9}  # of four steps' pairs
+    for context, proposal in asked:
+        ids = proposal.ids_G.tolist()
+        if proposal.tree is not None:
+            assert set(paths(proposal)) == set(grown_by_hand(reference, context, 3, 3, 8))
+            continue
+        for place, token in enumerate(ids):
+            assert token == int(reference.logprobs_after(context, ids[:place]).argmax())
+
+
+@pytest.mark.parametrize("name", ["first(suffix|eagle:gamma=3)", "first(lookup|eagle:depth=3,topk=3,tokens=8)"])
+def test_within_first_greedy_ids_equal_ar_s_and_every_pass_is_read(
+    name: str, made: tuple[FromScratch, Path], tiny_models: Path
+) -> None:
+    target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(made[1]))
+    decoder = build_decoder(name, target, head)
+    prompt = [*PROMPT, 11, 12, 13] * 3
+    expected = build_decoder("ar", target).generate(prompt, max_new_tokens=40, ignore_eos=True).ids
+    for _ in range(2):
+        assert decoder.generate(prompt, max_new_tokens=40, ignore_eos=True).ids == expected
+    assert {kind.states for kind in decoder.target_passes(decoder.options)} == {(FINAL,)}
 
 
 def test_training_s_parallel_drafts_are_those_of_decoding(made: tuple[FromScratch, Path]) -> None:

@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from specbench_s2d import load_model
-from specbench_s2d.decoding.spec import parse_decoder
-from specbench_s2d.errors import ModelError, UserError
+from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import FINAL, PassKind, without_states
 from specbench_s2d.models.memory import plan_memory
 from specbench_s2d.models.resolve import resolve_model
@@ -56,11 +55,6 @@ def test_memory_is_that_of_its_own_layers(head: Path) -> None:
     plan = plan_memory(resolve_model(str(head)), torch.float32, positions=100)
     assert plan.weights_bytes == 4 * (32 * 64 + 32 + 32 * 96 + 3 * 32 * 64 + 32)
     assert plan.weights_bytes == load_model(str(head)).parameter_bytes
-
-
-def test_within_first_it_is_refused() -> None:
-    with refused(UserError, "first(lookup|eagle)", "reads the target's states of every step"):
-        parse_decoder("first(lookup|eagle)")
 
 
 def test_passes_that_read_states_are_cut_where_these_are() -> None:
