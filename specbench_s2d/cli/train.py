@@ -197,6 +197,9 @@ def eagle(
     steps: Annotated[
         int, typer.Option("--steps", min=1, help="Tokens that the head drafts on its own states while it learns.")
     ] = 3,
+    version: Annotated[
+        int, typer.Option("--version", help="1: EAGLE-1's head (EAGLE-2's too). 3: EAGLE-3's, on three layers' states.")
+    ] = 1,
     template: Template = None,
     licence: Licence = None,
     *,
@@ -207,11 +210,15 @@ def eagle(
     from specbench_s2d.training.heads import train_eagle
     from specbench_s2d.training.jobs import Corpus, check_out
 
+    if version not in (1, 3):
+        raise UserError(f"--version {version}: give 1 or 3; EAGLE-2 is EAGLE-1's head with a tree of its own.")
     command = command_text()
     check_out(out)
     with _stoppable(out), Watch(_console()) as watch:
-        watch.announce(f"{out.name}: EAGLE's head for {Path(target).name}, {spec.tokens:,} tokens")
-        facts = train_eagle(target, Corpus(data), spec, out, command, steps, watch, template, licence or DATA_LICENCES)
+        watch.announce(f"{out.name}: EAGLE-{version}'s head for {Path(target).name}, {spec.tokens:,} tokens")
+        facts = train_eagle(
+            target, Corpus(data), spec, out, command, steps, version, watch, template, licence or DATA_LICENCES
+        )
     _report(out, facts)
 
 

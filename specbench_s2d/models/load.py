@@ -19,6 +19,8 @@ from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose
 from specbench_s2d.models.engines.eager import EagerEngine
 from specbench_s2d.models.forward_check import check_forward, is_checked, not_checked
 from specbench_s2d.models.heads.eagle import EagleHead
+from specbench_s2d.models.heads.eagle3 import Eagle3Head
+from specbench_s2d.models.heads.eagle3_shape import Eagle3Shape
 from specbench_s2d.models.heads.shape import HeadShape
 from specbench_s2d.models.hf import TransformersModel
 from specbench_s2d.models.llama import LlamaModel, quantisation, why_not_lean
@@ -137,11 +139,16 @@ def _reference(model: ResolvedModel, place: torch.device, dtype: torch.dtype) ->
 def _load_head(
     model: ResolvedModel, shape: HeadShape, place: torch.device, dtype: torch.dtype, engine: str | MakeEngine | None
 ) -> LanguageModel:
-    """A draft head; on a GPU its passes run eagerly."""
+    """A draft head; on a GPU its passes run eagerly, EAGLE-3's everywhere."""
     identity = Identity(model.name, model.revision, model.sha256, shape.kind, "lean", source=model.source)
+    read = tensor_reader(model, place, dtype)
+    if isinstance(shape, Eagle3Shape):
+        eagle3 = Eagle3Head(identity, model.config, shape, read, place, dtype)
+        eagle3.ranking = model.ranking
+        return eagle3
     on_gpu = place.type == "cuda"
     chosen = EagerEngine if on_gpu else choose_engine(engine, model.name, model.config, place, dtype)
-    head = EagleHead(identity, model.config, shape, tensor_reader(model, place, dtype), place, dtype, chosen)
+    head = EagleHead(identity, model.config, shape, read, place, dtype, chosen)
     head.ranking = model.ranking
     return head
 

@@ -84,7 +84,7 @@ class ResolvedModel:
         """The draft head that the folder holds in place of a model; a folder with a tokenizer is none."""
         if self.shape or self.adapter or any((self.folder / file).exists() for file in _TOKENIZER_FILES):
             return None
-        return HeadShape.find(self.weights, self.name)
+        return HeadShape.find(self.weights, self.name, self.fields)
 
     @property
     def random_weights(self) -> bool:
@@ -312,6 +312,8 @@ def _checked(model: ResolvedModel) -> ResolvedModel:
             f"{model.name}: no weights ({saw}): neither .safetensors nor pytorch_model.bin or its shards; convert them "
             "with transformers' save_pretrained, or name a hub revision that has them, as owner/name@refs/pr/N."
         )
+    if model.head_shape:
+        model.head_shape.check(model.config, model.name)
     return model
 
 

@@ -1,14 +1,14 @@
 """EAGLE's drafter: a head on the target's states drafts a chain, or a tree that grows by its confidence (EAGLE-2).
 
-Sources: Li et al. 2024, arXiv 2401.15077 (the head) and arXiv 2406.16858 (the tree). Shapes: `T` positions, `P` pairs
-that wait, `G` drafted tokens, `D` width, `V` vocabulary.
+Sources: Li et al., arXiv 2401.15077 and 2503.01840 (EAGLE-1's and EAGLE-3's heads), 2406.16858 (the tree). Shapes: `T`
+positions, `P` pairs that wait, `G` drafted tokens, `D` width, `V` vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -25,14 +25,16 @@ from specbench_s2d.decoding.growth import Candidates, add_children, expand, prop
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import FINAL, LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.heads.eagle import EagleHead
+from specbench_s2d.models.heads.eagle3_shape import Eagle3Shape
 from specbench_s2d.models.transfer import to_device
 
 
 class EagleDrafter:
-    """Drafts from the target's final states of the verified positions, and on from the head's own.
+    """Drafts from the target's states of the verified positions, and on from the head's own.
 
     After every target pass the pairs of the positions that were kept wait, until `propose` runs them with the token
     that follows; what was drafted on the head's own states is then cut from its cache.
@@ -53,9 +55,21 @@ class EagleDrafter:
 
     def __init__(self, draft: LanguageModel, options: EagleDrafter.Options) -> None:
         assert isinstance(draft, EagleHead), "check_kind refuses any other draft"
+        self.check_draft(options, draft)
         self._head, self._options, self._vocabulary = draft, options, vocabulary_of(options, draft)
+        if draft.own_ids is not None:
+            self._vocabulary = DraftVocabulary.of(draft.own_ids, draft.vocabulary)
 
     data_hashes = staticmethod(vocabulary_hashes)
+
+    @staticmethod
+    def check_draft(options: EagleDrafter.Options, draft: Any) -> None:
+        """Raise `UserError` for a small vocabulary asked of a head that has one of its own."""
+        if options.draft_vocabulary is not None and isinstance(draft.head_shape, Eagle3Shape):
+            raise UserError(
+                f"draft_vocabulary={options.draft_vocabulary}: {draft.name} is an EAGLE-3 head with an LM head of its "
+                f"own over {len(draft.head_shape.ids):,} ids; leave the option out."
+            )
 
     @staticmethod
     def draft_passes(options: EagleDrafter.Options, draft: object) -> list[PassKind]:
@@ -75,15 +89,16 @@ class EagleDrafter:
         """The target whose embedding and LM head the head shares; the head may know padding ids that it leaves out."""
         self._target = target
         if self._vocabulary and self._vocabulary.full_size != target.vocabulary:
-            self._vocabulary = DraftVocabulary.of(self._vocabulary.ids, target.vocabulary)
+            there = (token for token in self._vocabulary.ids if token < target.vocabulary)
+            self._vocabulary = DraftVocabulary.of(there, target.vocabulary)
 
     def facts(self) -> dict[str, object]:
         """Nothing is measured."""
         return {}
 
     def state_layers(self, target: LanguageModel) -> tuple[int, ...]:
-        """The final states."""
-        return (target.depth,)
+        """The final states, or those of EAGLE-3's three layers."""
+        return self._head.head_shape.state_layers(target.depth)
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._sampler, self._prompt_ids = sampler, prompt_ids
@@ -91,20 +106,20 @@ class EagleDrafter:
         self._waiting_PD: Tensor | None = None
 
     def see(self, states: Sequence[Tensor]) -> None:
-        """The target's final states of its last pass; those of the prompt are run at once but for the last."""
-        (states_TD,) = states
+        """The target's states of its last pass; those of the prompt are run at once but for the last."""
+        states_TD = self._head.fuse(states)
         if self._waiting_PD is not None:
             self._states_TD = states_TD
             return
         if len(states_TD) > 1:
             ids_T = to_device(list(self._prompt_ids[1:]), states_TD.device)
-            self._head.advance(self._target.embed(ids_T), states_TD[:-1])
+            self._head.advance(self._embed(ids_T), states_TD[:-1])
         self._waiting_PD = states_TD[-1:]
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         assert self._waiting_PD is not None, "the target's pass over the prompt comes first"
         ids_P = to_device(list(context[-len(self._waiting_PD) :]), self._waiting_PD.device)
-        last_1D = self._head.advance(self._target.embed(ids_P), self._waiting_PD)[-1:]
+        last_1D = self._head.advance(self._embed(ids_P), self._waiting_PD)[-1:]
         self._pairs = len(context) - 1
         chain = self._options.gamma is not None
         return self._chain(last_1D, room) if chain else self._tree(last_1D, room)
@@ -117,8 +132,11 @@ class EagleDrafter:
         else:
             self._waiting_PD = self._states_TD.index_select(0, to_device(rows, self._states_TD.device))
 
+    def _embed(self, ids_T: Tensor) -> Tensor:
+        return self._head.embed_for(self._target, ids_T)
+
     def _logits(self, states_TD: Tensor) -> Tensor:
-        return self._target.head(states_TD[None], self._vocabulary, final=True)[0]
+        return self._head.logits(self._target, states_TD, self._vocabulary)
 
     def _chain(self, state_1D: Tensor, room: int) -> Proposal:
         """Token by token, each drawn from q, or its argmax."""
@@ -133,7 +151,7 @@ class EagleDrafter:
                 id_1 = self._sampler.draw(q[-1])
             ids.append(id_1)
             if place < wanted - 1:
-                state_1D = self._head.advance(self._target.embed(id_1), state_1D)
+                state_1D = self._head.advance(self._embed(id_1), state_1D)
         return Proposal(
             torch.cat(ids) if ids else torch.empty(0, dtype=torch.long, device=state_1D.device),
             q_GV=torch.stack(q) if q else None,
@@ -151,7 +169,7 @@ class EagleDrafter:
             add_children(found, Likeliest.of(self._logits(states_ND), topk), frontier, topk)
             if level < levels:
                 frontier = expand(found, frontier, topk)
-                embedded_ND = self._target.embed(frontier.ids_N)
+                embedded_ND = self._embed(frontier.ids_N)
                 first = frontier.parents_N is None  # all from the context
                 above_ND = states_ND.expand(len(embedded_ND), -1) if first else states_ND[frontier.parents_N]
                 states_ND = self._head.advance(embedded_ND, above_ND, frontier.mask_EE[-len(embedded_ND) :])

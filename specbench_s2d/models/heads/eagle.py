@@ -32,8 +32,12 @@ _UNUSED_ROWS = 64
 class EagleHead(LanguageModel):
     """The head of EAGLE-1 and EAGLE-2, with a cache of its own layers; embedding and LM head are the target's.
 
-    `head_shape`: what the folder holds.
+    `head_shape`: what the folder holds. `own_ids`: the target's ids, ascending, that a head with an LM head of its own
+    proposes; None where the target's is used.
     """
+
+    head_shape: HeadShape
+    own_ids: tuple[int, ...] | None = None
 
     def __init__(
         self,
@@ -84,6 +88,19 @@ class EagleHead(LanguageModel):
         self._cache.lengths[:] = [request.end] * self.depth
         self.read_bytes += self._bytes + self.depth * request.end * self._cache.position_bytes
         return predicted_TD
+
+    def fuse(self, states: Sequence[Tensor]) -> Tensor:
+        """The states (T, D) that pairs are made of, from those of the target's layers `head_shape.state_layers`."""
+        (states_TD,) = states
+        return states_TD
+
+    def embed_for(self, target: LanguageModel, ids_T: Tensor) -> Tensor:
+        """The embeddings (T, D) of ids: the target's, unless the head has its own."""
+        return target.embed(ids_T)
+
+    def logits(self, target: LanguageModel, states_TD: Tensor, vocabulary: DraftVocabulary | None) -> Tensor:
+        """Logits (T, V) from the head's states: by the target's LM head, unless it has its own."""
+        return target.head(states_TD[None], vocabulary, final=True)[0]
 
     def extend(
         self,
