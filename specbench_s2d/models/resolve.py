@@ -81,10 +81,14 @@ class ResolvedModel:
 
     @cached_property
     def head_shape(self) -> HeadShape | None:
-        """The draft head that the folder holds in place of a model; a folder with a tokenizer is none."""
+        """The draft head that the folder holds in place of a model; a folder with a tokenizer is none. Raises `ModelError`
+        for a head whose tensors are not those that its config describes."""
         if self.shape or self.adapter or any((self.folder / file).exists() for file in _TOKENIZER_FILES):
             return None
-        return HeadShape.find(self.weights, self.name, self.fields)
+        found = HeadShape.find(self.weights, self.name, self.fields)
+        if found is not None:
+            found.check(self.config, self.name)
+        return found
 
     @property
     def random_weights(self) -> bool:
@@ -312,8 +316,6 @@ def _checked(model: ResolvedModel) -> ResolvedModel:
             f"{model.name}: no weights ({saw}): neither .safetensors nor pytorch_model.bin or its shards; convert them "
             "with transformers' save_pretrained, or name a hub revision that has them, as owner/name@refs/pr/N."
         )
-    if model.head_shape:
-        model.head_shape.check(model.config, model.name)
     return model
 
 

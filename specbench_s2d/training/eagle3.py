@@ -48,8 +48,10 @@ class Eagle3Module(EagleModule):
             nn.init.normal_(matrix, std=0.02)
         kept_N = torch.arange(config.vocab_size) if ids is None else torch.tensor(list(ids))
         self.lm_head = nn.Linear(width, len(kept_N), bias=False)
-        with torch.no_grad():
+        with torch.no_grad():  # it starts in the basis of the target's last layers, which its own head reads
             self.lm_head.weight.copy_(target.lm_head.weight[kept_N.to(target.lm_head.weight.device)])
+            self.norm.weight.copy_(target.model.norm.weight)
+            self.fc.weight[:, -width:] += torch.eye(width)
         if ids is not None:
             self.register_buffer("d2t", kept_N - torch.arange(len(kept_N)))
             self.register_buffer("t2d", torch.isin(torch.arange(config.vocab_size), kept_N))

@@ -21,6 +21,7 @@ from specbench_s2d.training.init_model import ModelSource, load_source, load_tok
 from specbench_s2d.training.jobs import (
     HELD_OUT_PER_SUITE,
     Corpus,
+    check_model,
     check_out,
     check_usable_device,
     claim,
@@ -56,6 +57,7 @@ def train_eagle(
     check_usable_device(spec.device)
     model, chat = load_source(target), ChatTemplate.choose(load_tokenizer(target), template)
     torch.nn.Module.to(model, spec.device)
+    check_model(model, spec, target)
     if version == 3:
         check_depth(Path(target).name, model.config.num_hidden_layers)
     training, held_out = corpus.encode(chat)

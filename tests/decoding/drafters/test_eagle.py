@@ -161,7 +161,9 @@ def test_training_s_parallel_drafts_are_those_of_decoding(made: Made) -> None:
 
 def test_a_head_for_another_target_is_refused(made: Made) -> None:
     head, demo_s = load_model(str(made.folder)), load_model("demo-s")
-    with refused(ModelError, f"{made.folder.name} is a draft head on states of width 32", "demo-s has states of width 192"):
+    with refused(
+        ModelError, f"{made.folder.name} is a draft head on states of width 32", "demo-s has states of width 192"
+    ):
         build_decoder("eagle", demo_s, head)
 
 

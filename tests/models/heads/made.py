@@ -118,9 +118,11 @@ class Eagle3FromScratch(FromScratch):
         return full_V
 
     def _normed(self, rows: Tensor, norm: str) -> Tensor:
-        return rows / (rows.pow(2).mean(-1, keepdim=True) + self.head.config.rms_norm_eps).sqrt() * self.tensors[
-            f"{norm}.weight"
-        ]
+        return (
+            rows
+            / (rows.pow(2).mean(-1, keepdim=True) + self.head.config.rms_norm_eps).sqrt()
+            * self.tensors[f"{norm}.weight"]
+        )
 
     def _true(self, prefix: list[int]) -> Tensor:
         """g (T, D): of eight layers, the states that enter those numbered 2, 4 and 5."""
