@@ -17,7 +17,8 @@ from specbench_s2d.models.weight_files import SAFE
 from specbench_s2d.training.data import Encoded
 from specbench_s2d.training.eagle import held_out_loss, sums_of_losses
 from specbench_s2d.training.eagle3 import Eagle3Module
-from tests.training.factory import sums, tiny_model, write_chats
+from specbench_s2d.training.trainer import _optimizers
+from tests.training.factory import sums, tiny_model, tiny_spec, write_chats
 from tests.training.test_eagle import killed
 
 
@@ -99,6 +100,13 @@ def test_the_loss_is_the_cross_entropy_under_the_target_over_the_small_vocabular
         q_BTN = (head.norm(states_BTD) @ head.lm_head.weight.T).log_softmax(-1)
     by_position_BT = -(logits_BTV.softmax(-1) * q_BTN).sum(-1)
     assert found.tolist() == pytest.approx([by_position_BT[learn_BT[:, 2:]].sum().item()], rel=1e-5)
+
+
+def test_muon_takes_the_matrices_of_its_layer_alone() -> None:
+    head: Any = Eagle3Module(tiny_model(layers=8), seed=0)
+    muon, _ = _optimizers(head, tiny_spec(optimizer="muon"))
+    matrices = [p for group in muon.param_groups for p in group["params"]]
+    assert {id(p) for p in matrices} == {id(p) for p in head.midlayer.parameters() if p.ndim == 2} and len(matrices) == 7
 
 
 def test_what_cannot_be_trained_is_refused(
