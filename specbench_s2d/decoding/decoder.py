@@ -130,6 +130,8 @@ class Decoder(ABC):
     def make_ready(self, positions: int) -> None:
         """Reserve caches for sequences of `positions`, and prepare every pass that this decoder declares, so that
         nothing is prepared while it is timed."""
+        if self.draft:
+            self.draft.attach(self.target)
         for model in filter(None, (self.target, self.draft)):
             model.reserve(min(model.context, positions + PROPOSED))
         self.target.prepare(self.own_target_passes())

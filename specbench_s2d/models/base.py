@@ -21,9 +21,11 @@ from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from specbench_s2d.models.engines.base import Engine
     from specbench_s2d.models.heads.shape import HeadShape
     from specbench_s2d.models.named import WeightsSource
     from specbench_s2d.models.token_ranking import Ranking
+    from specbench_s2d.models.weights import LlamaWeights
 
 
 @dataclass(frozen=True)
@@ -276,6 +278,14 @@ class LanguageModel(ABC):
 
     def prepare(self, kinds: Iterable[PassKind]) -> None:  # noqa: B027 - most engines prepare nothing
         """Prepare passes of these kinds, before anything is timed and after `reserve`."""
+
+    def attach(self, target: LanguageModel) -> None:  # noqa: B027 - a draft model needs nothing of its target
+        """For a draft head: use this target's embedding, LM head and engine from now on."""
+
+    def engine_for_head(self, weights: LlamaWeights) -> Engine | None:
+        """An engine for a draft head of these weights, with this model's embedding and LM head; None where passes run
+        through transformers' own forward."""
+        return None
 
     def eagerly(self) -> AbstractContextManager[None]:
         """Inside, passes run eagerly, whatever was prepared: for work outside decoding, such as scoring."""

@@ -23,11 +23,11 @@ from specbench_s2d.models.base import (
     without_states,
 )
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
-from specbench_s2d.models.engines.base import Request
+from specbench_s2d.models.engines.base import Engine, Request
 from specbench_s2d.models.engines.choose import MakeEngine
 from specbench_s2d.models.engines.eager import EagerEngine, Norm
 from specbench_s2d.models.exits import config_exits
-from specbench_s2d.models.weights import Weights, load_weights
+from specbench_s2d.models.weights import LlamaWeights, Weights, load_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -97,6 +97,7 @@ class LlamaModel(LanguageModel):
         )  # fmt: skip
         self._head_rows = len(loaded.head_VD)  # padding rows too, which passes read and leave out of the logits
         self._head_row_bytes = loaded.head_VD.nbytes // self._head_rows
+        assert loaded.norm_D is not None, "only a draft head may have none"
         self._final_norm = Norm(loaded.norm_D, loaded.eps)
         self._engine = engine(loaded)
         self._cache, self.torch_threads = self._engine.cache, self._engine.torch_threads
@@ -210,6 +211,9 @@ class LlamaModel(LanguageModel):
     def prepare(self, kinds: Iterable[PassKind]) -> None:
         plain = without_states(kinds, self.depth)
         self._engine.prepare(replace(kind, best=self._at_most_all(kind.best, kind.vocabulary)) for kind in plain)
+
+    def engine_for_head(self, weights: LlamaWeights) -> Engine:
+        return self._engine.for_head(weights)
 
     def eagerly(self) -> AbstractContextManager[None]:
         return self._engine.eagerly()

@@ -16,7 +16,6 @@ from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.config_check import check_stored
 from specbench_s2d.models.devices import SPREAD, check_device, default_device, find_dtype, free_by_device
 from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose_engine
-from specbench_s2d.models.engines.eager import EagerEngine
 from specbench_s2d.models.forward_check import check_forward, is_checked, not_checked
 from specbench_s2d.models.heads.eagle import EagleHead
 from specbench_s2d.models.heads.eagle3 import Eagle3Head
@@ -68,7 +67,7 @@ def load_model(
     model = name if isinstance(name, ResolvedModel) else resolve_model(name, revision, trust_remote_code)
     check_spread(model, device)
     if model.head_shape:
-        return _load_head(model, model.head_shape, place, chosen, engine)
+        return _load_head(model, model.head_shape, place, chosen)
     why_transformers = _why_transformers(model, device, lean)
     if not isinstance(name, ResolvedModel):
         for line in remarks(model):
@@ -136,19 +135,13 @@ def _reference(model: ResolvedModel, place: torch.device, dtype: torch.dtype) ->
     return module.to(place).eval()
 
 
-def _load_head(
-    model: ResolvedModel, shape: HeadShape, place: torch.device, dtype: torch.dtype, engine: str | MakeEngine | None
-) -> LanguageModel:
-    """A draft head; on a GPU its passes run eagerly, EAGLE-3's everywhere."""
+def _load_head(model: ResolvedModel, shape: HeadShape, place: torch.device, dtype: torch.dtype) -> LanguageModel:
+    """A draft head: EAGLE-1's, whose engine is the target's, or EAGLE-3's, which runs eagerly."""
     identity = Identity(model.name, model.revision, model.sha256, shape.kind, "lean", source=model.source)
-    read = tensor_reader(model, place, dtype)
-    if isinstance(shape, Eagle3Shape):
-        eagle3 = Eagle3Head(identity, model.config, shape, read, place, dtype)
-        eagle3.ranking = model.ranking
-        return eagle3
-    on_gpu = place.type == "cuda"
-    chosen = EagerEngine if on_gpu else choose_engine(engine, model.name, model.config, place, dtype)
-    head = EagleHead(identity, model.config, shape, read, place, dtype, chosen)
+    about = identity, model.config
+    read = tensor_reader(model, place, dtype), place, dtype
+    is_third = isinstance(shape, Eagle3Shape)
+    head = Eagle3Head(*about, shape, *read) if is_third else EagleHead(*about, shape, *read)
     head.ranking = model.ranking
     return head
 

@@ -88,7 +88,7 @@ def plan_memory(
     (explicit masks of long passes) is left out.
     """
     if model.head_shape:
-        return _head_plan(model, model.head_shape, dtype, positions)
+        return _head_plan(model, model.head_shape, dtype, positions, graphs)
     config, lean, context = model.config, model.has_layer_ranges, model.context
     text = config.get_text_config()
     beyond = MOST_ROWS if graphs else 0  # rows that a graph rounds up are written after the end
@@ -116,9 +116,12 @@ def plan_memory(
     )
 
 
-def _head_plan(model: ResolvedModel, head: HeadShape, dtype: torch.dtype, positions: int) -> MemoryPlan:
-    """The plan of a draft head, whose passes run eagerly on a GPU: its own weights, and a cache of its own layers."""
-    text, room = model.config.get_text_config(), room_for(min(positions, model.context), model.context)
+def _head_plan(
+    model: ResolvedModel, head: HeadShape, dtype: torch.dtype, positions: int, graphs: GraphNeeds | None
+) -> MemoryPlan:
+    """The plan of a draft head: its own weights, a cache of its own layers, and its graphs."""
+    text, beyond = model.config.get_text_config(), MOST_ROWS if graphs else 0
+    room = room_for(min(positions, model.context) + beyond, model.context + beyond)
     per_position = 2 * kv_heads(text) * head_width(text) * dtype.itemsize
     inner = text.intermediate_size
     per_row = 6 * head.width + 3 * inner + (text.num_attention_heads + 2 * kv_heads(text)) * head_width(text)
@@ -126,10 +129,13 @@ def _head_plan(model: ResolvedModel, head: HeadShape, dtype: torch.dtype, positi
         name=model.name,
         weights_bytes=head.own_parameters * dtype.itemsize,
         cache_bytes=head.layers * per_position * room,
-        graphs_bytes=0,
-        working_bytes=room * per_row * dtype.itemsize,
-        buffers_bytes=2 * model.context * head_width(text) * dtype.itemsize,
+        graphs_bytes=graphs.recorded_bytes(room - beyond) if graphs else 0,
+        working_bytes=(room - beyond) * per_row * dtype.itemsize,
+        pool_bytes=pool_bytes(text, dtype, graphs.widest_rows, room) + WORKSPACE_BYTES if graphs else 0,
+        buffers_bytes=2 * model.context * head_width(text) * dtype.itemsize
+        + (static_bytes(text, dtype) if graphs else 0),
         loading_bytes=_shard_bytes(model),
+        graphs=graphs.count(room - beyond) if graphs else 0,
     )
 
 

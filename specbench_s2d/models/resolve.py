@@ -81,8 +81,10 @@ class ResolvedModel:
 
     @cached_property
     def head_shape(self) -> HeadShape | None:
-        """The draft head that the folder holds in place of a model; a folder with a tokenizer is none. Raises `ModelError`
-        for a head whose tensors are not those that its config describes."""
+        """The draft head that the folder holds in place of a model; a folder with a tokenizer is none.
+
+        Raises `ModelError` for a head whose tensors are not those that its config describes.
+        """
         if self.shape or self.adapter or any((self.folder / file).exists() for file in _TOKENIZER_FILES):
             return None
         found = HeadShape.find(self.weights, self.name, self.fields)
@@ -212,7 +214,7 @@ class ResolvedModel:
     @property
     def depth(self) -> int:
         """Layers."""
-        return int(self.config.get_text_config().num_hidden_layers)
+        return self.head_shape.layers if self.head_shape else int(self.config.get_text_config().num_hidden_layers)
 
     @property
     def exits(self) -> tuple[int, ...]:

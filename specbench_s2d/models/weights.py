@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from specbench_s2d.errors import ModelError
@@ -41,7 +42,9 @@ class LlamaWeights:
     """A model: sizes, layers, embedding, head and rotary tables.
 
     The head is as passes use it: the embedding itself where they are tied, unless it must be a float32 copy.
-    `vocabulary`: V, the ids that logits are given of; rows of the head beyond them are padding.
+    `vocabulary`: V, the ids that logits are given of; rows of the head beyond them are padding. A draft head's weights
+    have `fc_DX` (D, 2 D) and its bias, through which embeddings and states enter the first layer, and may have no final
+    norm.
     """
 
     width: int
@@ -53,10 +56,17 @@ class LlamaWeights:
     eps: float
     embedding_VD: Tensor
     layers: list[LayerWeights]
-    norm_D: Tensor
+    norm_D: Tensor | None
     head_VD: Tensor
     cos_SC: Tensor
     sin_SC: Tensor
+    fc_DX: Tensor | None = None
+    fc_bias_D: Tensor | None = None
+
+    def joined(self, embedded_TD: Tensor, states_TD: Tensor) -> Tensor:
+        """What enters a draft head's first layer (T, D): fc of embeddings and states."""
+        assert self.fc_DX is not None, "a model reads no states"
+        return F.linear(torch.cat((embedded_TD, states_TD), dim=-1), self.fc_DX, self.fc_bias_D)
 
     @property
     def scale(self) -> float:
@@ -77,7 +87,8 @@ class LlamaWeights:
         """Bytes of all weights, a tied embedding counted once; rotary tables are left out."""
         tied = self.head_VD is self.embedding_VD
         embedding = 0 if tied else self.embedding_VD.nbytes
-        return embedding + self.head_bytes + len(self.layers) * self.layer_bytes
+        joined = _bytes((self.fc_DX, self.fc_bias_D))
+        return embedding + joined + self.head_bytes + len(self.layers) * self.layer_bytes
 
 
 def load_weights(

@@ -56,7 +56,8 @@ def train_eagle(
     check_out(out)
     check_usable_device(spec.device)
     model, chat = load_source(target), ChatTemplate.choose(load_tokenizer(target), template)
-    torch.nn.Module.to(model, spec.device)
+    frozen: Any = model
+    frozen.to(spec.device, torch.bfloat16 if spec.autocast else torch.float32)  # it is not learnt
     check_model(model, spec, target)
     if version == 3:
         check_depth(Path(target).name, model.config.num_hidden_layers)

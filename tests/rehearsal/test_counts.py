@@ -32,6 +32,8 @@ LIMITS = {  # waits and launches of a step at most, by decoder
     "suffix": (1, 12),
     "recycling": (1, 20),
     "first(suffix|sd)": (1, 40),
+    "eagle:gamma=4": (1.1, 55),
+    "eagle": (1.1, 220),
 }
 Load = Callable[..., LanguageModel]
 PROMPT, TOKENS = list(range(20, 60)), 40

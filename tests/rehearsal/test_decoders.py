@@ -18,6 +18,7 @@ from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.transfer import to_device
+from tests.models.heads.made import write_head
 from tests.refusals import refused
 from tests.rehearsal.counts import Counts
 
@@ -26,14 +27,16 @@ SMALL = ("sd:draft_vocabulary=40", "mjsd:draft_vocabulary=40,candidates=4")
 NESTED = ("s2d", "s2d:gamma=heuristic,thresholds=0.1+0.1+0", "s2d-tree", "s2d-auto")
 SMALL_NESTED = ("s2d:draft_vocabulary=40", "s2d-tree:draft_vocabulary=40", "sd:exit=2,draft_vocabulary=40")
 NESTED_PAIRS = ("sorted+joint", "sorted-tree+joint")
+HEADED = ("eagle:gamma=3", "eagle:depth=3,topk=3,tokens=8")
 LEAN = [
     *((name, None) for name in ("ar", "mjgd", "mjgd:k=1", "mjgd:k=2,beams=3")),
     *((name, "tiny-draft") for name in (*PLAIN, *SMALL, "chain+joint", "beam+token", "beam+token:candidates=3")),
     *((name, "tiny-nested") for name in (*NESTED, *SMALL_NESTED, *NESTED_PAIRS)),
+    *((name, "tiny-eagle") for name in HEADED),
 ]
 EAGER = (
     "ar", "mjgd", "sd", "sd:exit=2", "mjsd:candidates=4", "mjsd:draft_temperature=1", "s2d", "s2d-tree", "chain+joint",
-    "beam+token:candidates=3", "sd:draft_vocabulary=40", "s2d-tree:draft_vocabulary=40",
+    "beam+token:candidates=3", "sd:draft_vocabulary=40", "s2d-tree:draft_vocabulary=40", *HEADED,
 )  # fmt: skip
 """One of each kind of draft and verdict: an engine knows no options of a decoder, only its passes."""
 CELLS = [(*cell, "cuda-graphs") for cell in LEAN] + [(*cell, "eager") for cell in LEAN if cell[0] in EAGER]
@@ -41,6 +44,12 @@ WHOLE = [(name, draft) for name, draft in LEAN if "exit" not in name and draft !
 PROMPT = list(range(20, 50))
 TEMPERATURES = (0.0, 1.0)
 Load = Callable[..., LanguageModel]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_head(tiny_models: Path) -> None:
+    if not (tiny_models / "tiny-eagle").exists():
+        write_head(tiny_models / "tiny-target", tiny_models / "tiny-eagle")
 
 
 def written(decoder: Decoder, temperature: float) -> tuple[list[int], list[int]]:

@@ -106,7 +106,8 @@ def test_muon_takes_the_matrices_of_its_layer_alone() -> None:
     head: Any = Eagle3Module(tiny_model(layers=8), seed=0)
     muon, _ = _optimizers(head, tiny_spec(optimizer="muon"))
     matrices = [p for group in muon.param_groups for p in group["params"]]
-    assert {id(p) for p in matrices} == {id(p) for p in head.midlayer.parameters() if p.ndim == 2} and len(matrices) == 7
+    assert {id(p) for p in matrices} == {id(p) for p in head.midlayer.parameters() if p.ndim == 2}
+    assert len(matrices) == 7
 
 
 def test_what_cannot_be_trained_is_refused(

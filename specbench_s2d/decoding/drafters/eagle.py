@@ -28,6 +28,7 @@ from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import FINAL, LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
+from specbench_s2d.models.exits import HasExits
 from specbench_s2d.models.heads.eagle import EagleHead
 from specbench_s2d.models.heads.eagle3_shape import Eagle3Shape
 from specbench_s2d.models.transfer import to_device
@@ -72,9 +73,15 @@ class EagleDrafter:
             )
 
     @staticmethod
-    def draft_passes(options: EagleDrafter.Options, draft: object) -> list[PassKind]:
-        """None is prepared: the passes of one layer run eagerly."""
-        return []
+    def draft_passes(options: EagleDrafter.Options, draft: HasExits) -> list[PassKind]:
+        """The pairs that were kept, then token by token, or level by level under a mask."""
+        o, vocabulary = options, vocabulary_of(options, draft)
+        if o.gamma is not None:
+            likeliest = PassKind(o.gamma + 1, 0, draft.depth, best=1, vocabulary=vocabulary)
+            return [likeliest, replace(likeliest, best=0, vocabulary=None)]  # the second where tokens are drawn
+        best = min(o.topk, len(vocabulary)) if vocabulary else o.topk
+        kept = PassKind(o.depth + 1, 0, draft.depth, best=best, vocabulary=vocabulary)
+        return [kept, replace(kept, rows=o.topk, least=o.topk, seen=o.topk * (o.depth - 1))]
 
     @staticmethod
     def target_passes(options: EagleDrafter.Options) -> list[PassKind]:
@@ -86,8 +93,7 @@ class EagleDrafter:
         return [PassKind(rows, seen=rows, least=rows, states=(FINAL,))]
 
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
-        """The target whose embedding and LM head the head shares; the head may know padding ids that it leaves out."""
-        self._target = target
+        """The head may know padding ids that the target leaves out."""
         if self._vocabulary and self._vocabulary.full_size != target.vocabulary:
             there = (token for token in self._vocabulary.ids if token < target.vocabulary)
             self._vocabulary = DraftVocabulary.of(there, target.vocabulary)
@@ -113,16 +119,16 @@ class EagleDrafter:
             return
         if len(states_TD) > 1:
             ids_T = to_device(list(self._prompt_ids[1:]), states_TD.device)
-            self._head.advance(self._embed(ids_T), states_TD[:-1])
+            self._head.advance(ids_T, states_TD[:-1])
         self._waiting_PD = states_TD[-1:]
 
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         assert self._waiting_PD is not None, "the target's pass over the prompt comes first"
         ids_P = to_device(list(context[-len(self._waiting_PD) :]), self._waiting_PD.device)
-        last_1D = self._head.advance(self._embed(ids_P), self._waiting_PD)[-1:]
-        self._pairs = len(context) - 1
-        chain = self._options.gamma is not None
-        return self._chain(last_1D, room) if chain else self._tree(last_1D, room)
+        self._pairs, self._before = len(context) - 1, self._head.length
+        if self._options.gamma is None:
+            return self._tree(ids_P, self._waiting_PD, room)
+        return (self._likeliest_chain if self._sampler.greedy else self._drawn_chain)(ids_P, self._waiting_PD, room)
 
     def commit(self, committed: int, verdict: Verdict) -> None:
         self._head.rollback(self._pairs)
@@ -132,52 +138,55 @@ class EagleDrafter:
         else:
             self._waiting_PD = self._states_TD.index_select(0, to_device(rows, self._states_TD.device))
 
-    def _embed(self, ids_T: Tensor) -> Tensor:
-        return self._head.embed_for(self._target, ids_T)
+    def _likeliest_chain(self, ids_P: Tensor, states_PD: Tensor, room: int) -> Proposal:
+        """Token by token, each the argmax of q."""
+        found: list[Likeliest] = []
+        for _ in range(min(self._options.gamma or 0, room)):
+            predicted_PD, likeliest = self._head.predict(ids_P, states_PD, vocabulary=self._vocabulary)
+            found.append(likeliest)
+            ids_P, states_PD = likeliest.ids_RK[0], predicted_PD[-1:]
+        if not found:
+            return self._nothing()
+        packed_2G = torch.cat([likeliest.packed_2RK for likeliest in found], dim=1)[..., 0]
+        return Proposal(packed_2G[1].long(), logprobs_G=packed_2G[0], draft_layers=self._layers_run())
 
-    def _logits(self, states_TD: Tensor) -> Tensor:
-        return self._head.logits(self._target, states_TD, self._vocabulary)
-
-    def _chain(self, state_1D: Tensor, room: int) -> Proposal:
-        """Token by token, each drawn from q, or its argmax."""
+    def _drawn_chain(self, ids_P: Tensor, states_PD: Tensor, room: int) -> Proposal:
+        """Token by token, each drawn from q."""
         ids, q, logits = list[Tensor](), list[Tensor](), list[Tensor]()
-        wanted = min(self._options.gamma or 0, room)
-        for place in range(wanted):
-            logits.append(self._logits(state_1D))
-            if self._sampler.greedy:
-                id_1 = logits[-1].argmax(dim=-1)
-            else:
-                q.append(self._sampler.probs(logits[-1])[0])
-                id_1 = self._sampler.draw(q[-1])
-            ids.append(id_1)
-            if place < wanted - 1:
-                state_1D = self._head.advance(self._embed(id_1), state_1D)
+        for _ in range(min(self._options.gamma or 0, room)):
+            states_PD = self._head.advance(ids_P, states_PD)[-1:]
+            logits.append(self._head.logits(states_PD, self._vocabulary))
+            q.append(self._sampler.probs(logits[-1])[0])
+            ids_P = self._sampler.draw(q[-1])
+            ids.append(ids_P)
+        if not ids:
+            return self._nothing()
         return Proposal(
-            torch.cat(ids) if ids else torch.empty(0, dtype=torch.long, device=state_1D.device),
-            q_GV=torch.stack(q) if q else None,
-            draft_logits=logits,
-            draft_layers=self._layers_run(),
-        )
+            torch.cat(ids), q_GV=torch.stack(q), draft_logits=logits, draft_layers=self._layers_run()
+        )  # fmt: skip
 
-    def _tree(self, states_ND: Tensor, room: int) -> Proposal:
+    def _tree(self, ids_N: Tensor, states_ND: Tensor, room: int) -> Proposal:
         """Level by level: the likeliest children of every node, of which the likeliest `topk` are expanded."""
         o, levels = self._options, min(self._options.depth, room)
-        most = len(self._vocabulary) if self._vocabulary else o.topk
-        topk = max(1, min(o.topk, most, room // max(levels, 1)))
-        found, frontier = Candidates(), None
-        for level in range(1, levels + 1):
-            add_children(found, Likeliest.of(self._logits(states_ND), topk), frontier, topk)
-            if level < levels:
-                frontier = expand(found, frontier, topk)
-                embedded_ND = self._embed(frontier.ids_N)
-                first = frontier.parents_N is None  # all from the context
-                above_ND = states_ND.expand(len(embedded_ND), -1) if first else states_ND[frontier.parents_N]
-                states_ND = self._head.advance(embedded_ND, above_ND, frontier.mask_EE[-len(embedded_ND) :])
         if not levels:
-            return Proposal(torch.empty(0, dtype=torch.long, device=states_ND.device), draft_layers=self._layers_run())
+            return self._nothing()
+        best = min(o.topk, len(self._vocabulary)) if self._vocabulary else o.topk
+        topk = max(1, min(best, room // levels))
+        found, frontier, mask, rows = Candidates(), None, None, 1
+        for level in range(1, levels + 1):
+            predicted_ND, likeliest = self._head.predict(ids_N, states_ND, mask, rows, best, self._vocabulary)
+            add_children(found, likeliest, frontier, topk)
+            if level < levels:
+                above_ND, first = predicted_ND[-rows:], frontier is None
+                frontier = expand(found, frontier, topk)
+                ids_N, rows = frontier.ids_N, len(frontier.ids_N)
+                states_ND = above_ND.expand(rows, -1) if first else above_ND[frontier.parents_N]
+                mask = frontier.mask_EE[-rows:]
         return proposal_of(found, min(o.tokens, room), self._layers_run())
+
+    def _nothing(self) -> Proposal:
+        return Proposal(torch.empty(0, dtype=torch.long, device=self._head.device))
 
     def _layers_run(self) -> int:
         """Layers times positions since the last proposal."""
-        ran = self._head.length - self._pairs + len(self._waiting_PD) if self._waiting_PD is not None else 0
-        return ran * self._head.depth
+        return (self._head.length - self._before) * self._head.depth

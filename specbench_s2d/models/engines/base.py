@@ -14,6 +14,7 @@ from torch import Tensor
 from specbench_s2d.models.base import Likeliest, PassKind
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
+from specbench_s2d.models.weights import LlamaWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Request:
     `inputs`: ids (T,) or hidden states (T, D). `mask`: as in `LanguageModel.extend`. `head`: return logits instead of
     hidden states. `last_only`: only of the last position. `best`, `rows`: as in `LanguageModel.read`, 0 for `extend`.
     `vocabulary`: the N ids that logits are computed of, (T, N); None for all, (T, V). `final`: hidden states are as
-    after the final norm.
+    after the final norm. `states`: those (T, D) that a draft head reads beside ids, or beside their embeddings.
     """
 
     inputs: Tensor
@@ -37,6 +38,7 @@ class Request:
     rows: int = 0
     vocabulary: DraftVocabulary | None = None
     final: bool = False
+    states: Tensor | None = None
 
     @property
     def new(self) -> int:
@@ -94,6 +96,11 @@ class Engine(ABC):
 
     def prepare(self, kinds: Iterable[PassKind]) -> None:  # noqa: B027 - most engines prepare nothing
         """Prepare passes of these kinds, after `reserve`."""
+
+    def for_head(self, weights: LlamaWeights) -> Engine:
+        """An engine of this kind for a draft head, whose embedding and LM head are this engine's; those of `weights`
+        are not used."""
+        raise NotImplementedError(self.name)
 
     def eagerly(self) -> AbstractContextManager[None]:
         """Inside, passes run eagerly."""

@@ -73,7 +73,7 @@ def compiled_functions(backend: str | Callable[..., Any] = "inductor") -> PassFu
         with _settings():
             return layer_of(hidden_TD, inputs, keys_KSC, values_KSC, weights, sizes)
 
-    def call_head(hidden_TD: Tensor, norm_D: Tensor, head_VD: Tensor, eps: float) -> Tensor:
+    def call_head(hidden_TD: Tensor, norm_D: Tensor | None, head_VD: Tensor, eps: float) -> Tensor:
         if hidden_TD.dtype != torch.float32:
             return run_head(hidden_TD, norm_D, head_VD, eps)
         _mark_dynamic(hidden_TD, 0)

@@ -45,6 +45,7 @@ from specbench_s2d.models.engines.layer import PLAIN, PassFunctions
 from specbench_s2d.models.engines.static_pass import StaticPass
 from specbench_s2d.models.engines.trial import why_not_trusted
 from specbench_s2d.models.graph_memory import GraphMeter
+from specbench_s2d.models.head import HeadRows
 from specbench_s2d.models.weights import LlamaWeights
 
 _UNDECLARED = tuple(rows for rows in ROWS if rows <= UNDECLARED_ROWS)
@@ -57,7 +58,7 @@ class CudaGraphEngine(Engine):
     `capture`: makes the source of captures, by default of CUDA graphs. `compiled`: functions of a pass, by default
     torch.compile's where it is available. `plain`: the functions otherwise. `free_bytes`: reads the device's free
     memory, by default from the GPU's driver. `lengths`: the length buckets of a capacity, by default
-    `graph_keys.buckets`.
+    `graph_keys.buckets`. `heads`: as in `EagerEngine`.
     The trial takes place when the cache is first reserved, but not for passes that run eagerly. Where graphs fail it,
     `ModelError` is raised if the engine was named, and passes run eagerly if not. Declared graphs that will not fit in
     free memory raise `ModelError`. Returned tensors are the caller's own: a later pass does not change them.
@@ -73,20 +74,21 @@ class CudaGraphEngine(Engine):
         plain: PassFunctions = PLAIN,
         free_bytes: Callable[[], int] | None = None,
         lengths: Callable[[int], tuple[int, ...]] | None = None,
+        heads: HeadRows | None = None,
     ) -> None:
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
         self._new_capture = capture or partial(CudaCapture, device)
         self._capture: Capture = self._new_capture()
         if free_bytes is None and device.type == "cuda":
             free_bytes = partial(free_bytes_before_capture, str(device))
-        self._meter = GraphMeter(model, free_bytes)
+        self._meter, self._model_name, self._free_bytes = GraphMeter(model, free_bytes), model, free_bytes
         self._depth, self._context, self._weights = len(weights.layers), weights.context, weights
         self._asked, self._compiled, self._plain, self._lengths = asked, compiled, plain, lengths or buckets
         self._why_not_compiled = None if compiled else why_not_compiled(device)
         self._why_eager: str | None = None
         # Padding rows of a graph are written after the end.
         limit = weights.context + MOST_ROWS
-        self._eager = EagerEngine(weights)
+        self._eager = EagerEngine(weights, heads=heads)
         self._eager.cache = self.cache = KVCache(
             self._depth, weights.kv_heads, weights.head_width, limit, device, dtype
         )
@@ -129,6 +131,14 @@ class CudaGraphEngine(Engine):
 
     def embed(self, ids_T: Tensor) -> Tensor:
         return self._eager.embed(ids_T)
+
+    def for_head(self, weights: LlamaWeights) -> CudaGraphEngine:
+        w = self._weights
+        lent = replace(weights, embedding_VD=w.embedding_VD, head_VD=w.head_VD, vocabulary=w.vocabulary)
+        return CudaGraphEngine(
+            lent, self._asked, f"{self._model_name}'s draft head", self._new_capture, self._compiled, self._plain,
+            self._free_bytes, self._lengths, self._eager.heads,
+        )  # fmt: skip
 
     def reserve(self, length: int) -> None:
         with torch.inference_mode(False), torch.no_grad():

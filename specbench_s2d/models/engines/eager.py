@@ -6,7 +6,7 @@ Logits equal transformers' to 1e-4 in float32 (tests/models/test_llama.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -79,15 +79,16 @@ class _Layer:
 class EagerEngine(Engine):
     """Runs passes of any shape. `why_eager`: why the model has no prepared engine, where eager was not asked for.
 
-    `heads`: the head, and those of small vocabularies.
+    `heads`: the head, and those of small vocabularies; by default of the weights' own.
     """
 
     name = "eager"
 
-    def __init__(self, weights: LlamaWeights, why_eager: str | None = None) -> None:
+    def __init__(self, weights: LlamaWeights, why_eager: str | None = None, heads: HeadRows | None = None) -> None:
         self._weights, self._why_eager = weights, why_eager
         self._layers = [_Layer.of(layer, weights.eps) for layer in weights.layers]
-        self._norm, self.heads = Norm(weights.norm_D, weights.eps), HeadRows(weights.head_VD)
+        self._norm = None if weights.norm_D is None else Norm(weights.norm_D, weights.eps)
+        self.heads = heads or HeadRows(weights.head_VD)
         self.vocabulary = weights.vocabulary
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
         self.cache = KVCache(len(self._layers), weights.kv_heads, weights.head_width, weights.context, device, dtype)
@@ -101,6 +102,8 @@ class EagerEngine(Engine):
         w, start, end = self._weights, request.start, request.end
         states = request.from_layer or request.inputs.is_floating_point()
         hidden_TD = request.inputs if states else F.embedding(request.inputs, w.embedding_VD)
+        if request.states is not None:
+            hidden_TD = w.joined(hidden_TD, request.states)
         at = slice(start, end) if request.mask is None else positions_under(request.mask, end)
         cos_T1C, sin_T1C = w.cos_SC[at, None], w.sin_SC[at, None]
         seen_TS = self._visibility(start, request.new, request.mask)
@@ -112,12 +115,21 @@ class EagerEngine(Engine):
         return self.head(hidden_TD, request.vocabulary) if request.head else hidden_TD
 
     def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
-        normed_TD = hidden_TD if final else self._norm(hidden_TD)
+        normed_TD = hidden_TD if final or self._norm is None else self._norm(hidden_TD)
         logits_TX = head_logits(normed_TD, self.heads.of(vocabulary).t())
         return logits_TX[:, : self.vocabulary]  # padding rows left out
 
     def embed(self, ids_T: Tensor) -> Tensor:
         return F.embedding(ids_T, self._weights.embedding_VD)
+
+    def states_beside(self, ids_T: Tensor) -> Tensor | None:
+        """States (T, D) to try a draft head's pass over `ids_T` with; None for a model."""
+        return None if self._weights.fc_DX is None else self.embed(ids_T.flip(0))
+
+    def for_head(self, weights: LlamaWeights) -> EagerEngine:
+        w = self._weights
+        lent = replace(weights, embedding_VD=w.embedding_VD, head_VD=w.head_VD, vocabulary=self.vocabulary)
+        return EagerEngine(lent, self._why_eager, self.heads)
 
     def reserve(self, length: int) -> None:
         self.cache.reserve(length)
@@ -130,12 +142,15 @@ class EagerEngine(Engine):
 
     @torch.inference_mode()
     def _fastest(self) -> tuple[int, dict[int, float]]:
-        token_T = torch.zeros(1, dtype=torch.long, device=self.cache.device)
+        device, dtype = self.cache.device, self.cache.dtype
+        inputs, beside = torch.zeros(1, dtype=torch.long, device=device), None
+        if self._weights.fc_DX is not None:  # the target may be the one who embeds
+            inputs = beside = torch.zeros(1, self._weights.width, device=device, dtype=dtype)
         self.reserve(1)
 
         def run(threads: int) -> None:
             with torch_threads(threads):
-                self.run(Request(token_T, 0, 0, len(self._layers), head=True))
+                self.run(Request(inputs, 0, 0, len(self._layers), head=True, states=beside))
 
         return fastest_threads(run)
 

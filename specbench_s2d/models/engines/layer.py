@@ -126,9 +126,9 @@ def run_layer(
     return hidden_TD + F.linear(F.silu(gate_TF) * up_TF, layer.down_DF)
 
 
-def run_head(hidden_TD: Tensor, norm_D: Tensor, head_VD: Tensor, eps: float) -> Tensor:
-    """Logits (T, V), float32."""
-    return head_logits(_norm(hidden_TD, norm_D, eps), head_VD.t())
+def run_head(hidden_TD: Tensor, norm_D: Tensor | None, head_VD: Tensor, eps: float) -> Tensor:
+    """Logits (T, V), float32; a draft head may have no final norm."""
+    return head_logits(hidden_TD if norm_D is None else _norm(hidden_TD, norm_D, eps), head_VD.t())
 
 
 def _norm(rows_TD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
@@ -166,7 +166,7 @@ class PassFunctions(NamedTuple):
 
     attention_inputs: Callable[[Tensor, Tensor, Tensor, TreeMask | None, Tables], AttentionInputs]
     run_layer: Callable[[Tensor, AttentionInputs, Tensor, Tensor, LayerWeights, Sizes], Tensor]
-    run_head: Callable[[Tensor, Tensor, Tensor, float], Tensor]
+    run_head: Callable[[Tensor, Tensor | None, Tensor, float], Tensor]
 
 
 PLAIN = PassFunctions(attention_inputs, run_layer, run_head)

@@ -52,11 +52,12 @@ typedef struct {
   int64_t width, heads, kv_heads, head_width, inner, capacity, ids;
   float eps, scale;
   const float *embedding, *cos, *sin, *norm, *head; /* embedding: NULL where it is tied to the head */
+  const float *fc, *fc_bias; /* of a draft head: (2 D, D) panels over the embedding and a state; NULL in a model */
 } Model;
 
 typedef struct {
   const int64_t *ids;     /* (T,), or NULL where the input is hidden states */
-  const float *hidden_in; /* (T, D) */
+  const float *hidden_in; /* (T, D); beside ids, the states that a draft head reads with them */
   const uint8_t *mask;    /* (T, seen) over the last `seen` positions, or NULL: causal */
   int64_t rows, start, seen, from_layer, to_layer;
   float *hidden_out; /* (hidden_rows, D), of the last positions, or NULL */
@@ -64,7 +65,7 @@ typedef struct {
   int64_t hidden_rows, logit_rows, threads;
   const float *head;         /* the panels of the logits: the model's head, or some of its rows */
   int64_t outputs, kept;     /* columns of the logits; those that are not padding */
-  const int64_t *kept_ids;   /* (kept,): the id of each of them, where `best` is wanted */
+  const int64_t *kept_ids;   /* (kept,): the id of each of them, where `best` is wanted; NULL: its number */
   float *best;               /* (2, logit_rows): log-probability and id of the likeliest, or NULL */
   float *scratch;
   int64_t final;             /* the hidden states are as after the final norm */
@@ -430,7 +431,8 @@ int want_large_pages(void *start, size_t bytes) {
 
 /* Floats of a thread's own for a pass of `rows` positions up to `length`: inputs of a product, scores, and shares. */
 static int64_t own_floats(const Model *model, int64_t rows, int64_t length) {
-  int64_t C = model->head_width, widest = model->width > model->heads * C ? model->width : model->heads * C;
+  int64_t C = model->head_width, inputs = model->width * (model->fc ? 2 : 1);
+  int64_t widest = inputs > model->heads * C ? inputs : model->heads * C;
   return rows * widest + ROWS * CHUNK + up(length, CHUNK) / CHUNK * ROWS * share_floats(model);
 }
 
@@ -496,20 +498,37 @@ static int64_t likeliest(const float *logits, int64_t count, float *logprob) {
 
 typedef void (*Work)(const Model *, const Layer *, const Pass *, int64_t thread, int64_t threads);
 
+/* Copy the embedding of an id. */
+static void embed(const Model *model, int64_t id, float *to) {
+  int64_t D = model->width;
+  const float *column = model->head + id / PANEL * PANEL * D + id % PANEL;
+  if (model->embedding) memcpy(to, model->embedding + id * D, D * sizeof(float));
+  for (int64_t d = 0; d < D && !model->embedding; d++) to[d] = column[d * PANEL];
+}
+
+/* The hidden states that enter the first layer: embeddings, given states, or a draft head's product of both. */
+static void read_inputs(const Model *model, const Pass *pass, float *hidden, float *own, int64_t thread,
+                        int64_t threads) {
+  int64_t T = pass->rows, D = model->width;
+  if (pass->ids && pass->hidden_in) { /* each thread gathers all rows: they are few, and a product wants them all */
+    for (int64_t t = 0; t < T; t++) {
+      embed(model, pass->ids[t], own + t * 2 * D);
+      memcpy(own + (t * 2 + 1) * D, pass->hidden_in + t * D, D * sizeof(float));
+    }
+    multiply(own, T, 2 * D, model->fc, model->fc_bias, hidden, D, STORE, thread, threads);
+    return;
+  }
+  for (int64_t t = thread; t < T; t += threads)
+    if (pass->ids) embed(model, pass->ids[t], hidden + t * D);
+    else memcpy(hidden + t * D, pass->hidden_in + t * D, D * sizeof(float));
+}
+
 /* The pass, as run by each thread. */
 static void pass_of_thread(const Model *model, const Layer *layers, const Pass *pass, int64_t thread, int64_t threads) {
   int64_t T = pass->rows, D = model->width;
   float *hidden = pass->scratch, *shared = hidden + T * D;
   float *own = shared + shared_floats(model, T) + thread * own_floats(model, T, pass->start + T);
-  for (int64_t t = thread; t < T; t += threads) {
-    if (pass->ids && !model->embedding) {
-      const float *column = model->head + pass->ids[t] / PANEL * PANEL * D + pass->ids[t] % PANEL;
-      for (int64_t d = 0; d < D; d++) hidden[t * D + d] = column[d * PANEL];
-      continue;
-    }
-    const float *from = pass->ids ? model->embedding + pass->ids[t] * D : pass->hidden_in + t * D;
-    memcpy(hidden + t * D, from, D * sizeof(float));
-  }
+  read_inputs(model, pass, hidden, own, thread, threads);
   barrier(threads);
   for (int64_t l = pass->from_layer; l < pass->to_layer; l++)
     run_layer(model, layers + l, pass, hidden, shared, own, thread, threads);
@@ -517,7 +536,7 @@ static void pass_of_thread(const Model *model, const Layer *layers, const Pass *
   if (pass->best) barrier(threads);
   for (int64_t r = thread; pass->best && r < pass->logit_rows; r += threads) {
     int64_t found = likeliest(pass->logits + r * pass->outputs, pass->kept, pass->best + r);
-    pass->best[pass->logit_rows + r] = (float)pass->kept_ids[found];
+    pass->best[pass->logit_rows + r] = (float)(pass->kept_ids ? pass->kept_ids[found] : found);
   }
   if (pass->hidden_out && !thread)
     memcpy(pass->hidden_out, hidden + (T - pass->hidden_rows) * D, pass->hidden_rows * D * sizeof(float));

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -42,12 +43,14 @@ _SIZES = (
     "width", "heads", "kv_heads", "head_width", "inner", "capacity", "ids",
 )  # fmt: skip
 
+_TENSORS = ("embedding", "cos", "sin", "norm", "head", "fc", "fc_bias")
+
 
 class _Model(ctypes.Structure):
     _fields_ = [
         *((name, _Long) for name in _SIZES),
         *((name, _Float) for name in ("eps", "scale")),
-        *((name, _Pointer) for name in ("embedding", "cos", "sin", "norm", "head")),
+        *((name, _Pointer) for name in _TENSORS),
     ]
 
 
@@ -79,18 +82,28 @@ def why_not_native(config: Any, device: torch.device, dtype: torch.dtype) -> str
 class NativeEngine(Engine):
     """Runs passes as calls of the kernel, on the number of threads that is fastest for one token.
 
-    The kernel has its own threads; torch's calls around a pass are small, and fastest on one thread.
+    The kernel has its own threads; torch's calls around a pass are small, and fastest on one thread. `owner`: the
+    target's engine, whose embedding and head a draft head without its own uses.
     """
 
     name, torch_threads = "native", 1
 
-    def __init__(self, weights: LlamaWeights, threads: int | None = None, library: ctypes.CDLL | None = None) -> None:
+    def __init__(
+        self,
+        weights: LlamaWeights,
+        threads: int | None = None,
+        library: ctypes.CDLL | None = None,
+        owner: NativeEngine | None = None,
+    ) -> None:
         self._kernel = library or native_library()
         self._kernel.scratch_floats.restype = _Long
         self._width, self._vocabulary = weights.width, weights.vocabulary
+        self._ids: int = owner._ids if owner else len(weights.head_VD)
         layers, inner = len(weights.layers), weights.layers[0].down_DF.shape[1]
         self._arena = _Arena(_packed_floats(weights), self._kernel)
         self._packed = _packed(weights, self._arena)  # the kernel holds pointers to these
+        if owner is not None:
+            self._packed |= {name: owner._packed[name] for name in ("embedding", "head")}
         self.cache = PanelCache(layers, weights.kv_heads, weights.head_width, weights.context)
         self._layers = (_Layer * layers)()
         for i, layer in enumerate(self._packed["layers"]):
@@ -98,12 +111,12 @@ class NativeEngine(Engine):
                 setattr(self._layers[i], name, _address(tensor))
         self._model = _Model(
             weights.width, weights.heads, weights.kv_heads, weights.head_width,
-            inner, 0, len(weights.head_VD), weights.eps, weights.scale,
-            *(_address(self._packed[name]) for name in ("embedding", "cos", "sin", "norm", "head")),
+            inner, 0, self._ids, weights.eps, weights.scale,
+            *(_address(self._packed[name]) for name in _TENSORS),
         )  # fmt: skip
         self._pass = _Pass()
         self._refs = tuple(map(ctypes.byref, (self._model, self._layers, self._pass)))
-        self._small_heads: dict[DraftVocabulary, tuple[Tensor, Tensor]] = {}
+        self._small_heads: dict[DraftVocabulary, tuple[Tensor, Tensor]] = owner._small_heads if owner else {}
         self._scratch, self._scratch_for = torch.empty(0), (0, 0)
         self._times_ms: dict[int, float] = {}
         self._pass.threads = threads or 1
@@ -126,7 +139,7 @@ class NativeEngine(Engine):
     def read(self, request: Request) -> tuple[Tensor | None, Likeliest]:
         """As of every engine; layers and exit check are one call, which gives the same bits as two.
 
-        The likeliest id of a small vocabulary is found by the kernel too.
+        One likeliest id is found by the kernel too.
         """
         if request.mask is None and request.new > _MOST_ROWS:
             return super().read(request)
@@ -134,7 +147,7 @@ class NativeEngine(Engine):
         logits = len(vocabulary) if vocabulary else self._vocabulary
         hidden_TD = None if request.head else torch.empty(request.new, self._width)
         logits_RX = torch.empty(rows, _up(logits, LANES))
-        best_2R1 = torch.empty(2, rows, 1) if vocabulary and request.best == 1 else None
+        best_2R1 = torch.empty(2, rows, 1) if request.best == 1 else None
         self._call(request, 0, request.new, hidden_TD, logits_RX, best_2R1)
         if best_2R1 is not None:
             return hidden_TD, Likeliest(best_2R1)
@@ -149,6 +162,10 @@ class NativeEngine(Engine):
             return torch.nn.functional.embedding(ids_T, embedding_VD)
         rows_TD: Tensor = head_PDX[ids_T // PANEL, :, ids_T % PANEL]
         return rows_TD
+
+    def for_head(self, weights: LlamaWeights) -> NativeEngine:
+        kept = replace(weights, layers=list(weights.layers), vocabulary=self._vocabulary)  # packing empties the list
+        return NativeEngine(kept, library=self._kernel, owner=self)
 
     def reserve(self, length: int) -> None:
         if self.cache.reserve(length):
@@ -172,10 +189,12 @@ class NativeEngine(Engine):
         """Run rows `first` to `last`; states, logits and likeliest tokens of the last R of them are written to
         these."""
         call, hidden = self._pass, request.inputs.is_floating_point()
+        assert not (hidden and request.states is not None), "the kernel embeds the ids of a draft head itself"
         inputs = _rows(request.inputs, first, last, torch.float32 if hidden else torch.long)
         mask = None if request.mask is None else request.mask.to(torch.bool).contiguous()
         assert mask is None or (len(mask) == request.new and mask.shape[1] <= request.end)
-        call.ids, call.hidden_in = (None, inputs.data_ptr()) if hidden else (inputs.data_ptr(), None)
+        beside = None if request.states is None else _rows(request.states, first, last, torch.float32)
+        call.ids, call.hidden_in = (None, inputs.data_ptr()) if hidden else (inputs.data_ptr(), _address(beside))
         call.mask, call.seen = (None, 0) if mask is None else (mask.data_ptr(), mask.shape[1])
         call.rows, call.start = last - first, request.start + first
         call.from_layer, call.to_layer = request.from_layer, request.to_layer
@@ -185,7 +204,7 @@ class NativeEngine(Engine):
         if logits_RX is not None:
             panels_PDX, ids_N = self._head(request.vocabulary)
             call.head, call.outputs = panels_PDX.data_ptr(), logits_RX.shape[1]
-            call.kept, call.kept_ids = (0, None) if ids_N is None else (len(ids_N), ids_N.data_ptr())
+            call.kept, call.kept_ids = (self._vocabulary, None) if ids_N is None else (len(ids_N), ids_N.data_ptr())
         self._reserve_scratch(last - first, request.start + last)
         error = self._kernel.run_pass(*self._refs)
         if error:
@@ -216,12 +235,13 @@ class NativeEngine(Engine):
     def _choose_threads(self) -> None:
         """Choose the number of threads that is fastest for one token; it does not change results."""
         token_T = torch.zeros(1, dtype=torch.long)
+        states_1D = None if self._packed["fc"] is None else torch.zeros(1, self._width)
         self.reserve(1)
 
         def run(threads: int) -> None:
             if threads != self._pass.threads:
                 self._pass.threads, self._scratch_for = threads, (0, 0)
-            self.run(Request(token_T, 0, 0, len(self._layers), head=True))
+            self.run(Request(token_T, 0, 0, len(self._layers), head=True, states=states_1D))
 
         self._pass.threads, self._times_ms = fastest_threads(run)
         self._scratch_for = (0, 0)  # scratch depends on the number of threads
@@ -308,8 +328,8 @@ def _packed_floats(weights: LlamaWeights) -> int:
     floats = sum(_up(out) * width for out, width in shapes)
     gates, width = layer.gate_up_FD.shape[0] // 2, layer.gate_up_FD.shape[1]
     floats += 2 * _up(gates, PANEL // 2) * width
-    out, width = weights.head_VD.shape
-    return len(weights.layers) * floats + _up(out) * width
+    others = [matrix.shape for matrix in (weights.head_VD, weights.fc_DX) if matrix is not None]
+    return len(weights.layers) * floats + sum(_up(out) * width for out, width in others)
 
 
 def _packed(weights: LlamaWeights, arena: _Arena) -> dict[str, Any]:
@@ -322,8 +342,10 @@ def _packed(weights: LlamaWeights, arena: _Arena) -> dict[str, Any]:
         "embedding": None if tied else weights.embedding_VD.contiguous(),
         "cos": weights.cos_SC.contiguous(),
         "sin": weights.sin_SC.contiguous(),
-        "norm": weights.norm_D.contiguous(),
+        "norm": None if weights.norm_D is None else weights.norm_D.contiguous(),
         "head": arena.copy(_panels(weights.head_VD)),
+        "fc": None if weights.fc_DX is None else arena.copy(_panels(weights.fc_DX)),
+        "fc_bias": weights.fc_bias_D,
         "layers": layers,
     }
 

@@ -42,7 +42,7 @@ class StaticPass:
         self.start_1, self._rows_1, self._seen_1 = self._span_3.split(1)
         self._ids_T = torch.zeros(MOST_ROWS, dtype=torch.long, device=device)
         self._rows_T = torch.arange(MOST_ROWS, device=device)
-        self._hidden_TD = torch.zeros(MOST_ROWS, weights.width, device=device, dtype=dtype)
+        self._hidden_TD = torch.zeros(MOST_ROWS, weights.width, device=device, dtype=dtype)  # or a draft head's states
         self.masks = {
             columns: torch.zeros(MOST_ROWS, columns, dtype=torch.bool, device=device) for columns in MASK_COLUMNS
         }
@@ -66,6 +66,8 @@ class StaticPass:
         """Copy the inputs of a request to the buffers, on the device."""
         rows = request.new
         (self._hidden_TD if kind.hidden else self._ids_T)[:rows].copy_(request.inputs)
+        if request.states is not None:
+            self._hidden_TD[:rows].copy_(request.states)
         if request.mask is None:
             self.start_1.fill_(request.start)
             return
@@ -76,7 +78,10 @@ class StaticPass:
     def compute(self, key: GraphKey) -> None:
         """The pass itself, from buffers to buffers."""
         kind, rows, w = key.kind, key.rows, self._weights
-        hidden_TD = self._hidden_TD[:rows] if kind.hidden else F.embedding(self._ids_T[:rows], w.embedding_VD)
+        hidden_TD = self._hidden_TD[:rows]
+        if not kind.hidden:
+            embedded_TD = F.embedding(self._ids_T[:rows], w.embedding_VD)
+            hidden_TD = embedded_TD if w.fc_DX is None else w.joined(embedded_TD, hidden_TD)
         if kind.layers:
             inputs = self._attention_inputs(key)
             for index in kind.layers:

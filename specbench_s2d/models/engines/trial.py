@@ -78,7 +78,8 @@ def _round(engine: Engine, eager: EagerEngine, start: int) -> Iterator[tuple[str
             request = replace(asked, inputs=lower_TD)
         else:
             mask = None if asked.mask is None else to_device(asked.mask, device)
-            request = replace(asked, inputs=to_device(asked.inputs % eager.vocabulary, device), mask=mask)
+            ids_T = to_device(asked.inputs % eager.vocabulary, device)
+            request = replace(asked, inputs=ids_T, mask=mask, states=eager.states_beside(ids_T))
         if request.best:
             output = engine.read(request)[1].packed_2RK[0]
         elif request.from_layer == request.to_layer:
@@ -98,8 +99,11 @@ def _spread(eager: EagerEngine, start: int) -> float:
     """The difference of eager logits between one pass over five tokens and five passes, after a round from `start`."""
     first, depth = start + 3, len(eager.cache.layers)
     ids_T = to_device(torch.arange(1, 6) % eager.vocabulary, eager.cache.device)
-    together_TV = eager.run(Request(ids_T, first, 0, depth, head=True))
-    singly = [eager.run(Request(ids_T[i : i + 1], first + i, 0, depth, head=True)) for i in range(5)]
+    together = Request(ids_T, first, 0, depth, head=True, states=eager.states_beside(ids_T))
+    together_TV, singly = eager.run(together), list[Tensor]()
+    for i in range(5):
+        states = None if together.states is None else together.states[i : i + 1]
+        singly.append(eager.run(replace(together, inputs=ids_T[i : i + 1], start=first + i, states=states)))
     return _difference(torch.cat(singly), together_TV)
 
 

@@ -9,31 +9,28 @@ for the target's. Shapes: see `models/base.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from specbench_s2d.errors import ModelError
-from specbench_s2d.models.base import Identity, LanguageModel
+from specbench_s2d.models.base import Identity, LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
-from specbench_s2d.models.engines.base import Request
-from specbench_s2d.models.engines.choose import MakeEngine
+from specbench_s2d.models.engines.base import Engine, Request
 from specbench_s2d.models.engines.eager import EagerEngine
 from specbench_s2d.models.heads.shape import HeadShape
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights, Weights, rotary_tables
-
-_UNUSED_ROWS = 64
-"""Rows of the embedding and head that engines want, and that a draft head does not have."""
 
 
 class EagleHead(LanguageModel):
     """The head of EAGLE-1 and EAGLE-2, with a cache of its own layers; embedding and LM head are the target's.
 
-    `head_shape`: what the folder holds. `own_ids`: the target's ids, ascending, that a head with an LM head of its own
-    proposes; None where the target's is used.
+    `head_shape`: what the folder holds. It runs after `attach`, which gives it an engine of the target's kind.
+    `own_ids`: the target's ids, ascending, that a head with an LM head of its own proposes; None where the target's is
+    used.
     """
 
     head_shape: HeadShape
@@ -47,20 +44,25 @@ class EagleHead(LanguageModel):
         read: Weights,
         device: torch.device,
         dtype: torch.dtype,
-        engine: MakeEngine = EagerEngine,
     ) -> None:
         self.identity, self.head_shape = identity, shape
         self.eos_ids, self.exits = frozenset(), ()
         self.device, self.dtype = device, dtype
         self.vocabulary, self.width, self.depth = config.vocab_size, shape.width, shape.layers
         self.context = config.max_position_embeddings
-        self._fc_DX = read("fc.weight")
-        self._fc_bias_D = read("fc.bias") if "fc.bias" in shape.shapes else None
-        loaded = _layers(config, shape, read, device, dtype)
-        self._layer_bytes = loaded.layer_bytes
-        bias = 0 if self._fc_bias_D is None else self._fc_bias_D.nbytes
-        self._bytes = self._fc_DX.nbytes + bias + shape.layers * loaded.layer_bytes
-        self._engine = engine(loaded)
+        self._weights = _weights(config, shape, read, device, dtype)
+        self._bytes = self._weights.total_bytes
+        self._head_row_bytes = shape.width * (4 if device.type == "cpu" else dtype.itemsize)  # as `head_for`
+        self._target: LanguageModel | None = None
+
+    def attach(self, target: LanguageModel) -> None:
+        """Run on an engine of the target's kind, with its embedding and LM head; the cache is emptied where the target
+        changes."""
+        if target is self._target:
+            return
+        lent = target.engine_for_head(self._weights)
+        self._target, self._borrows = target, lent is not None
+        self._engine: Engine = lent or EagerEngine(self._weights)
         self._cache, self.torch_threads = self._engine.cache, self._engine.torch_threads
 
     @property
@@ -75,32 +77,67 @@ class EagleHead(LanguageModel):
     def length(self) -> int:
         return min(self._cache.lengths)
 
-    @torch.inference_mode()
-    def advance(self, embedded_TD: Tensor, states_TD: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The states (T, D) predicted of T new pairs: embedded tokens and the states before them; `mask` as in
-        `LanguageModel.extend`."""
-        start = self._cache.lengths[0]
-        joint_TD = F.linear(torch.cat((embedded_TD, states_TD), dim=-1), self._fc_DX, self._fc_bias_D)
-        request = Request(joint_TD, start, 0, self.depth, head=False, mask=mask)
-        self.check_room(start, request.new)
-        self._engine.reserve(request.end)
-        predicted_TD = self._engine.run(request)
-        self._cache.lengths[:] = [request.end] * self.depth
-        self.read_bytes += self._bytes + self.depth * request.end * self._cache.position_bytes
-        return predicted_TD
-
     def fuse(self, states: Sequence[Tensor]) -> Tensor:
         """The states (T, D) that pairs are made of, from those of the target's layers `head_shape.state_layers`."""
         (states_TD,) = states
         return states_TD
 
-    def embed_for(self, target: LanguageModel, ids_T: Tensor) -> Tensor:
-        """The embeddings (T, D) of ids: the target's, unless the head has its own."""
-        return target.embed(ids_T)
+    @torch.inference_mode()
+    def advance(self, ids_T: Tensor, states_TD: Tensor) -> Tensor:
+        """The states (T, D) predicted of T new pairs: tokens and the states before them."""
+        request = self._request(ids_T, states_TD, None)
+        predicted_TD = self._engine.run(request)
+        self._count(request)
+        return predicted_TD
 
-    def logits(self, target: LanguageModel, states_TD: Tensor, vocabulary: DraftVocabulary | None) -> Tensor:
-        """Logits (T, V) from the head's states: by the target's LM head, unless it has its own."""
-        return target.head(states_TD[None], vocabulary, final=True)[0]
+    @torch.inference_mode()
+    def predict(
+        self,
+        ids_T: Tensor,
+        states_TD: Tensor,
+        mask: Tensor | None = None,
+        rows: int = 1,
+        best: int = 1,
+        vocabulary: DraftVocabulary | None = None,
+    ) -> tuple[Tensor, Likeliest]:
+        """As `advance`, and the `best` likeliest tokens after the last `rows` pairs, as in `LanguageModel.read`;
+        `mask` as in `LanguageModel.extend`."""
+        request = self._request(ids_T, states_TD, mask, best, rows, vocabulary)
+        assert self._target is not None
+        if self._borrows:
+            predicted_TD, likeliest = self._engine.read(request)
+            assert predicted_TD is not None
+            self.read_bytes += (len(vocabulary) if vocabulary else self._target.vocabulary) * self._head_row_bytes
+        else:
+            predicted_TD = self._engine.run(request)
+            likeliest = Likeliest.of(self.logits(predicted_TD[-rows:], vocabulary), best)
+        self._count(request)
+        return predicted_TD, likeliest
+
+    def logits(self, states_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
+        """The logits (T, V) of predicted states, by the target's LM head."""
+        assert self._target is not None
+        return self._target.head(states_TD[None], vocabulary, final=True)[0]
+
+    def _request(
+        self,
+        ids_T: Tensor,
+        states_TD: Tensor,
+        mask: Tensor | None,
+        best: int = 0,
+        rows: int = 0,
+        vocabulary: DraftVocabulary | None = None,
+    ) -> Request:
+        assert self._target is not None, "attach(target) comes first"
+        start, inputs = self._cache.lengths[0], ids_T if self._borrows else self._target.embed(ids_T)
+        request = Request(inputs, start, 0, self.depth, False, mask, False, best, rows, vocabulary, states=states_TD)
+        self.check_room(start, request.new)
+        self._engine.reserve(request.end)
+        return request
+
+    def _count(self, request: Request) -> None:
+        self._cache.lengths[:] = [request.end] * self.depth
+        self.read_bytes += self._bytes + self.depth * request.end * self._cache.position_bytes
 
     def extend(
         self,
@@ -119,8 +156,16 @@ class EagleHead(LanguageModel):
     def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
         raise ModelError(f"{self.name} is a draft head: its states go through the target's own head.")
 
+    @torch.inference_mode()
     def reserve(self, length: int) -> None:
         self._engine.reserve(min(length, self.context))
+
+    @torch.inference_mode()
+    def prepare(self, kinds: Iterable[PassKind]) -> None:
+        self._engine.prepare(kinds)
+
+    def eagerly(self) -> AbstractContextManager[None]:
+        return self._engine.eagerly()
 
     def rollback(self, length: int) -> None:
         self._cache.rollback(length)
@@ -133,9 +178,10 @@ class EagleHead(LanguageModel):
         return self._bytes
 
 
-def _layers(config: Any, shape: HeadShape, read: Weights, device: torch.device, dtype: torch.dtype) -> LlamaWeights:
-    """The head's decoder layers as an engine takes them; the first has no input norm."""
-    unused_VD = torch.zeros(_UNUSED_ROWS, shape.width, device=device, dtype=dtype)
+def _weights(config: Any, shape: HeadShape, read: Weights, device: torch.device, dtype: torch.dtype) -> LlamaWeights:
+    """The head as an engine takes it: its layers, of which the first has no input norm, without embedding and LM
+    head."""
+    none_VD = torch.empty(0, shape.width, device=device, dtype=dtype)
     cos_SC, sin_SC = rotary_tables(config, config.max_position_embeddings, device, dtype)
     heads = config.num_attention_heads
     return LlamaWeights(
@@ -143,15 +189,17 @@ def _layers(config: Any, shape: HeadShape, read: Weights, device: torch.device, 
         heads=heads,
         kv_heads=config.num_key_value_heads,
         head_width=getattr(config, "head_dim", None) or shape.width // heads,
-        vocabulary=_UNUSED_ROWS,
+        vocabulary=config.vocab_size,
         context=config.max_position_embeddings,
         eps=config.rms_norm_eps,
-        embedding_VD=unused_VD,
+        embedding_VD=none_VD,
         layers=[_layer(shape, read, index) for index in range(shape.layers)],
-        norm_D=torch.ones(shape.width, device=device, dtype=dtype),
-        head_VD=unused_VD,
+        norm_D=None,
+        head_VD=none_VD,
         cos_SC=cos_SC,
         sin_SC=sin_SC,
+        fc_DX=read("fc.weight"),
+        fc_bias_D=read("fc.bias") if "fc.bias" in shape.shapes else None,
     )
 
 

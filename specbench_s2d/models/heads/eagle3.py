@@ -11,14 +11,15 @@ for g_{t+1}, which is not known. Shapes: see `models/base.py`; `N` ids of the sm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specbench_s2d.models.base import Identity, LanguageModel
+from specbench_s2d.models.base import Identity, LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.layer import Sizes, Tables, TreeMask, attention_inputs, run_layer
@@ -53,6 +54,7 @@ class Eagle3Head(EagleHead):
         self.context, self.own_ids = config.max_position_embeddings, tuple(sorted(shape.ids))
         heads, keys, width_c = config.num_attention_heads, kv_heads(config), head_width(config)
         self._sizes = Sizes(heads, keys, width_c, config.rms_norm_eps, scale=width_c**-0.5)
+        self._target = None
         self._fc_DX = read("fc.weight")
         self._layer = _layer(shape, read)
         self._embedding_norm_D, self._state_norm_D = (read(f"{shape.layer}{norm}.weight") for norm in NORMS[:2])
@@ -66,6 +68,12 @@ class Eagle3Head(EagleHead):
         self._head_bytes = _bytes(self._norm_D, self._head_ND)
         self._bytes = self._layer_bytes + self._head_bytes + _bytes(self._fc_DX, self._embedding_VD)
 
+    def attach(self, target: LanguageModel) -> None:
+        """Use this target's embedding, unless the head has its own; the cache is emptied where the target changes."""
+        if target is not self._target:
+            self._target = target
+            self.reset()
+
     @property
     def engine(self) -> str:
         return "eager"
@@ -74,6 +82,13 @@ class Eagle3Head(EagleHead):
     def engine_facts(self) -> dict[str, Any]:
         return {"engine": self.engine}
 
+    def prepare(self, kinds: Iterable[PassKind]) -> None:
+        """Nothing: its passes run eagerly."""
+
+    def eagerly(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    @torch.inference_mode()
     def reserve(self, length: int) -> None:
         self._cache.reserve(min(length, self.context))
 
@@ -83,18 +98,32 @@ class Eagle3Head(EagleHead):
         self.read_bytes += self._fc_DX.nbytes
         return F.linear(torch.cat(tuple(states), dim=-1), self._fc_DX)
 
-    def embed_for(self, target: LanguageModel, ids_T: Tensor) -> Tensor:
-        return target.embed(ids_T) if self._embedding_VD is None else F.embedding(ids_T, self._embedding_VD)
-
     @torch.inference_mode()
-    def advance(self, embedded_TD: Tensor, states_TD: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is not None or len(states_TD) <= _PAIRS_AT_ONCE:
-            return self._run(embedded_TD, states_TD, mask)
-        parts = zip(embedded_TD.split(_PAIRS_AT_ONCE), states_TD.split(_PAIRS_AT_ONCE), strict=True)
+    def advance(self, ids_T: Tensor, states_TD: Tensor) -> Tensor:
+        parts = zip(ids_T.split(_PAIRS_AT_ONCE), states_TD.split(_PAIRS_AT_ONCE), strict=True)
         return torch.cat([self._run(*part, None) for part in parts])
 
-    def _run(self, embedded_TD: Tensor, states_TD: Tensor, mask: Tensor | None) -> Tensor:
-        start, new = self._cache.lengths[0], len(states_TD)
+    @torch.inference_mode()
+    def predict(
+        self,
+        ids_T: Tensor,
+        states_TD: Tensor,
+        mask: Tensor | None = None,
+        rows: int = 1,
+        best: int = 1,
+        vocabulary: DraftVocabulary | None = None,
+    ) -> tuple[Tensor, Likeliest]:
+        predicted_TD = self._run(ids_T, states_TD, mask)
+        return predicted_TD, Likeliest.of(self.logits(predicted_TD[-rows:], vocabulary), best)
+
+    def _embed(self, ids_T: Tensor) -> Tensor:
+        if self._embedding_VD is not None:
+            return F.embedding(ids_T, self._embedding_VD)
+        assert self._target is not None, "attach(target) comes first"
+        return self._target.embed(ids_T)
+
+    def _run(self, ids_T: Tensor, states_TD: Tensor, mask: Tensor | None) -> Tensor:
+        embedded_TD, start, new = self._embed(ids_T), self._cache.lengths[0], len(states_TD)
         self.check_room(start, new)
         self._cache.reserve(start + new)
         eps, device = self._sizes.eps, states_TD.device
@@ -117,7 +146,7 @@ class Eagle3Head(EagleHead):
         return states_TD
 
     @torch.inference_mode()
-    def logits(self, target: LanguageModel, states_TD: Tensor, vocabulary: DraftVocabulary | None) -> Tensor:
+    def logits(self, states_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
         """Over the target's ids, -inf for those that `vocabulary`, the ids of `own_ids` that the target has, lacks."""
         assert vocabulary is not None, "it has ids of its own"
         self.read_bytes += self._head_bytes

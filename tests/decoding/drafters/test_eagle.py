@@ -95,8 +95,8 @@ def test_a_chain_of_the_native_kernel_is_the_argmax_too(tmp_path: Path) -> None:
 
 def assert_a_chain_is_the_argmax(reference: FromScratch, target: LanguageModel, folder: Path, engine: str) -> None:
     head = load_model(str(folder), engine=engine)
-    assert head.engine == target.engine == engine
     steps = proposals(build_decoder("eagle:gamma=3", target, head))
+    assert head.engine == target.engine == engine
     assert len(steps) > 5
     for context, proposal in steps:
         for place, token in enumerate(proposal.ids_G.tolist()):

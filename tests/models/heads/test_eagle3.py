@@ -41,9 +41,10 @@ def logits_after(target: LanguageModel, folder: Path, prompt: list[int] = PROMPT
     target.reset()
     _, states = target.extend_with_states(torch.tensor([prompt]), head.head_shape.state_layers(target.depth))
     fused_TD = head.fuse(states)
-    predicted_TD = head.advance(head.embed_for(target, torch.tensor(prompt[1:])), fused_TD[:-1])
+    head.attach(target)
+    predicted_TD = head.advance(torch.tensor(prompt[1:]), fused_TD[:-1])
     there = [token for token in head.own_ids or () if token < target.vocabulary]
-    return head.logits(target, predicted_TD[-1:], DraftVocabulary.of(there, target.vocabulary))[0]
+    return head.logits(predicted_TD[-1:], DraftVocabulary.of(there, target.vocabulary))[0]
 
 
 @pytest.mark.parametrize("options", [{"engine": "eager"}, {"engine": "native"}, {"lean": False}])
@@ -142,8 +143,9 @@ def test_the_least_bytes_read_are_those_of_what_ran(
     """One pair: fc, the layer's matrices and norms, one cached position of 2 x 16 numbers; then norm and head."""
     head = load_model(str(made[1]))
     assert isinstance(head, Eagle3Head)
+    head.attach(target)
     state_1D = head.fuse([torch.zeros(1, 32)] * 3)
-    state_1D = head.advance(torch.zeros(1, 32), state_1D)
+    state_1D = head.advance(torch.tensor([5]), state_1D)
     assert head.read_bytes == 4 * (32 * 96 + 64 * 64 + 32 * 32 + 3 * 32 * 64 + 3 * 32 + 32)
-    head.logits(target, state_1D, DraftVocabulary.of(IDS, 320))
+    head.logits(state_1D, DraftVocabulary.of(IDS, 320))
     assert head.read_bytes == head.parameter_bytes + 4 * 32

@@ -15,7 +15,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from specbench_s2d.analysis.report.plots import by_suite, by_target, sweeps, tradeoffs
+from specbench_s2d.analysis.report.plots import by_suite, by_target, lossy, sweeps, tradeoffs
 from specbench_s2d.analysis.report.plots.style import STYLE, Looks, add_note, decoder_looks, save
 from specbench_s2d.analysis.tables.naming import method_family
 from specbench_s2d.analysis.tables.remarks import projections
@@ -69,6 +69,11 @@ PLOTS = (
         "speed_ppl",
         "Speed-up and perplexity",
         lambda t, k: tradeoffs.speed_ppl(t.summary, {"k": t.by_k, "tau": t.by_tau}, k),
+    ),
+    Plot(
+        "lossy",
+        "Lossy decoders: text beside accepted length",
+        lambda t, k: lossy.lossy(t.summary, {"k": t.by_k, "tau": t.by_tau}, k),
     ),
     Plot("energy", "Energy", lambda t, k: tradeoffs.energy(t.summary, k)),
 )

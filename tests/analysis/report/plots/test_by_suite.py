@@ -179,7 +179,7 @@ def test_a_run_of_joint_decoding_draws_every_picture_the_same_twice(
     run = joint_run(1, targets=("demo-s",))
     tables = PlotTables.of(run, with_intervals(summary_table(run)))
     written = draw.draw_all(tables, tmp_path / "a")
-    joint = {"ppl_k", "rouge_k", "ppl_tau", "speed_tau", "mat_tau", "mat_gamma", "speed_ppl"}
+    joint = {"ppl_k", "rouge_k", "ppl_tau", "speed_tau", "mat_tau", "mat_gamma", "speed_ppl", "lossy"}
     by_family = {f"{name}{family}" for name in ("speedup", "mat", "acceptance", "radar") for family in FAMILIES}
     assert {path.stem for path in written} == joint | (by_family - {"acceptance-mjgd"})
     monkeypatch.setattr(draw, "PLOTS", draw.PLOTS[::3])  # what would differ is in the style that all of them share
