@@ -138,10 +138,11 @@ def _reference(model: ResolvedModel, place: torch.device, dtype: torch.dtype) ->
 def _load_head(model: ResolvedModel, shape: HeadShape, place: torch.device, dtype: torch.dtype) -> LanguageModel:
     """A draft head: EAGLE-1's, whose engine is the target's, or EAGLE-3's, which runs eagerly."""
     identity = Identity(model.name, model.revision, model.sha256, shape.kind, "lean", source=model.source)
-    about = identity, model.config
-    read = tensor_reader(model, place, dtype), place, dtype
-    is_third = isinstance(shape, Eagle3Shape)
-    head = Eagle3Head(*about, shape, *read) if is_third else EagleHead(*about, shape, *read)
+    read = tensor_reader(model, place, dtype)
+    if isinstance(shape, Eagle3Shape):
+        head: EagleHead = Eagle3Head(identity, model.config, shape, read, place, dtype)
+    else:
+        head = EagleHead(identity, model.config, shape, read, place, dtype)
     head.ranking = model.ranking
     return head
 
