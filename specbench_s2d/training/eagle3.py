@@ -7,7 +7,7 @@ distribution over the head's ids alone, so its states are free. Shapes: as there
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +26,6 @@ class Eagle3Module(EagleModule):
 
     version = 3
     distance = 0.0
-    lr_scales: ClassVar[dict[str, float]] = {"lm_head.weight": 0.1}
-    """Of the one matrix that is trained already."""
 
     def __init__(self, target: Any, seed: int, steps: int = 1, ids: Sequence[int] | None = None) -> None:
         nn.Module.__init__(self)

@@ -276,11 +276,8 @@ LANGUAGE_MODEL = Objective(sums_of_losses, validation_loss)
 
 
 def _optimizers(model: PreTrainedModel, spec: TrainSpec) -> list[torch.optim.Optimizer]:
-    """AdamW for all weights, or Muon for the layers' matrices and AdamW for the others (arXiv 2502.16982). A model's
-    `lr_scales` are shares of the learning rate by the name of a parameter."""
-    scales: dict[str, float] = getattr(model, "lr_scales", {})
-    scaled = [(p, scales[name]) for name, p in model.named_parameters() if name in scales]
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad and name not in scales]
+    """AdamW for all weights, or Muon for the layers' matrices and AdamW for the others (arXiv 2502.16982)."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [p for name, p in named if p.ndim == 2 and "layer" in name]
     embeddings = [p for name, p in named if p.ndim == 2 and "layer" not in name]
     vectors = [p for _, p in named if p.ndim != 2]
@@ -288,7 +285,6 @@ def _optimizers(model: PreTrainedModel, spec: TrainSpec) -> list[torch.optim.Opt
     adamw_groups: list[dict[str, Any]] = [
         {"params": embeddings, "weight_decay": decay, "lr_scale": 1.0},
         {"params": vectors, "weight_decay": 0.0, "lr_scale": 1.0},
-        *({"params": [p], "weight_decay": decay, "lr_scale": scale} for p, scale in scaled),
     ]
     if spec.optimizer == "adamw":
         adamw_groups.append({"params": matrices, "weight_decay": decay, "lr_scale": 1.0})

@@ -134,7 +134,7 @@ def _check_form(shapes: Shapes, fields: Mapping[str, Any], name: str) -> None:
             "layers.0.*, without a prefix, and config.json is a Llama's. Convert it, or take it as EAGLE or SpecForge "
             "publish it."
         )
-    also = fields.get("eagle_config") or {}
+    also = _inner(fields)
     for field, unknown in {**_NOT_KNOWN, "use_aux_hidden_state": False}.items():
         for given in (fields, also):
             if given.get(field) is unknown:
@@ -168,14 +168,20 @@ def _expected(config: Any, shape: Eagle3Shape) -> dict[str, tuple[int, ...]]:
 NORMS = ("input_layernorm", "hidden_norm", "post_attention_layernorm")
 
 
+def _inner(fields: Mapping[str, Any]) -> dict[str, Any]:
+    given = fields.get("eagle_config")
+    return given if isinstance(given, dict) else {}
+
+
 def _stated_layers(fields: Mapping[str, Any], name: str) -> tuple[int, ...] | None:
     """The layers whose input is read, where config.json names them: as vLLM counts them at its top level, and one less
     in `eagle_config`, where SGLang reads the layers whose output it is."""
-    inner = (fields.get("eagle_config") or {}).get(LAYERS_FIELD)
+    inner = _inner(fields).get(LAYERS_FIELD)
     given = fields.get(LAYERS_FIELD) or ([i + 1 for i in inner] if isinstance(inner, list) else None)
     if given is None:
         return None
-    if len(given) != 3 or not all(isinstance(i, int) for i in given) or not 0 <= given[0] < given[1] < given[2]:
+    whole = isinstance(given, list) and len(given) == 3 and all(isinstance(i, int) for i in given)
+    if not whole or not 0 <= given[0] < given[1] < given[2]:
         raise ModelError(f"{name}: config.json: {LAYERS_FIELD} is {given}, and must be three layers, low to high.")
     return tuple(given)
 

@@ -141,6 +141,7 @@ REFUSED: dict[str, tuple[Callable[[Tensors], Any] | None, Fields, tuple[str, ...
     "maps that disagree": (
         put("t2d", lambda t2d: t2d.roll(1)), {}, ("t2d marks 160 target ids and d2t leads to 160, 0 of them the same",),
     ),
+    "one layer": (None, {"eagle_aux_hidden_state_layer_ids": 2}, ("layer_ids is 2, and must be three layers",)),
     "two layers": (
         None, {"eagle_aux_hidden_state_layer_ids": [2, 4]}, ("layer_ids is [2, 4], and must be three layers",),
     ),
