@@ -40,7 +40,8 @@ _SENTENCES = (
 
 def write_tiny_family(folder: Path) -> Path:
     """`tiny-target`, `tiny-draft` (its first layers: right now and then), `tiny-nested` (the same with exits 1, 2,
-    3), `tiny-other` (another tokenizer). The drafts have rankings, in which every third id comes first."""
+    3), `tiny-deep` (eight layers, as EAGLE-3's heads want them), `tiny-other` (another tokenizer). The drafts have
+    rankings, in which every third id comes first."""
     tokenizer, other_tokenizer = _tokenizer(_SENTENCES, 320), _tokenizer(_SENTENCES[:2], 288)
     target = _random_llama(tokenizer, layers=4, seed=0)
     _save(target, tokenizer, folder / "tiny-target")
@@ -50,6 +51,7 @@ def write_tiny_family(folder: Path) -> Path:
     _save(draft, tokenizer, folder / "tiny-nested")
     for name in ("tiny-draft", "tiny-nested"):
         write_ranking(folder / name, [2 - i % 3 for i in range(len(tokenizer))], {})
+    _save(_random_llama(tokenizer, layers=8, seed=2), tokenizer, folder / "tiny-deep")
     _save(_random_llama(other_tokenizer, layers=1, seed=1), other_tokenizer, folder / "tiny-other")
     return folder
 

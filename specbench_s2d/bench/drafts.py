@@ -92,4 +92,4 @@ def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec, models: Resolved
 
 
 def _kind_of_head(model: ResolvedModel) -> str | None:
-    return model.head_shape.kind if model.head_shape else None
+    return model.head_shape.decoder if model.head_shape else None

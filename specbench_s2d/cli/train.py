@@ -198,6 +198,9 @@ def eagle(
         int, typer.Option("--steps", min=1, help="Tokens that the head drafts on its own states while it learns.")
     ] = 3,
     bits: Annotated[int, typer.Option("--bits", help="Bits of the stored matrices: 16, or 8 for half the room.")] = 16,
+    version: Annotated[
+        int, typer.Option("--version", help="1: EAGLE-1's head (EAGLE-2's too). 3: EAGLE-3's, on three layers' states.")
+    ] = 1,
     template: Template = None,
     licence: Licence = None,
     *,
@@ -211,11 +214,13 @@ def eagle(
 
     if bits not in BITS:
         raise UserError(f"--bits {bits}: a head is stored in 8 or 16 bits.")
+    if version not in (1, 3):
+        raise UserError(f"--version {version}: give 1 or 3; EAGLE-2 is EAGLE-1's head with a tree of its own.")
     command, cited = command_text(), licence or DATA_LICENCES
     check_out(out)
     with _stoppable(out), Watch(_console()) as watch:
-        watch.announce(f"{out.name}: EAGLE's head for {Path(target).name}, {spec.tokens:,} tokens")
-        facts = train_eagle(target, Corpus(data), spec, out, command, steps, watch, template, cited, bits)
+        watch.announce(f"{out.name}: EAGLE-{version}'s head for {Path(target).name}, {spec.tokens:,} tokens")
+        facts = train_eagle(target, Corpus(data), spec, out, command, steps, version, watch, template, cited, bits)
     _report(out, facts)
 
 

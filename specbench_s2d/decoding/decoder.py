@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import create_model
@@ -16,7 +17,7 @@ from specbench_s2d.decoding.labels import cut_outside
 from specbench_s2d.decoding.loop import PROPOSED, DraftAndVerify, Limits, decode
 from specbench_s2d.decoding.prompt_ids import PromptIds, as_ids
 from specbench_s2d.decoding.sampling import Sampler, check_settings
-from specbench_s2d.decoding.types import ForgettingDrafter, Generation, PreparedDrafter
+from specbench_s2d.decoding.types import ForgettingDrafter, Generation, PreparedDrafter, StateReader
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.errors import ModelError, PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel, PassKind
@@ -38,7 +39,7 @@ class IsHead(Protocol):
 
 def check_kind(wanted: str, draft: IsHead, label: str) -> None:
     """Raise `UserError` for a model where a draft head is wanted, and for a head where a model is."""
-    kind = draft.head_shape.kind if draft.head_shape else None
+    kind = draft.head_shape.decoder if draft.head_shape else None
     if kind != (wanted if wanted in HEADS else None):
         found = f"a draft head ({kind})" if kind else "a model"
         needed = f"a draft head ({wanted})" if wanted in HEADS else "a draft model"
@@ -133,7 +134,7 @@ class Decoder(ABC):
             self.draft.attach(self.target)
         for model in filter(None, (self.target, self.draft)):
             model.reserve(min(model.context, positions + PROPOSED))
-        self.target.prepare(self.target_passes(self.options))
+        self.target.prepare(self.own_target_passes())
         if self.draft:
             self.draft.prepare(self.draft_passes(self.options, self.draft))
 
@@ -146,6 +147,10 @@ class Decoder(ABC):
     def draft_passes(cls, options: BaseOptions, draft: HasExits) -> list[PassKind]:
         """The passes that the decoder may run on a draft with these options; a `ModelInfo` of the draft is enough."""
         return ASSUMED_PASSES
+
+    def own_target_passes(self) -> list[PassKind]:
+        """Those of `target_passes` that this decoder runs, with its draft."""
+        return self.target_passes(self.options)
 
     def facts(self) -> dict[str, Any]:
         """What the decoder has measured and learnt so far, for the manifest; empty for most."""
@@ -220,6 +225,13 @@ class PairDecoder(Decoder):
         self._method = DraftAndVerify(target, self.drafter, self.verifier, label)
         self._followers = [half for half in (self.drafter, self.verifier) if isinstance(half, TraceFollower)]
         self._trace: AcceptanceTrace | None = None
+
+    def own_target_passes(self) -> list[PassKind]:
+        passes = super().own_target_passes()
+        if not isinstance(self.drafter, StateReader):
+            return passes
+        layers = self.drafter.state_layers(self.target)
+        return [replace(kind, states=layers if kind.states else ()) for kind in passes]
 
     def follow(self, trace: AcceptanceTrace) -> None:
         """Follow this trace in every later generation; no effect where neither drafter nor verifier follows one."""

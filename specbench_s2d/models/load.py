@@ -18,6 +18,8 @@ from specbench_s2d.models.devices import SPREAD, check_device, default_device, f
 from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose_engine
 from specbench_s2d.models.forward_check import check_forward, is_checked, not_checked
 from specbench_s2d.models.heads.eagle import EagleHead
+from specbench_s2d.models.heads.eagle3 import Eagle3Head
+from specbench_s2d.models.heads.eagle3_shape import Eagle3Shape
 from specbench_s2d.models.heads.eight_bits import unscaled
 from specbench_s2d.models.heads.shape import HeadShape
 from specbench_s2d.models.hf import TransformersModel
@@ -135,9 +137,13 @@ def _reference(model: ResolvedModel, place: torch.device, dtype: torch.dtype) ->
 
 
 def _load_head(model: ResolvedModel, shape: HeadShape, place: torch.device, dtype: torch.dtype) -> LanguageModel:
-    """A draft head, whose engine is the target's."""
+    """A draft head: EAGLE-1's, whose engine is the target's, or EAGLE-3's, which runs eagerly."""
     identity = Identity(model.name, model.revision, model.sha256, shape.kind, "lean", source=model.source)
-    head = EagleHead(identity, model.config, shape, tensor_reader(model, place, dtype), place, dtype)
+    read = tensor_reader(model, place, dtype)
+    if isinstance(shape, Eagle3Shape):
+        head: EagleHead = Eagle3Head(identity, model.config, shape, read, place, dtype)
+    else:
+        head = EagleHead(identity, model.config, shape, read, place, dtype)
     head.ranking = model.ranking
     return head
 

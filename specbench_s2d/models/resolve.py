@@ -81,10 +81,16 @@ class ResolvedModel:
 
     @cached_property
     def head_shape(self) -> HeadShape | None:
-        """The draft head that the folder holds in place of a model; a folder with a tokenizer is none."""
+        """The draft head that the folder holds in place of a model; a folder with a tokenizer is none.
+
+        Raises `ModelError` for a head whose tensors are not those that its config describes.
+        """
         if self.shape or self.adapter or any((self.folder / file).exists() for file in _TOKENIZER_FILES):
             return None
-        return HeadShape.find(self.weights, self.name)
+        found = HeadShape.find(self.weights, self.name, self.fields)
+        if found is not None:
+            found.check(self.config, self.name)
+        return found
 
     @property
     def random_weights(self) -> bool:

@@ -30,6 +30,8 @@ class HasVocabulary(Protocol):
     @property
     def width(self) -> int: ...
     @property
+    def depth(self) -> int: ...
+    @property
     def head_shape(self) -> HeadShape | None: ...
 
 
@@ -51,6 +53,8 @@ def check_pair(target: HasVocabulary, draft: HasVocabulary) -> None:
             f"{draft.name} is a draft head on states of width {draft.head_shape.width:,}, and {target.name} has states "
             f"of width {target.width:,}; give a head that was trained for this target."
         )
+    if draft.head_shape is not None:
+        draft.head_shape.check_target(draft.name, target.name, target.depth)
     fits = target.vocabulary == draft.vocabulary if draft.head_shape is None else target.vocabulary <= draft.vocabulary
     if not fits:
         raise ModelError(

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from specbench_s2d.models.heads.shape import EAGLE
 from specbench_s2d.training.data import Encoded
 
 DISTANCE = 10.0
@@ -32,6 +33,9 @@ class EagleModule(nn.Module):
 
     `target`: transformers' model, frozen; its embedding and LM head are used, and no weight of it is a parameter here.
     """
+
+    version = 1
+    distance = DISTANCE
 
     def __init__(self, target: Any, seed: int, steps: int = 1) -> None:
         super().__init__()
@@ -63,6 +67,19 @@ class EagleModule(nn.Module):
         """The target's final states (B, T, D), after its final norm."""
         states_BTD: Tensor = self.target.model(input_ids=ids_BT, use_cache=False).last_hidden_state
         return states_BTD
+
+    def read(self, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """What pairs are made of, and the target's final states, (B, T, D) each."""
+        states_BTD = self.target_states(ids_BT)
+        return states_BTD, states_BTD
+
+    def logits(self, states_ND: Tensor, target_head_VD: Tensor) -> Tensor:
+        """q's logits (N, V) from the head's states; `target_head_VD`: rows of the target's LM head."""
+        return F.linear(states_ND, target_head_VD)
+
+    def published(self) -> dict[str, Any]:
+        """What config.json says of the head, beside the target's own fields."""
+        return {"num_hidden_layers": 1, "specbench_head": EAGLE}
 
     def forward(self, embedded_BTD: Tensor, states_BTD: Tensor, before: list[_Step]) -> Tensor:
         """One drafting step from every position at once: the predicted states (B, T, D).
@@ -137,9 +154,9 @@ def sums_of_losses(
     target, device = head.target, ids_BT.device.type
     head_VD = target.lm_head.weight if vocabulary_V is None else target.lm_head.weight[vocabulary_V]
     with torch.autocast(device, dtype=torch.bfloat16, enabled=autocast):
-        true_BTD = head.target_states(ids_BT[:, :-1])
+        read_BTD, true_BTD = head.read(ids_BT[:, :-1])
         embedded_BTD = target.get_input_embeddings()(ids_BT[:, 1:-1])
-        states_BTD, counted_BT = true_BTD[:, :-1], learn_BT[:, 2:]
+        states_BTD, counted_BT = read_BTD[:, :-1], learn_BT[:, 2:]
         wanted_ND = true_BTD[:, 1:][counted_BT].float()
         unit = wanted_ND.square().mean().sqrt()
         with torch.no_grad():
@@ -147,10 +164,12 @@ def sums_of_losses(
         losses, before = list[Tensor](), list[_Step]()
         for step in range(head.steps if head.training else 1):
             predicted_BTD = head(embedded_BTD, states_BTD, before)
-            loss = -(target_NV * F.linear(predicted_BTD[counted_BT], head_VD).float().log_softmax(-1)).sum(-1)
-            if head.training:
+            logits_NV = head.logits(predicted_BTD[counted_BT], head_VD).float()
+            loss = -(target_NV * logits_NV.log_softmax(-1)).sum(-1)
+            if head.training and head.distance:
                 predicted_ND = predicted_BTD[counted_BT].float() / unit
-                loss = loss + DISTANCE * F.smooth_l1_loss(predicted_ND, wanted_ND / unit, reduction="none").mean(-1)
+                distance_ND = F.smooth_l1_loss(predicted_ND, wanted_ND / unit, reduction="none")
+                loss = loss + head.distance * distance_ND.mean(-1)
             reached_N = _reached(counted_BT, step)
             losses.append((loss * reached_N).sum())
             states_BTD = F.pad(predicted_BTD, (0, 0, 1, 0))[:, :-1]

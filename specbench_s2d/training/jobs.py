@@ -117,7 +117,7 @@ def train_model(
         import_peft(spec.lora_rank)
     chat = ChatTemplate.choose(tokenizer, template)
     model = init_model(start, tokenizer, spec.seed)
-    _check_model(model, spec, start.source)
+    check_model(model, spec, start.source)
     training, held_out = corpus.encode(chat)
     packed = pack(training, spec.length, spec.loss_on == "answers", spec.seed)
     watched = held_out_by_suite(held_out, HELD_OUT_PER_SUITE, spec.length)
@@ -155,7 +155,7 @@ def train_model(
     return facts
 
 
-def _check_model(model: PreTrainedModel, spec: TrainSpec, source: str) -> None:
+def check_model(model: PreTrainedModel, spec: TrainSpec, source: str) -> None:
     """Raise an error for a model that cannot be trained so."""
     context, vocabulary = int(model.config.max_position_embeddings), int(model.config.vocab_size)
     if spec.length > context:

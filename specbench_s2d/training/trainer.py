@@ -278,8 +278,8 @@ LANGUAGE_MODEL = Objective(sums_of_losses, validation_loss)
 def _optimizers(model: PreTrainedModel, spec: TrainSpec) -> list[torch.optim.Optimizer]:
     """AdamW for all weights, or Muon for the layers' matrices and AdamW for the others (arXiv 2502.16982)."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [p for name, p in named if p.ndim == 2 and "layers." in name]
-    embeddings = [p for name, p in named if p.ndim == 2 and "layers." not in name]
+    matrices = [p for name, p in named if p.ndim == 2 and "layer" in name]
+    embeddings = [p for name, p in named if p.ndim == 2 and "layer" not in name]
     vectors = [p for _, p in named if p.ndim != 2]
     rate, decay = spec.learning_rate, spec.weight_decay
     adamw_groups: list[dict[str, Any]] = [

@@ -18,7 +18,7 @@ from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.transfer import to_device
-from tests.models.heads.made import write_head
+from tests.models.heads.made import write_eagle3, write_head
 from tests.refusals import refused
 from tests.rehearsal.counts import Counts
 
@@ -91,6 +91,19 @@ def test_the_lean_forward_writes_what_it_does_on_the_cpu(
     models = [model for model in (there.target, there.draft) if model]
     assert all(model.engine == engine for model in models)
     assert all(model.engine_facts.get("unannounced", 0) == 0 for model in models)
+
+
+def test_eagle_3_s_head_writes_what_it_does_on_the_cpu(load: Load, tiny_models: Path) -> None:
+    """It runs eagerly beside a target whose passes, cut where the head reads, are prepared."""
+    deep, head = tiny_models / "tiny-deep", tiny_models / "tiny-eagle3"
+    if not head.exists():
+        write_eagle3(deep, head)
+    there, here = (
+        build_decoder(HEADED[1], *(load(str(folder), device, "float32", engine=engine) for folder in (deep, head)))
+        for device, engine in (("cuda", "cuda-graphs"), ("cpu", "eager"))
+    )
+    assert [written(there, t) for t in TEMPERATURES] == [written(here, t) for t in TEMPERATURES]
+    assert there.target.engine == "cuda-graphs" and there.target.engine_facts.get("unannounced", 0) == 0
 
 
 @pytest.mark.parametrize(

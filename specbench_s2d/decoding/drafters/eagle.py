@@ -1,14 +1,14 @@
 """EAGLE's drafter: a head on the target's states drafts a chain, or a tree that grows by its confidence (EAGLE-2).
 
-Sources: Li et al. 2024, arXiv 2401.15077 (the head) and arXiv 2406.16858 (the tree). Shapes: `T` positions, `P` pairs
-that wait, `G` drafted tokens, `D` width, `V` vocabulary.
+Sources: Li et al., arXiv 2401.15077 and 2503.01840 (EAGLE-1's and EAGLE-3's heads), 2406.16858 (the tree). Shapes: `T`
+positions, `P` pairs that wait, `G` drafted tokens, `D` width, `V` vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -25,15 +25,17 @@ from specbench_s2d.decoding.growth import Candidates, add_children, expand, prop
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
+from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import FINAL, LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.exits import HasExits
 from specbench_s2d.models.heads.eagle import EagleHead
+from specbench_s2d.models.heads.eagle3_shape import Eagle3Shape
 from specbench_s2d.models.transfer import to_device
 
 
 class EagleDrafter:
-    """Drafts from the target's final states of the verified positions, and on from the head's own.
+    """Drafts from the target's states of the verified positions, and on from the head's own.
 
     After every target pass, whoever drafted, the pairs of the positions that were kept wait, until `propose` runs them
     with the token that follows; what was drafted on the head's own states is then cut from its cache.
@@ -54,9 +56,21 @@ class EagleDrafter:
 
     def __init__(self, draft: LanguageModel, options: EagleDrafter.Options) -> None:
         assert isinstance(draft, EagleHead), "check_kind refuses any other draft"
+        self.check_draft(options, draft)
         self._head, self._options, self._vocabulary = draft, options, vocabulary_of(options, draft)
+        if draft.own_ids is not None:
+            self._vocabulary = DraftVocabulary.of(draft.own_ids, draft.vocabulary)
 
     data_hashes = staticmethod(vocabulary_hashes)
+
+    @staticmethod
+    def check_draft(options: EagleDrafter.Options, draft: Any) -> None:
+        """Raise `UserError` for a small vocabulary asked of a head that has one of its own."""
+        if options.draft_vocabulary is not None and isinstance(draft.head_shape, Eagle3Shape):
+            raise UserError(
+                f"draft_vocabulary={options.draft_vocabulary}: {draft.name} is an EAGLE-3 head with an LM head of its "
+                f"own over {len(draft.head_shape.ids):,} ids; leave the option out."
+            )
 
     @staticmethod
     def draft_passes(options: EagleDrafter.Options, draft: HasExits) -> list[PassKind]:
@@ -81,15 +95,16 @@ class EagleDrafter:
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
         """The head may know padding ids that the target leaves out."""
         if self._vocabulary and self._vocabulary.full_size != target.vocabulary:
-            self._vocabulary = DraftVocabulary.of(self._vocabulary.ids, target.vocabulary)
+            there = (token for token in self._vocabulary.ids if token < target.vocabulary)
+            self._vocabulary = DraftVocabulary.of(there, target.vocabulary)
 
     def facts(self) -> dict[str, object]:
         """Nothing is measured."""
         return {}
 
     def state_layers(self, target: LanguageModel) -> tuple[int, ...]:
-        """The final states."""
-        return (target.depth,)
+        """The final states, or those of EAGLE-3's three layers."""
+        return self._head.head_shape.state_layers(target.depth)
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:
         self._sampler, self._prompt_ids = sampler, prompt_ids
@@ -98,8 +113,8 @@ class EagleDrafter:
         self._pairs = len(prompt_ids) - 1
 
     def see(self, states: Sequence[Tensor]) -> None:
-        """The target's final states of its last pass; those of the prompt are run at once but for the last."""
-        (states_TD,) = states
+        """The target's states of its last pass; those of the prompt are run at once but for the last."""
+        states_TD = self._head.fuse(states)
         if self._waiting_PD is not None:
             self._states_TD = states_TD
             return

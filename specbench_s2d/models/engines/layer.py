@@ -98,12 +98,22 @@ def _in_tree(rows_T: Tensor, start_1: Tensor, cached_S: Tensor, tree: TreeMask) 
 
 
 def run_layer(
-    hidden_TD: Tensor, inputs: AttentionInputs, keys_KSC: Tensor, values_KSC: Tensor, layer: LayerWeights, sizes: Sizes
+    hidden_TD: Tensor,
+    inputs: AttentionInputs,
+    keys_KSC: Tensor,
+    values_KSC: Tensor,
+    layer: LayerWeights,
+    sizes: Sizes,
+    attended_TX: Tensor | None = None,
 ) -> Tensor:
-    """Hidden states (T, D) after the layer; writes the rows' keys and values to the cache `keys_KSC`, `values_KSC`."""
-    norm_D = layer.attention_norm_D
-    normed_TD = hidden_TD if norm_D is None else _norm(hidden_TD, norm_D, sizes.eps)
-    qkv_TA = F.linear(normed_TD, layer.qkv_AD, layer.qkv_bias_A)
+    """Hidden states (T, D) after the layer; writes the rows' keys and values to the cache `keys_KSC`, `values_KSC`.
+
+    `attended_TX`: what queries, keys and values are computed of, by default the normed hidden states.
+    """
+    if attended_TX is None:
+        norm_D = layer.attention_norm_D
+        attended_TX = hidden_TD if norm_D is None else _norm(hidden_TD, norm_D, sizes.eps)
+    qkv_TA = F.linear(attended_TX, layer.qkv_AD, layer.qkv_bias_A)
     q_KRC = _rotate_and_store(qkv_TA, inputs, keys_KSC, values_KSC, layer, sizes)
     bucket = inputs.mask_RS.shape[1]
     keys_KCS, values_KSC = keys_KSC[:, :bucket].transpose(1, 2), values_KSC[:, :bucket]

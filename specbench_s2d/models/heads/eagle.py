@@ -29,7 +29,12 @@ class EagleHead(LanguageModel):
     """The head of EAGLE-1 and EAGLE-2, with a cache of its own layers; embedding and LM head are the target's.
 
     `head_shape`: what the folder holds. It runs after `attach`, which gives it an engine of the target's kind.
+    `own_ids`: the target's ids, ascending, that a head with an LM head of its own proposes; None where the target's is
+    used.
     """
+
+    head_shape: HeadShape
+    own_ids: tuple[int, ...] | None = None
 
     def __init__(
         self,
@@ -71,6 +76,11 @@ class EagleHead(LanguageModel):
     @property
     def length(self) -> int:
         return min(self._cache.lengths)
+
+    def fuse(self, states: Sequence[Tensor]) -> Tensor:
+        """The states (T, D) that pairs are made of, from those of the target's layers `head_shape.state_layers`."""
+        (states_TD,) = states
+        return states_TD
 
     @torch.inference_mode()
     def advance(self, ids_T: Tensor, states_TD: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ is told by the tensors.
 | kind | tensors | source |
 | --- | --- | --- |
 | EAGLE-1 and EAGLE-2 | `fc` (D, 2 D), `layers.N`, the first without its input norm | arXiv 2401.15077, 2406.16858 |
+| EAGLE-3 | `eagle3_shape.py` | arXiv 2503.01840 |
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
+
+from torch import Tensor
 
 from specbench_s2d.errors import ModelError, first_line
 from specbench_s2d.models.heads.eight_bits import without_scales
 from specbench_s2d.models.pickled import PickledWeights
 from specbench_s2d.models.weight_files import WeightFiles
 
-EAGLE = "eagle"
+EAGLE, EAGLE3 = "eagle", "eagle3"
 HEADS = (EAGLE,)
+"""The kinds of draft heads that decoders take (`HeadShape.decoder`)."""
 _LAYER = re.compile(r"layers\.(\d+)\.")
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -41,13 +46,32 @@ class HeadShape:
         """Parameters but for the embedding, which is the target's."""
         return sum(prod(shape) for name, shape in self.shapes.items() if not name.startswith("embed_tokens."))
 
+    @property
+    def decoder(self) -> str:
+        """The decoder that drafts with it."""
+        return self.kind
+
+    def state_layers(self, depth: int) -> tuple[int, ...]:
+        """The layers whose states it reads, as in `LanguageModel.extend_with_states`, of a target of `depth` layers."""
+        return (depth,)
+
+    def check_target(self, name: str, target: str, depth: int) -> None:
+        """Raise `ModelError` for a target without these layers; `name`: of the head."""
+
+    def check(self, config: Any, name: str) -> None:
+        """Raise `ModelError` for tensors that are not those that the config describes."""
+
     @classmethod
-    def find(cls, weights: WeightFiles, name: str) -> HeadShape | None:
-        """The head that a folder's weights are, all in one file; None for a model's. Raises `ModelError` for a head of
-        an unknown kind."""
+    def find(cls, weights: WeightFiles, name: str, fields: Mapping[str, Any]) -> HeadShape | None:
+        """The head that a folder's weights are, all in one file; None for a model's. `fields`: of config.json. Raises
+        `ModelError` for a head of an unknown kind."""
+        from specbench_s2d.models.heads.eagle3_shape import Eagle3Shape, is_eagle3  # which builds on this module
+
         if len(weights.files) != 1:
             return None
         shapes = tensor_shapes_of(weights, name)
+        if is_eagle3(shapes):
+            return Eagle3Shape.read(weights, shapes, fields, name)
         if not shapes or any(tensor.startswith(("model.", "transformer.")) for tensor in shapes):
             return None
         shapes = without_scales(shapes, name)
@@ -59,7 +83,7 @@ class HeadShape:
         found = ", ".join(sorted({re.sub(r"\d+", "N", tensor) for tensor in shapes})[:6])
         raise ModelError(
             f"{name}: it looks like a draft head of a kind that is not known here (fc.weight is {fc}, and there are "
-            f"{found} …); EAGLE's has fc.weight (D, 2 D) and layers.0."
+            f"{found} …); EAGLE's has fc.weight (D, 2 D) and layers.0., EAGLE-3's (D, 3 D) and midlayer."
         )
 
 
@@ -78,3 +102,14 @@ def tensor_shapes_of(weights: WeightFiles, name: str) -> dict[str, tuple[int, ..
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{name}: its weight files cannot be read ({first_line(error)}); fetch them again.") from error
     return found
+
+
+def read_tensor(weights: WeightFiles, name: str, tensor: str) -> Tensor:
+    """One tensor of the single file of a head, as it is stored."""
+    if weights.pickled:
+        return PickledWeights(weights, name)(tensor)
+    from safetensors import safe_open
+
+    with safe_open(str(weights.files[0]), framework="pt") as opened:
+        found: Tensor = opened.get_tensor(tensor)
+        return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,47 @@ from specbench_s2d import build_decoder, load_model
 from specbench_s2d.decoding.sampling import probabilities
 from specbench_s2d.decoding.types import Proposal, chain_of
 from specbench_s2d.errors import ModelError, UserError
-from specbench_s2d.models.base import FINAL
+from specbench_s2d.models.base import FINAL, LanguageModel, PassKind
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.weight_files import SAFE as FILE
 from specbench_s2d.resources import demo_folder, drafts_folder
 from specbench_s2d.suites import load_questions
 from specbench_s2d.training.eagle import EagleModule
 from specbench_s2d.training.init_model import load_source
-from tests.models.heads.made import FromScratch, write_head
+from tests.models.heads.made import FromScratch, made_head, write_eagle3, write_head
 from tests.refusals import refused
 
 PROMPT = [5, 9, 3, 17, 40, 2, 8]
 Path_ = tuple[int, ...]
 
 
+@dataclass
+class Made:
+    """A random head: recomputed from scratch, its folder, and its target's."""
+
+    reference: FromScratch
+    folder: Path
+    of: Path
+
+    def loaded(self) -> tuple[LanguageModel, LanguageModel]:
+        """Target and head."""
+        return load_model(str(self.of)), load_model(str(self.folder))
+
+
 @pytest.fixture(scope="module")
-def made(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FromScratch, Path]:
-    out = tmp_path_factory.mktemp("heads") / "tiny-eagle"
-    return FromScratch(write_head(tiny_models / "tiny-target", out)), out
+def heads(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Made]:
+    """A head of each version."""
+    folder, found = tmp_path_factory.mktemp("heads"), {}
+    for version in (1, 3):
+        reference, of = made_head(version, tiny_models, folder / f"tiny-eagle-{version}")
+        found[version] = Made(reference, folder / f"tiny-eagle-{version}", of)
+    return found
+
+
+@pytest.fixture(params=[1, 3], ids=["eagle-1", "eagle-3"])
+def made(request: pytest.FixtureRequest, heads: dict[int, Made]) -> Made:
+    """The head of a version; a test that takes it runs for both."""
+    return heads[request.param]
 
 
 def proposals(decoder: Any, new_tokens: int = 24, prompt: list[int] = PROMPT) -> list[tuple[list[int], Proposal]]:
@@ -59,13 +83,18 @@ def paths(proposal: Proposal) -> list[Path_]:
     return found
 
 
-@pytest.mark.parametrize("engine", ["eager", "native"])
-def test_a_chain_is_the_argmax_of_states_recomputed_from_scratch(
-    engine: str, tiny_models: Path, tmp_path: Path
-) -> None:
-    of = tiny_models / "tiny-target" if engine == "eager" else demo_folder() / "demo-s"
+def test_a_chain_is_the_argmax_of_states_recomputed_from_scratch(made: Made) -> None:
+    assert_a_chain_is_the_argmax(made.reference, load_model(str(made.of), engine="eager"), made.folder, "eager")
+
+
+def test_a_chain_of_the_native_kernel_is_the_argmax_too(tmp_path: Path) -> None:
+    of = demo_folder() / "demo-s"
     reference = FromScratch(write_head(of, tmp_path / "head"))
-    target, head = load_model(str(of), engine=engine), load_model(str(tmp_path / "head"), engine=engine)
+    assert_a_chain_is_the_argmax(reference, load_model(str(of), engine="native"), tmp_path / "head", "native")
+
+
+def assert_a_chain_is_the_argmax(reference: FromScratch, target: LanguageModel, folder: Path, engine: str) -> None:
+    head = load_model(str(folder), engine=engine)
     steps = proposals(build_decoder("eagle:gamma=3", target, head))
     assert head.engine == target.engine == engine
     assert len(steps) > 5
@@ -90,13 +119,9 @@ def grown_by_hand(reference: FromScratch, context: list[int], depth: int, topk: 
     return dict(sorted(seen.items(), key=lambda item: -item[1])[:tokens])
 
 
-def test_a_tree_holds_the_likeliest_nodes_of_states_recomputed_from_scratch(
-    made: tuple[FromScratch, Path], tiny_models: Path
-) -> None:
-    reference, folder = made
-    target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(folder))
-    for context, proposal in proposals(build_decoder("eagle:depth=3,topk=3,tokens=8", target, head), 10):
-        expected = grown_by_hand(reference, context, 3, 3, 8)
+def test_a_tree_holds_the_likeliest_nodes_of_states_recomputed_from_scratch(made: Made) -> None:
+    for context, proposal in proposals(build_decoder("eagle:depth=3,topk=3,tokens=8", *made.loaded()), 10):
+        expected = grown_by_hand(made.reference, context, 3, 3, 8)
         assert set(paths(proposal)) == set(expected)
         for path, logprob in zip(paths(proposal), proposal.token_logprobs().tolist(), strict=True):
             parent = expected[path[:-1]] if len(path) > 1 else 0.0
@@ -105,9 +130,12 @@ def test_a_tree_holds_the_likeliest_nodes_of_states_recomputed_from_scratch(
 
 @pytest.mark.parametrize("options", ["gamma=1", "gamma=4", "depth=4,topk=4,tokens=12", "gamma=3,draft_vocabulary=50"])
 @pytest.mark.parametrize("seed", range(3))
-def test_greedy_ids_equal_ar_s(options: str, seed: int, tiny_models: Path, tmp_path: Path) -> None:
-    write_head(tiny_models / "tiny-target", tmp_path / "head", seed)
-    target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(tmp_path / "head"))
+@pytest.mark.parametrize("version", [1, 3])
+def test_greedy_ids_equal_ar_s(options: str, seed: int, version: int, tiny_models: Path, tmp_path: Path) -> None:
+    if version == 3 and "draft_vocabulary" in options:
+        pytest.skip("it has a vocabulary of its own")
+    _, of = made_head(version, tiny_models, tmp_path / "head", seed)
+    target, head = load_model(str(of)), load_model(str(tmp_path / "head"))
     head.ranking = load_model(str(tiny_models / "tiny-draft")).ranking
     decoder = build_decoder(f"eagle:{options}", target, head)
     expected = build_decoder("ar", target).generate(PROMPT, max_new_tokens=40, ignore_eos=True).ids
@@ -163,10 +191,8 @@ def test_after_others_steps_it_drafts_as_a_head_that_ran_the_whole_prefix(
 
 
 @pytest.mark.parametrize("name", ["first(suffix|eagle:gamma=3)", "first(lookup|eagle:depth=3,topk=3,tokens=8)"])
-def test_within_first_greedy_ids_equal_ar_s_and_every_pass_is_read(
-    name: str, made: tuple[FromScratch, Path], tiny_models: Path
-) -> None:
-    target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(made[1]))
+def test_within_first_greedy_ids_equal_ar_s_and_every_pass_is_read(name: str, made: Made) -> None:
+    target, head = made.loaded()
     decoder = build_decoder(name, target, head)
     prompt = [*PROMPT, 11, 12, 13] * 3
     expected = build_decoder("ar", target).generate(prompt, max_new_tokens=40, ignore_eos=True).ids
@@ -175,13 +201,13 @@ def test_within_first_greedy_ids_equal_ar_s_and_every_pass_is_read(
     assert {kind.states for kind in decoder.target_passes(decoder.options)} == {(FINAL,)}
 
 
-def test_training_s_parallel_drafts_are_those_of_decoding(made: tuple[FromScratch, Path]) -> None:
+def test_training_s_parallel_drafts_are_those_of_decoding(made: Made) -> None:
     """Step s of the training-time test at pair t: s tokens drafted on the head's own states from base t - s."""
-    reference, _ = made
+    reference = made.reference
     head, ids = reference.head, [*PROMPT, 11, 12, 13]
     ids_BT = torch.tensor([ids])
     with torch.no_grad():
-        states = head.target_states(ids_BT)[:, :-1]
+        states = head.read(ids_BT)[0][:, :-1]
         embedded, before = head.target.get_input_embeddings()(ids_BT[:, 1:]), []
         for step in range(3):
             predicted = head(embedded, states, before)
@@ -192,31 +218,29 @@ def test_training_s_parallel_drafts_are_those_of_decoding(made: tuple[FromScratc
             states = torch.nn.functional.pad(predicted, (0, 0, 1, 0))[:, :-1]
 
 
-def test_a_head_for_another_target_is_refused(made: tuple[FromScratch, Path]) -> None:
-    head, demo_s = load_model(str(made[1])), load_model("demo-s")
-    with refused(ModelError, "tiny-eagle is a draft head on states of width 32", "demo-s has states of width 192"):
+def test_a_head_for_another_target_is_refused(made: Made) -> None:
+    head, demo_s = load_model(str(made.folder)), load_model("demo-s")
+    with refused(
+        ModelError, f"{made.folder.name} is a draft head on states of width 32", "demo-s has states of width 192"
+    ):
         build_decoder("eagle", demo_s, head)
 
 
-def test_published_pickles_load_as_safetensors_do(
-    made: tuple[FromScratch, Path], tiny_models: Path, tmp_path: Path
-) -> None:
-    write_head(tiny_models / "tiny-target", tmp_path / "head", pickled=True)
-    target = load_model(str(tiny_models / "tiny-target"))
+def test_published_pickles_load_as_safetensors_do(made: Made, tmp_path: Path) -> None:
+    write = write_head if made.of.name == "tiny-target" else write_eagle3
+    write(made.of, tmp_path / "head", pickled=True)
+    target = load_model(str(made.of))
     texts = [
         build_decoder("eagle:gamma=3", target, load_model(str(folder))).generate(PROMPT, max_new_tokens=12).steps
-        for folder in (made[1], tmp_path / "head")
+        for folder in (made.folder, tmp_path / "head")
     ]
     assert [step.drafted for step in texts[0]] == [step.drafted for step in texts[1]]
     assert math.isfinite(sum(len(step.drafted) for step in texts[0]))
 
 
-def test_a_sampled_chain_says_the_distribution_it_was_drawn_from(
-    made: tuple[FromScratch, Path], tiny_models: Path
-) -> None:
-    reference, folder = made
-    target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(folder))
-    decoder: Any = build_decoder("eagle:gamma=3", target, head)
+def test_a_sampled_chain_says_the_distribution_it_was_drawn_from(made: Made) -> None:
+    reference = made.reference
+    decoder: Any = build_decoder("eagle:gamma=3", *made.loaded())
     seen, propose = [], decoder.drafter.propose
     decoder.drafter.propose = lambda context, room: seen.append((list(context), propose(context, room))) or seen[-1][1]
     decoder.generate(PROMPT, max_new_tokens=16, temperature=1.0, seed=3, ignore_eos=True)
@@ -227,15 +251,14 @@ def test_a_sampled_chain_says_the_distribution_it_was_drawn_from(
 
 
 @pytest.mark.parametrize("options", ["gamma=2", "depth=2,topk=2,tokens=4"])
-def test_sampled_tokens_follow_the_target_s_law(
-    options: str, made: tuple[FromScratch, Path], tiny_models: Path
-) -> None:
-    """Three tokens of the three likeliest each, 27 outcomes, over 400 draws; false alarm 1 in 10,000."""
-    target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(made[1]))
+def test_sampled_tokens_follow_the_target_s_law(options: str, made: Made) -> None:
+    """Three tokens of the three likeliest each, 27 outcomes, over 400 or 120 draws; false alarm 1 in 10,000."""
+    draws = 400 if made.of.name == "tiny-target" else 120
+    target, head = made.loaded()
     decoder = build_decoder(f"eagle:{options}", target, head)
     found = Counter(
         tuple(decoder.generate(PROMPT, 3, temperature=1.0, top_k=3, seed=seed, ignore_eos=True).ids)
-        for seed in range(400)
+        for seed in range(draws)
     )
     law: dict[Path_, float] = {(): 1.0}
     for _ in range(3):
@@ -247,7 +270,7 @@ def test_sampled_tokens_follow_the_target_s_law(
             grown |= {(*path, int(t)): share * float(p_V[t]) for t in p_V.nonzero()[:, 0]}
         law = grown
     assert set(found) <= set(law)
-    expected = {path: 400 * share for path, share in law.items()}
+    expected = {path: draws * share for path, share in law.items()}
     few = [path for path, count in expected.items() if count < 5]
     pairs = [(found[path], count) for path, count in expected.items() if count >= 5]
     if few:
@@ -271,12 +294,12 @@ def test_the_head_that_ships_drafts_what_its_target_says(options: str) -> None:
     assert sum(len(step.emitted) for step in steps) / len(steps) > 1.5
 
 
-def test_models_and_heads_do_not_stand_in_for_each_other(made: tuple[FromScratch, Path], tiny_models: Path) -> None:
-    target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(made[1]))
+def test_models_and_heads_do_not_stand_in_for_each_other(made: Made, tiny_models: Path) -> None:
+    target, head = made.loaded()
     draft = load_model(str(tiny_models / "tiny-draft"))
     with refused(UserError, "decoder 'eagle' takes a draft head (eagle), and tiny-draft is a model"):
         build_decoder("eagle", target, draft)
-    with refused(UserError, "decoder 'sd' takes a draft model, and tiny-eagle is a draft head (eagle)"):
+    with refused(UserError, f"decoder 'sd' takes a draft model, and {head.name} is a draft head (eagle)"):
         build_decoder("sd", target, head)
 
 
@@ -297,9 +320,16 @@ def test_what_was_accepted_is_drafted_on_from_the_target_s_states() -> None:
             assert token == int(reference.logprobs_after(context, proposal.ids_G.tolist()[:place]).argmax())
 
 
-def test_a_tree_holds_no_id_outside_the_small_vocabulary(made: tuple[FromScratch, Path], tiny_models: Path) -> None:
-    target, head = load_model(str(tiny_models / "tiny-target")), load_model(str(made[1]))
+def test_a_tree_holds_no_id_outside_the_small_vocabulary(heads: dict[int, Made], tiny_models: Path) -> None:
+    target, head = heads[1].loaded()
     head.ranking = load_model(str(tiny_models / "tiny-draft")).ranking
     decoder: Any = build_decoder("eagle:depth=2,topk=10,tokens=60,draft_vocabulary=4", target, head)
     drafted = [set(proposal.ids_G.tolist()) for _, proposal in proposals(decoder, 8)]
     assert all(ids <= set(decoder.drafter._vocabulary.ids) for ids in drafted) and any(drafted)
+
+
+def test_the_passes_that_are_prepared_are_cut_where_the_head_reads(heads: dict[int, Made]) -> None:
+    for version, layers in ((1, (4,)), (3, (2, 4, 5))):
+        decoder = build_decoder("eagle:gamma=2", *heads[version].loaded())
+        assert [kind.states for kind in decoder.own_target_passes()] == [layers]
+    assert build_decoder("ar", heads[1].loaded()[0]).own_target_passes() == [PassKind(1)]
