@@ -14,6 +14,7 @@ from specbench_s2d import registry
 from specbench_s2d.errors import UnknownNameError, UserError, near_names
 from specbench_s2d.resources import SUITES as SUITES
 from specbench_s2d.resources import run_files
+from specbench_s2d.shards import Shard
 
 DEMO_TARGETS = ("demo-s", "demo-m", "demo-l")
 DEMO_DRAFTS = ("demo-draft-sft", "demo-draft")
@@ -93,6 +94,11 @@ class RunSpec(BaseModel):
         description="Fresh processes that each load, warm up and measure the whole grid, into one folder; the gate "
         "needs several, for runs differ by more than their questions do.",
     )
+    shard: str | None = Field(
+        None,
+        description="I/N: run part I of N of the grid, whole targets or blocks of whole questions, for a device or a "
+        "machine of its own; `specbench-s2d merge` joins the parts.",
+    )
     seed: int = Field(0, ge=0, description="Seed of sampling and of the order of decoders.")
     device: str | None = Field(
         None,
@@ -145,6 +151,11 @@ class RunSpec(BaseModel):
         description="Meter energy in a pass of its own after the timing instead: everything is decoded again in "
         "contiguous blocks of at least 5 s. Finer, and longer: --dry-run shows how much.",
     )
+
+    @field_validator("shard")
+    @classmethod
+    def _is_a_shard(cls, given: str | None) -> str | None:
+        return None if given is None else str(Shard.parse(given))
 
     @field_validator("template_args", mode="before")
     @classmethod

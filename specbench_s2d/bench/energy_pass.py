@@ -139,7 +139,7 @@ def energy_forecast(plan: Plan, choice: MeterChoice, timing_s: float) -> dict[st
     in all launches; blocks are of one), or until it is long enough."""
     if not choice.meter:
         return {**choice.facts(), "blocks": 0, "least_s": 0.0}
-    blocks = sum(1 for target in plan.spec.target for _ in blocks_in_order(plan, target))
+    blocks = sum(1 for target in plan.targets for _ in blocks_in_order(plan, target))
     pass_s = max(blocks * MIN_BLOCK_S, timing_s / plan.spec.launches) if plan.spec.energy_blocks else 0.0
     return {
         **choice.facts(),

@@ -22,11 +22,10 @@ def forecast(plan: Plan) -> dict[str, Any]:
     """
     spec = plan.spec
     rate = read_rate(plan.device, _PROBE_BYTES)
-    cells = plan.cells // len(spec.target)
     free = free_by_device(spec.device or plan.device)
     rows: list[dict[str, Any]] = []
-    for target in spec.target:
-        setup = set_up(plan, target)
+    for target in plan.targets:
+        setup, cells = set_up(plan, target), plan.cells_of(target)
         tokens = cells * (spec.max_new_tokens or 1)
         rows.append(
             {
@@ -48,7 +47,7 @@ def forecast(plan: Plan) -> dict[str, Any]:
         "free_bytes_by_device": free,
         "launches": spec.launches,
         "decoders": plan.labels,
-        "questions": len(plan.questions),
+        "questions": len({(q.suite, q.id) for target in plan.targets for q in plan.asked(target)}),
         "max_new_tokens": spec.max_new_tokens,
         "read_rate_bytes_per_s": rate,
         "targets": rows,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,6 +27,7 @@ from specbench_s2d.models.load import check_spread
 from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
 from specbench_s2d.runs.manifest import new_manifest
 from specbench_s2d.runs.record import BASELINE, SCHEMA_VERSION
+from specbench_s2d.shards import Shard
 from specbench_s2d.suites import Question, QuestionSet, load_questions
 
 
@@ -85,7 +86,7 @@ class Plan:
     `lanes` and `models` are keyed by what the person called each model. Every target has the same decoders in the same
     order; their drafts may differ. `scorer` knows how each suite's answers are scored. `key_schema`: how cells are
     named, which for a folder that exists is its schema. `launch`: the one, of the run's `--launches`, whose cells
-    `rounds` lays out.
+    `rounds` lays out. `shard`: the part of the grid that is run, None for all of it.
     """
 
     spec: RunSpec
@@ -96,6 +97,7 @@ class Plan:
     scorer: AnswerScorer
     key_schema: int = SCHEMA_VERSION
     launch: int = 0
+    shard: Shard | None = None
 
     @property
     def device(self) -> str:
@@ -107,21 +109,38 @@ class Plan:
         """The decoders' labels, in order; the same for every target."""
         return [lane.label for lane in self.lanes[self.spec.target[0]]]
 
+    @cached_property
+    def _places(self) -> dict[str, range]:
+        """The questions, by place, that are asked of each target; targets of other shards are left out."""
+        if self.shard is None:
+            return dict.fromkeys(self.spec.target, range(len(self.questions)))
+        places = self.shard.places(len(self.spec.target), len(self.questions))
+        return {self.spec.target[target]: asked for target, asked in places.items()}
+
     @property
-    def cells_per_launch(self) -> int:
-        """Turns x repeats x decoders, over all targets."""
-        turns = sum(len(question.turns) for question in self.questions)
-        return sum(map(len, self.lanes.values())) * turns * self.spec.repeats
+    def targets(self) -> list[str]:
+        """Those that are run, as given: all, or those of the shard."""
+        return list(self._places)
+
+    def asked(self, target: str) -> list[Question]:
+        """The questions that are asked of a target: all, or those of the shard."""
+        places = self._places[target]
+        return self.questions.questions[places.start : places.stop]
+
+    def cells_of(self, target: str) -> int:
+        """Turns x repeats x decoders x launches of a target."""
+        turns = sum(len(question.turns) for question in self.asked(target))
+        return len(self.lanes[target]) * turns * self.spec.repeats * self.spec.launches
 
     @property
     def cells(self) -> int:
-        """Those of all launches."""
-        return self.cells_per_launch * self.spec.launches
+        """Those of all launches and targets, in the shard."""
+        return sum(map(self.cells_of, self.targets))
 
     @property
     def keys(self) -> set[str]:
         """The key of every cell of this launch."""
-        rounds = (asked for target in self.spec.target for asked in self.rounds(target))
+        rounds = (asked for target in self.targets for asked in self.rounds(target))
         return {cell.key for asked in rounds for cells in asked.conversations for cell in cells}
 
     def drafts(self, target: str) -> list[str]:
@@ -144,23 +163,30 @@ class Plan:
     def manifest(self, run_id: str, environment: dict[str, Any]) -> dict[str, Any]:
         """The manifest of a run of this plan that begins now; `environment`: what it runs on."""
         spec, metrics = self.spec.model_dump(), self.scorer.signatures()
-        return new_manifest(run_id, self.identity(), spec, self.questions.source, self.cells, metrics, environment)
+        shard = str(self.shard) if self.shard else None
+        source, cells = self.questions.source, self.cells
+        return new_manifest(run_id, self.identity(), spec, source, cells, metrics, environment, shard)
 
     def rounds(self, target: str) -> Iterator[Round]:
         """Every cell of a target, in the order of decoding.
 
         Drift of the machine falls on all decoders alike, and so does the place in a round: in as many rounds as there
         are decoders each of them stands once at every place (the rows of a Latin square, from an order drawn anew from
-        the run's seed, in each launch another one). Where turns replay AR's answers, AR comes first.
+        the run's seed, in each launch another one); shards change no order. Where turns replay AR's answers, AR comes
+        first.
         """
+        places, questions = self._places[target], self.questions.questions
         lanes, launch = self.lanes[target], f"/launch {self.launch}" if self.launch else ""
-        asked = ((repeat, question) for repeat in range(self.spec.repeats) for question in self.questions)
-        for number, (repeat, question) in enumerate(asked):
+        asked = ((repeat, place) for repeat in range(self.spec.repeats) for place in range(len(self.questions)))
+        for number, (repeat, place) in enumerate(asked):
+            if place not in places:
+                continue
             square, row = divmod(number, len(lanes))
             drawn = random.Random(f"{self.spec.seed}/{target}/{square}{launch}").sample(lanes, len(lanes))
             order = [*drawn[row:], *drawn[:row]]
             if self.spec.replay_turns == "ar":
                 order.sort(key=lambda lane: lane.label != BASELINE)
+            question = questions[place]
             yield Round(question, [self.conversation(target, lane, question, repeat) for lane in order])
 
     def conversation(self, target: str, lane: Lane, question: Question, repeat: int) -> list[Cell]:
@@ -233,7 +259,26 @@ def make_plan(spec: RunSpec) -> Plan:
     drafts = [lane.draft for of_target in lanes.values() for lane in of_target if lane.draft]
     used = {name: models[name] for name in (*spec.target, *drafts)}
     _refuse_namesakes(used)
-    return Plan(spec, lanes, questions, used, keys.settings_of(spec), AnswerScorer(questions.by_suite, questions))
+    shard = Shard.parse(spec.shard) if spec.shard else None
+    if shard:
+        _check_shard(shard, decoders, spec, len(questions))
+    scorer = AnswerScorer(questions.by_suite, questions)
+    return Plan(spec, lanes, questions, used, keys.settings_of(spec), scorer, shard=shard)
+
+
+def _check_shard(shard: Shard, decoders: Sequence[DecoderSpec], spec: RunSpec, questions: int) -> None:
+    """Raise `UserError` for a shard that is empty, and for what needs the whole grid in one place."""
+    shard.places(len(spec.target), questions)
+    if spec.energy_blocks:
+        raise UserError(
+            f"--shard {shard}: --energy-blocks meters whole suites, which shards cut; meter beside the timed windows "
+            "(--energy auto) instead."
+        )
+    if whole := [decoder.label for decoder in decoders if decoder.kind.learns_over_run(decoder.options)]:
+        raise UserError(
+            f"--shard {shard}: {', '.join(whole)} drafts from earlier questions of the run, which another shard asks; "
+            "leave it out, or run the grid as a whole."
+        )
 
 
 def _refuse_namesakes(models: Mapping[str, ResolvedModel]) -> None:

@@ -20,7 +20,7 @@ from specbench_s2d.models.devices import HOST, SPREAD, Free, free_by_device, fre
 from specbench_s2d.models.memory import MemoryPlan
 from specbench_s2d.models.placement import check_fits, max_memory
 from specbench_s2d.models.resolve import ResolvedModel
-from specbench_s2d.suites import QuestionSet
+from specbench_s2d.suites import Question
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class TargetSetup:
         """Bytes of the target's weights by GPU, where it is spread: its drafts find room on the first. Else None."""
         return max_memory(self.memory, free_by_device(SPREAD, self.free)) if device == SPREAD else None
 
-    def warm_up_prompts(self, questions: QuestionSet, new_tokens: int) -> tuple[list[int], list[int]]:
+    def warm_up_prompts(self, questions: Sequence[Question], new_tokens: int) -> tuple[list[int], list[int]]:
         """Ids of the shortest first turn of the run and of the longest, cut to what leaves room for `new_tokens`."""
         by_length = sorted(questions, key=lambda question: len(question.turns[0]) + len(question.system_prompt or ""))
         room = max(1, self.prompts.context - new_tokens)
@@ -87,10 +87,11 @@ def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
     template = ChatTemplate.choose(model.tokenizer, spec.template, default_template(model.name))
     template = template.with_args(spec.template_values, model.name)
     prompts = Prompts(template, context, spec.max_new_tokens or 1, spec.long_prompts, whose)
-    for question in plan.questions:
+    questions = plan.asked(target)
+    for question in questions:
         prompts.check_system(question, model.name)
-    _check_ids(template, plan.questions, model)
-    positions = prompts.longest(plan.questions)
+    _check_ids(template, questions, model)
+    positions = prompts.longest(questions)
     memory, indexes = (plans(plan, target, positions, without=faults) for plans in (memory_plans, index_plans))
     return TargetSetup(target, prompts, positions, memory, indexes, free, faults)
 
@@ -109,7 +110,7 @@ def _context(plan: Plan, target: str) -> tuple[int, str]:
     return choose(map(of, plan.lanes[target]), key=itemgetter(0))
 
 
-def _check_ids(template: ChatTemplate, questions: QuestionSet, model: ResolvedModel) -> None:
+def _check_ids(template: ChatTemplate, questions: Sequence[Question], model: ResolvedModel) -> None:
     """Raise `ModelError` where the tokenizer gives an id of a prompt that the model has no embedding of."""
     if max(model.tokenizer.get_vocab().values(), default=0) < model.rows:
         return
@@ -146,9 +147,9 @@ def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:
 def check(plan: Plan, free: Free = free_bytes) -> dict[str, TargetSetup]:
     """Every target's setup; raises before anything is loaded where models do not go together or do not fit, and, with
     `--long-prompts fail`, where a prompt is too long."""
-    setups = {target: set_up(plan, target, free) for target in plan.spec.target}
+    setups = {target: set_up(plan, target, free) for target in plan.targets}
     for setup in setups.values():
-        for question in plan.questions if plan.spec.long_prompts == "fail" else ():
+        for question in plan.asked(setup.target) if plan.spec.long_prompts == "fail" else ():
             setup.prompts.check(question)
     for setup in setups.values():
         setup.check_fits(plan.spec.device or plan.device)

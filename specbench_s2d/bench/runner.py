@@ -99,7 +99,7 @@ def execute(
             _widen(store, plan)
             if store.repaired:
                 run.say(f"repaired {folder}: a torn last line of {store.repaired} bytes was cut; its cell runs again.")
-            for target in plan.spec.target:
+            for target in plan.targets:
                 run.target(setups[target])
             if monitor.looked:
                 store.note(ended=run.ended, harness=timer.facts(store.manifest.get("harness")))
@@ -181,7 +181,7 @@ class _Run:
 
     def _fail(self, target: str, rounds: list[Round], fault: TargetFault) -> None:
         """Fail what is left of a target, and go on; raises what a person did wrong where there is no other target."""
-        if isinstance(fault.__cause__, UserError) and len(self._plan.spec.target) == 1:
+        if isinstance(fault.__cause__, UserError) and len(self._plan.targets) == 1:
             raise fault.__cause__
         give_back(fault)
         self.say(f"{target}: failed: {fault}")

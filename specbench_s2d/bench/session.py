@@ -65,7 +65,7 @@ class Session:
         self._passes, self._traces = list[PassKind](), dict[str, TraceSource]()
         self._warmed_up = dict[str, WarmUp]()
         name = plan.models[setup.target].name
-        shortest, longest = setup.warm_up_prompts(plan.questions, _WARM_UP_TOKENS)
+        shortest, longest = setup.warm_up_prompts(plan.asked(setup.target), _WARM_UP_TOKENS)
         positions = max(setup.positions, len(longest) + _WARM_UP_TOKENS)
         with timer.measure("loading"):
             drafts = self._load(plan, setup, load)

@@ -58,7 +58,7 @@ class Live:
 
     def _table(self) -> Table:
         """Suite x decoder for the target at work: speed-up so far."""
-        target = self._records[-1].target if self._records else self._plan.spec.target[0]
+        target = self._records[-1].target if self._records else self._plan.targets[0]
         labels = [label for label in self._plan.labels if label != BASELINE]
         table = Table(title=f"{target}, speed-up over {BASELINE} so far", title_justify="left", min_width=48)
         table.add_column("suite")

@@ -11,7 +11,21 @@ from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
 from specbench_s2d import __version__
-from specbench_s2d.cli import check, compare, env, export, importing, lists, models, project, report, run, suites, train
+from specbench_s2d.cli import (
+    check,
+    compare,
+    env,
+    export,
+    importing,
+    lists,
+    merge,
+    models,
+    project,
+    report,
+    run,
+    suites,
+    train,
+)
 from specbench_s2d.errors import UserError, first_line, is_panic
 
 app = typer.Typer(
@@ -21,7 +35,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run.run, report.report, compare.compare, check.check, export.export, project.project):
+for command in (
+    run.run, merge.merge, report.report, compare.compare, check.check, export.export, project.project,
+):  # fmt: skip
     app.command()(command)
 app.command(name="import")(importing.import_run)
 for listing in (suites.suites, lists.decoders, env.env):

@@ -165,6 +165,11 @@ class Decoder(ABC):
         """The most memory of the host that drafting takes beside the models, for a context of `positions`."""
         return 0
 
+    @classmethod
+    def learns_over_run(cls, options: BaseOptions) -> bool:
+        """Whether it drafts from earlier questions of the run, so that a part of the grid is not the same run."""
+        return False
+
     @abstractmethod
     def _run(self, prompt_ids: Sequence[int], limits: Limits, sampler: Sampler) -> Generation: ...
 
@@ -208,6 +213,11 @@ class PairDecoder(Decoder):
     def draft_passes(cls, options: BaseOptions, draft: HasExits) -> list[PassKind]:
         passes: list[PassKind] = cls._ask("draft_passes", options, draft)
         return passes
+
+    @classmethod
+    def learns_over_run(cls, options: BaseOptions) -> bool:
+        learns: bool = cls._ask("learns_over_run", options)
+        return learns
 
     @classmethod
     def _ask(cls, hook: str, options: BaseOptions, *given: Any) -> Any:

@@ -15,6 +15,7 @@ _OTHERWISE: dict[str, Any] = {
     "check_draft": None,
     "host_bytes": 0,
     "data_hashes": {},
+    "learns_over_run": False,
 }
 
 

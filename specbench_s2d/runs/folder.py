@@ -169,9 +169,7 @@ class RunStore:
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace the manifest at once."""
         self.manifest = manifest
-        partial = self.folder / (MANIFEST + ".partial")
-        partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, self.folder / MANIFEST)
+        write_manifest_file(self.folder / MANIFEST, manifest)
 
     def _join(self) -> dict[str, Any]:
         """The manifest to work under: this run's own, or the one already there if it is of the same run."""
@@ -187,17 +185,33 @@ class RunStore:
             self.write_manifest(self._wanted)
             return self._wanted
         found = read_manifest(self.folder)
-        wanted, held = identity(self._wanted), identity(found)
-        changed = sorted(name for name in self._wanted["identity"] if held.get(name) != wanted[name])
-        if "weights" in changed:  # by whose they are: models, and the data files of decoders
-            now, then = wanted["weights"], held.get("weights") or {}
-            changed += [name for name in now if now[name] != then.get(name)]
+        changed = changed_identity(self._wanted, found)
+        if self._wanted.get("shard") != found.get("shard"):
+            changed.append(f"the shard ({found.get('shard') or 'all of the grid'} there)")
         if changed:
             raise RunFolderError(
                 f"{self.folder}: holds run {found['run_id']}, which differs in {', '.join(changed)}; "
                 "go on with the command that started it, or start anew with another --out."
             )
         return found
+
+
+def write_manifest_file(path: Path, manifest: dict[str, Any]) -> None:
+    """Replace a manifest at once."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def changed_identity(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """In what a manifest is of another run than the one wanted; weights by whose they are: models, and the data files
+    of decoders."""
+    now, then = identity(wanted), identity(found)
+    changed = sorted(name for name in wanted["identity"] if then.get(name) != now[name])
+    if "weights" in changed:
+        held = then.get("weights") or {}
+        changed += [name for name in now["weights"] if now["weights"][name] != held.get(name)]
+    return changed
 
 
 def _whole_lines(path: Path) -> list[bytes]:

@@ -17,11 +17,13 @@ def new_manifest(
     cells: int,
     quality_metrics: Mapping[str, str],
     environment: Mapping[str, Any],
+    shard: str | None = None,
 ) -> dict[str, Any]:
     """The manifest of a run that begins now.
 
     `identity`: what must be equal for two commands to be the same run. `questions`: where they are from.
-    `quality_metrics`: library, version and settings of each. `environment`: of `measure.environment`.
+    `quality_metrics`: library, version and settings of each. `environment`: of `measure.environment`. `shard`: the part
+    of the grid that it runs, I/N, and None for all of it.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -30,6 +32,7 @@ def new_manifest(
         "spec": spec,
         "questions": questions,
         "cells": cells,
+        **({"shard": shard} if shard else {}),
         "quality_metrics": quality_metrics,
         "environment": environment,
         "conditions": [],

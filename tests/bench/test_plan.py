@@ -233,3 +233,36 @@ def test_a_small_vocabulary_that_cannot_be_is_refused_before_anything_is_loaded(
     plan = plan_of(spec, decoder=["ar", decoder.replace("DRAFT", str(tiny_models / "tiny-target"))])
     with refused(UserError, said):
         check(plan)
+
+
+def test_shards_have_the_cells_of_the_grid_each_once_in_its_order(spec: dict[str, Any], tiny_models: Path) -> None:
+    spec |= {
+        "target": [str(tiny_models / "tiny-target"), str(tiny_models / "tiny-nested")],
+        "draft": [],
+        "decoder": ["ar", "lookup"],
+    }
+    whole = plan_of(spec)
+    for of in (2, 3, 5):
+        shards = [plan_of(spec, shard=f"{i}/{of}") for i in range(1, of + 1)]
+        found = [cell for shard in shards for target in shard.targets for cell in cells_in_order(shard, target)]
+        assert sorted(found) == sorted(keys(whole)) and sum(shard.cells for shard in shards) == whole.cells
+        for shard in shards:
+            assert shard.identity() == whole.identity()
+            for target in shard.targets:
+                mine = cells_in_order(shard, target)
+                assert mine == [key for key in cells_in_order(whole, target) if key in set(mine)]
+
+
+def cells_in_order(plan: Plan, target: str) -> list[str]:
+    return [cell.key for asked in plan.rounds(target) for cells in asked.conversations for cell in cells]
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"energy_blocks": True, "energy": "auto"}, "--energy-blocks meters whole suites"),
+    ({"decoder": ["ar", "recycling:scope=run"], "draft": []}, "recycling:scope=run drafts from earlier questions"),
+    ({"decoder": ["ar", "first(suffix|recycling:scope=run)"], "draft": []}, "first(suffix|recycling:scope=run) drafts"),
+    ({"shard": "1/100"}, "at most 6 shards"),
+])  # fmt: skip
+def test_what_needs_the_whole_grid_is_not_cut(spec: dict[str, Any], changes: dict[str, Any], said: str) -> None:
+    with refused(UserError, "--shard 1/", said):
+        plan_of(spec, **{"shard": "1/2", **changes})

@@ -29,6 +29,11 @@ def launches(records: Iterable[Record]) -> int:
     return len({r.launch for r in records if r.status == "ok"})
 
 
+def devices(records: Iterable[Record]) -> int:
+    """Devices on which at least one cell finished; speed-ups pair cells of one device."""
+    return len({r.device_id for r in records if r.status == "ok"})
+
+
 def failed(records: Iterable[Record]) -> int:
     """Cells that failed."""
     return sum(r.status == "failed" for r in records)

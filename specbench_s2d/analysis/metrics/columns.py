@@ -147,6 +147,8 @@ _TOKENS = (
     _count("records", len, definition="Cells of this row: questions x turns x repeats, whatever became of them"),
     _count("questions", audit.questions, "questions"),
     _count("launches", audit.launches, "launches"),
+    _count("devices", audit.devices),
+    Column("device_spread", speed.device_spread, over_targets="none"),
     _count("new_tokens", speed.new_tokens),
     Column("tokens_per_answer", speed.tokens_per_answer, "tokens/answer", ".1f", unit="tokens"),
     _count("steps", acceptance.steps),

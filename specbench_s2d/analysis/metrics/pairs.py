@@ -78,12 +78,14 @@ def full_sum(records: Iterable[Record], field: str) -> Measure:
 def pair(records: Iterable[Record], baseline: Iterable[Record]) -> list[Pair]:
     """Match a decoder's records with the baseline's, cell by cell, in the decoder's order.
 
-    A record that failed, was skipped or carries no total time has no pair, and neither has its partner. Decode times
-    may be missing (imported runs): metrics that need them leave such pairs out.
+    A record that failed, was skipped or carries no total time has no pair, and neither has its partner; nor have two
+    that were measured on different devices. Decode times may be missing (imported runs): metrics that need them leave
+    such pairs out.
     """
     fields = ("new_tokens", "total_s")
-    partners = {cell_of(r): r for r in carrying(baseline, *fields)[0]}
-    return [Pair(r, partners[cell_of(r)]) for r in carrying(records, *fields)[0] if cell_of(r) in partners]
+    partners = {(cell_of(r), r.device_id): r for r in carrying(baseline, *fields)[0]}
+    ours = ((r, partners.get((cell_of(r), r.device_id))) for r in carrying(records, *fields)[0])
+    return [Pair(r, partner) for r, partner in ours if partner is not None]
 
 
 @dataclass(frozen=True)

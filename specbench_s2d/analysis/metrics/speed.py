@@ -53,6 +53,19 @@ def tokens_per_s(records: Iterable[Record]) -> Measure:
     return quotient(float(sum(map(decode_tokens, kept))), total(kept, "decode_s"), _NO_TIME, note)
 
 
+def device_spread(records: Iterable[Record]) -> Measure:
+    """How far the devices of the row lie apart: the decode rate of the fastest over that of the slowest, less one, each
+    over its own cells; empty for one device."""
+    by_device: defaultdict[str | None, list[Record]] = defaultdict(list)
+    for record in records:
+        by_device[record.device_id].append(record)
+    if len(by_device) < 2:
+        return Measure(None)
+    rates = [tokens_per_s(part).value for part in by_device.values()]
+    known = [rate for rate in rates if rate]
+    return Measure(max(known) / min(known) - 1) if len(known) > 1 else Measure(None, _NO_TIME)
+
+
 def percent_of_bound(records: Iterable[Record]) -> Measure:
     """Tokens/s as a share of the bound: the seconds in which the Steps' passes could have read their weights and caches
     at the read rate measured for what the target's step reads, over the decode seconds, in per cent. Above 100 the rate

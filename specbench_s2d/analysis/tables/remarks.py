@@ -45,7 +45,22 @@ def cautions(table: pd.DataFrame) -> list[str]:
     over a slow baseline is flattered; one per target whose outputs the audit can hardly tell apart, or whose energy is
     in doubt; and one where decoders learn from question to question."""
     lines = [*_beyond_the_bound(table), *_slow_baselines(table), *_coarse_audits(table), *_doubtful_energy(table)]
-    return [*lines, *_scopes(table), *_other_counts(table), *_derived(table)]
+    return [*_devices(table), *lines, *_scopes(table), *_other_counts(table), *_derived(table)]
+
+
+def _devices(table: pd.DataFrame) -> list[str]:
+    """One line per target that was measured on several devices, with how far AR's rates on them lie apart."""
+    if "devices" not in table:
+        return []
+    rows = table[(table["suite"] == OVERALL) & (table["target"] != MEAN_TARGET)]
+    lines = []
+    for target, of_target in rows.groupby("target", sort=False):
+        devices = int(of_target["devices"].max())
+        if devices > 1:
+            spreads = of_target[of_target["label"] == BASELINE]["device_spread"].dropna()
+            apart = f", {BASELINE}'s tokens/s {spreads.iloc[0]:.1%} apart" if len(spreads) else ""
+            lines.append(f"{target}: measured on {devices} devices{apart}; speed-ups pair cells of one device.")
+    return lines
 
 
 def _other_counts(table: pd.DataFrame) -> list[str]:

@@ -93,6 +93,11 @@ class FirstDrafter:
         return sum(part.ask("host_bytes", positions) for part in cls.parts)
 
     @classmethod
+    def learns_over_run(cls, options: BaseOptions) -> bool:
+        """Whether one of its drafters does."""
+        return any(part.ask("learns_over_run") for part in cls.parts)
+
+    @classmethod
     def data_hashes(cls, options: BaseOptions, draft: HasExits | None) -> dict[str, str]:
         """Those of all drafters, by their labels."""
         asked = [(part.label, part.ask("data_hashes", draft if part.needs_draft else None)) for part in cls.parts]

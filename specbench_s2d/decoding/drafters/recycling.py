@@ -77,6 +77,11 @@ class RecyclingDrafter:
         self._most, self._size = most_tokens(options.tokens, NODES), AdaptiveTree.of(options.tokens, PRIORS)
 
     @staticmethod
+    def learns_over_run(options: RecyclingDrafter.Options) -> bool:
+        """With scope=run the matrix of one question serves the next."""
+        return options.scope == "run"
+
+    @staticmethod
     def target_passes(options: RecyclingDrafter.Options) -> list[PassKind]:
         """One pass over the context's last token and the tree, or over that token alone."""
         rows = most_tokens(options.tokens, NODES) + 1

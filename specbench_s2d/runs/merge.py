@@ -1,0 +1,168 @@
+"""Joining the runs of shards to one run: the same plan, every cell once, and what each part ran on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from specbench_s2d.errors import RunFolderError, UserError
+from specbench_s2d.runs.folder import (
+    ENERGY,
+    MANIFEST,
+    RECORDS,
+    changed_identity,
+    read_blocks,
+    read_manifest,
+    read_records,
+    write_manifest_file,
+)
+from specbench_s2d.runs.record import Record
+from specbench_s2d.shards import Shard
+
+PARTS = "parts"
+"""The manifest's list of what each run that was merged says of itself."""
+_KEPT = ("run_id", "shard", "environment", "targets", "conditions", "harness", "started", "ended", "idle_power_w")
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was joined: records of the `cells` that the plan has, the devices that measured them, and the shards of the
+    plan that were not given."""
+
+    folder: Path
+    records: int
+    cells: int
+    devices: int
+    missing: Sequence[str]
+
+
+def merge(runs: Sequence[Path], out: Path, allow_mixed: bool = False) -> Merged:
+    """Join finished or stopped runs of one plan in the new folder `out`; the runs stay as they are.
+
+    Raises `UserError` for runs of different plans, for a cell that two of them hold, for libraries, drivers, code or
+    device models that differ (unless `allow_mixed`), and where `out` holds anything.
+    """
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise UserError(f"--out {out}: holds something already; give a new folder.")
+    given = list({run.resolve(): run for run in runs}.values())
+    parts = sorted(((run, read_manifest(run)) for run in given), key=lambda part: _shard_of(part[1]).index)
+    _check_same_plan(parts)
+    if not allow_mixed:
+        _check_same_software(parts)
+    partial = out.parent / f"{out.name}.partial"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        count, devices = _join_lines(parts, partial, out.name)
+        manifest, missing = _joined_manifest([manifest for _, manifest in parts], out.name, count)
+        write_manifest_file(partial / MANIFEST, manifest)
+        if out.is_dir():
+            out.rmdir()
+        os.replace(partial, out)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise RunFolderError(
+            f"--out {out}: cannot be written ({error.strerror or error}); the runs are untouched. Make room, or give "
+            "another --out."
+        ) from error
+    except UserError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return Merged(out, count, manifest["cells"], devices, missing)
+
+
+def _shard_of(manifest: Mapping[str, Any]) -> Shard:
+    """The shard of a run; of a run of the whole grid, the only one."""
+    return Shard.parse(manifest.get("shard") or "1/1")
+
+
+def _check_same_plan(parts: Sequence[tuple[Path, dict[str, Any]]]) -> None:
+    (first, wanted), *others = parts
+    for run, manifest in others:
+        if changed := changed_identity(wanted, manifest):
+            raise UserError(
+                f"{run}: differs from {first} in {', '.join(changed)}; merge joins parts of one plan. For two plans: "
+                "`specbench-s2d report` takes several runs."
+            )
+
+
+def _software(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be alike on all parts, by the name that a person knows."""
+    environment: Mapping[str, Any] = manifest.get("environment") or {}
+    gpu, cpu = environment.get("gpu") or {}, environment.get("cpu") or {}
+    return {
+        "specbench-s2d": (environment.get("code") or {}).get("version"),
+        "its commit": (environment.get("code") or {}).get("commit"),
+        **(environment.get("libraries") or {}),
+        "the GPU driver": gpu.get("driver"),
+        "the device model": gpu.get("name") or cpu.get("model") or cpu.get("name"),
+    }
+
+
+def _check_same_software(parts: Sequence[tuple[Path, dict[str, Any]]]) -> None:
+    (first, manifest), *others = parts
+    wanted = _software(manifest)
+    for run, other in others:
+        pairs = ((name, _software(other).get(name), then) for name, then in wanted.items())
+        if differing := [f"{name} {now} instead of {then}" for name, now, then in pairs if now != then]:
+            raise UserError(
+                f"{run}: measured with {', '.join(differing)}, as {first} was; measure both alike, or give "
+                "--allow-mixed."
+            )
+
+
+def _join_lines(parts: Sequence[tuple[Path, dict[str, Any]]], folder: Path, run_id: str) -> tuple[int, int]:
+    """Write all records and metered blocks; the number of records, and of devices."""
+    owners: dict[str, Path] = {}
+    devices: set[str | None] = set()
+    with (folder / RECORDS).open("w", encoding="utf-8") as file:
+        for run, _ in parts:
+            for record in read_records(run):
+                if record.key in owners:
+                    raise UserError(
+                        f"{run}: holds {_cell_text(record)}, and so does {owners[record.key]}; merge runs that share "
+                        "no cell."
+                    )
+                owners[record.key] = run
+                devices.add(record.device_id)
+                file.write(record.model_copy(update={"run_id": run_id}).model_dump_json() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    blocks = [block for run, _ in parts for block in read_blocks(run)]
+    if blocks:
+        (folder / ENERGY).write_text("".join(block.model_dump_json() + "\n" for block in blocks), encoding="utf-8")
+    return len(owners), len(devices)
+
+
+def _cell_text(record: Record) -> str:
+    return f"{record.label} on {record.target}, question {record.question_id} ({record.suite}), turn {record.turn + 1}"
+
+
+def _joined_manifest(
+    manifests: Sequence[Mapping[str, Any]], run_id: str, records: int
+) -> tuple[dict[str, Any], list[str]]:
+    """The manifest of all parts together, and the shards that are missing."""
+    first, shards = manifests[0], [_shard_of(manifest) for manifest in manifests]
+    given, of = {str(shard) for shard in shards}, max(shard.of for shard in shards)
+    missing = [f"{i}/{of}" for i in range(1, of + 1) if f"{i}/{of}" not in given] if len(given) > 1 or of > 1 else []
+    cells = sum(manifest["cells"] for manifest in manifests)
+    done = not missing and records >= cells and all(manifest.get("ended") for manifest in manifests)
+    targets: dict[str, Any] = {}
+    for manifest in manifests:
+        targets = {**(manifest.get("targets") or {}), **targets}
+    joined = {
+        **{name: value for name, value in first.items() if name != "shard"},
+        "run_id": run_id,
+        "spec": {**first["spec"], "shard": None},
+        "cells": cells,
+        "conditions": [condition for manifest in manifests for condition in manifest.get("conditions") or ()],
+        "started": min((manifest["started"] for manifest in manifests if manifest.get("started")), default=None),
+        "ended": max(manifest["ended"] for manifest in manifests) if done else None,
+        "targets": targets,
+        PARTS: [{name: manifest[name] for name in _KEPT if name in manifest} for manifest in manifests],
+    }
+    return joined, missing
