@@ -19,7 +19,8 @@ from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose
 from specbench_s2d.models.engines.eager import EagerEngine
 from specbench_s2d.models.forward_check import check_forward, is_checked, not_checked
 from specbench_s2d.models.heads.eagle import EagleHead
-from specbench_s2d.models.heads.shape import HeadShape
+from specbench_s2d.models.heads.medusa import MedusaHead
+from specbench_s2d.models.heads.shape import MEDUSA, HeadShape
 from specbench_s2d.models.hf import TransformersModel
 from specbench_s2d.models.llama import LlamaModel, quantisation, why_not_lean
 from specbench_s2d.models.memory import plan_memory
@@ -139,6 +140,10 @@ def _load_head(
 ) -> LanguageModel:
     """A draft head; on a GPU its passes run eagerly."""
     identity = Identity(model.name, model.revision, model.sha256, shape.kind, "lean", source=model.source)
+    if shape.kind == MEDUSA:
+        medusa = MedusaHead(identity, shape, tensor_reader(model, place, dtype), place, dtype)
+        medusa.ranking = model.ranking
+        return medusa
     on_gpu = place.type == "cuda"
     chosen = EagerEngine if on_gpu else choose_engine(engine, model.name, model.config, place, dtype)
     head = EagleHead(identity, model.config, shape, tensor_reader(model, place, dtype), place, dtype, chosen)

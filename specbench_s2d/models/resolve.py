@@ -18,7 +18,7 @@ from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
 from specbench_s2d.models.file_hash import file_sha256
 from specbench_s2d.models.gguf import is_gguf, resolve_gguf
-from specbench_s2d.models.heads.shape import HeadShape
+from specbench_s2d.models.heads.shape import MEDUSA, HeadShape
 from specbench_s2d.models.hf import context_of
 from specbench_s2d.models.hub import fetch_snapshot
 from specbench_s2d.models.llama import why_not_lean
@@ -81,8 +81,11 @@ class ResolvedModel:
 
     @cached_property
     def head_shape(self) -> HeadShape | None:
-        """The draft head that the folder holds in place of a model; a folder with a tokenizer is none."""
-        if self.shape or self.adapter or any((self.folder / file).exists() for file in _TOKENIZER_FILES):
+        """The draft head that the folder holds in place of a model; a folder with a tokenizer is none, but for one of
+        Medusa's."""
+        if self.shape or self.adapter:
+            return None
+        if not self.weights.of_medusa and any((self.folder / file).exists() for file in _TOKENIZER_FILES):
             return None
         return HeadShape.find(self.weights, self.name)
 
@@ -122,6 +125,8 @@ class ResolvedModel:
 
         if self.shape:
             return self.shape.config()
+        if self.head_shape and self.head_shape.kind == MEDUSA:
+            return self.head_shape.config()
         check_fields(self.fields, self.name)
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
         with quiet():  # of special tokens outside the vocabulary: `remarks` says so of those that matter

@@ -16,12 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from specbench_s2d.errors import ModelError
-from specbench_s2d.models.base import Identity, LanguageModel
-from specbench_s2d.models.draft_vocabulary import DraftVocabulary
+from specbench_s2d.models.base import Identity
 from specbench_s2d.models.engines.base import Request
 from specbench_s2d.models.engines.choose import MakeEngine
 from specbench_s2d.models.engines.eager import EagerEngine
+from specbench_s2d.models.heads.base import DraftHead
 from specbench_s2d.models.heads.shape import HeadShape
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights, Weights, rotary_tables
 
@@ -29,7 +28,7 @@ _UNUSED_ROWS = 64
 """Rows of the embedding and head that engines want, and that a draft head does not have."""
 
 
-class EagleHead(LanguageModel):
+class EagleHead(DraftHead):
     """The head of EAGLE-1 and EAGLE-2, with a cache of its own layers; embedding and LM head are the target's.
 
     `head_shape`: what the folder holds.
@@ -84,23 +83,6 @@ class EagleHead(LanguageModel):
         self._cache.lengths[:] = [request.end] * self.depth
         self.read_bytes += self._bytes + self.depth * request.end * self._cache.position_bytes
         return predicted_TD
-
-    def extend(
-        self,
-        inputs: Tensor,
-        from_layer: int = 0,
-        to_layer: int | None = None,
-        mask: Tensor | None = None,
-        *,
-        last_only: bool = False,
-        vocabulary: DraftVocabulary | None = None,
-    ) -> Tensor:
-        raise ModelError(
-            f"{self.name} is a draft head, which reads a target's states; give it as --draft to eagle, not as a model."
-        )
-
-    def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
-        raise ModelError(f"{self.name} is a draft head: its states go through the target's own head.")
 
     def reserve(self, length: int) -> None:
         self._engine.reserve(min(length, self.context))
