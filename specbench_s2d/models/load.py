@@ -141,7 +141,7 @@ def _load_head(
     """A draft head; on a GPU its passes run eagerly."""
     identity = Identity(model.name, model.revision, model.sha256, shape.kind, "lean", source=model.source)
     if shape.kind == MEDUSA:
-        medusa = MedusaHead(identity, shape, tensor_reader(model, place, dtype), place, dtype)
+        medusa = MedusaHead(identity, model.config.vocab_size, shape, tensor_reader(model, place, dtype), place, dtype)
         medusa.ranking = model.ranking
         return medusa
     on_gpu = place.type == "cuda"

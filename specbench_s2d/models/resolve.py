@@ -125,9 +125,9 @@ class ResolvedModel:
 
         if self.shape:
             return self.shape.config()
-        if self.head_shape and self.head_shape.kind == MEDUSA:
-            return self.head_shape.config()
         check_fields(self.fields, self.name)
+        if self.head_shape and self.head_shape.kind == MEDUSA:
+            return self.head_shape.config(self.fields)
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
         with quiet():  # of special tokens outside the vocabulary: `remarks` says so of those that matter
             return built(lambda: AutoConfig.from_pretrained(str(self.folder), **options), self.name)

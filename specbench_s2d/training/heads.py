@@ -163,6 +163,7 @@ def save_medusa(head: MedusaModule, folder: Path, target: str) -> None:
     save_file(tensors, str(folder / f"{MEDUSA}.safetensors"), metadata={"format": "pt"})
     blocks = sum(isinstance(part, ResidualBlock) for part in head.heads[0].children())
     fields = {"base_model_name_or_path": target, "medusa_num_heads": len(head.heads), "medusa_num_layers": blocks}
+    fields["vocab_size"] = head.config.vocab_size
     (folder / "config.json").write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
 
 

@@ -24,15 +24,22 @@ from specbench_s2d.models.weights import Weights
 
 
 class MedusaHead(DraftHead):
-    """All heads of a folder; they keep nothing from one state to the next."""
+    """All heads of a folder; they keep nothing from one state to the next. `vocabulary`: the target's ids, padding
+    included."""
 
     def __init__(
-        self, identity: Identity, shape: HeadShape, read: Weights, device: torch.device, dtype: torch.dtype
+        self,
+        identity: Identity,
+        vocabulary: int,
+        shape: HeadShape,
+        read: Weights,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         self.identity, self.head_shape = identity, shape
         self.eos_ids, self.exits = frozenset(), ()
         self.device, self.dtype = device, dtype
-        self.vocabulary, self.width, self.depth = shape.vocabulary or UNBOUNDED, shape.width, max(1, shape.layers)
+        self.vocabulary, self.width, self.depth = vocabulary, shape.width, max(1, shape.layers)
         self.heads, self.context = shape.heads, UNBOUNDED
 
         def stacked(block: int, part: str) -> Tensor:

@@ -75,12 +75,13 @@ class HeadShape:
             return cls(EAGLE, len(layers), fc[0], dict(shapes))
         raise _unknown(name, shapes, f"fc.weight is {fc}, and there" if fc else "there")
 
-    def config(self) -> Any:
-        """A config of transformers for a kind whose own config.json is none: sizes by the tensors."""
+    def config(self, fields: Mapping[str, Any]) -> Any:
+        """A config of transformers for a kind whose own config.json is none: sizes by the tensors; the ids by `fields`,
+        those of config.json, where no tensor says them."""
         from transformers import LlamaConfig
 
         return LlamaConfig(
-            vocab_size=self.vocabulary or UNBOUNDED,
+            vocab_size=self.vocabulary or fields.get("vocab_size") or UNBOUNDED,
             hidden_size=self.width,
             num_hidden_layers=max(1, self.layers),
             num_attention_heads=1,
