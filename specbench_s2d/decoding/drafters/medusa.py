@@ -21,7 +21,7 @@ from specbench_s2d.decoding.draft_vocabulary import (
 )
 from specbench_s2d.decoding.gamma import chain_passes
 from specbench_s2d.decoding.growth import Candidates, add_children, expand, proposal_of
-from specbench_s2d.decoding.medusa_trees import CONFIDENCE, MOST_NODES, check_tree, lay_out, nodes_of, tree_hash
+from specbench_s2d.decoding.medusa_layout import lay_out
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
@@ -29,6 +29,7 @@ from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import FINAL, LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.heads.medusa import MedusaHead
+from specbench_s2d.models.heads.medusa_trees import CONFIDENCE, MOST_NODES, check_tree, nodes_of, tree_hash
 
 
 def _in_place_of_a_chain(value: Any, info: ValidationInfo) -> Any:

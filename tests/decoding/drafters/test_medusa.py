@@ -12,11 +12,11 @@ import torch
 from scipy.stats import chi2
 
 from specbench_s2d import build_decoder, load_model
-from specbench_s2d.decoding.medusa_trees import nodes_of
 from specbench_s2d.decoding.sampling import probabilities
 from specbench_s2d.decoding.types import Proposal
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import FINAL, PassKind
+from specbench_s2d.models.heads.medusa_trees import nodes_of
 from specbench_s2d.resources import demo_folder
 from tests.models.heads.medusa_made import MedusaFromScratch
 from tests.refusals import refused

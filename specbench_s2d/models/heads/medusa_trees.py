@@ -1,7 +1,6 @@
 """Medusa's trees: which of a head's likeliest tokens are proposed after which of the heads' before it.
 
 A node is a path of ranks: (0, 2) is the third likeliest token of the second head, after the likeliest of the first.
-Shapes: `G` nodes.
 """
 
 from __future__ import annotations
@@ -9,16 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
-
-from specbench_s2d.decoding.tree import Tree
-from specbench_s2d.models.transfer import to_device
 
 Node = tuple[int, ...]
 CONFIDENCE = "confidence"
@@ -110,29 +102,3 @@ def tree_hash(tree: str) -> dict[str, str]:
     if tree == CONFIDENCE or tree in _PUBLISHED:
         return {}
     return {f"tree={tree}": hashlib.sha256(json.dumps(nodes_of(tree)).encode()).hexdigest()}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A tree on the device. `places_G`: where each node's token is found among `ranks` likeliest of each head, as
-    head * `ranks` + rank. `levels`: heads that it takes."""
-
-    places_G: Tensor
-    levels: int
-    ranks: int
-    tree: Tree
-
-
-@lru_cache(maxsize=128)
-def lay_out(nodes: tuple[Node, ...], tokens: int, heads: int, ranks: int, device: torch.device) -> Layout | None:
-    """The first `tokens` of the nodes that `heads` heads and `ranks` ids of each allow, level by level; None for
-    none."""
-    allowed = [node for node in nodes if len(node) <= heads and max(node) < ranks][:tokens]
-    ordered = sorted(allowed, key=lambda node: (len(node), node))
-    if not ordered:
-        return None
-    index = {node: i for i, node in enumerate(ordered)}
-    parents = [index.get(node[:-1], -1) for node in ordered]
-    most = 1 + max(rank for node in ordered for rank in node)
-    places = [(len(node) - 1) * most + node[-1] for node in ordered]
-    return Layout(to_device(places, device), len(ordered[-1]), most, Tree.of(parents, device))

@@ -1,4 +1,4 @@
-"""Medusa's trees: published ones and files, laid out for the heads at hand."""
+"""Medusa's trees: published ones and files; what is none."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from specbench_s2d.decoding.medusa_trees import _PUBLISHED, lay_out, nodes_of, tree_hash
 from specbench_s2d.decoding.spec import parse_decoder
 from specbench_s2d.errors import UserError
+from specbench_s2d.models.heads.medusa_trees import _PUBLISHED, nodes_of, tree_hash
 from tests.refusals import refused
-
-CPU = torch.device("cpu")
 
 
 def test_published_trees_are_trees_of_63_nodes_in_the_order_of_their_worth() -> None:
@@ -23,17 +20,6 @@ def test_published_trees_are_trees_of_63_nodes_in_the_order_of_their_worth() -> 
         assert all(node[:-1] in nodes[:i] for i, node in enumerate(nodes) if len(node) > 1)
     assert nodes_of("mc_sim_7b_63")[:8] == ((0,), (0, 0), (1,), (0, 1), (2,), (0, 0, 0), (1, 0), (0, 2))
     assert max(map(len, nodes_of("mc_sim_7b_63"))) == 4
-
-
-def test_a_layout_is_cut_to_tokens_heads_and_ids_and_goes_level_by_level() -> None:
-    nodes = ((0,), (0, 0), (1,), (0, 1), (0, 0, 0), (1, 0), (2,))
-    laid = lay_out(nodes, 6, 2, 10, CPU)
-    assert laid is not None and (laid.levels, laid.ranks) == (2, 3)
-    # (0), (1), (2), then (0, 0), (0, 1), (1, 0); place = head * 3 + rank
-    assert laid.places_G.tolist() == [0, 1, 2, 3, 4, 3] and laid.tree.parents_N.tolist() == [-1, -1, -1, 0, 0, 1]
-    few = lay_out(nodes, 3, 4, 1, CPU)
-    assert few is not None and few.places_G.tolist() == [0, 1, 2] and few.tree.parents_N.tolist() == [-1, 0, 1]
-    assert lay_out(nodes, 0, 4, 10, CPU) is None
 
 
 def test_a_file_of_a_tree_is_read_and_its_content_is_in_the_keys(tmp_path: Path) -> None:
