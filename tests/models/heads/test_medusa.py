@@ -54,7 +54,10 @@ def test_a_tokenizer_beside_the_heads_does_not_make_them_a_model(tiny_models: Pa
 
 def test_rows_of_padding_beyond_the_targets_ids_are_left_out(tiny_models: Path, tmp_path: Path) -> None:
     padded = write_padded(tiny_models / "tiny-target", tmp_path / "padded", rows=8)
-    target, head = load_model(str(padded)), load_model(str(write_medusa(padded, tmp_path / "heads")))
+    made = MedusaFromScratch(padded, 2, 1, True, seed=0)
+    for k in range(2):
+        made.tensors[f"{k}.1.weight"][-8:] *= 30  # which would be proposed
+    target, head = load_model(str(padded)), load_model(str(made.write(tmp_path / "heads")))
     assert head.vocabulary == target.vocabulary + 8
     decoder = build_decoder("medusa:gamma=2", target, head)
     assert decoder.generate(PROMPT, 8).ids == build_decoder("ar", target).generate(PROMPT, 8).ids
