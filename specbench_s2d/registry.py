@@ -122,8 +122,8 @@ def _lacks(names: Sequence[str], what: str, part: Any) -> str | None:
         return f"it has no {', '.join(missing)}; {what} has {', '.join(names)} (docs/plugins.md)"
     if not hasattr(part.Options, "model_fields"):
         return "its Options is no subclass of specbench_s2d.decoding.types.Options"
-    if getattr(part, "draft_kind", "none") not in ("none", "plain", "nested", "eagle"):
-        return f"its draft_kind is {part.draft_kind!r}; it is none, plain, nested or eagle"
+    if getattr(part, "draft_kind", "none") not in ("none", "plain", "nested", "eagle", "medusa"):
+        return f"its draft_kind is {part.draft_kind!r}; it is none, plain, nested, eagle or medusa"
     if not isinstance(getattr(part, "lossy", False), bool):
         return f"its lossy is {part.lossy!r}; it is True or False"
     return None
@@ -145,6 +145,7 @@ decoders = Registry(
         "mjgd": "specbench_s2d.decoding.joint_greedy:JointGreedy",
         "mjsd": "specbench_s2d.decoding.joint:JointSpeculativeDecoding",
         "eagle": "specbench_s2d.decoding.eagle:Eagle",
+        "medusa": "specbench_s2d.decoding.medusa:Medusa",
         "lookup": "specbench_s2d.decoding.training_free:PromptLookup",
         "suffix": "specbench_s2d.decoding.training_free:SuffixDecoding",
         "recycling": "specbench_s2d.decoding.training_free:TokenRecycling",
@@ -162,6 +163,7 @@ drafters = Registry(
         "sorted-scripted": "specbench_s2d.decoding.drafters.scripted:ScriptedSortedDrafter",
         "sorted-tree": "specbench_s2d.decoding.drafters.tree:TreeDrafter",
         "eagle": "specbench_s2d.decoding.drafters.eagle:EagleDrafter",
+        "medusa": "specbench_s2d.decoding.drafters.medusa:MedusaDrafter",
         "lookup": "specbench_s2d.decoding.drafters.lookup:LookupDrafter",
         "suffix": "specbench_s2d.decoding.drafters.suffix:SuffixDrafter",
         "recycling": "specbench_s2d.decoding.drafters.recycling:RecyclingDrafter",
@@ -173,6 +175,7 @@ verifiers = Registry(
     {
         "token": "specbench_s2d.decoding.verifiers.token:TokenVerifier",
         "joint": "specbench_s2d.decoding.verifiers.joint:JointVerifier",
+        "typical": "specbench_s2d.decoding.verifiers.typical:TypicalVerifier",
         "scripted": "specbench_s2d.decoding.verifiers.scripted:ScriptedVerifier",
     },
     partial(_lacks, ("Options", "lossy", "judge"), "a verifier"),

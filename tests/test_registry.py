@@ -98,7 +98,7 @@ class _OddOptions(_OddKind):
             "_Bare",
             "it has no Options, draft_kind, start, propose, commit; a drafter has Options, draft_kind",
         ),
-        ("drafter", "_OddKind", "its draft_kind is 'large'; it is none, plain, nested or eagle"),
+        ("drafter", "_OddKind", "its draft_kind is 'large'; it is none, plain, nested, eagle or medusa"),
         ("drafter", "_OddOptions", "its Options is no subclass of specbench_s2d.decoding.types.Options"),
         ("verifier", "_Bare", "it has no Options, lossy, judge; a verifier has Options, lossy, judge"),
         ("decoder", "_Bare", "it has no Options, lossy, draft_kind, generate, make_ready, target_passes"),

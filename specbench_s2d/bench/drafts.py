@@ -9,7 +9,7 @@ from typing import Any
 from specbench_s2d.config import RunSpec, make_spec
 from specbench_s2d.decoding.spec import DecoderSpec
 from specbench_s2d.errors import UserError, near_names
-from specbench_s2d.models.heads.shape import EAGLE, HEADS
+from specbench_s2d.models.heads.shape import EAGLE, HEADS, MEDUSA, ONE_CHECKPOINT
 from specbench_s2d.models.named import draft_that_ships, shipped_drafts
 from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
 
@@ -82,6 +82,9 @@ def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec, models: Resolved
         return ranked[0]
     if wanted in HEADS and (shipped := f"{models[target].name}-{wanted}") in shipped_drafts():
         return shipped
+    in_one = [name for name in given if wanted == MEDUSA and "medusa_num_heads" in models[name].fields]
+    if in_one:
+        raise UserError(f"decoder {decoder.label!r}: {in_one[0]} is read as a model. {ONE_CHECKPOINT}")
     there = f"only {', '.join(given)}" if given else "none"
     of_which, pair = (f" for {target}", f"{target}=") if len(spec.target) > 1 else ("", "")
     article = "an" if wanted == EAGLE else "a"

@@ -30,6 +30,7 @@ Data = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; a killed run goes on from what OUT.work holds.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")]
 Source = Annotated[str, typer.Option("--source", help="Model to start from: folder, demo name or hub id.")]
+HeadTarget = Annotated[str, typer.Option("--target", help="Model whose states the head reads: folder, name or hub id.")]
 Licence = Annotated[
     str | None, typer.Option("--licence", help="The card's sentence about licences; default: those of the data hold.")
 ]
@@ -193,7 +194,7 @@ def soft(
 def eagle(
     data: Data,
     out: Out,
-    target: Annotated[str, typer.Option("--target", help="Model whose states the head reads: folder, name or hub id.")],
+    target: HeadTarget,
     steps: Annotated[
         int, typer.Option("--steps", min=1, help="Tokens that the head drafts on its own states while it learns.")
     ] = 3,
@@ -208,19 +209,61 @@ def eagle(
 ) -> None:
     """EAGLE's draft head on a target's hidden states, from chats; the target stays as it is."""
     from specbench_s2d.models.heads.eight_bits import BITS
-    from specbench_s2d.training.card import DATA_LICENCES
     from specbench_s2d.training.heads import train_eagle
-    from specbench_s2d.training.jobs import Corpus, check_out
 
     if bits not in BITS:
         raise UserError(f"--bits {bits}: a head is stored in 8 or 16 bits.")
     if version not in (1, 3):
         raise UserError(f"--version {version}: give 1 or 3; EAGLE-2 is EAGLE-1's head with a tree of its own.")
-    command, cited = command_text(), licence or DATA_LICENCES
+    sizes = {"steps": steps, "version": version, "bits": bits}
+    _train_head(f"EAGLE-{version}'s head", train_eagle, target, data, spec, out, template, licence, **sizes)
+
+
+@app.command()
+@train_flags("exits", "lora_rank", "lora_alpha", "gradient_checkpointing", "optimizer", loss_on="answers",
+             weight_decay=0.0)  # fmt: skip
+def medusa(
+    data: Data,
+    out: Out,
+    target: HeadTarget,
+    heads: Annotated[int, typer.Option("--heads", min=1, help="Heads; each drafts one token.")] = 4,
+    blocks: Annotated[int, typer.Option("--blocks", min=1, help="Residual blocks of a head.")] = 1,
+    share_head: Annotated[
+        bool, typer.Option("--share-head", help="No LM heads of their own: the target's, in a far smaller folder.")
+    ] = False,
+    template: Template = None,
+    licence: Licence = None,
+    *,
+    spec: TrainSpec,
+) -> None:
+    """Medusa's heads on a target's hidden states, from chats; the target stays as it is."""
+    from specbench_s2d.training.heads import train_medusa
+
+    sizes = {"heads": heads, "blocks": blocks, "share_head": share_head}
+    _train_head("Medusa's heads", train_medusa, target, data, spec, out, template, licence, **sizes)
+
+
+def _train_head(
+    what: str,
+    train: Callable[..., dict[str, Any]],
+    target: str,
+    data: list[str],
+    spec: TrainSpec,
+    out: Path,
+    template: str | None,
+    licence: str | None,
+    **sizes: int,
+) -> None:
+    """`train`: `train_eagle` or `train_medusa`, which takes `sizes`."""
+    from specbench_s2d.training.card import DATA_LICENCES
+    from specbench_s2d.training.jobs import Corpus, check_out
+
+    command = command_text()
     check_out(out)
     with _stoppable(out), Watch(_console()) as watch:
-        watch.announce(f"{out.name}: EAGLE-{version}'s head for {Path(target).name}, {spec.tokens:,} tokens")
-        facts = train_eagle(target, Corpus(data), spec, out, command, steps, version, watch, template, cited, bits)
+        watch.announce(f"{out.name}: {what} for {Path(target).name}, {spec.tokens:,} tokens")
+        said = {"template": template, "licence": licence or DATA_LICENCES}
+        facts = train(target, Corpus(data), spec, out, command, watch=watch, **sizes, **said)
     _report(out, facts)
 
 
@@ -322,4 +365,6 @@ def _report(out: Path, facts: dict[str, Any]) -> None:
     by_exit = facts.get("exit_perplexity", {})
     if len(by_exit) > 1:
         held_out += f" (by exit: {', '.join(f'{depth} {value:.2f}' for depth, value in by_exit.items())})"
+    if shares := [by_suite["all"] for by_suite in facts.get("acceptance_by_position", {}).values() if by_suite]:
+        held_out += f", acceptance by position {', '.join(f'{share:.2f}' for share in shares)}"
     typer.echo(f"{out}: {facts['tokens']:,} tokens in {facts['train_s']:,.1f} s, held-out perplexity {held_out}")

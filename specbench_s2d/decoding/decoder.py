@@ -22,10 +22,10 @@ from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.errors import ModelError, PromptTooLongError, UserError
 from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.exits import HasExits
-from specbench_s2d.models.heads.shape import HEADS, HeadShape
+from specbench_s2d.models.heads.shape import HEADS, MEDUSA, ONE_CHECKPOINT, HeadShape
 from specbench_s2d.models.vocabulary import check_pair
 
-DraftKind = Literal["none", "plain", "nested", "eagle"]
+DraftKind = Literal["none", "plain", "nested", "eagle", "medusa"]
 
 
 class IsHead(Protocol):
@@ -43,7 +43,8 @@ def check_kind(wanted: str, draft: IsHead, label: str) -> None:
     if kind != (wanted if wanted in HEADS else None):
         found = f"a draft head ({kind})" if kind else "a model"
         needed = f"a draft head ({wanted})" if wanted in HEADS else "a draft model"
-        raise UserError(f"decoder {label!r} takes {needed}, and {draft.name} is {found}; give another draft.")
+        hint = f" {ONE_CHECKPOINT}" if wanted == MEDUSA and not kind else ""
+        raise UserError(f"decoder {label!r} takes {needed}, and {draft.name} is {found}; give another draft.{hint}")
 
 
 class Decoder(ABC):

@@ -21,7 +21,8 @@ from specbench_s2d.models.heads.eagle import EagleHead
 from specbench_s2d.models.heads.eagle3 import Eagle3Head
 from specbench_s2d.models.heads.eagle3_shape import Eagle3Shape
 from specbench_s2d.models.heads.eight_bits import unscaled
-from specbench_s2d.models.heads.shape import HeadShape
+from specbench_s2d.models.heads.medusa import MedusaHead
+from specbench_s2d.models.heads.shape import MEDUSA, HeadShape
 from specbench_s2d.models.hf import TransformersModel
 from specbench_s2d.models.llama import LlamaModel, quantisation, why_not_lean
 from specbench_s2d.models.memory import plan_memory
@@ -140,8 +141,11 @@ def _load_head(model: ResolvedModel, shape: HeadShape, place: torch.device, dtyp
     """A draft head: EAGLE-1's, whose engine is the target's, or EAGLE-3's, which runs eagerly."""
     identity = Identity(model.name, model.revision, model.sha256, shape.kind, "lean", source=model.source)
     read = tensor_reader(model, place, dtype)
-    if isinstance(shape, Eagle3Shape):
-        head: EagleHead = Eagle3Head(identity, model.config, shape, read, place, dtype)
+    head: EagleHead | MedusaHead
+    if shape.kind == MEDUSA:
+        head = MedusaHead(identity, model.config.vocab_size, shape, read, place, dtype)
+    elif isinstance(shape, Eagle3Shape):
+        head = Eagle3Head(identity, model.config, shape, read, place, dtype)
     else:
         head = EagleHead(identity, model.config, shape, read, place, dtype)
     head.ranking = model.ranking

@@ -13,7 +13,7 @@ from specbench_s2d.models.cache import room_for
 from specbench_s2d.models.engines.graph_keys import MASK_COLUMNS, MOST_ROWS
 from specbench_s2d.models.forward_check import POSITIONS
 from specbench_s2d.models.graph_memory import WORKSPACE_BYTES, GraphNeeds
-from specbench_s2d.models.heads.shape import HeadShape
+from specbench_s2d.models.heads.shape import MEDUSA, HeadShape
 from specbench_s2d.models.llama import quantisation
 from specbench_s2d.models.resolve import ResolvedModel
 from specbench_s2d.models.tensors import head_width, kv_heads, layer_shapes, parameters
@@ -88,7 +88,7 @@ def plan_memory(
     (explicit masks of long passes) is left out.
     """
     if model.head_shape:
-        return _head_plan(model, model.head_shape, dtype, positions, graphs)
+        return _head_plan(model, model.head_shape, dtype, positions, graphs, on_host)
     config, lean, context = model.config, model.has_layer_ranges, model.context
     text = config.get_text_config()
     beyond = MOST_ROWS if graphs else 0  # rows that a graph rounds up are written after the end
@@ -117,9 +117,21 @@ def plan_memory(
 
 
 def _head_plan(
-    model: ResolvedModel, head: HeadShape, dtype: torch.dtype, positions: int, graphs: GraphNeeds | None
+    model: ResolvedModel, head: HeadShape, dtype: torch.dtype, positions: int, graphs: GraphNeeds | None, on_host: bool
 ) -> MemoryPlan:
     """The plan of a draft head: its own weights, a cache of its own layers, and its graphs."""
+    if head.kind == MEDUSA:
+        rows = head.heads * (head.vocabulary or 0)
+        wider = torch.float32.itemsize - dtype.itemsize if on_host else 0  # of LM heads, which are float32 there
+        return MemoryPlan(
+            name=model.name,
+            weights_bytes=head.own_parameters * dtype.itemsize + rows * head.width * wider,
+            cache_bytes=0,
+            graphs_bytes=0,
+            working_bytes=3 * (rows + head.heads * head.width) * torch.float32.itemsize,
+            buffers_bytes=0,
+            loading_bytes=_shard_bytes(model),
+        )
     text, beyond = model.config.get_text_config(), MOST_ROWS if graphs else 0
     room = room_for(min(positions, model.context) + beyond, model.context + beyond)
     per_position = 2 * kv_heads(text) * head_width(text) * dtype.itemsize
@@ -201,7 +213,7 @@ def _block_bytes(model: ResolvedModel, dtype: torch.dtype) -> int:
 
 def _shard_bytes(model: ResolvedModel) -> int:
     """The largest weight file that is read whole; safetensors are mapped."""
-    return max((file.stat().st_size for file in model.weights.files if file.suffix == ".bin"), default=0)
+    return max((file.stat().st_size for file in model.weights.files if file.suffix in (".bin", ".pt")), default=0)
 
 
 def _weights_bytes(model: ResolvedModel, dtype: torch.dtype) -> int:

@@ -1,4 +1,4 @@
-"""`.bin` weights, which are pickles: read only with torch's restricted unpickler, so that no code in them can run."""
+"""Weights that are pickles (`.bin`, `.pt`), read only with torch's restricted unpickler: no code in them can run."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ def refusal(name: str, file: str, error: pickle.UnpicklingError) -> ModelError:
     if asked is None:
         return ModelError(f"{name}: {file} is not a pickle of weights; fetch it again, or give safetensors.")
     return ModelError(
-        f"{name}: {file} asks for {asked[1].rstrip('.,')}; of a .bin file, which is a pickle, only tensors are read "
+        f"{name}: {file} asks for {asked[1].rstrip('.,')}; of this file, which is a pickle, only tensors are read "
         "and no code is run; give safetensors weights."
     )

@@ -18,7 +18,7 @@ from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
 from specbench_s2d.models.file_hash import file_sha256
 from specbench_s2d.models.gguf import is_gguf, resolve_gguf
-from specbench_s2d.models.heads.shape import HeadShape
+from specbench_s2d.models.heads.shape import MEDUSA, HeadShape
 from specbench_s2d.models.hf import context_of
 from specbench_s2d.models.hub import fetch_snapshot
 from specbench_s2d.models.llama import why_not_lean
@@ -81,14 +81,17 @@ class ResolvedModel:
 
     @cached_property
     def head_shape(self) -> HeadShape | None:
-        """The draft head that the folder holds in place of a model; a folder with a tokenizer is none.
+        """The draft head that the folder holds in place of a model; a folder with a tokenizer is none, but for one of
+        Medusa's.
 
         Raises `ModelError` for a head whose tensors are not those that its config describes.
         """
-        if self.shape or self.adapter or any((self.folder / file).exists() for file in _TOKENIZER_FILES):
+        if self.shape or self.adapter:
+            return None
+        if not self.weights.of_medusa and any((self.folder / file).exists() for file in _TOKENIZER_FILES):
             return None
         found = HeadShape.find(self.weights, self.name, self.fields)
-        if found is not None:
+        if found is not None and found.kind != MEDUSA:  # whose config is made of its tensors
             found.check(self.config, self.name)
         return found
 
@@ -129,6 +132,8 @@ class ResolvedModel:
         if self.shape:
             return self.shape.config()
         check_fields(self.fields, self.name)
+        if self.head_shape and self.head_shape.kind == MEDUSA:
+            return self.head_shape.config(self.fields)
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
         with quiet():  # of special tokens outside the vocabulary: `remarks` says so of those that matter
             return built(lambda: AutoConfig.from_pretrained(str(self.folder), **options), self.name)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from specbench_s2d.models.heads.shape import HeadShape
 
 
+_MOST_PADDING = 4096
+"""Rows that pad a head at most; 2,385 is the most known to us (DeepSeek-LLM: 102,400 rows)."""
+
+
 class HasVocabulary(Protocol):
     """Whatever has a name, a tokenizer and a number of ids: a loaded model, or one that is resolved."""
 
@@ -45,7 +49,8 @@ def named_ids(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
 def check_pair(target: HasVocabulary, draft: HasVocabulary) -> None:
     """A draft proposes ids, so both must mean the same by them; raises `ModelError` naming both otherwise.
 
-    A draft head has no tokenizer of its own: it must read states as wide as the target's, and know as many ids.
+    A draft head has no tokenizer of its own: it must read states as wide as the target's, and know as many ids; with LM
+    heads of its own, it may have rows of padding beyond them.
     """
     advice = "pick a draft of the target's family"
     if draft.head_shape is not None and draft.head_shape.width != target.width:
@@ -56,6 +61,9 @@ def check_pair(target: HasVocabulary, draft: HasVocabulary) -> None:
     if draft.head_shape is not None:
         draft.head_shape.check_target(draft.name, target.name, target.depth)
     fits = target.vocabulary == draft.vocabulary if draft.head_shape is None else target.vocabulary <= draft.vocabulary
+    own = draft.head_shape.vocabulary if draft.head_shape else None
+    if own is not None and own - target.vocabulary > _MOST_PADDING:
+        fits = False
     if not fits:
         raise ModelError(
             f"{target.name} has a vocabulary of {target.vocabulary:,} ids and draft {draft.name} one of "

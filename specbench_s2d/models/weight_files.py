@@ -15,13 +15,16 @@ from specbench_s2d.models.model_files import read_object, why_no_file
 SAFE = "model.safetensors"
 PICKLED = "pytorch_model.bin"
 INDEX = ".index.json"
+MEDUSA = "medusa_lm_head"
+"""The file of Medusa's heads, as .safetensors or .pt (a pickle)."""
 
 
 @dataclass(frozen=True)
 class WeightFiles:
     """One form of a checkpoint's weights: its files in the order of their names, and shards that are not there.
 
-    `shard_of`: the file of each tensor by the index, empty where there is none. `pickled`: the files are `.bin`.
+    `shard_of`: the file of each tensor by the index, empty where there is none. `pickled`: the files are `.bin` or
+    `.pt`.
     """
 
     files: tuple[Path, ...] = ()
@@ -33,22 +36,28 @@ class WeightFiles:
     def complete(self) -> bool:
         return bool(self.files) and not self.missing
 
+    @property
+    def of_medusa(self) -> bool:
+        """Whether they are Medusa's heads, beside which a tokenizer may stand."""
+        return [file.stem for file in self.files] == [MEDUSA]
+
 
 def find_weights(folder: Path, name: str) -> WeightFiles:
-    """The weights in `folder`: the first complete form of safetensors, `.bin`, and safetensors of any other name.
+    """The weights in `folder`: the first complete form of safetensors, `.bin`, safetensors of any other name, and
+    Medusa's `.pt`.
 
     Where none is complete, the first with a file or an index. Raises `ModelError` for an index that cannot be read.
     """
-    forms = [_form(folder, SAFE, name), _form(folder, PICKLED, name), _other_safetensors(folder)]
+    forms = [_form(folder, SAFE, name), _form(folder, PICKLED, name), _other_safetensors(folder), _medusa(folder)]
     complete = [form for form in forms if form.complete]
     begun = [form for form in forms if form.files or form.missing]
     return next(iter(complete + begun), WeightFiles())
 
 
 def pickled_names(folder: Path, name: str) -> list[str]:
-    """The `.bin` files to fetch for a folder that has the index, if there is one: the whole file's name and shards'."""
+    """The pickles to fetch for a folder that has the index, if there is one: whole files' names and the shards'."""
     index = folder / (PICKLED + INDEX)
-    return sorted({PICKLED, *(read_index(index, name).values() if index.is_file() else ())})
+    return sorted({PICKLED, MEDUSA + ".pt", *(read_index(index, name).values() if index.is_file() else ())})
 
 
 def read_index(index: Path, name: str) -> dict[str, str]:
@@ -93,3 +102,8 @@ def _form(folder: Path, whole_name: str, name: str) -> WeightFiles:
 def _other_safetensors(folder: Path) -> WeightFiles:
     files = sorted(file for file in folder.glob("*.safetensors") if file.is_file())
     return WeightFiles(tuple(file for file in files if not file.name.startswith("adapter_")))
+
+
+def _medusa(folder: Path) -> WeightFiles:
+    file = folder / (MEDUSA + ".pt")
+    return WeightFiles((file,), pickled=True) if file.is_file() else WeightFiles()

@@ -106,7 +106,7 @@ Use it to measure decoders, not to get answers: nothing was done to make its tex
 
 ## Held-out answers: nats per token and perplexity
 {_validation_table(facts)}
-{_exits_section(facts)}
+{_exits_section(facts)}{_acceptance_section(facts)}
 ## Loss curve
 {_curve_table(facts)}
 """
@@ -160,6 +160,23 @@ def _exits_section(facts: dict[str, Any]) -> str:
         return ""
     rows = [f"| {depth} | {perplexity:.2f} |" for depth, perplexity in by_exit.items()]
     return "\n## Held-out perplexity of answers by exit\n" + _table("| exit after layer | perplexity |", rows) + "\n"
+
+
+def _acceptance_section(facts: dict[str, Any]) -> str:
+    """A table of how often each drafted token is the target's choice, for a draft head; empty for other models."""
+    by_position = facts.get("acceptance_by_position")
+    if not by_position:
+        return ""
+    suites = list(dict.fromkeys(suite for shares in by_position.values() for suite in shares))
+    header = f"| suite |{''.join(f' token {k} |' for k in by_position)}"
+    rows = [
+        f"| {suite} |" + "".join(f" {_number(shares.get(suite))} |" for shares in by_position.values())
+        for suite in suites
+    ]
+    said = (
+        "Share of held-out answer tokens that token k of a proposal gives as the target would, after the chat's text.\n"
+    )
+    return f"\n## Held-out acceptance by position\n{said}\n{_table(header, rows)}\n"
 
 
 def _curve_table(facts: dict[str, Any]) -> str:

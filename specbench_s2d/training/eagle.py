@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from specbench_s2d.models.heads.shape import EAGLE
 from specbench_s2d.training.data import Encoded
+from specbench_s2d.training.held_out import UNREACHED, first_token_loss
 
 DISTANCE = 10.0
 """Weight of the distance between the head's states and the target's (the mean over D of smooth L1, in units of the root
@@ -76,6 +77,23 @@ class EagleModule(nn.Module):
     def logits(self, states_ND: Tensor, target_head_VD: Tensor) -> Tensor:
         """q's logits (N, V) from the head's states; `target_head_VD`: rows of the target's LM head."""
         return F.linear(states_ND, target_head_VD)
+
+    @torch.no_grad()
+    def choices(self, ids_1T: Tensor, vocabulary_V: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `held_out.Choices`: step s at pair t proposes for place t + 2."""
+        target_VD = self.target.lm_head.weight
+        head_VD = target_VD if vocabulary_V is None else target_VD[vocabulary_V]
+        states_1TD, true_1TD = self.read(ids_1T[:, :-1])
+        embedded_1TD = self.target.get_input_embeddings()(ids_1T[:, 1:])
+        chosen_T = F.pad(F.linear(true_1TD[0], target_VD).argmax(-1), (1, 0), value=UNREACHED)
+        drafted, before = list[Tensor](), list[_Step]()
+        for step in range(self.steps):
+            predicted_1TD = self(embedded_1TD, states_1TD, before)
+            ids_T = self.logits(predicted_1TD[0], head_VD).argmax(-1)[:-1]
+            ids_T = ids_T if vocabulary_V is None else vocabulary_V[ids_T]
+            drafted.append(F.pad(ids_T[step:], (2 + step, 0), value=UNREACHED))
+            states_1TD = F.pad(predicted_1TD, (0, 0, 1, 0))[:, :-1]
+        return torch.stack(drafted), chosen_T
 
     def published(self) -> dict[str, Any]:
         """What config.json says of the head, beside the target's own fields."""
@@ -182,7 +200,6 @@ def _reached(counted_BT: Tensor, step: int) -> Tensor:
     return (at_T >= step).expand_as(counted_BT)[counted_BT].float()
 
 
-@torch.no_grad()
 def held_out_loss(
     head: EagleModule,
     held_out: dict[str, list[Encoded]],
@@ -190,18 +207,5 @@ def held_out_loss(
     exits: Sequence[int] = (),
     vocabulary_V: Tensor | None = None,
 ) -> dict[int, dict[str, float]]:
-    """The first step's cross-entropy under the target's distribution, nats per answer token, by suite and over all."""
-    head.train(False)
-    sums: dict[str, tuple[float, int]] = {}
-    for suite, chats in held_out.items():
-        total, count = 0.0, 0
-        for chat in chats:
-            ids_BT, learn_BT = (torch.from_numpy(part).to(head.device)[None] for part in (chat.ids, chat.answer))
-            if ids_BT.shape[1] < 3:
-                continue
-            total += sums_of_losses(head, ids_BT.long(), learn_BT, autocast, (), vocabulary_V)[0].item()
-            count += int(learn_BT[:, 2:].sum())
-        sums[suite] = total, count
-    head.train()
-    sums["all"] = sum(total for total, _ in sums.values()), sum(count for _, count in sums.values())
-    return {1: {suite: total / count for suite, (total, count) in sums.items() if count}}
+    """As `first_token_loss`, of the first step."""
+    return first_token_loss(head, sums_of_losses, held_out, autocast, vocabulary_V)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,14 @@ from specbench_s2d.models.heads.eagle3_shape import check_depth
 from specbench_s2d.models.heads.eight_bits import in_bits
 from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.models.token_ranking import ranked
+from specbench_s2d.models.weight_files import MEDUSA
+from specbench_s2d.training import eagle, medusa
 from specbench_s2d.training.card import DATA_LICENCES, data_summary, training_facts
 from specbench_s2d.training.data import answer_counts, held_out_by_suite, pack
 from specbench_s2d.training.distributed import Processes
-from specbench_s2d.training.eagle import EagleModule, held_out_loss, sums_of_losses
+from specbench_s2d.training.eagle import EagleModule
 from specbench_s2d.training.eagle3 import Eagle3Module
+from specbench_s2d.training.held_out import acceptance_by_position
 from specbench_s2d.training.init_model import ModelSource, load_source, load_tokenizer
 from specbench_s2d.training.jobs import (
     HELD_OUT_PER_SUITE,
@@ -30,8 +36,22 @@ from specbench_s2d.training.jobs import (
     publishing,
     work_folder,
 )
+from specbench_s2d.training.medusa import MedusaModule, ResidualBlock
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.trainer import Objective, Watcher, train
+
+
+@dataclass(frozen=True)
+class HeadKind:
+    """A kind of draft head in training. `make`: the module on a frozen target, for the ids that are learnt (None for
+    all); it has `config`, and `choices` (`held_out.Choices`), by which its acceptance by position is measured. `save`:
+    writes it into a folder, with its target's name. `what`, `form`: of the card, with `{target}`."""
+
+    what: str
+    form: str
+    make: Callable[[Any, list[int] | None], Any]
+    objective: Objective
+    save: Callable[[Any, Path, str], None]
 
 
 def train_eagle(
@@ -48,11 +68,68 @@ def train_eagle(
     bits: int = 16,
 ) -> dict[str, Any]:
     """Train EAGLE's head for `target`, drafting `steps` tokens, and write `out` in the form that EAGLE publishes,
-    its matrices in 8 or 16 `bits`; returns the facts.
+    its matrices in 8 or 16 `bits`; returns the facts, as `train_head`.
 
-    `version`: 1, or 3 for EAGLE-3's. Work in progress is kept in `out.work`, and `out` appears only when it is
-    complete. Raises `RunFolderError` when `out` holds a model, `ModelError` for a target that is no Llama-family
-    checkpoint, or too shallow for EAGLE-3.
+    `version`: 1, or 3 for EAGLE-3's. Raises `ModelError` for a target that is too shallow for EAGLE-3.
+    """
+
+    def make(model: Any, kept: list[int] | None) -> EagleModule:
+        if version != 3:
+            return EagleModule(model, spec.seed, steps)
+        check_depth(Path(target).name, model.config.num_hidden_layers)
+        return Eagle3Module(model, spec.seed, steps, kept)
+
+    kind = HeadKind(
+        f"EAGLE-{version}'s head on the states of {{target}}, drafting {steps} tokens",
+        "A draft head in EAGLE's form",
+        make,
+        Objective(eagle.sums_of_losses, eagle.held_out_loss),
+        partial(save_eagle, bits=bits),
+    )
+    return train_head(kind, target, corpus, spec, out, command, watch, template, licence)
+
+
+def train_medusa(
+    target: str,
+    corpus: Corpus,
+    spec: TrainSpec,
+    out: Path,
+    command: str,
+    heads: int,
+    blocks: int = 1,
+    share_head: bool = False,
+    watch: Watcher = lambda progress: None,
+    template: str | None = None,
+    licence: str = DATA_LICENCES,
+) -> dict[str, Any]:
+    """Train Medusa's heads for `target`, `blocks` residual blocks each, and write `out` in the form that Medusa
+    publishes; returns the facts, as `train_head`."""
+    through = " through its LM head" if share_head else ""
+    kind = HeadKind(
+        f"{heads} heads of Medusa on the states of {{target}}{through}",
+        "Draft heads in Medusa's form",
+        lambda model, kept: MedusaModule(model, heads, blocks, share_head),
+        Objective(medusa.sums_of_losses, medusa.held_out_loss),
+        save_medusa,
+    )
+    return train_head(kind, target, corpus, spec, out, command, watch, template, licence)
+
+
+def train_head(
+    kind: HeadKind,
+    target: str,
+    corpus: Corpus,
+    spec: TrainSpec,
+    out: Path,
+    command: str,
+    watch: Watcher = lambda progress: None,
+    template: str | None = None,
+    licence: str = DATA_LICENCES,
+) -> dict[str, Any]:
+    """Train a draft head for `target`, and write `out` with its card; returns the facts.
+
+    Work in progress is kept in `out.work`, and `out` appears only when it is complete. Raises `RunFolderError` when
+    `out` holds a model, `ModelError` for a target that is no Llama-family checkpoint.
     """
     hide_progress_bars()
     check_out(out)
@@ -61,28 +138,27 @@ def train_eagle(
     frozen: Any = model
     frozen.to(spec.device, torch.bfloat16 if spec.autocast else torch.float32)  # it is not learnt
     check_model(model, spec, target)
-    if version == 3:
-        check_depth(Path(target).name, model.config.num_hidden_layers)
     training, held_out = corpus.encode(chat)
     packed = pack(training, spec.length, spec.loss_on == "answers", spec.seed)
     watched = held_out_by_suite(held_out, HELD_OUT_PER_SUITE, spec.length)
     counts = answer_counts(training, model.config.vocab_size)
     kept = sorted(ranked(counts)[: spec.draft_vocabulary]) or None
-    head = Eagle3Module(model, spec.seed, steps, kept) if version == 3 else EagleModule(model, spec.seed, steps)
+    head = kind.make(model, kept)
     work, processes = work_folder(out), Processes(device=spec.device)
-    start = ModelSource("continue", target)
-    claim(work, start)
-    objective = Objective(sums_of_losses, held_out_loss)
-    module: Any = head
-    rows = train(module, packed, watched, spec, work, watch, processes, kept, objective=objective)
-    what = f"EAGLE-{version}'s head on the states of {Path(target).name}, drafting {steps} tokens"
+    claim(work, ModelSource("continue", target))
+    rows = train(head, packed, watched, spec, work, watch, processes, kept, objective=kind.objective)
+    called = Path(target).name
     facts = training_facts(
-        out.name, what, command, spec,
-        data_summary(corpus.training, training), rows, _sizes(head), 0, machine_text(processes), chat.name, licence,
+        out.name, kind.what.format(target=called), command, spec, data_summary(corpus.training, training), rows,
+        _sizes(head), 0, machine_text(processes), chat.name, licence,
     )  # fmt: skip
-    facts["what"] = "A draft head in EAGLE's form"
-    with publishing(facts, counts, work, out) as partial:
-        save_eagle(head, partial, Path(target).name, bits)
+    facts["what"] = kind.form
+    kept_V = None if kept is None else torch.tensor(kept, device=model.device)
+    choices = partial(head.choices, vocabulary_V=kept_V)
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=spec.autocast):
+        facts["acceptance_by_position"] = acceptance_by_position(choices, watched, model.device)
+    with publishing(facts, counts, work, out) as partial_folder:
+        kind.save(head, partial_folder, called)
     return facts
 
 
@@ -97,6 +173,18 @@ def save_eagle(head: EagleModule, folder: Path, target: str, bits: int = 16) -> 
     (folder / "config.json").write_text(json.dumps(fields, indent=1, default=str) + "\n", encoding="utf-8")
 
 
-def _sizes(head: EagleModule) -> dict[str, Any]:
+def save_medusa(head: MedusaModule, folder: Path, target: str) -> None:
+    """Weights in bfloat16 under Medusa's names, and a config that names the target."""
+    from safetensors.torch import save_file
+
+    tensors = in_bits(head.heads.state_dict(), 16)
+    save_file(tensors, str(folder / f"{MEDUSA}.safetensors"), metadata={"format": "pt"})
+    blocks = sum(isinstance(part, ResidualBlock) for part in head.heads[0].children())
+    fields = {"base_model_name_or_path": target, "medusa_num_heads": len(head.heads), "medusa_num_layers": blocks}
+    fields["vocab_size"] = head.config.vocab_size
+    (folder / "config.json").write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
+
+
+def _sizes(head: Any) -> dict[str, Any]:
     parameters = sum(p.numel() for p in head.parameters())
     return {"layers": 1, "width": head.config.hidden_size, "parameters": parameters}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from specbench_s2d.bench.drafts import drafts_of, narrowed, split_pair
 from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.preflight import set_up
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.named import SMOLLM2_DRAFT
@@ -141,8 +144,12 @@ def test_a_draft_head_is_taken_by_the_decoders_that_read_states_alone(
     families: dict[str, Any], tiny_models: Path, tmp_path: Path
 ) -> None:
     from tests.models.heads.made import write_head
+    from tests.models.heads.medusa_made import write_medusa
 
     write_head(tiny_models / "tiny-target", tmp_path / "head")
+    both = {**families, "target": [str(tiny_models / "tiny-target")], "decoder": ["medusa", "eagle"]}
+    heads = [str(tmp_path / "head"), str(write_medusa(tiny_models / "tiny-target", tmp_path / "medusa"))]
+    assert names(plan_of(both, draft=heads)) == {"tiny-target": ["medusa", "head"]}
     one = {**families, "target": [str(tiny_models / "tiny-target")], "decoder": ["sd", "eagle", "s2d"]}
     drafts = [str(tmp_path / "head"), str(tiny_models / "tiny-draft"), str(tiny_models / "tiny-nested")]
     assert names(plan_of(one, draft=drafts)) == {"tiny-target": ["tiny-draft", "head", "tiny-nested"]}
@@ -150,6 +157,23 @@ def test_a_draft_head_is_taken_by_the_decoders_that_read_states_alone(
         plan_of(one, draft=drafts[:1])
     with refused(UserError, "decoder 'eagle' needs an eagle draft, and the run has only"):
         plan_of(one, draft=drafts[1:])
+
+
+def test_medusas_heads_inside_a_model_s_checkpoint_are_refused(
+    families: dict[str, Any], tiny_models: Path, tmp_path: Path
+) -> None:
+    from tests.models.heads.medusa_made import write_medusa
+
+    shutil.copytree(tiny_models / "tiny-draft", tmp_path / "both")
+    fields = json.loads((tmp_path / "both" / "config.json").read_text()) | {"medusa_num_heads": 4}
+    (tmp_path / "both" / "config.json").write_text(json.dumps(fields))
+    one = {**families, "target": [str(tiny_models / "tiny-target")], "decoder": ["medusa"]}
+    with refused(UserError, "decoder 'medusa': ", "both is read as a model", "save its tensors medusa_head.*"):
+        plan_of(one, draft=[str(tmp_path / "both")])
+    heads = str(write_medusa(tiny_models / "tiny-target", tmp_path / "medusa"))
+    longer = plan_of({**one, "decoder": ["medusa:gamma=5"]}, draft=[heads])
+    with refused(UserError, "medusa:gamma=5: medusa has 4 heads"):
+        set_up(longer, longer.spec.target[0])
 
 
 def test_the_head_that_ships_for_a_target_is_taken_without_a_name() -> None:

@@ -14,10 +14,12 @@ from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.spec import parse_decoder
 from specbench_s2d.measure.teacher_forcing import score
 from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.heads.shape import HEADS
 from specbench_s2d.models.token_ranking import RANKING_FILE
 from specbench_s2d.registry import drafters, verifiers
 from tests.models.captured import RecordingCapture, RerunningCapture, few_buckets, graph_engine
 from tests.models.heads.made import write_head
+from tests.models.heads.medusa_made import write_medusa
 
 TOKENS = 60
 DECODERS = (
@@ -53,13 +55,16 @@ DECODERS = (
     "eagle:gamma=3",
     "eagle:depth=3,topk=2,tokens=5",
     "eagle:gamma=2,draft_vocabulary=40",
+    "medusa",
+    "medusa:gamma=2,draft_vocabulary=40",
+    "medusa+typical:tree=confidence,tokens=9,topk=3",
     "first(recycling|s2d-tree)",
     "first(lookup|eagle:gamma=3)",
     "first(suffix|eagle:depth=3,topk=2,tokens=5)",
     *(
         f"{drafter}+{verifier}"
-        for drafter in drafters.names()
-        for verifier in verifiers.names()
+        for drafter in sorted({*drafters.names()} - {"medusa"})
+        for verifier in sorted({*verifiers.names()} - {"typical"})  # a verifier runs no pass; these stand above
         if verifiers.load(verifier).needs_likelihoods <= drafters.load(drafter).has_likelihoods
     ),
     "sd:draft_vocabulary=40",
@@ -91,11 +96,11 @@ class Captured:
         self._ready = self.recorded
 
     def _draft(self, folder: Path, draft: str, kind: str) -> LanguageModel | None:
-        if kind != "eagle":
+        if kind not in HEADS:
             return None if kind == "none" else self._load(folder / draft)
-        head = folder / "tiny-eagle"
+        head = folder / f"tiny-{kind}"
         if not head.exists():
-            write_head(folder / "tiny-target", head)
+            (write_head if kind == "eagle" else write_medusa)(folder / "tiny-target", head)
             shutil.copy(folder / "tiny-draft" / RANKING_FILE, head)
         return load_model(str(head), "cpu", engine="eager")
 

@@ -120,6 +120,6 @@ def test_a_folder_without_weights_says_what_it_saw(tmp_path: Path, files: list[s
 
 
 def test_what_to_fetch_is_the_whole_file_and_the_shards_of_the_index(tmp_path: Path) -> None:
-    assert pickled_names(tmp_path, "m") == ["pytorch_model.bin"]
+    assert pickled_names(tmp_path, "m") == ["medusa_lm_head.pt", "pytorch_model.bin"]
     write_index(tmp_path, WEIGHTS_INDEX_NAME, *SHARDS)
-    assert pickled_names(tmp_path, "m") == [*SHARDS, "pytorch_model.bin"]
+    assert pickled_names(tmp_path, "m") == ["medusa_lm_head.pt", *SHARDS, "pytorch_model.bin"]

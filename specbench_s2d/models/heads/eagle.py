@@ -16,16 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import Identity, LanguageModel, Likeliest, PassKind
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.base import Engine, Request
 from specbench_s2d.models.engines.eager import EagerEngine
+from specbench_s2d.models.heads.base import DraftHead
 from specbench_s2d.models.heads.shape import HeadShape
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights, Weights, rotary_tables
 
 
-class EagleHead(LanguageModel):
+class EagleHead(DraftHead):
     """The head of EAGLE-1 and EAGLE-2, with a cache of its own layers; embedding and LM head are the target's.
 
     `head_shape`: what the folder holds. It runs after `attach`, which gives it an engine of the target's kind.
@@ -138,23 +138,6 @@ class EagleHead(LanguageModel):
     def _count(self, request: Request) -> None:
         self._cache.lengths[:] = [request.end] * self.depth
         self.read_bytes += self._bytes + self.depth * request.end * self._cache.position_bytes
-
-    def extend(
-        self,
-        inputs: Tensor,
-        from_layer: int = 0,
-        to_layer: int | None = None,
-        mask: Tensor | None = None,
-        *,
-        last_only: bool = False,
-        vocabulary: DraftVocabulary | None = None,
-    ) -> Tensor:
-        raise ModelError(
-            f"{self.name} is a draft head, which reads a target's states; give it as --draft to eagle, not as a model."
-        )
-
-    def head(self, hidden_BTD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
-        raise ModelError(f"{self.name} is a draft head: its states go through the target's own head.")
 
     @torch.inference_mode()
     def reserve(self, length: int) -> None:

@@ -7,12 +7,13 @@ is told by the tensors.
 | --- | --- | --- |
 | EAGLE-1 and EAGLE-2 | `fc` (D, 2 D), `layers.N`, the first without its input norm | arXiv 2401.15077, 2406.16858 |
 | EAGLE-3 | `eagle3_shape.py` | arXiv 2503.01840 |
+| Medusa | `N.M.linear` (D, D) of head N, then `N.M.weight` (V, D), or none: the target's LM head | arXiv 2401.10774 |
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -24,22 +25,37 @@ from specbench_s2d.models.heads.eight_bits import without_scales
 from specbench_s2d.models.pickled import PickledWeights
 from specbench_s2d.models.weight_files import WeightFiles
 
-EAGLE, EAGLE3 = "eagle", "eagle3"
-HEADS = (EAGLE,)
+EAGLE, EAGLE3, MEDUSA = "eagle", "eagle3", "medusa"
+HEADS = (EAGLE, MEDUSA)
 """The kinds of draft heads that decoders take (`HeadShape.decoder`)."""
+ONE_CHECKPOINT = (
+    "Of a checkpoint that holds a model and Medusa's heads in one, the model alone is read: save its tensors "
+    "medusa_head.* as medusa_lm_head.safetensors in a folder of their own, with a config.json."
+)
+UNBOUNDED = 10**8
+"""Context and ids of a head that has no bound of its own: its target's hold."""
 _LAYER = re.compile(r"layers\.(\d+)\.")
+_MEDUSA = re.compile(r"(medusa_head\.)?(\d+)\.(\d+)\.(linear\.weight|linear\.bias|weight)")
+_OTHER_MEDUSA = ("blocks.", "lm_heads.")
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class HeadShape:
     """A draft head: its `kind`, its decoder layers, and the `width` of the target's states that it reads. `shapes`: its
-    tensors' by name."""
+    tensors' by name.
+
+    Of Medusa: `heads`, with `layers` blocks each; `vocabulary`: the rows of their LM heads, None where these are the
+    target's; `prefix`: what stands before the published names.
+    """
 
     kind: str
     layers: int
     width: int
     shapes: Shapes
+    heads: int = 1
+    vocabulary: int | None = None
+    prefix: str = ""
 
     @property
     def own_parameters(self) -> int:
@@ -75,16 +91,55 @@ class HeadShape:
         if not shapes or any(tensor.startswith(("model.", "transformer.")) for tensor in shapes):
             return None
         shapes = without_scales(shapes, name)
+        if medusa := [found for tensor in shapes if (found := _MEDUSA.fullmatch(tensor))]:
+            return _medusa(shapes, medusa, name)
         fc, layers = shapes.get("fc.weight"), {int(m.group(1)) for t in shapes if (m := _LAYER.match(t))}
-        if fc is None:
+        if fc is None and not any(tensor.startswith(_OTHER_MEDUSA) for tensor in shapes):
             return None
-        if len(fc) == 2 and fc[1] == 2 * fc[0] and layers == set(range(len(layers))) and layers:
+        if fc and len(fc) == 2 and fc[1] == 2 * fc[0] and layers == set(range(len(layers))) and layers:
             return cls(EAGLE, len(layers), fc[0], dict(shapes))
-        found = ", ".join(sorted({re.sub(r"\d+", "N", tensor) for tensor in shapes})[:6])
-        raise ModelError(
-            f"{name}: it looks like a draft head of a kind that is not known here (fc.weight is {fc}, and there are "
-            f"{found} …); EAGLE's has fc.weight (D, 2 D) and layers.0., EAGLE-3's (D, 3 D) and midlayer."
+        raise _unknown(name, shapes, f"fc.weight is {fc}, and there" if fc else "there")
+
+    def config(self, fields: Mapping[str, Any]) -> Any:
+        """A config of transformers for a kind whose own config.json is none: sizes by the tensors; the ids by `fields`,
+        those of config.json, where no tensor says them."""
+        from transformers import LlamaConfig
+
+        return LlamaConfig(
+            vocab_size=self.vocabulary or fields.get("vocab_size") or UNBOUNDED,
+            hidden_size=self.width,
+            num_hidden_layers=max(1, self.layers),
+            num_attention_heads=1,
+            max_position_embeddings=UNBOUNDED,
         )
+
+
+def _medusa(shapes: Shapes, found: Sequence[re.Match[str]], name: str) -> HeadShape:
+    """Medusa's heads, which must all be alike; raises `ModelError`."""
+    heads, layers = 1 + max(int(one[2]) for one in found), len({one[3] for one in found if one[4] == "linear.weight"})
+    prefix, width = found[0][1] or "", shapes[found[0][0]][-1]
+    block = {"linear.weight": (width, width), "linear.bias": (width,)}
+    own = shapes.get(f"{prefix}0.{layers}.weight")
+    wanted: dict[str, tuple[int, ...]] = {}
+    for head in range(heads):
+        wanted |= {f"{prefix}{head}.{m}.{part}": size for m in range(layers) for part, size in block.items()}
+        if own:
+            wanted[f"{prefix}{head}.{layers}.weight"] = (own[0], width)
+    if dict(shapes) != wanted or not (layers or own):
+        raise _unknown(name, shapes, "there")
+    return HeadShape(MEDUSA, layers, width, dict(shapes), heads, own[0] if own else None, prefix)
+
+
+def _unknown(name: str, shapes: Shapes, found: str) -> ModelError:
+    kinds: dict[str, tuple[int, ...]] = {}
+    for tensor, shape in sorted(shapes.items()):
+        kinds.setdefault(re.sub(r"\d+", "N", tensor), shape)
+    shown = ", ".join(f"{tensor} {shape}" for tensor, shape in list(kinds.items())[:6])
+    return ModelError(
+        f"{name}: it looks like a draft head of a kind that is not known here ({found} are {shown} …); EAGLE's has "
+        "fc.weight (D, 2 D) and layers.0, EAGLE-3's (D, 3 D) and midlayer, Medusa's N.M.linear.weight (D, D) and bias for every head N, and N.M.weight "
+        "(V, D) for all of them or none."
+    )
 
 
 def tensor_shapes_of(weights: WeightFiles, name: str) -> dict[str, tuple[int, ...]]:
