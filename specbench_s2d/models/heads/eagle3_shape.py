@@ -36,7 +36,7 @@ _NOT_KNOWN = {"norm_before_residual": True, "norm_before_fc": True, "fc_norm": T
 """Fields of config.json that other trainers write, and with which a head computes something else."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Eagle3Shape(HeadShape):
     """EAGLE-3's head. `layer`: the prefix of its layer's tensors. `own_width`: D. `ids`: of each row of its LM head the
     target's id. `stated_layers`: those that its config names, None for the published choice."""
@@ -107,7 +107,8 @@ class Eagle3Shape(HeadShape):
                 f"lm_head.weight (N, D); here they are {fc} and {head or 'missing'}."
             )
         ids = _target_ids(weights, shapes, fields, name)
-        return cls(EAGLE3, 1, fc[1] // 3, shapes, prefix, fc[0], ids, _stated_layers(fields, name))
+        stated = _stated_layers(fields, name)
+        return cls(EAGLE3, 1, fc[1] // 3, shapes, layer=prefix, own_width=fc[0], ids=ids, stated_layers=stated)
 
 
 def published_layers(depth: int) -> tuple[int, ...]:

@@ -137,8 +137,8 @@ def _unknown(name: str, shapes: Shapes, found: str) -> ModelError:
     shown = ", ".join(f"{tensor} {shape}" for tensor, shape in list(kinds.items())[:6])
     return ModelError(
         f"{name}: it looks like a draft head of a kind that is not known here ({found} are {shown} …); EAGLE's has "
-        "fc.weight (D, 2 D) and layers.0, EAGLE-3's (D, 3 D) and midlayer, Medusa's N.M.linear.weight (D, D) and bias for every head N, and N.M.weight "
-        "(V, D) for all of them or none."
+        "fc.weight (D, 2 D) and layers.0, EAGLE-3's (D, 3 D) and midlayer, Medusa's N.M.linear.weight (D, D) and bias "
+        "for every head N, and N.M.weight (V, D) for all of them or none."
     )
 
 
