@@ -106,14 +106,22 @@ def test_one_target_of_the_joint_papers_grid_at_a_time(target: str) -> None:
 def test_the_leaderboard_s_grid_has_the_settings_of_its_rows() -> None:
     spec = make_spec(Path("papers/spec_bench"), {}).resolved()
     sizes = ("7b", "13b", "33b")
-    assert spec.target == [f"lmsys/vicuna-{size}-v1.3" for size in sizes] and spec.draft == ["double7/vicuna-68m"]
+    assert spec.target == [f"lmsys/vicuna-{size}-v1.3" for size in sizes]
+    named = list(zip(spec.target, sizes, strict=True))
+    eagle = [f"{target}=yuhuili/EAGLE-Vicuna-{size.upper()}-v1.3" for target, size in named]
+    medusa = [f"{target}=FasterDecoding/medusa-vicuna-{size}-v1.3" for target, size in named]
+    assert spec.draft == ["double7/vicuna-68m", *eagle, *medusa]
     assert (spec.questions, spec.max_new_tokens, spec.dtype, spec.temperature) == ("spec-bench", 1024, "float16", 0.0)
     facts = {
-        s.label: DecoderFacts(s.name, "none", None, True, s.options.model_dump(), s.draft)
+        s.label: DecoderFacts(
+            s.name, "none", None, True, s.options.model_dump(), s.draft or s.kind.draft_kind, s.kind.draft_kind
+        )
         for s in parse_decoders(spec.decoder)
     }
     methods = {label: methods_of("spec-bench", found) for label, found in facts.items()}
-    assert sorted(m for listed in methods.values() for m in listed) == ["PLD", "Recycling", "SpS"]
+    assert sorted(m for listed in methods.values() for m in listed) == [
+        "EAGLE", "EAGLE2", "Medusa", "PLD", "Recycling", "SAMD[EAGLE2]", "SpS",
+    ]  # fmt: skip
     assert not any(other_settings("spec-bench", facts[label], m) for label, listed in methods.items() for m in listed)
 
 

@@ -132,7 +132,7 @@ class ResolvedModel:
         if self.shape:
             return self.shape.config()
         check_fields(self.fields, self.name)
-        if self.head_shape and self.head_shape.kind == MEDUSA:
+        if self.weights.of_medusa and self.head_shape and self.head_shape.kind == MEDUSA:
             return self.head_shape.config(self.fields)
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
         with quiet():  # of special tokens outside the vocabulary: `remarks` says so of those that matter

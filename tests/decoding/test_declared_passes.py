@@ -14,6 +14,7 @@ from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.spec import parse_decoder
 from specbench_s2d.measure.teacher_forcing import score
 from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.heads.medusa import MedusaHead
 from specbench_s2d.models.heads.shape import HEADS
 from specbench_s2d.models.token_ranking import RANKING_FILE
 from specbench_s2d.registry import drafters, verifiers
@@ -110,7 +111,8 @@ class Captured:
 
     @property
     def models(self) -> list[LanguageModel]:
-        return [model for model in (self.target, self.draft) if model is not None]
+        """Those with an engine; Medusa's heads are products of one state."""
+        return [m for m in (self.target, self.draft) if m is not None and not isinstance(m, MedusaHead)]
 
     @property
     def recorded(self) -> int:

@@ -74,7 +74,7 @@ def test_a_scripted_decoder_says_that_it_projects() -> None:
     assert decoder.projected == "scripted exits, scripted acceptances"
     assert scripted("chain+token", None).projected is None
     rows = {row["name"]: row["output"] for row in describe_decoders() if row["kind"] == "verifier"}
-    assert rows == {"joint": "lossy", "scripted": "projected", "token": "lossless"}
+    assert rows == {"joint": "lossy", "scripted": "projected", "token": "lossless", "typical": "lossy"}
 
 
 @pytest.mark.parametrize(

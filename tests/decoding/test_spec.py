@@ -18,7 +18,7 @@ from specbench_s2d.errors import UnknownNameError, UserError
 from tests.fakes import FakeModel
 from tests.refusals import refused
 
-NAMES = "ar, eagle, lookup, mjgd, mjsd, recycling, s2d, s2d-auto, s2d-tree, sd, suffix"
+NAMES = "ar, eagle, lookup, medusa, mjgd, mjsd, recycling, s2d, s2d-auto, s2d-tree, sd, suffix"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_a_killed_run_goes_on_to_the_same_head(command: list[str], tmp_path: Pat
     assert (halves / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
-def killed(*_: Any) -> None:
+def killed(*_: Any, **__: Any) -> None:
     raise SystemExit(9)
 
 

@@ -78,7 +78,9 @@ def methods_of(paper: str, facts: DecoderFacts) -> list[str]:
     """The names, in that paper, of the rows that a decoder stands for; none where it has no counterpart."""
     stated = paper_methods(paper)
     found = [m.method for m in stated if _stands_for(facts, m)]
-    if found or (facts.options and facts.decoder in {m.decoder for m in stated}):
+    alike = [m for m in stated if m.decoder == facts.decoder]
+    imported = facts.draft_name is None and any(m.draft for m in alike)  # a run names the draft that it had
+    if found or (facts.options and alike and not imported):
         return found
     return [name for name in dict.fromkeys(published(paper)["method"]) if name.lower() == facts.decoder.lower()]
 

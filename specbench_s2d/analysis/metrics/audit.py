@@ -29,9 +29,10 @@ def launches(records: Iterable[Record]) -> int:
     return len({r.launch for r in records if r.status == "ok"})
 
 
-def devices(records: Iterable[Record]) -> int:
-    """Devices on which at least one cell finished; speed-ups pair cells of one device."""
-    return len({r.device_id for r in records if r.status == "ok"})
+def devices(records: Iterable[Record]) -> int | None:
+    """Devices on which at least one cell finished; speed-ups pair cells of one device. Empty where records do not say,
+    as imported and older ones."""
+    return len({r.device_id for r in records if r.status == "ok" and r.device_id}) or None
 
 
 def failed(records: Iterable[Record]) -> int:

@@ -55,7 +55,7 @@ def _devices(table: pd.DataFrame) -> list[str]:
     rows = table[(table["suite"] == OVERALL) & (table["target"] != MEAN_TARGET)]
     lines = []
     for target, of_target in rows.groupby("target", sort=False):
-        devices = int(of_target["devices"].max())
+        devices = max(of_target["devices"].dropna(), default=0)
         if devices > 1:
             spreads = of_target[of_target["label"] == BASELINE]["device_spread"].dropna()
             apart = f", {BASELINE}'s tokens/s {spreads.iloc[0]:.1%} apart" if len(spreads) else ""
