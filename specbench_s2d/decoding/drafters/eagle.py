@@ -26,7 +26,7 @@ from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.errors import UserError
-from specbench_s2d.models.base import FINAL, LanguageModel, Likeliest, PassKind
+from specbench_s2d.models.base import FINAL, LanguageModel, PassKind
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.exits import HasExits
 from specbench_s2d.models.heads.eagle import EagleHead
@@ -146,12 +146,7 @@ class EagleDrafter:
 
     def _likeliest_chain(self, ids_P: Tensor, states_PD: Tensor, room: int) -> Proposal:
         """Token by token, each the argmax of q."""
-        found: list[Likeliest] = []
-        for _ in range(min(self._options.gamma or 0, room)):
-            predicted_PD, likeliest = self._head.predict(ids_P, states_PD, vocabulary=self._vocabulary)
-            found.append(likeliest)
-            ids_P, states_PD = likeliest.ids_RK[0], predicted_PD[-1:]
-        packed_2G = torch.cat([likeliest.packed_2RK for likeliest in found], dim=1)[..., 0]
+        packed_2G = self._head.chain(ids_P, states_PD, min(self._options.gamma or 0, room), self._vocabulary)
         return Proposal(packed_2G[1].long(), logprobs_G=packed_2G[0], draft_layers=self._layers_run())
 
     def _drawn_chain(self, ids_P: Tensor, states_PD: Tensor, room: int) -> Proposal:

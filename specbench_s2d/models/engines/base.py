@@ -94,6 +94,14 @@ class Engine(ABC):
         head = partial(self.head, vocabulary=vocabulary)
         return Likeliest.after_pass(self.run(request), request.head, request.rows, request.best, head, vocabulary)
 
+    def chain(self, request: Request, tokens: int) -> Tensor | None:
+        """A draft head's chain after a request with states, in one call: log-probabilities and ids (2, `tokens`), each
+        token the likeliest after the state predicted there. None where the engine runs its passes one by one.
+
+        The caller has reserved room for `tokens` - 1 positions more than the request's.
+        """
+        return None
+
     def prepare(self, kinds: Iterable[PassKind]) -> None:  # noqa: B027 - most engines prepare nothing
         """Prepare passes of these kinds, after `reserve`."""
 

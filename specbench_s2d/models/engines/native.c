@@ -69,6 +69,8 @@ typedef struct {
   float *best;               /* (2, logit_rows): log-probability and id of the likeliest, or NULL */
   float *scratch;
   int64_t final;             /* the hidden states are as after the final norm */
+  int64_t chain;             /* tokens that a draft head drafts one after another, in as many passes; 0: one pass */
+  int64_t *drafted;          /* (chain,): their ids */
 } Pass;
 
 static inline void relax(void) {
@@ -542,6 +544,21 @@ static void pass_of_thread(const Model *model, const Layer *layers, const Pass *
     memcpy(pass->hidden_out, hidden + (T - pass->hidden_rows) * D, pass->hidden_rows * D * sizeof(float));
 }
 
+/* A draft head's chain: after the pass, each next one reads the likeliest token of the one before and the state predicted
+ * there. `hidden_out` is (chain, D) and `best` (chain, 2); the logits are those of the last token. */
+static void chain_of_thread(const Model *model, const Layer *layers, const Pass *pass, int64_t thread, int64_t threads) {
+  Pass step = *pass;
+  for (int64_t k = 0; k < pass->chain; k++) {
+    step.hidden_out = pass->hidden_out + k * model->width, step.best = pass->best + 2 * k;
+    pass_of_thread(model, layers, &step, thread, threads);
+    barrier(threads);
+    if (!thread) pass->drafted[k] = (int64_t)step.best[1];
+    barrier(threads);
+    step.ids = pass->drafted + k, step.hidden_in = step.hidden_out;
+    step.start += step.rows, step.rows = 1;
+  }
+}
+
 /* The thread pool: workers wait for a pass, first spinning, then asleep. It runs one pass at a time; where two Python
  * threads start one at once, the second runs without the pool. */
 static struct {
@@ -621,7 +638,7 @@ int run_pass(const Model *model, const Layer *layers, const Pass *pass) {
     if (pass->ids && (pass->ids[t] < 0 || pass->ids[t] >= model->ids)) return 1;
     if (position(pass, t) < 0) return 2;
   }
-  run_on_pool(pass_of_thread, model, layers, pass);
+  run_on_pool(pass->chain ? chain_of_thread : pass_of_thread, model, layers, pass);
   return 0;
 }
 

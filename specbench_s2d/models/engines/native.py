@@ -65,6 +65,8 @@ class _Pass(ctypes.Structure):
         *((name, _Pointer) for name in ("kept_ids", "best")),
         ("scratch", _Pointer),
         ("final", _Long),
+        ("chain", _Long),
+        ("drafted", _Pointer),
     ]
 
 
@@ -153,6 +155,20 @@ class NativeEngine(Engine):
             return hidden_TD, Likeliest(best_2R1)
         return hidden_TD, Likeliest.of(logits_RX[:, :logits], request.best, vocabulary)
 
+    def chain(self, request: Request, tokens: int) -> Tensor | None:
+        if request.new > _MOST_ROWS:
+            return None
+        logits = len(request.vocabulary) if request.vocabulary else self._vocabulary
+        hidden_GD, logits_1X = torch.empty(tokens, self._width), torch.empty(1, _up(logits, LANES))
+        best_G2, drafted_G = torch.empty(tokens, 2), torch.empty(tokens, dtype=torch.long)
+        self._reserve_scratch(request.new, request.end + tokens - 1)
+        self._pass.chain, self._pass.drafted = tokens, drafted_G.data_ptr()
+        try:
+            self._call(request, 0, request.new, hidden_GD[:1], logits_1X, best_G2)
+        finally:
+            self._pass.chain = 0
+        return best_G2.t()
+
     def head(self, hidden_TD: Tensor, vocabulary: DraftVocabulary | None = None, *, final: bool = False) -> Tensor:
         return self.run(Request(hidden_TD, 0, 0, 0, head=True, vocabulary=vocabulary, final=final))
 
@@ -184,7 +200,7 @@ class NativeEngine(Engine):
         last: int,
         hidden_RD: Tensor | None,
         logits_RX: Tensor | None,
-        best_2R1: Tensor | None = None,
+        best: Tensor | None = None,
     ) -> None:
         """Run rows `first` to `last`; states, logits and likeliest tokens of the last R of them are written to
         these."""
@@ -200,7 +216,7 @@ class NativeEngine(Engine):
         call.from_layer, call.to_layer = request.from_layer, request.to_layer
         call.hidden_out, call.hidden_rows = (None, 0) if hidden_RD is None else (hidden_RD.data_ptr(), len(hidden_RD))
         call.logits, call.logit_rows = (None, 0) if logits_RX is None else (logits_RX.data_ptr(), len(logits_RX))
-        call.best, call.final = _address(best_2R1), request.final
+        call.best, call.final = _address(best), request.final
         if logits_RX is not None:
             panels_PDX, ids_N = self._head(request.vocabulary)
             call.head, call.outputs = panels_PDX.data_ptr(), logits_RX.shape[1]

@@ -35,6 +35,7 @@ class EagleHead(DraftHead):
 
     head_shape: HeadShape
     own_ids: tuple[int, ...] | None = None
+    _borrows = False
 
     def __init__(
         self,
@@ -107,12 +108,29 @@ class EagleHead(DraftHead):
         if self._borrows:
             predicted_TD, likeliest = self._engine.read(request)
             assert predicted_TD is not None
-            self.read_bytes += (len(vocabulary) if vocabulary else self._target.vocabulary) * self._head_row_bytes
         else:
             predicted_TD = self._engine.run(request)
             likeliest = Likeliest.of(self.logits(predicted_TD[-rows:], vocabulary), best)
         self._count(request)
         return predicted_TD, likeliest
+
+    @torch.inference_mode()
+    def chain(self, ids_T: Tensor, states_TD: Tensor, tokens: int, vocabulary: DraftVocabulary | None = None) -> Tensor:
+        """The chain of `tokens` (at least 1) likeliest tokens after T new pairs: log-probabilities and ids (2, G)."""
+        if self._borrows:
+            request = self._request(ids_T, states_TD, None, 1, 1, vocabulary)
+            self.check_room(request.end, tokens - 1)
+            self._engine.reserve(request.end + tokens - 1)
+            packed_2G = self._engine.chain(request, tokens)
+            if packed_2G is not None:
+                self._count(request, tokens)
+                return packed_2G
+        found: list[Tensor] = []
+        for _ in range(tokens):
+            states_TD, likeliest = self.predict(ids_T, states_TD, vocabulary=vocabulary)
+            found.append(likeliest.packed_2RK[:, :, 0])
+            ids_T, states_TD = likeliest.ids_RK[0], states_TD[-1:]
+        return torch.cat(found, dim=1)
 
     def logits(self, states_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
         """The logits (T, V) of predicted states, by the target's LM head."""
@@ -135,9 +153,15 @@ class EagleHead(DraftHead):
         self._engine.reserve(request.end)
         return request
 
-    def _count(self, request: Request) -> None:
-        self._cache.lengths[:] = [request.end] * self.depth
-        self.read_bytes += self._bytes + self.depth * request.end * self._cache.position_bytes
+    def _count(self, request: Request, tokens: int = 1) -> None:
+        """Update the cache's lengths, and the bytes read by a pass and those of `tokens` - 1 more tokens."""
+        end = request.end + tokens - 1
+        self._cache.lengths[:] = [end] * self.depth
+        read = sum(range(request.end, end + 1)) * self.depth * self._cache.position_bytes
+        if request.best and self._borrows and self._target:
+            rows = len(request.vocabulary) if request.vocabulary else self._target.vocabulary
+            read += tokens * rows * self._head_row_bytes
+        self.read_bytes += tokens * self._bytes + read
 
     @torch.inference_mode()
     def reserve(self, length: int) -> None:

@@ -20,6 +20,7 @@ from specbench_s2d.decoding.types import Proposal, chain_of
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import FINAL, LanguageModel, PassKind
 from specbench_s2d.models.chat import ChatTemplate
+from specbench_s2d.models.heads.eight_bits import unscaled
 from specbench_s2d.models.weight_files import SAFE as FILE
 from specbench_s2d.resources import demo_folder, drafts_folder
 from specbench_s2d.suites import load_questions
@@ -306,14 +307,18 @@ def test_models_and_heads_do_not_stand_in_for_each_other(made: Made, tiny_models
 def test_what_was_accepted_is_drafted_on_from_the_target_s_states() -> None:
     """The head that ships is right often enough that steps follow every number of accepted tokens."""
     module = EagleModule(load_source("demo-m"), 0)
-    module.load_state_dict({k: v.float() for k, v in load_file(str(drafts_folder() / "demo-m-eagle" / FILE)).items()})
+    stored = load_file(str(drafts_folder() / "demo-m-eagle" / FILE))
+    read = unscaled(stored.__getitem__, "demo-m-eagle")
+    module.load_state_dict({name: read(name).float() for name in stored if not name.endswith("_scale")})
     reference, target = FromScratch(module), load_model("demo-m")
     chat = ChatTemplate.choose(target.tokenizer, None)
-    (question, *_) = load_questions("embedded", ["math_reasoning"], 1)
-    prompt = chat.encode([{"role": "user", "content": question.turns[0]}])
     decoder = build_decoder("eagle:gamma=3", target, load_model("demo-m-eagle"))
-    steps = proposals(decoder, 32, prompt)
-    counts = {len(later[0]) - len(context) - 1 for (context, _), later in pairwise(steps)}
+    steps: list[tuple[list[int], Proposal]] = []
+    counts: set[int] = set()
+    for question in load_questions("embedded", ["math_reasoning", "translation"], 1):
+        made = proposals(decoder, 32, chat.encode([{"role": "user", "content": question.turns[0]}]))
+        counts |= {len(later[0]) - len(context) - 1 for (context, _), later in pairwise(made)}
+        steps += made
     assert counts >= {0, 1, 2}
     for context, proposal in steps:
         for place, token in enumerate(proposal.ids_G.tolist()):
