@@ -48,14 +48,15 @@ def merge(runs: Sequence[Path], out: Path, allow_mixed: bool = False) -> Merged:
     """
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise UserError(f"--out {out}: holds something already; give a new folder.")
+    partial = out.parent / f"{out.name}.partial"
+    _check_apart(runs, out, partial)
     given = list({run.resolve(): run for run in runs}.values())
     parts = sorted(((run, read_manifest(run)) for run in given), key=lambda part: _shard_of(part[1]).index)
     _check_same_plan(parts)
+    _check_same_cut(parts)
     if not allow_mixed:
         _check_same_software(parts)
-    partial = out.parent / f"{out.name}.partial"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         count, devices = _join_lines(parts, partial, out.name)
         manifest, missing = _joined_manifest([manifest for _, manifest in parts], out.name, count)
@@ -78,6 +79,26 @@ def merge(runs: Sequence[Path], out: Path, allow_mixed: bool = False) -> Merged:
 def _shard_of(manifest: Mapping[str, Any]) -> Shard:
     """The shard of a run; of a run of the whole grid, the only one."""
     return Shard.parse(manifest.get("shard") or "1/1")
+
+
+def _check_apart(runs: Sequence[Path], out: Path, partial: Path) -> None:
+    """Raise `UserError` for an `out` within a run that is merged, and where its folder in progress is another's."""
+    for run in runs:
+        if run.resolve() in out.resolve().parents:
+            raise UserError(f"--out {out}: lies within {run}, which stays as it is; give a folder beside it.")
+    if partial.exists():
+        raise UserError(f"--out {out}: {partial} is in its way; remove that if a merge left it, or give another --out.")
+
+
+def _check_same_cut(parts: Sequence[tuple[Path, dict[str, Any]]]) -> None:
+    """Raise `UserError` for shards of different numbers of shards, which overlap or leave gaps."""
+    (first, manifest), *others = parts
+    for run, other in others:
+        shard, wanted = _shard_of(other), _shard_of(manifest)
+        if shard.of != wanted.of:
+            raise UserError(
+                f"{run}: is shard {shard}, and {first} is {wanted}; merge joins shards of one N, as they were run."
+            )
 
 
 def _check_same_plan(parts: Sequence[tuple[Path, dict[str, Any]]]) -> None:

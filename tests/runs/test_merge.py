@@ -121,6 +121,26 @@ def test_a_folder_that_holds_something_is_not_written_to(tmp_path: Path) -> None
         merge([run], tmp_path / "out")
 
 
+def test_a_folder_that_stands_where_the_work_in_progress_would_is_kept(tmp_path: Path) -> None:
+    part = made(tmp_path / "out.partial", "1/2", cells([0]))
+    with refused(UserError, "out.partial is in its way", "or give another --out"):
+        merge([part, made(tmp_path / "b", "2/2", cells([1]))], tmp_path / "out")
+    assert len(read_records(part)) == 2 and not (tmp_path / "out").exists()
+
+
+def test_an_out_within_a_part_is_refused(tmp_path: Path) -> None:
+    part = made(tmp_path / "a", "1/1", cells([0]))
+    with refused(UserError, "lies within", "give a folder beside it"):
+        merge([part], part / "deep" / "out")
+    assert not (part / "deep").exists()
+
+
+def test_shards_of_different_numbers_are_refused(tmp_path: Path) -> None:
+    parts = [made(tmp_path / "a", "1/2", cells([0])), made(tmp_path / "c", "3/3", cells([2]))]
+    with refused(UserError, "is shard 3/3, and", "is 1/2; merge joins shards of one N"):
+        merge(parts, tmp_path / "out")
+
+
 def test_another_shard_does_not_go_on_in_a_shard_s_folder(tmp_path: Path) -> None:
     folder = made(tmp_path / "a", "1/2", cells([0]))
     wanted = json.loads((folder / MANIFEST).read_text()) | {"shard": "2/2"}

@@ -73,10 +73,10 @@ def nodes_of(tree: str) -> tuple[Node, ...]:
         raise ValueError(f"no such tree; it is one of {known}")
     try:
         listed = json.loads(Path(tree).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError("the file is no JSON; it holds a list of paths, such as [[0], [0, 0], [1]]") from error
     if not isinstance(listed, list) or not listed or not all(map(_is_path, listed)):
-        raise ValueError("the file holds no list of paths of ranks from 0 on, such as [[0], [0, 0], [1]]")
+        raise ValueError("the file holds no list of paths of ranks from 0 to 999, such as [[0], [0, 0], [1]]")
     nodes = tuple(map(tuple, listed))
     _check_nodes(nodes)
     return nodes

@@ -85,12 +85,11 @@ class HeadShape:
 
         if len(weights.files) != 1:
             return None
-        shapes = tensor_shapes_of(weights, name)
+        shapes = without_scales(tensor_shapes_of(weights, name), name)
         if is_eagle3(shapes):
             return Eagle3Shape.read(weights, shapes, fields, name)
         if not shapes or any(tensor.startswith(("model.", "transformer.")) for tensor in shapes):
             return None
-        shapes = without_scales(shapes, name)
         if medusa := [found for tensor in shapes if (found := _MEDUSA.fullmatch(tensor))]:
             return _medusa(shapes, medusa, name)
         fc, layers = shapes.get("fc.weight"), {int(m.group(1)) for t in shapes if (m := _LAYER.match(t))}

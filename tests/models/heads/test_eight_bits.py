@@ -16,7 +16,7 @@ from specbench_s2d.models.load import tensor_reader
 from specbench_s2d.models.memory import plan_memory
 from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.training.heads import save_eagle
-from tests.models.heads.made import write_head
+from tests.models.heads.made import write_eagle3, write_head
 from tests.refusals import refused
 
 SAFE = "model.safetensors"
@@ -93,6 +93,17 @@ def test_greedy_ids_are_ars(head: Path, tiny_models: Path) -> None:
     small = load_model(str(head.with_name("small")))
     wanted = build_decoder("ar", target=target).generate([3, 1, 4, 1, 5], max_new_tokens=24).ids
     assert build_decoder("eagle:gamma=3", target=target, draft=small).generate([3, 1, 4, 1, 5], 24).ids == wanted
+
+
+def test_an_eagle_3_head_in_8_bits_loads_and_drafts(tiny_models: Path, tmp_path: Path) -> None:
+    deep, small = tiny_models / "tiny-deep", tmp_path / "small"
+    module = write_eagle3(deep, tmp_path / "head")
+    small.mkdir()
+    save_eagle(module, small, "tiny-deep", bits=8)
+    target, prompt = load_model(str(deep)), [3, 1, 4, 1, 5]
+    wanted = build_decoder("ar", target=target).generate(prompt, max_new_tokens=24).ids
+    decoder = build_decoder("eagle:gamma=3", target=target, draft=load_model(str(small)))
+    assert decoder.generate(prompt, 24).ids == wanted
 
 
 def changed(head: Path, name: str, to: Tensor | None) -> Path:

@@ -39,6 +39,8 @@ def test_a_file_of_a_tree_is_read_and_its_content_is_in_the_keys(tmp_path: Path)
         (None, "no such tree; it is one of confidence, mc_sim_7b_63"),
         ("[[0], [0", "the file is no JSON"),
         ('{"tree": 1}', "no list of paths of ranks"),
+        pytest.param("[" * 5000 + "]" * 5000, "the file is no JSON", id="nested too deep"),
+        ("[[0], [1000]]", "no list of paths of ranks from 0 to 999"),
         ("[]", "no list of paths of ranks"),
         ("[[0], [-1]]", "no list of paths of ranks"),
         ("[[0], [true]]", "no list of paths of ranks"),
