@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from specbench_s2d.models.base import PassKind
 
@@ -64,3 +64,13 @@ def chain_passes(gamma: int | str) -> list[PassKind]:
 def draft_length(gamma: int | str) -> DraftLength:
     """The schedule of the option `gamma`."""
     return HeuristicLength() if gamma == "heuristic" else ConstantLength(int(gamma))
+
+
+def _in_place_of_a_chain(value: Any, info: ValidationInfo) -> Any:
+    if info.data.get("gamma") is not None:
+        raise ValueError("it is of a tree, and gamma=N asks for a chain; give one of them")
+    return value
+
+
+OF_A_TREE = AfterValidator(_in_place_of_a_chain)
+"""An option of a tree's, refused beside `gamma`, which asks for a chain."""

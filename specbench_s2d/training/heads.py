@@ -106,7 +106,7 @@ def train_medusa(
     publishes; returns the facts, as `train_head`."""
     through = " through its LM head" if share_head else ""
     kind = HeadKind(
-        f"{heads} heads of Medusa on the states of {{target}}{through}",
+        f"{heads} heads of Medusa, of {blocks} blocks, on the states of {{target}}{through}",
         "Draft heads in Medusa's form",
         lambda model, kept: MedusaModule(model, heads, blocks, share_head),
         Objective(medusa.sums_of_losses, medusa.held_out_loss),
@@ -145,7 +145,7 @@ def train_head(
     kept = sorted(ranked(counts)[: spec.draft_vocabulary]) or None
     head = kind.make(model, kept)
     work, processes = work_folder(out), Processes(device=spec.device)
-    claim(work, ModelSource("continue", target))
+    claim(work, ModelSource("continue", target), kind.what.format(target=Path(target).name))
     rows = train(head, packed, watched, spec, work, watch, processes, kept, objective=kind.objective)
     called = Path(target).name
     facts = training_facts(

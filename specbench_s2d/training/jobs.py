@@ -168,14 +168,16 @@ def check_model(model: PreTrainedModel, spec: TrainSpec, source: str) -> None:
         check_nested(model, spec.exits, source)
 
 
-def claim(work: Path, start: ModelSource) -> None:
-    """Record in the work folder what the run starts from; raises `RunFolderError` where another start is recorded."""
+def claim(work: Path, start: ModelSource, what: str = "") -> None:
+    """Record in the work folder what the run starts from, and what it makes where `TrainSpec` does not say; raises
+    `RunFolderError` where another start is recorded."""
     note, size = work / START, dataclasses.asdict(start.size)
     asked = {"kind": start.kind, "source": Path(start.source).name, "layers": start.layers, "shape": size}
+    asked |= {"what": what} if what else {}
     if (work / CHECKPOINT).is_file() and note.is_file() and _read_json(note) != asked:
         raise RunFolderError(
-            f"{work} belongs to another training run (it does not start from {start.describe()}); "
-            "give the same model to start from, or another --out."
+            f"{work} belongs to another training run (it does not start from {start.describe()}"
+            f"{f', or does not make {what}' if what else ''}); give the same command, or another --out."
         )
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ from specbench_s2d.training.init_model import (
     new_model,
     resolve_source,
 )
-from specbench_s2d.training.jobs import Corpus, train_model, work_folder
+from specbench_s2d.training.jobs import Corpus, claim, train_model, work_folder
 from specbench_s2d.training.ranking import rank_tokens
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
@@ -339,3 +339,13 @@ def test_a_ranking_of_what_is_no_model_is_refused(tmp_path: Path) -> None:
         rank_tokens(tmp_path / "nowhere", [data])
     with refused(ModelError, "holds no config.json"):
         rank_tokens(tmp_path, [data])
+
+
+def test_a_work_folder_goes_on_with_what_it_was_begun_for_alone(tmp_path: Path) -> None:
+    """The sizes of a draft head are no fields of the specification that a checkpoint keeps."""
+    start = ModelSource("continue", "demo-m")
+    claim(tmp_path, start, "a head that drafts 3 tokens")
+    (tmp_path / CHECKPOINT).touch()
+    claim(tmp_path, start, "a head that drafts 3 tokens")
+    with refused(RunFolderError, "belongs to another training run", "does not make a head that drafts 2 tokens"):
+        claim(tmp_path, start, "a head that drafts 2 tokens")

@@ -20,7 +20,7 @@ from specbench_s2d.decoding.draft_vocabulary import (
     vocabulary_hashes,
     vocabulary_of,
 )
-from specbench_s2d.decoding.gamma import chain_passes
+from specbench_s2d.decoding.gamma import OF_A_TREE, chain_passes
 from specbench_s2d.decoding.growth import Candidates, add_children, expand, proposal_of
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
@@ -47,10 +47,16 @@ class EagleDrafter:
     class Options(BaseOptions):
         """`gamma`: tokens of a chain, in place of a tree. `depth`, `topk`, `tokens`: of the tree."""
 
-        gamma: Annotated[int | None, Field(ge=1, description="Tokens of a chain; without it, a tree.")] = None
-        depth: Annotated[int, Field(ge=1, description="Levels of the tree.")] = 6
-        topk: Annotated[int, Field(ge=1, description="Nodes expanded per level, and children of each.")] = 10
-        tokens: Annotated[int, Field(ge=1, description="Most tokens of one proposal, by cumulative probability.")] = 60
+        gamma: Annotated[int | None, Field(ge=1, le=63, description="Tokens of a chain; without it, a tree.")] = None
+        depth: Annotated[int, OF_A_TREE, Field(ge=1, le=32, description="Levels of the tree.")] = 6
+        topk: Annotated[
+            int, OF_A_TREE, Field(ge=1, le=64, description="Nodes expanded per level, and children of each.")
+        ] = 10
+        tokens: Annotated[
+            int,
+            OF_A_TREE,
+            Field(ge=1, le=512, description="Most tokens of one proposal, by cumulative probability."),
+        ] = 60
         draft_vocabulary: DraftVocabularySize = None
         vocabulary_from: VocabularyFile = None
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from specbench_s2d.decoding.draft_vocabulary import (
@@ -19,7 +19,7 @@ from specbench_s2d.decoding.draft_vocabulary import (
     vocabulary_hashes,
     vocabulary_of,
 )
-from specbench_s2d.decoding.gamma import chain_passes
+from specbench_s2d.decoding.gamma import OF_A_TREE, chain_passes
 from specbench_s2d.decoding.growth import Candidates, add_children, expand, proposal_of
 from specbench_s2d.decoding.medusa_layout import lay_out
 from specbench_s2d.decoding.sampling import Sampler
@@ -31,15 +31,7 @@ from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.heads.medusa import MedusaHead
 from specbench_s2d.models.heads.medusa_trees import CONFIDENCE, MOST_NODES, check_tree, nodes_of, tree_hash
 
-
-def _in_place_of_a_chain(value: Any, info: ValidationInfo) -> Any:
-    if info.data.get("gamma") is not None:
-        raise ValueError("it is of a tree, and gamma=N asks for a chain; give one of them")
-    return value
-
-
 _CONFIDENT = 63
-_InTree = AfterValidator(_in_place_of_a_chain)
 
 
 class MedusaDrafter:
@@ -59,19 +51,19 @@ class MedusaDrafter:
         tree: Annotated[
             str,
             AfterValidator(check_tree),
-            _InTree,
+            OF_A_TREE,
             Field(
                 description="A published tree by name, a JSON file, or confidence: the likeliest nodes of each step."
             ),
         ] = "mc_sim_7b_63"
         tokens: Annotated[
             Annotated[int, Field(ge=1, le=MOST_NODES)] | None,
-            _InTree,
+            OF_A_TREE,
             Field(
                 description="Most tokens of the tree, its first or likeliest; by default all of it, 63 of confidence."
             ),
         ] = None
-        topk: Annotated[int, _InTree, Field(ge=1, description="Of tree=confidence: children of each node.")] = 10
+        topk: Annotated[int, OF_A_TREE, Field(ge=1, description="Of tree=confidence: children of each node.")] = 10
         draft_vocabulary: DraftVocabularySize = None
         vocabulary_from: VocabularyFile = None
 

@@ -16,6 +16,7 @@ from scipy.stats import chi2
 
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.decoding.sampling import probabilities
+from specbench_s2d.decoding.spec import parse_decoder
 from specbench_s2d.decoding.types import Proposal, chain_of
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import FINAL, LanguageModel, PassKind
@@ -338,3 +339,13 @@ def test_the_passes_that_are_prepared_are_cut_where_the_head_reads(heads: dict[i
         decoder = build_decoder("eagle:gamma=2", *heads[version].loaded())
         assert [kind.states for kind in decoder.own_target_passes()] == [layers]
     assert build_decoder("ar", heads[1].loaded()[0]).own_target_passes() == [PassKind(1)]
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ("gamma=4,depth=3", "it is of a tree, and gamma=N asks for a chain"),
+    ("gamma=100000", "less than or equal to 63"), ("depth=5000", "less than or equal to 32"),
+    ("topk=5000", "less than or equal to 64"), ("tokens=1000000", "less than or equal to 512"),
+])  # fmt: skip
+def test_absurd_sizes_and_options_that_would_be_ignored_are_refused(options: str, said: str) -> None:
+    with refused(UserError, "decoder 'eagle'", said):
+        parse_decoder(f"eagle:{options}")
