@@ -27,7 +27,7 @@ from specbench_s2d.measure.energy.meter import EnergyMeter
 from specbench_s2d.measure.environment import device_id, environment
 from specbench_s2d.measure.machine import LoadWatch
 from specbench_s2d.models.devices import Free, free_bytes
-from specbench_s2d.models.remarks import remarks
+from specbench_s2d.models.remarks import head_remarks, remarks
 from specbench_s2d.runs.folder import RunStore, schema_of
 from specbench_s2d.runs.identity import is_greedy_run
 from specbench_s2d.runs.manifest import utc_now
@@ -171,7 +171,9 @@ class _Run:
         self.say(f"{setup.target}: loading and warming up; prompts by the template {template!r}")
         models, spec = self._plan.models, self._plan.spec
         self.say(*remarks(models[setup.target], ignore_eos=spec.ignore_eos))
-        self.say(*(line for draft in self._plan.drafts(setup.target) for line in remarks(models[draft], is_draft=True)))
+        drafts = [models[draft] for draft in self._plan.drafts(setup.target)]
+        self.say(*(line for draft in drafts for line in remarks(draft, is_draft=True)))
+        self.say(*(line for draft in drafts for line in head_remarks(draft, models[setup.target])))
         watch, session = LoadWatch(), self._open_session(self._plan, setup, self._timer, self._energy.windows())
         # other work here makes the engine choose fewer threads, for the whole launch
         self.say(*self._monitor.loaded(session.target.name, watch.facts(), "warmed up"))

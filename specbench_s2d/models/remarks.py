@@ -28,6 +28,14 @@ def remarks(model: ResolvedModel, is_draft: bool = False, ignore_eos: bool = Fal
     return lines
 
 
+def head_remarks(head: ResolvedModel, target: ResolvedModel) -> list[str]:
+    """The line on a draft head whose config names another target than the one that it drafts for."""
+    made_for = str(head.fields.get("specbench_target") or target.name)
+    if head.head_shape is None or made_for.rpartition("/")[2] == target.name.rpartition("/")[2]:
+        return []
+    return [f"{head.name}: trained on the states of {made_for}, and {target.name} is the target: few tokens will pass."]
+
+
 def load_facts(model: ResolvedModel) -> dict[str, Any]:
     """What the manifest says of how a model's files were read; empty for most."""
     facts: dict[str, Any] = {}

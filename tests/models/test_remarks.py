@@ -10,7 +10,7 @@ import pytest
 
 from specbench_s2d.decoding.spec import build_decoder
 from specbench_s2d.models import load_model
-from specbench_s2d.models.remarks import load_facts, remarks
+from specbench_s2d.models.remarks import head_remarks, load_facts, remarks
 from specbench_s2d.models.resolve import ResolvedModel, resolve_model
 from tests.tiny import write_padded
 
@@ -71,3 +71,10 @@ def test_a_model_of_which_all_eos_are_outside_says_both(tiny_models: Path, tmp_p
 def test_most_models_need_no_word(tiny_models: Path) -> None:
     found = resolve_model(str(tiny_models / "tiny-target"))
     assert remarks(found) == [] and load_facts(found) == {}
+
+
+def test_a_head_that_was_trained_for_another_target_is_said() -> None:
+    head, own, other = (resolve_model(name) for name in ("demo-m-eagle", "demo-m", "demo-s"))
+    (said,) = head_remarks(head, other)
+    assert "trained on the states of demo-m, and demo-s is the target" in said
+    assert head_remarks(head, own) == head_remarks(other, own) == []
