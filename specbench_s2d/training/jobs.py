@@ -202,6 +202,8 @@ def publishing(facts: dict[str, Any], counts: list[int], work: Path, out: Path) 
         write_card(partial, facts)
         write_ranking(partial, counts, facts["data"])
         shutil.copy(work / LOG, partial / LOG)
+        for weights in partial.glob("*.safetensors"):  # which are written for their owner alone
+            weights.chmod((partial / LOG).stat().st_mode)
         if out.exists():
             out.rmdir()  # it is empty (`check_out`)
         os.replace(partial, out)
