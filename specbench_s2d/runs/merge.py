@@ -168,8 +168,8 @@ def _joined_manifest(
 ) -> tuple[dict[str, Any], list[str]]:
     """The manifest of all parts together, and the shards that are missing."""
     first, shards = manifests[0], [_shard_of(manifest) for manifest in manifests]
-    given, of = {str(shard) for shard in shards}, max(shard.of for shard in shards)
-    missing = [f"{i}/{of}" for i in range(1, of + 1) if f"{i}/{of}" not in given] if len(given) > 1 or of > 1 else []
+    given, of = {str(shard) for shard in shards}, shards[0].of
+    missing = [f"{i}/{of}" for i in range(1, of + 1) if f"{i}/{of}" not in given]
     cells = sum(manifest["cells"] for manifest in manifests)
     done = not missing and records >= cells and all(manifest.get("ended") for manifest in manifests)
     targets: dict[str, Any] = {}

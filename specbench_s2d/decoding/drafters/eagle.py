@@ -164,9 +164,7 @@ class EagleDrafter:
             q.append(self._sampler.probs(logits[-1])[0])
             ids_P = self._sampler.draw(q[-1])
             ids.append(ids_P)
-        return Proposal(
-            torch.cat(ids), q_GV=torch.stack(q), draft_logits=logits, draft_layers=self._layers_run()
-        )  # fmt: skip
+        return Proposal(torch.cat(ids), q_GV=torch.stack(q), draft_logits=logits, draft_layers=self._layers_run())
 
     def _tree(self, ids_N: Tensor, states_ND: Tensor, room: int) -> Proposal:
         """Level by level: the likeliest children of every node, of which the likeliest `topk` are expanded."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from specbench_s2d.errors import ModelError
-from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
+from specbench_s2d.models.heads.shape import HeadShape
 
 
 class DraftHead(LanguageModel):
-    """A network on a target's states; subclasses set `head_shape`, what the folder holds."""
+    """A network on a target's states; `head_shape`: what the folder holds."""
+
+    def __init__(self, identity: Identity, shape: HeadShape, device: torch.device, dtype: torch.dtype) -> None:
+        self.identity, self.head_shape = identity, shape
+        self.eos_ids, self.exits = frozenset(), ()
+        self.device, self.dtype = device, dtype
 
     def extend(
         self,

@@ -46,9 +46,7 @@ class EagleHead(DraftHead):
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.identity, self.head_shape = identity, shape
-        self.eos_ids, self.exits = frozenset(), ()
-        self.device, self.dtype = device, dtype
+        super().__init__(identity, shape, device, dtype)
         self.vocabulary, self.width, self.depth = config.vocab_size, shape.width, shape.layers
         self.context = config.max_position_embeddings
         self._weights = _weights(config, shape, read, device, dtype)

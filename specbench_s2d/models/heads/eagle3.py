@@ -24,6 +24,7 @@ from specbench_s2d.models.cache import KVCache
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.layer import Sizes, Tables, TreeMask, attention_inputs, run_layer
 from specbench_s2d.models.head import head_for, head_logits
+from specbench_s2d.models.heads.base import DraftHead
 from specbench_s2d.models.heads.eagle import EagleHead
 from specbench_s2d.models.heads.eagle3_shape import NORMS, Eagle3Shape
 from specbench_s2d.models.tensors import head_width, kv_heads
@@ -47,9 +48,7 @@ class Eagle3Head(EagleHead):
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.identity, self.head_shape = identity, shape
-        self.eos_ids, self.exits = frozenset(), ()
-        self.device, self.dtype = device, dtype
+        DraftHead.__init__(self, identity, shape, device, dtype)  # it holds none of EAGLE-1's tensors
         self.vocabulary, self.width, self.depth = config.vocab_size, shape.own_width, 1
         self.context, self.own_ids = config.max_position_embeddings, tuple(sorted(shape.ids))
         heads, keys, width_c = config.num_attention_heads, kv_heads(config), head_width(config)

@@ -36,9 +36,7 @@ class MedusaHead(DraftHead):
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.identity, self.head_shape = identity, shape
-        self.eos_ids, self.exits = frozenset(), ()
-        self.device, self.dtype = device, dtype
+        super().__init__(identity, shape, device, dtype)
         self.vocabulary, self.width, self.depth = vocabulary, shape.width, max(1, shape.layers)
         self.heads, self.context = shape.heads, UNBOUNDED
 
