@@ -31,6 +31,20 @@ def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conditions, "WINDOW_S", 0.01)
 
 
+@pytest.fixture
+def pictures() -> None:
+    """For tests of a run's plots: without it, runs draw none."""
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run draws no plots, which would take half of its time, unless the test asks for `pictures`."""
+    from specbench_s2d.analysis.report.plots import draw  # here, for it imports matplotlib
+
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr(draw, "figures", lambda tables: iter(()))
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of development data: SPECBENCH_DATA, else `../shared/data` beside the checkout; skips without one."""

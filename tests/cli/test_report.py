@@ -16,13 +16,6 @@ from specbench_s2d.runs.record import Record
 from tests.analysis.expected import ends_of_three_copies
 from tests.analysis.factory import make_record, paper_run
 
-
-@pytest.fixture(autouse=True)
-def _one_format(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing PNGs takes most of the time, and tests/analysis does it."""
-    monkeypatch.setattr(draw, "FORMATS", ("svg",))
-
-
 INTERVAL = "{:.2f}–{:.2f}".format(*ends_of_three_copies(5, 5.6, 4.4, (4, 16)))
 """Of the speed-up of the paper run's three copies."""
 
@@ -34,8 +27,9 @@ def write_run(folder: Path, records: list[Record]) -> Path:
 
 
 def test_a_run_gets_tables_and_plots_and_the_table_is_printed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(draw, "FORMATS", ("svg",))  # tests/analysis draws PNGs
     run = write_run(tmp_path / "run", paper_run(3))
     assert main(["report", str(run)]) == 0
     out = capsys.readouterr().out

@@ -36,7 +36,7 @@ def grid(tiny_models: Path) -> list[str]:
 
 
 def test_a_run_leaves_records_manifest_tables_and_plots(
-    grid: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: None, grid: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
     assert main([*grid, "--out", str(out), "--decoder", "ar,sd"]) == 0

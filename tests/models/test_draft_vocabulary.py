@@ -20,14 +20,14 @@ from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.eager import EagerEngine
 from specbench_s2d.models.engines.native import NativeEngine
 from specbench_s2d.models.hf_head import CuttableHead
-from tests.models.captured import RecordingCapture, graph_engine
+from tests.models.captured import RecordingCapture, few_buckets, graph_engine
 from tests.models.reference import VOCABULARY, assert_close, family_model, random_ids
 from tests.models.test_llama import lean_twin
 
 ENGINES: dict[str, Callable[[], Any]] = {
     "eager": lambda: EagerEngine,
     "native": lambda: NativeEngine,
-    "graphs": lambda: graph_engine(RecordingCapture()),
+    "graphs": lambda: graph_engine(RecordingCapture(), few_buckets),
 }
 FEW = ("llama", "llama, tied", "qwen3")
 

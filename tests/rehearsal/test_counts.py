@@ -45,7 +45,8 @@ def per_step(counts: Counts, load: Load, decoder_spec: str, draft: str | None) -
     assert target is not None
     decoder = build_decoder(decoder_spec, target, own)
     decoder.make_ready(len(PROMPT) + TOKENS)
-    decoder.generate(PROMPT, TOKENS, ignore_eos=True)  # s2d-auto measures once
+    if "auto" in decoder_spec or "recycling" in decoder_spec:
+        decoder.generate(PROMPT, TOKENS, ignore_eos=True)  # it measures, or learns, once
     seen = []
     for tokens in (1, TOKENS):
         counts.clear()

@@ -61,7 +61,7 @@ def test_the_page(tmp_path: Path) -> None:
     assert PROJECTED_MARK not in (tmp_path / "report.html").read_text()
 
 
-def test_every_picture_s_title_and_legend(tmp_path: Path) -> None:
+def test_every_picture_s_title_and_legend(pictures: None, tmp_path: Path) -> None:
     written = {}
     for name, records in (("projected", projected_run()), ("measured", paper_run())):
         drawn = draw.draw_all(PlotTables.of(records, summary_table(records)), tmp_path / name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -131,18 +131,22 @@ def title_of(stem: str) -> str:
 
 def draw_all(tables: PlotTables, folder: Path) -> list[Path]:
     """Write every plot that has anything to show into `folder`; returns the paths."""
-    written: list[Path] = []
     folder.mkdir(parents=True, exist_ok=True)
-    looks, whole = run_looks(tables), Part(frozenset())
+    projected = projections(tables.summary)
     with mpl.rc_context(STYLE):
-        for plot in PLOTS:
-            for part in parts(tables.summary) if plot.by_family else [whole]:
-                figure = plot.draw(part.of(tables) if plot.by_family else tables, looks)
-                if figure and part.note:
-                    add_note(figure, part.note)
-                stem = "-".join(filter(None, (plot.name, re.sub(r"[^\w.+]+", "-", part.name).strip("-"))))
-                written += _save(figure, folder / stem, projections(tables.summary)) if figure else []
-    return written
+        return [path for stem, figure in figures(tables) for path in _save(figure, folder / stem, projected)]
+
+
+def figures(tables: PlotTables) -> Iterator[tuple[str, Figure]]:
+    """Every plot that has anything to show, with the stem of its file."""
+    looks, whole = run_looks(tables), Part(frozenset())
+    for plot in PLOTS:
+        for part in parts(tables.summary) if plot.by_family else [whole]:
+            figure = plot.draw(part.of(tables) if plot.by_family else tables, looks)
+            if figure and part.note:
+                add_note(figure, part.note)
+            if figure:
+                yield "-".join(filter(None, (plot.name, re.sub(r"[^\w.+]+", "-", part.name).strip("-")))), figure
 
 
 def run_looks(tables: PlotTables) -> Looks:
@@ -153,12 +157,13 @@ def run_looks(tables: PlotTables) -> Looks:
 
 
 def _save(figure: Figure, stem: Path, title: Sequence[str]) -> list[Path]:
-    """Lay out once, then write every format; projections stand in the title."""
+    """Lay out and measure once, then write every format; projections stand in the title."""
     if title:
         figure.suptitle("\n".join(textwrap.fill(line, 110) for line in title), fontsize=7.5, x=0.01, ha="left")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+    bounds = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
     paths = [stem.with_suffix(f".{suffix}") for suffix in FORMATS]
     for path in paths:
-        save(figure, path)
+        save(figure, path, bounds)
     return paths

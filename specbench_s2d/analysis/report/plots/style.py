@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from specbench_s2d.analysis.tables.naming import FIRST, PAIRS, mark_notes, method_family, row_title
@@ -221,18 +222,18 @@ def footnote(figure: Figure, text: str, rows: pd.DataFrame) -> None:
     figure.supxlabel("\n".join(lines), fontsize=7.5, color=GREY, x=0.01, ha="left")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a plot as PNG or SVG, by the path's suffix: a PNG of 256 colours, as plots have few; an SVG without a date
-    and with no more digits than a screen shows."""
+def save(figure: Figure, path: Path, bounds: Bbox) -> None:
+    """Write what lies within `bounds`, in inches, as PNG or SVG, by the path's suffix: a PNG of 256 colours, as plots
+    have few; an SVG without a date and with no more digits than a screen shows."""
     if path.suffix == ".png":
         pixels = io.BytesIO()
-        figure.savefig(pixels, format="png", bbox_inches="tight", pil_kwargs={"compress_level": 1})
+        figure.savefig(pixels, format="png", bbox_inches=bounds, pil_kwargs={"compress_level": 1})
         picture = Image.open(pixels)
         few_colours = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
         few_colours.save(path, optimize=True, dpi=picture.info["dpi"])
         return
     text = io.StringIO()
-    figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    figure.savefig(text, format="svg", bbox_inches=bounds, metadata={"Date": None})
     path.write_text(compact_svg(text.getvalue()), encoding="utf-8")
 
 

@@ -18,6 +18,8 @@ from specbench_s2d.analysis.report.plots import draw
 from specbench_s2d.analysis.tables.series import PlotTables
 from tests.analysis.report.html.pages import WILD, records, run, table
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 BROWSERS = ("chromium", "google-chrome", "chromium-browser", "chrome")
 FULL = "#run1-target1 details"
 

@@ -13,6 +13,8 @@ from specbench_s2d.analysis.report.plots import draw
 from specbench_s2d.analysis.tables.series import PlotTables
 from tests.analysis.report.html.pages import records, table
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 
 def test_ids_and_what_points_at_them_get_the_prefix() -> None:
     svg = '<?xml version="1.0"?><!DOCTYPE svg><svg width="9pt" height="9pt" viewBox="0 0 9 9" xmlns="u"><metadata>m' \

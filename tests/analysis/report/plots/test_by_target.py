@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -17,6 +15,8 @@ from specbench_s2d.config import SUITES
 from tests.analysis.factory import paper_run
 from tests.analysis.report.grid import LANES, TARGETS, grid_run
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 RUN = grid_run(2)
 TABLE = summary_table(RUN)
 EXITS, ABLATION = exit_depths(RUN), threshold_ablation(RUN, TABLE)
@@ -28,12 +28,10 @@ def drawn(figure: Figure | None) -> Figure:
     return figure
 
 
-def test_a_run_of_the_grid_draws_every_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draw, "FORMATS", ("svg",))
-    written = draw.draw_all(PlotTables.of(RUN, TABLE), tmp_path)
+def test_a_run_of_the_grid_has_every_picture() -> None:
     by_family = {f"{name}{f}" for name in ("speedup", "mat", "acceptance", "radar") for f in ("", "-sd", "-s2d")}
     stems = {"mean_speedup", "exit_depths", "thresholds", "mat_gamma", *by_family}
-    assert {path.stem for path in written} == stems
+    assert {stem for stem, _ in draw.figures(PlotTables.of(RUN, TABLE))} == stems
 
 
 def test_the_radar_has_a_panel_per_target_and_a_closed_line_per_decoder() -> None:

@@ -67,7 +67,7 @@ def test_a_picture_in_each_format(tmp_path: Path) -> None:
         figure = Figure(figsize=(2, 1))
         figure.text(0.1, 0.5, "τ = 0.12345")
         for name in ("a.svg", "a.png"):
-            save(figure, tmp_path / name)
+            save(figure, tmp_path / name, figure.get_tightbbox().padded(0.1))
     texts = [element.text for element in ElementTree.parse(tmp_path / "a.svg").iter() if element.tag.endswith("}text")]
     assert texts == ["τ = 0.12345"]
     with Image.open(tmp_path / "a.png") as picture:
@@ -80,8 +80,8 @@ def test_a_png_shows_what_was_drawn(tmp_path: Path) -> None:
         figure = Figure(figsize=(3, 2))
         for place, (method, colour) in enumerate(METHOD_COLOURS.items()):
             figure.text(0.1, 0.08 * place, method, color=colour)
-        save(figure, tmp_path / "few.png")
-        figure.savefig(tmp_path / "all.png", bbox_inches="tight")
+        save(figure, tmp_path / "few.png", figure.get_tightbbox())
+        figure.savefig(tmp_path / "all.png", bbox_inches=figure.get_tightbbox())
     few, every = (imread(tmp_path / name)[..., :3] for name in ("few.png", "all.png"))
     assert np.abs(few - every).max() <= 0.25  # the rims of letters; their inside is exact
     shown = {tuple(pixel) for pixel in (few.reshape(-1, 3) * 255).round().astype(int).tolist()}
