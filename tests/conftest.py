@@ -12,11 +12,11 @@ import pytest
 @pytest.fixture(autouse=True)
 def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run looks at the machine for a moment, not a second, and warms up by one generation of each decoder: how fast
-    it is, is no part of these tests. Nor is the lean forward held to transformers' at every load. Warming up and that
-    check have tests of their own, and processes that tests start do both as ever."""
+    it is, is no part of these tests. Rounding is measured over a few positions, and the lean forward is not held to
+    transformers' at every load. All three have tests of their own, and processes that tests start do them as ever."""
     from specbench_s2d.bench import session  # here, for it imports torch
     from specbench_s2d.bench.warm_up import WarmUp
-    from specbench_s2d.measure import bandwidth, conditions
+    from specbench_s2d.measure import bandwidth, conditions, teacher_forcing
     from specbench_s2d.models import forward_check
 
     def one_run(run: Callable[[], float]) -> WarmUp:
@@ -29,6 +29,7 @@ def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bandwidth, "CPU_BUFFER_BYTES", 2**20)
     monkeypatch.setattr(bandwidth, "CPU_ROUND_BYTES", 2**20)
     monkeypatch.setattr(conditions, "WINDOW_S", 0.01)
+    monkeypatch.setattr(teacher_forcing, "NOISE_POSITIONS", 24)
 
 
 @pytest.fixture

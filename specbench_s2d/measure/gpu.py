@@ -11,7 +11,7 @@ import torch
 
 from specbench_s2d.measure.nvml import Nvml, NvmlError, NvmlGpu, answers, opened
 
-_WAKE_S = 0.1
+WAKE_S = 0.1
 _WAKE_BYTES = 2**26
 
 
@@ -52,7 +52,7 @@ class TorchCuda:
     def wake(self) -> None:
         """Stream memory for a tenth of a second: an idle GPU's clocks are not those it works at."""
         buffer = torch.ones(_WAKE_BYTES // 4, device=self._device)
-        until = time.monotonic() + _WAKE_S
+        until = time.monotonic() + WAKE_S
         while time.monotonic() < until:
             for _ in range(100):
                 buffer.mul_(1.0)

@@ -22,6 +22,8 @@ from specbench_s2d.models.finite import NOT_FINITE, first_not_finite, not_finite
 # A margin is a difference of two logits, each of which may move by the largest difference seen, hence 2; that maximum
 # is over a sample of about a hundred positions, hence 2 more.
 _NOISE_FACTOR = 4.0
+NOISE_POSITIONS = 96
+"""Positions of a prompt, at most, that a noise bound is measured over."""
 
 
 @torch.inference_mode()
@@ -61,16 +63,16 @@ class NoiseRows:
 
     chains: tuple[int, ...]
     trees: tuple[int, ...]
-    scored: int = 96
+    scored: int = NOISE_POSITIONS
 
     @classmethod
-    def of(cls, passes: Iterable[PassKind], scored: int = 96) -> NoiseRows:
+    def of(cls, passes: Iterable[PassKind], scored: int = NOISE_POSITIONS) -> NoiseRows:
         """The widths of the target passes that decoders declare. Of a kind that runs over anything from `least` to
         `rows` positions: both ends, and the powers of two between them."""
         kinds = list(passes)
         chains = {width for kind in kinds if not kind.seen for width in _widths(kind)}
         trees = {width for kind in kinds if kind.seen for width in _widths(kind)} - {1}
-        return cls(tuple(sorted(chains)), tuple(sorted(trees)), min(scored, 96))
+        return cls(tuple(sorted(chains)), tuple(sorted(trees)), min(scored, NOISE_POSITIONS))
 
 
 def _widths(kind: PassKind) -> set[int]:
@@ -82,15 +84,15 @@ def _widths(kind: PassKind) -> set[int]:
 def logit_noise(target: LanguageModel, prompt_ids: Sequence[int], rows: NoiseRows) -> float:
     """The noise bound: how far rounding may move a difference of two logits between passes over the same positions.
 
-    The last (up to 96) positions of the prompt are computed as `score` does; the last one again by the prefill; all of
-    them again in passes of the chain widths of `rows`, and as branches of its trees, which the cache holds at other
-    places until their path is kept. The bound is 4 times the largest difference of a logit. A greedy method that
+    The last positions of the prompt, up to `NOISE_POSITIONS`, are computed as `score` does; the last one again by the
+    prefill; all of them again in passes of the chain widths of `rows`, and as branches of its trees, which the cache
+    holds at other places until their path is kept. The bound is 4 times the largest difference of a logit. A greedy method that
     verifies several tokens at once may differ from AR where two logits lie closer than this, and only there. Raises
     `FloatingPointError` where a pass gives logits that are not finite numbers, saying which.
     """
     ids_BT = torch.tensor([list(prompt_ids)], device=target.device)
     total = ids_BT.shape[1]
-    first = max(0, total - 96)
+    first = max(0, total - NOISE_POSITIONS)
 
     def in_passes(width: int, read: Callable[[Tensor], Tensor]) -> Tensor:
         return torch.cat([read(ids_BT[:, at : at + width])[0] for at in range(first, total, width)])

@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 
 from specbench_s2d import load_model
-from specbench_s2d.measure import bandwidth
+from specbench_s2d.measure import bandwidth, gpu
 from specbench_s2d.models.base import LanguageModel
 from tests.rehearsal.counts import Counts
 from tests.rehearsal.device import rehearsed
@@ -27,9 +27,10 @@ def _check() -> None:
 
 
 @pytest.fixture(autouse=True)
-def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bandwidth, "GPU_BUFFER_BYTES", 2**20)
     monkeypatch.setattr(bandwidth, "GPU_ROUND_BYTES", 2**20)
+    monkeypatch.setattr(gpu, "WAKE_S", 0.0)
 
 
 @pytest.fixture
