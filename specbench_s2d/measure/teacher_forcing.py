@@ -86,9 +86,9 @@ def logit_noise(target: LanguageModel, prompt_ids: Sequence[int], rows: NoiseRow
 
     The last positions of the prompt, up to `NOISE_POSITIONS`, are computed as `score` does; the last one again by the
     prefill; all of them again in passes of the chain widths of `rows`, and as branches of its trees, which the cache
-    holds at other places until their path is kept. The bound is 4 times the largest difference of a logit. A greedy method that
-    verifies several tokens at once may differ from AR where two logits lie closer than this, and only there. Raises
-    `FloatingPointError` where a pass gives logits that are not finite numbers, saying which.
+    holds at other places until their path is kept. The bound is 4 times the largest difference of a logit. A greedy
+    method that verifies several tokens at once may differ from AR where two logits lie closer than this, and only
+    there. Raises `FloatingPointError` where a pass gives logits that are not finite numbers, saying which.
     """
     ids_BT = torch.tensor([list(prompt_ids)], device=target.device)
     total = ids_BT.shape[1]
