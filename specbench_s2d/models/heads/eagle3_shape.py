@@ -56,6 +56,10 @@ class Eagle3Shape(HeadShape):
         return sum(prod(shape) for name, shape in self.shapes.items() if name not in ("d2t", "t2d"))
 
     @property
+    def lm_parameters(self) -> int:
+        return len(self.ids) * self.own_width
+
+    @property
     def has_embedding(self) -> bool:
         return EMBEDDING in self.shapes
 
