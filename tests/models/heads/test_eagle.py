@@ -16,7 +16,6 @@ from specbench_s2d.resources import demo_folder
 from tests.models.heads.made import write_eagle3
 from tests.refusals import refused
 
-
 Pair = tuple[LanguageModel, EagleHead, DraftVocabulary | None]
 
 
