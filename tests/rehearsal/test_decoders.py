@@ -93,8 +93,7 @@ def test_the_lean_forward_writes_what_it_does_on_the_cpu(
     assert all(model.engine_facts.get("unannounced", 0) == 0 for model in models)
 
 
-@pytest.mark.parametrize("name", HEADED)
-@pytest.mark.parametrize("engine", ["cuda-graphs", "eager"])
+@pytest.mark.parametrize(("engine", "name"), [*(("cuda-graphs", name) for name in HEADED), ("eager", HEADED[1])])
 def test_eagle_3_s_head_writes_what_it_does_on_the_cpu(load: Load, tiny_models: Path, engine: str, name: str) -> None:
     """Beside a target whose passes are cut where the head reads."""
     deep, head = tiny_models / "tiny-deep", tiny_models / "tiny-eagle3"
