@@ -31,6 +31,7 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to write; a killed run 
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")]
 Source = Annotated[str, typer.Option("--source", help="Model to start from: folder, demo name or hub id.")]
 HeadTarget = Annotated[str, typer.Option("--target", help="Model whose states the head reads: folder, name or hub id.")]
+Bits = Annotated[int, typer.Option("--bits", help="Bits of the stored matrices: 16, or 8 for half the room.")]
 Licence = Annotated[
     str | None, typer.Option("--licence", help="The card's sentence about licences; default: those of the data hold.")
 ]
@@ -198,7 +199,7 @@ def eagle(
     steps: Annotated[
         int, typer.Option("--steps", min=1, help="Tokens that the head drafts on its own states while it learns.")
     ] = 3,
-    bits: Annotated[int, typer.Option("--bits", help="Bits of the stored matrices: 16, or 8 for half the room.")] = 16,
+    bits: Bits = 16,
     version: Annotated[
         int, typer.Option("--version", help="1: EAGLE-1's head (EAGLE-2's too). 3: EAGLE-3's, on three layers' states.")
     ] = 1,
@@ -208,11 +209,8 @@ def eagle(
     spec: TrainSpec,
 ) -> None:
     """EAGLE's draft head on a target's hidden states, from chats; the target stays as it is."""
-    from specbench_s2d.models.heads.eight_bits import BITS
     from specbench_s2d.training.heads import train_eagle
 
-    if bits not in BITS:
-        raise UserError(f"--bits {bits}: a head is stored in 8 or 16 bits.")
     if version not in (1, 3):
         raise UserError(f"--version {version}: give 1 or 3; EAGLE-2 is EAGLE-1's head with a tree of its own.")
     sizes = {"steps": steps, "version": version, "bits": bits}
@@ -231,6 +229,7 @@ def medusa(
     share_head: Annotated[
         bool, typer.Option("--share-head", help="No LM heads of their own: the target's, in a far smaller folder.")
     ] = False,
+    bits: Bits = 16,
     template: Template = None,
     licence: Licence = None,
     *,
@@ -239,7 +238,7 @@ def medusa(
     """Medusa's heads on a target's hidden states, from chats; the target stays as it is."""
     from specbench_s2d.training.heads import train_medusa
 
-    sizes = {"heads": heads, "blocks": blocks, "share_head": share_head}
+    sizes = {"heads": heads, "blocks": blocks, "share_head": share_head, "bits": bits}
     _train_head("Medusa's heads", train_medusa, target, data, spec, out, template, licence, **sizes)
 
 
@@ -255,9 +254,12 @@ def _train_head(
     **sizes: int,
 ) -> None:
     """`train`: `train_eagle` or `train_medusa`, which takes `sizes`."""
+    from specbench_s2d.models.heads.eight_bits import BITS
     from specbench_s2d.training.card import DATA_LICENCES
     from specbench_s2d.training.jobs import Corpus, check_out
 
+    if sizes["bits"] not in BITS:
+        raise UserError(f"--bits {sizes['bits']}: a head is stored in 8 or 16 bits.")
     command = command_text()
     check_out(out)
     with _stoppable(out), Watch(_console()) as watch:

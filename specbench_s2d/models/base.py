@@ -283,8 +283,8 @@ class LanguageModel(ABC):
         """For a draft head: use this target's embedding, LM head and engine from now on."""
 
     def engine_for_head(self, weights: LlamaWeights) -> Engine | None:
-        """An engine for a draft head of these weights, with this model's embedding and LM head; None where passes run
-        through transformers' own forward."""
+        """An engine for a draft head of these weights, as `Engine.for_head`; None where this model's engine cannot run
+        it, and where passes run through transformers' own forward."""
         return None
 
     def eagerly(self) -> AbstractContextManager[None]:

@@ -39,6 +39,12 @@ class DraftVocabulary:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def below(self, full_size: int) -> DraftVocabulary:
+        """Those of the ids that a vocabulary of `full_size` ids has."""
+        if full_size == self.full_size:
+            return self
+        return DraftVocabulary.of((token for token in self.ids if token < full_size), full_size)
+
     def ids_on(self, device: torch.device) -> Tensor:
         """The ids (N,) on a device, copied there once."""
         if device not in self._on_device:

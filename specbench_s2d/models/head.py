@@ -29,11 +29,14 @@ def head_for(head_VD: Tensor) -> Tensor:
 
 
 class HeadRows:
-    """The head of a model, (V, D), and of each small vocabulary its rows (N, D), copied when first asked for."""
+    """The head of a model, (V, D), and of each small vocabulary its rows (N, D), copied when first asked for.
 
-    def __init__(self, head_VD: Tensor) -> None:
+    `ids`: those of all its rows, where the head is of a small vocabulary alone.
+    """
+
+    def __init__(self, head_VD: Tensor, ids: DraftVocabulary | None = None) -> None:
         self._full_VD = head_VD
-        self._rows: dict[DraftVocabulary, Tensor] = {}
+        self._rows: dict[DraftVocabulary, Tensor] = {} if ids is None else {ids: head_VD}
 
     def of(self, vocabulary: DraftVocabulary | None) -> Tensor:
         """The rows of a vocabulary; all of them for None."""

@@ -212,7 +212,7 @@ class LlamaModel(LanguageModel):
         plain = without_states(kinds, self.depth)
         self._engine.prepare(replace(kind, best=self._at_most_all(kind.best, kind.vocabulary)) for kind in plain)
 
-    def engine_for_head(self, weights: LlamaWeights) -> Engine:
+    def engine_for_head(self, weights: LlamaWeights) -> Engine | None:
         return self._engine.for_head(weights)
 
     def eagerly(self) -> AbstractContextManager[None]:

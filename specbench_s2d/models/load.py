@@ -138,7 +138,7 @@ def _reference(model: ResolvedModel, place: torch.device, dtype: torch.dtype) ->
 
 
 def _load_head(model: ResolvedModel, shape: HeadShape, place: torch.device, dtype: torch.dtype) -> LanguageModel:
-    """A draft head: EAGLE-1's, whose engine is the target's, or EAGLE-3's, which runs eagerly."""
+    """A draft head; EAGLE's get their engine when they are attached to a target."""
     identity = Identity(model.name, model.revision, model.sha256, shape.kind, "lean", source=model.source)
     read = tensor_reader(model, place, dtype)
     head: EagleHead | MedusaHead

@@ -120,12 +120,13 @@ def _head_plan(
     model: ResolvedModel, head: HeadShape, dtype: torch.dtype, positions: int, graphs: GraphNeeds | None, on_host: bool
 ) -> MemoryPlan:
     """The plan of a draft head: its own weights, a cache of its own layers, and its graphs."""
+    wider = torch.float32.itemsize - dtype.itemsize if on_host else 0  # of LM heads, which are float32 there
+    weights_bytes = head.own_parameters * dtype.itemsize + head.lm_parameters * wider
     if head.kind == MEDUSA:
         rows = head.heads * (head.vocabulary or 0)
-        wider = torch.float32.itemsize - dtype.itemsize if on_host else 0  # of LM heads, which are float32 there
         return MemoryPlan(
             name=model.name,
-            weights_bytes=head.own_parameters * dtype.itemsize + rows * head.width * wider,
+            weights_bytes=weights_bytes,
             cache_bytes=0,
             graphs_bytes=0,
             working_bytes=3 * (rows + head.heads * head.width) * torch.float32.itemsize,
@@ -139,7 +140,7 @@ def _head_plan(
     per_row = 6 * head.width + 3 * inner + (text.num_attention_heads + 2 * kv_heads(text)) * head_width(text)
     return MemoryPlan(
         name=model.name,
-        weights_bytes=head.own_parameters * dtype.itemsize,
+        weights_bytes=weights_bytes,
         cache_bytes=head.layers * per_position * room,
         graphs_bytes=graphs.recorded_bytes(room - beyond) if graphs else 0,
         working_bytes=(room - beyond) * per_row * dtype.itemsize,

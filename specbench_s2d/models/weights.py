@@ -7,7 +7,7 @@ key and value are concatenated to one matrix, gate and up to another.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from specbench_s2d.errors import ModelError
+from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.head import head_for
 from specbench_s2d.models.tensors import head_width, tensor_shapes
 
@@ -42,9 +43,9 @@ class LlamaWeights:
     """A model: sizes, layers, embedding, head and rotary tables.
 
     The head is as passes use it: the embedding itself where they are tied, unless it must be a float32 copy.
-    `vocabulary`: V, the ids that logits are given of; rows of the head beyond them are padding. A draft head's weights
-    have `fc_DX` (D, 2 D) and its bias, through which embeddings and states enter the first layer, and may have no final
-    norm.
+    `vocabulary`: V, the ids that logits are given of; rows of the head beyond them are padding. A draft head may have
+    no final norm, and no rows of an embedding or an LM head, which are its target's then; `ids`: of its own LM head's
+    rows. Embeddings and states enter its first layer through `fc_DX` (D, 2 D) and its bias, or normed by two norms.
     """
 
     width: int
@@ -62,11 +63,39 @@ class LlamaWeights:
     sin_SC: Tensor
     fc_DX: Tensor | None = None
     fc_bias_D: Tensor | None = None
+    embedding_norm_D: Tensor | None = None
+    state_norm_D: Tensor | None = None
+    ids: DraftVocabulary | None = None
 
-    def joined(self, embedded_TD: Tensor, states_TD: Tensor) -> Tensor:
-        """What enters a draft head's first layer (T, D): fc of embeddings and states."""
-        assert self.fc_DX is not None, "a model reads no states"
-        return F.linear(torch.cat((embedded_TD, states_TD), dim=-1), self.fc_DX, self.fc_bias_D)
+    @property
+    def reads_states(self) -> bool:
+        """Whether they are a draft head's."""
+        return self.fc_DX is not None or self.state_norm_D is not None
+
+    def joined(self, embedded_TD: Tensor, states_TD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What enters a draft head's first layer: fc of embeddings and states (T, D); or the states, and what queries,
+        keys and values are computed of in their place, both normed (T, 2 D)."""
+        if self.fc_DX is not None:
+            return F.linear(torch.cat((embedded_TD, states_TD), dim=-1), self.fc_DX, self.fc_bias_D), None
+        assert self.embedding_norm_D is not None and self.state_norm_D is not None, "a model reads no states"
+        pairs = (embedded_TD, self.embedding_norm_D), (states_TD, self.state_norm_D)
+        return states_TD, torch.cat(
+            [F.rms_norm(rows_TD, norm_D.shape, norm_D, self.eps) for rows_TD, norm_D in pairs], -1
+        )
+
+    def beside(self, target: LlamaWeights) -> LlamaWeights:
+        """A draft head's weights with its target's embedding and LM head where it has none."""
+        embedding_VD = self.embedding_VD if len(self.embedding_VD) else target.embedding_VD
+        if self.ids is not None:
+            return replace(self, embedding_VD=embedding_VD)
+        return replace(self, embedding_VD=embedding_VD, head_VD=target.head_VD, vocabulary=target.vocabulary)
+
+    def below(self, vocabulary: int) -> LlamaWeights:
+        """A draft head's weights without the rows of its own LM head whose ids are not below `vocabulary`."""
+        if self.ids is None:
+            return self
+        ids = self.ids.below(vocabulary)
+        return replace(self, ids=ids, head_VD=self.head_VD[: len(ids)], vocabulary=len(ids))
 
     @property
     def scale(self) -> float:
@@ -87,7 +116,7 @@ class LlamaWeights:
         """Bytes of all weights, a tied embedding counted once; rotary tables are left out."""
         tied = self.head_VD is self.embedding_VD
         embedding = 0 if tied else self.embedding_VD.nbytes
-        joined = _bytes((self.fc_DX, self.fc_bias_D))
+        joined = _bytes((self.fc_DX, self.fc_bias_D, self.embedding_norm_D, self.state_norm_D))
         return embedding + joined + self.head_bytes + len(self.layers) * self.layer_bytes
 
 

@@ -101,16 +101,17 @@ def train_medusa(
     watch: Watcher = lambda progress: None,
     template: str | None = None,
     licence: str = DATA_LICENCES,
+    bits: int = 16,
 ) -> dict[str, Any]:
     """Train Medusa's heads for `target`, `blocks` residual blocks each, and write `out` in the form that Medusa
-    publishes; returns the facts, as `train_head`."""
+    publishes, its matrices in 8 or 16 `bits`; returns the facts, as `train_head`."""
     through = " through its LM head" if share_head else ""
     kind = HeadKind(
         f"{heads} heads of Medusa, of {blocks} blocks, on the states of {{target}}{through}",
         "Draft heads in Medusa's form",
         lambda model, kept: MedusaModule(model, heads, blocks, share_head),
         Objective(medusa.sums_of_losses, medusa.held_out_loss),
-        save_medusa,
+        partial(save_medusa, bits=bits),
     )
     return train_head(kind, target, corpus, spec, out, command, watch, template, licence)
 
@@ -173,11 +174,11 @@ def save_eagle(head: EagleModule, folder: Path, target: str, bits: int = 16) -> 
     (folder / "config.json").write_text(json.dumps(fields, indent=1, default=str) + "\n", encoding="utf-8")
 
 
-def save_medusa(head: MedusaModule, folder: Path, target: str) -> None:
-    """Weights in bfloat16 under Medusa's names, and a config that names the target."""
+def save_medusa(head: MedusaModule, folder: Path, target: str, bits: int = 16) -> None:
+    """Weights in bfloat16, or matrices in 8 `bits`, under Medusa's names, and a config that names the target."""
     from safetensors.torch import save_file
 
-    tensors = in_bits(head.heads.state_dict(), 16)
+    tensors = in_bits(head.heads.state_dict(), bits)
     save_file(tensors, str(folder / f"{MEDUSA}.safetensors"), metadata={"format": "pt"})
     blocks = sum(isinstance(part, ResidualBlock) for part in head.heads[0].children())
     fields = {"base_model_name_or_path": target, "medusa_num_heads": len(head.heads), "medusa_num_layers": blocks}

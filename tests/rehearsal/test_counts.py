@@ -10,6 +10,8 @@ import pytest
 
 from specbench_s2d import build_decoder
 from specbench_s2d.models.base import LanguageModel
+from specbench_s2d.resources import demo_folder
+from tests.models.heads.made import write_eagle3
 from tests.rehearsal.counts import Counts
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "gpu.md"
@@ -70,3 +72,21 @@ def test_a_step_waits_and_launches_what_the_table_says(shared_counts: Counts, lo
     if "auto" not in decoder:  # how much it drafts depends on clocks
         assert (round(seen_waits, 1), round(seen_launches)) == (waits, launches)
     assert copied_bytes < 20_000, "no logits, states or caches cross over"
+
+
+@pytest.fixture(scope="module")
+def eagle_3(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("heads") / "eagle3"
+    write_eagle3(demo_folder() / "demo-s", folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("decoder", ["eagle:gamma=4", "eagle"])
+def test_a_step_of_eagle_3_waits_and_launches_what_is_written_under_the_table(
+    shared_counts: Counts, load: Load, eagle_3: str, decoder: str
+) -> None:
+    written = re.search(rf"`{decoder}` with EAGLE-3's head: ([\d.]+) waits and (\d+) launches", PAGE.read_text("utf-8"))
+    assert written
+    waits, launches, copied_bytes = per_step(shared_counts, load, decoder, eagle_3)
+    assert (str(round(waits, 1)), str(round(launches))) == written.groups()
+    assert copied_bytes < 20_000

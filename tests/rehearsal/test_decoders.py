@@ -93,17 +93,20 @@ def test_the_lean_forward_writes_what_it_does_on_the_cpu(
     assert all(model.engine_facts.get("unannounced", 0) == 0 for model in models)
 
 
-def test_eagle_3_s_head_writes_what_it_does_on_the_cpu(load: Load, tiny_models: Path) -> None:
-    """It runs eagerly beside a target whose passes, cut where the head reads, are prepared."""
+@pytest.mark.parametrize(("engine", "name"), [*(("cuda-graphs", name) for name in HEADED), ("eager", HEADED[1])])
+def test_eagle_3_s_head_writes_what_it_does_on_the_cpu(load: Load, tiny_models: Path, engine: str, name: str) -> None:
+    """Beside a target whose passes are cut where the head reads."""
     deep, head = tiny_models / "tiny-deep", tiny_models / "tiny-eagle3"
     if not head.exists():
         write_eagle3(deep, head)
     there, here = (
-        build_decoder(HEADED[1], *(load(str(folder), device, "float32", engine=engine) for folder in (deep, head)))
-        for device, engine in (("cuda", "cuda-graphs"), ("cpu", "eager"))
+        build_decoder(name, *(load(str(folder), device, "float32", engine=own) for folder in (deep, head)))
+        for device, own in (("cuda", engine), ("cpu", "eager"))
     )
     assert [written(there, t) for t in TEMPERATURES] == [written(here, t) for t in TEMPERATURES]
-    assert there.target.engine == "cuda-graphs" and there.target.engine_facts.get("unannounced", 0) == 0
+    models = [model for model in (there.target, there.draft) if model]
+    assert [model.engine for model in models] == [engine, engine]
+    assert all(model.engine_facts.get("unannounced", 0) == 0 for model in models)
 
 
 @pytest.mark.parametrize(

@@ -103,9 +103,12 @@ def test_a_target_that_is_no_llama_is_refused(
     assert "training takes Llama-family checkpoints" in err and not (tmp_path / "x").exists()
 
 
-def test_other_bits_are_refused_before_anything_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kind", ["eagle", "medusa"])
+def test_other_bits_are_refused_before_anything_is_read(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["--target", "no-such-model", "--data", "no-such-file", "--tokens", "100", "--out", str(tmp_path / "x")]
-    assert main(["train", "eagle", "--bits", "4", *words]) == 2
+    assert main(["train", kind, "--bits", "4", *words]) == 2
     assert "--bits 4: a head is stored in 8 or 16 bits." in capsys.readouterr().err
 
 

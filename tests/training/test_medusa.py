@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from specbench_s2d import load_model
 from specbench_s2d.cli.main import main
@@ -25,11 +26,19 @@ def command(tiny_models: Path, tmp_path: Path) -> list[str]:
     return ["train", "medusa", "--target", str(tiny_models / "tiny-target"), "--data", str(data), *sizes]
 
 
+@pytest.mark.parametrize(("bits", "stored"), [("16", torch.bfloat16), ("8", torch.int8)])
 def test_trained_heads_are_a_draft_that_loses_nothing(
-    command: list[str], tiny_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bits: str,
+    stored: torch.dtype,
+    command: list[str],
+    tiny_models: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "heads"
-    assert main([*command, "--tokens", "2560", "--out", str(out)]) == 0
+    assert main([*command, "--tokens", "2560", "--bits", bits, "--out", str(out)]) == 0
+    tensors = load_file(str(out / "medusa_lm_head.safetensors"))
+    assert {tensor.dtype for name, tensor in tensors.items() if name.endswith(".weight")} == {stored}
     assert ", acceptance by position 0." in capsys.readouterr().out
     assert {p.name for p in out.iterdir()} == {
         "config.json", "medusa_lm_head.safetensors", "training.json", "README.md", "train_log.jsonl",

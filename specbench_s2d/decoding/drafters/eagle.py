@@ -63,16 +63,14 @@ class EagleDrafter:
     def __init__(self, draft: LanguageModel, options: EagleDrafter.Options) -> None:
         assert isinstance(draft, EagleHead), "check_kind refuses any other draft"
         self.check_draft(options, draft)
-        self._head, self._options, self._vocabulary = draft, options, vocabulary_of(options, draft)
-        if draft.own_ids is not None:
-            self._vocabulary = DraftVocabulary.of(draft.own_ids, draft.vocabulary)
+        self._head, self._options, self._vocabulary = draft, options, _proposed(options, draft)
 
     data_hashes = staticmethod(vocabulary_hashes)
 
     @staticmethod
     def check_draft(options: EagleDrafter.Options, draft: Any) -> None:
         """Raise `UserError` for a small vocabulary asked of a head that has one of its own."""
-        if options.draft_vocabulary is not None and isinstance(draft.head_shape, Eagle3Shape):
+        if options.draft_vocabulary is not None and _has_own(draft):
             raise UserError(
                 f"draft_vocabulary={options.draft_vocabulary}: {draft.name} is an EAGLE-3 head with an LM head of its "
                 f"own over {len(draft.head_shape.ids):,} ids; leave the option out."
@@ -81,10 +79,13 @@ class EagleDrafter:
     @staticmethod
     def draft_passes(options: EagleDrafter.Options, draft: HasExits) -> list[PassKind]:
         """The pairs that were kept, then token by token, or level by level under a mask."""
-        o, vocabulary = options, vocabulary_of(options, draft)
+        o, vocabulary = options, _proposed(options, draft)
         if o.gamma is not None:
             likeliest = PassKind(o.gamma + 1, 0, draft.depth, best=1, vocabulary=vocabulary)
-            return [likeliest, replace(likeliest, best=0, vocabulary=None)]  # the second where tokens are drawn
+            drawn = [replace(likeliest, best=0, vocabulary=None)]
+            if _has_own(draft):  # its final norm and LM head; a target's run eagerly
+                drawn.append(PassKind(1, draft.depth, vocabulary=vocabulary))
+            return [likeliest, *drawn]
         best = min(o.topk, len(vocabulary)) if vocabulary else o.topk
         kept = PassKind(o.depth + 1, 0, draft.depth, best=best, vocabulary=vocabulary)
         return [kept, replace(kept, rows=o.topk, least=o.topk, seen=o.topk * (o.depth - 1))]
@@ -100,9 +101,8 @@ class EagleDrafter:
 
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
         """The head may know padding ids that the target leaves out."""
-        if self._vocabulary and self._vocabulary.full_size != target.vocabulary:
-            there = (token for token in self._vocabulary.ids if token < target.vocabulary)
-            self._vocabulary = DraftVocabulary.of(there, target.vocabulary)
+        if self._vocabulary:
+            self._vocabulary = self._vocabulary.below(target.vocabulary)
 
     def facts(self) -> dict[str, object]:
         """Nothing is measured."""
@@ -186,3 +186,16 @@ class EagleDrafter:
     def _layers_run(self) -> int:
         """Layers times positions since the last proposal."""
         return (self._head.length - self._before) * self._head.depth
+
+
+def _has_own(draft: Any) -> bool:
+    """Whether a head has an LM head over ids of its own."""
+    return isinstance(draft.head_shape, Eagle3Shape)
+
+
+def _proposed(options: EagleDrafter.Options, draft: Any) -> DraftVocabulary | None:
+    """The ids that a draft proposes: its own, or those of the options; None for all."""
+    if not _has_own(draft):
+        return vocabulary_of(options, draft)
+    own: DraftVocabulary | None = getattr(draft, "own_ids", None)  # of a loaded head
+    return own or DraftVocabulary.of(draft.head_shape.ids, draft.vocabulary)

@@ -105,9 +105,9 @@ class Engine(ABC):
     def prepare(self, kinds: Iterable[PassKind]) -> None:  # noqa: B027 - most engines prepare nothing
         """Prepare passes of these kinds, after `reserve`."""
 
-    def for_head(self, weights: LlamaWeights) -> Engine:
-        """An engine of this kind for a draft head, whose embedding and LM head are this engine's; those of `weights`
-        are not used."""
+    def for_head(self, weights: LlamaWeights) -> Engine | None:
+        """An engine of this kind for a draft head, with this engine's embedding and LM head where `weights` have none;
+        None where this kind cannot run it."""
         raise NotImplementedError(self.name)
 
     def eagerly(self) -> AbstractContextManager[None]:

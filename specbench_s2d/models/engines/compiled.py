@@ -66,12 +66,14 @@ def compiled_functions(backend: str | Callable[..., Any] = "inductor") -> PassFu
         values_KSC: Tensor,
         weights: LayerWeights,
         sizes: Sizes,
+        attended_TX: Tensor | None = None,
     ) -> Tensor:
-        for rows in (hidden_TD, inputs.slots_T, inputs.cos_T1C, inputs.sin_T1C):
+        given = (hidden_TD, attended_TX, inputs.slots_T, inputs.cos_T1C, inputs.sin_T1C)
+        for rows in (tensor for tensor in given if tensor is not None):
             _mark_dynamic(rows, 0)
         _mark_dynamic(inputs.mask_RS, 0, 1)
         with _settings():
-            return layer_of(hidden_TD, inputs, keys_KSC, values_KSC, weights, sizes)
+            return layer_of(hidden_TD, inputs, keys_KSC, values_KSC, weights, sizes, attended_TX)
 
     def call_head(hidden_TD: Tensor, norm_D: Tensor | None, head_VD: Tensor, eps: float) -> Tensor:
         if hidden_TD.dtype != torch.float32:

@@ -133,11 +133,10 @@ class CudaGraphEngine(Engine):
         return self._eager.embed(ids_T)
 
     def for_head(self, weights: LlamaWeights) -> CudaGraphEngine:
-        w = self._weights
-        lent = replace(weights, embedding_VD=w.embedding_VD, head_VD=w.head_VD, vocabulary=w.vocabulary)
         return CudaGraphEngine(
-            lent, self._asked, f"{self._model_name}'s draft head", self._new_capture, self._compiled, self._plain,
-            self._free_bytes, self._lengths, self._eager.heads,
+            weights.beside(self._weights), self._asked, f"{self._model_name}'s draft head", self._new_capture,
+            self._compiled, self._plain, self._free_bytes, self._lengths,
+            self._eager.heads if weights.ids is None else None,
         )  # fmt: skip
 
     def reserve(self, length: int) -> None:

@@ -6,7 +6,7 @@ Logits equal transformers' to 1e-4 in float32 (tests/models/test_llama.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -88,7 +88,7 @@ class EagerEngine(Engine):
         self._weights, self._why_eager = weights, why_eager
         self._layers = [_Layer.of(layer, weights.eps) for layer in weights.layers]
         self._norm = None if weights.norm_D is None else Norm(weights.norm_D, weights.eps)
-        self.heads = heads or HeadRows(weights.head_VD)
+        self.heads = heads or HeadRows(weights.head_VD, weights.ids)
         self.vocabulary = weights.vocabulary
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
         self.cache = KVCache(len(self._layers), weights.kv_heads, weights.head_width, weights.context, device, dtype)
@@ -102,14 +102,15 @@ class EagerEngine(Engine):
         w, start, end = self._weights, request.start, request.end
         states = request.from_layer or request.inputs.is_floating_point()
         hidden_TD = request.inputs if states else F.embedding(request.inputs, w.embedding_VD)
+        attended_TX = None
         if request.states is not None:
-            hidden_TD = w.joined(hidden_TD, request.states)
+            hidden_TD, attended_TX = w.joined(hidden_TD, request.states)
         at = slice(start, end) if request.mask is None else positions_under(request.mask, end)
         cos_T1C, sin_T1C = w.cos_SC[at, None], w.sin_SC[at, None]
         seen_TS = self._visibility(start, request.new, request.mask)
         for index in range(request.from_layer, request.to_layer):
-            hidden_TD = self._attend(index, hidden_TD, start, cos_T1C, sin_T1C, seen_TS)
-            hidden_TD = self._feed_forward(self._layers[index], hidden_TD)
+            hidden_TD = self._attend(index, hidden_TD, attended_TX, start, cos_T1C, sin_T1C, seen_TS)
+            hidden_TD, attended_TX = self._feed_forward(self._layers[index], hidden_TD), None
         if request.last_only:
             hidden_TD = hidden_TD[-1:]
         return self.head(hidden_TD, request.vocabulary) if request.head else hidden_TD
@@ -124,12 +125,11 @@ class EagerEngine(Engine):
 
     def states_beside(self, ids_T: Tensor) -> Tensor | None:
         """States (T, D) to try a draft head's pass over `ids_T` with; None for a model."""
-        return None if self._weights.fc_DX is None else self.embed(ids_T.flip(0))
+        return self.embed(ids_T.flip(0)) if self._weights.reads_states else None
 
     def for_head(self, weights: LlamaWeights) -> EagerEngine:
-        w = self._weights
-        lent = replace(weights, embedding_VD=w.embedding_VD, head_VD=w.head_VD, vocabulary=self.vocabulary)
-        return EagerEngine(lent, self._why_eager, self.heads)
+        heads = self.heads if weights.ids is None else None
+        return EagerEngine(weights.beside(self._weights), self._why_eager, heads)
 
     def reserve(self, length: int) -> None:
         self.cache.reserve(length)
@@ -144,7 +144,7 @@ class EagerEngine(Engine):
     def _fastest(self) -> tuple[int, dict[int, float]]:
         device, dtype = self.cache.device, self.cache.dtype
         inputs, beside = torch.zeros(1, dtype=torch.long, device=device), None
-        if self._weights.fc_DX is not None:  # the target may be the one who embeds
+        if self._weights.reads_states:  # the target may be the one who embeds
             inputs = beside = torch.zeros(1, self._weights.width, device=device, dtype=dtype)
         self.reserve(1)
 
@@ -168,15 +168,23 @@ class EagerEngine(Engine):
         return seen_TS.repeat_interleave(self._weights.heads // self._weights.kv_heads, 0) if narrow else seen_TS
 
     def _attend(
-        self, index: int, hidden_TD: Tensor, start: int, cos_T1C: Tensor, sin_T1C: Tensor, seen_TS: Tensor | None
+        self,
+        index: int,
+        hidden_TD: Tensor,
+        attended_TX: Tensor | None,
+        start: int,
+        cos_T1C: Tensor,
+        sin_T1C: Tensor,
+        seen_TS: Tensor | None,
     ) -> Tensor:
         layer, heads, kv_heads = self._layers[index], self._weights.heads, self._weights.kv_heads
         new, width = hidden_TD.shape[0], self._weights.head_width
-        normed_TD = layer.attention_norm(hidden_TD) if layer.attention_norm else hidden_TD
+        if attended_TX is None:
+            attended_TX = layer.attention_norm(hidden_TD) if layer.attention_norm else hidden_TD
         if layer.qkv_bias_A is None:
-            qkv_TA = torch.mm(normed_TD, layer.qkv_DA)
+            qkv_TA = torch.mm(attended_TX, layer.qkv_DA)
         else:
-            qkv_TA = torch.addmm(layer.qkv_bias_A, normed_TD, layer.qkv_DA)
+            qkv_TA = torch.addmm(layer.qkv_bias_A, attended_TX, layer.qkv_DA)
         qkv_THC = qkv_TA.view(new, heads + 2 * kv_heads, width)
         qk_THC = qkv_THC[:, : heads + kv_heads]
         if layer.q_norm is not None and layer.k_norm is not None:

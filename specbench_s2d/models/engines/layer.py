@@ -165,7 +165,7 @@ class PassFunctions(NamedTuple):
     """The functions of a pass, plain or compiled."""
 
     attention_inputs: Callable[[Tensor, Tensor, Tensor, TreeMask | None, Tables], AttentionInputs]
-    run_layer: Callable[[Tensor, AttentionInputs, Tensor, Tensor, LayerWeights, Sizes], Tensor]
+    run_layer: Callable[[Tensor, AttentionInputs, Tensor, Tensor, LayerWeights, Sizes, Tensor | None], Tensor]
     run_head: Callable[[Tensor, Tensor | None, Tensor, float], Tensor]
 
 

@@ -53,6 +53,7 @@ typedef struct {
   float eps, scale;
   const float *embedding, *cos, *sin, *norm, *head; /* embedding: NULL where it is tied to the head */
   const float *fc, *fc_bias; /* of a draft head: (2 D, D) panels over the embedding and a state; NULL in a model */
+  const float *embedding_norm, *state_norm; /* of one whose queries, keys and values are read of both, (T, 2 D), normed */
 } Model;
 
 typedef struct {
@@ -433,7 +434,7 @@ int want_large_pages(void *start, size_t bytes) {
 
 /* Floats of a thread's own for a pass of `rows` positions up to `length`: inputs of a product, scores, and shares. */
 static int64_t own_floats(const Model *model, int64_t rows, int64_t length) {
-  int64_t C = model->head_width, inputs = model->width * (model->fc ? 2 : 1);
+  int64_t C = model->head_width, inputs = model->width * (model->fc || model->state_norm ? 2 : 1);
   int64_t widest = inputs > model->heads * C ? inputs : model->heads * C;
   return rows * widest + ROWS * CHUNK + up(length, CHUNK) / CHUNK * ROWS * share_floats(model);
 }
@@ -449,14 +450,39 @@ int64_t scratch_floats(const Model *model, int64_t rows, int64_t length, int64_t
   return rows * model->width + shared_floats(model, rows) + threads * own_floats(model, rows, length);
 }
 
+/* Copy the embedding of an id. */
+static void embed(const Model *model, int64_t id, float *to) {
+  int64_t D = model->width;
+  const float *column = model->head + id / PANEL * PANEL * D + id % PANEL;
+  if (model->embedding) memcpy(to, model->embedding + id * D, D * sizeof(float));
+  for (int64_t d = 0; d < D && !model->embedding; d++) to[d] = column[d * PANEL];
+}
+
+/* What queries, keys and values of a layer are read of, to `to`: the normed hidden states, or in a draft head's layer
+ * the normed embeddings and states. Returns its width. */
+static int64_t attention_inputs(const Model *model, const Layer *layer, const Pass *pass, const float *hidden,
+                                float *to) {
+  int64_t T = pass->rows, D = model->width;
+  if (!model->state_norm) {
+    normalise(hidden, T, D, D, layer->attention_norm, model->eps, to, D);
+    return D;
+  }
+  for (int64_t t = 0; t < T; t++) {
+    embed(model, pass->ids[t], to + t * 2 * D);
+    normalise(to + t * 2 * D, 1, D, D, model->embedding_norm, model->eps, to + t * 2 * D, D);
+  }
+  normalise(hidden, T, D, D, model->state_norm, model->eps, to + D, 2 * D);
+  return 2 * D;
+}
+
 static void run_layer(const Model *model, const Layer *layer, const Pass *pass, float *hidden, float *shared,
                       float *own, int64_t thread, int64_t threads) {
   int64_t T = pass->rows, D = model->width, H = model->heads, K = model->kv_heads, C = model->head_width;
   int64_t A = (H + 2 * K) * C, F = model->inner;
   float *qkv = shared, *queries = qkv + T * A, *mixed = queries + T * H * C, *gated = mixed + T * H * C;
   float *parts = gated + T * F, *scores = own + T * (D > H * C ? D : H * C);
-  normalise(hidden, T, D, D, layer->attention_norm, model->eps, own, D);
-  multiply(own, T, D, layer->qkv, layer->qkv_bias, qkv, A, STORE, thread, threads);
+  int64_t inputs = attention_inputs(model, layer, pass, hidden, own);
+  multiply(own, T, inputs, layer->qkv, layer->qkv_bias, qkv, A, STORE, thread, threads);
   barrier(threads);
   for (int64_t t = thread; t < T; t += threads) rotate_and_store(model, layer, pass, t, qkv + t * A, queries);
   barrier(threads);
@@ -500,19 +526,11 @@ static int64_t likeliest(const float *logits, int64_t count, float *logprob) {
 
 typedef void (*Work)(const Model *, const Layer *, const Pass *, int64_t thread, int64_t threads);
 
-/* Copy the embedding of an id. */
-static void embed(const Model *model, int64_t id, float *to) {
-  int64_t D = model->width;
-  const float *column = model->head + id / PANEL * PANEL * D + id % PANEL;
-  if (model->embedding) memcpy(to, model->embedding + id * D, D * sizeof(float));
-  for (int64_t d = 0; d < D && !model->embedding; d++) to[d] = column[d * PANEL];
-}
-
 /* The hidden states that enter the first layer: embeddings, given states, or a draft head's product of both. */
 static void read_inputs(const Model *model, const Pass *pass, float *hidden, float *own, int64_t thread,
                         int64_t threads) {
   int64_t T = pass->rows, D = model->width;
-  if (pass->ids && pass->hidden_in) { /* each thread gathers all rows: they are few, and a product wants them all */
+  if (model->fc && pass->ids) { /* each thread gathers all rows: they are few, and a product wants them all */
     for (int64_t t = 0; t < T; t++) {
       embed(model, pass->ids[t], own + t * 2 * D);
       memcpy(own + (t * 2 + 1) * D, pass->hidden_in + t * D, D * sizeof(float));
@@ -521,8 +539,8 @@ static void read_inputs(const Model *model, const Pass *pass, float *hidden, flo
     return;
   }
   for (int64_t t = thread; t < T; t += threads)
-    if (pass->ids) embed(model, pass->ids[t], hidden + t * D);
-    else memcpy(hidden + t * D, pass->hidden_in + t * D, D * sizeof(float));
+    if (pass->hidden_in) memcpy(hidden + t * D, pass->hidden_in + t * D, D * sizeof(float));
+    else embed(model, pass->ids[t], hidden + t * D);
 }
 
 /* The pass, as run by each thread. */

@@ -43,7 +43,7 @@ _SIZES = (
     "width", "heads", "kv_heads", "head_width", "inner", "capacity", "ids",
 )  # fmt: skip
 
-_TENSORS = ("embedding", "cos", "sin", "norm", "head", "fc", "fc_bias")
+_TENSORS = ("embedding", "cos", "sin", "norm", "head", "fc", "fc_bias", "embedding_norm", "state_norm")
 
 
 class _Model(ctypes.Structure):
@@ -75,7 +75,10 @@ def why_not_native(config: Any, device: torch.device, dtype: torch.dtype) -> str
     if device.type != "cpu" or dtype != torch.float32:
         return f"the native kernel computes in float32 on a CPU, not in {dtype} on {device.type}".replace("torch.", "")
     head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    widths = (config.hidden_size, head_width, config.intermediate_size)
+    return _why_not_of(config.hidden_size, head_width, config.intermediate_size)
+
+
+def _why_not_of(*widths: int) -> str | None:
     if any(width % LANES for width in widths):
         return f"the native kernel takes widths that are multiples of {LANES}, not {', '.join(map(str, widths))}"
     return None
@@ -85,7 +88,7 @@ class NativeEngine(Engine):
     """Runs passes as calls of the kernel, on the number of threads that is fastest for one token.
 
     The kernel has its own threads; torch's calls around a pass are small, and fastest on one thread. `owner`: the
-    target's engine, whose embedding and head a draft head without its own uses.
+    target's engine, whose embedding and head a draft head uses where it has none.
     """
 
     name, torch_threads = "native", 1
@@ -100,12 +103,14 @@ class NativeEngine(Engine):
         self._kernel = library or native_library()
         self._kernel.scratch_floats.restype = _Long
         self._width, self._vocabulary = weights.width, weights.vocabulary
-        self._ids: int = owner._ids if owner else len(weights.head_VD)
+        self._ids: int = owner._ids if owner and not len(weights.embedding_VD) else len(weights.embedding_VD)
+        self._own_ids = weights.ids
         layers, inner = len(weights.layers), weights.layers[0].down_DF.shape[1]
         self._arena = _Arena(_packed_floats(weights), self._kernel)
         self._packed = _packed(weights, self._arena)  # the kernel holds pointers to these
+        self._small_heads: dict[DraftVocabulary, tuple[Tensor, Tensor]] = {}
         if owner is not None:
-            self._packed |= {name: owner._packed[name] for name in ("embedding", "head")}
+            self._borrow(owner, weights)
         self.cache = PanelCache(layers, weights.kv_heads, weights.head_width, weights.context)
         self._layers = (_Layer * layers)()
         for i, layer in enumerate(self._packed["layers"]):
@@ -118,7 +123,6 @@ class NativeEngine(Engine):
         )  # fmt: skip
         self._pass = _Pass()
         self._refs = tuple(map(ctypes.byref, (self._model, self._layers, self._pass)))
-        self._small_heads: dict[DraftVocabulary, tuple[Tensor, Tensor]] = owner._small_heads if owner else {}
         self._scratch, self._scratch_for = torch.empty(0), (0, 0)
         self._times_ms: dict[int, float] = {}
         self._pass.threads = threads or 1
@@ -179,9 +183,21 @@ class NativeEngine(Engine):
         rows_TD: Tensor = head_PDX[ids_T // PANEL, :, ids_T % PANEL]
         return rows_TD
 
-    def for_head(self, weights: LlamaWeights) -> NativeEngine:
-        kept = replace(weights, layers=list(weights.layers), vocabulary=self._vocabulary)  # packing empties the list
+    def for_head(self, weights: LlamaWeights) -> NativeEngine | None:
+        if _why_not_of(weights.width, weights.head_width, weights.layers[0].down_DF.shape[1]):
+            return None
+        kept = replace(weights, layers=list(weights.layers))  # packing empties the list
         return NativeEngine(kept, library=self._kernel, owner=self)
+
+    def _borrow(self, owner: NativeEngine, weights: LlamaWeights) -> None:
+        """Take from a draft head's target what it has not: embedding and LM head, in which a tied embedding lies."""
+        if weights.ids is None:
+            self._vocabulary, self._small_heads = owner._vocabulary, owner._small_heads
+        else:
+            self._small_heads[weights.ids] = self._packed["head"], weights.ids.ids_on(torch.device("cpu"))
+        self._packed["head"] = owner._packed["head"]
+        if not len(weights.embedding_VD):
+            self._packed["embedding"] = owner._packed["embedding"]
 
     def reserve(self, length: int) -> None:
         if self.cache.reserve(length):
@@ -251,13 +267,15 @@ class NativeEngine(Engine):
     def _choose_threads(self) -> None:
         """Choose the number of threads that is fastest for one token; it does not change results."""
         token_T = torch.zeros(1, dtype=torch.long)
-        states_1D = None if self._packed["fc"] is None else torch.zeros(1, self._width)
+        reads_states = self._packed["fc"] is not None or self._packed["state_norm"] is not None
+        states_1D = torch.zeros(1, self._width) if reads_states else None
         self.reserve(1)
 
         def run(threads: int) -> None:
             if threads != self._pass.threads:
                 self._pass.threads, self._scratch_for = threads, (0, 0)
-            self.run(Request(token_T, 0, 0, len(self._layers), head=True, states=states_1D))
+            last = len(self._layers)
+            self.run(Request(token_T, 0, 0, last, head=True, vocabulary=self._own_ids, states=states_1D))
 
         self._pass.threads, self._times_ms = fastest_threads(run)
         self._scratch_for = (0, 0)  # scratch depends on the number of threads
@@ -362,6 +380,8 @@ def _packed(weights: LlamaWeights, arena: _Arena) -> dict[str, Any]:
         "head": arena.copy(_panels(weights.head_VD)),
         "fc": None if weights.fc_DX is None else arena.copy(_panels(weights.fc_DX)),
         "fc_bias": weights.fc_bias_D,
+        "embedding_norm": weights.embedding_norm_D,
+        "state_norm": weights.state_norm_D,
         "layers": layers,
     }
 

@@ -33,7 +33,7 @@ class StaticPass:
         self, weights: LlamaWeights, cache: KVCache, functions: PassFunctions = PLAIN, heads: HeadRows | None = None
     ) -> None:
         self._weights, self.cache, self._functions = weights, cache, functions
-        self._heads = heads or HeadRows(weights.head_VD)
+        self._heads = heads or HeadRows(weights.head_VD, weights.ids)
         self._sizes = Sizes.of(weights)
         self._tables = Tables(weights.cos_SC, weights.sin_SC, weights.heads // weights.kv_heads)
         device, dtype = weights.embedding_VD.device, weights.embedding_VD.dtype
@@ -78,17 +78,18 @@ class StaticPass:
     def compute(self, key: GraphKey) -> None:
         """The pass itself, from buffers to buffers."""
         kind, rows, w = key.kind, key.rows, self._weights
-        hidden_TD = self._hidden_TD[:rows]
+        hidden_TD, attended_TX = self._hidden_TD[:rows], None
         if not kind.hidden:
             embedded_TD = F.embedding(self._ids_T[:rows], w.embedding_VD)
-            hidden_TD = embedded_TD if w.fc_DX is None else w.joined(embedded_TD, hidden_TD)
+            hidden_TD, attended_TX = w.joined(embedded_TD, hidden_TD) if w.reads_states else (embedded_TD, None)
         if kind.layers:
             inputs = self._attention_inputs(key)
             for index in kind.layers:
                 keys_KSC, values_KSC = self.cache.layers[index]
                 hidden_TD = self._functions.run_layer(
-                    hidden_TD, inputs, keys_KSC, values_KSC, w.layers[index], self._sizes
+                    hidden_TD, inputs, keys_KSC, values_KSC, w.layers[index], self._sizes, attended_TX
                 )
+                attended_TX = None
         if kind.states:
             self.out_TD[:rows].copy_(hidden_TD)
         if kind.head:

@@ -21,7 +21,8 @@ from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.engines.base import Engine, Request
 from specbench_s2d.models.engines.eager import EagerEngine
 from specbench_s2d.models.heads.base import DraftHead
-from specbench_s2d.models.heads.shape import HeadShape
+from specbench_s2d.models.heads.shape import HeadShape, Shapes
+from specbench_s2d.models.tensors import head_width, kv_heads
 from specbench_s2d.models.weights import LayerWeights, LlamaWeights, Weights, rotary_tables
 
 
@@ -29,13 +30,12 @@ class EagleHead(DraftHead):
     """The head of EAGLE-1 and EAGLE-2, with a cache of its own layers; embedding and LM head are the target's.
 
     `head_shape`: what the folder holds. It runs after `attach`, which gives it an engine of the target's kind.
-    `own_ids`: the target's ids, ascending, that a head with an LM head of its own proposes; None where the target's is
-    used.
+    `own_ids`: the target's ids that a head with an LM head of its own proposes; None where the target's is used.
     """
 
     head_shape: HeadShape
-    own_ids: tuple[int, ...] | None = None
-    _borrows = False
+    own_ids: DraftVocabulary | None
+    _embeds = _reads = False  # whether its engine has an embedding, and an LM head
 
     def __init__(
         self,
@@ -47,21 +47,35 @@ class EagleHead(DraftHead):
         dtype: torch.dtype,
     ) -> None:
         super().__init__(identity, shape, device, dtype)
-        self.vocabulary, self.width, self.depth = config.vocab_size, shape.width, shape.layers
-        self.context = config.max_position_embeddings
-        self._weights = _weights(config, shape, read, device, dtype)
-        self._bytes = self._weights.total_bytes
-        self._head_row_bytes = shape.width * (4 if device.type == "cpu" else dtype.itemsize)  # as `head_for`
+        self._weights = w = self._load(config, read)
+        self.vocabulary, self.width, self.depth, self.context = config.vocab_size, w.width, len(w.layers), w.context
+        self.own_ids, norm = w.ids, 0 if w.norm_D is None else w.norm_D.nbytes
+        self._pass_bytes = w.total_bytes - w.head_bytes - w.embedding_VD.nbytes
+        self._norm_bytes, self._row_bytes = norm, w.width * (4 if device.type == "cpu" else dtype.itemsize)
         self._target: LanguageModel | None = None
 
+    def _load(self, config: Any, read: Weights) -> LlamaWeights:
+        """The weights as an engine takes them: no embedding, no LM head, and no input norm of the first layer."""
+        shapes, layers = self.head_shape.shapes, [f"layers.{index}." for index in range(self.head_shape.layers)]
+        norms = [f"{layer}input_layernorm.weight" for layer in layers]
+        return weights_of(
+            config,
+            [layer_of(layer, read, shapes, norm) for layer, norm in zip(layers, norms, strict=True)],
+            fc_DX=read("fc.weight"),
+            fc_bias_D=read("fc.bias") if "fc.bias" in shapes else None,
+        )
+
     def attach(self, target: LanguageModel) -> None:
-        """Run on an engine of the target's kind, with its embedding and LM head; the cache is emptied where the target
-        changes."""
+        """Run on an engine of the target's kind, with its embedding and LM head where the head has none; the cache is
+        emptied where the target changes."""
         if target is self._target:
             return
-        lent = target.engine_for_head(self._weights)
-        self._target, self._borrows = target, lent is not None
-        self._engine: Engine = lent or EagerEngine(self._weights)
+        weights = self._weights.below(target.vocabulary)
+        lent = target.engine_for_head(weights)
+        self._target, self.own_ids = target, weights.ids
+        self._embeds = lent is not None or len(weights.embedding_VD) > 0
+        self._reads = lent is not None or weights.ids is not None
+        self._engine: Engine = lent or EagerEngine(weights)
         self._cache, self.torch_threads = self._engine.cache, self._engine.torch_threads
 
     @property
@@ -102,8 +116,7 @@ class EagleHead(DraftHead):
         """As `advance`, and the `best` likeliest tokens after the last `rows` pairs, as in `LanguageModel.read`;
         `mask` as in `LanguageModel.extend`."""
         request = self._request(ids_T, states_TD, mask, best, rows, vocabulary)
-        assert self._target is not None
-        if self._borrows:
+        if self._reads:
             predicted_TD, likeliest = self._engine.read(request)
             assert predicted_TD is not None
         else:
@@ -115,7 +128,7 @@ class EagleHead(DraftHead):
     @torch.inference_mode()
     def chain(self, ids_T: Tensor, states_TD: Tensor, tokens: int, vocabulary: DraftVocabulary | None = None) -> Tensor:
         """The chain of `tokens` (at least 1) likeliest tokens after T new pairs: log-probabilities and ids (2, G)."""
-        if self._borrows:
+        if self._reads:
             request = self._request(ids_T, states_TD, None, 1, 1, vocabulary)
             self.check_room(request.end, tokens - 1)
             self._engine.reserve(request.end + tokens - 1)
@@ -131,9 +144,14 @@ class EagleHead(DraftHead):
         return torch.cat(found, dim=1)
 
     def logits(self, states_TD: Tensor, vocabulary: DraftVocabulary | None = None) -> Tensor:
-        """The logits (T, V) of predicted states, by the target's LM head."""
-        assert self._target is not None
-        return self._target.head(states_TD[None], vocabulary, final=True)[0]
+        """The logits (T, V) of predicted states, by the target's LM head or its own, of whose `own_ids` it needs to be
+        asked for; -inf for ids outside `vocabulary`."""
+        if self.own_ids is None:
+            assert self._target is not None
+            return self._target.head(states_TD[None], vocabulary, final=True)[0]
+        assert vocabulary == self.own_ids, "it has ids of its own"
+        self.read_bytes += self._norm_bytes + len(vocabulary) * self._row_bytes
+        return vocabulary.spread(self._engine.head(states_TD, vocabulary))
 
     def _request(
         self,
@@ -145,7 +163,7 @@ class EagleHead(DraftHead):
         vocabulary: DraftVocabulary | None = None,
     ) -> Request:
         assert self._target is not None, "attach(target) comes first"
-        start, inputs = self._cache.lengths[0], ids_T if self._borrows else self._target.embed(ids_T)
+        start, inputs = self._cache.lengths[0], ids_T if self._embeds else self._target.embed(ids_T)
         request = Request(inputs, start, 0, self.depth, False, mask, False, best, rows, vocabulary, states=states_TD)
         self.check_room(start, request.new)
         self._engine.reserve(request.end)
@@ -156,10 +174,10 @@ class EagleHead(DraftHead):
         end = request.end + tokens - 1
         self._cache.lengths[:] = [end] * self.depth
         read = sum(range(request.end, end + 1)) * self.depth * self._cache.position_bytes
-        if request.best and self._borrows and self._target:
+        if request.best and self._reads and self._target:
             rows = len(request.vocabulary) if request.vocabulary else self._target.vocabulary
-            read += tokens * rows * self._head_row_bytes
-        self.read_bytes += tokens * self._bytes + read
+            read += tokens * (self._norm_bytes + rows * self._row_bytes)
+        self.read_bytes += tokens * self._pass_bytes + read
 
     @torch.inference_mode()
     def reserve(self, length: int) -> None:
@@ -180,40 +198,35 @@ class EagleHead(DraftHead):
 
     @property
     def parameter_bytes(self) -> int:
-        return self._bytes
+        return self._weights.total_bytes
 
 
-def _weights(config: Any, shape: HeadShape, read: Weights, device: torch.device, dtype: torch.dtype) -> LlamaWeights:
-    """The head as an engine takes it: its layers, of which the first has no input norm, without embedding and LM
-    head."""
-    none_VD = torch.empty(0, shape.width, device=device, dtype=dtype)
-    cos_SC, sin_SC = rotary_tables(config, config.max_position_embeddings, device, dtype)
-    heads = config.num_attention_heads
+def weights_of(config: Any, layers: list[LayerWeights], **own: Any) -> LlamaWeights:
+    """A head's weights by its target's or its own config; `own`: those that it has beside its layers."""
+    like_DX = layers[0].out_DA
+    none_VD = like_DX.new_empty(0, len(like_DX))
+    cos_SC, sin_SC = rotary_tables(config, config.max_position_embeddings, like_DX.device, like_DX.dtype)
+    lacking = {"embedding_VD": none_VD, "norm_D": None, "head_VD": none_VD, "vocabulary": config.vocab_size}
     return LlamaWeights(
-        width=shape.width,
-        heads=heads,
-        kv_heads=config.num_key_value_heads,
-        head_width=getattr(config, "head_dim", None) or shape.width // heads,
-        vocabulary=config.vocab_size,
+        width=len(like_DX),
+        heads=config.num_attention_heads,
+        kv_heads=kv_heads(config),
+        head_width=head_width(config),
         context=config.max_position_embeddings,
         eps=config.rms_norm_eps,
-        embedding_VD=none_VD,
-        layers=[_layer(shape, read, index) for index in range(shape.layers)],
-        norm_D=None,
-        head_VD=none_VD,
+        layers=layers,
         cos_SC=cos_SC,
         sin_SC=sin_SC,
-        fc_DX=read("fc.weight"),
-        fc_bias_D=read("fc.bias") if "fc.bias" in shape.shapes else None,
+        **lacking | own,
     )
 
 
-def _layer(shape: HeadShape, read: Weights, index: int) -> LayerWeights:
-    prefix = f"layers.{index}."
-    attention, mlp, norm = prefix + "self_attn.", prefix + "mlp.", prefix + "input_layernorm.weight"
-    biased = f"{attention}q_proj.bias" in shape.shapes
+def layer_of(prefix: str, read: Weights, shapes: Shapes, norm: str | None = None) -> LayerWeights:
+    """The layer of the tensors that start with `prefix`; `norm`: its input norm, where `shapes` have it."""
+    attention, mlp = prefix + "self_attn.", prefix + "mlp."
+    biased = f"{attention}q_proj.bias" in shapes
     return LayerWeights(
-        attention_norm_D=read(norm) if norm in shape.shapes else None,
+        attention_norm_D=read(norm) if norm and norm in shapes else None,
         qkv_AD=torch.cat([read(f"{attention}{part}_proj.weight") for part in "qkv"]),
         qkv_bias_A=torch.cat([read(f"{attention}{part}_proj.bias") for part in "qkv"]) if biased else None,
         q_norm_C=None,

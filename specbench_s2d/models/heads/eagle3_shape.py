@@ -31,7 +31,7 @@ LAYERS_FIELD = "eagle_aux_hidden_state_layer_ids"
 LEAST_LAYERS = 7
 """Of a target whose published choice of layers, 2, L // 2 and L - 3, is three different ones in this order."""
 _PREFIXES = ("midlayer.", "layers.0.")
-_EMBEDDING = "embed_tokens.weight"
+EMBEDDING = "embed_tokens.weight"
 _NOT_KNOWN = {"norm_before_residual": True, "norm_before_fc": True, "fc_norm": True}
 """Fields of config.json that other trainers write, and with which a head computes something else."""
 
@@ -56,8 +56,12 @@ class Eagle3Shape(HeadShape):
         return sum(prod(shape) for name, shape in self.shapes.items() if name not in ("d2t", "t2d"))
 
     @property
+    def lm_parameters(self) -> int:
+        return len(self.ids) * self.own_width
+
+    @property
     def has_embedding(self) -> bool:
-        return _EMBEDDING in self.shapes
+        return EMBEDDING in self.shapes
 
     def state_layers(self, depth: int) -> tuple[int, ...]:
         """Low, middle and high: the states that enter layers 2, L // 2 and L - 3, counted from 0, before any norm."""
@@ -75,7 +79,7 @@ class Eagle3Shape(HeadShape):
     def check(self, config: Any, name: str) -> None:
         """Raise `ModelError` for a tensor that lacks, that is not known, or whose shape is not the config's."""
         expected = _expected(config, self)
-        ignored = {"d2t", "t2d", _EMBEDDING, f"{self.layer}self_attn.rotary_emb.inv_freq"}
+        ignored = {"d2t", "t2d", EMBEDDING, f"{self.layer}self_attn.rotary_emb.inv_freq"}
         if lacking := [tensor for tensor in expected if tensor not in self.shapes]:
             raise ModelError(f"{name}: an EAGLE-3 head without {lacking[0]!r}; take it as it was published.")
         if more := sorted(self.shapes.keys() - expected.keys() - ignored):
@@ -92,7 +96,7 @@ class Eagle3Shape(HeadShape):
         if self.own_width != self.width and not self.has_embedding:
             raise ModelError(
                 f"{name}: its width is {self.own_width} and the target's {self.width} (fc.weight "
-                f"{self.shapes['fc.weight']}), so it needs its own {_EMBEDDING}, and has none."
+                f"{self.shapes['fc.weight']}), so it needs its own {EMBEDDING}, and has none."
             )
 
     @classmethod
@@ -162,7 +166,7 @@ def _expected(config: Any, shape: Eagle3Shape) -> dict[str, tuple[int, ...]]:
         f"{layer}mlp.down_proj.weight": (width, inner),
     }
     whole = {"fc.weight": (width, 3 * shape.width), "norm.weight": (width,), "lm_head.weight": (len(shape.ids), width)}
-    embedding = {_EMBEDDING: (config.vocab_size, width)} if shape.has_embedding else {}
+    embedding = {EMBEDDING: (config.vocab_size, width)} if shape.has_embedding else {}
     return {**whole, **own, **embedding}
 
 

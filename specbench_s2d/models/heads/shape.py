@@ -63,6 +63,11 @@ class HeadShape:
         return sum(prod(shape) for name, shape in self.shapes.items() if not name.startswith("embed_tokens."))
 
     @property
+    def lm_parameters(self) -> int:
+        """Those of them that are LM heads."""
+        return self.heads * (self.vocabulary or 0) * self.width
+
+    @property
     def decoder(self) -> str:
         """The decoder that drafts with it."""
         return self.kind

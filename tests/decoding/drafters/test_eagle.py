@@ -27,7 +27,7 @@ from specbench_s2d.resources import demo_folder, drafts_folder
 from specbench_s2d.suites import load_questions
 from specbench_s2d.training.eagle import EagleModule
 from specbench_s2d.training.init_model import load_source
-from tests.models.heads.made import FromScratch, made_head, write_eagle3, write_head
+from tests.models.heads.made import Eagle3FromScratch, FromScratch, made_head, write_eagle3, write_head
 from tests.refusals import refused
 
 PROMPT = [5, 9, 3, 17, 40, 2, 8]
@@ -89,10 +89,11 @@ def test_a_chain_is_the_argmax_of_states_recomputed_from_scratch(made: Made) -> 
     assert_a_chain_is_the_argmax(made.reference, load_model(str(made.of), engine="eager"), made.folder, "eager")
 
 
-def test_a_chain_of_the_native_kernel_is_the_argmax_too(tmp_path: Path) -> None:
-    of = demo_folder() / "demo-s"
-    reference = FromScratch(write_head(of, tmp_path / "head"))
-    assert_a_chain_is_the_argmax(reference, load_model(str(of), engine="native"), tmp_path / "head", "native")
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_chain_of_the_native_kernel_is_the_argmax_too(version: int, tmp_path: Path) -> None:
+    of, out = demo_folder() / "demo-s", tmp_path / "head"
+    made = FromScratch(write_head(of, out)) if version == 1 else Eagle3FromScratch(write_eagle3(of, out), out)
+    assert_a_chain_is_the_argmax(made, load_model(str(of), engine="native"), out, "native")
 
 
 def assert_a_chain_is_the_argmax(reference: FromScratch, target: LanguageModel, folder: Path, engine: str) -> None:

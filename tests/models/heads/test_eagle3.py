@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,6 @@ from transformers import AutoModelForCausalLM
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
-from specbench_s2d.models.heads import eagle3
 from specbench_s2d.models.heads.eagle3 import Eagle3Head
 from specbench_s2d.models.weight_files import SAFE
 from specbench_s2d.resources import demo_folder
@@ -29,6 +29,13 @@ def made(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[E
     return Eagle3FromScratch(write_eagle3(tiny_models / "tiny-deep", out), out), out
 
 
+@pytest.fixture(scope="module")
+def made_for_demo_s(tmp_path_factory: pytest.TempPathFactory) -> tuple[Eagle3FromScratch, Path]:
+    """The kernel takes no width of the tiny models."""
+    out = tmp_path_factory.mktemp("heads") / "demo-s"
+    return Eagle3FromScratch(write_eagle3(demo_folder() / "demo-s", out), out), out
+
+
 @pytest.fixture
 def target(tiny_models: Path) -> LanguageModel:
     return load_model(str(tiny_models / "tiny-deep"))
@@ -42,9 +49,9 @@ def logits_after(target: LanguageModel, folder: Path, prompt: list[int] = PROMPT
     _, states = target.extend_with_states(torch.tensor([prompt]), head.head_shape.state_layers(target.depth))
     fused_TD = head.fuse(states)
     head.attach(target)
+    assert head.engine == target.engine
     predicted_TD = head.advance(torch.tensor(prompt[1:]), fused_TD[:-1])
-    there = [token for token in head.own_ids or () if token < target.vocabulary]
-    return head.logits(predicted_TD[-1:], DraftVocabulary.of(there, target.vocabulary))[0]
+    return head.logits(predicted_TD[-1:], head.own_ids)[0]
 
 
 @pytest.mark.parametrize("options", [{"engine": "eager"}, {"engine": "native"}, {"lean": False}])
@@ -64,17 +71,16 @@ def test_the_states_are_those_that_enter_a_low_a_middle_and_a_high_layer(options
     assert torch.allclose(states[0], by_hand.reshape(states[0].shape), atol=1e-4)
 
 
+@pytest.mark.parametrize("prompt", [PROMPT, PROMPT * 20], ids=["short", "in two parts"])
+@pytest.mark.parametrize("options", [{"engine": "native"}, {"engine": "eager"}, {"lean": False}])
 def test_states_and_logits_are_those_of_the_formulas(
-    made: tuple[Eagle3FromScratch, Path], target: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    made_for_demo_s: tuple[Eagle3FromScratch, Path], options: dict[str, Any], prompt: list[int]
 ) -> None:
-    """A prompt runs in parts, too."""
-    reference, folder = made
-    expected = reference.logits_of(reference.state_after(PROMPT, []))
-    for at_once in (256, 3):
-        monkeypatch.setattr(eagle3, "_PAIRS_AT_ONCE", at_once)
-        logits = logits_after(target, folder)
-        assert torch.allclose(logits[list(IDS)], expected, atol=1e-4)
-        assert all(logits[token] == float("-inf") for token in range(0, 320, 2))
+    reference, folder = made_for_demo_s
+    expected = reference.logits_of(reference.state_after(prompt, []))
+    logits = logits_after(load_model("demo-s", **options), folder, prompt)
+    assert torch.allclose(logits[list(IDS)], expected, atol=1e-4 * float(expected.abs().max()))
+    assert all(logits[token] == float("-inf") for token in (*range(0, 320, 2), 2047))
 
 
 def test_draft_ids_lead_to_the_target_s_in_any_order(

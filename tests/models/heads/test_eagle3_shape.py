@@ -85,10 +85,13 @@ def test_a_config_may_name_the_layers_as_vllm_or_as_sglang_counts_them(head: Pat
 
 
 def test_memory_is_that_of_its_own_tensors(head: Path) -> None:
-    """fc 32 x 96; q, k, v 64 (32 + 16 + 16) x 64, o 32 x 32; gate, up, down 3 x 32 x 64; 4 norms; head 160 x 32."""
-    plan = plan_memory(resolve_model(str(head)), torch.float32, positions=100)
-    assert plan.weights_bytes == 4 * (32 * 96 + 64 * 64 + 32 * 32 + 3 * 32 * 64 + 4 * 32 + 160 * 32)
-    assert plan.weights_bytes == load_model(str(head)).parameter_bytes
+    """fc 32 x 96; q, k, v 64 (32 + 16 + 16) x 64, o 32 x 32; gate, up, down 3 x 32 x 64; 4 norms; head 160 x 32, in
+    float32 on the host."""
+    for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
+        plan = plan_memory(resolve_model(str(head)), dtype, positions=100, on_host=True)
+        layer = 32 * 96 + 64 * 64 + 32 * 32 + 3 * 32 * 64 + 4 * 32
+        assert plan.weights_bytes == size * layer + 4 * 160 * 32
+        assert plan.weights_bytes == load_model(str(head), dtype=str(dtype).removeprefix("torch.")).parameter_bytes
 
 
 def test_a_target_that_is_too_shallow_is_refused_before_weights_load(head: Path, tiny_models: Path) -> None:
