@@ -65,7 +65,9 @@ def run(
     if print_slurm:
         if dry_run or as_json:
             other = "--dry-run" if dry_run else "--json"
-            raise UserError(f"--print-slurm {print_slurm}: runs nothing, and prints a file for bash; leave {other} out.")
+            raise UserError(
+                f"--print-slurm {print_slurm}: runs nothing, and prints a file for bash; leave {other} out."
+            )
         from specbench_s2d.cli.slurm import script
 
         switches = ["--retry-failed"] * retry_failed + ["--strict"] * strict
@@ -95,7 +97,7 @@ def _dry_run(plan: Any, as_json: bool) -> int:
         typer.echo(json.dumps(expected, indent=1))
     else:
         Console(emoji=False).print(forecast_table(expected))
-    for line in plan.questions.said:
+    for line in plan.said:
         _tell(Console(stderr=True, emoji=False), line)
     return 0
 

@@ -75,6 +75,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a run; raises `RunFolderError` when there is none that can be read."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        there = f"holds no {MANIFEST}" if folder.is_dir() else "is no folder" if folder.exists() else "is not there"
+        raise RunFolderError(f"{folder}: {there}; give the folder of a run.") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunFolderError(
             f"{folder}: no readable {MANIFEST} ({_first(error)}); give the folder of a run."

@@ -44,14 +44,17 @@ def merge(runs: Sequence[Path], out: Path, allow_mixed: bool = False) -> Merged:
     """Join finished or stopped runs of one plan in the new folder `out`; the runs stay as they are.
 
     Raises `UserError` for runs of different plans, for a cell that two of them hold, for libraries, drivers, code or
-    device models that differ (unless `allow_mixed`), and where `out` holds anything.
+    device models that differ (unless `allow_mixed`), for a run that is given twice, for one alone that is no shard, and
+    where `out` holds anything.
     """
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise UserError(f"--out {out}: holds something already; give a new folder.")
     partial = out.parent / f"{out.name}.partial"
     _check_apart(runs, out, partial)
-    given = list({run.resolve(): run for run in runs}.values())
-    parts = sorted(((run, read_manifest(run)) for run in given), key=lambda part: _shard_of(part[1]).index)
+    _check_distinct(runs)
+    parts = sorted(((run, read_manifest(run)) for run in runs), key=lambda part: _shard_of(part[1]).index)
+    if len(parts) == 1 and _shard_of(parts[0][1]).of == 1:
+        raise UserError(f"{runs[0]}: is the whole of its grid, no shard; there is nothing to merge it with.")
     _check_same_plan(parts)
     _check_same_cut(parts)
     if not allow_mixed:
@@ -79,6 +82,16 @@ def merge(runs: Sequence[Path], out: Path, allow_mixed: bool = False) -> Merged:
 def _shard_of(manifest: Mapping[str, Any]) -> Shard:
     """The shard of a run; of a run of the whole grid, the only one."""
     return Shard.parse(manifest.get("shard") or "1/1")
+
+
+def _check_distinct(runs: Sequence[Path]) -> None:
+    """Raise `UserError` for a folder that is given twice, by whatever name."""
+    first: dict[Path, Path] = {}
+    for run in runs:
+        if other := first.get(run.resolve()):
+            also = "" if other == run else f", as {other} too"
+            raise UserError(f"{run}: is given twice{also}; give every run once.")
+        first[run.resolve()] = run
 
 
 def _check_apart(runs: Sequence[Path], out: Path, partial: Path) -> None:

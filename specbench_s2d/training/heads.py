@@ -30,6 +30,7 @@ from specbench_s2d.training.jobs import (
     Corpus,
     check_model,
     check_out,
+    check_source,
     check_usable_device,
     claim,
     machine_text,
@@ -134,6 +135,7 @@ def train_head(
     hide_progress_bars()
     check_out(out)
     check_usable_device(spec.device)
+    check_source(target, spec)
     model, chat = load_source(target), ChatTemplate.choose(load_tokenizer(target), template)
     frozen: Any = model
     frozen.to(spec.device, torch.bfloat16 if spec.autocast else torch.float32)  # it is not learnt

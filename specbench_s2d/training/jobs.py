@@ -18,6 +18,7 @@ import torch
 from specbench_s2d.errors import RunFolderError, UserError, first_line
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.load import hide_progress_bars
+from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.models.token_ranking import ranked, write_ranking
 from specbench_s2d.training.adapters import add_adapters, import_peft, merge_adapters, save_adapter
 from specbench_s2d.training.card import DATA_LICENCES, FACTS, data_summary, training_facts, write_card
@@ -116,6 +117,7 @@ def train_model(
     if spec.lora_rank:
         import_peft(spec.lora_rank)
     chat = ChatTemplate.choose(tokenizer, template)
+    check_source(start.source, spec)
     model = init_model(start, tokenizer, spec.seed)
     check_model(model, spec, start.source)
     training, held_out = corpus.encode(chat)
@@ -157,15 +159,25 @@ def train_model(
 
 def check_model(model: PreTrainedModel, spec: TrainSpec, source: str) -> None:
     """Raise an error for a model that cannot be trained so."""
-    context, vocabulary = int(model.config.max_position_embeddings), int(model.config.vocab_size)
+    _check_sizes(int(model.config.max_position_embeddings), int(model.config.vocab_size), spec)
+    if spec.exits:
+        check_nested(model, spec.exits, source)
+
+
+def check_source(source: str, spec: TrainSpec) -> None:
+    """The same of the sizes that the source's config states, before its weights load; nothing of a new model."""
+    if source:
+        found = resolve_model(resolve_source(source))
+        _check_sizes(found.context, found.rows, spec)
+
+
+def _check_sizes(context: int, vocabulary: int, spec: TrainSpec) -> None:
     if spec.length > context:
         raise UserError(f"--length {spec.length}: the model's context is {context}; lower it.")
     if spec.draft_vocabulary > vocabulary:
         raise UserError(
             f"--draft-vocabulary {spec.draft_vocabulary}: the model has {vocabulary} ids; give at most that."
         )
-    if spec.exits:
-        check_nested(model, spec.exits, source)
 
 
 def claim(work: Path, start: ModelSource, what: str = "") -> None:

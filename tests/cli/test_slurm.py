@@ -50,7 +50,19 @@ echo "$job;cluster"
 @pytest.fixture
 def grid(tiny_models: Path) -> list[str]:
     given = ["run", "--target", str(tiny_models / "tiny-target"), "--decoder", "ar", "--suite", "qa"]
-    return [*given, "--questions", "embedded", "--limit", "2", "--max-new-tokens", "4", "--device", "cpu", "--energy", "off"]
+    return [
+        *given,
+        "--questions",
+        "embedded",
+        "--limit",
+        "2",
+        "--max-new-tokens",
+        "4",
+        "--device",
+        "cpu",
+        "--energy",
+        "off",
+    ]
 
 
 PROGRAM = """#!/bin/bash
@@ -136,9 +148,9 @@ def test_words_of_the_command_line_reach_the_tasks_as_they_were(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my grid.toml").write_text(f'target = "{tiny_models / "tiny-target"}"\nquestions = "embedded"\n')
-    more = ["--no-ignore-eos", "--decoder", "ar", "--suite", "qa", "--suite", "rag", "--retry-failed", "--max-new-tokens", "8"]
+    more = ["--no-ignore-eos", "--decoder", "ar", "--suite", "qa", "--suite", "rag", "--retry-failed", "--limit", "2"]
     script = printed(["run", "my grid.toml", *more], capsys)
-    words = "run 'my grid.toml' --decoder ar --suite qa --suite rag --max-new-tokens 8 --no-ignore-eos --retry-failed --shard"
+    words = "run 'my grid.toml' --decoder ar --suite qa --suite rag --limit 2 --no-ignore-eos --retry-failed --shard"
     assert words in script
     assert 'array=$(sbatch --parsable --array=1-2 --gres="gpu:$gpus" --output' in script and "\ngpus=1 " in script
     assert f"\nfolder={tmp_path}\nout=results/runs/" in script
@@ -155,13 +167,13 @@ def test_words_of_the_command_line_reach_the_tasks_as_they_were(
         (["--device", "gpu"], "--device gpu: not a device; give cpu, cuda or cuda:N, or auto for all GPUs."),
         (["--decoder", "sdd"], "unknown decoder 'sdd'"),
         (["--limit", "1"], "--shard 1/2: the grid has 1 targets × 1 questions, so at most 1 shards"),
-        (["--template", "no.jinja"], "--template no.jinja"),
+        (["--template", "no.jinja"], "unknown template 'no.jinja'"),
         (["--max-new-tokens", "5000"], "5,0"),
         (["--energy", "joules"], "unknown meter 'joules'"),
         (["--energy", "auto", "--energy-blocks"], "--energy-blocks meters whole suites"),
         (["--engine", "cuda-graphs"], "--engine cuda-graphs: it runs on cuda"),
         (["--device", "cuda", "--engine", "native"], "--engine native: it runs on cpu"),
-        (["--print-slurm", "1"], "1 is not in the range x>=2"),
+        (["--print-slurm", "1"], "--print-slurm': Input should be greater than or equal to 2"),
     ],
 )
 def test_what_run_refuses_is_refused_before_the_file_is_printed(
