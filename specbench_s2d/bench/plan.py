@@ -86,8 +86,8 @@ class Plan:
     `lanes` and `models` are keyed by what the person called each model. Every target has the same decoders in the same
     order; their drafts may differ. `scorer` knows how each suite's answers are scored. `key_schema`: how cells are
     named, which for a folder that exists is its schema. `launch`: the one, of the run's `--launches`, whose cells
-    `rounds` lays out. `shard`: the part of the grid that is run, None for all of it. `passed_over`: a line for each draft
-    that the run names and does not use.
+    `rounds` lays out. `shard`: the part of the grid that is run, None for all of it. `passed_over`: a line for each
+    draft that the run names and does not use.
     """
 
     spec: RunSpec

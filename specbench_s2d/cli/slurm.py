@@ -1,4 +1,4 @@
-"""`run --print-slurm N`: a grid as one file that submits a Slurm array job of its shards, and the job that merges them."""
+"""`run --print-slurm N`: a grid as one file that submits a Slurm array of its shards, and the job that merges them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ step that it is rounded up to."""
 _UNLIMITED = sys.maxsize
 _SCRIPT = """\
 #!/bin/bash
-# specbench-s2d: a grid of @cells@ cells in @shards@ shards. Fill in what is marked FILL IN, then submit from a login node:
+# specbench-s2d: a grid of @cells@ cells in @shards@ shards. Fill in what is marked FILL IN, then submit:
 #
 #     bash THIS_FILE
 #
@@ -80,7 +80,8 @@ submit)
     array=$(sbatch --parsable --array=1-@shards@@gres@ --output="$parts/%a.log" "$script" shard)
     array=${array%%;*}
     echo "submitted the array of @shards@ shards: job $array, logs $parts/*.log"
-    merge=$(sbatch --parsable --dependency="afterok:$array" --kill-on-invalid-dep=yes --output="$parts/merge.log" "$script" merge)
+    merge=$(sbatch --parsable --dependency="afterok:$array" --kill-on-invalid-dep=yes \\
+        --output="$parts/merge.log" "$script" merge)
     echo "submitted the merge into $out: job ${merge%%;*}, log $parts/merge.log"
     ;;
 shard)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from specbench_s2d.errors import RunFolderError, UserError
+from specbench_s2d.files import partial_of, replacing
 from specbench_s2d.runs.folder import (
     ENERGY,
     MANIFEST,
@@ -49,8 +49,7 @@ def merge(runs: Sequence[Path], out: Path, allow_mixed: bool = False) -> Merged:
     """
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise UserError(f"--out {out}: holds something already; give a new folder.")
-    partial = out.parent / f"{out.name}.partial"
-    _check_apart(runs, out, partial)
+    _check_apart(runs, out, partial_of(out))
     _check_distinct(runs)
     parts = sorted(((run, read_manifest(run)) for run in runs), key=lambda part: _shard_of(part[1]).index)
     if len(parts) == 1 and _shard_of(parts[0][1]).of == 1:
@@ -60,22 +59,16 @@ def merge(runs: Sequence[Path], out: Path, allow_mixed: bool = False) -> Merged:
     if not allow_mixed:
         _check_same_software(parts)
     try:
-        partial.mkdir(parents=True)
-        count, devices = _join_lines(parts, partial, out.name)
-        manifest, missing = _joined_manifest([manifest for _, manifest in parts], out.name, count)
-        write_manifest_file(partial / MANIFEST, manifest)
-        if out.is_dir():
-            out.rmdir()
-        os.replace(partial, out)
+        with replacing(out) as partial:
+            partial.mkdir(parents=True)
+            count, devices = _join_lines(parts, partial, out.name)
+            manifest, missing = _joined_manifest([manifest for _, manifest in parts], out.name, count)
+            write_manifest_file(partial / MANIFEST, manifest)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise RunFolderError(
             f"--out {out}: cannot be written ({error.strerror or error}); the runs are untouched. Make room, or give "
             "another --out."
         ) from error
-    except UserError:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return Merged(out, count, manifest["cells"], devices, missing)
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from specbench_s2d.files import write_whole
 from specbench_s2d.training.data import HELD_OUT_ONE_IN, Chat, Encoded
 from specbench_s2d.training.spec import TrainSpec
 
@@ -72,8 +73,8 @@ def _curve_point(row: dict[str, Any]) -> dict[str, Any]:
 
 def write_card(folder: Path, facts: dict[str, Any]) -> None:
     """Write `training.json` and the card (`README.md`) beside the weights."""
-    (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(render_card(facts), encoding="utf-8")
+    write_whole(folder / FACTS, json.dumps(facts, indent=1) + "\n")
+    write_whole(folder / "README.md", render_card(facts))
 
 
 def render_card(facts: dict[str, Any]) -> str:

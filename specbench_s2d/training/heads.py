@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from specbench_s2d.files import write_whole
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.heads.eagle3_shape import check_depth
 from specbench_s2d.models.heads.eight_bits import in_bits
@@ -172,7 +173,7 @@ def save_eagle(head: EagleModule, folder: Path, target: str, bits: int = 16) -> 
     save_file(in_bits(head.state_dict(), bits), str(folder / "model.safetensors"), metadata={"format": "pt"})
     fields = head.config.to_dict() | head.published() | {"specbench_target": target}
     fields.pop("_name_or_path", None)  # a folder of the machine that trained it
-    (folder / "config.json").write_text(json.dumps(fields, indent=1, default=str) + "\n", encoding="utf-8")
+    write_whole(folder / "config.json", json.dumps(fields, indent=1, default=str) + "\n")
 
 
 def save_medusa(head: MedusaModule, folder: Path, target: str) -> None:
@@ -184,7 +185,7 @@ def save_medusa(head: MedusaModule, folder: Path, target: str) -> None:
     blocks = sum(isinstance(part, ResidualBlock) for part in head.heads[0].children())
     fields = {"base_model_name_or_path": target, "medusa_num_heads": len(head.heads), "medusa_num_layers": blocks}
     fields["vocab_size"] = head.config.vocab_size
-    (folder / "config.json").write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / "config.json", json.dumps(fields, indent=1) + "\n")
 
 
 def _sizes(head: Any) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from specbench_s2d.errors import RunFolderError, UserError, first_line
+from specbench_s2d.files import replacing, write_whole
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.models.resolve import resolve_model
@@ -193,7 +193,7 @@ def claim(work: Path, start: ModelSource, what: str = "") -> None:
         )
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(asked), encoding="utf-8")
+        write_whole(note, json.dumps(asked))
 
 
 def _read_json(path: Path) -> Any:
@@ -206,9 +206,7 @@ def _read_json(path: Path) -> Any:
 @contextmanager
 def publishing(facts: dict[str, Any], counts: list[int], work: Path, out: Path) -> Iterator[Path]:
     """A folder to write a model into; then its card, ranking and log are added, and it becomes `out`, complete."""
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with writing(out):
+    with writing(out), replacing(out) as partial:
         partial.mkdir(parents=True)
         yield partial
         write_card(partial, facts)
@@ -216,9 +214,6 @@ def publishing(facts: dict[str, Any], counts: list[int], work: Path, out: Path) 
         shutil.copy(work / LOG, partial / LOG)
         for weights in partial.glob("*.safetensors"):  # which are written for their owner alone
             weights.chmod((partial / LOG).stat().st_mode)
-        if out.exists():
-            out.rmdir()  # it is empty (`check_out`)
-        os.replace(partial, out)
     shutil.rmtree(work)
 
 

@@ -1,5 +1,5 @@
-"""`run --print-slurm N`: the file that it prints is submitted to a stand-in for Slurm's sbatch, and refusals come before
-it is printed."""
+"""`run --print-slurm N`: the file that it prints is submitted to a stand-in for Slurm's sbatch, and refusals come
+before it is printed."""
 
 from __future__ import annotations
 
