@@ -29,17 +29,19 @@ def test_what_fails_leaves_what_was_there(folder: bool, tmp_path: Path) -> None:
     else:
         path.write_text("first")
 
-    def write(partial: Path) -> None:
-        if folder:
-            partial.mkdir()
-        (partial / "new" if folder else partial).write_text("half")
+    def written(error: Exception | None = None) -> None:
+        with replacing(path) as partial:
+            if folder:
+                partial.mkdir()
+            (partial / "new" if folder else partial).write_text("half")
+            if error:
+                raise error
 
-    with pytest.raises(KeyError), replacing(path) as partial:
-        write(partial)
-        raise KeyError
+    with pytest.raises(KeyError):
+        written(KeyError())
     if folder:  # a folder that holds something is not replaced
-        with pytest.raises(OSError), replacing(path) as partial:
-            write(partial)
+        with pytest.raises(OSError, match="not empty"):
+            written()
     assert (path / "held" if folder else path).read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -165,9 +165,9 @@ def check_model(model: PreTrainedModel, spec: TrainSpec, source: str) -> None:
 
 
 def check_source(source: str, spec: TrainSpec) -> None:
-    """The same of the sizes that the source's config states, before its weights load; nothing of a new model."""
-    if source:
-        found = resolve_model(resolve_source(source))
+    """The same of the sizes that the config of a source states, before its weights load; not of a new model, nor of
+    one that loading refuses."""
+    if source and (found := resolve_model(resolve_source(source))).has_layer_ranges:
         _check_sizes(found.context, found.rows, spec)
 
 
