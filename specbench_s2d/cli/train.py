@@ -32,7 +32,11 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 …")]
 Source = Annotated[str, typer.Option("--source", help="Model to start from: folder, demo name or hub id.")]
 HeadTarget = Annotated[str, typer.Option("--target", help="Model whose states the head reads: folder, name or hub id.")]
 Licence = Annotated[
-    str | None, typer.Option("--licence", help="The card's sentence about licences; default: those of the data hold.")
+    str | None,
+    typer.Option(
+        "--licence",
+        help="The card's sentence about licences, such as 'Apache-2.0: …'; default: those of the data hold.",
+    ),
 ]
 Template = Annotated[
     str | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -173,6 +174,7 @@ def _why_transformers(model: ResolvedModel, device: str, lean: bool) -> str | No
 def tensor_reader(model: ResolvedModel, device: torch.device, dtype: torch.dtype) -> Weights:
     """A function that reads one tensor by name onto the device; raises `ModelError` for a name that is not there."""
     weights = model.weights
+    in_files: Callable[[str], Tensor]
     in_files = PickledWeights(weights, model.name) if weights.pickled else SafeWeights(weights.files, model.name)
     if model.head_shape:
         in_files = unscaled(in_files, model.name)
