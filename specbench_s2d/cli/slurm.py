@@ -43,6 +43,8 @@ _SCRIPT = """\
 ##SBATCH --account=NAME
 ##SBATCH --cpus-per-task=8
 ##SBATCH --mem=16G
+# One model of GPU or CPU for all tasks, where the partition has several: the merge refuses a mixture.
+##SBATCH --constraint=MODEL
 # The models of a task take @memory_gb@ GB of its device. The longest shard takes at least @least@
 # (@rate@); suggested: @slower@ times that, with time to load.
 #SBATCH --time=@suggested@

@@ -19,13 +19,14 @@ from tests.cli.test_merge import untimed
 
 SBATCH = r"""#!/bin/bash
 # Runs an array's tasks, or a job, at once; prints its number; keeps in $SLURM_STATE/NUMBER whether all of it succeeded.
-array= after= script= log=/dev/null
+array= after= script= log=/dev/null kept=pending
 while [ -z "$script" ]; do
     case $1 in
     --array=1-*) array=${1#--array=1-} ;;
     --dependency=afterok:*) after=${1#*:} ;;
     --output=*) log=${1#--output=} ;;
-    --parsable | --kill-on-invalid-dep=yes | --gres=gpu:1) ;;
+    --kill-on-invalid-dep=yes) kept=cancelled ;;
+    --parsable | --gres=gpu:1) ;;
     -*) echo "sbatch: unrecognized option '$1'" >&2; exit 1 ;;
     *) script=$1 ;;
     esac
@@ -34,7 +35,7 @@ done
 job=$(($(ls "$SLURM_STATE" | wc -l) + 1))
 code=0
 if [ -n "$after" ] && [ "$(cat "$SLURM_STATE/$after")" != 0 ]; then
-    code=cancelled
+    code=$kept
 elif [ -n "$array" ]; then
     for task in $(seq "$array"); do
         SLURM_ARRAY_TASK_ID=$task bash "$script" "$@" > "${log/\%a/$task}" 2>&1 || code=$?
@@ -135,7 +136,7 @@ def test_a_failed_task_cancels_the_merge_and_the_same_file_runs_it_again(
         """What runs where the second shard ends with `code`."""
         return submit(script, tmp_path, lambda words: code if "2/2" in words else 0)[0]
 
-    assert ran(137) == shards
+    assert ran(137) == shards and (tmp_path / "state" / "2").read_text() == "cancelled\n"
     assert ran(1) == shards  # without tables: it is not complete
     (tmp_path / parts[1]).mkdir()
     (tmp_path / parts[1] / "summary.csv").touch()
