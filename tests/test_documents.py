@@ -112,7 +112,8 @@ def quick_commands() -> list[list[str]]:
         at_hand = not any(re.fullmatch(elsewhere, word) for word in words)
         if words[0] == "run" and at_hand:
             out = words.index("--out") if "--out" in words else len(words)
-            words = [*(word for word in (*words[:out], *words[out + 2 :]) if word != "--dry-run"), "--dry-run"]
+            dry = [] if "--print-slurm" in words else ["--dry-run"]
+            words = [*(word for word in (*words[:out], *words[out + 2 :]) if word != "--dry-run"), *dry]
         if (words[0] in QUICK and "pull" not in words) or (words[0] == "run" and at_hand):
             found.setdefault(" ".join(words), words)
     return list(found.values())

@@ -94,5 +94,28 @@ def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec, models: Resolved
     )
 
 
+def passed_over(spec: RunSpec, taken: Sequence[tuple[DecoderSpec, str | None]], models: ResolvedModels) -> list[str]:
+    """A line for each draft that the run names and no decoder uses, while one takes a head that ships in its place.
+
+    `taken`: the decoders and their drafts, of all targets.
+    """
+    named = {entry: split_pair(entry, spec.target)[1] for entry in spec.draft}
+    shipped = {
+        decoder.label: draft for decoder, draft in taken if draft and not decoder.draft and draft not in named.values()
+    }
+    used = {draft for _, draft in taken}
+    return [
+        f"--draft {entry}: no decoder of this run uses it, for it is {_what(models[draft])}; "
+        f"{', '.join(f'{label} takes {head}' for label, head in shipped.items())}, which ships."
+        for entry, draft in named.items()
+        if shipped and draft not in used
+    ]
+
+
+def _what(model: ResolvedModel) -> str:
+    kind = _kind_of_head(model)
+    return "a model" if kind is None else f"{'an' if kind == EAGLE else 'a'} {kind} head"
+
+
 def _kind_of_head(model: ResolvedModel) -> str | None:
     return model.head_shape.decoder if model.head_shape else None

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from specbench_s2d.bench import keys
-from specbench_s2d.bench.drafts import draft_for, split_pair
+from specbench_s2d.bench.drafts import draft_for, passed_over, split_pair
 from specbench_s2d.bench.grader import AnswerScorer
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
@@ -86,7 +86,8 @@ class Plan:
     `lanes` and `models` are keyed by what the person called each model. Every target has the same decoders in the same
     order; their drafts may differ. `scorer` knows how each suite's answers are scored. `key_schema`: how cells are
     named, which for a folder that exists is its schema. `launch`: the one, of the run's `--launches`, whose cells
-    `rounds` lays out. `shard`: the part of the grid that is run, None for all of it.
+    `rounds` lays out. `shard`: the part of the grid that is run, None for all of it. `passed_over`: a line for each
+    draft that the run names and does not use.
     """
 
     spec: RunSpec
@@ -98,6 +99,12 @@ class Plan:
     key_schema: int = SCHEMA_VERSION
     launch: int = 0
     shard: Shard | None = None
+    passed_over: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> list[str]:
+        """Lines for a person, before the run: drafts that are not used, and the suites that questions went to."""
+        return [*self.passed_over, *self.questions.said]
 
     @property
     def device(self) -> str:
@@ -240,6 +247,7 @@ def make_plan(spec: RunSpec) -> Plan:
 
     The run's defaults, its device and its number format are filled in first.
     """
+    given = spec.draft
     spec = _on_device(spec.resolved())
     if len(set(spec.target)) < len(spec.target):
         raise UserError(f"--target {' '.join(spec.target)}: a target is given twice; give each once.")
@@ -263,7 +271,9 @@ def make_plan(spec: RunSpec) -> Plan:
     if shard:
         _check_shard(shard, decoders, spec, len(questions))
     scorer = AnswerScorer(questions.by_suite, questions)
-    return Plan(spec, lanes, questions, used, keys.settings_of(spec), scorer, shard=shard)
+    taken = [(lane.decoder, lane.draft) for of_target in lanes.values() for lane in of_target]
+    said = tuple(passed_over(spec, taken, models)) if given else ()
+    return Plan(spec, lanes, questions, used, keys.settings_of(spec), scorer, shard=shard, passed_over=said)
 
 
 def _check_shard(shard: Shard, decoders: Sequence[DecoderSpec], spec: RunSpec, questions: int) -> None:

@@ -13,8 +13,10 @@ from specbench_s2d.bench.prompts import Prompts, conversation
 from specbench_s2d.bench.traces import source_for
 from specbench_s2d.decoding.decoder import PairDecoder, check_kind
 from specbench_s2d.decoding.faults import PartError, declared_passes, in_decoder, named
-from specbench_s2d.errors import ModelError
+from specbench_s2d.decoding.loop import PROPOSED
+from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models import check_pair
+from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.chat import ChatTemplate, default_template
 from specbench_s2d.models.devices import HOST, SPREAD, Free, free_by_device, free_bytes
 from specbench_s2d.models.memory import MemoryPlan
@@ -79,7 +81,7 @@ def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
             check_pair(model, draft)
             check_kind(lane.decoder.kind.draft_kind, draft, lane.label)
         try:
-            _check_declared(lane, draft)
+            _check_declared(lane, model, draft, spec.max_new_tokens or 1)
         except PartError as error:
             faults[lane.label] = str(error)
         source_for(lane.decoder, model.name, draft)
@@ -124,14 +126,14 @@ def _check_ids(template: ChatTemplate, questions: Sequence[Question], model: Res
             )
 
 
-def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:
-    """Ask a decoder's class what it says before anything is loaded. Raises `UserError` for a draft that it refuses, and
-    `PartError` where it raises anything else or declares what are no passes."""
+def _check_declared(lane: Lane, target: ResolvedModel, draft: ResolvedModel | None, new_tokens: int) -> None:
+    """Ask a decoder's class what it says before anything is loaded. Raises `UserError` for a draft that it refuses, for
+    options beyond all use, and `PartError` where it raises anything else or declares what are no passes."""
     kind, options, label = lane.decoder.kind, lane.decoder.options, lane.label
     part = f"drafter {kind.drafter_class.__name__}" if issubclass(kind, PairDecoder) else f"class {kind.__name__}"
     with named(label, part, "in target_passes"):
         passes = kind.target_passes(options)
-    declared_passes(passes, label, f"{part}.target_passes")
+    _check_useful(declared_passes(passes, label, f"{part}.target_passes"), label, target, new_tokens)
     with named(label, part, "in host_bytes"):
         size = kind.host_bytes(options, 1)
     if not isinstance(size, int | float) or not 0 <= size <= sys.maxsize:
@@ -141,7 +143,24 @@ def _check_declared(lane: Lane, draft: ResolvedModel | None) -> None:
             kind.check_draft(options, draft)
         with named(label, part, "in draft_passes"):
             passes = kind.draft_passes(options, draft)
-        declared_passes(passes, label, f"{part}.draft_passes")
+        _check_useful(declared_passes(passes, label, f"{part}.draft_passes"), label, draft, new_tokens)
+
+
+def _check_useful(passes: Sequence[PassKind], label: str, model: ResolvedModel, new_tokens: int) -> None:
+    """Raise `UserError` where options ask for drafts longer than any answer, or for trees or beams beyond the cache."""
+    most = max(PROPOSED, new_tokens)
+    chain = max((kind.rows for kind in passes if not kind.seen), default=1) - 1
+    if chain > most:
+        raise UserError(
+            f"decoder {label!r}: drafts of {chain:,} tokens; with --max-new-tokens {new_tokens:,} none above {most:,} "
+            "is of use: give smaller options."
+        )
+    tree, room = max((max(kind.rows, kind.seen) for kind in passes if kind.seen), default=0), model.context + PROPOSED
+    if tree > room:
+        raise UserError(
+            f"decoder {label!r}: its trees or beams take {tree:,} positions of {model.name}, whose cache has at most "
+            f"{room:,}: give smaller options."
+        )
 
 
 def check(plan: Plan, free: Free = free_bytes) -> dict[str, TargetSetup]:

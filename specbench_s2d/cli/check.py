@@ -11,6 +11,7 @@ from rich.console import Console
 
 from specbench_s2d.analysis.gate.verdict import Judgement, Tolerances
 from specbench_s2d.errors import UserError
+from specbench_s2d.files import write_whole
 
 _DEFAULT = Tolerances()
 
@@ -90,7 +91,7 @@ def _publish(judgement: Judgement, markdown: Path | None, junit: Path | None) ->
 
     for path, content in ((markdown, text.markdown(judgement)), (junit, text.junit(judgement))):
         if path:
-            path.write_text(content, encoding="utf-8")
+            write_whole(path, content)
     if page := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(page).open("a", encoding="utf-8") as file:
             file.write(text.markdown(judgement))

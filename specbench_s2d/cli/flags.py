@@ -51,10 +51,26 @@ def given_flags(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, [])}
 
 
+def flag_words(values: Mapping[str, Any]) -> list[str]:
+    """The words of a command line that give these values, by field name: what `given_flags` holds, written again."""
+    words: list[str] = []
+    for name, value in values.items():
+        flag = _flag_name(name)
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no{flag[1:]}")
+        else:
+            words += [word for one in (value if isinstance(value, list) else [value]) for word in (flag, str(one))]
+    return words
+
+
+def _flag_name(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
 def _flag(name: str, field: FieldInfo, defaults: Mapping[str, Any]) -> inspect.Parameter:
     """One field as a flag: all but switches and repeated flags reach pydantic as typed, which says what it allows."""
     kind: Any = field.annotation if field.annotation in (bool, list[str]) else str
-    flag = "--" + name.replace("_", "-")
+    flag = _flag_name(name)
     names = f"{flag}/--no{flag[1:]}" if kind is bool else flag
     own = None if field.is_required() or field.default == () else field.default
     default = defaults.get(name, inspect.Parameter.empty if field.is_required() else own)

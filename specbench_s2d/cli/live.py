@@ -27,7 +27,7 @@ class Live:
     def __init__(self, console: Console, plan: Plan) -> None:
         self._console, self._plan = console, plan
         self._records: list[Record] = []
-        self._unsaid = plan.questions.said  # until the run was checked: a mistake is one line
+        self._unsaid = plan.said  # until the run was checked: a mistake is one line
         self._text = ""
         self._last_line = 0.0
         self._live = rich.live.Live(console=console, refresh_per_second=4) if console.is_terminal else None

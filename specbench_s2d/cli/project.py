@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from specbench_s2d.cli.flags import flags_from, given_flags
 from specbench_s2d.config import RunSpec, make_spec
+from specbench_s2d.files import write_whole
 
 if TYPE_CHECKING:
     from specbench_s2d.analysis.projection.table import Device
@@ -123,7 +123,5 @@ def _write(out: Path, files: dict[str, str]) -> None:
     """Each file whole or not there."""
     out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        partial = out / f".{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, out / name)
+        write_whole(out / name, text)
     _stderr().print(f"wrote {', '.join(str(out / name) for name in files)}", soft_wrap=True, markup=False)

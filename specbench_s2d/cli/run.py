@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from specbench_s2d.cli.flags import flags_from, given_flags
+from specbench_s2d.cli.flags import flag_words, flags_from, given_flags
 from specbench_s2d.config import RunSpec, make_spec
+from specbench_s2d.errors import UserError
 
 
 @flags_from(RunSpec.model_fields, "given", given_flags, dict.fromkeys(RunSpec.model_fields))
@@ -39,6 +40,15 @@ def run(
         bool,
         typer.Option("--strict", help="Stop (exit 3) as soon as the machine is found unfit to measure on."),
     ] = False,
+    print_slurm: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Print a file that submits the grid as a Slurm array job of N shards, with the job that merges them "
+            "into --out; run nothing.",
+        ),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Run a grid of targets, decoders and suites; without arguments, the demo grid.
@@ -51,7 +61,20 @@ def run(
     from specbench_s2d.bench.drafts import narrowed
     from specbench_s2d.bench.plan import make_plan
 
-    plan = make_plan(make_spec(spec, narrowed(spec, given)))
+    asked = make_spec(spec, narrowed(spec, given))
+    if print_slurm:
+        if dry_run or as_json:
+            other = "--dry-run" if dry_run else "--json"
+            raise UserError(
+                f"--print-slurm {print_slurm}: runs nothing, and prints a file for bash; leave {other} out."
+            )
+        from specbench_s2d.cli.slurm import script
+
+        switches = ["--retry-failed"] * retry_failed + ["--strict"] * strict
+        command = ["run", *([str(spec)] if spec else []), *flag_words(given), *switches]
+        sys.stdout.write(script(asked, print_slurm, command, out or _new_folder()))
+        return 0
+    plan = make_plan(asked)
     if dry_run:
         return _dry_run(plan, as_json)
     from specbench_s2d.bench.launches import run_launches
@@ -74,7 +97,7 @@ def _dry_run(plan: Any, as_json: bool) -> int:
         typer.echo(json.dumps(expected, indent=1))
     else:
         Console(emoji=False).print(forecast_table(expected))
-    for line in plan.questions.said:
+    for line in plan.said:
         _tell(Console(stderr=True, emoji=False), line)
     return 0
 

@@ -33,7 +33,11 @@ Source = Annotated[str, typer.Option("--source", help="Model to start from: fold
 HeadTarget = Annotated[str, typer.Option("--target", help="Model whose states the head reads: folder, name or hub id.")]
 Bits = Annotated[int, typer.Option("--bits", help="Bits of the stored matrices: 16, or 8 for half the room.")]
 Licence = Annotated[
-    str | None, typer.Option("--licence", help="The card's sentence about licences; default: those of the data hold.")
+    str | None,
+    typer.Option(
+        "--licence",
+        help="The card's sentence about licences, such as 'Apache-2.0: …'; default: those of the data hold.",
+    ),
 ]
 Template = Annotated[
     str | None,
@@ -127,12 +131,16 @@ def lm(
         typer.Option("--grow-from", help="Deepen this model to --layers, without changing what it computes."),
     ] = None,
     continue_from: Annotated[str | None, typer.Option("--continue-from", help="Train this model on.")] = None,
-    layers: Annotated[int | None, typer.Option(min=1, help="Depth; 8 for a new model.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Hidden width of a new model; 192.")] = None,
-    heads: Annotated[int | None, typer.Option(min=1, help="Attention heads of a new model; width / 64.")] = None,
-    kv_heads: Annotated[int | None, typer.Option(min=1, help="Key-value heads of a new model; 1.")] = None,
-    feed_forward: Annotated[int | None, typer.Option(min=1, help="Feed-forward width of a new model; 512.")] = None,
-    context: Annotated[int | None, typer.Option(min=1, help="Positions of a new model; 4096.")] = None,
+    layers: Annotated[int | None, typer.Option(min=1, max=10**4, help="Depth; 8 for a new model.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, max=10**6, help="Hidden width of a new model; 192.")] = None,
+    heads: Annotated[
+        int | None, typer.Option(min=1, max=10**4, help="Attention heads of a new model; width / 64.")
+    ] = None,
+    kv_heads: Annotated[int | None, typer.Option(min=1, max=10**4, help="Key-value heads of a new model; 1.")] = None,
+    feed_forward: Annotated[
+        int | None, typer.Option(min=1, max=10**7, help="Feed-forward width of a new model; 512.")
+    ] = None,
+    context: Annotated[int | None, typer.Option(min=1, max=10**8, help="Positions of a new model; 4096.")] = None,
     *,
     spec: TrainSpec,
 ) -> None:
@@ -197,7 +205,8 @@ def eagle(
     out: Out,
     target: HeadTarget,
     steps: Annotated[
-        int, typer.Option("--steps", min=1, help="Tokens that the head drafts on its own states while it learns.")
+        int,
+        typer.Option("--steps", min=1, max=63, help="Tokens that the head drafts on its own states while it learns."),
     ] = 3,
     bits: Bits = 16,
     version: Annotated[
@@ -224,8 +233,8 @@ def medusa(
     data: Data,
     out: Out,
     target: HeadTarget,
-    heads: Annotated[int, typer.Option("--heads", min=1, help="Heads; each drafts one token.")] = 4,
-    blocks: Annotated[int, typer.Option("--blocks", min=1, help="Residual blocks of a head.")] = 1,
+    heads: Annotated[int, typer.Option("--heads", min=1, max=63, help="Heads; each drafts one token.")] = 4,
+    blocks: Annotated[int, typer.Option("--blocks", min=1, max=64, help="Residual blocks of a head.")] = 1,
     share_head: Annotated[
         bool, typer.Option("--share-head", help="No LM heads of their own: the target's, in a far smaller folder.")
     ] = False,

@@ -17,6 +17,12 @@ from specbench_s2d.decoding.types import Proposal
 from specbench_s2d.models.base import Likeliest
 
 
+def tree_rows(depth: int, topk: int, tokens: int) -> int:
+    """Rows of the pass over the context's last token and the largest tree of `depth` levels, `topk` nodes expanded per
+    level with as many children each, of which at most `tokens` are proposed."""
+    return min(tokens, topk + (depth - 1) * topk**2) + 1
+
+
 @dataclass
 class Candidates:
     """All nodes seen so far, one tensor (N * K,) per level; ids are float32, as the model returns them.

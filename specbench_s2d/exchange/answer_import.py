@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoder
 from specbench_s2d.errors import RunFolderError, UnknownNameError, UserError
 from specbench_s2d.exchange.spec_bench import FAILED_TURN, Answer, Choice, read_answers
+from specbench_s2d.files import replacing
 from specbench_s2d.runs.folder import RunStore
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record
 from specbench_s2d.suites import CUSTOM, Suite, custom_name, definitions, load_suite, suites_of
@@ -334,13 +334,8 @@ def _time(stamp: float) -> str:
 
 def _write(out: Path, manifest: dict[str, Any], records: Sequence[Record]) -> None:
     """The folder beside its place first, then moved there whole."""
-    partial = out.with_name(f".{out.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        with RunStore(partial, manifest) as store:
+        with replacing(out) as partial, RunStore(partial, manifest) as store:
             store.append(records)
-        partial.replace(out)
     except OSError as error:
         raise RunFolderError(f"--out {out}: cannot be written ({error.strerror}); give another folder.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

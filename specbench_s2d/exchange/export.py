@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import types
 import typing
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -28,6 +28,7 @@ from specbench_s2d.analysis.tables.text import TextTable
 from specbench_s2d.errors import RunFolderError, UnknownNameError, UserError
 from specbench_s2d.exchange import leaderboard
 from specbench_s2d.exchange.spec_bench import AnswerFile, answer_files
+from specbench_s2d.files import replacing
 from specbench_s2d.runs.folder import MANIFEST, read_manifest
 from specbench_s2d.runs.record import Record
 
@@ -175,16 +176,11 @@ def _without_none(annotation: Any) -> Any:
 
 def _write(files: Files, out: Path) -> list[Path]:
     """Every file under another name first, then all at their own."""
-    partial = {out / f".{name}.partial": out / name for name in files}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for path, final in partial.items():
-            path.write_bytes(files[final.name])
-        for path, final in partial.items():
-            os.replace(path, final)
+        with ExitStack() as stack:
+            for name, content in files.items():
+                stack.enter_context(replacing(out / name)).write_bytes(content)
     except OSError as error:
         raise RunFolderError(f"--out {out}: cannot be written ({error.strerror}); give another folder.") from error
-    finally:
-        for path in partial:
-            path.unlink(missing_ok=True) if out.is_dir() else None
-    return list(partial.values())
+    return [out / name for name in files]

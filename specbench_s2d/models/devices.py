@@ -44,10 +44,15 @@ def all_devices(device: str) -> list[str]:
     return [f"cuda:{index}" for index in range(_gpus())] if device == SPREAD else [device]
 
 
-def check_device(device: str) -> torch.device:
-    """The torch device by its name, for `auto` the first GPU; raises `UserError` where it does not exist."""
+def check_device_name(device: str) -> None:
+    """Raise `UserError` for what names no device of any machine."""
     if not re.fullmatch(rf"cpu|{SPREAD}|cuda(:\d+)?", device):
         raise UserError(f"--device {device}: not a device; give cpu, cuda or cuda:N, or {SPREAD} for all GPUs.")
+
+
+def check_device(device: str) -> torch.device:
+    """The torch device by its name, for `auto` the first GPU; raises `UserError` where it does not exist."""
+    check_device_name(device)
     place = torch.device(first_device(device))
     if place.type == "cuda" and (place.index or 0) >= _gpus():
         raise UserError(f"--device {device}: torch sees {_gpus()} CUDA devices here; use --device cpu.")

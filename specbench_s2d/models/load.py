@@ -31,6 +31,7 @@ from specbench_s2d.models.placement import check_fits, max_memory
 from specbench_s2d.models.quiet import quiet
 from specbench_s2d.models.remarks import load_facts, remarks
 from specbench_s2d.models.resolve import ResolvedModel, resolve_model
+from specbench_s2d.models.safe_weights import SafeWeights
 from specbench_s2d.models.shapes import random_weights
 from specbench_s2d.models.stored_weights import check_finite, check_module, check_type, type_name
 from specbench_s2d.models.tensors import tensor_shapes
@@ -171,7 +172,9 @@ def _why_transformers(model: ResolvedModel, device: str, lean: bool) -> str | No
 
 def tensor_reader(model: ResolvedModel, device: torch.device, dtype: torch.dtype) -> Weights:
     """A function that reads one tensor by name onto the device; raises `ModelError` for a name that is not there."""
-    in_files = PickledWeights(model.weights, model.name) if model.weights.pickled else _safetensors(model)
+    weights = model.weights
+    in_files: Callable[[str], Tensor]
+    in_files = PickledWeights(weights, model.name) if weights.pickled else SafeWeights(weights.files, model.name)
     if model.head_shape:
         in_files = unscaled(in_files, model.name)
 
@@ -194,20 +197,6 @@ def tensor_reader(model: ResolvedModel, device: torch.device, dtype: torch.dtype
             return in_files(HEAD)  # the one of a tied pair that is there
 
     return model.adapter.over(read, model.depth, model.name) if model.adapter else read
-
-
-def _safetensors(model: ResolvedModel) -> Callable[[str], Tensor]:
-    """A function that reads one tensor by name; raises `KeyError` for a name that is not there."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        opened: list[Any] = [safe_open(str(file), framework="pt") for file in model.weights.files]
-        where = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{model.name}: its weight files cannot be read ({in_one_line(error)}); fetch them again."
-        ) from error
-    return lambda name: where[name].get_tensor(name)
 
 
 def _lacks(model: ResolvedModel, tensor: str) -> ModelError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from specbench_s2d.errors import ModelError, UnknownNameError
+from specbench_s2d.files import write_whole
 from specbench_s2d.resources import cache_folder, drafts_folder
 
 HUB, PYPI = "hub", "pypi"
@@ -180,9 +181,7 @@ def record_pulled(model: NamedModel, pulled: Pulled) -> None:
     inside = pulled.folder.absolute().is_relative_to(cache)
     folder = pulled.folder.absolute().relative_to(cache) if inside else pulled.folder.absolute()
     record.parent.mkdir(parents=True, exist_ok=True)
-    new = record.with_suffix(".new")
-    new.write_text(json.dumps({"folder": str(folder), "source": asdict(pulled.source)}, indent=1), encoding="utf-8")
-    new.replace(record)
+    write_whole(record, json.dumps({"folder": str(folder), "source": asdict(pulled.source)}, indent=1))
 
 
 def shipped_drafts() -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.pickled import read_pickle
+from specbench_s2d.models.safe_weights import SafeWeights
 from specbench_s2d.models.weight_files import WeightFiles
 
 FLOATS = frozenset({"float64", "float32", "bfloat16", "float16", "F64", "F32", "BF16", "F16"})
@@ -70,14 +71,12 @@ def check_module(module: Any, weights: WeightFiles | None, model: str) -> None:
 def _unscaled(weights: WeightFiles, model: str) -> dict[str, str]:
     """The tensors in the files that are no plain floating-point numbers, with their types; of `.bin` files of the older
     format, which would be read whole again, none."""
-    from safetensors import safe_open
-
     types: dict[str, str] = {}
-    for file in weights.files:
-        if not weights.pickled:
-            with safe_open(str(file), framework="pt") as opened:
-                types |= {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
-        elif zipfile.is_zipfile(file):
+    if not weights.pickled:
+        stored = SafeWeights(weights.files, model)
+        types = {name: stored.type_name(name) for name in stored.names}
+    for file in weights.files if weights.pickled else ():
+        if zipfile.is_zipfile(file):
             types |= {name: type_name(tensor.dtype) for name, tensor in read_pickle(file, model).items()}
     return {name: kind for name, kind in types.items() if kind not in FLOATS}
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from specbench_s2d.errors import ModelError, UserError, in_one_line
+from specbench_s2d.files import write_whole
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ def write_ranking(folder: Path, counts: Sequence[int], data: dict[str, Any]) -> 
     """Store the counts of answers' tokens, by id, in a model's folder, with the `data` that they were counted in."""
     file = folder / RANKING_FILE
     content = {"counted": "tokens of the training split's answers", "data": data, "counts": list(counts)}
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
-    os.replace(partial, file)
+    write_whole(file, json.dumps(content, separators=(",", ":")) + "\n")
     return file
 
 

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from specbench_s2d.errors import RunFolderError, UserError, first_line
+from specbench_s2d.files import write_whole
 from specbench_s2d.runs.energy_block import EnergyBlock
 from specbench_s2d.runs.identity import identity
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record, check_schema, parse_record
@@ -75,6 +76,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a run; raises `RunFolderError` when there is none that can be read."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        there = f"holds no {MANIFEST}" if folder.is_dir() else "is no folder" if folder.exists() else "is not there"
+        raise RunFolderError(f"{folder}: {there}; give the folder of a run.") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunFolderError(
             f"{folder}: no readable {MANIFEST} ({_first(error)}); give the folder of a run."
@@ -198,9 +202,7 @@ class RunStore:
 
 def write_manifest_file(path: Path, manifest: dict[str, Any]) -> None:
     """Replace a manifest at once."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(manifest, indent=1) + "\n")
 
 
 def changed_identity(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from specbench_s2d.errors import RunFolderError, UserError
+from specbench_s2d.files import partial_of, replacing
 from specbench_s2d.runs.folder import (
     ENERGY,
     MANIFEST,
@@ -44,41 +44,47 @@ def merge(runs: Sequence[Path], out: Path, allow_mixed: bool = False) -> Merged:
     """Join finished or stopped runs of one plan in the new folder `out`; the runs stay as they are.
 
     Raises `UserError` for runs of different plans, for a cell that two of them hold, for libraries, drivers, code or
-    device models that differ (unless `allow_mixed`), and where `out` holds anything.
+    device models that differ (unless `allow_mixed`), for a run that is given twice, for one alone that is no shard, and
+    where `out` holds anything.
     """
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise UserError(f"--out {out}: holds something already; give a new folder.")
-    partial = out.parent / f"{out.name}.partial"
-    _check_apart(runs, out, partial)
-    given = list({run.resolve(): run for run in runs}.values())
-    parts = sorted(((run, read_manifest(run)) for run in given), key=lambda part: _shard_of(part[1]).index)
+    _check_apart(runs, out, partial_of(out))
+    _check_distinct(runs)
+    parts = sorted(((run, read_manifest(run)) for run in runs), key=lambda part: _shard_of(part[1]).index)
+    if len(parts) == 1 and _shard_of(parts[0][1]).of == 1:
+        raise UserError(f"{runs[0]}: is the whole of its grid, no shard; there is nothing to merge it with.")
     _check_same_plan(parts)
     _check_same_cut(parts)
     if not allow_mixed:
         _check_same_software(parts)
     try:
-        partial.mkdir(parents=True)
-        count, devices = _join_lines(parts, partial, out.name)
-        manifest, missing = _joined_manifest([manifest for _, manifest in parts], out.name, count)
-        write_manifest_file(partial / MANIFEST, manifest)
-        if out.is_dir():
-            out.rmdir()
-        os.replace(partial, out)
+        with replacing(out) as partial:
+            partial.mkdir(parents=True)
+            count, devices = _join_lines(parts, partial, out.name)
+            manifest, missing = _joined_manifest([manifest for _, manifest in parts], out.name, count)
+            write_manifest_file(partial / MANIFEST, manifest)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise RunFolderError(
             f"--out {out}: cannot be written ({error.strerror or error}); the runs are untouched. Make room, or give "
             "another --out."
         ) from error
-    except UserError:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return Merged(out, count, manifest["cells"], devices, missing)
 
 
 def _shard_of(manifest: Mapping[str, Any]) -> Shard:
     """The shard of a run; of a run of the whole grid, the only one."""
     return Shard.parse(manifest.get("shard") or "1/1")
+
+
+def _check_distinct(runs: Sequence[Path]) -> None:
+    """Raise `UserError` for a folder that is given twice, by whatever name."""
+    first: dict[Path, Path] = {}
+    for run in runs:
+        if other := first.get(run.resolve()):
+            also = "" if other == run else f", as {other} too"
+            raise UserError(f"{run}: is given twice{also}; give every run once.")
+        first[run.resolve()] = run
 
 
 def _check_apart(runs: Sequence[Path], out: Path, partial: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.errors import RunFolderError, UserError
+from specbench_s2d.files import write_whole
 from specbench_s2d.models.chat import ChatTemplate, Message
 from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.models.resolve import resolve_model
@@ -193,7 +193,7 @@ def _own_prompts(answerer: Answerer, out: Path) -> list[Prompt]:
         found: list[Prompt] = []
         while len(found) < wanted:
             found += answerer.own_prompts(min(answerer.spec.batch, wanted - len(found)))
-        _write_whole(beside, [prompt.text for prompt in found])
+        write_whole(beside, json.dumps([prompt.text for prompt in found], indent=1))
     texts = json.loads(beside.read_text(encoding="utf-8"))
     return [_own_prompt(text, answerer.template) for text in texts]
 
@@ -216,18 +216,12 @@ def _claim(out: Path, facts: dict[str, Any]) -> int:
         )
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(beside, facts)
+        write_whole(beside, json.dumps(facts, indent=1))
         lines = out.read_bytes().splitlines(keepends=True) if out.is_file() else []
         whole = [line for line in lines if line.endswith(b"\n")]
         if len(whole) < len(lines):
-            out.write_bytes(b"".join(whole))
+            write_whole(out, b"".join(whole))
     return len(whole)
-
-
-def _write_whole(path: Path, content: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(partial, path)
 
 
 def answer_chats(

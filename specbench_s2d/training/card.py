@@ -8,11 +8,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from specbench_s2d.files import write_whole
 from specbench_s2d.training.data import HELD_OUT_ONE_IN, Chat, Encoded
 from specbench_s2d.training.spec import TrainSpec
 
 FACTS = "training.json"
 DATA_LICENCES = "The licences of its training data hold for it."
+_NAMED_LICENCES = ("Apache-2.0", "MIT", "CC-BY-4.0", "CC-BY-SA-4.0", "CC0-1.0")
+"""Licences that a card's front matter names where its sentence begins with one and a colon; else it says `other`."""
 
 
 def data_summary(chats: list[Chat], encoded: list[Encoded]) -> dict[str, dict[str, int]]:
@@ -72,8 +75,8 @@ def _curve_point(row: dict[str, Any]) -> dict[str, Any]:
 
 def write_card(folder: Path, facts: dict[str, Any]) -> None:
     """Write `training.json` and the card (`README.md`) beside the weights."""
-    (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(render_card(facts), encoding="utf-8")
+    write_whole(folder / FACTS, json.dumps(facts, indent=1) + "\n")
+    write_whole(folder / "README.md", render_card(facts))
 
 
 def render_card(facts: dict[str, Any]) -> str:
@@ -85,13 +88,13 @@ def render_card(facts: dict[str, Any]) -> str:
 library_name: transformers
 pipeline_tag: text-generation
 tags: [speculative-decoding, benchmarking]
-license: other
+license: {_license(facts)}
 ---
 # {facts["name"]}
 
 {what} ({shape}) that `specbench-s2d train` made for **benchmarking decoding methods**.
 Use it to measure decoders, not to get answers: nothing was done to make its text true or safe.
-{facts.get("licence", DATA_LICENCES)}
+{_licence(facts)}
 
 ## How it was made
 - start: {facts["base"]}
@@ -110,6 +113,17 @@ Use it to measure decoders, not to get answers: nothing was done to make its tex
 ## Loss curve
 {_curve_table(facts)}
 """
+
+
+def _licence(facts: dict[str, Any]) -> str:
+    """The sentence about licences."""
+    return str(facts.get("licence", DATA_LICENCES))
+
+
+def _license(facts: dict[str, Any]) -> str:
+    """The licence as the hub names it."""
+    name = _licence(facts).partition(":")[0]
+    return name.lower() if name in _NAMED_LICENCES else "other"
 
 
 def _learnt(facts: dict[str, Any]) -> str:

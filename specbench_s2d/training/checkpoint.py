@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from specbench_s2d.errors import RunFolderError, first_line
+from specbench_s2d.files import replacing, write_whole
 from specbench_s2d.training.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -57,13 +58,10 @@ def save_checkpoint(
         "model": {name: tensor for name, tensor in model.state_dict().items() if name not in _frozen(model)},
         "optimizers": [o.state_dict() for o in optimizers],
     }
-    partial = out / (CHECKPOINT + ".partial")
-    with writing(out):
-        with partial.open("wb") as file:
-            _save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, out / CHECKPOINT)
+    with writing(out), replacing(out / CHECKPOINT) as partial, partial.open("wb") as file:
+        _save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _frozen(model: PreTrainedModel) -> set[str]:
@@ -144,7 +142,7 @@ def read_log(out: Path, step: int) -> list[dict[str, Any]]:
             f"{path} holds {len(rows)} of the {step} steps that the checkpoint has seen; remove {out} to train anew."
         )
     with writing(out):
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
 

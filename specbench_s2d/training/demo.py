@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.files import write_whole
 from specbench_s2d.training.checkpoint import writing
 from specbench_s2d.training.distributed import launcher_ranks
 from specbench_s2d.training.init_model import ModelSize, ModelSource, load_tokenizer
@@ -168,5 +169,5 @@ def _ensure_tokenizer(
         announce(f"tokenizer: {vocabulary:,} entries")
         save_tokenizer(train_tokenizer(corpus.training, vocabulary, CONTEXT), folder)
     with writing(out):
-        (out / "LICENSE-NOTE.md").write_text(LICENSE_NOTE, encoding="utf-8")
+        write_whole(out / "LICENSE-NOTE.md", LICENSE_NOTE)
     return held or folder

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from specbench_s2d.files import write_whole
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.heads.eagle3_shape import check_depth
 from specbench_s2d.models.heads.eight_bits import in_bits
@@ -30,6 +31,7 @@ from specbench_s2d.training.jobs import (
     Corpus,
     check_model,
     check_out,
+    check_source,
     check_usable_device,
     claim,
     machine_text,
@@ -135,6 +137,7 @@ def train_head(
     hide_progress_bars()
     check_out(out)
     check_usable_device(spec.device)
+    check_source(target, spec)
     model, chat = load_source(target), ChatTemplate.choose(load_tokenizer(target), template)
     frozen: Any = model
     frozen.to(spec.device, torch.bfloat16 if spec.autocast else torch.float32)  # it is not learnt
@@ -171,7 +174,7 @@ def save_eagle(head: EagleModule, folder: Path, target: str, bits: int = 16) -> 
     save_file(in_bits(head.state_dict(), bits), str(folder / "model.safetensors"), metadata={"format": "pt"})
     fields = head.config.to_dict() | head.published() | {"specbench_target": target}
     fields.pop("_name_or_path", None)  # a folder of the machine that trained it
-    (folder / "config.json").write_text(json.dumps(fields, indent=1, default=str) + "\n", encoding="utf-8")
+    write_whole(folder / "config.json", json.dumps(fields, indent=1, default=str) + "\n")
 
 
 def save_medusa(head: MedusaModule, folder: Path, target: str, bits: int = 16) -> None:
@@ -183,7 +186,7 @@ def save_medusa(head: MedusaModule, folder: Path, target: str, bits: int = 16) -
     blocks = sum(isinstance(part, ResidualBlock) for part in head.heads[0].children())
     fields = {"base_model_name_or_path": target, "medusa_num_heads": len(head.heads), "medusa_num_layers": blocks}
     fields["vocab_size"] = head.config.vocab_size
-    (folder / "config.json").write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / "config.json", json.dumps(fields, indent=1) + "\n")
 
 
 def _sizes(head: Any) -> dict[str, Any]:

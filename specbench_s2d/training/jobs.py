@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from specbench_s2d.errors import RunFolderError, UserError, first_line
+from specbench_s2d.files import replacing, write_whole
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.load import hide_progress_bars
+from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.models.token_ranking import ranked, write_ranking
 from specbench_s2d.training.adapters import add_adapters, import_peft, merge_adapters, save_adapter
 from specbench_s2d.training.card import DATA_LICENCES, FACTS, data_summary, training_facts, write_card
@@ -116,6 +117,7 @@ def train_model(
     if spec.lora_rank:
         import_peft(spec.lora_rank)
     chat = ChatTemplate.choose(tokenizer, template)
+    check_source(start.source, spec)
     model = init_model(start, tokenizer, spec.seed)
     check_model(model, spec, start.source)
     training, held_out = corpus.encode(chat)
@@ -157,15 +159,25 @@ def train_model(
 
 def check_model(model: PreTrainedModel, spec: TrainSpec, source: str) -> None:
     """Raise an error for a model that cannot be trained so."""
-    context, vocabulary = int(model.config.max_position_embeddings), int(model.config.vocab_size)
+    _check_sizes(int(model.config.max_position_embeddings), int(model.config.vocab_size), spec)
+    if spec.exits:
+        check_nested(model, spec.exits, source)
+
+
+def check_source(source: str, spec: TrainSpec) -> None:
+    """The same of the sizes that the config of a source states, before its weights load; not of a new model, nor of
+    one that loading refuses."""
+    if source and (found := resolve_model(resolve_source(source))).has_layer_ranges:
+        _check_sizes(found.context, found.rows, spec)
+
+
+def _check_sizes(context: int, vocabulary: int, spec: TrainSpec) -> None:
     if spec.length > context:
         raise UserError(f"--length {spec.length}: the model's context is {context}; lower it.")
     if spec.draft_vocabulary > vocabulary:
         raise UserError(
             f"--draft-vocabulary {spec.draft_vocabulary}: the model has {vocabulary} ids; give at most that."
         )
-    if spec.exits:
-        check_nested(model, spec.exits, source)
 
 
 def claim(work: Path, start: ModelSource, what: str = "") -> None:
@@ -181,7 +193,7 @@ def claim(work: Path, start: ModelSource, what: str = "") -> None:
         )
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(asked), encoding="utf-8")
+        write_whole(note, json.dumps(asked))
 
 
 def _read_json(path: Path) -> Any:
@@ -194,9 +206,7 @@ def _read_json(path: Path) -> Any:
 @contextmanager
 def publishing(facts: dict[str, Any], counts: list[int], work: Path, out: Path) -> Iterator[Path]:
     """A folder to write a model into; then its card, ranking and log are added, and it becomes `out`, complete."""
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with writing(out):
+    with writing(out), replacing(out) as partial:
         partial.mkdir(parents=True)
         yield partial
         write_card(partial, facts)
@@ -204,9 +214,6 @@ def publishing(facts: dict[str, Any], counts: list[int], work: Path, out: Path) 
         shutil.copy(work / LOG, partial / LOG)
         for weights in partial.glob("*.safetensors"):  # which are written for their owner alone
             weights.chmod((partial / LOG).stat().st_mode)
-        if out.exists():
-            out.rmdir()  # it is empty (`check_out`)
-        os.replace(partial, out)
     shutil.rmtree(work)
 
 

@@ -19,10 +19,10 @@ class TrainSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tokens: int = Field(gt=0, description="Tokens to train on, prompts included.")
-    length: int = Field(default=1024, gt=1, description="Positions of a packed sequence.")
-    batch: int = Field(default=8, gt=0, description="Sequences of one optimiser step.")
-    micro_batch: int = Field(default=4, gt=0, description="Sequences of one forward pass.")
+    tokens: int = Field(gt=0, le=10**14, description="Tokens to train on, prompts included.")
+    length: int = Field(default=1024, gt=1, le=10**7, description="Positions of a packed sequence.")
+    batch: int = Field(default=8, gt=0, le=10**6, description="Sequences of one optimiser step.")
+    micro_batch: int = Field(default=4, gt=0, le=10**6, description="Sequences of one forward pass.")
     exits: tuple[int, ...] = Field(
         default=(),
         description="Depths of the exits, in layers, such as 6,9,12; default: half, three quarters, all of the layers.",
@@ -33,7 +33,7 @@ class TrainSpec(BaseModel):
     optimizer: Literal["adamw", "muon"] = Field(
         default="adamw", description="adamw; or muon for the layers' matrices and adamw for the rest."
     )
-    learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False, description="Highest learning rate.")
+    learning_rate: float = Field(default=2e-3, gt=0, le=10, allow_inf_nan=False, description="Highest learning rate.")
     warmup: float = Field(
         default=0.04, ge=0, lt=1, description="Share of the steps with a rising learning rate, 0 to 1."
     )
@@ -42,7 +42,7 @@ class TrainSpec(BaseModel):
     clip: float = Field(
         default=1.0, gt=0, allow_inf_nan=False, description="Largest norm of the gradient; a larger one is scaled down."
     )
-    seed: int = Field(default=0, ge=0, description="Seed of new weights and of the data's order.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of new weights and of the data's order.")
     autocast: bool = Field(default=True, description="Compute in bfloat16 with weights in float32.")
     validate_every: int = Field(default=200, gt=0, description="Steps between two validations.")
     checkpoint_every: int = Field(default=100, gt=0, description="Steps between two checkpoints.")
@@ -50,7 +50,9 @@ class TrainSpec(BaseModel):
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute layers in the backward pass, to use less memory."
     )
-    lora_rank: int = Field(default=0, ge=0, description="Train LoRA adapters of this rank, merged at the end; 0: none.")
+    lora_rank: int = Field(
+        default=0, ge=0, le=10**4, description="Train LoRA adapters of this rank, merged at the end; 0: none."
+    )
     lora_alpha: float = Field(
         default=16.0, gt=0, allow_inf_nan=False, description="Scale of LoRA adapters: alpha / rank."
     )

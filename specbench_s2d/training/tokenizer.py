@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from specbench_s2d.errors import UserError
+from specbench_s2d.files import replacing
 from specbench_s2d.models.chat import TEMPLATES
 from specbench_s2d.training.checkpoint import writing
 from specbench_s2d.training.data import Chat
@@ -58,11 +57,6 @@ def train_tokenizer(chats: list[Chat], vocabulary: int, context: int) -> PreTrai
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Write the tokenizer's folder atomically; raises `RunFolderError` where `out` cannot be written."""
-    partial = out.with_name(out.name + ".partial")
-    with writing(out):
-        shutil.rmtree(partial, ignore_errors=True)
+    with writing(out), replacing(out) as partial:
         partial.mkdir(parents=True)
         tokenizer.save_pretrained(str(partial))
-        if out.exists():
-            out.rmdir()  # it is empty (`check_out`)
-        os.replace(partial, out)

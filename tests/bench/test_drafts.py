@@ -179,3 +179,18 @@ def test_medusas_heads_inside_a_model_s_checkpoint_are_refused(
 def test_the_head_that_ships_for_a_target_is_taken_without_a_name() -> None:
     plan = plan_of({"target": ["demo-m"], "decoder": ["ar", "eagle"], "suite": ["qa"], "limit": 1, "device": "cpu"})
     assert names(plan) == {"demo-m": [None, "demo-m-eagle"]}
+
+
+def test_a_draft_of_another_kind_than_the_head_that_ships_is_said(tiny_models: Path, tmp_path: Path) -> None:
+    """One that another decoder uses, and a head that a decoder names, are nothing to say."""
+    from tests.models.heads.medusa_made import write_medusa
+
+    medusa = str(write_medusa(tiny_models / "tiny-target", tmp_path / "medusa"))
+    given = {"target": ["demo-m"], "suite": ["qa"], "limit": 1, "device": "cpu", "energy": "off"}
+    for draft, what in {medusa: "a medusa head", "demo-draft": "a model"}.items():
+        (line,) = plan_of(given, decoder=["ar", "eagle"], draft=[draft]).said
+        assert line == (
+            f"--draft {draft}: no decoder of this run uses it, for it is {what}; eagle takes demo-m-eagle, which ships."
+        )
+    for decoders in (["ar", "sd", "eagle"], ["ar", "eagle:draft=demo-m-eagle"], ["ar"]):
+        assert plan_of(given, decoder=decoders, draft=["demo-draft-sft"]).said == []

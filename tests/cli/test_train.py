@@ -23,7 +23,7 @@ from specbench_s2d.cli import train as train_cli
 from specbench_s2d.cli.main import main
 from specbench_s2d.cli.train import command_text
 from specbench_s2d.cli.train_progress import Watch
-from specbench_s2d.training import jobs
+from specbench_s2d.training import init_model, jobs
 from specbench_s2d.training.init_model import ModelSize, ModelSource
 from specbench_s2d.training.spec import TrainSpec
 from specbench_s2d.training.trainer import Progress
@@ -373,3 +373,44 @@ def test_an_adapter_wants_a_rank_and_reaches_the_job_with_the_licence(
     assert "--adapter: there is an adapter only with --lora-rank N." in capsys.readouterr().err
     assert main([*words, "--adapter", "--lora-rank", "2", "--licence", "Free."]) == 0
     assert asked["adapter"] is True and asked["licence"] == "Free."
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["eagle", "--steps", "64"], "'--steps': Input should be less than or equal to 63"),
+        (
+            ["eagle", "--tokens", "200000000000000"],
+            "--tokens 200000000000000: input should be less than or equal to",
+        ),
+        (["eagle", "--seed", str(2**63)], f"--seed {2**63}: input should be less than {2**63}"),
+        (["eagle", "--learning-rate", "11"], "--learning-rate 11: input should be less than or equal to 10"),
+        (["medusa", "--heads", "64"], "'--heads': Input should be less than or equal to 63"),
+        (["medusa", "--blocks", "65"], "'--blocks': Input should be less than or equal to 64"),
+    ],
+)
+def test_numbers_that_no_training_has_are_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--target", "no-such", "--data", "no-such", "--out", "no-such", "--tokens", "80"]
+    assert main(["train", words[0], *given, *words[1:]]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and said in err
+
+
+@pytest.mark.parametrize("command", [["eagle", "--target"], ["medusa", "--target"], ["sft", "--source"]])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--draft-vocabulary", "9999"], "--draft-vocabulary 9999: the model has 2048 ids; give at most that."),
+        (["--length", "4097"], "--length 4097: the model's context is 4096; lower it."),
+    ],
+)
+def test_sizes_beyond_the_model_are_said_before_its_weights_load(
+    command: list[str], words: list[str], said: str, here: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(init_model, "read_module", None)
+    out = ["--data", "chat.jsonl", "--out", "x", "--tokens", "80"]
+    assert main(["train", *command, "demo-s", *out, *words]) == 2
+    assert said in capsys.readouterr().err

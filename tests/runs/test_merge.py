@@ -147,3 +147,21 @@ def test_another_shard_does_not_go_on_in_a_shard_s_folder(tmp_path: Path) -> Non
     with refused(RunFolderError, "the shard (1/2 there)"), RunStore(folder, wanted):
         pass
     assert (folder / RECORDS).exists()
+
+
+def test_a_run_given_twice_a_whole_one_alone_and_no_run_are_one_line(tmp_path: Path) -> None:
+    part, whole = made(tmp_path / "a", "1/2", cells([0])), made(tmp_path / "whole", None, cells([0]))
+    (tmp_path / "link").symlink_to(part)
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "out"
+    with refused(UserError, f"{part}: is given twice; give every run once."):
+        merge([part, part], out)
+    with refused(UserError, f"{tmp_path}/link: is given twice, as {part} too; "):
+        merge([part, tmp_path / "link"], out)
+    with refused(UserError, f"{whole}: is the whole of its grid, no shard; "):
+        merge([whole], out)
+    for name, why in {"empty": "holds no manifest.json", "file": "is no folder", "none": "is not there"}.items():
+        with refused(RunFolderError, f"{tmp_path / name}: {why}; give the folder of a run."):
+            merge([part, tmp_path / name], out)
+    assert not out.exists()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from specbench_s2d.models.chat import Message
@@ -55,6 +58,30 @@ def random_rows(rows: int, length: int, vocabulary: int = 20, seed: int = 0) -> 
 def held_out(vocabulary: int = 20) -> dict[str, list[Encoded]]:
     ids = np.arange(10, dtype=np.int32) % vocabulary
     return {"qa": [Encoded("qa", ids, ids > 4)]}
+
+
+def check_learning(
+    head: Any,
+    target: PreTrainedModel,
+    ids_BT: Tensor,
+    learn_BT: Tensor,
+    kind: ModuleType,
+    steps: int,
+    kept_N: Tensor | None = None,
+) -> None:
+    """A draft head that learns `ids_BT` for some steps lowers its held-out loss on the first row, and leaves the target
+    as it was. `kind`: the module of its losses."""
+    before = {name: p.clone() for name, p in target.named_parameters()}
+    chat = {"qa": [Encoded("qa", ids_BT[0].int().numpy(), learn_BT[0].numpy())]}
+    first = kind.held_out_loss(head, chat, False, (), kept_N)[1]["qa"]
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-2)
+    for _ in range(steps):
+        loss = kind.sums_of_losses(head, ids_BT, learn_BT, False, (), kept_N).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert kind.held_out_loss(head, chat, False, (), kept_N)[1]["qa"] < first - 0.01
+    assert all(torch.equal(p, before[name]) for name, p in target.named_parameters())
 
 
 def tiny_spec(steps: int = 12, **changed: Any) -> TrainSpec:

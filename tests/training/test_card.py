@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from specbench_s2d.training.card import render_card
+import pytest
+
+from specbench_s2d.resources import drafts_folder
+from specbench_s2d.training.card import FACTS, render_card
 
 from .factory import tiny_spec
 
@@ -67,3 +71,20 @@ def test_facts_older_than_the_exits_give_the_card_they_gave() -> None:
 def test_exits_without_held_out_chats_have_no_table() -> None:
     silent = facts(exits=(2, 3, 4)) | {"exit_perplexity": {}, "validation_nll": {}, "validation_perplexity": {}}
     assert "by exit" not in render_card(silent)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "named"),
+    [("Apache-2.0: trained on its own answers.", "apache-2.0"), ("Its data: Apache-2.0.", "other"), ("", "other")],
+)
+def test_the_front_matter_names_the_licence_that_the_sentence_begins_with(sentence: str, named: str) -> None:
+    assert f"\nlicense: {named}\n---\n" in render_card(facts() | {"licence": sentence})
+    assert "\nlicense: other\n---\n" in render_card(facts())
+
+
+def test_the_cards_of_drafts_that_ship_are_what_their_facts_give() -> None:
+    cards = [path for path in sorted(drafts_folder().iterdir()) if (path / FACTS).is_file()]
+    assert cards
+    for folder in cards:
+        told = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        assert (folder / "README.md").read_text(encoding="utf-8") == render_card(told), folder.name

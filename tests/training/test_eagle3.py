@@ -14,11 +14,10 @@ from specbench_s2d import build_decoder, load_model
 from specbench_s2d.cli.main import main
 from specbench_s2d.models.token_ranking import RANKING_FILE, ranked
 from specbench_s2d.models.weight_files import SAFE
-from specbench_s2d.training.data import Encoded
-from specbench_s2d.training.eagle import held_out_loss, sums_of_losses
+from specbench_s2d.training import eagle
 from specbench_s2d.training.eagle3 import Eagle3Module
 from specbench_s2d.training.trainer import _optimizers
-from tests.training.factory import sums, tiny_model, tiny_spec, write_chats
+from tests.training.factory import check_learning, sums, tiny_model, tiny_spec, write_chats
 from tests.training.test_eagle import killed
 
 
@@ -68,21 +67,11 @@ def test_learning_lowers_the_loss_over_the_small_vocabulary_and_leaves_the_targe
     target: Any = tiny_model(layers=8, seed=3)
     with torch.no_grad():
         target.lm_head.weight.mul_(15)
-    before = {name: p.clone() for name, p in target.named_parameters()}
     kept_N = torch.arange(0, 20, 2)
     head = Eagle3Module(target, seed=0, steps=2, ids=kept_N.tolist())
     ids_BT = torch.randint(0, 20, (4, 24), generator=torch.Generator().manual_seed(0))
     learn_BT = torch.ones_like(ids_BT, dtype=torch.bool)
-    chat = {"qa": [Encoded("qa", ids_BT[0].int().numpy(), learn_BT[0].numpy())]}
-    first = held_out_loss(head, chat, False, (), kept_N)[1]["qa"]
-    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-2)
-    for _ in range(30):
-        loss = sums_of_losses(head, ids_BT, learn_BT, False, (), kept_N).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert held_out_loss(head, chat, False, (), kept_N)[1]["qa"] < first - 0.01
-    assert all(torch.equal(p, before[name]) for name, p in target.named_parameters())
+    check_learning(head, target, ids_BT, learn_BT, eagle, 30, kept_N)
     assert all(parameter.grad is None or parameter.requires_grad for parameter in head.parameters())
 
 
@@ -93,7 +82,7 @@ def test_the_loss_is_the_cross_entropy_under_the_target_over_the_small_vocabular
     ids_BT = torch.randint(0, 20, (2, 9), generator=torch.Generator().manual_seed(0))
     learn_BT = torch.rand(2, 9, generator=torch.Generator().manual_seed(1)) < 0.5
     with torch.no_grad():
-        found = sums_of_losses(head, ids_BT, learn_BT, False, (), kept_N)
+        found = eagle.sums_of_losses(head, ids_BT, learn_BT, False, (), kept_N)
         logits_BTV = target(input_ids=ids_BT[:, :-1]).logits[:, 1:, kept_N]  # of the tokens from the third on
         fused_BTD, _ = head.read(ids_BT[:, :-1])
         states_BTD = head(target.get_input_embeddings()(ids_BT[:, 1:-1]), fused_BTD[:, :-1], [])

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from specbench_s2d import load_model
 from specbench_s2d.cli.main import main
 from specbench_s2d.runs.folder import read_records
-from specbench_s2d.training.data import Encoded
-from specbench_s2d.training.medusa import MedusaModule, held_out_loss, sums_of_losses
-from tests.training.factory import sums, tiny_model, write_chats
+from specbench_s2d.training import medusa
+from specbench_s2d.training.medusa import MedusaModule, sums_of_losses
+from tests.training.factory import check_learning, sums, tiny_model, write_chats
 
 
 @pytest.fixture
@@ -122,17 +122,7 @@ def test_losses_are_those_of_the_definition(kept: list[int] | None) -> None:
 @pytest.mark.parametrize("share_head", [False, True])
 def test_learning_lowers_the_held_out_loss_and_leaves_the_target_alone(share_head: bool) -> None:
     target, head, ids_BT, learn_BT = made(share_head=share_head)
-    before = {name: p.clone() for name, p in target.named_parameters()}
-    chat = {"qa": [Encoded("qa", ids_BT[0].int().numpy(), learn_BT[0].numpy())]}
-    first = held_out_loss(head, chat, autocast=False)[1]["qa"]
-    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-2)
-    for _ in range(20):
-        loss = sums_of_losses(head, ids_BT, learn_BT, autocast=False).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert held_out_loss(head, chat, autocast=False)[1]["qa"] < first - 0.01
-    assert all(torch.equal(p, before[name]) for name, p in target.named_parameters())
+    check_learning(head, target, ids_BT, learn_BT, medusa, 20)
 
 
 def test_choices_stand_at_the_places_they_are_proposed_for() -> None:

@@ -13,6 +13,7 @@ from rich.console import RenderableType
 from specbench_s2d.analysis.tables.naming import mark_notes
 from specbench_s2d.analysis.tables.text import TextTable, terminal_tables
 from specbench_s2d.errors import UserError
+from specbench_s2d.files import write_whole
 from specbench_s2d.runs.record import BASELINE, Record
 
 SUFFIXES = (".csv", ".md")
@@ -50,7 +51,7 @@ class Comparison:
         """Write the table as CSV (every digit) or the text as Markdown, by the file's suffix."""
         check_out(path)
         text = self.table.to_csv(index=False, lineterminator="\n") if path.suffix == ".csv" else self.markdown()
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
 
 
 def check_out(path: Path) -> None:

@@ -26,6 +26,7 @@ from specbench_s2d.analysis.tables.text import (
     terminal_tables,
     with_interval,
 )
+from specbench_s2d.files import write_whole
 from specbench_s2d.measure.quality import METRICS
 from specbench_s2d.runs.record import BASELINE
 
@@ -178,5 +179,5 @@ def definition_list() -> str:
 
 def write_tables(table: pd.DataFrame, folder: Path, doubts: Sequence[str] = ()) -> None:
     """Write `summary.csv` (every digit, missing as empty) and `summary.md` into an existing folder."""
-    table.to_csv(folder / "summary.csv", index=False, lineterminator="\n")
-    (folder / "summary.md").write_text(markdown(table, doubts), encoding="utf-8")
+    write_whole(folder / "summary.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_whole(folder / "summary.md", markdown(table, doubts))

@@ -21,7 +21,7 @@ from specbench_s2d.decoding.draft_vocabulary import (
     vocabulary_of,
 )
 from specbench_s2d.decoding.gamma import OF_A_TREE, chain_passes
-from specbench_s2d.decoding.growth import Candidates, add_children, expand, proposal_of
+from specbench_s2d.decoding.growth import Candidates, add_children, expand, proposal_of, tree_rows
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
@@ -96,7 +96,7 @@ class EagleDrafter:
         o = options
         if o.gamma is not None:
             return [replace(kind, states=(FINAL,)) for kind in chain_passes(o.gamma)]
-        rows = min(o.tokens, o.topk + (o.depth - 1) * o.topk**2) + 1
+        rows = tree_rows(o.depth, o.topk, o.tokens)
         return [PassKind(rows, seen=rows, least=rows, states=(FINAL,))]
 
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:

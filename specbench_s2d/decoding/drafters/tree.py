@@ -18,7 +18,7 @@ from torch import Tensor
 
 from specbench_s2d.decoding.draft_vocabulary import at_most_the_vocabulary, vocabulary_hashes, vocabulary_of
 from specbench_s2d.decoding.drafters.sorted import ThresholdOptions, check_exits_and_thresholds
-from specbench_s2d.decoding.growth import Candidates, Frontier, add_children, expand, proposal_of
+from specbench_s2d.decoding.growth import Candidates, Frontier, add_children, expand, proposal_of, tree_rows
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.models.base import LanguageModel, Likeliest, PassKind
@@ -68,7 +68,7 @@ class TreeDrafter:
     def target_passes(options: TreeDrafter.Options) -> list[PassKind]:
         """One pass over the context's last token and all tokens of the tree."""
         o = options
-        rows = min(o.tokens, o.topk + (o.depth - 1) * o.topk**2) + 1
+        rows = tree_rows(o.depth, o.topk, o.tokens)
         return [PassKind(rows, seen=rows, least=rows)]
 
     def start(self, prompt_ids: Sequence[int], sampler: Sampler) -> None:

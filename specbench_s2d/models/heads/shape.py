@@ -20,9 +20,10 @@ from typing import Any
 
 from torch import Tensor
 
-from specbench_s2d.errors import ModelError, first_line
+from specbench_s2d.errors import ModelError
 from specbench_s2d.models.heads.eight_bits import without_scales
 from specbench_s2d.models.pickled import PickledWeights
+from specbench_s2d.models.safe_weights import SafeWeights
 from specbench_s2d.models.weight_files import WeightFiles
 
 EAGLE, EAGLE3, MEDUSA = "eagle", "eagle3", "medusa"
@@ -149,26 +150,13 @@ def _unknown(name: str, shapes: Shapes, found: str) -> ModelError:
 def tensor_shapes_of(weights: WeightFiles, name: str) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor of weight files, by name; no tensor of safetensors is read. Raises `ModelError`."""
     if weights.pickled:
-        stored = PickledWeights(weights, name)
-        return {tensor: tuple(stored(tensor).shape) for tensor in stored.names}
-    from safetensors import SafetensorError, safe_open
-
-    found: dict[str, tuple[int, ...]] = {}
-    try:
-        for file in weights.files:
-            with safe_open(str(file), framework="pt") as opened:
-                found |= {tensor: tuple(opened.get_slice(tensor).get_shape()) for tensor in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{name}: its weight files cannot be read ({first_line(error)}); fetch them again.") from error
-    return found
+        pickled = PickledWeights(weights, name)
+        return {tensor: tuple(pickled(tensor).shape) for tensor in pickled.names}
+    stored = SafeWeights(weights.files, name)
+    return {tensor: stored.shape(tensor) for tensor in stored.names}
 
 
 def read_tensor(weights: WeightFiles, name: str, tensor: str) -> Tensor:
     """One tensor of the single file of a head, as it is stored."""
-    if weights.pickled:
-        return PickledWeights(weights, name)(tensor)
-    from safetensors import safe_open
-
-    with safe_open(str(weights.files[0]), framework="pt") as opened:
-        found: Tensor = opened.get_tensor(tensor)
-        return found
+    stored = PickledWeights(weights, name) if weights.pickled else SafeWeights(weights.files, name)
+    return stored(tensor)

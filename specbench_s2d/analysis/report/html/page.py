@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from specbench_s2d.analysis.report.html.svg import inline_plots
 from specbench_s2d.analysis.tables import remarks
 from specbench_s2d.analysis.tables.head import head, manifest_doubts
 from specbench_s2d.analysis.tables.naming import mark_notes
+from specbench_s2d.files import write_whole
 from specbench_s2d.runs.record import Record
 
 _FOLDER = Path(__file__).resolve().parent
@@ -42,12 +42,7 @@ class Run:
 
 def write_page(runs: Sequence[Run], path: Path) -> None:
     """Write the page at once, or not at all; raises `OSError`."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(page(runs), encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, page(runs))
 
 
 def page(runs: Sequence[Run]) -> str:

@@ -25,6 +25,7 @@ from PIL import Image
 
 from specbench_s2d.analysis.tables.naming import FIRST, PAIRS, mark_notes, method_family, row_title
 from specbench_s2d.analysis.tables.remarks import within_launches
+from specbench_s2d.files import write_whole
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 METHOD_COLOURS = {
@@ -230,11 +231,13 @@ def save(figure: Figure, path: Path, bounds: Bbox) -> None:
         figure.savefig(pixels, format="png", bbox_inches=bounds, pil_kwargs={"compress_level": 1})
         picture = Image.open(pixels)
         few_colours = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        few_colours.save(path, optimize=True, dpi=picture.info["dpi"])
+        packed = io.BytesIO()
+        few_colours.save(packed, format="png", optimize=True, dpi=picture.info["dpi"])
+        write_whole(path, packed.getvalue())
         return
     text = io.StringIO()
     figure.savefig(text, format="svg", bbox_inches=bounds, metadata={"Date": None})
-    path.write_text(compact_svg(text.getvalue()), encoding="utf-8")
+    write_whole(path, compact_svg(text.getvalue()))
 
 
 def compact_svg(svg: str) -> str:

@@ -1,0 +1,51 @@
+"""Files and folders that are written whole or not at all: beside their place first, then moved there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def partial_of(path: Path) -> Path:
+    """Where `replacing` writes what becomes `path`."""
+    return path.with_name(path.name + ".partial")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The place beside `path` to write a file or a folder to, which becomes `path` at the end of the block.
+
+    A file of that name is replaced, and so is an empty folder by a folder. Where the block or the move raises, `path`
+    is as it was, and nothing is left beside it. Raises `OSError`.
+    """
+    partial = partial_of(path)
+    if partial.is_dir():  # of a process that was killed; a file of one is written over
+        _remove(partial)
+    try:
+        yield partial
+        if partial.is_dir() and path.is_dir():
+            path.rmdir()
+        os.replace(partial, path)
+    finally:
+        _remove(partial)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, at once or not at all; what is no plain file, such as a pipe or a link, is written
+    to as it is. Raises `OSError`."""
+    encoded = content.encode() if isinstance(content, str) else content
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_bytes(encoded)
+        return
+    with replacing(path) as partial:
+        partial.write_bytes(encoded)
+
+
+def _remove(partial: Path) -> None:
+    if partial.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        partial.unlink(missing_ok=True)

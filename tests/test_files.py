@@ -1,0 +1,71 @@
+"""Files and folders that are written whole or not at all."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from specbench_s2d.files import partial_of, replacing, write_whole
+
+PACKAGE = Path(__file__).parents[1] / "specbench_s2d"
+
+
+def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    partial_of(file).write_text("of a process that was killed")
+    write_whole(file, "é\n")
+    write_whole(file, b"second")
+    assert file.read_bytes() == b"second" and list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_fails_leaves_what_was_there(folder: bool, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    if folder:
+        path.mkdir()
+        (path / "held").write_text("first")
+    else:
+        path.write_text("first")
+
+    def written(error: Exception | None = None) -> None:
+        with replacing(path) as partial:
+            if folder:
+                partial.mkdir()
+            (partial / "new" if folder else partial).write_text("half")
+            if error:
+                raise error
+
+    with pytest.raises(KeyError):
+        written(KeyError())
+    if folder:  # a folder that holds something is not replaced
+        with pytest.raises(OSError, match="not empty"):
+            written()
+    assert (path / "held" if folder else path).read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_takes_the_place_of_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with replacing(tmp_path / "out") as partial:
+        partial.mkdir()
+        (partial / "new").touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["out", "out/new"]
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_whole(tmp_path / "link", "text")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_text() == "text"
+
+
+def test_no_other_module_writes_files_in_a_way_of_its_own() -> None:
+    """But for lines that are appended, files inside of folders that are moved whole, and what a library writes."""
+    ways = re.compile(r"\.write_text\(|\.write_bytes\(|os\.replace\(|\.to_csv\([^i]")
+    found = {
+        path.relative_to(PACKAGE).as_posix(): len(ways.findall(path.read_text(encoding="utf-8")))
+        for path in PACKAGE.rglob("*.py")
+    }
+    allowed = {"files.py": 3, "exchange/export.py": 1, "runs/merge.py": 1, "models/gguf.py": 1}
+    assert {path: count for path, count in found.items() if count} == allowed
