@@ -117,6 +117,10 @@ class Plan:
         places = self.shard.places(len(self.spec.target), len(self.questions))
         return {self.spec.target[target]: asked for target, asked in places.items()}
 
+    def places(self, target: str) -> range:
+        """The places, among all questions, of those that are asked of a target."""
+        return self._places[target]
+
     @property
     def targets(self) -> list[str]:
         """Those that are run, as given: all, or those of the shard."""
@@ -167,15 +171,16 @@ class Plan:
         source, cells = self.questions.source, self.cells
         return new_manifest(run_id, self.identity(), spec, source, cells, metrics, environment, shard)
 
-    def rounds(self, target: str) -> Iterator[Round]:
-        """Every cell of a target, in the order of decoding.
+    def rounds(self, target: str, within: range | None = None) -> Iterator[Round]:
+        """Every cell of a target, in the order of decoding; of the questions at the places `within` alone, where that
+        is given.
 
         Drift of the machine falls on all decoders alike, and so does the place in a round: in as many rounds as there
         are decoders each of them stands once at every place (the rows of a Latin square, from an order drawn anew from
         the run's seed, in each launch another one); shards change no order. Where turns replay AR's answers, AR comes
         first.
         """
-        places, questions = self._places[target], self.questions.questions
+        places, questions = self._places[target] if within is None else within, self.questions.questions
         lanes, launch = self.lanes[target], f"/launch {self.launch}" if self.launch else ""
         asked = ((repeat, place) for repeat in range(self.spec.repeats) for place in range(len(self.questions)))
         for number, (repeat, place) in enumerate(asked):
@@ -261,23 +266,30 @@ def make_plan(spec: RunSpec) -> Plan:
     _refuse_namesakes(used)
     shard = Shard.parse(spec.shard) if spec.shard else None
     if shard:
-        _check_shard(shard, decoders, spec, len(questions))
+        shard.places(len(spec.target), len(questions))
+    _check_cut(decoders, spec)
     scorer = AnswerScorer(questions.by_suite, questions)
     return Plan(spec, lanes, questions, used, keys.settings_of(spec), scorer, shard=shard)
 
 
-def _check_shard(shard: Shard, decoders: Sequence[DecoderSpec], spec: RunSpec, questions: int) -> None:
-    """Raise `UserError` for a shard that is empty, and for what needs the whole grid in one place."""
-    shard.places(len(spec.target), questions)
+def _check_cut(decoders: Sequence[DecoderSpec], spec: RunSpec) -> None:
+    """Raise `UserError` where a run is cut in parts, for what needs the whole grid in one place, or all devices."""
+    given = f"--shard {spec.shard}" if spec.shard else f"--devices {spec.devices}" if spec.devices else None
+    if given is None:
+        return
     if spec.energy_blocks:
         raise UserError(
-            f"--shard {shard}: --energy-blocks meters whole suites, which shards cut; meter beside the timed windows "
-            "(--energy auto) instead."
+            f"{given}: --energy-blocks meters whole suites, which it cuts; meter beside the timed windows (--energy "
+            "auto) instead."
         )
     if whole := [decoder.label for decoder in decoders if decoder.kind.learns_over_run(decoder.options)]:
         raise UserError(
-            f"--shard {shard}: {', '.join(whole)} drafts from earlier questions of the run, which another shard asks; "
-            "leave it out, or run the grid as a whole."
+            f"{given}: {', '.join(whole)} drafts from earlier questions of the run, which another part asks; leave it "
+            "out, or run the grid as a whole."
+        )
+    if spec.devices and spec.device not in ("cpu", "cuda"):
+        raise UserError(
+            f"--devices {spec.devices}: --device {spec.device} says which GPUs already; give --device cuda or cpu."
         )
 
 

@@ -39,6 +39,10 @@ def run(
         bool,
         typer.Option("--strict", help="Stop (exit 3) as soon as the machine is found unfit to measure on."),
     ] = False,
+    allow_mixed: Annotated[
+        bool,
+        typer.Option("--allow-mixed", help="Take workers whose libraries, drivers, code or device models differ."),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Run a grid of targets, decoders and suites; without arguments, the demo grid.
@@ -56,7 +60,20 @@ def run(
         return _dry_run(plan, as_json)
     from specbench_s2d.bench.launches import run_launches
 
-    return execute_and_print(plan, out or _new_folder(), retry_failed, as_json, partial(run_launches, strict=strict))
+    execute = partial(run_launches, strict=strict, launcher=_launcher(plan, allow_mixed))
+    return execute_and_print(plan, out or _new_folder(), retry_failed, as_json, execute)
+
+
+def _launcher(plan: Any, allow_mixed: bool) -> Any:
+    """How a launch is run: None for this process, or a fresh one."""
+    if plan.spec.devices is None:
+        return None
+    from specbench_s2d.bench.devices import seats
+    from specbench_s2d.bench.local_workers import LocalWorkers
+    from specbench_s2d.bench.pool import in_pool
+
+    where = seats(plan.spec.devices, plan.spec.device)
+    return in_pool(lambda: LocalWorkers(where), allow_mixed)
 
 
 def _new_folder() -> Path:
