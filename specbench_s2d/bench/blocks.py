@@ -46,7 +46,8 @@ def cut(plan: Plan, work: Mapping[str, float], workers: int, done: Collection[st
     blocks = []
     for target, whole in work_left.items():
         places = left[target]
-        parts = min(len(places), ceil(whole / most) if most else 1)
+        each = max(1, int(len(places) * most / whole)) if whole else len(places)
+        parts = ceil(len(places) / each)
         for i in range(parts):
             mine = places[len(places) * i // parts : len(places) * (i + 1) // parts]
             blocks.append(Block(target, range(mine[0], mine[-1] + 1), whole * len(mine) / len(places)))

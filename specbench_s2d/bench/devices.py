@@ -26,7 +26,8 @@ class Seat:
     @property
     def device_part(self) -> str:
         """What a CPU worker's device id has behind the host's: its cores, from the first to the last."""
-        return "" if self.gpu else f":{self.cores[0]}-{self.cores[-1]}"
+        ends = sorted({self.cores[0], self.cores[-1]})
+        return "" if self.gpu else f":{'-'.join(map(str, ends))}"
 
     def environment(self, before: Mapping[str, str]) -> dict[str, str]:
         """A process's variables there: its GPU alone is visible, its threads are no more than its cores."""

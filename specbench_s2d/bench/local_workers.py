@@ -63,8 +63,8 @@ class LocalWorkers(Workers):
         """Kill what runs."""
         for process, connection in self._running.values():
             process.kill()
-            process.join(_ENDING_S)
             connection.close()
+            process.join(_ENDING_S)
         self._running.clear()
 
     def _message(self, seat: int) -> Any:

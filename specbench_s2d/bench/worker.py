@@ -91,7 +91,8 @@ def _work(order: Order, link: Link, open_session: Callable[..., Session]) -> Non
         _check_same(plan, order)
         setups = check(plan, lambda device: _free_bytes(device, order.memory_bytes))
         kind = plan.spec.energy or "off"
-        choice = MeterChoice(None, order.no_energy) if order.no_energy else choose_meter(kind, plan.device)
+        unmetered = order.no_energy if kind != "off" else None
+        choice = MeterChoice(None, unmetered) if unmetered else choose_meter(kind, plan.device)
         store = SentStore(order, {"environment": facts, **begin.part}, link)
         with EnergyPass(plan, store, choice) as energy:
             monitor = Monitor(plan.device, facts, store, timer, order.launch, order.strict)
