@@ -12,7 +12,7 @@ from specbench_s2d.measure.machine import usable_cores
 from specbench_s2d.models.devices import HOST, all_devices
 from specbench_s2d.shards import numbers_in
 
-_OF_LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+OF_LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Variables by which libraries take a process for one of a distributed job."""
 
 
@@ -31,7 +31,7 @@ class Seat:
 
     def environment(self, before: Mapping[str, str]) -> dict[str, str]:
         """A process's variables there: its GPU alone is visible, its threads are no more than its cores."""
-        kept = {name: value for name, value in before.items() if name not in _OF_LAUNCHERS}
+        kept = {name: value for name, value in before.items() if name not in OF_LAUNCHERS}
         given = before.get("OMP_NUM_THREADS", "")
         threads = min(int(given), len(self.cores)) if given.isdecimal() and int(given) else len(self.cores)
         return {

@@ -11,15 +11,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pickle import UnpicklingError
 from typing import Any
 
 from specbench_s2d.bench.devices import Seat
-from specbench_s2d.bench.messages import Gone, Link, Order, Workers
+from specbench_s2d.bench.messages import Gone, Link, Order, Workers, received
 from specbench_s2d.bench.worker import work
 from specbench_s2d.cgroup import available_bytes
 
-_SHARED_CPU = "not metered: a CPU's counters are of all its cores, which several workers share"
+SHARED_CPU = "not metered: a CPU's counters are of all its cores, which several workers share"
 _ENDING_S = 10.0
 
 
@@ -34,7 +33,7 @@ class LocalWorkers(Workers):
     def order(self, order: Order) -> Order:
         """The order with this seat's cores and its share of the host's memory."""
         seat = self._seats[order.seat]
-        no_energy = _SHARED_CPU if seat.gpu is None and self.count > 1 else None
+        no_energy = SHARED_CPU if seat.gpu is None and self.count > 1 else None
         return replace(order, device_part=seat.device_part, no_energy=no_energy, memory_bytes=self._share_bytes)
 
     def start(self, order: Order) -> None:
@@ -69,9 +68,8 @@ class LocalWorkers(Workers):
 
     def _message(self, seat: int) -> Any:
         process, connection = self._running[seat]
-        try:
-            message = connection.recv()
-        except (EOFError, OSError, UnpicklingError):
+        message = received(connection)
+        if message is None:
             process.join(_ENDING_S)
             code = process.exitcode
             message = Gone(f"killed by signal {-code}" if code and code < 0 else f"exit code {code}")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from specbench_s2d.bench.blocks import Block
@@ -130,6 +131,14 @@ class Link:
             return self._connection.recv()
         except (EOFError, OSError) as error:
             raise DriverGone from error
+
+
+def received(connection: Connection) -> Any:
+    """The driver's end: what a worker says; None where its connection has ended, in the middle of a message too."""
+    try:
+        return connection.recv()
+    except (EOFError, OSError, UnpicklingError):
+        return None
 
 
 class Workers(ABC):

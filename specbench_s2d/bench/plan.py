@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from specbench_s2d.bench import keys
 from specbench_s2d.bench.drafts import draft_for, split_pair
 from specbench_s2d.bench.grader import AnswerScorer
@@ -240,12 +242,13 @@ class Plan:
         return self.models[lane.draft].name if lane.draft else None
 
 
-def make_plan(spec: RunSpec) -> Plan:
+def make_plan(spec: RunSpec, elsewhere: bool = False) -> Plan:
     """Check a run's every name and file, and lay out its cells; raises `UserError` before anything is loaded.
 
-    The run's defaults, its device and its number format are filled in first.
+    The run's defaults, its device and its number format are filled in first. `elsewhere`: the run's devices are those
+    of other machines, so that this one need not have them.
     """
-    spec = _on_device(spec.resolved())
+    spec = _on_device(spec.resolved(), elsewhere)
     if len(set(spec.target)) < len(spec.target):
         raise UserError(f"--target {' '.join(spec.target)}: a target is given twice; give each once.")
     models = ResolvedModels()
@@ -304,9 +307,9 @@ def _refuse_namesakes(models: Mapping[str, ResolvedModel]) -> None:
             )
 
 
-def _on_device(spec: RunSpec) -> RunSpec:
+def _on_device(spec: RunSpec, elsewhere: bool) -> RunSpec:
     asked = spec.device or default_device()
-    place = check_device(asked)
+    place = torch.device("cuda") if elsewhere and asked == "cuda" else check_device(asked)
     check_engine(spec.engine, place, find_dtype(spec.dtype, asked))
     device = asked if asked == SPREAD else str(place)
     energy = spec.energy or ("off" if place.type == "cpu" else "auto")  # of demo models: on a GPU it is the mission

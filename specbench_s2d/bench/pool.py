@@ -70,6 +70,7 @@ class _Seat:
     block: Block | None = None
     device_id: str | None = None
     deaths_unheard: int = 0
+    asked: bool = False
     ended: bool = False
 
 
@@ -144,6 +145,8 @@ class Pool:
             if seat.waits:
                 seat.waits, seat.ended = False, True
                 self._workers.tell(number, End())
+            elif not seat.asked:
+                seat.alive = False  # it has still to begin, and there is nothing left for it
 
     def _take(self, number: int, message: Any) -> None:
         seat = self._seats[number]
@@ -152,7 +155,7 @@ class Pool:
                 self._greet(number, message)
             case Ask():
                 self._finish(seat)
-                seat.waits, seat.deaths_unheard = True, 0
+                seat.waits, seat.asked, seat.deaths_unheard = True, True, 0
             case Kept(records):
                 self._keep(records)
             case Facts(part):

@@ -39,6 +39,16 @@ def run(
         bool,
         typer.Option("--strict", help="Stop (exit 3) as soon as the machine is found unfit to measure on."),
     ] = False,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray", help="Run the workers of --devices (default: all) on a Ray cluster, one started here by default."
+        ),
+    ] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="HOST:PORT of the Ray cluster's head, or auto for that of this node."),
+    ] = None,
     allow_mixed: Annotated[
         bool,
         typer.Option("--allow-mixed", help="Take workers whose libraries, drivers, code or device models differ."),
@@ -55,25 +65,40 @@ def run(
     from specbench_s2d.bench.drafts import narrowed
     from specbench_s2d.bench.plan import make_plan
 
-    plan = make_plan(make_spec(spec, narrowed(spec, given)))
+    ray = ray or ray_address is not None
+    if ray:
+        given.setdefault("devices", "all")
+    plan = make_plan(make_spec(spec, narrowed(spec, given)), elsewhere=ray)
+    count, make_workers = _workers(plan, ray, ray_address)
     if dry_run:
-        return _dry_run(plan, as_json)
+        return _dry_run(plan, as_json, count)
     from specbench_s2d.bench.launches import run_launches
 
-    execute = partial(run_launches, strict=strict, launcher=_launcher(plan, allow_mixed))
+    launcher = None
+    if make_workers:
+        from specbench_s2d.bench.pool import in_pool
+
+        launcher = in_pool(make_workers, allow_mixed)
+    execute = partial(run_launches, strict=strict, launcher=launcher)
     return execute_and_print(plan, out or _new_folder(), retry_failed, as_json, execute)
 
 
-def _launcher(plan: Any, allow_mixed: bool) -> Any:
-    """How a launch is run: None for this process, or a fresh one."""
+def _workers(plan: Any, on_ray: bool, ray_address: str | None) -> tuple[int | None, Callable[[], Any] | None]:
+    """How many workers run the plan, and what makes them; None for none but this process."""
     if plan.spec.devices is None:
-        return None
+        return None, None
+    if on_ray:
+        from specbench_s2d.bench.ray_workers import RayWorkers, connect, resources_each
+
+        ray = connect(ray_address)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        count, each = resources_each(plan.spec.devices, plan.spec.device, nodes)
+        return count, partial(RayWorkers, ray, count, each, plan.spec.device == "cpu")
     from specbench_s2d.bench.devices import seats
     from specbench_s2d.bench.local_workers import LocalWorkers
-    from specbench_s2d.bench.pool import in_pool
 
     where = seats(plan.spec.devices, plan.spec.device)
-    return in_pool(lambda: LocalWorkers(where), allow_mixed)
+    return len(where), partial(LocalWorkers, where)
 
 
 def _new_folder() -> Path:
@@ -82,11 +107,11 @@ def _new_folder() -> Path:
     return Path("results/runs") / datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
 
 
-def _dry_run(plan: Any, as_json: bool) -> int:
+def _dry_run(plan: Any, as_json: bool, workers: int | None) -> int:
     from specbench_s2d.bench.forecast import forecast
     from specbench_s2d.cli.live import forecast_table
 
-    expected = forecast(plan)
+    expected = forecast(plan, workers)
     if as_json:
         typer.echo(json.dumps(expected, indent=1))
     else:
