@@ -71,9 +71,8 @@ def _on_workers(plan: Plan, rows: Sequence[Mapping[str, Any]], workers: int) -> 
     weights = {row["target"]: row["memory"][0]["weights_bytes"] for row in rows}
     blocks = cut(plan, work, workers)
     expected = simulate(blocks, workers, weights)
-    held = [
-        max((row["memory_bytes"] for row in rows if row["target"] in loaded), default=0) for loaded in expected.loaded
-    ]
+    memory = {row["target"]: row["memory_bytes"] for row in rows}
+    held = [max((memory[target] for target in loaded), default=0) for loaded in expected.loaded]
     return {
         "count": workers,
         "blocks": len(blocks),

@@ -97,7 +97,7 @@ class RayWorkers(Workers):
     def __init__(self, ray: Any, count: int, resources: Mapping[str, float], on_cpu: bool) -> None:
         self._ray, self.count, self._on_cpu = ray, count, on_cpu
         options = {"max_retries": 0, "max_calls": 1, "scheduling_strategy": "SPREAD", **resources}
-        self._task = ray.remote(_in_ray).options(**options)
+        self._task = ray.remote(**options)(_in_ray)
         self._secret = secrets.token_bytes(32)
         self._listener = Listener((ray.util.get_node_ip_address(), 0), backlog=count, authkey=self._secret)
         self._tasks: dict[int, tuple[Any, float]] = {}

@@ -188,7 +188,6 @@ def test_a_worker_of_another_version_is_refused_unless_allowed(
 ) -> None:
     def other(order: Order, connection: Connection) -> None:
         hello(order, connection, **environment)
-        connection.recv()
 
     with refused(UserError, "worker 1 has", said, "--allow-mixed"):
         run_with(plan, tmp_path / "run", [other], workers=1)
