@@ -102,7 +102,8 @@ class RayWorkers(Workers):
         self._listener = Listener((ray.util.get_node_ip_address(), 0), backlog=count, authkey=self._secret)
         self._tasks: dict[int, tuple[Any, float]] = {}
         self._connections: dict[int, Connection] = {}
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._closing, self._accepting = False, threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def order(self, order: Order) -> Order:
         """The order with what tells this worker from another on the same host."""
@@ -116,7 +117,7 @@ class RayWorkers(Workers):
 
     def hear(self, timeout_s: float) -> list[tuple[int, Any]]:
         """A message of every worker that has one; of those that Ray lost, or never started, that they are gone."""
-        seat_of: dict[Any, int] = {connection: seat for seat, connection in self._connections.items()}
+        seat_of: dict[Any, int] = {connection: seat for seat, connection in list(self._connections.items())}
         step_s = min(timeout_s, _LOOK_S)
         if not seat_of:
             time.sleep(step_s)
@@ -140,18 +141,18 @@ class RayWorkers(Workers):
         """End every task, and take no more calls."""
         for seat in list(self._tasks):
             self._forget(seat)
+        self._closing = True
+        with suppress(OSError):  # one more call, for the thread to see that
+            socket.create_connection(self._listener.address, _ADDRESS_S).close()
+        self._accepting.join(_ADDRESS_S)
         self._listener.close()
 
     def _accept(self) -> None:
         """Take calls of workers: each says first which seat it has."""
-        while True:
-            try:
+        while not self._closing:
+            with suppress(AuthenticationError, EOFError, OSError):  # a caller that is none of ours, or died at once
                 connection = self._listener.accept()
                 self._connections[connection.recv()] = connection
-            except (AuthenticationError, EOFError, ConnectionError):
-                continue  # a caller that is none of ours, or died at once
-            except OSError:
-                return  # closed
 
     def _lost(self, seat: int) -> str | None:
         """Why there is nothing more to expect of a worker without a word waiting; None while there is."""

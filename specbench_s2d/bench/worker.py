@@ -8,10 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
+import torch
 from pydantic import BaseModel
 
 from specbench_s2d.bench.blocks import Block
@@ -43,19 +45,31 @@ from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
 from specbench_s2d.measure.environment import device_id, environment
 from specbench_s2d.models.devices import HOST, default_device, first_device, free_bytes
 from specbench_s2d.runs.folder import RECORDS, RunStore
+from specbench_s2d.runs.record import Record
 
 PART = ("environment", "targets", "conditions", "harness", "energy", "idle_power_w", "reasons", "quality_metrics")
 """What the manifest keeps of each device."""
 
 
 class SentStore(RunStore):
-    """A run's store whose writer is the driver: records and facts go there. `part`: the facts of this device so far."""
+    """A run's store whose writer is the driver: records and facts go there.
 
-    def __init__(self, order: Order, part: dict[str, Any], link: Link) -> None:
+    `part`: the facts of this device so far. `probe`: raises where the device is lost; it is asked before cells that
+    failed are sent, for others may then run them.
+    """
+
+    def __init__(self, order: Order, part: dict[str, Any], link: Link, probe: Callable[[], object]) -> None:
         super().__init__(order.folder, {})
         start = {"run_id": order.folder.name, "schema_version": order.schema, "cells": order.cells}
         self.manifest = {**start, "conditions": [], "reasons": {}, "targets": {}, **part}
-        self._link = link
+        self._link, self._probe = link, probe
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Send records to the driver; raises what `probe` raises."""
+        records = list(records)
+        if any(record.status == "failed" for record in records):
+            self._probe()
+        super().append(records)
 
     def _append(self, name: str, rows: Iterable[BaseModel]) -> None:
         assert name == RECORDS  # blocks of energy are metered where the whole grid is
@@ -93,7 +107,8 @@ def _work(order: Order, link: Link, open_session: Callable[..., Session]) -> Non
         kind = plan.spec.energy or "off"
         unmetered = order.no_energy if kind != "off" else None
         choice = MeterChoice(None, unmetered) if unmetered else choose_meter(kind, plan.device)
-        store = SentStore(order, {"environment": facts, **begin.part}, link)
+        probe = partial(_use, plan.device)
+        store = SentStore(order, {"environment": facts, **begin.part}, link, probe)
         with EnergyPass(plan, store, choice) as energy:
             monitor = Monitor(plan.device, facts, store, timer, order.launch, order.strict)
 
@@ -120,6 +135,12 @@ def _blocks(link: Link, run: Run, timer: PhaseTimer) -> Iterator[Block]:
             return
         run.hold(given.held)
         yield given.block
+
+
+def _use(device: str) -> None:
+    """Raise `RuntimeError` where the device does nothing any more: a GPU that fell off its bus, or that a fault before
+    has made unusable to this process."""
+    torch.ones(1, device=device).sum().item()
 
 
 def _free_bytes(device: str, share: int | None) -> int:

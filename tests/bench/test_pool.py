@@ -9,10 +9,12 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from specbench_s2d.bench.blocks import cut
 from specbench_s2d.bench.devices import Seat
 from specbench_s2d.bench.launches import run_launches
 from specbench_s2d.bench.local_workers import LocalWorkers
@@ -20,13 +22,13 @@ from specbench_s2d.bench.messages import Facts, Gone, Link, Order, Refused
 from specbench_s2d.bench.plan import Cell, Plan, make_plan
 from specbench_s2d.bench.pool import MOST_DEATHS, in_pool
 from specbench_s2d.bench.runner import Event, Outcome, execute
-from specbench_s2d.bench.worker import work
+from specbench_s2d.bench.worker import SentStore, work
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UnfitMachineError, UserError
 from specbench_s2d.measure.machine import usable_cores
 from specbench_s2d.runs.folder import RunStore, read_manifest, read_records
 from specbench_s2d.runs.record import Record
-from tests.bench.crews import Killed, Script, ThreadWorkers, hello, worker_of
+from tests.bench.crews import Killed, Script, ThreadWorkers, hello, skipped, worker_of
 from tests.refusals import refused
 
 OF_THE_DEVICE = {
@@ -304,3 +306,20 @@ def test_a_shard_is_cut_into_blocks_like_a_grid(spec: dict[str, Any], tmp_path: 
     plan = make_plan(RunSpec(**{**spec, "shard": "2/3"}))
     outcome = run_with(plan, tmp_path / "run", [partial(worker_of(plan))])
     assert {r.key for r in outcome.records} == plan.keys and plan.cells < make_plan(RunSpec(**spec)).cells
+
+
+def test_failed_cells_of_a_device_that_is_lost_are_left_to_others(plan: Plan, tmp_path: Path) -> None:
+    def lost() -> None:
+        raise RuntimeError("CUDA error: device lost")
+
+    sent: list[Any] = []
+    link = SimpleNamespace(send=sent.append)
+    order = Order(plan.spec, {}, plan.key_schema, 0, tmp_path, plan.cells, False, 0)
+    cell = next(cut(plan, dict.fromkeys(plan.targets, 1.0), 1)[0].cells(plan))
+    fine, failed = skipped(plan, cell), skipped(plan, cell).updated(status="failed")
+    store = SentStore(order, {}, link, lost)  # type: ignore[arg-type]
+    store.append([fine])
+    with pytest.raises(RuntimeError, match="device lost"):
+        store.append([fine, failed])
+    SentStore(order, {}, link, lambda: None).append([failed])  # type: ignore[arg-type]
+    assert [message.records for message in sent] == [[fine], [failed]]
