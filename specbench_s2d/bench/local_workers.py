@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -14,8 +13,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from specbench_s2d.bench.devices import Seat
-from specbench_s2d.bench.messages import Gone, Link, Order, Workers, received
-from specbench_s2d.bench.worker import work
+from specbench_s2d.bench.local_process import begin
+from specbench_s2d.bench.messages import Gone, Order, Workers, received
 from specbench_s2d.cgroup import available_bytes
 
 SHARED_CPU = "not metered: a CPU's counters are of all its cores, which several workers share"
@@ -41,7 +40,7 @@ class LocalWorkers(Workers):
         seat = self._seats[order.seat]
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_run, args=(order, theirs), daemon=True)
+        process = context.Process(target=begin, args=(pickle.dumps(order), theirs), daemon=True)
         with _variables(seat.environment(os.environ)), _bound_to(seat.cores):
             process.start()
         theirs.close()
@@ -105,18 +104,3 @@ def _bound_to(cores: Sequence[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def _run(order: Order, connection: Connection) -> None:
-    """What the process does. Ctrl-C reaches it too, and is left to the driver."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    work(order, Link(connection))
-
-
-def _end_with_parent() -> None:
-    """End this process at once when the driver is gone, in the middle of a generation too."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

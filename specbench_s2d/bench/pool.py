@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.preflight import set_up
 from specbench_s2d.bench.runner import Event, Watcher, is_failed, record_of, repaired_text, widen
 from specbench_s2d.errors import UserError
-from specbench_s2d.measure.environment import software_facts
+from specbench_s2d.measure.environment import device_id, software_facts
 from specbench_s2d.runs.folder import RunStore, schema_of
 from specbench_s2d.runs.manifest import utc_now
-from specbench_s2d.runs.parts import PARTS, differing_software, joined_parts, software
+from specbench_s2d.runs.parts import differing_software, joined_parts, parts_of, software
 from specbench_s2d.runs.record import ENERGY_FIELDS, Record
 
 MOST_DEATHS = 3
@@ -95,7 +95,7 @@ class Pool:
         self._seats = [_Seat() for _ in range(min(workers.count, len(blocks)))]
         own = software(software_facts())  # of the devices, what the first one has is wanted
         self._software = None if allow_mixed else {name: value for name, value in own.items() if value is not None}
-        self._parts: dict[str, dict[str, Any]] = {p["device_id"]: p for p in store.manifest.get(PARTS) or ()}
+        self._parts = _by_device(parts_of(store.manifest))
         self._why, self._started = "", time.monotonic()
 
     def run(self) -> None:
@@ -227,9 +227,17 @@ class Pool:
     def _note(self, seat: _Seat, part: dict[str, Any]) -> None:
         """Keep what a device says of itself, and what all say together."""
         assert seat.device_id
-        run_id = self._store.manifest["run_id"]
-        self._parts[seat.device_id] = {"run_id": run_id, "device_id": seat.device_id, **part}
+        self._parts[seat.device_id] = {**part, "device_id": seat.device_id}
         self._store.note(**joined_parts(list(self._parts.values())))
 
     def _say(self, text: str) -> None:
         self._watch(Event(text, len(self._done), self._plan.cells))
+
+
+def _by_device(parts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Parts by the id of their device; of several of one device each stays."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        own = str(part.get("device_id") or device_id(part["environment"]))
+        found[own if own not in found else f"{own} {len(found)}"] = {**part, "device_id": own}
+    return found

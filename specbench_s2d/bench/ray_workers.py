@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -13,13 +14,17 @@ from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, wait
+from pathlib import Path
 from typing import Any
 
-from specbench_s2d.bench.devices import OF_LAUNCHERS
+from filelock import FileLock, Timeout
+
+from specbench_s2d.bench.devices import OF_LAUNCHERS, Seat
 from specbench_s2d.bench.local_workers import SHARED_CPU
 from specbench_s2d.bench.messages import Gone, Link, Order, Workers, received
 from specbench_s2d.bench.worker import work
 from specbench_s2d.errors import UserError, first_line, in_one_line
+from specbench_s2d.measure.machine import usable_cores
 from specbench_s2d.models.devices import HOST
 
 START_S = 300.0
@@ -78,7 +83,7 @@ def resources_each(text: str, device: str, nodes: Sequence[Node]) -> tuple[int, 
     `UserError` for what the cluster does not have, for which Ray would wait for ever.
     """
     name = "CPU" if device == HOST else "GPU"
-    there = int(sum(node.get(name, 0) // 1 for node in nodes))
+    there = int(sum(min(node.get(name, 0), node.get("CPU", 0)) // 1 for node in nodes))  # a GPU's host works too
     has = f"the Ray cluster has {there} {name}s on {len(nodes)} nodes"
     if text != "all" and not text.isdecimal():
         raise UserError(f"--devices {text}: Ray places the workers; give all, or how many ({has}).")
@@ -95,7 +100,7 @@ class RayWorkers(Workers):
     """One Ray task for each worker, in a process of its own. `ray`: connected."""
 
     def __init__(self, ray: Any, count: int, resources: Mapping[str, float], on_cpu: bool) -> None:
-        self._ray, self.count, self._on_cpu = ray, count, on_cpu
+        self._ray, self.count, self._cores = ray, count, int(resources["num_cpus"]) if on_cpu else 0
         options = {"max_retries": 0, "max_calls": 1, "scheduling_strategy": "SPREAD", **resources}
         self._task = ray.remote(**options)(_in_ray)
         self._secret = secrets.token_bytes(32)
@@ -106,14 +111,18 @@ class RayWorkers(Workers):
         self._accepting.start()
 
     def order(self, order: Order) -> Order:
-        """The order with what tells this worker from another on the same host."""
-        if not self._on_cpu:
+        """The order; on a CPU with what tells this worker from another on the same host, where it finds no cores of its
+        own, and why energy is not metered."""
+        if not self._cores:
             return order
         return replace(order, device_part=f":worker-{order.seat + 1}", no_energy=SHARED_CPU if self.count > 1 else None)
 
     def start(self, order: Order) -> None:
         """Ask Ray for a worker; it calls back when it has begun."""
-        self._tasks[order.seat] = self._task.remote(order, self._listener.address, self._secret), time.monotonic()
+        self._tasks[order.seat] = (
+            self._task.remote(order, self._cores, self._listener.address, self._secret),
+            time.monotonic(),
+        )
 
     def hear(self, timeout_s: float) -> list[tuple[int, Any]]:
         """A message of every worker that has one; of those that Ray lost, or never started, that they are gone."""
@@ -179,10 +188,37 @@ class RayWorkers(Workers):
             connection.close()
 
 
-def _in_ray(order: Order, address: tuple[str, int], secret: bytes) -> None:
-    """What the task does."""
+def claim_cores(count: int, folder: Path | None = None) -> list[int]:
+    """As many cores of this node as asked for, which no other worker of Ray on it has, while this process lives; none
+    where too few are free, as where Ray was told of more cores than there are. `folder`: of the locks, by default one
+    of the user's.
+    """
+    folder = folder or Path(tempfile.gettempdir()) / f"specbench-s2d-cores-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    claimed: dict[int, FileLock] = {}
+    for core in usable_cores():
+        lock = FileLock(str(folder / str(core)), timeout=0)
+        with suppress(Timeout):
+            lock.acquire()
+            claimed[core] = lock
+        if len(claimed) == count:
+            _held.extend(claimed.values())
+            return list(claimed)
+    for lock in claimed.values():
+        lock.release()
+    return []
+
+
+_held: list[FileLock] = []  # the system frees them when the process ends, however it does
+
+
+def _in_ray(order: Order, cores: int, address: tuple[str, int], secret: bytes) -> None:
+    """What the task does; `cores`: how many to bind itself to, 0 for none."""
     for name in OF_LAUNCHERS:
         os.environ.pop(name, None)
+    if cores and hasattr(os, "sched_setaffinity") and (claimed := claim_cores(cores)):
+        os.sched_setaffinity(0, claimed)
+        order = replace(order, device_part=Seat(claimed).device_part)
     with Client(address, authkey=secret) as connection:
         connection.send(order.seat)
         work(order, Link(connection))

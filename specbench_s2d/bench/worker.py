@@ -45,10 +45,8 @@ from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
 from specbench_s2d.measure.environment import device_id, environment
 from specbench_s2d.models.devices import HOST, default_device, first_device, free_bytes
 from specbench_s2d.runs.folder import RECORDS, RunStore
+from specbench_s2d.runs.parts import OF_A_PART
 from specbench_s2d.runs.record import Record
-
-PART = ("environment", "targets", "conditions", "harness", "energy", "idle_power_w", "reasons", "quality_metrics")
-"""What the manifest keeps of each device."""
 
 
 class SentStore(RunStore):
@@ -78,7 +76,7 @@ class SentStore(RunStore):
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Tell the driver."""
         self.manifest = manifest
-        self._link.send(Facts({name: manifest[name] for name in PART if name in manifest}))
+        self._link.send(Facts({name: manifest[name] for name in OF_A_PART if name in manifest}))
 
 
 def work(order: Order, link: Link, open_session: Callable[..., Session] = Session) -> None:

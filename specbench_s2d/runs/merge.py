@@ -20,14 +20,9 @@ from specbench_s2d.runs.folder import (
     read_records,
     write_manifest_file,
 )
-from specbench_s2d.runs.parts import PARTS, differing_software, joined_targets, software
+from specbench_s2d.runs.parts import PARTS, differing_software, joined_targets, parts_of, software
 from specbench_s2d.runs.record import Record
 from specbench_s2d.shards import Shard
-
-_KEPT = (
-    "run_id", "shard", "device_id", "environment", "targets", "conditions", "harness", "started", "ended",
-    "idle_power_w",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -160,7 +155,6 @@ def _joined_manifest(
     missing = [f"{i}/{of}" for i in range(1, of + 1) if f"{i}/{of}" not in given]
     cells = sum(manifest["cells"] for manifest in manifests)
     done = not missing and records >= cells and all(manifest.get("ended") for manifest in manifests)
-    parts = [part for manifest in manifests for part in manifest.get(PARTS) or [manifest]]
     joined = {
         **{name: value for name, value in first.items() if name != "shard"},
         "run_id": run_id,
@@ -170,6 +164,6 @@ def _joined_manifest(
         "started": min((manifest["started"] for manifest in manifests if manifest.get("started")), default=None),
         "ended": max(manifest["ended"] for manifest in manifests) if done else None,
         "targets": joined_targets(manifests),
-        PARTS: [{name: part[name] for name in _KEPT if name in part} for part in parts],
+        PARTS: [part for manifest in manifests for part in parts_of(manifest)],
     }
     return joined, missing

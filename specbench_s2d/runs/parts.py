@@ -7,6 +7,17 @@ from typing import Any
 
 PARTS = "parts"
 """The manifest's list of what each device, or each run that was merged, says of itself."""
+OF_A_PART = (
+    "run_id", "shard", "device_id", "environment", "targets", "conditions", "harness", "energy", "idle_power_w",
+    "reasons", "quality_metrics", "started", "ended",
+)  # fmt: skip
+"""What is kept of each."""
+
+
+def parts_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parts of a manifest; of a run on one device the one that it is, none of a run that nothing measured yet."""
+    parts = manifest.get(PARTS) or ([manifest] if manifest.get("environment") else [])
+    return [{name: part[name] for name in OF_A_PART if name in part} for part in parts]
 
 
 def software(environment: Mapping[str, Any]) -> dict[str, Any]:

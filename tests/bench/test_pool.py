@@ -97,12 +97,12 @@ def test_workers_give_the_records_of_one_process(
     assert len(outcome.records) == plan.cells
 
 
-def test_real_processes_one_of_which_is_killed(
-    plan: Plan, alone: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_real_process_that_is_killed_with_its_target_loaded(
+    spec: dict[str, Any], alone: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "4")
+    plan = make_plan(RunSpec(**{**spec, "target": spec["target"][:1]}))
     core, killed = usable_cores()[:1], list[int]()
-    workers = LocalWorkers([Seat(core), Seat(core)])
+    workers = LocalWorkers([Seat(core)])
 
     def kill(event: Event) -> None:
         if event.records and not killed:
@@ -111,7 +111,7 @@ def test_real_processes_one_of_which_is_killed(
             os.kill(killed[0], signal.SIGKILL)
 
     outcome = run_launches(plan, tmp_path / "run", kill, launcher=in_pool(lambda: workers))
-    assert killed and untimed(outcome.records) == alone
+    assert killed and untimed(outcome.records) == {key: alone[key] for key in plan.keys}
     assert set(lines_of(tmp_path / "run").values()) == {1}
     assert read_manifest(tmp_path / "run")["parts"][0]["environment"]["settings"]["OMP_NUM_THREADS"] == "1"
     with pytest.raises(ProcessLookupError):

@@ -17,7 +17,7 @@ from specbench_s2d.bench.launches import run_launches
 from specbench_s2d.bench.messages import Kept, Link, Order
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.pool import in_pool
-from specbench_s2d.bench.ray_workers import RayWorkers, connect, resources_each
+from specbench_s2d.bench.ray_workers import RayWorkers, claim_cores, connect, resources_each
 from specbench_s2d.bench.runner import Event
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import UserError
@@ -43,6 +43,11 @@ def test_every_worker_has_room(text: str, device: str, expected: tuple[int, dict
     assert resources_each(text, device, TWO_NODES) == expected
 
 
+def test_a_gpu_needs_a_core_of_its_node() -> None:
+    with refused(UserError, "has 1 GPUs on 1 nodes"):
+        resources_each("2", "cuda", [{"CPU": 1.0, "GPU": 4.0}])
+
+
 @pytest.mark.parametrize(
     ("text", "device", "said"),
     [
@@ -66,6 +71,17 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with refused(UserError, "--ray", "pip install 'specbench-s2d[ray]'"):
         connect()
+
+
+def test_no_two_workers_of_a_node_have_one_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_workers, "usable_cores", lambda: [0, 2, 5])
+    monkeypatch.setattr(ray_workers, "_held", held := [])
+    assert claim_cores(2, tmp_path) == [0, 2]
+    assert claim_cores(2, tmp_path) == []
+    assert claim_cores(1, tmp_path) == [5]
+    for lock in held:
+        lock.release()
+    assert claim_cores(3, tmp_path) == [0, 2, 5]
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +149,7 @@ def test_an_address_where_nothing_answers_is_refused() -> None:
 def test_a_worker_that_dies_in_ray_leaves_its_block_to_others(
     ray: Any, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def in_ray(order: Order, address: tuple[str, int], secret: bytes) -> None:
+    def in_ray(order: Order, cores: int, address: tuple[str, int], secret: bytes) -> None:
         _in_ray_skipping(plan, tmp_path / "marker", order, address, secret)
 
     monkeypatch.setattr(ray_workers, "_in_ray", in_ray)
@@ -142,9 +158,9 @@ def test_a_worker_that_dies_in_ray_leaves_its_block_to_others(
     def watch(event: Event) -> None:
         lines.append(event.text or "")
 
-    make_workers = partial(RayWorkers, ray, 2, {"num_cpus": 1}, True)
+    make_workers = partial(RayWorkers, ray, 1, {"num_cpus": 1}, True)
     outcome = run_launches(plan, tmp_path / "run", watch, launcher=in_pool(make_workers))
-    assert any("died" in line and "what is left of its block runs again" in line for line in lines)
+    assert any("died" in line and "runs again" in line for line in lines)
     keys = lines_of(tmp_path / "run")
     assert set(keys) == plan.keys and set(keys.values()) == {1} and len(outcome.records) == plan.cells
 
