@@ -14,7 +14,7 @@ from specbench_s2d import registry
 from specbench_s2d.errors import UnknownNameError, UserError, near_names
 from specbench_s2d.resources import SUITES as SUITES
 from specbench_s2d.resources import run_files
-from specbench_s2d.shards import Shard
+from specbench_s2d.shards import Shard, numbers_in
 
 DEMO_TARGETS = ("demo-s", "demo-m", "demo-l")
 DEMO_DRAFTS = ("demo-draft-sft", "demo-draft")
@@ -105,6 +105,12 @@ class RunSpec(BaseModel):
         description="cpu, cuda, cuda:1 …, or auto for targets spread over all GPUs; default: cuda if there is one, "
         "else cpu.",
     )
+    devices: str | None = Field(
+        None,
+        description="One worker on each of several devices of this machine, which share the grid's blocks: all, the "
+        "numbers of some (0,1,3, or 1, for one), or how many. On a CPU: how many workers share the cores, or cores "
+        "(all, or numbers), each a worker's own.",
+    )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, description="Number format of the weights; default: float32 on a CPU, bfloat16 on a GPU."
     )
@@ -156,6 +162,16 @@ class RunSpec(BaseModel):
     @classmethod
     def _is_a_shard(cls, given: str | None) -> str | None:
         return None if given is None else str(Shard.parse(given))
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _are_devices(cls, given: Any) -> str | None:
+        if given is None:
+            return None
+        text = str(given).replace(" ", "")
+        if text != "all" and not text.isdecimal():
+            numbers_in(text)
+        return text
 
     @field_validator("template_args", mode="before")
     @classmethod

@@ -52,3 +52,13 @@ class Shard:
         of_target = [s for s in range(self.of) if s * targets // self.of == target]
         place, parts = of_target.index(mine), len(of_target)
         return {target: range(questions * place // parts, questions * (place + 1) // parts)}
+
+
+def numbers_in(text: str) -> list[int]:
+    """The numbers of a list such as `0,1,3` or `2,`; raises `ValueError` that says what is wrong."""
+    if not re.fullmatch(r"\d+(,\d+)+|\d+,", text):
+        raise ValueError("give all, a list of numbers (0,1,3, or 1, for one), or how many")
+    numbers = [int(part) for part in text.split(",") if part]
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("a device is named twice")
+    return numbers

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from specbench_s2d.bench.blocks import cut, simulate
 from specbench_s2d.bench.energy_pass import energy_forecast
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.preflight import set_up
@@ -14,8 +16,9 @@ from specbench_s2d.models.devices import free_by_device
 _PROBE_BYTES = 2**28  # a glance: the run itself measures over what a step reads
 
 
-def forecast(plan: Plan) -> dict[str, Any]:
-    """Per target: drafts, template, cells, the memory plan of each model, and seconds at the memory bound.
+def forecast(plan: Plan, workers: int | None = None) -> dict[str, Any]:
+    """Per target: drafts, template, cells, the memory plan of each model, and seconds at the memory bound; for
+    `workers` devices also the blocks, and how their hand-out is expected to go.
 
     The time is AR's: every new token reads the target's weights once. Prefill, scoring and Python come on top;
     speculation takes off. Raises `UserError` for a pair of models, an exit or a template that does not fit.
@@ -53,7 +56,32 @@ def forecast(plan: Plan) -> dict[str, Any]:
         "targets": rows,
         "expected_s": expected_s,
         "energy": _energy(plan, expected_s),
+        **({"workers": _on_workers(plan, rows, workers)} if workers else {}),
         "note": f"time: each token reads the weights once, at {rate / 1e9:.1f} GB/s (now); expect 1 to 3 times it",
+    }
+
+
+def _on_workers(plan: Plan, rows: Sequence[Mapping[str, Any]], workers: int) -> dict[str, Any]:
+    """Blocks, memory and time on so many devices that are like this one, at the rate at which one reads alone.
+
+    Every launch hands out the same blocks. Loading is taken to need `LOADING_S` and a second per gigabyte of weights.
+    """
+    launches = plan.spec.launches
+    work = {row["target"]: row["expected_s"] / launches for row in rows}
+    weights = {row["target"]: row["memory"][0]["weights_bytes"] for row in rows}
+    blocks = cut(plan, work, workers)
+    expected = simulate(blocks, workers, weights)
+    memory = {row["target"]: row["memory_bytes"] for row in rows}
+    held = [max((memory[target] for target in loaded), default=0) for loaded in expected.loaded]
+    return {
+        "count": workers,
+        "blocks": len(blocks),
+        "blocks_by_target": {target: sum(block.target == target for block in blocks) for target in plan.targets},
+        "largest_block_s": max(block.work for block in blocks),
+        "memory_bytes_by_worker": held,
+        "targets_by_worker": expected.loaded,
+        "expected_s": expected.seconds * launches,
+        "idle_share": expected.idle_share,
     }
 
 

@@ -32,14 +32,15 @@ def run_launches(
 ) -> Outcome:
     """Run what is left of every launch, one after another, and return all records.
 
-    A single launch runs in this process. `launcher`: in place of a fresh process for each of several.
+    A single launch runs in this process. `launcher`: in place of that, and of a fresh process for each of several.
     Raises what `execute` raises, and `RunFolderError` for a process that died.
     """
-    if plan.spec.launches == 1:
+    if plan.spec.launches == 1 and launcher is None:
         return execute(plan, folder, watch, retry_failed, strict=strict)
     for launch in range(plan.spec.launches):
         if retry_failed or plan.spec.energy_blocks or not _is_done(plan, folder, launch):
-            watch(Event(f"launch {launch + 1} of {plan.spec.launches}", *_progress(plan, folder)))
+            if plan.spec.launches > 1:
+                watch(Event(f"launch {launch + 1} of {plan.spec.launches}", *_progress(plan, folder)))
             (launcher or in_fresh_process)(plan, folder, launch, watch, retry_failed, strict)
     return Outcome(folder, read_records(folder))
 

@@ -34,6 +34,10 @@ class PhaseTimer:
         """Seconds that were measured elsewhere."""
         self._spent[part] += seconds
 
+    def leave_out(self, seconds: float) -> None:
+        """Seconds that just went by in waiting for others' work: no part of this one's time."""
+        self._began += seconds
+
     def facts(self, before: Mapping[str, float] | None = None) -> dict[str, float]:
         """Seconds by part, in all (`loop_s`), and of the harness itself (`other_s`); those of earlier launches of the
         run (`before`) added."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from specbench_s2d.bench import keys
 from specbench_s2d.bench.drafts import draft_for, passed_over, split_pair
 from specbench_s2d.bench.grader import AnswerScorer
@@ -124,6 +126,10 @@ class Plan:
         places = self.shard.places(len(self.spec.target), len(self.questions))
         return {self.spec.target[target]: asked for target, asked in places.items()}
 
+    def places(self, target: str) -> range:
+        """The places, among all questions, of those that are asked of a target."""
+        return self._places[target]
+
     @property
     def targets(self) -> list[str]:
         """Those that are run, as given: all, or those of the shard."""
@@ -174,15 +180,16 @@ class Plan:
         source, cells = self.questions.source, self.cells
         return new_manifest(run_id, self.identity(), spec, source, cells, metrics, environment, shard)
 
-    def rounds(self, target: str) -> Iterator[Round]:
-        """Every cell of a target, in the order of decoding.
+    def rounds(self, target: str, within: range | None = None) -> Iterator[Round]:
+        """Every cell of a target, in the order of decoding; of the questions at the places `within` alone, where that
+        is given.
 
         Drift of the machine falls on all decoders alike, and so does the place in a round: in as many rounds as there
         are decoders each of them stands once at every place (the rows of a Latin square, from an order drawn anew from
         the run's seed, in each launch another one); shards change no order. Where turns replay AR's answers, AR comes
         first.
         """
-        places, questions = self._places[target], self.questions.questions
+        places, questions = self._places[target] if within is None else within, self.questions.questions
         lanes, launch = self.lanes[target], f"/launch {self.launch}" if self.launch else ""
         asked = ((repeat, place) for repeat in range(self.spec.repeats) for place in range(len(self.questions)))
         for number, (repeat, place) in enumerate(asked):
@@ -242,13 +249,14 @@ class Plan:
         return self.models[lane.draft].name if lane.draft else None
 
 
-def make_plan(spec: RunSpec) -> Plan:
+def make_plan(spec: RunSpec, elsewhere: bool = False) -> Plan:
     """Check a run's every name and file, and lay out its cells; raises `UserError` before anything is loaded.
 
-    The run's defaults, its device and its number format are filled in first.
+    The run's defaults, its device and its number format are filled in first. `elsewhere`: the run's devices are those
+    of other machines, so that this one need not have them.
     """
     given = spec.draft
-    spec = _on_device(spec.resolved())
+    spec = _on_device(spec.resolved(), elsewhere)
     if len(set(spec.target)) < len(spec.target):
         raise UserError(f"--target {' '.join(spec.target)}: a target is given twice; give each once.")
     models = ResolvedModels()
@@ -269,25 +277,32 @@ def make_plan(spec: RunSpec) -> Plan:
     _refuse_namesakes(used)
     shard = Shard.parse(spec.shard) if spec.shard else None
     if shard:
-        _check_shard(shard, decoders, spec, len(questions))
+        shard.places(len(spec.target), len(questions))
+    _check_cut(decoders, spec)
     scorer = AnswerScorer(questions.by_suite, questions)
     taken = [(lane.decoder, lane.draft) for of_target in lanes.values() for lane in of_target]
     said = tuple(passed_over(spec, taken, models)) if given else ()
     return Plan(spec, lanes, questions, used, keys.settings_of(spec), scorer, shard=shard, passed_over=said)
 
 
-def _check_shard(shard: Shard, decoders: Sequence[DecoderSpec], spec: RunSpec, questions: int) -> None:
-    """Raise `UserError` for a shard that is empty, and for what needs the whole grid in one place."""
-    shard.places(len(spec.target), questions)
+def _check_cut(decoders: Sequence[DecoderSpec], spec: RunSpec) -> None:
+    """Raise `UserError` where a run is cut in parts, for what needs the whole grid in one place, or all devices."""
+    given = f"--shard {spec.shard}" if spec.shard else f"--devices {spec.devices}" if spec.devices else None
+    if given is None:
+        return
     if spec.energy_blocks:
         raise UserError(
-            f"--shard {shard}: --energy-blocks meters whole suites, which shards cut; meter beside the timed windows "
-            "(--energy auto) instead."
+            f"{given}: --energy-blocks meters whole suites, which it cuts; meter beside the timed windows (--energy "
+            "auto) instead."
         )
     if whole := [decoder.label for decoder in decoders if decoder.kind.learns_over_run(decoder.options)]:
         raise UserError(
-            f"--shard {shard}: {', '.join(whole)} drafts from earlier questions of the run, which another shard asks; "
-            "leave it out, or run the grid as a whole."
+            f"{given}: {', '.join(whole)} drafts from earlier questions of the run, which another part asks; leave it "
+            "out, or run the grid as a whole."
+        )
+    if spec.devices and spec.device not in ("cpu", "cuda"):
+        raise UserError(
+            f"--devices {spec.devices}: --device {spec.device} says which GPUs already; give --device cuda or cpu."
         )
 
 
@@ -302,9 +317,9 @@ def _refuse_namesakes(models: Mapping[str, ResolvedModel]) -> None:
             )
 
 
-def _on_device(spec: RunSpec) -> RunSpec:
+def _on_device(spec: RunSpec, elsewhere: bool) -> RunSpec:
     asked = spec.device or default_device()
-    place = check_device(asked)
+    place = torch.device("cuda") if elsewhere and asked == "cuda" else check_device(asked)
     check_engine(spec.engine, place, find_dtype(spec.dtype, asked))
     device = asked if asked == SPREAD else str(place)
     energy = spec.energy or ("off" if place.type == "cpu" else "auto")  # of demo models: on a GPU it is the mission

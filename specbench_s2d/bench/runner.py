@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -95,34 +96,39 @@ def execute(
         facts, timer = environment(plan.device), PhaseTimer()
         with RunStore(folder, plan.manifest(folder.name, facts)) as store, EnergyPass(plan, store, choice) as energy:
             monitor = Monitor(plan.device, facts, store, timer, launch, strict)
-            run = _Run(plan, store, watch, retry_failed, monitor, energy, timer, open_session, device_id(facts))
-            _widen(store, plan)
+            run = Run(plan, store, watch, monitor, energy, timer, open_session, device_id(facts))
+            run.hold(record for record in store.records() if not (retry_failed and is_failed(record)))
+            widen(store, plan)
             if store.repaired:
-                run.say(f"repaired {folder}: a torn last line of {store.repaired} bytes was cut; its cell runs again.")
+                run.say(repaired_text(store))
             for target in plan.targets:
-                run.target(setups[target])
+                run.target(setups[target], plan.rounds(target))
             if monitor.looked:
                 store.note(ended=run.ended, harness=timer.facts(store.manifest.get("harness")))
                 run.say(*monitor.look("end"))
             return Outcome(folder, store.records())
 
 
-def _widen(store: RunStore, plan: Plan) -> None:
+def repaired_text(store: RunStore) -> str:
+    """What is said of a folder whose last line was torn by a kill."""
+    return f"repaired {store.folder}: a torn last line of {store.repaired} bytes was cut; its cell runs again."
+
+
+def widen(store: RunStore, plan: Plan) -> None:
     """A folder that has fewer launches than are asked for now takes the others."""
     spec = store.manifest["spec"]
     if spec.get("launches", 1) < plan.spec.launches:
         store.note(spec={**spec, "launches": plan.spec.launches}, cells=plan.cells, ended=None)
 
 
-class _Run:
-    """One launch of a run: what is done already, and what is left."""
+class Run:
+    """One launch of a run on one device: what is done already, and what is left."""
 
     def __init__(
         self,
         plan: Plan,
         store: RunStore,
         watch: Watcher,
-        retry_failed: bool,
         monitor: Monitor,
         energy: EnergyPass,
         timer: PhaseTimer,
@@ -132,9 +138,15 @@ class _Run:
         self._plan, self._store, self._watch, self._open_session = plan, store, watch, open_session
         self._device_id = device_id
         self._monitor, self._energy, self._timer = monitor, energy, timer
-        self._done = {r.key: r for r in store.records() if not (retry_failed and _failed(r))}
+        self._done: dict[str, Record] = {}
         self._no_energy_yet = dict.fromkeys(ENERGY_FIELDS, energy.why_none_yet)
-        self._cells, self._already, self._started = plan.cells, len(self._done), time.monotonic()
+        self._cells, self._already, self._started = plan.cells, 0, time.monotonic()
+
+    def hold(self, records: Iterable[Record]) -> None:
+        """Take in records that are there already: their cells are done."""
+        before = len(self._done)
+        self._done.update({record.key: record for record in records})
+        self._already += len(self._done) - before
 
     @property
     def ended(self) -> str | None:
@@ -146,17 +158,21 @@ class _Run:
         for line in lines:
             self._watch(Event(line, len(self._done), self._cells))
 
-    def target(self, setup: TargetSetup) -> None:
-        """All rounds of one target, then its energy pass; the model is loaded only if any of it is left."""
-        rounds = [asked for asked in self._plan.rounds(setup.target) if self._is_left(asked)]
-        if rounds or self._energy.left(setup.target, self._done):
+    def target(self, setup: TargetSetup, rounds: Iterable[Round]) -> None:
+        """Rounds of one target, then its energy pass; the model is loaded only if any of it is left.
+
+        `rounds` are taken one by one, so that they may come from elsewhere while the target stays loaded.
+        """
+        left = filter(self._is_left, rounds)
+        first = list(islice(left, 1))
+        if first or self._energy.left(setup.target, self._done):
             try:
                 session = self._load(setup)
             except TargetFault as fault:
-                self._fail(setup.target, rounds, fault)
+                self._fail(setup.target, chain(first, left), fault)
             else:
-                if rounds:
-                    self._time(session, rounds)
+                if first:
+                    self._time(session, chain(first, left))
                 self._meter(setup.target, session)
         shares = self._energy.share(self._done.values())
         if shares:
@@ -181,16 +197,17 @@ class _Run:
         self.say(*(f"{setup.target}: {label} will not run: {fault}" for label, fault in session.faults.items()))
         return session
 
-    def _fail(self, target: str, rounds: list[Round], fault: TargetFault) -> None:
+    def _fail(self, target: str, rounds: Iterable[Round], fault: TargetFault) -> None:
         """Fail what is left of a target, and go on; raises what a person did wrong where there is no other target."""
         if isinstance(fault.__cause__, UserError) and len(self._plan.targets) == 1:
             raise fault.__cause__
         give_back(fault)
         self.say(f"{target}: failed: {fault}")
-        cells = [cell for asked in rounds for cells in asked.conversations for cell in cells]
-        failed = [self._record(cell, "failed", str(fault)) for cell in cells if cell.key not in self._done]
-        self._keep(failed)
-        self._watch(Event(None, len(self._done), self._cells, failed))
+        for asked in rounds:
+            cells = [cell for cells in asked.conversations for cell in cells if cell.key not in self._done]
+            failed = [self._record(cell, "failed", str(fault)) for cell in cells]
+            self._keep(failed)
+            self._watch(Event(None, len(self._done), self._cells, failed))
 
     def _meter(self, target: str, session: Session) -> None:
         blocks = len(self._energy.left(target, self._done))
@@ -199,7 +216,7 @@ class _Run:
         with self._timer.measure("energy"):
             self._energy.run(target, session, self._done)
 
-    def _time(self, session: Session, rounds: list[Round]) -> None:
+    def _time(self, session: Session, rounds: Iterable[Round]) -> None:
         """Decode and grade the rounds that are left, and say in the manifest with what."""
         name, facts = session.target.name, session.facts()
         sampled = not is_greedy_run(self._plan.settings)
@@ -275,39 +292,43 @@ class _Run:
             return self._record(cell, "failed", why), None
 
     def _record(self, cell: Cell, status: str, error: str | None = None, **decoded: Any) -> Record:
-        """A record of a cell: what defines it, and what decoding gave; without energy it says why."""
-        decoder = cell.lane.decoder
-        return Record.model_validate(
-            {
-                "run_id": self._store.manifest["run_id"],
-                "key": cell.key,
-                "status": status,
-                "error": error,
-                "target": cell.target,
-                "decoder": decoder.name,
-                "label": cell.label,
-                "draft": cell.draft,
-                "decoder_options": decoder.options.model_dump(),
-                "lossy": decoder.kind.lossy,
-                "suite": cell.question.suite,
-                "category": cell.question.category,
-                "question_id": cell.question.id,
-                "turn": cell.turn,
-                "repeat": cell.repeat,
-                "launch": cell.launch,
-                "device_id": self._device_id,
-                "seed": cell.seed,
-                "replay_turns": self._plan.spec.replay_turns,
-                "reasons": dict(self._no_energy_yet),
-                **decoded,
-            }
-        )
+        """A record of a cell, measured here; without energy it says why."""
+        given = {"device_id": self._device_id, "reasons": dict(self._no_energy_yet), **decoded}
+        return record_of(self._plan, self._store.manifest["run_id"], cell, status, error, **given)
 
     def _keep(self, records: list[Record]) -> None:
         self._store.append(records)
         self._done.update({record.key: record for record in records})
 
 
-def _failed(record: Record) -> bool:
+def record_of(plan: Plan, run_id: str, cell: Cell, status: str, error: str | None, **decoded: Any) -> Record:
+    """A record of a cell: what defines it, and what decoding gave."""
+    decoder = cell.lane.decoder
+    return Record.model_validate(
+        {
+            "run_id": run_id,
+            "key": cell.key,
+            "status": status,
+            "error": error,
+            "target": cell.target,
+            "decoder": decoder.name,
+            "label": cell.label,
+            "draft": cell.draft,
+            "decoder_options": decoder.options.model_dump(),
+            "lossy": decoder.kind.lossy,
+            "suite": cell.question.suite,
+            "category": cell.question.category,
+            "question_id": cell.question.id,
+            "turn": cell.turn,
+            "repeat": cell.repeat,
+            "launch": cell.launch,
+            "seed": cell.seed,
+            "replay_turns": plan.spec.replay_turns,
+            **decoded,
+        }
+    )
+
+
+def is_failed(record: Record) -> bool:
     """Whether a retry should run the record's cell again: it failed, or it had no answer to build on."""
     return record.status == "failed" or record.error == ANOTHER_TURN_FAILED

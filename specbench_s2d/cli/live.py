@@ -105,8 +105,22 @@ def forecast_table(expected: dict[str, Any]) -> Table:
     free = _free_line(expected["free_bytes_by_device"])
     models = {one["name"]: _memory_line(one) for row in expected["targets"] for one in row["memory"]}
     energy = _energy_line(expected["energy"])
-    table.caption = "\n".join([questions, free, *models.values(), expected["note"], energy])
+    lines = [questions, free, *models.values(), expected["note"], energy]
+    table.caption = "\n".join([*lines, *_workers_lines(expected.get("workers"))])
     return table
+
+
+def _workers_lines(workers: dict[str, Any] | None) -> list[str]:
+    """What the dry run expects of several devices."""
+    if workers is None:
+        return []
+    blocks = ", ".join(f"{name} {count}" for name, count in workers["blocks_by_target"].items())
+    memory = ", ".join(f"{size / 1e9:.3f}" for size in workers["memory_bytes_by_worker"])
+    return [
+        f"{workers['count']} workers: {workers['blocks']} blocks ({blocks}), the longest "
+        f"{_duration(workers['largest_block_s'])}; memory GB each: {memory}",
+        f"at least {_duration(workers['expected_s'])} on them, loading included; idle {workers['idle_share']:.0%}",
+    ]
 
 
 def _memory_line(one: dict[str, Any]) -> str:

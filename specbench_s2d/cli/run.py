@@ -49,6 +49,20 @@ def run(
             "into --out; run nothing.",
         ),
     ] = None,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray", help="Run the workers of --devices (default: all) on a Ray cluster, one started here by default."
+        ),
+    ] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="HOST:PORT of the Ray cluster's head, or auto for that of this node."),
+    ] = None,
+    allow_mixed: Annotated[
+        bool,
+        typer.Option("--allow-mixed", help="Take workers whose libraries, drivers, code or device models differ."),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Run a grid of targets, decoders and suites; without arguments, the demo grid.
@@ -62,24 +76,55 @@ def run(
     from specbench_s2d.bench.plan import make_plan
 
     asked = make_spec(spec, narrowed(spec, given))
+    ray = ray or ray_address is not None
     if print_slurm:
-        if dry_run or as_json:
-            other = "--dry-run" if dry_run else "--json"
-            raise UserError(
-                f"--print-slurm {print_slurm}: runs nothing, and prints a file for bash; leave {other} out."
-            )
-        from specbench_s2d.cli.slurm import script
-
-        switches = ["--retry-failed"] * retry_failed + ["--strict"] * strict
-        command = ["run", *([str(spec)] if spec else []), *flag_words(given), *switches]
-        sys.stdout.write(script(asked, print_slurm, command, out or _new_folder()))
-        return 0
-    plan = make_plan(asked)
+        others = {"--dry-run": dry_run, "--json": as_json, "--devices": asked.devices is not None, "--ray": ray}
+        command = ["run", *([str(spec)] if spec else []), *flag_words(given)]
+        command += ["--retry-failed"] * retry_failed + ["--strict"] * strict
+        return _print_slurm(asked, print_slurm, command, out, [flag for flag, is_given in others.items() if is_given])
+    if ray and asked.devices is None:
+        asked = asked.model_copy(update={"devices": "all"})
+    plan = make_plan(asked, elsewhere=ray)
+    count, make_workers = _workers(plan, ray, ray_address)
     if dry_run:
-        return _dry_run(plan, as_json)
+        return _dry_run(plan, as_json, count)
     from specbench_s2d.bench.launches import run_launches
 
-    return execute_and_print(plan, out or _new_folder(), retry_failed, as_json, partial(run_launches, strict=strict))
+    launcher = None
+    if make_workers:
+        from specbench_s2d.bench.pool import in_pool
+
+        launcher = in_pool(make_workers, allow_mixed)
+    execute = partial(run_launches, strict=strict, launcher=launcher)
+    return execute_and_print(plan, out or _new_folder(), retry_failed, as_json, execute)
+
+
+def _workers(plan: Any, on_ray: bool, ray_address: str | None) -> tuple[int | None, Callable[[], Any] | None]:
+    """How many workers run the plan, and what makes them; None for none but this process."""
+    if plan.spec.devices is None:
+        return None, None
+    if on_ray:
+        from specbench_s2d.bench.ray_workers import RayWorkers, connect, resources_each
+
+        ray = connect(ray_address)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        count, each = resources_each(plan.spec.devices, plan.spec.device, nodes)
+        return count, partial(RayWorkers, ray, count, each, plan.spec.device == "cpu")
+    from specbench_s2d.bench.devices import seats
+    from specbench_s2d.bench.local_workers import LocalWorkers
+
+    where = seats(plan.spec.devices, plan.spec.device)
+    return len(where), partial(LocalWorkers, where)
+
+
+def _print_slurm(spec: RunSpec, shards: int, command: list[str], out: Path | None, others: list[str]) -> int:
+    """Print the file of a Slurm array job; raise `UserError` where other flags say to do something else."""
+    if others:
+        raise UserError(f"--print-slurm {shards}: runs nothing, and prints a file for bash; leave {others[0]} out.")
+    from specbench_s2d.cli.slurm import script
+
+    sys.stdout.write(script(spec, shards, command, out or _new_folder()))
+    return 0
 
 
 def _new_folder() -> Path:
@@ -88,11 +133,11 @@ def _new_folder() -> Path:
     return Path("results/runs") / datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
 
 
-def _dry_run(plan: Any, as_json: bool) -> int:
+def _dry_run(plan: Any, as_json: bool, workers: int | None) -> int:
     from specbench_s2d.bench.forecast import forecast
     from specbench_s2d.cli.live import forecast_table
 
-    expected = forecast(plan)
+    expected = forecast(plan, workers)
     if as_json:
         typer.echo(json.dumps(expected, indent=1))
     else:

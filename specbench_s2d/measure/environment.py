@@ -39,8 +39,7 @@ def environment(device: str, gpu: GpuProbe | None = None) -> dict[str, Any]:
     on_cpu, on_gpu = cpu_facts(), gpu.facts()
     now = observe(device, gpu)
     return {
-        "code": {"version": __version__, "commit": commit_of(Path(__file__).resolve().parents[2])},
-        "libraries": {name: library_version(name) for name in _LIBRARIES},
+        **software_facts(),
         "python": platform.python_version(),
         "python_build": python_facts(),
         "torch": torch_facts(),
@@ -51,6 +50,14 @@ def environment(device: str, gpu: GpuProbe | None = None) -> dict[str, Any]:
         **now,
         "cpu": {**on_cpu, **now["cpu"]},
         "gpu": {**on_gpu, **now["gpu"], "name": on_gpu["name"]},
+    }
+
+
+def software_facts() -> dict[str, Any]:
+    """The code and the libraries: the part of an environment that needs no device."""
+    return {
+        "code": {"version": __version__, "commit": commit_of(Path(__file__).resolve().parents[2])},
+        "libraries": {name: library_version(name) for name in _LIBRARIES},
     }
 
 

@@ -20,12 +20,9 @@ from specbench_s2d.runs.folder import (
     read_records,
     write_manifest_file,
 )
+from specbench_s2d.runs.parts import PARTS, differing_software, joined_targets, parts_of, software
 from specbench_s2d.runs.record import Record
 from specbench_s2d.shards import Shard
-
-PARTS = "parts"
-"""The manifest's list of what each run that was merged says of itself."""
-_KEPT = ("run_id", "shard", "environment", "targets", "conditions", "harness", "started", "ended", "idle_power_w")
 
 
 @dataclass(frozen=True)
@@ -117,25 +114,11 @@ def _check_same_plan(parts: Sequence[tuple[Path, dict[str, Any]]]) -> None:
             )
 
 
-def _software(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be alike on all parts, by the name that a person knows."""
-    environment: Mapping[str, Any] = manifest.get("environment") or {}
-    gpu, cpu = environment.get("gpu") or {}, environment.get("cpu") or {}
-    return {
-        "specbench-s2d": (environment.get("code") or {}).get("version"),
-        "its commit": (environment.get("code") or {}).get("commit"),
-        **(environment.get("libraries") or {}),
-        "the GPU driver": gpu.get("driver"),
-        "the device model": gpu.get("name") or cpu.get("model") or cpu.get("name"),
-    }
-
-
 def _check_same_software(parts: Sequence[tuple[Path, dict[str, Any]]]) -> None:
     (first, manifest), *others = parts
-    wanted = _software(manifest)
+    wanted = software(manifest.get("environment") or {})
     for run, other in others:
-        pairs = ((name, _software(other).get(name), then) for name, then in wanted.items())
-        if differing := [f"{name} {now} instead of {then}" for name, now, then in pairs if now != then]:
+        if differing := differing_software(other.get("environment") or {}, wanted):
             raise UserError(
                 f"{run}: measured with {', '.join(differing)}, as {first} was; measure both alike, or give "
                 "--allow-mixed."
@@ -178,9 +161,6 @@ def _joined_manifest(
     missing = [f"{i}/{of}" for i in range(1, of + 1) if f"{i}/{of}" not in given]
     cells = sum(manifest["cells"] for manifest in manifests)
     done = not missing and records >= cells and all(manifest.get("ended") for manifest in manifests)
-    targets: dict[str, Any] = {}
-    for manifest in manifests:
-        targets = {**(manifest.get("targets") or {}), **targets}
     joined = {
         **{name: value for name, value in first.items() if name != "shard"},
         "run_id": run_id,
@@ -189,7 +169,7 @@ def _joined_manifest(
         "conditions": [condition for manifest in manifests for condition in manifest.get("conditions") or ()],
         "started": min((manifest["started"] for manifest in manifests if manifest.get("started")), default=None),
         "ended": max(manifest["ended"] for manifest in manifests) if done else None,
-        "targets": targets,
-        PARTS: [{name: manifest[name] for name in _KEPT if name in manifest} for manifest in manifests],
+        "targets": joined_targets(manifests),
+        PARTS: [part for manifest in manifests for part in parts_of(manifest)],
     }
     return joined, missing

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from specbench_s2d.bench import forecast as module
+from specbench_s2d.bench.blocks import LOADING_S
 from specbench_s2d.bench.forecast import forecast
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.cli.live import forecast_table
@@ -104,3 +105,16 @@ def test_a_run_without_a_meter_has_no_pass_and_the_reason_is_shown(spec: RunSpec
     assert forecast(make_plan(spec))["energy"] == {"meter": None, "reason": OFF, "blocks": 0, "least_s": 0}
     with refused(UserError, "--energy nvml"):
         forecast(make_plan(spec.model_copy(update={"energy": "nvml"})))
+
+
+def test_on_several_devices_blocks_memory_and_time_are_told(spec: RunSpec) -> None:
+    plan = make_plan(spec)
+    expected = forecast(plan, 2)
+    on, rows = expected["workers"], {row["target"]: row for row in expected["targets"]}
+    assert on["count"] == 2 and on["blocks"] == sum(on["blocks_by_target"].values()) == 4  # one question each
+    assert sorted(target for loaded in on["targets_by_worker"] for target in loaded) == sorted(plan.targets)
+    assert on["memory_bytes_by_worker"] == [rows[loaded[0]]["memory_bytes"] for loaded in on["targets_by_worker"]]
+    assert on["expected_s"] > LOADING_S and 0 <= on["idle_share"] < 1
+    console = Console(width=200, record=True)
+    console.print(forecast_table(expected))
+    assert "2 workers: 4 blocks" in console.export_text() and "workers" not in forecast(plan)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from specbench_s2d.bench import launches
+from specbench_s2d.bench import launches, ray_workers
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.runner import Outcome, execute
 from specbench_s2d.cli.main import main
@@ -208,3 +209,29 @@ def test_a_run_of_several_launches_says_so_in_its_table(
     captured = capsys.readouterr()
     assert "launch 2 of 2" in captured.err and "4/4 cells" in captured.err
     assert "from n questions and 2 launches" in " ".join(captured.out.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--devices", "9999"], "--devices 9999: this process may use"),
+        (["--devices", "two"], "--devices: give all, a list of numbers"),
+        (["--devices", "0.5", "--ray"], "--devices: give all, a list of numbers"),
+        (["--ray", "--devices", "3"], "--devices 3: the Ray cluster has 2 CPUs on 1 nodes"),
+        (["--ray-address", "auto", "--devices", "0,1"], "--devices 0,1: Ray places the workers"),
+    ],
+)
+def test_devices_that_are_not_there_end_in_one_line(
+    grid: list[str],
+    given: list[str],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False}])
+    monkeypatch.setattr(ray_workers, "connect", lambda address: cluster)
+    assert main([*grid, *given, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {said}") and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()

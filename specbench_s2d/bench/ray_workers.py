@@ -1,0 +1,224 @@
+"""Workers as Ray tasks: Ray says where they run and starts them; records come back to the driver by a connection of
+their own, as from processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener, wait
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from specbench_s2d.bench.devices import OF_LAUNCHERS, Seat
+from specbench_s2d.bench.local_workers import SHARED_CPU
+from specbench_s2d.bench.messages import Gone, Link, Order, Workers, received
+from specbench_s2d.bench.worker import work
+from specbench_s2d.errors import UserError, first_line, in_one_line
+from specbench_s2d.measure.machine import usable_cores
+from specbench_s2d.models.devices import HOST
+
+START_S = 300.0
+"""Seconds in which a worker that Ray was asked for must have begun, and a cluster must have answered."""
+_ADDRESS_S = 10.0
+_LOOK_S = 0.1
+_OBJECT_STORE_BYTES = 200 * 2**20  # nothing of a run goes through it
+Node = Mapping[str, float]
+"""A node's resources, by Ray's names."""
+
+
+def connect(address: str | None = None) -> Any:
+    """Ray, connected to the cluster at `address` (HOST:PORT, or auto), by default to that of RAY_ADDRESS, else to one
+    that is started here for this process.
+
+    Raises `UserError` without the package, and where nothing answers at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else it writes a token into the home folder
+    try:
+        import ray
+    except ImportError:
+        raise UserError("--ray: Ray is not installed here; pip install 'specbench-s2d[ray]'.") from None
+    if ray.is_initialized():
+        return ray
+    _check_answers(address)
+    started: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    try:
+        ray.init(address=address, log_to_driver=False, **(started if address == "local" else {}))
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise UserError(f"--ray-address {address}: no Ray cluster there ({in_one_line(error)}).") from error
+    return ray
+
+
+def _check_answers(address: str) -> None:
+    """Raise `UserError` for an address where nobody answers, for which Ray would wait long."""
+    if address in ("local", "auto"):
+        return
+    host, colon, port = address.rpartition(":")
+    if "://" in address or not (colon and host and port.isdecimal()):
+        raise UserError(
+            f"--ray-address {address}: give HOST:PORT of the head, or auto; this command runs on a node of the cluster."
+        )
+    try:
+        socket.create_connection((host, int(port)), _ADDRESS_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--ray-address {address}: nothing answers there ({first_line(error)}).") from error
+
+
+def resources_each(text: str, device: str, nodes: Sequence[Node]) -> tuple[int, dict[str, float]]:
+    """How many workers `--devices TEXT` is on a cluster of these nodes, and what each is given.
+
+    On GPUs: one each, with a core. On a CPU: as many cores each as let all find room, `all` for one core each. Raises
+    `UserError` for what the cluster does not have, for which Ray would wait for ever.
+    """
+    name = "CPU" if device == HOST else "GPU"
+    there = int(sum(min(node.get(name, 0), node.get("CPU", 0)) // 1 for node in nodes))  # a GPU's host works too
+    has = f"the Ray cluster has {there} {name}s on {len(nodes)} nodes"
+    if text != "all" and not text.isdecimal():
+        raise UserError(f"--devices {text}: Ray places the workers; give all, or how many ({has}).")
+    count = there if text == "all" else int(text)
+    if not 1 <= count <= there:
+        raise UserError(f"--devices {text}: {has}; Ray would wait for ever. Give 1 to {there}, or add nodes.")
+    if device != HOST:
+        return count, {"num_gpus": 1, "num_cpus": 1}
+    each = max(c for c in range(1, there + 1) if sum(node.get(name, 0) // c for node in nodes) >= count)
+    return count, {"num_cpus": each}
+
+
+class RayWorkers(Workers):
+    """One Ray task for each worker, in a process of its own. `ray`: connected."""
+
+    def __init__(self, ray: Any, count: int, resources: Mapping[str, float], on_cpu: bool) -> None:
+        self._ray, self.count, self._cores = ray, count, int(resources["num_cpus"]) if on_cpu else 0
+        options = {"max_retries": 0, "max_calls": 1, "scheduling_strategy": "SPREAD", **resources}
+        self._task = ray.remote(**options)(_in_ray)
+        self._secret = secrets.token_bytes(32)
+        self._listener = Listener((ray.util.get_node_ip_address(), 0), backlog=count, authkey=self._secret)
+        self._tasks: dict[int, tuple[Any, float]] = {}
+        self._connections: dict[int, Connection] = {}
+        self._closing, self._accepting = False, threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
+
+    def order(self, order: Order) -> Order:
+        """The order; on a CPU with what tells this worker from another on the same host, where it finds no cores of its
+        own, and why energy is not metered."""
+        if not self._cores:
+            return order
+        return replace(order, device_part=f":worker-{order.seat + 1}", no_energy=SHARED_CPU if self.count > 1 else None)
+
+    def start(self, order: Order) -> None:
+        """Ask Ray for a worker; it calls back when it has begun."""
+        self._tasks[order.seat] = (
+            self._task.remote(order, self._cores, self._listener.address, self._secret),
+            time.monotonic(),
+        )
+
+    def hear(self, timeout_s: float) -> list[tuple[int, Any]]:
+        """A message of every worker that has one; of those that Ray lost, or never started, that they are gone."""
+        seat_of: dict[Any, int] = {connection: seat for seat, connection in list(self._connections.items())}
+        step_s = min(timeout_s, _LOOK_S)
+        if not seat_of:
+            time.sleep(step_s)
+        ready: list[Any] = wait(list(seat_of), step_s)
+        heard = [(seat_of[one], received(one)) for one in ready]
+        heard = [(seat, self._why(seat) if message is None else message) for seat, message in heard]
+        if not ready:
+            heard = [(seat, Gone(why)) for seat in list(self._tasks) if (why := self._lost(seat))]
+        for seat, message in heard:
+            if isinstance(message, Gone):
+                self._forget(seat)
+        return heard
+
+    def tell(self, seat: int, message: Any) -> None:
+        """Send a message."""
+        if seat in self._connections:
+            with suppress(OSError):
+                self._connections[seat].send(message)
+
+    def close(self) -> None:
+        """End every task, and take no more calls."""
+        for seat in list(self._tasks):
+            self._forget(seat)
+        self._closing = True
+        with suppress(OSError):  # one more call, for the thread to see that
+            socket.create_connection(self._listener.address, _ADDRESS_S).close()
+        self._accepting.join(_ADDRESS_S)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        """Take calls of workers: each says first which seat it has."""
+        while not self._closing:
+            with suppress(AuthenticationError, EOFError, OSError):  # a caller that is none of ours, or died at once
+                connection = self._listener.accept()
+                self._connections[connection.recv()] = connection
+
+    def _lost(self, seat: int) -> str | None:
+        """Why there is nothing more to expect of a worker without a word waiting; None while there is."""
+        task, since_s = self._tasks[seat]
+        if self._ray.wait([task], timeout=0)[0]:
+            return self._why(seat).why
+        if seat not in self._connections and time.monotonic() - since_s > START_S:
+            return f"Ray started no worker within {START_S:.0f} s"
+        return None
+
+    def _why(self, seat: int) -> Gone:
+        """What Ray says of a worker that has ended."""
+        try:
+            self._ray.get(self._tasks[seat][0], timeout=_ADDRESS_S)
+        except Exception as error:  # whatever Ray, or the function there, raised
+            return Gone(in_one_line(getattr(error, "cause", None) or error))
+        return Gone("it ended")
+
+    def _forget(self, seat: int) -> None:
+        task, _ = self._tasks.pop(seat)
+        with suppress(Exception):  # it has ended already, or its cluster has
+            self._ray.cancel(task, force=True)
+        if connection := self._connections.pop(seat, None):
+            connection.close()
+
+
+def claim_cores(count: int, folder: Path | None = None) -> list[int]:
+    """As many cores of this node as asked for, which no other worker of Ray on it has, while this process lives; none
+    where too few are free, as where Ray was told of more cores than there are. `folder`: of the locks, by default one
+    of the user's.
+    """
+    folder = folder or Path(tempfile.gettempdir()) / f"specbench-s2d-cores-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    claimed: dict[int, FileLock] = {}
+    for core in usable_cores():
+        lock = FileLock(str(folder / str(core)), timeout=0)
+        with suppress(Timeout):
+            lock.acquire()
+            claimed[core] = lock
+        if len(claimed) == count:
+            _held.extend(claimed.values())
+            return list(claimed)
+    for lock in claimed.values():
+        lock.release()
+    return []
+
+
+_held: list[FileLock] = []  # the system frees them when the process ends, however it does
+
+
+def _in_ray(order: Order, cores: int, address: tuple[str, int], secret: bytes) -> None:
+    """What the task does; `cores`: how many to bind itself to, 0 for none."""
+    for name in OF_LAUNCHERS:
+        os.environ.pop(name, None)
+    if cores and hasattr(os, "sched_setaffinity") and (claimed := claim_cores(cores)):
+        os.sched_setaffinity(0, claimed)
+        order = replace(order, device_part=Seat(claimed).device_part)
+    with Client(address, authkey=secret) as connection:
+        connection.send(order.seat)
+        work(order, Link(connection))
