@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -17,13 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from specbench_s2d.runs.parsing import AS_JSON, Parser
+from specbench_s2d.runs.parsing import AS_JSON, VERDICT, Parser
 from specbench_s2d.runs.record import Record
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Array = TypeVar("Array", bound=NDArray[Any])
+__all__ = ["VERDICT", "Columns", "Records", "in_order", "joint", "together"]
 _AT_ONCE = 1024  # records made from rows
 
 
@@ -40,6 +42,14 @@ class Columns:
             self._arrays[name] = make()
         return self._arrays[name]
 
+    def is_coded(self, field: str) -> bool:
+        """Whether a field's values are codes: those of texts, of objects and of output ids."""
+        return bool(pa.types.is_dictionary(self.table.schema.field(field).type))
+
+    def is_list(self, field: str) -> bool:
+        """Whether a field holds a list for each row."""
+        return bool(pa.types.is_list(self.table.schema.field(field).type))
+
     def numbers(self, field: str) -> Floats:
         """A number (or a flag) of each row, NaN where it is missing."""
         return self.once(field, lambda: _floats(self.table[field]))  # type: ignore[no-any-return]
@@ -51,6 +61,10 @@ class Columns:
     def values(self, field: str) -> list[Any]:
         """The distinct values of a text or an object."""
         return self.once(("values", field), lambda: _values(self.table[field], field in AS_JSON))  # type: ignore[no-any-return]
+
+    def present(self, field: str) -> Mask:
+        """Whether each row has a value of a field."""
+        return self.once(("present", field), lambda: self.table[field].is_valid().to_numpy())  # type: ignore[no-any-return]
 
     def lengths(self, field: str) -> Floats:
         """How many entries each row's list has, NaN where it is missing."""
@@ -97,6 +111,7 @@ class Records(Sequence[Record]):
 
     def __init__(self, columns: Columns, rows: NDArray[np.intp]) -> None:
         self.columns, self.rows = columns, rows
+        self._made: dict[str, Any] = {}
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Records:
@@ -111,6 +126,17 @@ class Records(Sequence[Record]):
     def all_of(cls, columns: Columns) -> Records:
         """Every row."""
         return cls(columns, np.arange(columns.table.num_rows))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Records]) -> Records:
+        """Records of the same columns, one part after another."""
+        return cls(parts[0].columns, np.concatenate([part.rows for part in parts]))
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made once for these rows."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -135,6 +161,11 @@ class Records(Sequence[Record]):
     def of_value(self, field: str, value: Any) -> Records:
         """Those with one value of a text."""
         return self.take(self.equal(field, value))
+
+    def of_values(self, field: str, values: Sequence[Any]) -> Records:
+        """Those with one of some values of a text."""
+        among = np.array([*(value in values for value in self.columns.values(field)), False])
+        return self.take(among[self.codes(field)])
 
     def equal(self, field: str, value: Any) -> Mask:
         """Whether a text has one value."""
@@ -174,28 +205,37 @@ class Records(Sequence[Record]):
 
     def known(self, field: str) -> Mask:
         """Whether each has a value of a field."""
-        kind = self.columns.table.schema.field(field).type
-        if pa.types.is_dictionary(kind):
+        if self.columns.is_coded(field):
             found: Mask = self.codes(field) >= 0
-        else:
-            found = ~np.isnan(self.lengths(field) if pa.types.is_list(kind) else self.numbers(field))
-        return found
+            return found
+        if self.columns.is_list(field):
+            return ~np.isnan(self.lengths(field))
+        return self.columns.present(field)[self.rows]
+
+    def groups(self, *fields: str) -> list[Records]:
+        """The records of each combination of some fields' values, in the order of the first of each."""
+        coded = [self.codes(field) if self.columns.is_coded(field) else self.numbers(field) for field in fields]
+        places, distinct = in_order(coded[0] if len(fields) == 1 else joint(coded))
+        order = np.argsort(places, kind="stable")
+        ends = np.cumsum(np.bincount(places, minlength=len(distinct)))[:-1]
+        return [self.take(part) for part in np.split(order, ends)] if len(distinct) else []
 
     def by_value(self, field: str) -> dict[Any, Records]:
         """The records of each value of a text, in the order of their first; None for those without."""
-        places, codes = in_order(self.codes(field))
-        values = [self.columns.values(field)[code] if code >= 0 else None for code in codes]
-        return {value: self.take(places == i) for i, value in enumerate(values)}
+        return {mine.value(field): mine for mine in self.groups(field)}
+
+    def value(self, field: str, place: int = 0) -> Any:
+        """One record's value of a text, an object or a number, None where it is missing."""
+        if self.columns.is_coded(field):
+            code = self.columns.codes(field)[self.rows[place]]
+            return None if code < 0 else self.columns.values(field)[code]
+        number = self.columns.numbers(field)[self.rows[place]]
+        return None if np.isnan(number) else float(number)
 
     def distinct(self, field: str) -> list[Any]:
         """The values of a text or an object that there are, in the order of their first."""
         values = self.columns.values(field)
         return [values[code] for code in in_order(self.codes(field))[1] if code >= 0]
-
-    def firsts(self, field: str) -> Records:
-        """The first record of each value of a text, in their order."""
-        codes = self.codes(field)
-        return self.take(np.sort(np.unique(codes, return_index=True)[1]))
 
     @property
     def questions(self) -> Ints:
@@ -208,7 +248,7 @@ class Records(Sequence[Record]):
         return self.numbers("launch").astype(np.int64)
 
     def _records(self, rows: NDArray[np.intp]) -> list[Record]:
-        found = self.columns.table.take(rows).to_pylist()
+        found = self.columns.table.drop_columns([VERDICT]).take(rows).to_pylist()
         return [
             Record.model_validate({name: _parsed(value) if name in AS_JSON else value for name, value in row.items()})
             for row in found
@@ -221,7 +261,7 @@ def together(*records: Records) -> list[Records]:
         return list(records)
     table = pa.concat_tables([each.columns.table.take(each.rows) for each in records]).unify_dictionaries()
     columns, ends = Columns(table), np.cumsum([0, *map(len, records)])
-    return [Records(columns, np.arange(start, end)) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    return [Records(columns, np.arange(start, end)) for start, end in pairwise(ends)]
 
 
 def in_order(values: NDArray[Any]) -> tuple[Ints, NDArray[Any]]:

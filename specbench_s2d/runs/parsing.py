@@ -28,7 +28,11 @@ AS_JSON = ("decoder_options", "question_id", "output_ids", "quality", "quality_c
 _PLAIN = ("key", "output_text")  # texts of which most rows have their own
 _OBJECT = rb'\{(?:[^{}"\n]++|"(?:[^"\\\n]++|\\.)*+")*+\}'
 _CODED = re.compile(
-    rb'("(?:' + "|".join(AS_JSON).encode() + rb')": ?)(' + _OBJECT + rb'|\[[^][{}"\n]*+\]|"(?:[^"\\\n]++|\\.)*+"|-?\d++)'
+    rb'("(?:'
+    + "|".join(AS_JSON).encode()
+    + rb')": ?)('  # a name, and an object, a list, a text or a number
+    + _OBJECT
+    + rb'|\[[^][{}"\n]*+\]|"(?:[^"\\\n]++|\\.)*+"|-?\d++)'
 )
 _FIELDS = Record.model_fields
 _NULLABLE = {name for name, field in _FIELDS.items() if "None" in str(field.annotation)}
@@ -41,6 +45,8 @@ _CHOICES = {
     "schema_version": SCHEMAS, "status": ("ok", "failed", "skipped"), "stop": ("eos", "length"),
     "replay_turns": ("own", "ar"),
 }  # fmt: skip
+VERDICT = "verdict"
+"""A column of its own: the verdict of the divergence."""
 _VERDICTS = ("identical", "near_tie", "mismatch")
 
 
@@ -178,6 +184,7 @@ def _require(holds: bool) -> None:
 
 def _with_codes(table: pa.Table) -> pa.Table:
     """The table with codes in place of texts that many rows share."""
+    table = table.append_column(VERDICT, pc.struct_field(table["divergence"], "verdict").dictionary_encode())
     for place, (name, kind) in enumerate(_TYPES.items()):
         if pa.types.is_string(kind) and name not in _PLAIN:
             table = table.set_column(place, name, table[name].dictionary_encode())
