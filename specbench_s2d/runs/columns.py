@@ -35,6 +35,8 @@ class Columns:
     def __init__(self, table: pa.Table) -> None:
         self.table = table
         self._arrays: dict[Any, Any] = {}
+        self._coded = {field.name for field in table.schema if pa.types.is_dictionary(field.type)}
+        self._lists = {field.name for field in table.schema if pa.types.is_list(field.type)}
 
     def once(self, name: Any, make: Callable[[], Any]) -> Any:
         """What `make` gives, made once."""
@@ -44,11 +46,11 @@ class Columns:
 
     def is_coded(self, field: str) -> bool:
         """Whether a field's values are codes: those of texts, of objects and of output ids."""
-        return bool(pa.types.is_dictionary(self.table.schema.field(field).type))
+        return field in self._coded
 
     def is_list(self, field: str) -> bool:
         """Whether a field holds a list for each row."""
-        return bool(pa.types.is_list(self.table.schema.field(field).type))
+        return field in self._lists
 
     def numbers(self, field: str) -> Floats:
         """A number (or a flag) of each row, NaN where it is missing."""
@@ -205,11 +207,6 @@ class Records(Sequence[Record]):
 
     def known(self, field: str) -> Mask:
         """Whether each has a value of a field."""
-        if self.columns.is_coded(field):
-            found: Mask = self.codes(field) >= 0
-            return found
-        if self.columns.is_list(field):
-            return ~np.isnan(self.lengths(field))
         return self.columns.present(field)[self.rows]
 
     def groups(self, *fields: str) -> list[Records]:
@@ -237,15 +234,25 @@ class Records(Sequence[Record]):
         values = self.columns.values(field)
         return [values[code] for code in in_order(self.codes(field))[1] if code >= 0]
 
-    @property
+    @cached_property
     def questions(self) -> Ints:
         """A number for each suite and question."""
         return self.columns.questions[self.rows]
 
-    @property
+    @cached_property
     def launches(self) -> Ints:
         """The launch of each."""
         return self.numbers("launch").astype(np.int64)
+
+    @cached_property
+    def asked(self) -> tuple[Ints, NDArray[np.intp]]:
+        """For each its place among the launches and questions that there are, in the order of their first, and where
+        these first are."""
+        least = int(self.launches.min(initial=0))
+        places, keys = in_order(
+            self.questions * (int(self.launches.max(initial=0)) - least + 1) + self.launches - least
+        )
+        return places, firsts(places, len(keys))
 
     def _records(self, rows: NDArray[np.intp]) -> list[Record]:
         found = self.columns.table.drop_columns([VERDICT]).take(rows).to_pylist()
@@ -269,6 +276,13 @@ def in_order(values: NDArray[Any]) -> tuple[Ints, NDArray[Any]]:
     distinct, first, places = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(first)
     return np.argsort(order)[places], distinct[order]
+
+
+def firsts(places: Ints, count: int) -> NDArray[np.intp]:
+    """Where each of the places from 0 is first."""
+    first = np.zeros(count, dtype=np.intp)
+    first[places[::-1]] = np.arange(len(places))[::-1]
+    return first
 
 
 def joint(parts: Sequence[NDArray[Any]]) -> Ints:

@@ -48,6 +48,11 @@ def read_columns(folder: Path) -> Records:
     return Records(columns, _last_of_each(columns.table["key"]))
 
 
+def read_keys(folder: Path) -> set[str]:
+    """The keys of the cells that a run's folder holds; raises as `read_records` does."""
+    return set(read_columns(folder).columns.table["key"].to_pylist())
+
+
 def _last_of_each(keys: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     """Of each key the last row, in the order of their first."""
     rows = np.arange(len(keys))

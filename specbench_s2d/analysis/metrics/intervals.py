@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,23 @@ LEAST_QUESTIONS = 5
 """Below as many, no interval is given: none covers what it claims."""
 
 _ROUNDING = 1e-24  # a variance relative to the squared value, below which it is that of rounding
+
+
+class Asked(Protocol):
+    """Items of which each answers a question in a launch."""
+
+    @property
+    def questions(self) -> Ints:
+        """A number for each item's question."""
+
+    @property
+    def launches(self) -> Ints:
+        """The launch of each."""
+
+    @property
+    def asked(self) -> tuple[Ints, NDArray[np.intp]]:
+        """As of `Records`."""
+
 
 Summands = tuple[Mask, Floats]
 """Which items have something to add, and what each adds, (items, C)."""
@@ -100,7 +117,7 @@ class Statistic(Generic[Item]):
             return Sums(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros((0, 0)))
         merged = self.merged(found) if self.merged else found
         known, rows = self.rows(merged)
-        return summed(merged.launches[known], merged.questions[known], rows[known])
+        return summed(merged, rows) if known.all() else summed(merged.take(known), rows[known])
 
     def value(self, sums: Sequence[Sums]) -> float:
         """The mean over groups of the value over all questions, NaN or infinite where undefined."""
@@ -180,13 +197,10 @@ def stacked(*columns: NDArray[Any]) -> Summands:
     return ~np.isnan(rows).any(axis=1), rows
 
 
-def summed(launches: Ints, questions: Ints, rows: Floats) -> Sums:
-    """The sums of rows by their launch and question, in the order of the first of each."""
-    least = int(launches.min(initial=0))
-    places, keys = in_order(questions * (int(launches.max(initial=0)) - least + 1) + (launches - least))
-    first = np.zeros(len(keys), dtype=np.intp)
-    first[places[::-1]] = np.arange(len(places))[::-1]
-    return Sums(launches[first], questions[first], _added(places, rows, len(keys)))
+def summed(items: Asked, rows: Floats) -> Sums:
+    """The sums of the items' rows by their launch and question, in the order of the first of each."""
+    places, first = items.asked
+    return Sums(items.launches[first], items.questions[first], _added(places, rows, len(first)))
 
 
 def _added(places: Ints, rows: Floats, count: int) -> Floats:

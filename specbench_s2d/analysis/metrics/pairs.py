@@ -69,6 +69,11 @@ class Pairs:
         """The launch that each was measured in."""
         return self.ours.launches
 
+    @property
+    def asked(self) -> tuple[Ints, NDArray[np.intp]]:
+        """As of `Records`."""
+        return self.ours.asked
+
 
 def question_of(record: Record) -> Question:
     """What counts as one question, whatever the turns and repeats."""
@@ -195,7 +200,7 @@ class Group:
 
     @property
     def decoder(self) -> str:
-        return self.records[0].decoder
+        return str(self._of.value("decoder"))
 
     @property
     def lossy(self) -> bool:

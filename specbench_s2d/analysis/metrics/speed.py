@@ -13,11 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from specbench_s2d.analysis.metrics.intervals import Statistic, Summands, stacked
 from specbench_s2d.analysis.metrics.pairs import Pair, Pairs, carrying, exact_sum, full_sum, sums_rounded_once, total
 from specbench_s2d.analysis.metrics.values import Measure, quotient
-from specbench_s2d.runs.columns import Floats, Ints, Records, in_order, joint
+from specbench_s2d.runs.columns import Floats, Ints, Records, firsts, in_order, joint
 from specbench_s2d.runs.record import Record
 
 Groups = Sequence[Iterable[Pair]]
@@ -99,10 +100,10 @@ def _speedup(pairs: Iterable[Pair]) -> Measure:
     sums = SPEEDUP.sums(of)
     if len(of) and not sums:
         return Measure(None, carrying(Records.joined([of.ours, of.baseline]), "decode_s")[1])
-    return _quotient_of_rates(sums.total_C.tolist() or [0.0] * 4, "decode rate")
+    return quotient_of_rates(sums.total_C.tolist() or [0.0] * 4, "decode rate")
 
 
-def _quotient_of_rates(sums: Sequence[float], what: str) -> Measure:
+def quotient_of_rates(sums: Sequence[float], what: str) -> Measure:
     """Tokens over seconds, over the baseline's."""
     tokens, seconds, base_tokens, base_seconds = sums
     if min(seconds, base_seconds, base_tokens) <= 0:
@@ -129,7 +130,7 @@ SPEEDUP = Statistic[Pair](_decode_sides, _rates_quotient)
 def speedup_e2e(pairs: Iterable[Pair]) -> Measure:
     """Speed-up with the prefill included: summed new tokens over summed total seconds, over AR's same quotient on
     the paired cells."""
-    return _quotient_of_rates([exact_sum(side) for side in _whole_sides(Pairs.of(pairs))[1].T], "end-to-end rate")
+    return quotient_of_rates([exact_sum(side) for side in _whole_sides(Pairs.of(pairs))[1].T], "end-to-end rate")
 
 
 def _whole_sides(pairs: Pairs) -> Summands:
@@ -160,25 +161,35 @@ def speedup_specbench(pairs: Iterable[Pair]) -> Measure:
 
 @dataclass(frozen=True)
 class _Whole:
-    """All turns of a question in a repeat of a launch: their tokens and seconds summed, ours and AR's, (n, 4)."""
+    """All turns of a question in a repeat of a launch: the first of them, and their tokens and seconds summed, ours and
+    AR's, (n, 4)."""
 
-    questions: Ints
-    launches: Ints
+    first: Records
     sums: Floats
+
+    @property
+    def questions(self) -> Ints:
+        return self.first.questions
+
+    @property
+    def launches(self) -> Ints:
+        return self.first.launches
+
+    @property
+    def asked(self) -> tuple[Ints, NDArray[np.intp]]:
+        return self.first.asked
 
 
 def _whole_questions(pairs: Pairs) -> _Whole:
     kept = pairs.take(pairs.baseline.known("retokenized_tokens"))
     ours, baseline = kept.ours, kept.baseline
     places, wholes = in_order(joint([kept.questions, ours.numbers("repeat"), kept.launches]))
-    first = np.zeros(len(wholes), dtype=np.intp)
-    first[places[::-1]] = np.arange(len(places))[::-1]
     summands = (
         ours.numbers("new_tokens"), ours.numbers("total_s"), baseline.numbers("retokenized_tokens"),
         baseline.numbers("total_s"),
     )  # fmt: skip
     sums = np.column_stack([sums_rounded_once(places, column, len(wholes)) for column in summands])
-    return _Whole(kept.questions[first], kept.launches[first], sums)
+    return _Whole(ours.take(firsts(places, len(wholes))), sums)
 
 
 def _specbench_rates(whole: _Whole) -> Summands:

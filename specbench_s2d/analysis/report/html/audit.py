@@ -139,9 +139,8 @@ def lost_turns(records: Iterable[Record]) -> HtmlTable:
     """Turns that failed, were skipped, or whose prompt was cut, with the reason; alike ones on one line."""
     of = Records.of(records)
     lost = of.take(~of.equal("status", "ok") | (of.numbers("prompt_truncated") > 0))
-    found = _counted(
-        (_loss(alike), len(alike)) for alike in lost.groups("target", *_DECODER, "suite", "status", "error")
-    )
+    parts = lost.groups("target", *_DECODER, "suite", "status", "error")
+    found = _counted((_loss(alike), len(alike)) for alike in parts)
     body = [
         [
             *(text_cell(text) for text in where), text_cell(status, "bad" if status == "failed" else ""),
