@@ -42,7 +42,7 @@ def run_launches(
         if retry_failed or plan.spec.energy_blocks or not _is_done(plan, folder, launch):
             watch(Event(f"launch {launch + 1} of {plan.spec.launches}", *_progress(plan, folder)))
             (launcher or in_fresh_process)(plan, folder, launch, watch, retry_failed, strict)
-    return Outcome(folder, read_columns(folder))
+    return Outcome(folder, read_columns(folder)[0])
 
 
 def in_fresh_process(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:

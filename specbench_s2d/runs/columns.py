@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any, TypeVar, overload
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -273,9 +274,8 @@ def together(*records: Records) -> list[Records]:
 
 def in_order(values: NDArray[Any]) -> tuple[Ints, NDArray[Any]]:
     """For each value its place among the distinct ones, and these, in the order of their first."""
-    distinct, first, places = np.unique(values, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    return np.argsort(order)[places], distinct[order]
+    places, distinct = pd.factorize(values, use_na_sentinel=False)
+    return places, distinct
 
 
 def firsts(places: Ints, count: int) -> NDArray[np.intp]:

@@ -12,7 +12,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,7 +36,7 @@ _CODED = re.compile(
     + rb'|\[[^][{}"\n]*+\]|"(?:[^"\\\n]++|\\.)*+"|-?\d++)'
 )
 _FIELDS = Record.model_fields
-_NULLABLE = {name for name, field in _FIELDS.items() if "None" in str(field.annotation)}
+_NULLABLE = {name for name, field in _FIELDS.items() if NoneType in get_args(field.annotation)}
 _DEFAULTS = {
     name: {} if field.default_factory else field.default
     for name, field in _FIELDS.items()

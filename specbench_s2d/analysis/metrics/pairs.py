@@ -146,12 +146,18 @@ def pair(records: Iterable[Record], baseline: Iterable[Record]) -> Pairs:
     cells, partners = theirs.once("partners", lambda: _by_cell(theirs))
     kept = carrying(ours, *_PAIRED)[0]
     wanted = kept.columns.cells_on_device[kept.rows]
-    places = np.searchsorted(cells, wanted, side="right") - 1
-    found = (cells[places] == wanted) if len(cells) else np.zeros(len(wanted), dtype=np.bool_)
-    return Pairs(kept.take(found), Records(kept.columns, partners[places[found]]))
+    found, places = sought(wanted, cells)
+    return Pairs(kept.take(found), Records(kept.columns, partners[places]))
 
 
 _PAIRED = ("new_tokens", "total_s")
+
+
+def sought(wanted: Ints, numbers: Ints) -> tuple[Mask, NDArray[np.intp]]:
+    """Which of the wanted are among rising numbers, and the places of those there; of equal ones, of the last."""
+    places = np.searchsorted(numbers, wanted, side="right") - 1
+    found = (numbers[places] == wanted) if len(numbers) else np.zeros(len(wanted), dtype=np.bool_)
+    return found, places[found]
 
 
 def _by_cell(baseline: Records) -> tuple[Ints, NDArray[np.intp]]:

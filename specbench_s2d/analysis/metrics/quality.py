@@ -106,6 +106,11 @@ def _of_metric(records: Records, field: Literal["quality", "quality_counts"], me
     return table[records.codes(field)]  # -1, for none, is the row at the end
 
 
+def scored(records: Records, metric: str) -> int:
+    """How many records one metric has a score of."""
+    return int(np.sum(~np.isnan(_of_metric(records, "quality", metric))))
+
+
 def _nothing(finished: Records) -> Measure:
     reasons = sorted({said["quality"] for said in finished.distinct("reasons") if "quality" in said})
     return Measure(None, "no answer was scored by it" + (f" ({', '.join(reasons)})" if reasons else ""))

@@ -27,12 +27,21 @@ WRITTEN = f"summary.csv, summary.md, {PAGE} and plots/"
 
 def read_run(folder: Path) -> Records:
     """The records of a run's folder; raises `RunFolderError` where there is no folder, or no record in it."""
-    if not folder.is_dir():
-        raise RunFolderError(f"{folder}: no such folder; give the folder that `specbench-s2d run` wrote (its --out).")
-    records = read_columns(folder)
-    if not len(records):
-        raise RunFolderError(f"{folder / RECORDS}: no record in it yet; go on with `specbench-s2d run --out {folder}`.")
-    return records
+    return read_runs([folder])[0]
+
+
+def read_runs(folders: Sequence[Path]) -> list[Records]:
+    """The records of several runs as rows of the same columns; raises likewise."""
+    for folder in folders:
+        if not folder.is_dir():
+            said = "no such folder; give the folder that `specbench-s2d run` wrote (its --out)."
+            raise RunFolderError(f"{folder}: {said}")
+    read = read_columns(*folders)
+    for folder, records in zip(folders, read, strict=True):
+        if not len(records):
+            said = f"no record in it yet; go on with `specbench-s2d run --out {folder}`."
+            raise RunFolderError(f"{folder / RECORDS}: {said}")
+    return read
 
 
 def write_summary(records: Iterable[Record], folder: Path) -> pd.DataFrame:

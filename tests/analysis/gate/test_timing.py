@@ -40,9 +40,9 @@ def test_of_several_repeats_the_quietest_counts() -> None:
     [first, second] = [r.model_copy(update={"repeat": i}) for i, r in enumerate(run([3.0], [1.0])[1::2])]
     again = [r.model_copy(update={"launch": 0}) for r in (first, second)]
     [launch] = launches_of([*run([9.0])[:1], *again], repeats=2)
-    assert [r.decode_s for r in launch.turns[ROW].values()] == [1.0]
+    assert [r.decode_s for r in launch.turns[ROW]] == [1.0]
     [alone] = launches_of([*run([9.0])[:1], *again], repeats=1)
-    assert [r.decode_s for r in alone.turns[ROW].values()] == [3.0]
+    assert [r.decode_s for r in alone.turns[ROW]] == [3.0]
 
 
 def test_what_no_launch_has_is_said() -> None:
