@@ -88,7 +88,7 @@ class Columns:
     def sums_of(self, values: NDArray[Any], field: str) -> Floats:
         """The sum over each row's list of something that there is for each of its entries."""
         so_far, starts = np.concatenate([[0], np.cumsum(values, dtype=np.int64)]), self.starts(field)
-        sums = (so_far[starts[1:]] - so_far[starts[:-1]]).astype(np.float64)
+        sums: Floats = (so_far[starts[1:]] - so_far[starts[:-1]]).astype(np.float64)
         sums[np.isnan(self.lengths(field))] = np.nan
         return sums
 

@@ -74,7 +74,8 @@ class _Values(dict[bytes, bytes]):
     """The code of each distinct value of one field, by its text in the file; as JSON of one form in `texts`."""
 
     def __init__(self, field: str) -> None:
-        self._adapter: TypeAdapter[Any] = TypeAdapter(_FIELDS[field].annotation, config=ConfigDict(allow_inf_nan=False))
+        annotation: Any = _FIELDS[field].annotation
+        self._adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
         self._least = 1 if field == "output_ids" else 0
         self._codes: dict[str, int] = {}
 
