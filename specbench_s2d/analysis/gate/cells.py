@@ -136,11 +136,15 @@ def completeness(row: Row) -> Check:
     total = row.launches * len(wanted)
     if not total:
         return Check("cells", "not judged", row.target, row.label, why="the baseline finished none")
-    for verdict, parts, what in (("regressed", failed, "failed"), ("incomplete", absent, "missing or skipped")):
+    outcomes: list[tuple[Verdict, list[tuple[Records, int]], str]] = [
+        ("regressed", failed, "failed"),
+        ("incomplete", absent, "missing or skipped"),
+    ]
+    for verdict, parts, what in outcomes:
         if count := sum(len(part) for part, _ in parts):
             places = chain.from_iterable(_places(part, launch) for part, launch in parts)
             return _check(row, "cells", verdict, places, count, what, total)
-    return Check("cells", "holds", row.target, row.label, *[f"{total} finished"] * 2)
+    return Check("cells", "holds", row.target, row.label, f"{total} finished", f"{total} finished")
 
 
 def prompts(row: Row, source: Row) -> Check | None:

@@ -173,17 +173,17 @@ class Statistic(Generic[Item]):
         return means_R
 
 
-def _by_column(items: Iterable[Record] | Iterable[Pair]) -> Records | Pairs:
+def _by_column(items: Iterable[Any]) -> Records | Pairs:
     """Finished records, or pairs, by column."""
     if isinstance(items, Pairs):
         return items
     if isinstance(items, Records):
         return items.finished
     listed = list(items)
-    return Pairs.of(listed) if listed and isinstance(listed[0], Pair) else Records.of(listed).finished  # type: ignore[arg-type]
+    return Pairs.of(listed) if listed and isinstance(listed[0], Pair) else Records.of(listed).finished
 
 
-def _comparable(groups: Sequence[Iterable[Any]]) -> list[Records | Pairs]:
+def _comparable(groups: Sequence[Iterable[Any]]) -> list[Any]:
     """The groups as rows of the same columns, where a question has one number."""
     found = list(map(_by_column, groups))
     sides = [[items] if isinstance(items, Records) else [items.ours, items.baseline] for items in found]
@@ -194,7 +194,8 @@ def _comparable(groups: Sequence[Iterable[Any]]) -> list[Records | Pairs]:
 def stacked(*columns: NDArray[Any]) -> Summands:
     """Columns side by side; an item has something to add where it has all of them."""
     rows = np.column_stack(columns).astype(np.float64, copy=False)
-    return ~np.isnan(rows).any(axis=1), rows
+    known: Mask = ~np.isnan(rows).any(axis=1)
+    return known, rows
 
 
 def summed(items: Asked, rows: Floats) -> Sums:

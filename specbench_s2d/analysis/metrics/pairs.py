@@ -123,7 +123,8 @@ def exact_sum(values: NDArray[Any]) -> float:
 
 def sums_rounded_once(places: Ints, values: Floats, count: int) -> Floats:
     """The sum of the values of each place, rounded once; of two or fewer as floating point adds them."""
-    sums, sizes = np.bincount(places, values, count), np.bincount(places, minlength=count)
+    sums: Floats = np.bincount(places, values, count).astype(np.float64)
+    sizes = np.bincount(places, minlength=count)
     for place in np.flatnonzero(sizes > 2):
         sums[place] = exact_sum(values[places == place])
     return sums

@@ -102,6 +102,6 @@ def _statistic(of_ids: OfIds) -> Statistic[Record]:
     return Statistic(rows, scale="linear", within=_WITHIN)
 
 
-DISTINCT_1, DISTINCT_2, LOOP_SHARE = map(_statistic, (_OF_1, _OF_2, ends_in_loop))
+DISTINCT_1, DISTINCT_2, LOOP_SHARE = _statistic(_OF_1), _statistic(_OF_2), _statistic(ends_in_loop)
 STATISTICS = {"distinct_1": DISTINCT_1, "distinct_2": DISTINCT_2, "loop_share": LOOP_SHARE}
 """By the name of the column."""

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from specbench_s2d.analysis.metrics.intervals import Floats, Sums, interval, summed
+from specbench_s2d.analysis.metrics.intervals import Sums, interval, summed
 from specbench_s2d.analysis.metrics.values import Interval
 from specbench_s2d.decoding.geometric import mean_emitted
-from specbench_s2d.runs.columns import Ints, firsts, in_order
+from specbench_s2d.runs.columns import Floats, Ints, firsts, in_order
 
 _QUARTILES = (0.25, 0.75)
 _EMITTED = _STEPS = 0  # the first column of `Turn.row`, and of `_rate_row`: what questions weigh by
