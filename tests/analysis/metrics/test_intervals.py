@@ -11,11 +11,12 @@ from scipy import stats
 
 from specbench_s2d.analysis.metrics import acceptance, quality
 from specbench_s2d.analysis.metrics.acceptance import MAT
-from specbench_s2d.analysis.metrics.intervals import Floats, Sums, interval, quotients
+from specbench_s2d.analysis.metrics.intervals import Sums, interval, quotients
 from specbench_s2d.analysis.metrics.pairs import Pair, pair
 from specbench_s2d.analysis.metrics.quality import PERPLEXITY, quality_statistic
 from specbench_s2d.analysis.metrics.speed import LENGTH
 from specbench_s2d.analysis.metrics.values import Interval, Measure
+from specbench_s2d.runs.columns import Floats
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded, make_record, of, paper_run
 
