@@ -20,7 +20,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from specbench_s2d.analysis.metrics.intervals import Floats, interval
+from specbench_s2d.analysis.metrics.intervals import Sums, interval
+from specbench_s2d.runs.columns import Floats
 
 CAP = 90.0
 QUESTIONS, LAUNCHES, LENGTHS = (5, 8, 12, 48, 480), (1, 3), ("capped", "skewed")
@@ -48,9 +49,8 @@ def truth(lengths: str, launches: int) -> float:
 
 def jackknife(ours_LN: Floats, ar_LN: Floats) -> Ends:
     """The package's own interval."""
-    launches, questions = ours_LN.shape
-    cells = ((launch, question) for launch in range(launches) for question in range(questions))
-    sums = {cell: np.array([ar_LN[cell], ours_LN[cell]]) for cell in cells}
+    launches, questions = np.indices(ours_LN.shape).reshape(2, -1)
+    sums = Sums(launches, questions, np.column_stack([ar_LN.ravel(), ours_LN.ravel()]))
     found = interval([sums], lambda sums_GCR: sums_GCR[0, 0] / sums_GCR[0, 1])
     assert found.low is not None and found.high is not None
     return found.low, found.high

@@ -16,7 +16,8 @@ from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.runner import Event, Outcome, Watcher, execute
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UserError
-from specbench_s2d.runs.folder import RECORDS, read_records, schema_of
+from specbench_s2d.runs.folder import RECORDS, schema_of
+from specbench_s2d.runs.reading import read_columns, read_keys
 
 Launcher = Callable[[Plan, Path, int, Watcher, bool, bool], None]
 """Runs one launch of a plan into a folder: `in_fresh_process`, or in its place."""
@@ -42,7 +43,7 @@ def run_launches(
             if plan.spec.launches > 1:
                 watch(Event(f"launch {launch + 1} of {plan.spec.launches}", *_progress(plan, folder)))
             (launcher or in_fresh_process)(plan, folder, launch, watch, retry_failed, strict)
-    return Outcome(folder, read_records(folder))
+    return Outcome(folder, read_columns(folder)[0])
 
 
 def in_fresh_process(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:
@@ -96,8 +97,8 @@ def _is_done(plan: Plan, folder: Path, launch: int) -> bool:
     if not (folder / RECORDS).is_file():
         return False
     of_launch = replace(plan, key_schema=schema_of(folder), launch=launch)
-    return of_launch.keys <= {record.key for record in read_records(folder)}
+    return of_launch.keys <= read_keys(folder)
 
 
 def _progress(plan: Plan, folder: Path) -> tuple[int, int]:
-    return (len(read_records(folder)) if (folder / RECORDS).is_file() else 0), plan.cells
+    return (len(read_keys(folder)) if (folder / RECORDS).is_file() else 0), plan.cells

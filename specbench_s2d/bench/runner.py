@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
@@ -29,6 +29,7 @@ from specbench_s2d.measure.environment import device_id, environment
 from specbench_s2d.measure.machine import LoadWatch
 from specbench_s2d.models.devices import Free, free_bytes
 from specbench_s2d.models.remarks import head_remarks, remarks
+from specbench_s2d.runs.columns import VERDICT, Records
 from specbench_s2d.runs.folder import RunStore, schema_of
 from specbench_s2d.runs.identity import is_greedy_run
 from specbench_s2d.runs.manifest import utc_now
@@ -58,15 +59,15 @@ class Outcome:
     """A finished run: its folder and every record."""
 
     folder: Path
-    records: list[Record]
+    records: Sequence[Record]
 
     @property
     def failed(self) -> int:
-        return sum(record.status == "failed" for record in self.records)
+        return int(Records.of(self.records).equal("status", "failed").sum())
 
     @property
     def mismatched(self) -> int:
-        return sum(record.divergence is not None and record.divergence.verdict == "mismatch" for record in self.records)
+        return int(Records.of(self.records).equal(VERDICT, "mismatch").sum())
 
 
 def execute(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable, Iterable
+from operator import add
 from types import TracebackType
 from typing import Any
 
@@ -11,8 +13,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from specbench_s2d.analysis.metrics.pairs import pair
-from specbench_s2d.analysis.metrics.speed import speedup
+from specbench_s2d.analysis.metrics.pairs import cell_of
+from specbench_s2d.analysis.metrics.speed import quotient_of_rates
 from specbench_s2d.analysis.tables.naming import decoder_title
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import Event
@@ -26,7 +28,7 @@ class Live:
 
     def __init__(self, console: Console, plan: Plan) -> None:
         self._console, self._plan = console, plan
-        self._records: list[Record] = []
+        self._so_far = SoFar()
         self._unsaid = plan.said  # until the run was checked: a mistake is one line
         self._text = ""
         self._last_line = 0.0
@@ -45,7 +47,7 @@ class Live:
 
     def on_event(self, event: Event) -> None:
         """Take in new records, and show where the run stands."""
-        self._records += event.records
+        self._so_far.add(event.records)
         while self._unsaid:
             self._console.print(self._unsaid.pop(0), markup=False, highlight=False, soft_wrap=True)
         line = event.text or _line(event)
@@ -58,22 +60,58 @@ class Live:
 
     def _table(self) -> Table:
         """Suite x decoder for the target at work: speed-up so far."""
-        target = self._records[-1].target if self._records else self._plan.targets[0]
+        so_far = self._so_far
+        target = so_far.target or self._plan.targets[0]
         labels = [label for label in self._plan.labels if label != BASELINE]
         table = Table(title=f"{target}, speed-up over {BASELINE} so far", title_justify="left", min_width=48)
         table.add_column("suite")
-        projected = {r.label: r.projected for r in self._records if r.projected}
         for label in labels:
-            table.add_column(decoder_title(label, lossy=False, projected=projected.get(label)), justify="right")
+            table.add_column(decoder_title(label, lossy=False, projected=so_far.projected.get(label)), justify="right")
         for suite in self._plan.questions.by_suite:
-            table.add_row(suite, *(self._cell(target, suite, label) for label in labels))
+            values = (so_far.speedup(target, suite, label) for label in labels)
+            table.add_row(suite, *(f"{value:.2f}x" if value is not None else "-" for value in values))
         return table
 
-    def _cell(self, target: str, suite: str, label: str) -> str:
-        here = [r for r in self._records if r.target == target and r.suite == suite and r.status == "ok"]
-        pairs = pair([r for r in here if r.label == label], [r for r in here if r.label == BASELINE])
-        value = speedup([pairs]).value
-        return f"{value:.2f}x" if value is not None else "-"
+
+class SoFar:
+    """The speed-ups of the records seen so far, as `metrics.speed.speedup` gives them; a record is looked at once, when
+    it comes. `target`: of the last record. `projected`: by label, why its cells are projections."""
+
+    def __init__(self) -> None:
+        self.target: str | None = None
+        self.projected: dict[str, str] = {}
+        self._sums: dict[tuple[str, str, str], list[float]] = {}
+        self._baseline: dict[Hashable, tuple[float, float]] = {}
+        self._waiting: dict[Hashable, list[tuple[str, float, float]]] = {}
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Take in new records, in any order."""
+        for r in records:
+            self.target = r.target
+            if r.projected:
+                self.projected[r.label] = r.projected
+            if r.status == "ok" and None not in (r.new_tokens, r.total_s, r.decode_s):
+                self._pair(r, max((r.new_tokens or 0) - 1, 0), r.decode_s or 0.0)
+
+    def _pair(self, r: Record, tokens: float, seconds: float) -> None:
+        """Add a cell to its decoder's sums once AR's is there too."""
+        cell = (cell_of(r), r.device_id)
+        if r.label == BASELINE:
+            self._baseline[cell] = tokens, seconds
+            found = self._waiting.pop(cell, [])
+        elif cell in self._baseline:
+            found = [(r.label, tokens, seconds)]
+        else:
+            found = []
+            self._waiting.setdefault(cell, []).append((r.label, tokens, seconds))
+        for label, *ours in found:
+            sums = self._sums.setdefault((r.target, r.suite, label), [0.0] * 4)
+            sums[:] = map(add, sums, (*ours, *self._baseline[cell]))
+
+    def speedup(self, target: str, suite: str, label: str) -> float | None:
+        """Decode tokens/s over AR's, of the cells that both finished; None where there is none."""
+        sums = self._sums.get((target, suite, label))
+        return quotient_of_rates(sums, "decode rate").value if sums else None
 
 
 def _line(event: Event) -> str:

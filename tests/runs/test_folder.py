@@ -46,7 +46,9 @@ def test_of_a_cell_that_ran_again_the_last_record_counts_once(tmp_path: Path) ->
     assert [(r.key, r.status) for r in read_records(tmp_path)] == [("1", "ok"), ("2", "ok")]
 
 
-@pytest.mark.parametrize("torn", [b'{"run_id": "r", "sch', b"{", b'{"complete": "but without its newline"}'])
+@pytest.mark.parametrize(
+    "torn", [b'{"run_id": "r", "sch', b"{", b'{"complete": "but without its newline"}', b'{"long": "' + b"x" * 200_000]
+)
 def test_a_torn_last_line_is_cut_off_and_nothing_else(tmp_path: Path, torn: bytes) -> None:
     with RunStore(tmp_path, manifest()) as store:
         store.append([keyed("1"), keyed("2")])

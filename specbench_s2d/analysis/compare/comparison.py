@@ -14,6 +14,7 @@ from specbench_s2d.analysis.tables.naming import mark_notes
 from specbench_s2d.analysis.tables.text import TextTable, terminal_tables
 from specbench_s2d.errors import UserError
 from specbench_s2d.files import write_whole
+from specbench_s2d.runs.columns import Records
 from specbench_s2d.runs.record import BASELINE, Record
 
 SUFFIXES = (".csv", ".md")
@@ -64,7 +65,7 @@ def check_out(path: Path) -> None:
 
 def require_baseline(name: str, records: Iterable[Record]) -> None:
     """Raise `UserError` where a run has no AR to be faster than."""
-    if not any(r.label == BASELINE and r.status == "ok" for r in records):
+    if not len(Records.of(records).finished.of_value("label", BASELINE)):
         raise UserError(
             f"{name}: no finished {BASELINE!r} in this run, so it has no speed-ups; run it with {BASELINE}."
         )

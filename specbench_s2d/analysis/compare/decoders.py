@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from specbench_s2d.analysis.compare.comparison import Comparison
 from specbench_s2d.analysis.metrics.acceptance import MAT
 from specbench_s2d.analysis.metrics.columns import QUALITY, columns_of
-from specbench_s2d.analysis.metrics.pairs import Pair, latest, launch_of
+from specbench_s2d.analysis.metrics.pairs import Pairs, latest
 from specbench_s2d.analysis.metrics.quality import PERPLEXITY, quality_statistic
 from specbench_s2d.analysis.metrics.repetition import STATISTICS as REPETITION
 from specbench_s2d.analysis.metrics.speed import LENGTH, SPEEDUP, speedup
@@ -29,7 +30,7 @@ _METRICS_ABREAST = 5  # as many as fit a terminal of 100 columns, and all of tra
 _ENDS = ("", "_low", "_high", "_n")
 
 
-def compare_decoders(records: Sequence[Record], against: str) -> Comparison:
+def compare_decoders(records: Iterable[Record], against: str) -> Comparison:
     """Every decoder compared with the label `against`, per target, suite and mean over targets.
 
     Columns: target, label, lossy, projected, suite, against, launches, pairs, speedup (over AR), mat, relative_speed,
@@ -39,12 +40,12 @@ def compare_decoders(records: Sequence[Record], against: str) -> Comparison:
     the run does not have, `UserError` where there is no other.
     """
     kept = latest(records)
-    labels = list(dict.fromkeys(r.label for r in kept))
+    labels = kept.distinct("label")
     if against not in labels:
         raise UnknownNameError.of("decoder", against, labels, "Give --against a label of the run.")
     if len(labels) == 1:
         raise UserError(f"--against {against}: the run has no other decoder; nothing to compare.")
-    theirs = [r for r in kept if r.label == against]
+    theirs = kept.of_value("label", against)
     rows = []
     for group, row in zip(row_groups(kept), summary_table(kept).to_dict("records"), strict=True):
         if group.label != against:
@@ -58,13 +59,13 @@ def compare_decoders(records: Sequence[Record], against: str) -> Comparison:
     return Comparison(f"Relative to {against}", table, shown, _notes(against, table["launches"]))
 
 
-def _row(row: Row, pairs: Sequence[Sequence[Pair]], against: str) -> Row:
+def _row(row: Row, pairs: Sequence[Pairs], against: str) -> Row:
     speed = speedup(pairs), SPEEDUP.interval(pairs)
     compared = {"relative_speed": speed, **_compared(row, pairs)}
     notes = [f"{name}: {why}" for name, (value, interval) in compared.items() if (why := value.note or interval.note)]
     return {
         **{name: row[name] for name in ("target", "label", "lossy", "projected", "suite")}, "against": against,
-        "launches": len({launch_of(p) for of_target in pairs for p in of_target}),
+        "launches": len(np.unique(np.concatenate([of_target.launches for of_target in pairs]))),
         "pairs": sum(map(len, pairs)), "speedup": row["speedup"], "mat": row["mat"],
         **{f"{name}{end}": part for name, (value, interval) in compared.items()
            for end, part in zip(_ENDS, (value.value, interval.low, interval.high, interval.questions), strict=True)},
@@ -72,7 +73,7 @@ def _row(row: Row, pairs: Sequence[Sequence[Pair]], against: str) -> Row:
     }  # fmt: skip
 
 
-def _compared(row: Row, pairs: Sequence[Sequence[Pair]]) -> dict[str, tuple[Measure, Interval]]:
+def _compared(row: Row, pairs: Sequence[Pairs]) -> dict[str, tuple[Measure, Interval]]:
     """The ratios, and the differences of task quality and of repetition, that a row has."""
     ratios = {name: statistic.compare(pairs, "ratio") for name, statistic in _RATIOS.items()}
     scored = [c.name for c in columns_of(row) if c.name.startswith(QUALITY) and not absent(row[c.name])]

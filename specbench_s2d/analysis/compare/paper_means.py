@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from specbench_s2d.analysis.metrics.values import Interval, Measure
 from specbench_s2d.analysis.tables.naming import option_symbol, row_title
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, Row, row_groups
 from specbench_s2d.analysis.tables.text import TextTable, absent, number, with_interval
+from specbench_s2d.runs.columns import Records
 from specbench_s2d.runs.record import BASELINE, Record
 
 # the paper's metric: what the value is called
@@ -31,7 +32,7 @@ def rows(
     values: pd.DataFrame,
     methods: Mapping[str, Sequence[str]],
     found: Mapping[str, DecoderFacts],
-    records: Sequence[Record],
+    records: Iterable[Record],
 ) -> list[Row]:
     """Every such value compared with each of our labels that stands for its method, in the paper's order, as rows of
     `papers`; ours is over the run's SD where theirs is, else over AR, and missing with a reason."""
@@ -42,7 +43,7 @@ def rows(
             group = groups.get((label, str(printed["suite"])))
             if group is not None:
                 against = sd_for(label, found) if is_over_sd(str(printed["method"])) else BASELINE
-                compared = replace(group, baseline=[r for r in records if r.label == against])
+                compared = replace(group, baseline=Records.of(records).of_value("label", against))
                 made.append(_row(printed, compared, against))
     return made
 
@@ -73,9 +74,10 @@ def _ours(metric: str, group: Group) -> tuple[Measure, Interval]:
 
 def _times_less_energy(group: Group) -> Measure:
     """How many times less energy a token takes than the baseline's, with the reason of the first side that has none."""
-    said = sorted({r.reasons["energy_j"] for r in group.records if "energy_j" in r.reasons})
+    reasons = Records.of(group.records).distinct("reasons")
+    said = sorted({of_record["energy_j"] for of_record in reasons if "energy_j" in of_record})
     for pairs in group.pairs_by_target:
-        for side in ([p.baseline for p in pairs], [p.ours for p in pairs]):
+        for side in (pairs.baseline, pairs.ours):
             found = energy_j_per_token(side)
             if found.value is None:
                 return Measure(None, "; ".join(said) or found.note)

@@ -10,14 +10,17 @@ of the same draft and gamma, else over its nearest (`sd_for`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from specbench_s2d.analysis.compare.draft_roles import DraftRole, draft_role
 from specbench_s2d.decoding.labels import value_text
 from specbench_s2d.paper_names import ANY, PaperMethod, paper_methods, same_model
 from specbench_s2d.published import published
+from specbench_s2d.runs.columns import Records
 from specbench_s2d.runs.record import Record
 
 PAPER_EXITS = (6, 9, 12)
@@ -42,12 +45,12 @@ class DecoderFacts:
     head: str | None = None
 
 
-def decoders_of(records: Sequence[Record], heads: Mapping[str, str] | None = None) -> dict[str, DecoderFacts]:
+def decoders_of(records: Iterable[Record], heads: Mapping[str, str] | None = None) -> dict[str, DecoderFacts]:
     """The facts of every label of a run; `heads`: the kinds of its draft heads, by their names."""
-    first = {r.label: r for r in records}
     places = _places(records)
     found = {}
-    for label, r in first.items():
+    for label, mine in Records.of(records).by_value("label").items():
+        r = mine[len(mine) - 1]
         depth = r.decoder_options.get("exit")
         draft = draft_role(r.draft)
         found[label] = DecoderFacts(
@@ -155,10 +158,11 @@ def is_over_sd(method: str) -> bool:
 def _places(records: Iterable[Record]) -> dict[int | None, int]:
     """Our exits to the paper's, by place; empty where there are not as many."""
     exits: set[int] = set()
-    for r in records:
-        named = r.decoder_options.get("exit")
-        exits |= {named} if named is not None else set(r.decoder_options.get("exits") or ())
-        exits |= set(r.exit_depths or ()) if r.decoder.startswith("s2d") else set()
+    for decoder, mine in Records.of(records).by_value("decoder").items():
+        for options in mine.distinct("decoder_options"):
+            named = options.get("exit")
+            exits |= {named} if named is not None else set(options.get("exits") or ())
+        exits |= set(np.unique(mine.entries("exit_depths")[0]).tolist()) if decoder.startswith("s2d") else set()
     if exits <= set(PAPER_EXITS):
         return {depth: depth for depth in exits}
     return dict(zip(sorted(exits), PAPER_EXITS, strict=True)) if len(exits) == len(PAPER_EXITS) else {}

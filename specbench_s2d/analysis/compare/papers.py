@@ -33,6 +33,7 @@ from specbench_s2d.config import SUITES
 from specbench_s2d.errors import UserError
 from specbench_s2d.paper_names import paper_methods
 from specbench_s2d.published import column_as, published
+from specbench_s2d.runs.columns import Records
 from specbench_s2d.runs.record import BASELINE, Record
 
 # the paper's metric: what a table of it is called
@@ -47,7 +48,7 @@ COLUMNS = (
 
 
 def compare_published(
-    records: Sequence[Record], name: str, paper: str, temperature: float, stand_ins: Sequence[str] = (),
+    records: Iterable[Record], name: str, paper: str, temperature: float, stand_ins: Sequence[str] = (),
     heads: Mapping[str, str] | None = None,
 ) -> Comparison:  # fmt: skip
     """A run of the given temperature compared with a paper's values.
@@ -67,7 +68,7 @@ def compare_published(
     kept = latest(records)
     require_baseline(name, kept)
     values = _at_temperature(values[values["suite"].isin([*SUITES, OVERALL])], paper, temperature)
-    decoders, targets = decoders_of(kept, heads), list(dict.fromkeys(r.target for r in kept))
+    decoders, targets = decoders_of(kept, heads), kept.distinct("target")
     labels, known = [label for label in decoders if label != BASELINE], set(values["method"])
     given = read_given(stand_ins, targets, list(dict.fromkeys(values["target"])), labels, sorted(known))
     methods = {label: given.methods.get(label) or methods_of(paper, decoders[label]) for label in labels}
@@ -81,7 +82,7 @@ def compare_published(
     alone = {ours: other for ours, other in matched.items() if other != MEAN_TARGET}
     table = summary_table(kept)
     rows = [row for ours, other in alone.items() for row in _rows(table, usable, methods, decoders, ours, other)]
-    of_mean = [r for r in kept if matched.get(r.target) == MEAN_TARGET]
+    of_mean = kept.of_values("target", [ours for ours, other in matched.items() if other == MEAN_TARGET])
     means = paper_means.rows(usable[usable["target"] == MEAN_TARGET], methods, decoders, of_mean)
     if not rows and not means:
         raise UserError(_nothing(name, paper, methods, known))
@@ -230,9 +231,9 @@ def _no_values(values: pd.DataFrame, methods: Mapping[str, list[str]], theirs: I
     ]
 
 
-def _exit_notes(records: Sequence[Record], methods: Mapping[str, list[str]]) -> list[str]:
+def _exit_notes(records: Records, methods: Mapping[str, list[str]]) -> list[str]:
     """That exits went by place, where one of the decoders compared has such an exit."""
-    pairs = exits_by_place([r for r in records if methods.get(r.label)])
+    pairs = exits_by_place(records.of_values("label", [label for label, listed in methods.items() if listed]))
     if not pairs:
         return []
     ours, theirs = (", ".join(map(str, sorted(exits))) for exits in (pairs, pairs.values()))

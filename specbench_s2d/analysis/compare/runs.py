@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from specbench_s2d.analysis.compare.comparison import Comparison, require_baseline
-from specbench_s2d.analysis.metrics.pairs import Group, Pair, latest, pair, question_of
+from specbench_s2d.analysis.metrics.pairs import Group, Pairs, latest, pair
 from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup_ratio
 from specbench_s2d.analysis.tables.naming import is_projected, row_title, suite_title
 from specbench_s2d.analysis.tables.remarks import within_launches
 from specbench_s2d.analysis.tables.summary import OVERALL, Key, Row, reasons, row_groups, rows_by_target, summary_table
 from specbench_s2d.analysis.tables.text import TextTable, absent, number, with_interval
 from specbench_s2d.errors import UserError
+from specbench_s2d.runs.columns import Ints, Records, joint, together
 from specbench_s2d.runs.record import BASELINE, Record
 
 COLUMNS = (
@@ -23,21 +25,20 @@ COLUMNS = (
 )  # fmt: skip
 _NAMED = 3  # how many of what has no partner are named, the rest being counted
 _SHOWN = {"speedup_a": "A", "speedup_b": "B", "ratio": "A / B [95 %]", "mat_a": "MAT A", "mat_b": "MAT B"}
-Turn = tuple[str, int | str, int]
-"""Suite, question, turn: what was asked, whoever answered."""
 
 
-def compare_runs(ours: Sequence[Record], theirs: Sequence[Record], names: tuple[str, str]) -> Comparison:
+def compare_runs(ours: Iterable[Record], theirs: Iterable[Record], names: tuple[str, str]) -> Comparison:
     """Speed-ups, mean accepted tokens, and the ratio of the speed-ups over the turns that both runs asked.
 
     Columns: target, label, lossy, projected, suite, speedup_a, speedup_b, ratio with its 95 % interval, questions,
     mat_a, mat_b, reason (why values are missing, by column).
     Raises `UserError` for a run without AR, and for runs that share no target and label.
     """
-    runs = [latest(ours), latest(theirs)]
+    runs = together(latest(ours), latest(theirs))
     for name, records in zip(names, runs, strict=True):
         require_baseline(name, records)
-    both = _turns(runs[0]) & _turns(runs[1])
+    mine, others = (_turns(records.finished) for records in runs)
+    both = np.intersect1d(mine, others)
     first, second = (_Side(records) for records in runs)
     shared = [key for key in first.groups if key in second.groups and key[1] != BASELINE]
     if not shared:
@@ -47,7 +48,7 @@ def compare_runs(ours: Sequence[Record], theirs: Sequence[Record], names: tuple[
         )
     table = pd.DataFrame([_row(key, first, second, both) for key in shared], columns=list(COLUMNS))
     shown = [_shown(target, rows) for target, rows in rows_by_target(table)]
-    launches = [len({r.launch for r in records}) for records in runs]
+    launches = [len(np.unique(records.launches)) for records in runs]
     notes = [
         f"A: {names[0]}; B: {names[1]}. A / B: the ratio of the two speed-ups over {BASELINE} on the turns that both "
         f"asked, with its 95 % interval from n questions{within_launches(launches)}.",
@@ -60,19 +61,19 @@ def compare_runs(ours: Sequence[Record], theirs: Sequence[Record], names: tuple[
 class _Side:
     """One run: by row, its group of records and its values."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Records) -> None:
         groups = row_groups(records)
         rows = summary_table(records).to_dict("records")
         self.groups: dict[Key, Group] = {(g.target, g.label, g.suite): g for g in groups}
         self.rows: dict[Key, Any] = dict(zip(self.groups, rows, strict=True))
 
-    def pairs(self, key: Key, turns: set[Turn]) -> list[list[Pair]]:
+    def pairs(self, key: Key, turns: Ints) -> list[Pairs]:
         """The row's cells of these turns paired with AR's, target by target."""
         group = self.groups[key]
-        return [pair([r for r in records if _turn(r) in turns], group.baseline) for records in group.by_target]
+        return [pair(part.take(np.isin(_turns(part), turns)), group.baseline) for part in group.by_target]
 
 
-def _row(key: Key, first: _Side, second: _Side, both: set[Turn]) -> Row:
+def _row(key: Key, first: _Side, second: _Side, both: Ints) -> Row:
     ours, theirs = first.pairs(key, both), second.pairs(key, both)
     a, b = first.rows[key], second.rows[key]
     interval = SPEEDUP.ratio_interval(ours, theirs)
@@ -87,7 +88,7 @@ def _row(key: Key, first: _Side, second: _Side, both: set[Turn]) -> Row:
     return {
         "target": key[0], "label": key[1], "lossy": a["lossy"], "projected": ", ".join(projected) or None,
         "suite": key[2], **values, "ratio_low": interval.low, "ratio_high": interval.high,
-        "questions": len({question_of(p) for pairs in ours for p in pairs}),
+        "questions": len(np.unique(np.concatenate([pairs.questions for pairs in ours]))),
         "reason": "; ".join(missing) or None,
     }  # fmt: skip
 
@@ -120,15 +121,18 @@ def _missing(table: pd.DataFrame) -> list[str]:
     return [f"– under {', '.join(h)}: {why} ({_some(labels)})." for why, (h, labels) in found.items()]
 
 
-def _unpaired(names: tuple[str, str], runs: Sequence[Sequence[Record]]) -> list[str]:
+def _unpaired(names: tuple[str, str], runs: Sequence[Records]) -> list[str]:
     """What only one of the runs has: targets, decoders on a shared target, turns; the first few by name."""
     notes = []
     for name, mine, other in ((names[0], runs[0], runs[1]), (names[1], runs[1], runs[0])):
-        targets, labels, turns = {r.target for r in other}, {(r.target, r.label) for r in other}, _turns(other)
+        decoders, theirs = ([(g.value("target"), g.value("label")) for g in r.groups("target", "label")]
+                            for r in (mine, other))  # fmt: skip
+        targets = {target for target, _ in theirs}
+        turns = mine.take(~np.isin(_turns(mine), _turns(other.finished))).groups("suite", "question_id", "turn")
         lone = {
-            "targets": [r.target for r in mine if r.target not in targets],
-            "decoders": [r.label for r in mine if r.target in targets and (r.target, r.label) not in labels],
-            "turns": ["{} {}/{}".format(*_turn(r)) for r in mine if _turn(r) not in turns],
+            "targets": [target for target, _ in decoders if target not in targets],
+            "decoders": [label for target, label in decoders if target in targets and (target, label) not in theirs],
+            "turns": [f"{g.value('suite')} {g.value('question_id')}/{g.value('turn'):.0f}" for g in turns],
         }
         notes += [f"Only {name} has the {what} {_some(which)}." for what, which in lone.items() if which]
     return notes
@@ -140,14 +144,13 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(known[:_NAMED]) + more
 
 
-def _turn(record: Record) -> Turn:
-    return record.suite, record.question_id, record.turn
+def _turns(records: Records) -> Ints:
+    """A number for what each record answers: suite, question and turn, whoever answered."""
+    columns = records.columns
+    turns: Ints = columns.once("turns", lambda: joint([columns.questions, columns.numbers("turn")]))
+    return turns[records.rows]
 
 
-def _turns(records: Iterable[Record]) -> set[Turn]:
-    return {_turn(r) for r in records if r.status == "ok"}
-
-
-def _contents(records: Iterable[Record]) -> str:
-    targets, labels = sorted({r.target for r in records}), sorted({r.label for r in records})
+def _contents(records: Records) -> str:
+    targets, labels = sorted(records.distinct("target")), sorted(records.distinct("label"))
     return f"{', '.join(targets)} with {', '.join(labels)}"

@@ -2,84 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
+
+import numpy as np
 
 from specbench_s2d.analysis.gate.verdict import Check, Tolerances, Verdict
-from specbench_s2d.analysis.metrics.pairs import Cell, cell_of
-from specbench_s2d.runs.record import BASELINE, Record
+from specbench_s2d.analysis.metrics.pairs import Pair, Pairs, sought
+from specbench_s2d.runs.columns import VERDICT, Columns, Ints, Mask, Records, joint
+from specbench_s2d.runs.record import BASELINE
 
 _NAMED = 3  # cells named in a line; the rest is counted
+_STEPS = ("accepted_per_step", "emitted_per_step")
+Place = tuple[Records, int, int]
+"""A record by its place among others, and the launch whose cell is meant."""
 
 
-@dataclass(frozen=True)
-class Both:
-    """One cell of both runs, finished in both, asked the same prompt."""
+def with_ids(both: Pairs) -> Mask:
+    """Whether there are ids to compare on both sides."""
+    return both.ours.known("output_ids") & both.baseline.known("output_ids")
 
-    ours: Record
-    base: Record
 
-    @property
-    def with_ids(self) -> bool:
-        """Whether there are ids to compare on both sides."""
-        return self.ours.output_ids is not None and self.base.output_ids is not None
+def same_ids(both: Pairs) -> Mask:
+    """Whether both sides have the same ids."""
+    same: Mask = both.ours.codes("output_ids") == both.baseline.codes("output_ids")
+    return with_ids(both) & same
 
-    @property
-    def same_ids(self) -> bool:
-        return self.with_ids and self.ours.output_ids == self.base.output_ids
 
-    @property
-    def same_prompt(self) -> bool:
-        """Unless hashes say otherwise: the runs have the same questions."""
-        hashes = {self.ours.prompt_hash, self.base.prompt_hash}
-        return None in hashes or len(hashes) == 1
+def same_prompt(both: Pairs) -> Mask:
+    """Unless hashes say otherwise: the runs have the same questions."""
+    ours, base = both.ours.codes("prompt_hash"), both.baseline.codes("prompt_hash")
+    same: Mask = (ours == base) | (ours < 0) | (base < 0)
+    return same
 
 
 @dataclass(frozen=True)
 class Row:
-    """One target and label of both runs: all launches of ours, one of the baseline's. `launches`: how many ours has."""
+    """One target and label of both runs: all launches of ours, one of the baseline's, as rows of the same columns.
+    `launches`: how many ours has."""
 
     target: str
     label: str
-    ours: list[Record]
-    base: list[Record]
+    ours: Records
+    base: Records
     launches: int = 1
 
     @property
     def lossy(self) -> bool:
-        return any(r.lossy for r in self.base)
+        return bool(self.base.numbers("lossy").any())
 
     @property
     def drafts(self) -> bool:
         """Whether the baseline drafted, or did not record what it drafted; AR never does."""
-        drafted = [r.drafted_per_step for r in self.base if r.status == "ok"]
-        return self.label != BASELINE and any(steps is None or sum(steps) for steps in drafted)
-
-    @property
-    def alike(self) -> list[Both]:
-        """The cells whose values must agree: of equal ids, or of ids that neither run carries."""
-        return [both for both in self.common if both.same_ids or not both.with_ids]
+        return self.label != BASELINE and bool((self.base.finished.sums("drafted_per_step") != 0).any())
 
     @cached_property
-    def finished(self) -> list[Both]:
+    def alike(self) -> Pairs:
+        """The cells whose values must agree: of equal ids, or of ids that neither run carries."""
+        return self.common.take(same_ids(self.common) | ~with_ids(self.common))
+
+    @cached_property
+    def finished(self) -> Pairs:
         """The cells that both runs finished."""
-        theirs = {_asked(r): r for r in self.base if r.status == "ok"}
-        return [Both(r, theirs[_asked(r)]) for r in self.ours if r.status == "ok" and _asked(r) in theirs]
+        ours, base = self.ours.finished, self.base.finished
+        order = np.argsort(_asked(base), kind="stable")
+        found, places = sought(_asked(ours), _asked(base)[order])
+        return Pairs(ours.take(found), base.take(order[places]))
 
-    @property
-    def common(self) -> list[Both]:
+    @cached_property
+    def common(self) -> Pairs:
         """The cells to compare: finished in both and asked the same prompt. An earlier turn may have parted."""
-        return [both for both in self.finished if both.same_prompt]
+        return self.finished.take(same_prompt(self.finished))
 
 
-def rows(ours: Sequence[Record], base: Sequence[Record], repeats: int, launches: int = 1) -> list[Row]:
+def rows(ours: Records, base: Records, repeats: int, launches: int = 1) -> list[Row]:
     """The baseline's rows, the first `repeats` of its repeats in its first launch, with all that this run's `launches`
     have of each."""
-    first = min((r.launch for r in base), default=0)
-    wanted = [r for r in base if r.repeat < repeats and r.launch == first]
-    names = dict.fromkeys((r.target, r.label) for r in wanted)
-    return [Row(t, n, _of(ours, t, n), _of(wanted, t, n), launches) for t, n in names]
+    first = base.launches.min(initial=np.iinfo(np.int64).max)
+    wanted = base.take((base.numbers("repeat") < repeats) & (base.launches == first))
+    mine = {_name(group): group for group in ours.groups("target", "label")}
+    return [
+        Row(*_name(group), mine.get(_name(group), ours[:0]), group, launches)
+        for group in wanted.groups("target", "label")
+    ]
+
+
+def _name(group: Records) -> tuple[str, str]:
+    return group.value("target"), group.value("label")
+
+
+def _once(records: Records, name: str, *fields: str) -> Ints:
+    """A number for each combination of suite, question and some numbers."""
+
+    def make(columns: Columns = records.columns) -> Ints:
+        return joint([columns.codes("target"), columns.questions, *(columns.numbers(field) for field in fields)])
+
+    numbers: Ints = records.columns.once(name, make)
+    return numbers[records.rows]
+
+
+def _asked(records: Records) -> Ints:
+    """What was decoded, in whichever launch."""
+    return _once(records, "asked", "turn", "repeat")
 
 
 def same_work(row: Row, source: Row) -> Iterator[Check]:
@@ -92,26 +118,33 @@ def same_work(row: Row, source: Row) -> Iterator[Check]:
 
 def anything_compared(row: Row, judged: Iterable[Check]) -> Iterator[Check]:
     """A row of which no value could be compared is incomplete: nothing was shown of it."""
-    finished = any(r.status == "ok" for r in row.base)
-    if finished and all(check.verdict == "not judged" for check in judged):
+    if len(row.base.finished) and all(check.verdict == "not judged" for check in judged):
         yield Check("evidence", "incomplete", row.target, row.label, why="no value of it could be compared")
 
 
 def completeness(row: Row) -> Check:
     """Every cell that the baseline finished is finished here, in every launch; a failure is a regression, a gap leaves
     the run incomplete."""
-    mine = {cell_of(r): r.status for r in row.ours}
-    finished = [_asked(r) for r in row.base if r.status == "ok"]
-    wanted = [(*asked, launch) for launch in range(row.launches) for asked in finished]
-    failed = [cell for cell in wanted if mine.get(cell) == "failed"]
-    absent = [cell for cell in wanted if mine.get(cell) not in ("ok", "failed")]
-    if not wanted:
+    wanted = row.base.finished
+    failed, absent = list[tuple[Records, int]](), list[tuple[Records, int]]()
+    for launch in range(row.launches):
+        mine = row.ours.take(row.ours.launches == launch)
+        lost, done = mine.of_value("status", "failed"), mine.finished
+        has_failed, has_finished = (np.isin(_asked(wanted), _asked(part)) for part in (lost, done))
+        failed.append((wanted.take(has_failed), launch))
+        absent.append((wanted.take(~has_failed & ~has_finished), launch))
+    total = row.launches * len(wanted)
+    if not total:
         return Check("cells", "not judged", row.target, row.label, why="the baseline finished none")
-    if failed:
-        return _check(row, "cells", "regressed", failed, "failed", len(wanted))
-    if absent:
-        return _check(row, "cells", "incomplete", absent, "missing or skipped", len(wanted))
-    return Check("cells", "holds", row.target, row.label, f"{len(wanted)} finished", f"{len(wanted)} finished")
+    outcomes: list[tuple[Verdict, list[tuple[Records, int]], str]] = [
+        ("regressed", failed, "failed"),
+        ("incomplete", absent, "missing or skipped"),
+    ]
+    for verdict, parts, what in outcomes:
+        if count := sum(len(part) for part, _ in parts):
+            places = chain.from_iterable(_places(part, launch) for part, launch in parts)
+            return _check(row, "cells", verdict, places, count, what, total)
+    return Check("cells", "holds", row.target, row.label, f"{total} finished", f"{total} finished")
 
 
 def prompts(row: Row, source: Row) -> Check | None:
@@ -119,67 +152,84 @@ def prompts(row: Row, source: Row) -> Check | None:
 
     Anything else is another template or tokenizer, and the runs did not do the same. None where all are the same.
     """
-    moved = [both for both in row.finished if not both.same_prompt]
-    parted = {cell_of(b.ours) for b in source.finished if not b.same_ids}
-    alone = [cell_of(b.ours) for b in moved if not parted & set(_turns_before(b.ours))]
-    if alone:
-        return _check(row, "prompts", "incomparable", alone, "differ though no earlier answer does", len(row.finished))
+    moved = row.finished.take(~same_prompt(row.finished))
+    alone = moved.ours.take(~_after_another(moved.ours, source.finished.ours.take(~same_ids(source.finished))))
+    if len(alone):
+        what = "differ though no earlier answer does"
+        return _check(row, "prompts", "incomparable", _places(alone), len(alone), what, len(row.finished))
     counted = f"{len(moved)} of {len(row.finished)} differ"
     why = "an earlier answer parted: these cells are not compared"
-    return Check("prompts", "holds", row.target, row.label, counted, why=why) if moved else None
+    return Check("prompts", "holds", row.target, row.label, counted, why=why) if len(moved) else None
+
+
+def _after_another(records: Records, parted: Records) -> Mask:
+    """Whether an earlier turn of the same conversation is among the answers that parted."""
+    earliest: dict[int, float] = {}
+    for talk, turn in zip(_talks(parted).tolist(), parted.numbers("turn").tolist(), strict=True):
+        earliest[talk] = min(turn, earliest.get(talk, turn))
+    first = np.array([earliest.get(talk, np.inf) for talk in _talks(records).tolist()])
+    return first < records.numbers("turn")
+
+
+def _talks(records: Records) -> Ints:
+    """The conversation that each turn is of."""
+    return _once(records, "talks", "repeat", "launch")
 
 
 def audit(row: Row) -> Check:
     """No output that its own run's audit calls a mismatch, in any repeat."""
-    audited = [r for r in row.ours if r.divergence is not None]
-    wrong = [cell_of(r) for r in audited if r.divergence is not None and r.divergence.verdict == "mismatch"]
-    ties = sum(r.divergence is not None and r.divergence.verdict == "near_tie" for r in audited)
-    if wrong:
-        return _check(row, "audit", "regressed", wrong, "mismatched", len(audited))
-    lost = [cell_of(b.ours) for b in row.common if b.base.divergence is not None and b.ours.divergence is None]
-    if lost:
-        return _check(row, "audit", "incomplete", lost, "not audited", len(row.common))
-    if not audited:
-        reasons = dict.fromkeys(r.reasons["divergence"] for r in row.ours if "divergence" in r.reasons)
+    audited, common = row.ours.take(row.ours.known(VERDICT)), row.common
+    wrong, ties = audited.of_value(VERDICT, "mismatch"), audited.of_value(VERDICT, "near_tie")
+    if len(wrong):
+        return _check(row, "audit", "regressed", _places(wrong), len(wrong), "mismatched", len(audited))
+    lost = common.ours.take(common.baseline.known(VERDICT) & ~common.ours.known(VERDICT))
+    if len(lost):
+        return _check(row, "audit", "incomplete", _places(lost), len(lost), "not audited", len(common))
+    if not len(audited):
+        reasons = dict.fromkeys(r["divergence"] for r in row.ours.distinct("reasons") if "divergence" in r)
         why = "; ".join(reasons) or "not audited"
         return Check("audit", "not judged", row.target, row.label, why=why)
-    return Check("audit", "holds", row.target, row.label, f"{len(audited)} audited, {ties} near-ties")
+    return Check("audit", "holds", row.target, row.label, f"{len(audited)} audited, {len(ties)} near-ties")
 
 
 def outputs(row: Row, tolerances: Tolerances, greedy: bool) -> Check:
     """Greedy ids are the baseline's; an output may part at a near-tie, and a few lossy ones anywhere."""
     if not greedy:
         return Check("output ids", "not judged", row.target, row.label, why="only greedy outputs are compared")
-    both = [b for b in row.common if b.with_ids]
-    moved = [b for b in both if not b.same_ids]
-    wrong = [b for b in moved if not _parts_at_a_tie(b)]
-    if wrong and not (row.lossy and len(wrong) <= tolerances.moved_cells * len(both)):
-        where = f"first at token {parting(wrong[0])}: "
-        return _check(row, "output ids", "regressed", [cell_of(b.ours) for b in wrong], "differ", len(both), where)
-    lost = [cell_of(b.ours) for b in row.common if b.ours.output_ids is None and b.base.output_ids is not None]
-    if lost:
-        return _check(row, "output ids", "incomplete", lost, "carry no ids", len(row.common))
-    if not both or len(both) < len(row.common):
-        why = f"{len(both)} of {len(row.common)} cells of the same prompt carry ids in the baseline"
+    common = row.common
+    both = common.take(with_ids(common))
+    moved = both.take(~same_ids(both))
+    wrong = moved.take(np.array([not _parts_at_a_tie(pair) for pair in moved], dtype=np.bool_))
+    if len(wrong) and not (row.lossy and len(wrong) <= tolerances.moved_cells * len(both)):
+        where = f"first at token {parting(next(iter(wrong)))}: "
+        return _check(
+            row, "output ids", "regressed", _places(wrong.ours), len(wrong), "differ", len(both), where
+        )  # fmt: skip
+    lost = common.ours.take(~common.ours.known("output_ids") & common.baseline.known("output_ids"))
+    if len(lost):
+        return _check(row, "output ids", "incomplete", _places(lost), len(lost), "carry no ids", len(common))
+    if not len(both) or len(both) < len(common):
+        why = f"{len(both)} of {len(common)} cells of the same prompt carry ids in the baseline"
         return Check("output ids", "not judged", row.target, row.label, why=why)
-    allowed = f"{len(moved) - len(wrong)} at near-ties" + (f", {len(wrong)} within the share allowed" if wrong else "")
-    why = f"{len(moved)} of {len(both)} differ: {allowed}" if moved else ""
+    excused = f", {len(wrong)} within the share allowed" if len(wrong) else ""
+    allowed = f"{len(moved) - len(wrong)} at near-ties{excused}"
+    why = f"{len(moved)} of {len(both)} differ: {allowed}" if len(moved) else ""
     return Check("output ids", "holds", row.target, row.label, f"{len(both) - len(moved)} equal", f"{len(both)}", why)
 
 
-def parting(both: Both) -> int:
+def parting(both: Pair) -> int:
     """The first position, from 0, at which two outputs differ, which may be the end of the shorter."""
-    mine, theirs = both.ours.output_ids or [], both.base.output_ids or []
+    mine, theirs = both.ours.output_ids or [], both.baseline.output_ids or []
     shorter = min(len(mine), len(theirs))
     return next((i for i in range(shorter) if mine[i] != theirs[i]), shorter)
 
 
-def _parts_at_a_tie(both: Both) -> bool:
+def _parts_at_a_tie(both: Pair) -> bool:
     """Whether two outputs first part where either run found the two best logits within the noise. An output that
     breaks off has no tie to excuse it."""
     place = parting(both)
-    goes_on = all(place < len(record.output_ids or []) for record in (both.ours, both.base))
-    return goes_on and any(place in (record.tie_positions or ()) for record in (both.ours, both.base))
+    goes_on = all(place < len(record.output_ids or []) for record in (both.ours, both.baseline))
+    return goes_on and any(place in (record.tie_positions or ()) for record in (both.ours, both.baseline))
 
 
 def acceptance(row: Row, exact: bool) -> Check | None:
@@ -187,39 +237,41 @@ def acceptance(row: Row, exact: bool) -> Check | None:
     nothing."""
     if not row.drafts:
         return None
-    both = [b for b in row.common if b.same_ids and None not in (*_steps(b.ours), *_steps(b.base))]
-    if not exact or not both:
-        why = "another machine's drafts may part at ties of their own: see MAT" if both else "no cell of equal ids"
+    common = row.common
+    known = [side.known(field) for side in (common.ours, common.baseline) for field in _STEPS]
+    both = common.take(np.logical_and.reduce([same_ids(common), *known]))
+    if not exact or not len(both):
+        why = "another machine's drafts may part at ties of their own: see MAT" if len(both) else "no cell of equal ids"
         return Check("acceptance", "not judged", row.target, row.label, why=why)
-    moved = [cell_of(b.ours) for b in both if _steps(b.ours) != _steps(b.base)]
-    if moved:
-        return _check(row, "acceptance", "regressed", moved, "accept otherwise", len(both))
+    moved = both.ours.take(~np.logical_and.reduce([_same_lists(both, field) for field in _STEPS]))
+    if len(moved):
+        return _check(row, "acceptance", "regressed", _places(moved), len(moved), "accept otherwise", len(both))
     return Check("acceptance", "holds", row.target, row.label, f"{len(both)} equal", f"{len(both)}")
 
 
-def _turns_before(record: Record) -> list[Cell]:
-    return [cell_of(record.model_copy(update={"turn": turn})) for turn in range(record.turn)]
+def _same_lists(both: Pairs, field: str) -> Mask:
+    """Whether both sides' lists are equal, entry by entry."""
+    same: Mask = both.ours.lengths(field) == both.baseline.lengths(field)
+    as_long = both.take(same)
+    [mine], [theirs] = as_long.ours.entries(field), as_long.baseline.entries(field)
+    owners = np.repeat(np.flatnonzero(same), as_long.ours.lengths(field).astype(np.int64))
+    same[owners[mine != theirs]] = False
+    return same
 
 
-def _asked(record: Record) -> tuple[str, str, int | str, int, int]:
-    """What was decoded, in whichever launch."""
-    return cell_of(record)[:5]
-
-
-def _steps(record: Record) -> tuple[list[int] | None, ...]:
-    return record.accepted_per_step, record.emitted_per_step
-
-
-def _of(records: Iterable[Record], target: str, label: str) -> list[Record]:
-    return [r for r in records if (r.target, r.label) == (target, label)]
+def _places(records: Records, launch: int | None = None) -> Iterator[Place]:
+    """Each record with its launch, or with the one whose cell is meant."""
+    launches = records.launches if launch is None else np.full(len(records), launch)
+    return ((records, i, int(of)) for i, of in enumerate(launches))
 
 
 def _check(
-    row: Row, rule: str, verdict: Verdict, cells: Sequence[Cell], what: str, total: int, before: str = ""
+    row: Row, rule: str, verdict: Verdict, places: Iterable[Place], count: int, what: str, total: int, before: str = ""
 ) -> Check:
     named = "; ".join(
-        f"{suite} {question} turn {turn} repeat {repeat}" + (f" launch {launch}" if launch else "")
-        for _, suite, question, turn, repeat, launch in cells[:_NAMED]
+        f"{records.value('suite', i)} {records.value('question_id', i)} turn {records.value('turn', i):.0f} "
+        f"repeat {records.value('repeat', i):.0f}" + (f" launch {launch}" if launch else "")
+        for records, i, launch in islice(places, _NAMED)
     )
-    more = f"; {len(cells) - _NAMED} more" if len(cells) > _NAMED else ""
-    return Check(rule, verdict, row.target, row.label, f"{len(cells)} of {total} {what}", why=before + named + more)
+    more = f"; {count - _NAMED} more" if count > _NAMED else ""
+    return Check(rule, verdict, row.target, row.label, f"{count} of {total} {what}", why=before + named + more)

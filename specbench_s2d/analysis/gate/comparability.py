@@ -5,10 +5,11 @@ A setting or an option that one of the runs is too old to record counts as its d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from specbench_s2d.analysis.gate.verdict import Check
+from specbench_s2d.runs.columns import Records
 from specbench_s2d.runs.conditions import is_transient
 from specbench_s2d.runs.identity import engine_name, identity, is_greedy_run
 from specbench_s2d.runs.record import Record
@@ -18,7 +19,7 @@ _FREE = frozenset({"device", "engine", "seed"})
 Manifest = Mapping[str, Any]
 
 
-def comparability(ours: Manifest, base: Manifest, records: Sequence[Record], others: Sequence[Record]) -> list[Check]:
+def comparability(ours: Manifest, base: Manifest, records: Iterable[Record], others: Iterable[Record]) -> list[Check]:
     """One check per kind of thing that must be equal; `incomparable` says which and how."""
     one, other = identity(ours), identity(base)
     return [
@@ -72,17 +73,17 @@ def _settings(of_run: Mapping[str, Any]) -> dict[str, Any]:
     return kept | ({"seed": settings.get("seed")} if sampled else {})
 
 
-def _decoders(manifest: Manifest, records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+def _decoders(manifest: Manifest, records: Iterable[Record]) -> dict[str, dict[str, Any]]:
     """What each target's labels stand for: the draft used, versions of the code, and options."""
     versions = identity(manifest)["versions"]
     return {
-        f"{r.target}, {r.label}": {
-            "draft used": r.draft,
+        f"{r.value('target')}, {r.value('label')}": {
+            "draft used": r.value("draft", -1),
             **{f"{part} version": 1 for part in ("decoder", "drafter", "verifier")},
-            **{f"{part} version": version for part, version in versions.get(r.label, {}).items()},
-            **r.decoder_options,
+            **{f"{part} version": version for part, version in versions.get(r.value("label"), {}).items()},
+            **r.value("decoder_options", -1),
         }
-        for r in records
+        for r in Records.of(records).groups("target", "label")
     }
 
 
@@ -101,11 +102,11 @@ def _same_decoders(ours: Mapping[str, dict[str, Any]], base: Mapping[str, dict[s
     return _equal("decoders", mine, {**missing, **theirs})
 
 
-def _projections(records: Sequence[Record], others: Sequence[Record]) -> list[Check]:
+def _projections(records: Iterable[Record], others: Iterable[Record]) -> list[Check]:
     """A projection can be held to one of its own kind alone; nothing to say of two measured runs."""
     mine, theirs = (
-        {f"{r.target}, {r.label}": r.projected or "measured" for r in side if r.status == "ok"}
-        for side in (records, others)
+        {f"{r.value('target')}, {r.value('label')}": r.value("projected", -1) or "measured" for r in groups}
+        for groups in (Records.of(side).finished.groups("target", "label") for side in (records, others))
     )
     if set(mine.values()) | set(theirs.values()) <= {"measured"}:
         return []

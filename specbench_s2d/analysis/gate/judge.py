@@ -7,7 +7,7 @@ compared on one machine alone, while it was at rest, as ratios to AR, by their s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +17,9 @@ from specbench_s2d.analysis.metrics.cost_model import COST_RATIO
 from specbench_s2d.analysis.metrics.intervals import Statistic
 from specbench_s2d.analysis.metrics.pairs import Pair, latest
 from specbench_s2d.analysis.metrics.speed import SPEEDUP
-from specbench_s2d.analysis.report.write import read_run
+from specbench_s2d.analysis.report.write import read_runs
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
+from specbench_s2d.runs.columns import Records, together
 from specbench_s2d.runs.conditions import is_transient
 from specbench_s2d.runs.folder import MANIFEST, PACKED, RECORDS, read_manifest
 from specbench_s2d.runs.identity import identity, is_greedy_run
@@ -45,8 +46,10 @@ def check_run(
     one, other, *further = (run_folder(path) for path in (run, baseline, *more))
     tolerances = tolerances or Tolerances()
     try:
+        folders = [one, other, *further]
         ours, theirs, *others = (
-            (folder.name, read_run(folder), read_manifest(folder)) for folder in (one, other, *further)
+            (folder.name, records, read_manifest(folder))
+            for folder, records in zip(folders, read_runs(folders), strict=True)
         )
     except RecordSchemaError as error:
         return Judgement(one.name, other.name, [Check("schema", "incomparable", why=str(error))])
@@ -62,7 +65,7 @@ def run_folder(path: Path) -> Path:
     return path
 
 
-Side = tuple[str, Sequence[Record], Mapping[str, Any]]
+Side = tuple[str, Iterable[Record], Mapping[str, Any]]
 """A run: its name, its records, its manifest."""
 
 
@@ -71,9 +74,9 @@ def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed, other
 
     `others`: more baselines, for times alone.
     """
-    (name, ours, manifest), other = run, baseline[0]
-    ours = latest(ours)
-    bases = [(latest(records), facts) for _, records, facts in (baseline, *others)]
+    (name, _, manifest), other = run, baseline[0]
+    ours, *of_bases = together(*(latest(records) for _, records, _ in (run, baseline, *others)))
+    bases = [(records, facts) for records, (_, _, facts) in zip(of_bases, (baseline, *others), strict=True)]
     base, theirs = bases[0]
     found = [check for more, facts in bases for check in comparability.comparability(manifest, facts, ours, more)]
     if any(check.verdict == "incomparable" for check in found):
@@ -91,17 +94,15 @@ def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed, other
         judged += _steps(row, tolerances, elsewhere is None, (row.target, row.label) in free)
         judged += clock.checks(row)
         found += [*seen, *judged, *energy.doubts(row), *cells.anything_compared(row, judged)]
-    if not any(record.status == "ok" for record in base):
+    if not len(base.finished):
         found.append(Check("evidence", "incomplete", why="the baseline finished no cell"))
     return Judgement(name, other, found, _notes(manifest, theirs, ours, base))
 
 
-def _repeats(
-    manifest: Mapping[str, Any], theirs: Mapping[str, Any], ours: Sequence[Record], base: Sequence[Record]
-) -> int:
+def _repeats(manifest: Mapping[str, Any], theirs: Mapping[str, Any], ours: Records, base: Records) -> int:
     """How many repeats both runs were to make, which one that was stopped may lack; of imported runs, what is there."""
     sides = ((manifest, ours), (theirs, base))
-    return min(identity(m)["repeats"] or 1 + max(r.repeat for r in records) for m, records in sides)
+    return min(identity(m)["repeats"] or 1 + int(r.numbers("repeat").max()) for m, r in sides)
 
 
 def _launches(manifest: Mapping[str, Any]) -> int:
@@ -132,9 +133,9 @@ class _Clock:
 
     def __init__(
         self,
-        ours: Sequence[Record],
+        ours: Records,
         manifest: Mapping[str, Any],
-        bases: Sequence[tuple[Sequence[Record], Mapping[str, Any]]],
+        bases: Sequence[tuple[Records, Mapping[str, Any]]],
         tolerances: Tolerances,
         speed: Speed,
     ) -> None:
@@ -149,7 +150,7 @@ class _Clock:
         self._base = [launch for base, _ in kept for launch in timing.launches_of(base, repeats)]
         self._free = comparability.measured_at_run_time(manifest, *(m for _, m in bases))
         self._samples: dict[tuple[Statistic[Pair], tuple[str, str]], timing.Sample | str] = {}
-        self._rows = list(dict.fromkeys((r.target, r.label) for r in ours if r.label != BASELINE))
+        self._rows = [name for name in _names(ours) if name[1] != BASELINE]
 
     def checks(self, row: cells.Row) -> Iterator[Check]:
         """How fast a row was compared with AR, and what its draft passes cost."""
@@ -196,17 +197,20 @@ class _Clock:
         return self._samples[statistic, row]
 
 
-def _notes(
-    manifest: Mapping[str, Any], theirs: Mapping[str, Any], ours: Sequence[Record], base: Sequence[Record]
-) -> list[str]:
+def _notes(manifest: Mapping[str, Any], theirs: Mapping[str, Any], ours: Records, base: Records) -> list[str]:
     """What a reader should know besides the checks: restless machines, rows that nobody asked for."""
-    known = {(r.target, r.label) for r in base}
-    extra = dict.fromkeys(f"{r.target}, {r.label}" for r in ours if (r.target, r.label) not in known)
+    known = set(_names(base))
+    extra = [", ".join(name) for name in _names(ours) if name not in known]
     return [
         *(f"The machine was not at rest: {condition}." for condition in _conditions(manifest)),
         *(f"The baseline's machine was not at rest: {condition}." for condition in _conditions(theirs)),
         *([f"Not in the baseline, not judged: {'; '.join(extra)}."] if extra else []),
     ]
+
+
+def _names(records: Records) -> list[tuple[str, str]]:
+    """Targets and labels."""
+    return [(mine.value("target"), mine.value("label")) for mine in records.groups("target", "label")]
 
 
 def _conditions(manifest: Mapping[str, Any]) -> list[str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from specbench_s2d.analysis.gate.cells import Both, Row
+from specbench_s2d.analysis.gate.cells import Row, with_ids
 from specbench_s2d.analysis.gate.verdict import Check, Tolerances, Verdict
 from specbench_s2d.analysis.metrics import acceptance
 from specbench_s2d.analysis.metrics import quality as metric_quality
 from specbench_s2d.analysis.metrics.columns import quality_column
 from specbench_s2d.analysis.metrics.values import Measure
-from specbench_s2d.runs.record import Record
 
 _SAME_TEXT_QUALITY = 1e-9
 
@@ -20,14 +19,14 @@ def accepted(row: Row, tolerances: Tolerances) -> Iterator[Check]:
     for what drafts nothing."""
     if row.drafts:
         for rule, metric in (("MAT", acceptance.mat), ("acceptance rate", acceptance.acceptance_rate)):
-            ours, base = (metric(side) for side in sides(row.alike))
+            ours, base = (metric(side) for side in (row.alike.ours, row.alike.baseline))
             yield _relative(row, rule, ours, base, tolerances.mat, worse=-1)
 
 
 def perplexity(row: Row, tolerances: Tolerances) -> Check:
     """Of equal ids the same; where neither run carries ids, not above the baseline's by more than the tolerance."""
-    same = all(both.with_ids for both in row.alike)
-    ours, base = (metric_quality.perplexity(side) for side in sides(row.alike))
+    same = bool(with_ids(row.alike).all())
+    ours, base = (metric_quality.perplexity(side) for side in (row.alike.ours, row.alike.baseline))
     if same:
         return _relative(row, "perplexity", ours, base, tolerances.perplexity, worse=0)
     return _relative(row, "perplexity", ours, base, tolerances.moved_perplexity, worse=1)
@@ -35,24 +34,15 @@ def perplexity(row: Row, tolerances: Tolerances) -> Check:
 
 def quality(row: Row, tolerances: Tolerances) -> Iterator[Check]:
     """Each metric of task quality: of equal ids the same; without ids, within the tolerance of perplexity."""
-    mine, theirs = sides(row.alike)
-    same = all(both.with_ids for both in row.alike)
+    mine, theirs = (row.alike.ours, row.alike.baseline)
+    same = bool(with_ids(row.alike).all())
     for metric in metric_quality.metrics_of(theirs):
         ours, base = (metric_quality.quality(side, metric) for side in (mine, theirs))
-        here, there = _scored(mine, metric), _scored(theirs, metric)
+        here, there = (metric_quality.scored(side, metric) for side in (mine, theirs))
         if here != there:
             ours, base = (Measure(m.value, f"{n} of {len(mine)} scored") for m, n in ((ours, here), (base, there)))
         allowed = _SAME_TEXT_QUALITY if same else tolerances.moved_perplexity
         yield _relative(row, quality_column(metric).heading, ours, base, allowed, worse=0 if same else -1)
-
-
-def _scored(records: Sequence[Record], metric: str) -> int:
-    return sum((r.quality or {}).get(metric) is not None for r in records)
-
-
-def sides(common: Sequence[Both]) -> tuple[list[Record], list[Record]]:
-    """Our records of these cells, and the baseline's."""
-    return [both.ours for both in common], [both.base for both in common]
 
 
 def _relative(row: Row, rule: str, ours: Measure, base: Measure, tolerance: float, worse: int) -> Check:

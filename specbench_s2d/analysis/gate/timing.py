@@ -13,13 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
+import numpy as np
 from scipy.special import chdtri, stdtrit
 
 from specbench_s2d.analysis.gate.verdict import Check, Verdict
 from specbench_s2d.analysis.metrics.intervals import LEVEL, Statistic
-from specbench_s2d.analysis.metrics.pairs import Pair
+from specbench_s2d.analysis.metrics.pairs import Pair, Pairs, exact_sum, sought, total
 from specbench_s2d.analysis.metrics.speed import decode_tokens
+from specbench_s2d.runs.columns import Ints, Records, joint
 from specbench_s2d.runs.record import BASELINE, Record
 
 POWER = 0.8
@@ -30,34 +33,42 @@ _CAREFUL = 0.7
 PACE = 0.15
 """How far AR's own rate may lie from the baselines' before the machine is taken to run at another pace. With the same
 code 95 minutes apart it lay 16 % off on a virtual machine, and the speed-up of S2D 33 % (docs/notes.md)."""
-Turn = tuple[str, int | str, int, str | None]
-"""Suite, question, turn and prompt."""
-ByTurn = Mapping[Turn, Record]
-"""Of each turn, the repeat that decoded in the least time."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch of a run: of each target and label, the quietest repeat of each turn."""
+    """One launch of a run: of each target and label, the quietest repeat of each turn, in the order of `turns_of`."""
 
-    turns: Mapping[tuple[str, str], ByTurn]
+    turns: Mapping[tuple[str, str], Records]
 
     @classmethod
-    def of(cls, records: Iterable[Record]) -> Launch:
-        found: dict[tuple[str, str], dict[Turn, Record]] = {}
-        for r in records:
-            if r.status == "ok" and r.decode_s is not None:
-                quietest = found.setdefault((r.target, r.label), {})
-                turn = (r.suite, r.question_id, r.turn, r.prompt_hash)
-                if turn not in quietest or r.decode_s < (quietest[turn].decode_s or math.inf):
-                    quietest[turn] = r
-        return cls(found)
+    def of(cls, records: Records) -> Launch:
+        timed = records.finished.take(records.finished.known("decode_s"))
+        groups = timed.groups("target", "label")
+        return cls({(mine.value("target"), mine.value("label")): _quietest(mine) for mine in groups})
 
 
-def launches_of(records: Sequence[Record], repeats: int) -> list[Launch]:
+def turns_of(records: Records) -> Ints:
+    """A number for each suite, question, turn and prompt."""
+    columns = records.columns
+    numbers: Ints = columns.once(
+        "turns and prompts", lambda: joint([columns.questions, columns.numbers("turn"), columns.codes("prompt_hash")])
+    )
+    return numbers[records.rows]
+
+
+def _quietest(records: Records) -> Records:
+    """Of each turn, the repeat that decoded in the least time."""
+    turns = turns_of(records)
+    order = np.lexsort([records.numbers("decode_s"), turns])
+    return records.take(order[np.unique(turns[order], return_index=True)[1]])
+
+
+def launches_of(records: Iterable[Record], repeats: int) -> list[Launch]:
     """The launches of a run, each with its first `repeats` repeats."""
-    numbers = sorted({r.launch for r in records})
-    return [Launch.of(r for r in records if r.launch == number and r.repeat < repeats) for number in numbers]
+    of = Records.of(records)
+    wanted = of.take(of.numbers("repeat") < repeats)
+    return [Launch.of(wanted.take(wanted.launches == number)) for number in np.unique(of.launches)]
 
 
 @dataclass(frozen=True)
@@ -86,42 +97,52 @@ def sample(
     statistic: Statistic[Pair], row: tuple[str, str], ours: Sequence[Launch], base: Sequence[Launch]
 ) -> Sample | str:
     """A row's value in every launch, over the turns that all of them finished; or why there is none."""
-    sides = [[_pairs(launch, row) for launch in side] for side in (ours, base)]
-    everywhere = [set(pairs) for side in sides for pairs in side if pairs]
-    if not all(any(pairs for pairs in side) for side in sides):
+    sides = [[pairs for launch in side if len(pairs := _pairs(launch, row))] for side in (ours, base)]
+    if not all(sides):
         return "no turn with times that this run and the baseline finished"
-    common = set.intersection(*everywhere)
-    if not common:
+    common = _shared([turns_of(pairs.ours) for side in sides for pairs in side])
+    if not len(common):
         return "no turn that all launches finished"
-    logs = [[_log(statistic, pairs, common) for pairs in side if pairs] for side in sides]
+    logs = [[_log(statistic, pairs, common) for pairs in side] for side in sides]
     if any(value is None for side in logs for value in side):
         return "a launch gives no value"
     return Sample(*([value for value in side if value is not None] for side in logs))
 
 
+def _shared(turns: Sequence[Ints]) -> Ints:
+    """The turns that stand in all of several lists."""
+    return reduce(np.intersect1d, turns)
+
+
 def pace(target: str, ours: Sequence[Launch], base: Sequence[Launch]) -> float | None:
     """The logarithm of AR's decode rate over the baselines', over the turns that all launches finished; None where
     there are none."""
-    sides = [[turns for launch in side if (turns := launch.turns.get((target, BASELINE)))] for side in (ours, base)]
+    found = [[launch.turns.get((target, BASELINE)) for launch in side] for side in (ours, base)]
+    sides = [[turns for turns in side if turns is not None and len(turns)] for side in found]
     if not all(sides):
         return None
-    common = set.intersection(*(set(turns) for side in sides for turns in side))
-    rates = [[_log_rate(turns, common) for turns in side] for side in sides] if common else []
+    common = _shared([turns_of(turns) for side in sides for turns in side])
+    rates = [[_log_rate(turns, common) for turns in side] for side in sides] if len(common) else []
     return _mean(rates[0]) - _mean(rates[1]) if rates else None
 
 
-def _log_rate(turns: ByTurn, common: set[Turn]) -> float:
-    tokens = sum(decode_tokens(turns[turn]) for turn in common)
-    return math.log(tokens / math.fsum(turns[turn].decode_s or 0.0 for turn in common)) if tokens else 0.0
+def _log_rate(turns: Records, common: Ints) -> float:
+    kept = turns.take(np.isin(turns_of(turns), common))
+    tokens = exact_sum(decode_tokens(kept))
+    return math.log(tokens / total(kept, "decode_s")) if tokens else 0.0
 
 
-def _pairs(launch: Launch, row: tuple[str, str]) -> dict[Turn, Pair]:
-    own, ar = (launch.turns.get((row[0], label), {}) for label in (row[1], BASELINE))
-    return {turn: Pair(record, ar[turn]) for turn, record in own.items() if turn in ar}
+def _pairs(launch: Launch, row: tuple[str, str]) -> Pairs:
+    """A row's turns, each with AR's of the launch."""
+    own, ar = (launch.turns.get((row[0], label)) for label in (row[1], BASELINE))
+    if own is None or ar is None:
+        return Pairs.of([])
+    found, places = sought(turns_of(own), turns_of(ar))
+    return Pairs(own.take(found), ar.take(places))
 
 
-def _log(statistic: Statistic[Pair], pairs: Mapping[Turn, Pair], common: set[Turn]) -> float | None:
-    sums = statistic.sums(pairs[turn] for turn in sorted(common, key=str))
+def _log(statistic: Statistic[Pair], pairs: Pairs, common: Ints) -> float | None:
+    sums = statistic.sums(pairs.take(np.isin(turns_of(pairs.ours), common)))
     value = statistic.value([sums]) if sums else math.nan
     return math.log(value) if math.isfinite(value) and value > 0 else None
 

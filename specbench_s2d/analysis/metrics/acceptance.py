@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from specbench_s2d.analysis.metrics.intervals import Statistic
-from specbench_s2d.analysis.metrics.pairs import Question, carrying, question_of, total
+from specbench_s2d.analysis.metrics.intervals import Statistic, Summands, stacked
+from specbench_s2d.analysis.metrics.pairs import carrying, exact_sum, total
 from specbench_s2d.analysis.metrics.values import Measure, quotient
+from specbench_s2d.runs.columns import Columns, Floats, Ints, Records, in_order
 from specbench_s2d.runs.record import Record
 
 _NO_STEP = "no Step: every answer is one token"
@@ -21,33 +21,30 @@ _NO_PASS = "no target pass after prefill"
 DERIVED = "derived: new tokens over iterations, for the imported files hold no accept_lengths"
 
 
-def _emitted(record: Record) -> tuple[float, float] | None:
+def _emitted(records: Records) -> Summands:
     """Tokens that the Steps emitted, and Steps. An answer of EAGLE's or Medusa's files has its iterations alone: each
     adds the token before its draft and what is accepted of that, so together they add the new tokens."""
-    emitted = record.emitted_per_step
-    if emitted is not None:
-        return float(sum(emitted)), float(len(emitted))
-    if record.new_tokens is None or record.target_passes is None:
-        return None
-    return float(record.new_tokens), float(record.target_passes)
+    has = records.known("emitted_per_step")
+    tokens = np.where(has, records.sums("emitted_per_step"), records.numbers("new_tokens"))
+    return stacked(tokens, np.where(has, records.lengths("emitted_per_step"), records.numbers("target_passes")))
 
 
-MAT = Statistic(_emitted)
+MAT = Statistic[Record](_emitted)
 
 
-def _committed(records: Iterable[Record]) -> tuple[list[Record], str | None]:
+def _committed(records: Iterable[Record]) -> tuple[Records, str | None]:
     """The finished records whose Steps are known, and a note where those of some are not, or are derived."""
-    finished = [r for r in records if r.status == "ok"]
-    known = [r for r in finished if _emitted(r)]
-    if not known or len(known) < len(finished):
+    finished = Records.of(records).finished
+    known = finished.take(_emitted(finished)[0])
+    if not len(known) or len(known) < len(finished):
         return known, carrying(finished, "emitted_per_step")[1]
-    return known, DERIVED if any(r.emitted_per_step is None for r in known) else None
+    return known, None if known.known("emitted_per_step").all() else DERIVED
 
 
-def _sums(records: Sequence[Record]) -> tuple[float, float]:
+def _sums(records: Records) -> tuple[float, float]:
     """Tokens and Steps of records whose Steps are known."""
-    tokens, counts = zip(*filter(None, map(_emitted, records)), strict=True) if records else ((), ())
-    return math.fsum(tokens), math.fsum(counts)
+    tokens, counts = _emitted(records)[1].T
+    return exact_sum(tokens), exact_sum(counts)
 
 
 def steps(records: Iterable[Record]) -> Measure:
@@ -74,36 +71,45 @@ def mat_specbench(records: Iterable[Record]) -> Measure:
     Source: Spec-Bench, evaluation/speed.py (the mean of `accept_lengths`); imported answers hold that first token.
     """
     kept, note = _committed(records)
-    tokens = sum(max(sum(r.emitted_per_step or []), r.new_tokens or 0) for r in kept)
-    return quotient(tokens, sum(map(_iterations, kept)), _NO_STEP, note)
+    tokens = np.fmax(_or_0(kept.sums("emitted_per_step")), _or_0(kept.numbers("new_tokens")))
+    return quotient(exact_sum(tokens), exact_sum(_iterations(kept)), _NO_STEP, note)
 
 
-def _iterations(record: Record) -> int:
+def _iterations(records: Records) -> Floats:
     """Steps, and the prefill where it gave a token and no Step gave more than one."""
-    if record.emitted_per_step is None:
-        return record.target_passes or 0
-    emitted = record.emitted_per_step
-    has_first = sum(emitted) >= (record.new_tokens or 0)
-    return len(emitted) + (0 if has_first or max(emitted, default=1) > 1 else 1)
+    has_first = records.sums("emitted_per_step") >= _or_0(records.numbers("new_tokens"))
+    most = records.columns.once("most emitted", lambda: _most_emitted(records.columns))[records.rows]
+    steps = records.lengths("emitted_per_step") + ~(has_first | (most > 1))
+    return np.where(records.known("emitted_per_step"), steps, _or_0(records.numbers("target_passes")))
+
+
+def _most_emitted(columns: Columns) -> Floats:
+    """The most tokens that a Step of each row emitted, 1 where it has no Step."""
+    most, lengths = np.ones(columns.table.num_rows), np.nan_to_num(columns.lengths("emitted_per_step")).astype(np.int64)
+    np.maximum.at(most, np.repeat(np.arange(len(most)), lengths), columns.entries("emitted_per_step"))
+    return most
+
+
+def _or_0(values: Floats) -> Floats:
+    return np.nan_to_num(values)
 
 
 def mat_uncut(records: Iterable[Record]) -> Measure:
     """Mean acceptance length as vLLM and llama.cpp count it: 1 + accepted / drafts, over the Steps in which something
     was drafted; accepted tokens are the verdict's, before any cut at EOS or at the limit."""
     kept, note = carrying(records, "drafted_per_step", "accepted_per_step")
-    steps = [s for r in kept for s in zip(r.drafted_per_step or [], r.accepted_per_step or [], strict=True) if s[0]]
-    accepted = sum(accepted for _, accepted in steps)
-    return quotient(len(steps) + accepted, len(steps), "nothing was drafted", note)
+    drafted, accepted = kept.entries("drafted_per_step", "accepted_per_step")
+    steps = int(np.count_nonzero(drafted))
+    return quotient(steps + int(accepted[drafted > 0].sum()), steps, "nothing was drafted", note)
 
 
 def mean_mat_per_question(records: Iterable[Record]) -> Measure:
     """Mean over questions of each question's own MAT, so that short answers weigh as much as long ones."""
     kept, note = _committed(records)
-    by_question: dict[Question, list[Record]] = defaultdict(list)
-    for record in kept:
-        by_question[question_of(record)].append(record)
-    known = [value for group in by_question.values() if (value := mat(group).value) is not None]
-    return quotient(math.fsum(known), len(known), _NO_STEP, note)
+    places, questions = in_order(kept.questions)
+    tokens, steps = (np.bincount(places, column, len(questions)) for column in _emitted(kept)[1].T)
+    known = tokens[steps > 0] / steps[steps > 0]
+    return quotient(exact_sum(known), len(known), _NO_STEP, note)
 
 
 def tokens_per_pass(records: Iterable[Record]) -> Measure:
@@ -120,9 +126,10 @@ def accepted_per_pass(records: Iterable[Record]) -> Measure:
     return quotient(total(kept, "accepted_per_step"), total(kept, "target_passes"), _NO_PASS, note)
 
 
-def acceptance_rate(records: Sequence[Record]) -> Measure:
+def acceptance_rate(records: Iterable[Record]) -> Measure:
     """Of the drafted tokens that verification reached, the share accepted: the rate by position, pooled over
     positions. Tokens after a rejection are reached by nothing and count neither way."""
+    records = Records.of(records)
     _, note = carrying(records, "drafted_per_step", "accepted_per_step")
     positions = acceptance_by_position(records)
     accepted, reached = (sum(p.accepted for p in positions), sum(p.reached for p in positions))
@@ -146,16 +153,26 @@ def acceptance_by_position(records: Iterable[Record]) -> list[PositionAcceptance
     limit.
     """
     kept, _ = carrying(records, "drafted_per_step", "accepted_per_step")
-    proposals = [s for r in kept for s in zip(draft_levels(r), r.accepted_per_step or [], strict=True) if s[0]]
-    if not proposals:
-        return []
-    levels, accepted = np.array(proposals).T
-    positions = range(1, int(levels.max()) + 1)
-    counts = [(i, int(np.sum((levels >= i) & (accepted >= i - 1))), int(np.sum(accepted >= i))) for i in positions]
+    has_levels = kept.known("levels_per_step")
+    found = [
+        kept.take(mask).entries(field, "accepted_per_step")
+        for field, mask in (("levels_per_step", has_levels), ("drafted_per_step", ~has_levels))
+    ]
+    levels, accepted = (np.concatenate(side) for side in zip(*found, strict=True))
+    proposed = levels > 0
+    reached = _at_least(np.minimum(levels[proposed], accepted[proposed] + 1))
+    taken = _at_least(accepted[proposed])
+    counts = [(i, int(reached[i]), int(taken[i]) if i < len(taken) else 0) for i in range(1, len(reached))]
     return [PositionAcceptance(*count) for count in counts if count[1]]
 
 
-def draft_levels(record: Record) -> list[int]:
-    """How deep each proposal was, which is how many draft passes it took; records from before trees say only how many
-    tokens."""
-    return (record.drafted_per_step if record.levels_per_step is None else record.levels_per_step) or []
+def _at_least(values: NDArray[np.int32]) -> Ints:
+    """How many of the values are at least 0, 1, 2 and so on."""
+    return np.cumsum(np.bincount(values)[::-1])[::-1]
+
+
+def draft_levels(records: Records) -> Floats:
+    """How deep the proposals of each record were together, which is how many draft passes they took; records from
+    before trees say only how many tokens."""
+    levels, tokens = records.sums("levels_per_step"), records.sums("drafted_per_step")
+    return _or_0(np.where(np.isnan(levels), tokens, levels))

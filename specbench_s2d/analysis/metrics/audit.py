@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from specbench_s2d.analysis.metrics.pairs import carrying, question_of
+from specbench_s2d.analysis.metrics.pairs import carrying
 from specbench_s2d.analysis.metrics.values import Measure
+from specbench_s2d.runs.columns import VERDICT, Records
 from specbench_s2d.runs.record import Record
 
 NOT_AUDITED = "no output was audited against AR's"
@@ -20,40 +22,41 @@ COARSE_SHARE = 0.9
 
 def questions(records: Iterable[Record]) -> int:
     """Questions with at least one cell that finished."""
-    return len({question_of(r) for r in records if r.status == "ok"})
+    return len(np.unique(Records.of(records).finished.questions))
 
 
 def launches(records: Iterable[Record]) -> int:
     """Launches (fresh processes that each load, warm up and measure) with at least one cell that finished: what
     intervals stand on besides the questions; of one launch they say nothing of how far another would differ."""
-    return len({r.launch for r in records if r.status == "ok"})
+    return len(np.unique(Records.of(records).finished.launches))
 
 
 def devices(records: Iterable[Record]) -> int | None:
     """Devices on which at least one cell finished; speed-ups pair cells of one device. Empty where records do not say,
     as imported and older ones."""
-    return len({r.device_id for r in records if r.status == "ok" and r.device_id}) or None
+    return len(list(filter(None, Records.of(records).finished.distinct("device_id")))) or None
 
 
 def failed(records: Iterable[Record]) -> int:
     """Cells that failed."""
-    return sum(r.status == "failed" for r in records)
+    return int(Records.of(records).equal("status", "failed").sum())
 
 
 def skipped(records: Iterable[Record]) -> int:
     """Cells skipped, their prompt being too long."""
-    return sum(r.status == "skipped" for r in records)
+    return int(Records.of(records).equal("status", "skipped").sum())
 
 
 def truncated(records: Iterable[Record]) -> int:
     """Cells whose prompt was cut to fit the context."""
-    return sum(r.prompt_truncated for r in records)
+    return int(Records.of(records).numbers("prompt_truncated").sum())
 
 
 def verdicts(records: Iterable[Record], verdict: str) -> Measure:
     """Audited outputs of one verdict; None where none was audited."""
-    audited: list[str] = [r.divergence.verdict for r in records if r.status == "ok" and r.divergence is not None]
-    return Measure(audited.count(verdict)) if audited else Measure(None, NOT_AUDITED)
+    finished = Records.of(records).finished
+    audited = finished.take(finished.known(VERDICT))
+    return Measure(int(audited.equal(VERDICT, verdict).sum())) if len(audited) else Measure(None, NOT_AUDITED)
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,12 @@ class Coverage:
 
 def coverage(records: Iterable[Record]) -> Coverage:
     """Of the audited outputs, which are lossless and greedy; one without tie positions is left out."""
-    audited = [r for r in records if r.status == "ok" and r.divergence is not None]
-    if not audited:
+    finished = Records.of(records).finished
+    audited = finished.take(finished.known(VERDICT))
+    if not len(audited):
         return Coverage(0, 0, NOT_AUDITED)
     kept, _ = carrying(audited, "tie_positions", "new_tokens")
-    tokens, ties = sum(r.new_tokens or 0 for r in kept), sum(len(r.tie_positions or []) for r in kept)
+    tokens, ties = int(kept.numbers("new_tokens").sum()), int(kept.lengths("tie_positions").sum())
     lost = len(audited) - len(kept)
     why = "the release that wrote them recorded none"
     note = f"{lost} of {len(audited)} audited outputs carry no tie positions ({why})" if lost else None

@@ -15,14 +15,17 @@ weighs less on a step that is dear already; what decides is told by the seconds 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from specbench_s2d.analysis.metrics.acceptance import draft_levels
-from specbench_s2d.analysis.metrics.pairs import Group, Pair, carrying, total
+from specbench_s2d.analysis.metrics.pairs import Group, Pair, Pairs, carrying, exact_sum, total
 from specbench_s2d.analysis.metrics.speed import decode_tokens
 from specbench_s2d.analysis.metrics.values import Measure
-from specbench_s2d.runs.record import BASELINE, Record
+from specbench_s2d.runs.columns import Records
+from specbench_s2d.runs.record import BASELINE
 
 _FIELDS = ("draft_s", "verify_s", "target_passes", "emitted_per_step")
 _PARTS = ("draft", "passes", "loop")
@@ -68,17 +71,17 @@ class Breakdown:
         return part if self.added[part] > 0 else None
 
 
-def breakdown(pairs: Sequence[Pair]) -> tuple[Breakdown | None, str | None]:
+def breakdown(pairs: Iterable[Pair]) -> tuple[Breakdown | None, str | None]:
     """The breakdown of one target's pairs, over the cells that its speed-up is of; else None with the reason."""
-    kept = [p for p in pairs if p.ours.decode_s is not None and p.baseline.decode_s is not None]
-    if not kept:
+    of = Pairs.of(pairs)
+    kept = of.take(of.ours.known("decode_s") & of.baseline.known("decode_s"))
+    if not len(kept):
         return None, "no cell with a decode time that AR finished too"
-    ours, theirs = [p.ours for p in kept], [p.baseline for p in kept]
-    for side, whose in ((ours, ""), (theirs, f"{BASELINE}'s ")):
+    for side, whose in ((kept.ours, ""), (kept.baseline, f"{BASELINE}'s ")):
         _, note = carrying(side, *_FIELDS)
         if note:
             return None, f"{whose}{note}"
-    mine, base = _Sums.of(ours), _Sums.of(theirs)
+    mine, base = _Sums.of(kept.ours), _Sums.of(kept.baseline)
     if min(mine.tokens, mine.passes, sum(mine.seconds.values()), base.tokens, sum(base.seconds.values())) <= 0:
         return None, "no step after the prefill"
     return _broken_down(mine, base), None
@@ -96,14 +99,14 @@ class _Sums:
     seconds: Mapping[str, float]
 
     @classmethod
-    def of(cls, records: Sequence[Record]) -> _Sums:
+    def of(cls, records: Records) -> _Sums:
         draft_s, verify_s = total(records, "draft_s"), total(records, "verify_s")
         return cls(
-            float(sum(map(decode_tokens, records))),
-            float(sum(len(r.emitted_per_step or ()) for r in records)),
+            exact_sum(decode_tokens(records)),
+            exact_sum(records.lengths("emitted_per_step")),
             total(records, "target_passes"),
-            float(sum(sum(draft_levels(r)) for r in records)),
-            float(sum(sum(r.drafted_per_step or ()) for r in records)),
+            exact_sum(draft_levels(records)),
+            exact_sum(np.nan_to_num(records.sums("drafted_per_step"))),
             {"draft": draft_s, "passes": verify_s, "loop": total(records, "decode_s") - draft_s - verify_s},
         )
 
@@ -131,7 +134,7 @@ def _broken_down(mine: _Sums, base: _Sums) -> Breakdown:
     )
 
 
-def factor(pairs: Sequence[Pair], part: str) -> Measure:
+def factor(pairs: Iterable[Pair], part: str) -> Measure:
     """One of the four factors."""
     found, reason = breakdown(pairs)
     return Measure(None, reason) if found is None else Measure(found.factors[part])

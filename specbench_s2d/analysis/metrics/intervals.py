@@ -14,18 +14,18 @@ once (1 of everything, or one for each that is left out).
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Generic, Literal, TypeVar
+from itertools import chain
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from specbench_s2d.analysis.metrics.pairs import Pair, launch_of, question_of
+from specbench_s2d.analysis.metrics.pairs import Pair, Pairs
 from specbench_s2d.analysis.metrics.values import Interval, Measure
+from specbench_s2d.runs.columns import Floats, Ints, Mask, Records, in_order, together
 from specbench_s2d.runs.record import Record
 
 LEVEL = 0.95
@@ -34,12 +34,46 @@ LEAST_QUESTIONS = 5
 
 _ROUNDING = 1e-24  # a variance relative to the squared value, below which it is that of rounding
 
-Floats = NDArray[np.float64]
-Sums = Mapping[tuple[int, Hashable], Floats]
-"""The sums of each launch and question, (C,)."""
-Summands = Sequence[float | None]
-T = TypeVar("T")
+
+class Asked(Protocol):
+    """Items of which each answers a question in a launch."""
+
+    @property
+    def questions(self) -> Ints:
+        """A number for each item's question."""
+
+    @property
+    def launches(self) -> Ints:
+        """The launch of each."""
+
+    @property
+    def asked(self) -> tuple[Ints, NDArray[np.intp]]:
+        """As of `Records`."""
+
+
+Summands = tuple[Mask, Floats]
+"""Which items have something to add, and what each adds, (items, C)."""
 Item = TypeVar("Item", bound=Record | Pair)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """The sums of each launch and question that has any: launches, (K,); numbers of questions, (K,); sums, (K, C)."""
+
+    launches: Ints
+    questions: Ints
+    sums_KC: Floats
+
+    def __bool__(self) -> bool:
+        return len(self.sums_KC) > 0
+
+    @property
+    def total_C(self) -> Floats:
+        """Over all launches and questions."""
+        total_C: Floats = self.sums_KC.sum(axis=0)
+        return total_C
+
+
 Scale = Literal["log", "linear"]
 """How a value varies evenly: ratios and other positive values by their logarithm."""
 
@@ -64,32 +98,36 @@ def quotients(sums_GCR: Floats) -> Floats:
 class Statistic(Generic[Item]):
     """A value that sums over questions and launches give, with its interval.
 
-    `row`: what a finished record, or a pair, adds to the sums, None where it lacks that; `weight`: the column that
-    questions weigh by. `shape`: the value of each group's sums, (G, C, R) to (G, R). `merged`: makes fewer items of
-    several. `within`: bounds that no value exceeds.
+    `rows`: what finished `Records`, or `Pairs`, add to the sums. `shape`: the value of each group's sums, (G, C, R) to
+    (G, R). `merged`: makes fewer items of several. `within`: bounds that no value exceeds. `weight`: the column that
+    questions weigh by.
     """
 
-    row: Callable[[Item], Summands | None]
+    rows: Callable[[Any], Summands]
     shape: Callable[[Floats], Floats] = quotients
-    merged: Callable[[Iterable[Item]], Iterable[Item]] = iter
+    merged: Callable[[Any], Any] | None = None
     scale: Scale = "log"
     within: tuple[float, float] = (-math.inf, math.inf)
     weight: int = -1
 
     def sums(self, items: Iterable[Item]) -> Sums:
         """The sums of each launch and question that has any."""
-        finished = (item for item in self.merged(items) if not isinstance(item, Record) or item.status == "ok")
-        rows = (((launch_of(item), question_of(item)), row) for item in finished if (row := self.row(item)))
-        return summed(rows)
+        found = _by_column(items)
+        if not len(found):
+            return Sums(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros((0, 0)))
+        merged = self.merged(found) if self.merged else found
+        known, rows = self.rows(merged)
+        return summed(merged, rows) if known.all() else summed(merged.take(known), rows[known])
 
     def value(self, sums: Sequence[Sums]) -> float:
         """The mean over groups of the value over all questions, NaN or infinite where undefined."""
-        totals_GC = np.array([np.sum(list(of_question.values()), axis=0) for of_question in sums])
+        totals_GC = np.array([of_group.total_C for of_group in sums])
         return float(_values(totals_GC[:, :, None], self._mean)[0])
 
     def interval(self, groups: Sequence[Iterable[Item]], level: float = LEVEL) -> Interval:
         """The interval of the value; of several groups of one run, of the mean of their values."""
-        found = interval([self.sums(items) for items in groups], self._mean, self.scale, level, weight=self.weight)
+        sums = list(map(self.sums, _comparable(groups)))
+        found = interval(sums, self._mean, self.scale, level, weight=self.weight)
         if found.low is None or found.high is None:
             return found
         low, high = (min(max(end, self.within[0]), self.within[1]) for end in (found.low, found.high))
@@ -106,24 +144,24 @@ class Statistic(Generic[Item]):
             ratios_R: Floats = values_GR[: len(ours)].mean(axis=0) / values_GR[len(ours) :].mean(axis=0)
             return ratios_R
 
-        sums = [self.sums(items) for items in (*ours, *theirs)]
+        sums = list(map(self.sums, _comparable([*ours, *theirs])))
         return interval(sums, ratio, "log", level, [0] * len(ours) + [1] * len(theirs), self.weight)
 
-    def compare(self: Statistic[Record], groups: Sequence[Sequence[Pair]], how: How) -> tuple[Measure, Interval]:
+    def compare(self: Statistic[Record], groups: Sequence[Iterable[Pair]], how: How) -> tuple[Measure, Interval]:
         """Our value compared with theirs, as `how` says, on the cells that both have; of several groups, the mean.
 
         None unless every group has such a cell.
         """
         of_both, scale = _HOW[how]
 
-        def row(pair: Pair) -> Summands | None:
-            ours, theirs = self.row(pair.ours), self.row(pair.baseline)
-            return [*ours, *theirs] if ours and theirs else None
+        def rows(pairs: Pairs) -> Summands:
+            (has, ours), (have, theirs) = self.rows(pairs.ours), self.rows(pairs.baseline)
+            return has & have, np.hstack([ours, theirs])
 
         def shape(sums_GCR: Floats) -> Floats:
             return of_both(*map(self.shape, np.split(sums_GCR, 2, axis=1)))
 
-        both = Statistic[Pair](row, shape, scale=scale, weight=self.weight)
+        both = Statistic[Pair](rows, shape, scale=scale, weight=self.weight)
         sums = [both.sums(pairs) for pairs in groups]
         if not sums or not all(sums):
             return Measure(None, _NOTHING_SHARED), Interval(None, None, _NOTHING_SHARED)
@@ -135,12 +173,40 @@ class Statistic(Generic[Item]):
         return means_R
 
 
-def summed(rows: Iterable[tuple[tuple[int, Hashable], Summands]]) -> Sums:
-    """The sums of rows by their launch and question."""
-    sums: dict[tuple[int, Hashable], list[Summands]] = defaultdict(list)
-    for key, row in rows:
-        sums[key].append(row)
-    return {key: np.array(rows_of, dtype=np.float64).sum(axis=0) for key, rows_of in sums.items()}
+def _by_column(items: Iterable[Any]) -> Records | Pairs:
+    """Finished records, or pairs, by column."""
+    if isinstance(items, Pairs):
+        return items
+    if isinstance(items, Records):
+        return items.finished
+    listed = list(items)
+    return Pairs.of(listed) if listed and isinstance(listed[0], Pair) else Records.of(listed).finished
+
+
+def _comparable(groups: Sequence[Iterable[Any]]) -> list[Any]:
+    """The groups as rows of the same columns, where a question has one number."""
+    found = list(map(_by_column, groups))
+    sides = [[items] if isinstance(items, Records) else [items.ours, items.baseline] for items in found]
+    same = iter(together(*chain.from_iterable(sides)))
+    return [next(same) if isinstance(items, Records) else Pairs(next(same), next(same)) for items in found]
+
+
+def stacked(*columns: NDArray[Any]) -> Summands:
+    """Columns side by side; an item has something to add where it has all of them."""
+    rows = np.column_stack(columns).astype(np.float64, copy=False)
+    known: Mask = np.logical_not(np.isnan(rows).any(axis=1))
+    return known, rows
+
+
+def summed(items: Asked, rows: Floats) -> Sums:
+    """The sums of the items' rows by their launch and question, in the order of the first of each."""
+    places, first = items.asked
+    return Sums(items.launches[first], items.questions[first], _added(places, rows, len(first)))
+
+
+def _added(places: Ints, rows: Floats, count: int) -> Floats:
+    """The rows of each place added in their order, (count, columns)."""
+    return np.stack([np.bincount(places, column, count) for column in rows.T], axis=1)
 
 
 def interval(
@@ -157,20 +223,20 @@ def interval(
     a launch belongs to its run. `weight`: the column that questions weigh by. None below `LEAST_QUESTIONS`, and where
     the value, or the value without one of its questions or launches, is undefined.
     """
-    questions = _parts(groups, lambda _, key: key[1])
-    n = len(questions)
+    by_question_NGC = _parts(groups, [of_group.questions for of_group in groups])
+    n = len(by_question_NGC)
     if n < LEAST_QUESTIONS:
         return Interval(None, None, f"n = {n}: no interval from fewer than {LEAST_QUESTIONS} questions", n)
-    by_question_NGC = np.array(list(questions.values()))
     total_GC = by_question_NGC.sum(axis=0)
     middle = _on_scale(_values(total_GC[:, :, None], of_sums), scale)[0]
     freedom = max(1.0, _effective(by_question_NGC[:, :, weight]) - 1)
     levels = [(_jackknife(_on_scale(_without(total_GC, by_question_NGC, of_sums), scale)), freedom)]
     run_of = runs or [0] * len(groups)
     for run in dict.fromkeys(run_of):
-        launches = _parts(groups, partial(_launch_of, run_of, run))
-        if len(launches) > 1:
-            without_L = _on_scale(_without(total_GC, np.array(list(launches.values())), of_sums), scale)
+        of_run = [sums if run_of[group] == run else None for group, sums in enumerate(groups)]
+        launches_LGC = _parts(of_run, [of_group.launches for of_group in groups])
+        if len(launches_LGC) > 1:
+            without_L = _on_scale(_without(total_GC, launches_LGC, of_sums), scale)
             levels.append((_jackknife(without_L), len(without_L) - 1.0))
     variance = sum(part for part, _ in levels)
     if not (math.isfinite(middle) and math.isfinite(variance)):
@@ -183,21 +249,18 @@ def interval(
     return Interval(math.exp(low), math.exp(high), None, n) if scale == "log" else Interval(low, high, None, n)
 
 
-def _parts(groups: Sequence[Sums], part_of: Callable[[int, tuple[int, Hashable]], Hashable]) -> dict[Hashable, Floats]:
-    """The sums of each part, (G, C), by what `part_of` makes of a group's place, launch and question; None is of no
-    part."""
-    parts: dict[Hashable, Floats] = {}
-    shape = len(groups), len(next((row for sums in groups for row in sums.values()), ()))
-    for group, sums in enumerate(groups):
-        for key, sums_C in sums.items():
-            if (part := part_of(group, key)) is not None:
-                parts.setdefault(part, np.zeros(shape))[group] += sums_C
-    return parts
-
-
-def _launch_of(run_of: Sequence[int], run: int, group: int, key: tuple[int, Hashable]) -> int | None:
-    """The launch of a group's sums, where the group is of this run."""
-    return key[0] if run_of[group] == run else None
+def _parts(groups: Sequence[Sums | None], part_of: Sequence[Ints]) -> Floats:
+    """The sums of each part, (parts, G, C), in the order of the first of each; `part_of`: the part that each of a
+    group's sums belongs to. A group that is None is in no part."""
+    kept = [(group, sums, part_of[group]) for group, sums in enumerate(groups) if sums]
+    if not kept:
+        return np.zeros((0, len(groups), 0))
+    places, parts = in_order(np.concatenate([of_group for _, _, of_group in kept]))
+    sums_PGC = np.zeros((len(parts), len(groups), kept[0][1].sums_KC.shape[1]))
+    ends = np.cumsum([len(of_group) for _, _, of_group in kept])[:-1]
+    for (group, sums, _), of_group in zip(kept, np.split(places, ends), strict=True):
+        sums_PGC[:, group] = _added(of_group, sums.sums_KC, len(parts))
+    return sums_PGC
 
 
 def _without(total_GC: Floats, parts_RGC: Floats, of_sums: Callable[[Floats], Floats]) -> Floats:

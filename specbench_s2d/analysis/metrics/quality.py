@@ -4,14 +4,17 @@ of the answers as one corpus."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import cache
+from typing import Literal
 
 import numpy as np
 
-from specbench_s2d.analysis.metrics.intervals import Floats, Statistic
+from specbench_s2d.analysis.metrics.intervals import Statistic, Summands, stacked
 from specbench_s2d.analysis.metrics.pairs import carrying, total
 from specbench_s2d.analysis.metrics.values import Measure, quotient
 from specbench_s2d.measure.quality import METRICS, pooled
+from specbench_s2d.runs.columns import Floats, Records
 from specbench_s2d.runs.record import Record
 
 _REFERENCE = 1  # in the counts of BLEU and of chrF: words, or characters, of the reference
@@ -30,10 +33,8 @@ def perplexity(records: Iterable[Record]) -> Measure:
         return Measure(None, f"exp of {mean.value:.4g} nats a token is beyond what a number holds")
 
 
-def _likelihood(record: Record) -> tuple[float, float] | None:
-    if record.nll_sum is None or record.new_tokens is None:
-        return None
-    return record.nll_sum, float(record.new_tokens)
+def _likelihood(records: Records) -> Summands:
+    return stacked(records.numbers("nll_sum"), records.numbers("new_tokens"))
 
 
 def _perplexities(sums_GCR: Floats) -> Floats:
@@ -41,12 +42,12 @@ def _perplexities(sums_GCR: Floats) -> Floats:
     return perplexities_GR
 
 
-PERPLEXITY = Statistic(_likelihood, _perplexities)
+PERPLEXITY = Statistic[Record](_likelihood, _perplexities)
 
 
 def metrics_of(records: Iterable[Record]) -> list[str]:
     """The metrics that any record was scored by, in the order that `METRICS` lists them, unknown ones last."""
-    found = {name for r in records for name in r.quality or {}}
+    found = {name for scores in Records.of(records).distinct("quality") for name in scores}
     return [*(name for name in METRICS if name in found), *sorted(found - METRICS.keys())]
 
 
@@ -57,21 +58,27 @@ def is_pooled(metric: str) -> bool:
 
 def quality(records: Iterable[Record], metric: str) -> Measure:
     """One metric over the finished records that were scored by it; None, with the records' reasons, for none."""
-    finished = [r for r in records if r.status == "ok"]
+    finished = Records.of(records).finished
+    has, rows = quality_statistic(metric).rows(finished)
+    if not has.any():
+        return _nothing(finished)
     if is_pooled(metric):
-        counts = [c for r in finished if (c := (r.quality_counts or {}).get(metric))]
-        return Measure(pooled(metric, counts)) if counts else _nothing(finished)
-    scores = [score for r in finished if (score := (r.quality or {}).get(metric)) is not None]
-    return Measure(sum(scores) / len(scores)) if scores else _nothing(finished)
+        return Measure(pooled(metric, [rows[has].sum(axis=0).astype(int).tolist()]))
+    scores = rows[has, 0].tolist()
+    return Measure(sum(scores) / len(scores))
 
 
+@cache
 def quality_statistic(metric: str) -> Statistic[Record]:
     """What gives one metric its interval and its difference."""
     within = (0.0, float(METRICS[metric].highest)) if metric in METRICS else (-math.inf, math.inf)
 
-    def score(record: Record) -> tuple[float, float] | None:
-        value = (record.quality or {}).get(metric)
-        return None if value is None else (value, 1.0)
+    def score(records: Records) -> Summands:
+        [scores] = _of_metric(records, "quality", metric).T
+        return stacked(scores, np.ones(len(records)))
+
+    def counts(records: Records) -> Summands:
+        return stacked(_of_metric(records, "quality_counts", metric))
 
     def corpus(sums_GCR: Floats) -> Floats:
         """NaN where a group has no answer, whose counts are never all 0, for its reference's words count too."""
@@ -82,16 +89,28 @@ def quality_statistic(metric: str) -> Statistic[Record]:
         return np.array(scores, dtype=np.float64)
 
     if is_pooled(metric):
-        return Statistic(
-            lambda r: (r.quality_counts or {}).get(metric),
-            corpus,
-            scale="linear",
-            within=within,
-            weight=_REFERENCE,
-        )
-    return Statistic(score, scale="linear", within=within)
+        return Statistic[Record](counts, corpus, scale="linear", within=within, weight=_REFERENCE)
+    return Statistic[Record](score, scale="linear", within=within)
 
 
-def _nothing(finished: Sequence[Record]) -> Measure:
-    reasons = sorted({r.reasons["quality"] for r in finished if "quality" in r.reasons})
+def _of_metric(records: Records, field: Literal["quality", "quality_counts"], metric: str) -> Floats:
+    """One metric's score, or its counts, of each record, (records, numbers), NaN where it has none."""
+
+    def of_values() -> Floats:
+        found = [of_answer.get(metric) for of_answer in records.columns.values(field)]
+        rows = [[math.nan if value is None else value] if field == "quality" else value or [] for value in found]
+        width = max(map(len, rows), default=1) or 1
+        return np.array([row or [math.nan] * width for row in [*rows, []]], dtype=np.float64)
+
+    table: Floats = records.columns.once((field, metric), of_values)
+    return table[records.codes(field)]  # -1, for none, is the row at the end
+
+
+def scored(records: Records, metric: str) -> int:
+    """How many records one metric has a score of."""
+    return int(np.sum(~np.isnan(_of_metric(records, "quality", metric))))
+
+
+def _nothing(finished: Records) -> Measure:
+    reasons = sorted({said["quality"] for said in finished.distinct("reasons") if "quality" in said})
     return Measure(None, "no answer was scored by it" + (f" ({', '.join(reasons)})" if reasons else ""))

@@ -6,12 +6,16 @@ Both are of an answer's token ids without its EOS. Text of low perplexity is kno
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from specbench_s2d.analysis.metrics.intervals import Statistic
+import numpy as np
+
+from specbench_s2d.analysis.metrics.intervals import Statistic, Summands, stacked
 from specbench_s2d.analysis.metrics.pairs import carrying
 from specbench_s2d.analysis.metrics.values import Measure
+from specbench_s2d.runs.columns import Floats, Records
 from specbench_s2d.runs.record import Record
 
 LOOP_TOKENS = 8
@@ -26,14 +30,14 @@ def distinct_1(records: Iterable[Record]) -> Measure:
     """Mean over answers of the distinct tokens of an answer over all its tokens (distinct-1 of Li et al. 2016,
     arXiv 1510.03055, there of words), by token ids and without the EOS. Long answers have less: compare answers of
     one length."""
-    return _mean(records, partial(distinct_share, n=1), "a token")
+    return _mean(records, _OF_1, "a token")
 
 
 def distinct_2(records: Iterable[Record]) -> Measure:
     """Mean over answers of the distinct pairs of neighbouring tokens of an answer over all its pairs (distinct-2 of Li
     et al. 2016, there of words), by token ids and without the EOS. Long answers have less: compare answers of one
     length."""
-    return _mean(records, partial(distinct_share, n=2), "2 tokens")
+    return _mean(records, _OF_2, "2 tokens")
 
 
 def loop_share(records: Iterable[Record]) -> Measure:
@@ -63,31 +67,41 @@ def _repeats(ids: Sequence[int], period: int) -> bool:
     return ids[period:] == ids[:-period]
 
 
-def _answer(record: Record) -> list[int] | None:
-    """The ids of an answer without its EOS."""
-    ids = record.output_ids
-    return ids[:-1] if ids and record.stop == "eos" else ids
+OfIds = Callable[[Sequence[int]], float | None]
+_OF_1, _OF_2 = (partial(distinct_share, n=n) for n in (1, 2))
 
 
-def _mean(records: Iterable[Record], of_ids: Callable[[Sequence[int]], float | None], long_enough: str) -> Measure:
+def _answers(records: Records, of_ids: OfIds) -> Floats:
+    """What `of_ids` makes of each answer's ids without its EOS, NaN for too few; of answers that are alike, once."""
+    ids, ends = records.columns.values("output_ids"), records.equal("stop", "eos")
+    codes = 2 * records.codes("output_ids") + ends
+    known: dict[int, float] = records.columns.once(of_ids, dict)
+    for code in set(np.unique(codes).tolist()) - known.keys():
+        answer = ids[code // 2][: -1 if code % 2 else None] if code >= 0 else ()
+        value = of_ids(answer)
+        known[code] = math.nan if value is None else value
+    distinct, places = np.unique(codes, return_inverse=True)
+    return np.array([known[code] for code in distinct.tolist()], dtype=np.float64)[places]
+
+
+def _mean(records: Iterable[Record], of_ids: OfIds, long_enough: str) -> Measure:
     kept, note = carrying(records, "output_ids")
-    values = [value for r in kept if (value := of_ids(_answer(r) or ())) is not None]
+    values = _answers(kept, of_ids)
+    values = values[~np.isnan(values)].tolist()
     if not values:
-        return Measure(None, note if not kept else f"no answer has {long_enough}")
+        return Measure(None, note if not len(kept) else f"no answer has {long_enough}")
     return Measure(sum(values) / len(values), note)
 
 
-def _statistic(of_ids: Callable[[Sequence[int]], float | None]) -> Statistic[Record]:
+def _statistic(of_ids: OfIds) -> Statistic[Record]:
     """What gives the mean over answers its interval."""
 
-    def row(record: Record) -> tuple[float, float] | None:
-        value = of_ids(_answer(record) or ())
-        return None if value is None else (value, 1.0)
+    def rows(records: Records) -> Summands:
+        return stacked(_answers(records, of_ids), np.ones(len(records)))
 
-    return Statistic(row, scale="linear", within=_WITHIN)
+    return Statistic(rows, scale="linear", within=_WITHIN)
 
 
-DISTINCT_1, DISTINCT_2 = (_statistic(partial(distinct_share, n=n)) for n in (1, 2))
-LOOP_SHARE = _statistic(ends_in_loop)
+DISTINCT_1, DISTINCT_2, LOOP_SHARE = _statistic(_OF_1), _statistic(_OF_2), _statistic(ends_in_loop)
 STATISTICS = {"distinct_1": DISTINCT_1, "distinct_2": DISTINCT_2, "loop_share": LOOP_SHARE}
 """By the name of the column."""

@@ -9,17 +9,19 @@ Shape suffixes: G groups (one per target, or one per run), C summed columns, R v
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from specbench_s2d.analysis.metrics.intervals import Floats, Statistic
-from specbench_s2d.analysis.metrics.pairs import Pair, Question, carrying, full_sum, question_of, total
+from specbench_s2d.analysis.metrics.intervals import Statistic, Summands, stacked
+from specbench_s2d.analysis.metrics.pairs import Pair, Pairs, carrying, exact_sum, full_sum, sums_rounded_once, total
 from specbench_s2d.analysis.metrics.values import Measure, quotient
+from specbench_s2d.runs.columns import Floats, Ints, Records, firsts, in_order, joint
 from specbench_s2d.runs.record import Record
 
-Groups = Sequence[Sequence[Pair]]
+Groups = Sequence[Iterable[Pair]]
 _NO_TIME = "no decode time: every answer is one token"
 
 
@@ -35,30 +37,28 @@ def tokens_per_answer(records: Iterable[Record]) -> Measure:
     return quotient(total(kept, "new_tokens"), len(kept), "no answer", note)
 
 
-def _length(record: Record) -> tuple[float, float] | None:
-    return None if record.new_tokens is None else (float(record.new_tokens), 1.0)
+def _length(records: Records) -> Summands:
+    return stacked(records.numbers("new_tokens"), np.ones(len(records)))
 
 
-LENGTH = Statistic(_length)
+LENGTH = Statistic[Record](_length)
 
 
-def decode_tokens(record: Record) -> int:
-    """New tokens that the Steps made: all but the first, which the prefill gives."""
-    return max((record.new_tokens or 0) - 1, 0)
+def decode_tokens(records: Records) -> Floats:
+    """New tokens that the Steps of each record made: all but the first, which the prefill gives."""
+    return np.fmax(records.numbers("new_tokens") - 1, 0.0)
 
 
 def tokens_per_s(records: Iterable[Record]) -> Measure:
     """Decode rate: new tokens after the first (which the prefill gives) over decode seconds, each summed."""
     kept, note = carrying(records, "new_tokens", "decode_s")
-    return quotient(float(sum(map(decode_tokens, kept))), total(kept, "decode_s"), _NO_TIME, note)
+    return quotient(exact_sum(decode_tokens(kept)), total(kept, "decode_s"), _NO_TIME, note)
 
 
 def device_spread(records: Iterable[Record]) -> Measure:
     """How far the devices of the row lie apart: the decode rate of the fastest over that of the slowest, less one, each
     over its own cells; empty for one device."""
-    by_device: defaultdict[str | None, list[Record]] = defaultdict(list)
-    for record in records:
-        by_device[record.device_id].append(record)
+    by_device = Records.of(records).by_value("device_id")
     if len(by_device) < 2:
         return Measure(None)
     rates = [tokens_per_s(part).value for part in by_device.values()]
@@ -95,14 +95,15 @@ def speedup_ratio(ours: Groups, theirs: Groups) -> Measure:
     return quotient(over.value, under.value, "no ratio: the other speed-up is 0")
 
 
-def _speedup(pairs: Sequence[Pair]) -> Measure:
-    sums = SPEEDUP.sums(pairs)
-    if pairs and not sums:
-        return Measure(None, carrying([record for p in pairs for record in (p.ours, p.baseline)], "decode_s")[1])
-    return _quotient_of_rates(sum(sums.values(), np.zeros(4)).tolist(), "decode rate")
+def _speedup(pairs: Iterable[Pair]) -> Measure:
+    of = Pairs.of(pairs)
+    sums = SPEEDUP.sums(of)
+    if len(of) and not sums:
+        return Measure(None, carrying(Records.joined([of.ours, of.baseline]), "decode_s")[1])
+    return quotient_of_rates(sums.total_C.tolist() or [0.0] * 4, "decode rate")
 
 
-def _quotient_of_rates(sums: Sequence[float], what: str) -> Measure:
+def quotient_of_rates(sums: Sequence[float], what: str) -> Measure:
     """Tokens over seconds, over the baseline's."""
     tokens, seconds, base_tokens, base_seconds = sums
     if min(seconds, base_seconds, base_tokens) <= 0:
@@ -118,34 +119,28 @@ def _rates_quotient(sums_GCR: Floats) -> Floats:
     return speedups_GR
 
 
-def _decode_sides(pair: Pair) -> tuple[float, ...] | None:
-    """Decode tokens and seconds of both sides; None where the seconds are not known: imported runs have their total."""
-    ours, baseline = pair.ours, pair.baseline
-    if ours.decode_s is None or baseline.decode_s is None:
-        return None
-    return decode_tokens(ours), ours.decode_s, decode_tokens(baseline), baseline.decode_s
+def _decode_sides(pairs: Pairs) -> Summands:
+    """Decode tokens and seconds of both sides, where the seconds are known: imported runs have their total."""
+    return stacked(*(part for r in (pairs.ours, pairs.baseline) for part in (decode_tokens(r), r.numbers("decode_s"))))
 
 
-SPEEDUP = Statistic(_decode_sides, _rates_quotient)
+SPEEDUP = Statistic[Pair](_decode_sides, _rates_quotient)
 
 
-def speedup_e2e(pairs: Sequence[Pair]) -> Measure:
+def speedup_e2e(pairs: Iterable[Pair]) -> Measure:
     """Speed-up with the prefill included: summed new tokens over summed total seconds, over AR's same quotient on
     the paired cells."""
-    sides = ([p.ours for p in pairs], [p.baseline for p in pairs])
-    return _quotient_of_rates(
-        [total(s, field) for s in sides for field in ("new_tokens", "total_s")], "end-to-end rate"
-    )
+    return quotient_of_rates([exact_sum(side) for side in _whole_sides(Pairs.of(pairs))[1].T], "end-to-end rate")
 
 
-def _whole_sides(pair: Pair) -> tuple[float | None, ...]:
-    return pair.ours.new_tokens, pair.ours.total_s, pair.baseline.new_tokens, pair.baseline.total_s
+def _whole_sides(pairs: Pairs) -> Summands:
+    return stacked(*(r.numbers(field) for r in (pairs.ours, pairs.baseline) for field in ("new_tokens", "total_s")))
 
 
-SPEEDUP_E2E = Statistic(_whole_sides, _rates_quotient)
+SPEEDUP_E2E = Statistic[Pair](_whole_sides, _rates_quotient)
 
 
-def speedup_specbench(pairs: Sequence[Pair]) -> Measure:
+def speedup_specbench(pairs: Iterable[Pair]) -> Measure:
     """Spec-Bench's formula: mean of per-question new tokens / total seconds, over the mean of AR's per-question
     retokenized tokens / total seconds. A question's turns are summed first. Spec-Bench takes each side's mean over its
     own file; here both are over the cells that both finished. Each repeat and each launch counts as one more question;
@@ -154,38 +149,53 @@ def speedup_specbench(pairs: Sequence[Pair]) -> Measure:
     AR's own value differs from 1 where its text, encoded again, has another length. Source: Spec-Bench,
     evaluation/speed.py.
     """
-    whole = _whole_questions(pairs)
-    if not whole:
-        return Measure(None, "no AR cell carries retokenized_tokens" if pairs else "no cell that AR finished too")
-    ours, baseline = zip(*map(_specbench_rates, whole), strict=True)
-    left_out = sum(p.baseline.retokenized_tokens is None for p in pairs)
+    of = Pairs.of(pairs)
+    _, rates = _specbench_rates(_whole_questions(of))
+    if not len(rates):
+        return Measure(None, "no AR cell carries retokenized_tokens" if len(of) else "no cell that AR finished too")
+    left_out = int(np.sum(~of.baseline.known("retokenized_tokens")))
     note = f"{left_out} pairs without retokenized_tokens left out" if left_out else None
-    return quotient(math.fsum(ours) / len(ours), math.fsum(baseline) / len(ours), "AR produced no text", note)
+    ours, baseline = (exact_sum(side) / len(rates) for side in rates.T)
+    return quotient(ours, baseline, "AR produced no text", note)
 
 
-def _whole_questions(pairs: Iterable[Pair]) -> list[Pair]:
-    """One pair for all turns of a question in a repeat of a launch: their tokens and seconds summed."""
-    turns: dict[tuple[Question, int, int], list[Pair]] = defaultdict(list)
-    for p in pairs:
-        if p.baseline.retokenized_tokens is not None:
-            turns[question_of(p), p.ours.repeat, p.ours.launch].append(p)
-    return [
-        Pair(
-            _summed([p.ours for p in group], "new_tokens", "total_s"),
-            _summed([p.baseline for p in group], "retokenized_tokens", "total_s"),
-        )
-        for group in turns.values()
-    ]
+@dataclass(frozen=True)
+class _Whole:
+    """All turns of a question in a repeat of a launch: the first of them, and their tokens and seconds summed, ours and
+    AR's, (n, 4)."""
+
+    first: Records
+    sums: Floats
+
+    @property
+    def questions(self) -> Ints:
+        return self.first.questions
+
+    @property
+    def launches(self) -> Ints:
+        return self.first.launches
+
+    @property
+    def asked(self) -> tuple[Ints, NDArray[np.intp]]:
+        return self.first.asked
 
 
-def _summed(records: Sequence[Record], *fields: str) -> Record:
-    return records[0].model_copy(update={field: total(records, field) for field in fields})
+def _whole_questions(pairs: Pairs) -> _Whole:
+    kept = pairs.take(pairs.baseline.known("retokenized_tokens"))
+    ours, baseline = kept.ours, kept.baseline
+    places, wholes = in_order(joint([kept.questions, ours.numbers("repeat"), kept.launches]))
+    summands = (
+        ours.numbers("new_tokens"), ours.numbers("total_s"), baseline.numbers("retokenized_tokens"),
+        baseline.numbers("total_s"),
+    )  # fmt: skip
+    sums = np.column_stack([sums_rounded_once(places, column, len(wholes)) for column in summands])
+    return _Whole(ours.take(firsts(places, len(wholes))), sums)
 
 
-def _specbench_rates(whole: Pair) -> tuple[float, float]:
-    sides = (whole.ours.new_tokens, whole.ours.total_s), (whole.baseline.retokenized_tokens, whole.baseline.total_s)
-    ours, baseline = (tokens / seconds if tokens and seconds else 0.0 for tokens, seconds in sides)
-    return ours, baseline
+def _specbench_rates(whole: _Whole) -> Summands:
+    tokens, seconds = whole.sums[:, ::2], whole.sums[:, 1::2]
+    timed = (tokens != 0) & (seconds != 0)
+    return stacked(*np.divide(tokens, seconds, out=np.zeros(tokens.shape), where=timed).T)
 
 
-SPEEDUP_SPECBENCH = Statistic(_specbench_rates, merged=_whole_questions)
+SPEEDUP_SPECBENCH = Statistic[Pair](_specbench_rates, merged=_whole_questions)

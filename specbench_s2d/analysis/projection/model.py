@@ -16,12 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from specbench_s2d.analysis.metrics.intervals import Floats, interval, summed
+from specbench_s2d.analysis.metrics.intervals import Sums, interval, summed
 from specbench_s2d.analysis.metrics.values import Interval
 from specbench_s2d.decoding.geometric import mean_emitted
+from specbench_s2d.runs.columns import Floats, Ints, firsts, in_order
 
 _QUARTILES = (0.25, 0.75)
 _EMITTED = _STEPS = 0  # the first column of `Turn.row`, and of `_rate_row`: what questions weigh by
@@ -107,8 +110,8 @@ def from_turns(turns: Sequence[Turn], costs: Costs, gamma: int | None = None) ->
         return _beyond(turns, costs, gamma)
     costs = costs.widened(most + 1)
     widths, exits = len(costs.verify_WN), len(costs.first_EN)
-    sums = summed(((0, t.question), t.row(gamma, widths, exits).tolist()) for t in turns)
-    total_C = np.sum(list(sums.values()), axis=0)
+    sums = _summed(turns, [t.row(gamma, widths, exits) for t in turns])
+    total_C = sums.total_C
     middle = costs.median()
 
     def speedups(sums_GCR: Floats) -> Floats:
@@ -131,18 +134,41 @@ def at_rate(alpha: float, gamma: int, shares_E: Sequence[float], costs: Costs) -
     return _projected(value, nothing, by_round_N, row_C, middle)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """The questions of turns, all of one launch."""
+
+    questions: Ints
+
+    @property
+    def launches(self) -> Ints:
+        return np.zeros_like(self.questions)
+
+    @property
+    def asked(self) -> tuple[Ints, NDArray[np.intp]]:
+        places, distinct = in_order(self.questions)
+        return places, firsts(places, len(distinct))
+
+
+def _summed(turns: Sequence[Turn], rows: Sequence[Any]) -> Sums:
+    """The sums of the turns' rows by question."""
+    numbers: dict[Hashable, int] = {}
+    questions = np.array([numbers.setdefault(turn.question, len(numbers)) for turn in turns])
+    return summed(_Asked(questions), np.array(rows, dtype=np.float64))
+
+
 def _beyond(turns: Sequence[Turn], costs: Costs, gamma: int) -> Projected:
     """Above the recorded draft lengths: steps that accepted all they drafted go on at the pooled rate."""
     costs = costs.widened(gamma + 1)
     widths, exits, middle = len(costs.verify_WN), len(costs.first_EN), costs.median()
-    sums = summed(((0, t.question), _rate_row(t, gamma, exits)) for t in turns)
+    sums = _summed(turns, [_rate_row(t, gamma, exits) for t in turns])
     seconds_C = middle.per_column_CN[:, 0]
 
     def speedups(sums_GCR: Floats) -> Floats:
         rows = [_step_of(sums_C, gamma, widths) for sums_C in sums_GCR[0].T]
         return np.array([row_C[0] * middle.ar_N[0] / (row_C @ seconds_C) for row_C in rows])
 
-    row_C = _step_of(np.sum(list(sums.values()), axis=0), gamma, widths)
+    row_C = _step_of(sums.total_C, gamma, widths)
     by_round_N = row_C[0] * costs.ar_N / (row_C @ costs.per_column_CN)
     over_questions = interval([sums], speedups, weight=_STEPS)
     value = float(row_C[0] * middle.ar_N[0] / (row_C @ seconds_C))

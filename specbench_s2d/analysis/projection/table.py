@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from specbench_s2d.analysis.metrics.intervals import Floats
 from specbench_s2d.analysis.metrics.pairs import latest, pair, question_of
 from specbench_s2d.analysis.metrics.speed import speedup
 from specbench_s2d.analysis.projection.model import Costs, Projected, Turn, at_rate, cumulative, from_turns
@@ -18,6 +17,7 @@ from specbench_s2d.decoding.geometric import PAPERS_GAMMA, rate_of
 from specbench_s2d.errors import UserError
 from specbench_s2d.paper_names import PaperMethod, paper_methods, same_model
 from specbench_s2d.published import PublishedMat, published
+from specbench_s2d.runs.columns import Floats
 from specbench_s2d.runs.record import BASELINE, Record
 
 RECORDED, CANDIDATE = "as recorded", "candidate"

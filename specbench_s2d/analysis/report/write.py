@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from specbench_s2d.analysis.tables.series import PlotTables
 from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.analysis.tables.summary_text import write_tables
 from specbench_s2d.errors import RunFolderError, UserError
-from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest, read_records
+from specbench_s2d.runs.columns import Records
+from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
+from specbench_s2d.runs.reading import read_columns
 from specbench_s2d.runs.record import Record
 
 PAGE = "report.html"
@@ -23,17 +25,26 @@ WRITTEN = f"summary.csv, summary.md, {PAGE} and plots/"
 """What `write_summary` leaves in a run's folder."""
 
 
-def read_run(folder: Path) -> list[Record]:
+def read_run(folder: Path) -> Records:
     """The records of a run's folder; raises `RunFolderError` where there is no folder, or no record in it."""
-    if not folder.is_dir():
-        raise RunFolderError(f"{folder}: no such folder; give the folder that `specbench-s2d run` wrote (its --out).")
-    records = read_records(folder)
-    if not records:
-        raise RunFolderError(f"{folder / RECORDS}: no record in it yet; go on with `specbench-s2d run --out {folder}`.")
-    return records
+    return read_runs([folder])[0]
 
 
-def write_summary(records: Sequence[Record], folder: Path) -> pd.DataFrame:
+def read_runs(folders: Sequence[Path]) -> list[Records]:
+    """The records of several runs as rows of the same columns; raises likewise."""
+    for folder in folders:
+        if not folder.is_dir():
+            said = "no such folder; give the folder that `specbench-s2d run` wrote (its --out)."
+            raise RunFolderError(f"{folder}: {said}")
+    read = read_columns(*folders)
+    for folder, records in zip(folders, read, strict=True):
+        if not len(records):
+            said = f"no record in it yet; go on with `specbench-s2d run --out {folder}`."
+            raise RunFolderError(f"{folder / RECORDS}: {said}")
+    return read
+
+
+def write_summary(records: Iterable[Record], folder: Path) -> pd.DataFrame:
     """Write `summary.csv`, `summary.md`, `plots/` and `report.html` into a run's folder; returns the summary table.
 
     Raises `RunFolderError` where the folder cannot be written, or holds a manifest that cannot be read.
@@ -51,7 +62,8 @@ def run_doubts(folders: Sequence[Path]) -> list[str]:
     return lines
 
 
-def _summarise(records: Sequence[Record], folder: Path) -> Run:
+def _summarise(given: Iterable[Record], folder: Path) -> Run:
+    records = Records.of(given)
     manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
     table = summary_table(records)
     try:

@@ -13,6 +13,7 @@ from specbench_s2d.analysis.metrics.energy import IN_DOUBT, is_in_doubt
 from specbench_s2d.analysis.tables.naming import is_projected, row_title
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, rows_by_target, speed_column
 from specbench_s2d.analysis.tables.text import absent
+from specbench_s2d.runs.columns import Records
 from specbench_s2d.runs.record import BASELINE, Record
 
 SLOW_BASELINE_PERCENT = 40.0
@@ -164,9 +165,9 @@ def failures(records: Iterable[Record]) -> list[str]:
     """Why turns failed: for each target and decoder the first reason, and how many others there are; decoders that
     failed for the same ones share a line."""
     found: dict[tuple[str, str], list[str]] = {}
-    for r in records:
-        if r.status == "failed":
-            found.setdefault((r.target, r.label), []).append(r.error or "no reason was recorded")
+    for mine in Records.of(records).of_value("status", "failed").groups("target", "label", "error"):
+        said = mine.value("error") or "no reason was recorded"
+        found.setdefault((mine.value("target"), mine.value("label")), []).append(said)
     alike: dict[tuple[str, str], list[str]] = {}
     for (target, label), errors in found.items():
         others = len(set(errors)) - 1

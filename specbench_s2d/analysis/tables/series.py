@@ -4,9 +4,11 @@ in one option, or share a draft length. Nothing is computed of the latter but th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from specbench_s2d.analysis.metrics import acceptance, drafts
@@ -15,6 +17,7 @@ from specbench_s2d.analysis.metrics.pairs import Group, latest
 from specbench_s2d.analysis.tables.naming import without_option
 from specbench_s2d.analysis.tables.summary import MEAN_TARGET, OVERALL, row_groups
 from specbench_s2d.decoding.labels import value_text
+from specbench_s2d.runs.columns import Records
 from specbench_s2d.runs.record import Record
 
 _DECODER = ("target", "label", "decoder", "draft", "lossy", "projected")
@@ -47,7 +50,7 @@ class PlotTables:
     equal_gamma: pd.DataFrame
 
     @classmethod
-    def of(cls, records: Sequence[Record], summary: pd.DataFrame) -> PlotTables:
+    def of(cls, records: Iterable[Record], summary: pd.DataFrame) -> PlotTables:
         """All tables of the records that `summary` was made from."""
         return cls(
             summary=summary,
@@ -77,7 +80,7 @@ def exit_depths(records: Iterable[Record]) -> pd.DataFrame:
         (*_decoder(group), e.exit_depth, e.tokens, e.share)
         for group in row_groups(latest(records))
         if group.target != MEAN_TARGET and group.suite == OVERALL
-        if group.records[0].decoder_options.get("exit") is None
+        if Records.of(group.records).distinct("decoder_options")[0].get("exit") is None
         for e in drafts.exit_histogram(group.records)
     ]
     return pd.DataFrame(rows, columns=list(EXIT_COLUMNS))
@@ -93,7 +96,7 @@ def threshold_ablation(records: Iterable[Record], table: pd.DataFrame) -> pd.Dat
     One row per target (`MEAN_TARGET` included) and setting, the settings in rising order; columns as in
     `ABLATION_COLUMNS`, where `variant` is the label without its thresholds.
     """
-    found = {r.label: r.decoder_options.get("thresholds") for r in records}
+    found = _option(records, "thresholds")
     thresholds = {label: tuple(each) for label, each in found.items() if each is not None}
     variants = _several(thresholds, "thresholds")
     labels = sorted(variants, key=lambda label: thresholds[label])
@@ -105,7 +108,7 @@ def threshold_ablation(records: Iterable[Record], table: pd.DataFrame) -> pd.Dat
     return rows.sort_values("order", kind="stable")[list(ABLATION_COLUMNS)].reset_index(drop=True)
 
 
-def sweep(records: Sequence[Record], table: pd.DataFrame, option: str) -> pd.DataFrame:
+def sweep(records: Iterable[Record], table: pd.DataFrame, option: str) -> pd.DataFrame:
     """The summary table's rows (every target and suite) of decoders that were run at several values of `option` and
     differ in nothing else; columns as in `SWEEP_COLUMNS`, then quality; ascending in `value`.
 
@@ -122,7 +125,7 @@ def sweep(records: Sequence[Record], table: pd.DataFrame, option: str) -> pd.Dat
     return rows.reindex(columns=[*SWEEP_COLUMNS, *_quality(table)])
 
 
-def equal_gamma(records: Sequence[Record], table: pd.DataFrame) -> pd.DataFrame:
+def equal_gamma(records: Iterable[Record], table: pd.DataFrame) -> pd.DataFrame:
     """The summary table's rows (every target and suite) of decoders that share one constant draft length with another;
     columns as in `GAMMA_COLUMNS`, then quality; ascending in `gamma`.
 
@@ -141,18 +144,34 @@ def _several(labels: Iterable[str], option: str) -> dict[str, str]:
     return {label: variant for label, variant in variants.items() if sizes[variant] > 1}
 
 
-def _numbers(records: Sequence[Record], option: str) -> dict[str, float]:
+def _numbers(records: Iterable[Record], option: str) -> dict[str, float]:
     """The option's value by label, where the decoder has it and it is a number."""
-    given = {r.label: r.decoder_options.get(option) for r in records}
+    given = _option(records, option)
     return {k: float(v) for k, v in given.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
-def _constant(records: Sequence[Record], label: str, gamma: float) -> bool:
+def _option(records: Iterable[Record], option: str) -> dict[str, Any]:
+    """What each label's last record says of an option."""
+    by_label = Records.of(records).by_value("label")
+    return {label: mine[len(mine) - 1].decoder_options.get(option) for label, mine in by_label.items()}
+
+
+def _constant(records: Iterable[Record], label: str, gamma: float) -> bool:
     """Whether every generation starts with proposals of `gamma` levels and never proposes more than before: near the
     end of the context a proposal is as long as there is room."""
-    levels = [acceptance.draft_levels(r) for r in records if r.label == label and r.status == "ok"]
-    drafted = [steps for steps in levels if steps]
-    return bool(drafted) and all(steps[0] == gamma and steps == sorted(steps, reverse=True) for steps in drafted)
+    mine = Records.of(records).of_value("label", label).finished
+    has_levels = mine.known("levels_per_step")
+    found = False
+    for field, of_field in (("levels_per_step", mine.take(has_levels)), ("drafted_per_step", mine.take(~has_levels))):
+        [levels] = of_field.entries(field)
+        lengths = np.nan_to_num(of_field.lengths(field)).astype(np.int64)
+        starts = (np.cumsum(lengths) - lengths)[lengths > 0]
+        rises = np.diff(levels) > 0
+        rises[starts[1:] - 1] = False  # from one record to the next
+        if rises.any() or (levels[starts] != gamma).any():
+            return False
+        found = found or len(starts) > 0
+    return found
 
 
 def _rows(table: pd.DataFrame, values: Mapping[str, float], column: str) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from specbench_s2d.analysis.metrics.pairs import Group, latest
 from specbench_s2d.analysis.metrics.quality import metrics_of
 from specbench_s2d.analysis.metrics.values import Measure
 from specbench_s2d.config import SUITES
+from specbench_s2d.runs.columns import Records
 from specbench_s2d.runs.record import BASELINE, Record
 
 OVERALL = "overall"
@@ -43,22 +44,23 @@ def summary_table(records: Iterable[Record]) -> pd.DataFrame:
     return table.astype({name: dtype for column in columns for name, dtype in column.dtypes.items()})
 
 
-def row_groups(records: Sequence[Record]) -> list[Group]:
+def row_groups(records: Iterable[Record]) -> list[Group]:
     """Rows in reading order: targets as they first appear, their mean where there are several, AR first among labels
     and lossy ones last, Spec-Bench's suites first."""
-    targets = list(dict.fromkeys(r.target for r in records))
-    groups = [group for t in targets for group in _groups_of(t, [t], [r for r in records if r.target == t])]
-    return groups + (_groups_of(MEAN_TARGET, targets, records) if len(targets) > 1 else [])
+    by_target = Records.of(records).by_value("target")
+    groups = [group for target, mine in by_target.items() for group in _groups_of(target, [target], mine)]
+    return groups + (_groups_of(MEAN_TARGET, list(by_target), Records.of(records)) if len(by_target) > 1 else [])
 
 
-def _groups_of(name: str, targets: Sequence[str], records: Sequence[Record]) -> list[Group]:
-    baseline = [r for r in records if r.label == BASELINE]
+def _groups_of(name: str, targets: Sequence[str], records: Records) -> list[Group]:
+    by_label, baseline = records.by_value("label"), records.of_value("label", BASELINE)
+    lossy = {label: bool(mine.numbers("lossy")[-1]) for label, mine in by_label.items()}
     groups = []
-    for label, _ in sorted({r.label: r.lossy for r in records}.items(), key=_label_order):
-        mine = [r for r in records if r.label == label]
-        seen = dict.fromkeys(r.suite for r in mine)
+    for label, _ in sorted(lossy.items(), key=_label_order):
+        mine = by_label[label]
+        seen = mine.by_value("suite")
         for suite in (*(s for s in SUITES if s in seen), *(s for s in seen if s not in SUITES)):
-            groups.append(Group(name, label, suite, [r for r in mine if r.suite == suite], targets, baseline))
+            groups.append(Group(name, label, suite, seen[suite], targets, baseline))
         groups.append(Group(name, label, OVERALL, mine, targets, baseline))
     return groups
 

@@ -11,6 +11,7 @@ from scipy import stats
 
 from specbench_s2d.analysis.gate.timing import Launch, Sample, Spread, judge, launches_of, sample
 from specbench_s2d.analysis.metrics.speed import SPEEDUP
+from specbench_s2d.runs.columns import Records, together
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded
 
@@ -28,8 +29,13 @@ def run(*sd_s: Sequence[float], ar_s: float = 2.0) -> list[Record]:
     return made
 
 
+def launches(*runs: Sequence[Record]) -> list[list[Launch]]:
+    """The launches of runs that are compared."""
+    return [launches_of(records, 1) for records in together(*map(Records.of, runs))]
+
+
 def test_a_launch_s_value_is_over_the_turns_that_all_launches_finished() -> None:
-    ours, base = launches_of(run([1.0, 3.0]), 1), launches_of(run([1.0, 3.0, 9.0], [2.0, 3.0]), 1)
+    ours, base = launches(run([1.0, 3.0]), run([1.0, 3.0, 9.0], [2.0, 3.0]))
     found = sample(SPEEDUP, ROW, ours, base)
     assert isinstance(found, Sample)
     assert found.ours == pytest.approx([math.log(4 / 4)])  # AR takes 4 s for what sd does in 1 + 3
@@ -40,18 +46,16 @@ def test_of_several_repeats_the_quietest_counts() -> None:
     [first, second] = [r.model_copy(update={"repeat": i}) for i, r in enumerate(run([3.0], [1.0])[1::2])]
     again = [r.model_copy(update={"launch": 0}) for r in (first, second)]
     [launch] = launches_of([*run([9.0])[:1], *again], repeats=2)
-    assert [r.decode_s for r in launch.turns[ROW].values()] == [1.0]
+    assert [r.decode_s for r in launch.turns[ROW]] == [1.0]
     [alone] = launches_of([*run([9.0])[:1], *again], repeats=1)
-    assert [r.decode_s for r in alone.turns[ROW].values()] == [3.0]
+    assert [r.decode_s for r in alone.turns[ROW]] == [3.0]
 
 
 def test_what_no_launch_has_is_said() -> None:
-    ours, untimed = launches_of(run([1.0]), 1), [r.model_copy(update={"decode_s": None}) for r in run([1.0])]
-    assert sample(SPEEDUP, ROW, ours, launches_of(untimed, 1)) == (
-        "no turn with times that this run and the baseline finished"
-    )
-    elsewhere = [r.model_copy(update={"prompt_hash": "another"}) for r in run([1.0])]
-    assert sample(SPEEDUP, ROW, ours, launches_of(elsewhere, 1)) == "no turn that all launches finished"
+    ours, untimed = launches(run([1.0]), [r.model_copy(update={"decode_s": None}) for r in run([1.0])])
+    assert sample(SPEEDUP, ROW, ours, untimed) == ("no turn with times that this run and the baseline finished")
+    ours, elsewhere = launches(run([1.0]), [r.model_copy(update={"prompt_hash": "another"}) for r in run([1.0])])
+    assert sample(SPEEDUP, ROW, ours, elsewhere) == "no turn that all launches finished"
     assert sample(SPEEDUP, ROW, [Launch({})], ours).startswith("no turn with times")  # type: ignore[union-attr]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -11,11 +11,12 @@ from scipy import stats
 
 from specbench_s2d.analysis.metrics import acceptance, quality
 from specbench_s2d.analysis.metrics.acceptance import MAT
-from specbench_s2d.analysis.metrics.intervals import Floats, Sums, interval, quotients, summed
+from specbench_s2d.analysis.metrics.intervals import Sums, interval, quotients
 from specbench_s2d.analysis.metrics.pairs import Pair, pair
 from specbench_s2d.analysis.metrics.quality import PERPLEXITY, quality_statistic
 from specbench_s2d.analysis.metrics.speed import LENGTH
 from specbench_s2d.analysis.metrics.values import Interval, Measure
+from specbench_s2d.runs.columns import Floats
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded, make_record, of, paper_run
 
@@ -31,8 +32,14 @@ def quotient(sums_GCR: Floats) -> Floats:
     return values
 
 
+def sums(rows: dict[tuple[int, int], Sequence[float]]) -> Sums:
+    """The sums of each launch and question."""
+    launches, questions = np.array(list(rows), dtype=np.int64).reshape(-1, 2).T
+    return Sums(launches, questions, np.array(list(rows.values()), dtype=np.float64))
+
+
 def sums_of(rows_LNC: Floats) -> Sums:
-    return {(launch, question): row for launch, of in enumerate(rows_LNC) for question, row in enumerate(of)}
+    return sums({(launch, n): row for launch, of in enumerate(rows_LNC) for n, row in enumerate(of.tolist())})
 
 
 def by_hand(rows_LNC: Floats, level: float = 0.95) -> tuple[float, float]:
@@ -72,7 +79,7 @@ def test_the_level_widens_it() -> None:
 def test_on_a_linear_scale_it_is_the_mean_s_own_t_interval() -> None:
     """Of equal weights: mean ± t x standard deviation / sqrt(n)."""
     values = [1.0, 2.0, 4.0, 8.0, 5.0, 3.0]
-    found = interval([{(0, i): np.array([v, 1.0]) for i, v in enumerate(values)}], quotient, scale="linear")
+    found = interval([sums({(0, i): [v, 1.0] for i, v in enumerate(values)})], quotient, scale="linear")
     mean, error = np.mean(values), np.std(values, ddof=1) / math.sqrt(6)
     half = stats.t.ppf(0.975, 5) * error
     assert (found.low, found.high) == (pytest.approx(mean - half), pytest.approx(mean + half))
@@ -106,8 +113,8 @@ def test_a_question_that_a_group_lacks_adds_nothing_there() -> None:
         sums: Floats = sums_GCR[:, 0].sum(axis=0)
         return sums
 
-    first = {(0, name): np.array([1.0, 1.0]) for name in "abcde"}
-    found = interval([first, {(0, "e"): np.array([1.0, 1.0])}], both, scale="linear")
+    first = sums({(0, question): [1.0, 1.0] for question in range(5)})
+    found = interval([first, sums({(0, 4): [1.0, 1.0]})], both, scale="linear")
     without = [5.0, 5.0, 5.0, 5.0, 4.0]
     spread = math.sqrt(4 / 5 * sum((x - np.mean(without)) ** 2 for x in without))
     shares = np.array([0.1, 0.1, 0.1, 0.1, 0.6])
@@ -124,19 +131,20 @@ def test_below_five_questions_there_is_none(count: int) -> None:
 
 
 def test_a_value_that_one_question_alone_defines_has_no_interval() -> None:
-    alone = {(0, i): np.array([1.0, 1.0 if i == 0 else 0.0]) for i in range(6)}
+    alone = sums({(0, i): [1.0, 1.0 if i == 0 else 0.0] for i in range(6)})
     assert interval([alone], quotient).note == (
         "no interval: without one of its questions or launches there is no value"
     )
 
 
 def test_sums_are_by_launch_and_question() -> None:
-    found = summed([((0, "a"), [1.0, 1.0]), ((0, "b"), [2.0, 1.0]), ((0, "a"), [3.0, 1.0]), ((1, "a"), [5.0, 1.0])])
-    assert {key: row.tolist() for key, row in found.items()} == {
-        (0, "a"): [4.0, 2.0],
-        (0, "b"): [2.0, 1.0],
-        (1, "a"): [5.0, 1.0],
-    }
+    """Tokens and answers: 4 of question 7 in launch 0 (1 and 3), 2 of question "b", 5 of question 7 in launch 1."""
+    asked = [(7, 0, 1), ("b", 0, 2), (7, 0, 3), (7, 1, 5)]
+    records = [make_record("sd", question, launch=launch, new_tokens=n) for question, launch, n in asked]
+    found = LENGTH.sums(records)
+    assert found.launches.tolist() == [0, 0, 1]
+    assert found.questions[0] == found.questions[2] != found.questions[1]
+    assert found.sums_KC.tolist() == [[4.0, 2.0], [2.0, 1.0], [5.0, 1.0]]
 
 
 @pytest.mark.parametrize(("statistic", "value"), [(MAT, acceptance.mat), (PERPLEXITY, quality.perplexity)])

@@ -67,7 +67,7 @@ def test_a_question_is_left_out_of_every_target_at_once() -> None:
 
 def test_a_question_that_one_target_lacks_adds_nothing_there() -> None:
     """The second target has questions 1, 3 and 5 alone, all of speed-up 2: what moves is the first target's."""
-    interval = speed.SPEEDUP.interval([THRICE, THRICE[::2]])
+    interval = speed.SPEEDUP.interval([THRICE, list(THRICE)[::2]])
     shares = ((4 / 60 + 1 / 3) / 2, 16 / 60 / 2)
     assert both_ends(interval) == pytest.approx(ends_of_three_copies(3.5, (5.6 + 2) / 2, (4.4 + 2) / 2, shares))
     assert interval.questions == 6

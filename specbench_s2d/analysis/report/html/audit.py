@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from specbench_s2d.analysis.metrics.audit import Coverage, coverage
@@ -18,26 +18,29 @@ from specbench_s2d.analysis.report.html.table import (
     text_headings,
 )
 from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
+from specbench_s2d.runs.columns import VERDICT, Records
 from specbench_s2d.runs.record import Record
 
 VERDICTS = {"identical": "identical", "near_tie": "near-tie", "mismatch": "mismatch"}
+_DECODER = ("label", "lossy", "projected")
 _UNKNOWN = "not recorded by the release that wrote the run"
 
 
-def audit_counts(records: Sequence[Record]) -> HtmlTable:
+def audit_counts(records: Iterable[Record]) -> HtmlTable:
     """How many outputs of each target and decoder got which verdict; why the others got none."""
     body = []
-    by_decoder: dict[tuple[str, str], list[Record]] = {}
-    for r in records:
-        by_decoder.setdefault((r.target, decoder_title(r.label, r.lossy, r.projected)), []).append(r)
-    for (target, title), mine in by_decoder.items():
-        counts: Counter[str] = Counter(r.divergence.verdict for r in mine if r.divergence)
-        unaudited = [r for r in mine if r.divergence is None]
-        why = Counter(r.error or r.reasons.get("divergence") or "no reason was recorded" for r in unaudited)
+    by_decoder: dict[tuple[str, str], list[Records]] = {}
+    for mine in Records.of(records).groups("target", *_DECODER):
+        by_decoder.setdefault((mine.value("target"), _title(mine)), []).append(mine)
+    for (target, title), parts in by_decoder.items():
+        of_decoder = Records.joined(parts)
+        unaudited = of_decoder.take(~of_decoder.known(VERDICT))
+        why = _counted((_why_unaudited(alike), len(alike)) for alike in unaudited.groups("error", "reasons"))
         body.append(
             [
                 text_cell(target), text_cell(title, "name"),
-                *(_count(counts[verdict], verdict) for verdict in VERDICTS), _count(len(unaudited)),
+                *(_count(int(of_decoder.equal(VERDICT, verdict).sum()), verdict) for verdict in VERDICTS),
+                _count(len(unaudited)),
                 HtmlCell("; ".join(f"{reason} ({n})" for reason, n in why.items()), tone="prose"),
             ]
         )  # fmt: skip
@@ -46,15 +49,32 @@ def audit_counts(records: Sequence[Record]) -> HtmlTable:
     return HtmlTable("Verdicts", headings, body)
 
 
-def audit_reach(records: Sequence[Record], targets: Mapping[str, Mapping[str, Any]]) -> HtmlTable:
+def _title(records: Records) -> str:
+    """The name of the decoder of the first record."""
+    label, lossy, projected = (records.value(field) for field in _DECODER)
+    return decoder_title(label, bool(lossy), projected)
+
+
+def _why_unaudited(records: Records) -> str:
+    return records.value("error") or records.value("reasons").get("divergence") or "no reason was recorded"
+
+
+def _counted(found: Iterable[tuple[Any, int]]) -> Counter[Any]:
+    """How many there are of each, which may come in several parts."""
+    counts: Counter[Any] = Counter()
+    for what, n in found:
+        counts[what] += n
+    return counts
+
+
+def audit_reach(records: Iterable[Record], targets: Mapping[str, Mapping[str, Any]]) -> HtmlTable:
     """How many tokens of each target, and of all, a wrong one would have shown at; by which noise bound, measured over
     which passes (`targets`: the manifest's)."""
-    names = list(dict.fromkeys(r.target for r in records))
+    by_target = Records.of(records).by_value("target")
     body = [
-        [text_cell(name), *_bound(targets.get(name, {})), *_reach(coverage(r for r in records if r.target == name))]
-        for name in names
+        [text_cell(name), *_bound(targets.get(name, {})), *_reach(coverage(mine))] for name, mine in by_target.items()
     ]
-    if len(names) > 1:
+    if len(by_target) > 1:
         each = "one to each target"
         body.append(
             [text_cell("all targets", "name"), missing_cell(each), missing_cell(each), *_reach(coverage(records))]
@@ -94,9 +114,9 @@ def audit_events(records: Iterable[Record]) -> HtmlTable:
     where = text_headings(["target", "decoder", "suite", "question", "verdict"])
     measures = ("turn", "repeat", "position", "best logit", "second logit", "margin", "noise bound")
     body = []
-    for r in records:
-        if r.divergence is None or r.divergence.verdict == "identical":
-            continue
+    of = Records.of(records)
+    for r in of.take(of.known(VERDICT) & ~of.equal(VERDICT, "identical")):
+        assert r.divergence is not None
         facts: dict[str, Any] = r.divergence.model_dump()
         measured = [
             number_cell(facts.get(name), form, _UNKNOWN)
@@ -117,13 +137,10 @@ def audit_events(records: Iterable[Record]) -> HtmlTable:
 
 def lost_turns(records: Iterable[Record]) -> HtmlTable:
     """Turns that failed, were skipped, or whose prompt was cut, with the reason; alike ones on one line."""
-    found: Counter[tuple[str, str, str, str, str]] = Counter()
-    for r in records:
-        where = (r.target, decoder_title(r.label, r.lossy, r.projected), suite_title(r.suite))
-        if r.status != "ok":
-            found[(*where, r.status, r.error or "no reason was recorded")] += 1
-        elif r.prompt_truncated:
-            found[(*where, "truncated", "the prompt was cut to fit the context")] += 1
+    of = Records.of(records)
+    lost = of.take(~of.equal("status", "ok") | (of.numbers("prompt_truncated") > 0))
+    parts = lost.groups("target", *_DECODER, "suite", "status", "error")
+    found = _counted((_loss(alike), len(alike)) for alike in parts)
     body = [
         [
             *(text_cell(text) for text in where), text_cell(status, "bad" if status == "failed" else ""),
@@ -133,6 +150,14 @@ def lost_turns(records: Iterable[Record]) -> HtmlTable:
     ]  # fmt: skip
     headings = [*text_headings(["target", "decoder", "suite", "what"]), Heading("turns"), *text_headings(["reason"])]
     return HtmlTable("Turns that were lost", headings, body, filtered=len(body) > 8)
+
+
+def _loss(records: Records) -> tuple[str, str, str, str, str]:
+    """Whose first record was lost, in which suite, what became of it and why."""
+    where = (records.value("target"), _title(records), suite_title(records.value("suite")))
+    if records.value("status") == "ok":
+        return *where, "truncated", "the prompt was cut to fit the context"
+    return *where, records.value("status"), records.value("error") or "no reason was recorded"
 
 
 def _count(n: int, verdict: str = "") -> HtmlCell:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from specbench_s2d.analysis.metrics.pairs import Cell, cell_of
+import numpy as np
+
+from specbench_s2d.analysis.metrics.pairs import cell_of
 from specbench_s2d.analysis.report.html.audit import VERDICTS
 from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
+from specbench_s2d.runs.columns import VERDICT, Records
 from specbench_s2d.runs.record import BASELINE, Record
 
 MOST_EXAMPLES = 12
@@ -47,24 +50,26 @@ class Examples:
         return sum(not example.same for example in self.shown)
 
 
-def examples(records: Sequence[Record]) -> list[Examples]:
+def examples(records: Iterable[Record]) -> list[Examples]:
     """The chosen turns of every target and decoder but AR, as `CHOICE` says."""
-    finished = [r for r in records if r.status == "ok" and r.output_text is not None]
-    baseline = {cell_of(r): r for r in finished if r.label == BASELINE}
-    by_decoder: dict[tuple[str, str], list[Record]] = {}
-    for r in finished:
-        if r.label != BASELINE:
-            by_decoder.setdefault((r.target, r.label), []).append(r)
-    return [_examples(target, mine, baseline) for (target, _), mine in by_decoder.items()]
+    finished = Records.of(records).finished
+    finished = finished.take(finished.known("output_text"))
+    baseline = finished.of_value("label", BASELINE)
+    others = finished.take(~finished.equal("label", BASELINE))
+    return [_examples(mine, baseline) for mine in others.groups("target", "label")]
 
 
-def _examples(target: str, records: Sequence[Record], baseline: dict[Cell, Record]) -> Examples:
-    wrong = [r for r in records if r.divergence and r.divergence.verdict == "mismatch"]
-    first = {r.suite: r for r in reversed(records)}
-    chosen = {r.key: r for r in [*wrong, *reversed(first.values())]}
-    shown = [_example(r, baseline.get(cell_of(r))) for r in list(chosen.values())[:MOST_EXAMPLES]]
-    title = decoder_title(records[0].label, records[0].lossy, records[0].projected)
-    return Examples(target, title, shown, max(0, len(wrong) - MOST_EXAMPLES))
+def _examples(records: Records, baseline: Records) -> Examples:
+    wrong = np.flatnonzero(records.equal(VERDICT, "mismatch"))
+    _, firsts = np.unique(records.codes("suite"), return_index=True)
+    places = list(dict.fromkeys([*wrong.tolist(), *sorted(firsts.tolist())]))
+    chosen = records.take(np.array(places[:MOST_EXAMPLES]))
+    theirs = baseline.take(np.isin(baseline.columns.cells[baseline.rows], chosen.columns.cells[chosen.rows]))
+    by_cell = {cell_of(r): r for r in theirs}
+    label, lossy, projected = (records.value(field) for field in ("label", "lossy", "projected"))
+    shown = [_example(r, by_cell.get(cell_of(r))) for r in chosen]
+    title = decoder_title(label, bool(lossy), projected)
+    return Examples(records.value("target"), title, shown, max(0, len(wrong) - MOST_EXAMPLES))
 
 
 def _example(record: Record, baseline: Record | None) -> Example:

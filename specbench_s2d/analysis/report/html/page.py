@@ -23,6 +23,7 @@ from specbench_s2d.analysis.tables import remarks
 from specbench_s2d.analysis.tables.head import head, manifest_doubts
 from specbench_s2d.analysis.tables.naming import mark_notes
 from specbench_s2d.files import write_whole
+from specbench_s2d.runs.columns import Records
 from specbench_s2d.runs.record import Record
 
 _FOLDER = Path(__file__).resolve().parent
@@ -99,8 +100,10 @@ def _run(run: Run, key: str) -> dict[str, Any]:
     }
 
 
-def _in_order(run: Run) -> list[Record]:
+def _in_order(run: Run) -> Records:
     """The records as the summary table stands: by target, decoder and suite; those of one row as they were written."""
     rows = zip(run.table["target"], run.table["label"], run.table["suite"], strict=True)
     places = {row: place for place, row in enumerate(rows)}
-    return sorted(run.records, key=lambda r: places[r.target, r.label, r.suite])
+    groups = Records.of(run.records).groups("target", "label", "suite")
+    groups.sort(key=lambda mine: places[mine.value("target"), mine.value("label"), mine.value("suite")])
+    return Records.joined(groups)
