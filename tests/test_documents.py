@@ -108,7 +108,7 @@ def quick_commands() -> list[list[str]]:
     """Every documented command that is quick: listings, and runs of models at hand on a CPU, as dry runs."""
     found = dict[str, list[str]]()
     for _, words in documented():
-        elsewhere = r"papers/\w+|[\w-]+/[\w.-]+\d[\w.-]*|smollm2\S*|cuda|hub:\S+"
+        elsewhere = r"papers/\w+|[\w-]+/[\w.-]+\d[\w.-]*|smollm2\S*|cuda|--ray|hub:\S+"
         at_hand = not any(re.fullmatch(elsewhere, word) for word in words)
         if words[0] == "run" and at_hand:
             out = words.index("--out") if "--out" in words else len(words)

@@ -16,6 +16,30 @@ from specbench_s2d.cli.flags import flag_words, flags_from, given_flags
 from specbench_s2d.config import RunSpec, make_spec
 from specbench_s2d.errors import UserError
 
+_PrintSlurm = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        metavar="N",
+        help="Print a file that submits the grid as a Slurm array job of N shards, with the job that merges them into "
+        "--out; run nothing.",
+    ),
+]
+_Ray = Annotated[
+    bool,
+    typer.Option(
+        "--ray", help="Run the workers of --devices (default: all) on a Ray cluster, one started here by default."
+    ),
+]
+_RayAddress = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="HOST:PORT of the Ray cluster's head, or auto for that of this node."),
+]
+_AllowMixed = Annotated[
+    bool,
+    typer.Option("--allow-mixed", help="Take workers whose libraries, drivers, code or device models differ."),
+]
+
 
 @flags_from(RunSpec.model_fields, "given", given_flags, dict.fromkeys(RunSpec.model_fields))
 def run(
@@ -40,29 +64,10 @@ def run(
         bool,
         typer.Option("--strict", help="Stop (exit 3) as soon as the machine is found unfit to measure on."),
     ] = False,
-    print_slurm: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            metavar="N",
-            help="Print a file that submits the grid as a Slurm array job of N shards, with the job that merges them "
-            "into --out; run nothing.",
-        ),
-    ] = None,
-    ray: Annotated[
-        bool,
-        typer.Option(
-            "--ray", help="Run the workers of --devices (default: all) on a Ray cluster, one started here by default."
-        ),
-    ] = False,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="HOST:PORT of the Ray cluster's head, or auto for that of this node."),
-    ] = None,
-    allow_mixed: Annotated[
-        bool,
-        typer.Option("--allow-mixed", help="Take workers whose libraries, drivers, code or device models differ."),
-    ] = False,
+    print_slurm: _PrintSlurm = None,
+    ray: _Ray = False,
+    ray_address: _RayAddress = None,
+    allow_mixed: _AllowMixed = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Run a grid of targets, decoders and suites; without arguments, the demo grid.
@@ -85,36 +90,34 @@ def run(
     if ray and asked.devices is None:
         asked = asked.model_copy(update={"devices": "all"})
     plan = make_plan(asked, elsewhere=ray)
-    count, make_workers = _workers(plan, ray, ray_address)
+    count, launcher = _launcher(plan, ray, ray_address, allow_mixed)
     if dry_run:
         return _dry_run(plan, as_json, count)
     from specbench_s2d.bench.launches import run_launches
 
-    launcher = None
-    if make_workers:
-        from specbench_s2d.bench.pool import in_pool
-
-        launcher = in_pool(make_workers, allow_mixed)
     execute = partial(run_launches, strict=strict, launcher=launcher)
     return execute_and_print(plan, out or _new_folder(), retry_failed, as_json, execute)
 
 
-def _workers(plan: Any, on_ray: bool, ray_address: str | None) -> tuple[int | None, Callable[[], Any] | None]:
-    """How many workers run the plan, and what makes them; None for none but this process."""
+def _launcher(plan: Any, on_ray: bool, ray_address: str | None, allow_mixed: bool) -> tuple[int | None, Any]:
+    """How many workers run the plan, and what runs a launch with them; None for none but this process."""
     if plan.spec.devices is None:
         return None, None
+    from specbench_s2d.bench.pool import in_pool
+
     if on_ray:
         from specbench_s2d.bench.ray_workers import RayWorkers, connect, resources_each
 
         ray = connect(ray_address)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         count, each = resources_each(plan.spec.devices, plan.spec.device, nodes)
-        return count, partial(RayWorkers, ray, count, each, plan.spec.device == "cpu")
+        make_workers: Any = partial(RayWorkers, ray, count, each, plan.spec.device == "cpu")
+        return count, in_pool(make_workers, allow_mixed)
     from specbench_s2d.bench.devices import seats
     from specbench_s2d.bench.local_workers import LocalWorkers
 
     where = seats(plan.spec.devices, plan.spec.device)
-    return len(where), partial(LocalWorkers, where)
+    return len(where), in_pool(partial(LocalWorkers, where), allow_mixed)
 
 
 def _print_slurm(spec: RunSpec, shards: int, command: list[str], out: Path | None, others: list[str]) -> int:

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 from pydantic import ConfigDict, TypeAdapter
-from pydantic_core import PydanticUndefined
 
 from specbench_s2d.measure.divergence import Divergence
 from specbench_s2d.runs.record import SCHEMAS, Record
@@ -38,9 +37,9 @@ _CODED = re.compile(
 _FIELDS = Record.model_fields
 _NULLABLE = {name for name, field in _FIELDS.items() if NoneType in get_args(field.annotation)}
 _DEFAULTS = {
-    name: {} if field.default_factory else field.default
+    name: field.get_default(call_default_factory=True)
     for name, field in _FIELDS.items()
-    if name not in _NULLABLE and field.default is not PydanticUndefined and name != "schema_version"
+    if name not in _NULLABLE and not field.is_required() and name != "schema_version"
 }
 _CHOICES = {
     "schema_version": SCHEMAS, "status": ("ok", "failed", "skipped"), "stop": ("eos", "length"),

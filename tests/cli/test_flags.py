@@ -13,7 +13,9 @@ from specbench_s2d.cli.flags import flags_from, given_flags
 from specbench_s2d.cli.main import app, main
 from specbench_s2d.config import RunSpec
 
-ORDINARY = ("out", "dry_run", "retry_failed", "strict", "as_json", "debug")
+ORDINARY = (
+    "out", "dry_run", "retry_failed", "strict", "as_json", "debug", "print_slurm", "ray", "ray_address", "allow_mixed",
+)  # fmt: skip
 """Flags of `run` that are no part of what a run is."""
 
 

@@ -76,7 +76,7 @@ def test_a_killed_run_goes_on_to_the_same_heads(command: list[str], tmp_path: Pa
     assert shape is not None and (shape.heads, shape.layers, shape.vocabulary) == (2, 2, None)
 
 
-def killed(*_: Any) -> None:
+def killed(*_: Any, **__: Any) -> None:
     raise SystemExit(9)
 
 
