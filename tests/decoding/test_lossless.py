@@ -28,6 +28,7 @@ from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from tests.decoding import clocked
 from tests.fakes import Clock, FakeModel, FixedRanking
+from tests.slow import slow_but
 
 DRAWS = 3_000
 FALSE_ALARM_RATE = 1e-4
@@ -205,7 +206,10 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+QUICK = ("sampled draft, gamma 2", "greedy draft, top-k and top-p", "tree, top-k", "fixed exit", "recycling", "first")
+
+
+@pytest.mark.parametrize("case", slow_but(QUICK, CASES))
 def test_sampled_sequences_follow_the_targets_law(case: str, clock: Clock) -> None:
     decoder, settings, length = CASES[case]
     target = FakeModel(4, seed=1, clock=clock, layer_s=1.0)

@@ -13,6 +13,7 @@ from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.resources import demo_folder
 from tests.models.heads.made import write_eagle3
 from tests.rehearsal.counts import Counts
+from tests.slow import slow_but
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "gpu.md"
 ROW = re.compile(r"\| `([^`]+)` \| (?:`([^`]+)`|–) \| ([\d.]+) \| (\d+) \|")
@@ -37,6 +38,7 @@ LIMITS = {  # waits and launches of a step at most, by decoder
     "eagle:gamma=4": (1.1, 55),
     "eagle": (1.1, 220),
 }
+QUICK = ("ar", "sd", "s2d", "mjsd:candidates=4", "recycling", "eagle:gamma=4", "eagle")
 Load = Callable[..., LanguageModel]
 PROMPT, TOKENS = list(range(20, 60)), 40
 
@@ -63,7 +65,7 @@ def test_the_table_has_every_decoder() -> None:
     assert set(TABLE) == set(LIMITS)
 
 
-@pytest.mark.parametrize("decoder", LIMITS)
+@pytest.mark.parametrize("decoder", slow_but(QUICK, LIMITS))
 def test_a_step_waits_and_launches_what_the_table_says(shared_counts: Counts, load: Load, decoder: str) -> None:
     draft, waits, launches = TABLE[decoder]
     seen_waits, seen_launches, copied_bytes = per_step(shared_counts, load, decoder, draft)
@@ -81,7 +83,7 @@ def eagle_3(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("decoder", ["eagle:gamma=4", "eagle"])
+@pytest.mark.parametrize("decoder", slow_but(["eagle:gamma=4"], ["eagle:gamma=4", "eagle"]))
 def test_a_step_of_eagle_3_waits_and_launches_what_is_written_under_the_table(
     shared_counts: Counts, load: Load, eagle_3: str, decoder: str
 ) -> None:

@@ -21,6 +21,7 @@ from specbench_s2d.models.transfer import to_device
 from tests.models.heads.made import write_eagle3, write_head
 from tests.refusals import refused
 from tests.rehearsal.counts import Counts
+from tests.slow import slow_but
 
 PLAIN = ("sd", "sd:exit=2", "mjsd", "mjsd:candidates=4", "mjsd:draft_temperature=1")
 SMALL = ("sd:draft_vocabulary=40", "mjsd:draft_vocabulary=40,candidates=4")
@@ -39,6 +40,7 @@ EAGER = (
     "beam+token:candidates=3", "sd:draft_vocabulary=40", "s2d-tree:draft_vocabulary=40", *HEADED,
 )  # fmt: skip
 """One of each kind of draft and verdict: an engine knows no options of a decoder, only its passes."""
+QUICK = ("ar", "sd", "mjsd:candidates=4", "s2d-tree", "sd:draft_vocabulary=40", "chain+joint", *HEADED[:2])
 CELLS = [(*cell, "cuda-graphs") for cell in LEAN] + [(*cell, "eager") for cell in LEAN if cell[0] in EAGER]
 WHOLE = [cell for cell in LEAN if cell[0] in EAGER and "exit" not in cell[0] and cell[1] != "tiny-nested"]
 PROMPT = list(range(20, 50))
@@ -77,7 +79,9 @@ def built(
     return build_decoder(spec, target, own)
 
 
-@pytest.mark.parametrize(("spec", "draft", "engine"), CELLS, ids=[f"{spec}-{engine}" for spec, _, engine in CELLS])
+@pytest.mark.parametrize(
+    ("spec", "draft", "engine"), slow_but(QUICK, CELLS), ids=[f"{spec}-{engine}" for spec, _, engine in CELLS]
+)
 def test_the_lean_forward_writes_what_it_does_on_the_cpu(
     load: Load, tiny_models: Path, spec: str, draft: str | None, engine: str
 ) -> None:
@@ -93,8 +97,10 @@ def test_the_lean_forward_writes_what_it_does_on_the_cpu(
     assert all(model.engine_facts.get("unannounced", 0) == 0 for model in models)
 
 
-@pytest.mark.parametrize(("engine", "name"), [*(("cuda-graphs", name) for name in HEADED), ("eager", HEADED[1])])
-def test_eagle_3_s_head_writes_what_it_does_on_the_cpu(load: Load, tiny_models: Path, engine: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "engine"), slow_but(HEADED[1:2], [*((name, "cuda-graphs") for name in HEADED), (HEADED[1], "eager")])
+)
+def test_eagle_3_s_head_writes_what_it_does_on_the_cpu(load: Load, tiny_models: Path, name: str, engine: str) -> None:
     """Beside a target whose passes are cut where the head reads."""
     deep, head = tiny_models / "tiny-deep", tiny_models / "tiny-eagle3"
     if not head.exists():
@@ -127,7 +133,7 @@ def test_the_native_engine_is_refused_on_a_gpu(shared_counts: Counts, tiny_model
         load_model(str(tiny_models / "tiny-target"), "cuda", "float32", engine="native")
 
 
-@pytest.mark.parametrize(("spec", "draft"), WHOLE, ids=[name for name, _ in WHOLE])
+@pytest.mark.parametrize(("spec", "draft"), slow_but(("ar", "sd"), WHOLE), ids=[name for name, _ in WHOLE])
 def test_transformers_forward_writes_what_it_does_on_the_cpu(
     load: Load, tiny_models: Path, spec: str, draft: str | None
 ) -> None:
@@ -136,7 +142,7 @@ def test_transformers_forward_writes_what_it_does_on_the_cpu(
     assert [written(there, temperature) for temperature in TEMPERATURES] == here
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", slow_but(["bfloat16"], ["bfloat16", "float16"]))
 def test_half_precision_models_run_with_float32_logits(shared_counts: Counts, tiny_models: Path, dtype: str) -> None:
     target, draft = (load_model(str(tiny_models / name), "cuda", dtype) for name in ("tiny-target", "tiny-nested"))
     assert target.extend(to_device([PROMPT], target.device)).dtype == torch.float32

@@ -19,6 +19,7 @@ from tests.rehearsal.counts import Counts
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
+@pytest.mark.slow
 def test_the_tests_of_a_gpus_passes_hold_on_the_rehearsed_device(counts: Counts) -> None:
     test_cuda.test_passes_equal_the_eager_ones(None, "bfloat16")
     test_cuda.test_methods_write_the_same(None, "s2d", "demo-draft")

@@ -74,6 +74,7 @@ def test_padded_models_held_to_transformers_emit_no_padding(counts: Counts, tiny
         assert found["padding_rows"] == rows and found["forward_check"]["checked"]
 
 
+@pytest.mark.slow
 def test_a_demo_target_writes_what_it_does_on_the_cpu(counts: Counts, tmp_path: Path) -> None:
     flags = ["--target", "demo-s", "--suite", "qa", "--limit", "1", "--max-new-tokens", "8"]
     flags += [part for decoder in DEMO for part in ("--decoder", decoder)]
@@ -82,6 +83,7 @@ def test_a_demo_target_writes_what_it_does_on_the_cpu(counts: Counts, tmp_path: 
     assert there == here
 
 
+@pytest.mark.slow
 def test_a_target_spread_over_two_devices_writes_what_it_does_on_the_cpu(
     two_devices: Counts, tiny_models: Path, tmp_path: Path
 ) -> None:
@@ -91,6 +93,7 @@ def test_a_target_spread_over_two_devices_writes_what_it_does_on_the_cpu(
     assert manifest(tmp_path / "auto")["targets"]["tiny-target"]["forward"] == "transformers (device map)"
 
 
+@pytest.mark.slow
 def test_pass_costs_are_measured_there(counts: Counts) -> None:
     target, draft = (load_model(name, "cuda", "float32") for name in ("demo-s", "demo-draft"))
     costs = pass_costs(target, draft, range(1, 5), context=32, rounds=2)

@@ -15,7 +15,7 @@ import numpy as np
 from specbench_s2d.analysis.metrics.intervals import Statistic, Summands, stacked
 from specbench_s2d.analysis.metrics.pairs import carrying
 from specbench_s2d.analysis.metrics.values import Measure
-from specbench_s2d.runs.columns import Floats, Records
+from specbench_s2d.runs.columns import Columns, Floats, Records, in_order
 from specbench_s2d.runs.record import Record
 
 LOOP_TOKENS = 8
@@ -72,16 +72,18 @@ _OF_1, _OF_2 = (partial(distinct_share, n=n) for n in (1, 2))
 
 
 def _answers(records: Records, of_ids: OfIds) -> Floats:
-    """What `of_ids` makes of each answer's ids without its EOS, NaN for too few; of answers that are alike, once."""
-    ids, ends = records.columns.values("output_ids"), records.equal("stop", "eos")
-    codes = 2 * records.codes("output_ids") + ends
-    known: dict[int, float] = records.columns.once(of_ids, dict)
-    for code in set(np.unique(codes).tolist()) - known.keys():
-        answer = ids[code // 2][: -1 if code % 2 else None] if code >= 0 else ()
-        value = of_ids(answer)
-        known[code] = math.nan if value is None else value
-    distinct, places = np.unique(codes, return_inverse=True)
-    return np.array([known[code] for code in distinct.tolist()], dtype=np.float64)[places]
+    """What `of_ids` makes of each answer's ids without its EOS, NaN for too few."""
+    of_all: Floats = records.columns.once(of_ids, lambda: _all_answers(records.columns, of_ids))
+    return of_all[records.rows]
+
+
+def _all_answers(columns: Columns, of_ids: OfIds) -> Floats:
+    """The same of every row; of answers that are alike, once."""
+    ids, ends = columns.values("output_ids"), Records.all_of(columns).equal("stop", "eos")
+    places, distinct = in_order(2 * columns.codes("output_ids") + ends)
+    answers = (ids[code // 2][: -1 if code % 2 else None] if code >= 0 else () for code in distinct.tolist())
+    values = [math.nan if (value := of_ids(answer)) is None else value for answer in answers]
+    return np.array(values, dtype=np.float64)[places]
 
 
 def _mean(records: Iterable[Record], of_ids: OfIds, long_enough: str) -> Measure:
