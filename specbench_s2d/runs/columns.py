@@ -114,7 +114,8 @@ class Records(Sequence[Record]):
 
     def __init__(self, columns: Columns, rows: NDArray[np.intp]) -> None:
         self.columns, self.rows = columns, rows
-        self._made: dict[str, Any] = {}
+        self._made: dict[Any, Any] = {}
+        self._parts: dict[Any, Any] = {}
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Records:
@@ -135,7 +136,7 @@ class Records(Sequence[Record]):
         """Records of the same columns, one part after another."""
         return cls(parts[0].columns, np.concatenate([part.rows for part in parts]))
 
-    def once(self, name: str, make: Callable[[], Any]) -> Any:
+    def once(self, name: Any, make: Callable[[], Any]) -> Any:
         """What `make` gives, made once for these rows."""
         if name not in self._made:
             self._made[name] = make()
@@ -184,21 +185,34 @@ class Records(Sequence[Record]):
         mask = self.equal("status", "ok")
         return self if mask.all() else self.take(mask)
 
+    def _taken(self, name: Any, of_all: Callable[[str], Array], field: str) -> Array:
+        """These rows' part of a column, made once, and not to be written to."""
+
+        if name not in self._parts:
+            self._parts[name] = of_all(field)[self.rows]
+            self._parts[name].flags.writeable = False
+        array: Array = self._parts[name]
+        return array
+
+    def free(self) -> None:
+        """Give back the memory of columns' parts, which are made anew when asked for."""
+        self._parts.clear()
+
     def numbers(self, field: str) -> Floats:
         """As of `Columns`."""
-        return self.columns.numbers(field)[self.rows]
+        return self._taken(field, self.columns.numbers, field)
 
     def codes(self, field: str) -> NDArray[np.int32]:
         """As of `Columns`."""
-        return self.columns.codes(field)[self.rows]
+        return self._taken(("codes", field), self.columns.codes, field)
 
     def lengths(self, field: str) -> Floats:
         """As of `Columns`."""
-        return self.columns.lengths(field)[self.rows]
+        return self._taken(("lengths", field), self.columns.lengths, field)
 
     def sums(self, field: str) -> Floats:
         """As of `Columns`."""
-        return self.columns.sums(field)[self.rows]
+        return self._taken(("sums", field), self.columns.sums, field)
 
     def entries(self, *fields: str) -> tuple[NDArray[np.int32], ...]:
         """The entries of these rows' lists, one after another; of several fields, whose lists are as long."""
@@ -208,7 +222,7 @@ class Records(Sequence[Record]):
 
     def known(self, field: str) -> Mask:
         """Whether each has a value of a field."""
-        return self.columns.present(field)[self.rows]
+        return self._taken(("present", field), self.columns.present, field)
 
     def groups(self, *fields: str) -> list[Records]:
         """The records of each combination of some fields' values, in the order of the first of each."""

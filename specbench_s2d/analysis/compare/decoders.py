@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -49,7 +48,7 @@ def compare_decoders(records: Iterable[Record], against: str) -> Comparison:
     rows = []
     for group, row in zip(row_groups(kept), summary_table(kept).to_dict("records"), strict=True):
         if group.label != against:
-            pairs = replace(group, baseline=theirs).pairs_by_target
+            pairs = group.against(theirs).pairs_by_target
             rows.append(_row({str(name): value for name, value in row.items()}, pairs, against))
     table = pd.DataFrame(rows)
     table = table.astype({name: "Int64" for name in table if str(name).endswith("_n")})

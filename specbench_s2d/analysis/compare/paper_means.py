@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -43,7 +42,7 @@ def rows(
             group = groups.get((label, str(printed["suite"])))
             if group is not None:
                 against = sd_for(label, found) if is_over_sd(str(printed["method"])) else BASELINE
-                compared = replace(group, baseline=Records.of(records).of_value("label", against))
+                compared = group.against(Records.of(records).of_value("label", against))
                 made.append(_row(printed, compared, against))
     return made
 

@@ -25,7 +25,7 @@ from scipy.special import stdtrit
 
 from specbench_s2d.analysis.metrics.pairs import Pair, Pairs
 from specbench_s2d.analysis.metrics.values import Interval, Measure
-from specbench_s2d.runs.columns import Floats, Ints, Mask, Records, in_order, together
+from specbench_s2d.runs.columns import Columns, Floats, Ints, Mask, Records, in_order, together
 from specbench_s2d.runs.record import Record
 
 LEVEL = 0.95
@@ -113,6 +113,9 @@ class Statistic(Generic[Item]):
     def sums(self, items: Iterable[Item]) -> Sums:
         """The sums of each launch and question that has any."""
         found = _by_column(items)
+        return found.once(self, lambda: self._sums(found))  # type: ignore[no-any-return]
+
+    def _sums(self, found: Records | Pairs) -> Sums:
         if not len(found):
             return Sums(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros((0, 0)))
         merged = self.merged(found) if self.merged else found
@@ -183,9 +186,16 @@ def _by_column(items: Iterable[Any]) -> Records | Pairs:
     return Pairs.of(listed) if listed and isinstance(listed[0], Pair) else Records.of(listed).finished
 
 
+def _columns_of(items: Records | Pairs) -> list[Columns]:
+    """Whose rows they are."""
+    return [items.columns] if isinstance(items, Records) else [items.ours.columns, items.baseline.columns]
+
+
 def _comparable(groups: Sequence[Iterable[Any]]) -> list[Any]:
     """The groups as rows of the same columns, where a question has one number."""
     found = list(map(_by_column, groups))
+    if len({id(columns) for items in found for columns in _columns_of(items)}) <= 1:
+        return found
     sides = [[items] if isinstance(items, Records) else [items.ours, items.baseline] for items in found]
     same = iter(together(*chain.from_iterable(sides)))
     return [next(same) if isinstance(items, Records) else Pairs(next(same), next(same)) for items in found]

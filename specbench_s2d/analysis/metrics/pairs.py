@@ -8,8 +8,8 @@ a `Measure`, whose value is None, with the reason, where nothing can be said. It
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -40,6 +40,7 @@ class Pairs:
 
     ours: Records
     baseline: Records
+    _made: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, pairs: Iterable[Pair]) -> Pairs:
@@ -47,13 +48,20 @@ class Pairs:
         if isinstance(pairs, Pairs):
             return pairs
         listed = list(pairs)
-        return cls(*together(Records.of([p.ours for p in listed]), Records.of([p.baseline for p in listed])))
+        ours, baseline = together(Records.of([p.ours for p in listed]), Records.of([p.baseline for p in listed]))
+        return cls(ours, baseline)
 
     def __len__(self) -> int:
         return len(self.ours)
 
     def __iter__(self) -> Iterator[Pair]:
         return map(Pair, self.ours, self.baseline)
+
+    def once(self, name: Any, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made once for these pairs."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     def take(self, places: Mask | NDArray[np.intp]) -> Pairs:
         """Those at some places, or where a mask is true."""
@@ -174,7 +182,7 @@ class Group:
     """The records behind one row of the summary table: a decoder on one suite, or on all, of one target, or of several.
 
     `targets`: those that the row is about. `baseline`: AR's records. `parts`: of several targets, the row of each,
-    empty for one that has none."""
+    empty for one that has none; `of_targets`: the group of each that has one."""
 
     target: str
     label: str
@@ -183,6 +191,7 @@ class Group:
     targets: Sequence[str]
     baseline: Sequence[Record]
     parts: Sequence[Mapping[str, Any]] = ()
+    of_targets: Sequence[Group] = ()
 
     @cached_property
     def _of(self) -> Records:
@@ -190,20 +199,36 @@ class Group:
 
     @cached_property
     def by_target(self) -> list[Records]:
-        return [self._of.of_value("target", target) for target in self.targets]
+        if len(self.targets) == 1:
+            return [self._of]
+        known = {group.target: group._of for group in self.of_targets}
+        return [known.get(target) or self._of.of_value("target", target) for target in self.targets]
 
     @cached_property
     def pairs_by_target(self) -> list[Pairs]:
         """The cells paired with AR's, target by target."""
-        return [pair(records, self.baseline) for records in self.by_target]
+        known = {group.target: group.pairs for group in self.of_targets}
+        return [
+            known[target] if target in known else pair(records, self.baseline)
+            for target, records in zip(self.targets, self.by_target, strict=True)
+        ]
 
     @cached_property
     def pairs(self) -> Pairs:
         """The same, one after another."""
         if len(self.targets) == 1:
             return self.pairs_by_target[0]
-        sides = [Records.joined([getattr(p, side) for p in self.pairs_by_target]) for side in ("ours", "baseline")]
-        return Pairs(*sides)
+        ours, baseline = ([getattr(p, side) for p in self.pairs_by_target] for side in ("ours", "baseline"))
+        return Pairs(Records.joined(ours), Records.joined(baseline))
+
+    def against(self, baseline: Records) -> Group:
+        """The same records beside another decoder's."""
+        return replace(self, baseline=baseline, of_targets=())
+
+    def free(self) -> None:
+        """Give back the memory that its values took; sums that are known stay."""
+        for records in (self._of, self._of.finished, self.pairs.ours, self.pairs.baseline):
+            records.free()
 
     @property
     def decoder(self) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,31 +39,36 @@ def summary_table(records: Iterable[Record]) -> pd.DataFrame:
     rows: dict[Key, Row] = {}
     for group in row_groups(kept):
         parts = [rows.get((t, group.label, group.suite), {}) for t in group.targets if t != group.target]
-        rows[group.target, group.label, group.suite] = _row(replace(group, parts=parts), quality)
+        rows[group.target, group.label, group.suite] = _row(replace(group, parts=parts) if parts else group, quality)
+        group.free()
     columns = [*COLUMNS, *quality]
     table = pd.DataFrame(list(rows.values()), columns=[*(name for c in columns for name in c.names), NOTES])
     return table.astype({name: dtype for column in columns for name, dtype in column.dtypes.items()})
 
 
-def row_groups(records: Iterable[Record]) -> list[Group]:
+def row_groups(records: Iterable[Record]) -> Iterator[Group]:
     """Rows in reading order: targets as they first appear, their mean where there are several, AR first among labels
     and lossy ones last, Spec-Bench's suites first."""
     by_target = Records.of(records).by_value("target")
-    groups = [group for target, mine in by_target.items() for group in _groups_of(target, [target], mine)]
-    return groups + (_groups_of(MEAN_TARGET, list(by_target), Records.of(records)) if len(by_target) > 1 else [])
+    of_targets: defaultdict[tuple[str, str], list[Group]] = defaultdict(list)
+    for target, mine in by_target.items():
+        for group in _groups_of(target, [target], mine):
+            of_targets[group.label, group.suite].append(group)
+            yield group
+    if len(by_target) > 1:
+        for group in _groups_of(MEAN_TARGET, list(by_target), Records.of(records)):
+            yield replace(group, of_targets=of_targets[group.label, group.suite])
 
 
-def _groups_of(name: str, targets: Sequence[str], records: Records) -> list[Group]:
+def _groups_of(name: str, targets: Sequence[str], records: Records) -> Iterator[Group]:
     by_label, baseline = records.by_value("label"), records.of_value("label", BASELINE)
     lossy = {label: bool(mine.numbers("lossy")[-1]) for label, mine in by_label.items()}
-    groups = []
     for label, _ in sorted(lossy.items(), key=_label_order):
         mine = by_label[label]
         seen = mine.by_value("suite")
         for suite in (*(s for s in SUITES if s in seen), *(s for s in seen if s not in SUITES)):
-            groups.append(Group(name, label, suite, seen[suite], targets, baseline))
-        groups.append(Group(name, label, OVERALL, mine, targets, baseline))
-    return groups
+            yield Group(name, label, suite, seen[suite], targets, baseline)
+        yield Group(name, label, OVERALL, mine, targets, baseline)
 
 
 def _label_order(item: tuple[str, bool]) -> tuple[bool, bool, list[tuple[bool, float, str]]]:
