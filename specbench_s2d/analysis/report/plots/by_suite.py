@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -51,12 +52,14 @@ def by_suite(table: pd.DataFrame, column: str, known: Looks | None = None) -> Fi
     crowded = len(looks) > 6
     width = min(WIDTH, 3.2 + 0.9 * len(suites))
     figure, axes_of = panels(targets, [look.title for look in looks.values()], 1, width, height=2.3 if crowded else 1.8)
+    wanted = [name for name in ("suite", column, f"{column}_low", f"{column}_high") if name in shown]
+    rows_of = {key: rows[wanted].to_dict("records") for key, rows in shown.groupby(["target", "label"])}
     for target, axes in zip(targets, axes_of, strict=True):
         axes.axhline(1, color=GREY, linewidth=1, linestyle="--", zorder=1)
         axes.annotate(f"{BASELINE} = 1", (1, 1), xycoords=("axes fraction", "data"), xytext=(3, 0),
                       textcoords="offset points", va="center", color=GREY, fontsize=8)  # fmt: skip
         for place, (label, look) in enumerate(looks.items()):
-            rows = shown[(shown["target"] == target) & (shown["label"] == label)].set_index("suite")
+            rows = {str(row["suite"]): row for row in rows_of.get((target, label), ())}
             _draw_points(axes, rows, suites, column, look, _offset(place, len(looks)), 3.4 if crowded else 5.5)
         axes.set_title(target, loc="left")
         axes.set_xlim(-0.5, len(suites) - 0.5)
@@ -138,13 +141,17 @@ def _collide(titles: Sequence[str], width: float) -> bool:
 
 
 def _draw_points(
-    axes: Axes, rows: pd.DataFrame, suites: Sequence[str], column: str, look: Look, offset: float, size: float
+    axes: Axes,
+    rows: Mapping[str, Mapping[Any, Any]],
+    suites: Sequence[str],
+    column: str,
+    look: Look,
+    offset: float,
+    size: float,
 ) -> None:
-    for x, suite in enumerate(suites):
-        if suite not in rows.index:
-            continue
-        row = rows.loc[str(suite)]
-        if interval := ends(row.to_dict(), column):
-            axes.vlines(x + offset, *interval, color=look.colour, linewidth=1.4 * size / 5.5, zorder=2)
-        axes.plot(x + offset, row[column], color=look.colour, marker=look.marker, markersize=size,
-                  markerfacecolor=look.face, zorder=3)  # fmt: skip
+    placed = [(x + offset, rows[suite]) for x, suite in enumerate(suites) if suite in rows]
+    bars = [(x, *interval) for x, row in placed if (interval := ends(row, column))]
+    if bars:
+        axes.vlines(*zip(*bars, strict=True), color=look.colour, linewidth=1.4 * size / 5.5, zorder=2)
+    axes.plot([x for x, _ in placed], [row[column] for _, row in placed], color=look.colour, marker=look.marker,
+              markersize=size, markerfacecolor=look.face, linestyle="none", zorder=3)  # fmt: skip

@@ -48,6 +48,9 @@ _KNOWN: dict[str, tuple[str, Line]] = {
 _SALT = 31  # one at which no two labels of a run file that ships want the same look
 GREY = "#555555"
 WIDTH = 7.2  # inches: a page's text width
+PAGE_HEIGHT = 10.0
+"""Inches: a taller picture is for a screen, and its PNG has `SCREEN_DPI`."""
+SCREEN_DPI = 150
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -228,11 +231,12 @@ def save(figure: Figure, path: Path, bounds: Bbox) -> None:
     have few; an SVG without a date and with no more digits than a screen shows."""
     if path.suffix == ".png":
         pixels = io.BytesIO()
-        figure.savefig(pixels, format="png", bbox_inches=bounds, pil_kwargs={"compress_level": 1})
+        dpi = SCREEN_DPI if figure.get_figheight() > PAGE_HEIGHT else None  # else that of STYLE
+        figure.savefig(pixels, format="png", bbox_inches=bounds, dpi=dpi, pil_kwargs={"compress_level": 0})
         picture = Image.open(pixels)
         few_colours = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
         packed = io.BytesIO()
-        few_colours.save(packed, format="png", optimize=True, dpi=picture.info["dpi"])
+        few_colours.save(packed, format="png", dpi=picture.info["dpi"])
         write_whole(path, packed.getvalue())
         return
     text = io.StringIO()
