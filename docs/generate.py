@@ -22,6 +22,7 @@ import pandas as pd
 import typer.main
 
 from specbench_s2d import suites
+from specbench_s2d.analysis.compare.decoders import compare_decoders
 from specbench_s2d.analysis.compare.rank_correlation import rank_correlation
 from specbench_s2d.analysis.metrics.breakdown import breakdown
 from specbench_s2d.analysis.metrics.columns import QUALITY, REPETITION, Column, columns_of
@@ -391,15 +392,16 @@ def _with_interval(ratio: list[float | None]) -> str:
 
 def joint_tables() -> str:
     """Text, task quality and repetition of the committed runs of joint decoding; nothing where there is none."""
-    return "\n\n".join(joint_section(folder) for folder in JOINT_RUNS if (folder / "against_ar.csv").is_file())
+    return "\n\n".join(joint_section(folder) for folder in JOINT_RUNS if folder.is_dir())
 
 
 def joint_section(folder: Path) -> str:
-    """Two tables of a run's folder with `summary.csv` and `against_ar.csv` (`compare --against ar`): AR's values, and
-    the others' with their change and its 95 % interval."""
+    """Two tables of a run: AR's values, and the others' with their change (`compare --against ar`) and its 95 %
+    interval."""
+    records = read_run(folder)
     values, changes = (
-        pd.read_csv(folder / f"{name}.csv").query(f"suite == '{OVERALL}' and target != '{MEAN_TARGET}'")
-        for name in ("summary", "against_ar")
+        rows.query(f"suite == '{OVERALL}' and target != '{MEAN_TARGET}'")
+        for rows in (summary_table(records), compare_decoders(records, BASELINE).table)
     )
     by_key = {(row["target"], row["label"]): row for row in changes.to_dict("records")}
     columns = [c for c in columns_of(values.columns) if values[c.name].notna().any()]
