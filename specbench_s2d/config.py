@@ -14,7 +14,7 @@ from specbench_s2d import registry
 from specbench_s2d.errors import UnknownNameError, UserError, near_names
 from specbench_s2d.resources import SUITES as SUITES
 from specbench_s2d.resources import run_files
-from specbench_s2d.shards import Shard, numbers_in
+from specbench_s2d.shards import Shard, is_number, numbers_in
 
 DEMO_TARGETS = ("demo-s", "demo-m", "demo-l")
 DEMO_DRAFTS = ("demo-draft-sft", "demo-draft")
@@ -169,7 +169,7 @@ class RunSpec(BaseModel):
         if given is None:
             return None
         text = str(given).replace(" ", "")
-        if text != "all" and not text.isdecimal():
+        if text != "all" and not is_number(text):
             numbers_in(text)
         return text
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from specbench_s2d.errors import UserError
 
+_NUMBER = "[0-9]{1,9}"
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -23,7 +25,7 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> Shard:
         """A shard from `I/N`; raises `ValueError` that says what is wrong."""
-        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        found = re.fullmatch(rf"({_NUMBER})/({_NUMBER})", text)
         if not found:
             raise ValueError("a shard is I/N, such as 1/4")
         index, of = int(found[1]), int(found[2])
@@ -54,9 +56,14 @@ class Shard:
         return {target: range(questions * place // parts, questions * (place + 1) // parts)}
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a number of devices, or of one: digits, and no more than any machine has."""
+    return re.fullmatch(_NUMBER, text) is not None
+
+
 def numbers_in(text: str) -> list[int]:
     """The numbers of a list such as `0,1,3` or `2,`; raises `ValueError` that says what is wrong."""
-    if not re.fullmatch(r"\d+(,\d+)+|\d+,", text):
+    if not re.fullmatch(rf"{_NUMBER}(,{_NUMBER})+|{_NUMBER},", text):
         raise ValueError("give all, a list of numbers (0,1,3, or 1, for one), or how many")
     numbers = [int(part) for part in text.split(",") if part]
     if len(set(numbers)) < len(numbers):

@@ -14,7 +14,7 @@ from typing import Any
 
 from specbench_s2d.bench.blocks import Block, HandOut, cut
 from specbench_s2d.bench.messages import Ask, Begin, End, Facts, Gone, Hello, Kept, Order, Refused, Said, Work, Workers
-from specbench_s2d.bench.plan import Plan
+from specbench_s2d.bench.plan import Cell, Plan
 from specbench_s2d.bench.preflight import set_up
 from specbench_s2d.bench.runner import Event, Watcher, is_failed, record_of, repaired_text, widen
 from specbench_s2d.errors import UserError
@@ -187,10 +187,12 @@ class Pool:
         if block:
             self._put_back(block, "a worker left cells of it out")
 
+    def _cells_left(self, block: Block) -> list[Cell]:
+        return [cell for cell in block.cells(self._plan) if cell.key not in self._done]
+
     def _put_back(self, block: Block, why: str) -> None:
         """Let what is left of a block wait again, or fail it where too many workers died of it."""
-        left = [cell for cell in block.cells(self._plan) if cell.key not in self._done]
-        if not left:
+        if not (left := self._cells_left(block)):
             return
         self._deaths[block] += 1
         if self._deaths[block] < MOST_DEATHS:
@@ -208,7 +210,8 @@ class Pool:
         if seat.ended:
             return
         self._hand_out.leave(number)
-        self._say(f"worker {number + 1} died ({why}){'; what is left of its block runs again' if block else ''}.")
+        again = block and self._cells_left(block) and self._deaths[block] + 1 < MOST_DEATHS
+        self._say(f"worker {number + 1} died ({why}){'; what is left of its block runs again' if again else ''}.")
         if block:
             self._put_back(block, why)
         else:

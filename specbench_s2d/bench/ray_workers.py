@@ -3,6 +3,7 @@ their own, as from processes of this machine."""
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener, wait
+from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge, wait
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from specbench_s2d.bench.worker import work
 from specbench_s2d.errors import UserError, first_line, in_one_line
 from specbench_s2d.measure.machine import usable_cores
 from specbench_s2d.models.devices import HOST
+from specbench_s2d.shards import is_number
 
 START_S = 300.0
 """Seconds in which a worker that Ray was asked for must have begun, and a cluster must have answered."""
@@ -43,22 +45,34 @@ def connect(address: str | None = None) -> Any:
     Raises `UserError` without the package, and where nothing answers at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = os.environ.get("RAY_ADDRESS") or "local" if address is None else address
     if address == "local":
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else it writes a token into the home folder
     try:
         import ray
     except ImportError:
         raise UserError("--ray: Ray is not installed here; pip install 'specbench-s2d[ray]'.") from None
+    _hush(ray)
     if ray.is_initialized():
         return ray
     _check_answers(address)
     started: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     try:
-        ray.init(address=address, log_to_driver=False, **(started if address == "local" else {}))
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            **(started if address == "local" else {}),
+        )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise UserError(f"--ray-address {address}: no Ray cluster there ({in_one_line(error)}).") from error
     return ray
+
+
+def _hush(ray: Any) -> None:
+    """Keep Ray from printing what its nodes say, dozens of lines of one that dies, on this process's output, where the
+    table goes; the run says in a line of its own which worker it lost, and why."""
+    ray._private.worker.print_to_stdstream = lambda *args, **kwargs: None
 
 
 def _check_answers(address: str) -> None:
@@ -66,7 +80,8 @@ def _check_answers(address: str) -> None:
     if address in ("local", "auto"):
         return
     host, colon, port = address.rpartition(":")
-    if "://" in address or not (colon and host and port.isdecimal()):
+    is_port = is_number(port) and int(port) < 2**16
+    if "://" in address or not (colon and host and is_port):
         raise UserError(
             f"--ray-address {address}: give HOST:PORT of the head, or auto; this command runs on a node of the cluster."
         )
@@ -89,7 +104,10 @@ def resources_each(text: str, device: str, nodes: Sequence[Node]) -> tuple[int, 
         raise UserError(f"--devices {text}: Ray places the workers; give all, or how many ({has}).")
     count = there if text == "all" else int(text)
     if not 1 <= count <= there:
-        raise UserError(f"--devices {text}: {has}; Ray would wait for ever. Give 1 to {there}, or add nodes.")
+        advice = (
+            f"Give 1 to {there}, or add nodes." if there else f"Add nodes that have {name}s, or give another --device."
+        )
+        raise UserError(f"--devices {text}: {has}; Ray would wait for ever. {advice}")
     if device != HOST:
         return count, {"num_gpus": 1, "num_cpus": 1}
     each = max(c for c in range(1, there + 1) if sum(node.get(name, 0) // c for node in nodes) >= count)
@@ -104,7 +122,7 @@ class RayWorkers(Workers):
         options = {"max_retries": 0, "max_calls": 1, "scheduling_strategy": "SPREAD", **resources}
         self._task = ray.remote(**options)(_in_ray)
         self._secret = secrets.token_bytes(32)
-        self._listener = Listener((ray.util.get_node_ip_address(), 0), backlog=count, authkey=self._secret)
+        self._listener = Listener((ray.util.get_node_ip_address(), 0), backlog=count)
         self._tasks: dict[int, tuple[Any, float]] = {}
         self._connections: dict[int, Connection] = {}
         self._closing, self._accepting = False, threading.Thread(target=self._accept, daemon=True)
@@ -157,11 +175,19 @@ class RayWorkers(Workers):
         self._listener.close()
 
     def _accept(self) -> None:
-        """Take calls of workers: each says first which seat it has."""
+        """Take calls, each on a thread of its own: a caller that is none of ours may say nothing for ever."""
         while not self._closing:
-            with suppress(AuthenticationError, EOFError, OSError):  # a caller that is none of ours, or died at once
-                connection = self._listener.accept()
-                self._connections[connection.recv()] = connection
+            with suppress(OSError):
+                threading.Thread(target=self._greet, args=(self._listener.accept(),), daemon=True).start()
+
+    def _greet(self, caller: Connection) -> None:
+        """Have a caller prove the secret; a worker then says which seat it has."""
+        try:
+            deliver_challenge(caller, self._secret)
+            answer_challenge(caller, self._secret)
+            self._connections[caller.recv()] = caller
+        except (AuthenticationError, EOFError, OSError):  # it is none of ours, or died at once
+            caller.close()
 
     def _lost(self, seat: int) -> str | None:
         """Why there is nothing more to expect of a worker without a word waiting; None while there is."""

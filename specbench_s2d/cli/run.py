@@ -84,6 +84,7 @@ def run(
     ray = ray or ray_address is not None
     if print_slurm:
         others = {"--dry-run": dry_run, "--json": as_json, "--devices": asked.devices is not None, "--ray": ray}
+        others |= {"--allow-mixed": allow_mixed}
         command = ["run", *([str(spec)] if spec else []), *flag_words(given)]
         command += ["--retry-failed"] * retry_failed + ["--strict"] * strict
         return _print_slurm(asked, print_slurm, command, out, [flag for flag, is_given in others.items() if is_given])
@@ -102,6 +103,10 @@ def run(
 def _launcher(plan: Any, on_ray: bool, ray_address: str | None, allow_mixed: bool) -> tuple[int | None, Any]:
     """How many workers run the plan, and what runs a launch with them; None for none but this process."""
     if plan.spec.devices is None:
+        if allow_mixed:
+            raise UserError(
+                "--allow-mixed: is about several workers; give --devices or --ray with it, or leave it out."
+            )
         return None, None
     from specbench_s2d.bench.pool import in_pool
 

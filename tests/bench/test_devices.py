@@ -50,7 +50,7 @@ def test_devices_that_are_not_there_are_refused(device: str, text: str, said: st
         on(device, text)
 
 
-@pytest.mark.parametrize("text", ["one", "0-2", "1,1", "-1", "0;1", ",", "1,,2"])
+@pytest.mark.parametrize("text", ["one", "0-2", "1,1", "-1", "0;1", ",", "1,,2", "9" * 5000, "1," + "9" * 5000, "٢"])
 def test_what_is_no_list_of_devices_is_refused(text: str) -> None:
     with refused(UserError, "--devices", text):
         make_spec(None, {"devices": text})

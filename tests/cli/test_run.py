@@ -219,6 +219,10 @@ def test_a_run_of_several_launches_says_so_in_its_table(
         (["--devices", "0.5", "--ray"], "--devices: give all, a list of numbers"),
         (["--ray", "--devices", "3"], "--devices 3: the Ray cluster has 2 CPUs on 1 nodes"),
         (["--ray-address", "auto", "--devices", "0,1"], "--devices 0,1: Ray places the workers"),
+        (
+            ["--allow-mixed"],
+            "--allow-mixed: is about several workers; give --devices or --ray with it, or leave it out.",
+        ),
     ],
 )
 def test_devices_that_are_not_there_end_in_one_line(
