@@ -32,6 +32,7 @@ from specbench_s2d.shards import is_number
 START_S = 300.0
 """Seconds in which a worker that Ray was asked for must have begun, and a cluster must have answered."""
 _ADDRESS_S = 10.0
+_GRACE_S = 3.0
 _LOOK_S = 0.1
 _OBJECT_STORE_BYTES = 200 * 2**20  # nothing of a run goes through it
 Node = Mapping[str, float]
@@ -166,8 +167,7 @@ class RayWorkers(Workers):
 
     def close(self) -> None:
         """End every task, and take no more calls."""
-        for seat in list(self._tasks):
-            self._forget(seat)
+        self._forget(*self._tasks)
         self._closing = True
         with suppress(OSError):  # one more call, for the thread to see that
             socket.create_connection(self._listener.address, _ADDRESS_S).close()
@@ -206,12 +206,16 @@ class RayWorkers(Workers):
             return Gone(in_one_line(getattr(error, "cause", None) or error))
         return Gone("it ended")
 
-    def _forget(self, seat: int) -> None:
-        task, _ = self._tasks.pop(seat)
-        with suppress(Exception):  # it has ended already, or its cluster has
-            self._ray.cancel(task, force=True)
-        if connection := self._connections.pop(seat, None):
-            connection.close()
+    def _forget(self, *seats: int) -> None:
+        """End what is left of some workers. Without their connections they end by themselves; only what does not is
+        cancelled, for Ray itself can fail where a task that is being cancelled returns."""
+        for seat in seats:
+            if connection := self._connections.pop(seat, None):
+                connection.close()
+        tasks = [self._tasks.pop(seat)[0] for seat in seats]
+        with suppress(Exception):  # the cluster has ended
+            for task in self._ray.wait(tasks, num_returns=len(tasks), timeout=_GRACE_S)[1] if tasks else ():
+                self._ray.cancel(task, force=True)
 
 
 def claim_cores(count: int, folder: Path | None = None) -> list[int]:

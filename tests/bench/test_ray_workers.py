@@ -173,6 +173,7 @@ def test_a_worker_that_ray_cannot_start_is_given_up_with_the_reason(
     ray: Any, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_workers, "START_S", 0.3)
+    monkeypatch.setattr(ray_workers, "_GRACE_S", 0.1)
     make_workers = partial(RayWorkers, ray, 1, {"num_cpus": 1, "num_gpus": 1}, True)  # there is no GPU
     with refused(UserError, "every worker died as it started (Ray started no worker within 0 s)"):
         run_launches(plan, tmp_path / "run", launcher=in_pool(make_workers))
