@@ -26,24 +26,32 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Array = TypeVar("Array", bound=NDArray[Any])
+T = TypeVar("T")
 __all__ = ["VERDICT", "Columns", "Records", "in_order", "joint", "together"]
 _AT_ONCE = 1024  # records made from rows
 
 
-class Columns:
+class Once:
+    """Values that are made when first asked for, and kept."""
+
+    _made: dict[Any, Any]
+
+    def once(self, name: Any, make: Callable[[], T]) -> T:
+        """What `make` gives, made once."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: T = self._made[name]
+        return made
+
+
+class Columns(Once):
     """All rows of a run, or of runs that are compared, column by column; arrays are made when first asked for."""
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
-        self._arrays: dict[Any, Any] = {}
+        self._made = {}
         self._coded = {field.name for field in table.schema if pa.types.is_dictionary(field.type)}
         self._lists = {field.name for field in table.schema if pa.types.is_list(field.type)}
-
-    def once(self, name: Any, make: Callable[[], Any]) -> Any:
-        """What `make` gives, made once."""
-        if name not in self._arrays:
-            self._arrays[name] = make()
-        return self._arrays[name]
 
     def is_coded(self, field: str) -> bool:
         """Whether a field's values are codes: those of texts, of objects and of output ids."""
@@ -55,35 +63,35 @@ class Columns:
 
     def numbers(self, field: str) -> Floats:
         """A number (or a flag) of each row, NaN where it is missing."""
-        return self.once(field, lambda: _floats(self.table[field]))  # type: ignore[no-any-return]
+        return self.once(field, lambda: _floats(self.table[field]))
 
     def codes(self, field: str) -> NDArray[np.int32]:
         """For each row the place of its value among `values`, -1 where it is missing."""
-        return self.once(("codes", field), lambda: _codes(self.table[field]))  # type: ignore[no-any-return]
+        return self.once(("codes", field), lambda: _codes(self.table[field]))
 
     def values(self, field: str) -> list[Any]:
         """The distinct values of a text or an object."""
-        return self.once(("values", field), lambda: _values(self.table[field], field in AS_JSON))  # type: ignore[no-any-return]
+        return self.once(("values", field), lambda: _values(self.table[field], field in AS_JSON))
 
     def present(self, field: str) -> Mask:
         """Whether each row has a value of a field."""
-        return self.once(("present", field), lambda: self.table[field].is_valid().to_numpy())  # type: ignore[no-any-return]
+        return self.once(("present", field), lambda: self.table[field].is_valid().to_numpy())
 
     def lengths(self, field: str) -> Floats:
         """How many entries each row's list has, NaN where it is missing."""
-        return self.once(("lengths", field), lambda: _floats(pc.list_value_length(self.table[field])))  # type: ignore[no-any-return]
+        return self.once(("lengths", field), lambda: _floats(pc.list_value_length(self.table[field])))
 
     def entries(self, field: str) -> NDArray[np.int32]:
         """The entries of all lists, one after another."""
-        return self.once(("entries", field), lambda: _joined(pc.list_flatten(self.table[field])))  # type: ignore[no-any-return]
+        return self.once(("entries", field), lambda: _joined(pc.list_flatten(self.table[field])))
 
     def starts(self, field: str) -> Ints:
         """Where each row's list begins among `entries`, and where the last one ends."""
-        return self.once(("starts", field), lambda: _ends(self.lengths(field)))  # type: ignore[no-any-return]
+        return self.once(("starts", field), lambda: _ends(self.lengths(field)))
 
     def sums(self, field: str) -> Floats:
         """The sum of each row's list, NaN where it is missing."""
-        return self.once(("sums", field), lambda: self.sums_of(self.entries(field), field))  # type: ignore[no-any-return]
+        return self.once(("sums", field), lambda: self.sums_of(self.entries(field), field))
 
     def sums_of(self, values: NDArray[Any], field: str) -> Floats:
         """The sum over each row's list of something that there is for each of its entries."""
@@ -109,12 +117,12 @@ class Columns:
         return joint([self.cells, self.codes("device_id")])
 
 
-class Records(Sequence[Record]):
+class Records(Once, Sequence[Record]):
     """Chosen rows of `Columns`, in order; as a sequence, the records themselves, which are made when asked for."""
 
     def __init__(self, columns: Columns, rows: NDArray[np.intp]) -> None:
         self.columns, self.rows = columns, rows
-        self._made: dict[Any, Any] = {}
+        self._made = {}
         self._parts: dict[Any, Any] = {}
 
     @classmethod
@@ -135,12 +143,6 @@ class Records(Sequence[Record]):
     def joined(cls, parts: Sequence[Records]) -> Records:
         """Records of the same columns, one part after another."""
         return cls(parts[0].columns, np.concatenate([part.rows for part in parts]))
-
-    def once(self, name: Any, make: Callable[[], Any]) -> Any:
-        """What `make` gives, made once for these rows."""
-        if name not in self._made:
-            self._made[name] = make()
-        return self._made[name]
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -113,7 +113,7 @@ class Statistic(Generic[Item]):
     def sums(self, items: Iterable[Item]) -> Sums:
         """The sums of each launch and question that has any."""
         found = _by_column(items)
-        return found.once(self, lambda: self._sums(found))  # type: ignore[no-any-return]
+        return found.once(self, lambda: self._sums(found))
 
     def _sums(self, found: Records | Pairs) -> Sums:
         if not len(found):

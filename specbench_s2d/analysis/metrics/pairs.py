@@ -8,7 +8,7 @@ a `Measure`, whose value is None, with the reason, where nothing can be said. It
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from specbench_s2d.analysis.metrics.values import Measure
 from specbench_s2d.decoding.labels import value_text
-from specbench_s2d.runs.columns import Floats, Ints, Mask, Records, in_order, together
+from specbench_s2d.runs.columns import Floats, Ints, Mask, Once, Records, in_order, together
 from specbench_s2d.runs.record import Record
 
 Question = tuple[str, int | str]
@@ -35,7 +35,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Pairs(Once):
     """Pairs by column: in each place our record and the baseline's. As an iterable, `Pair`s, made when asked for."""
 
     ours: Records
@@ -56,12 +56,6 @@ class Pairs:
 
     def __iter__(self) -> Iterator[Pair]:
         return map(Pair, self.ours, self.baseline)
-
-    def once(self, name: Any, make: Callable[[], Any]) -> Any:
-        """What `make` gives, made once for these pairs."""
-        if name not in self._made:
-            self._made[name] = make()
-        return self._made[name]
 
     def take(self, places: Mask | NDArray[np.intp]) -> Pairs:
         """Those at some places, or where a mask is true."""
