@@ -59,6 +59,7 @@ STYLE: Any = {
     "xtick.labelsize": 8.5,
     "legend.fontsize": 8.5,
     "axes.titleweight": "bold",
+    "axes.titley": 1.0,  # as no panel has ticks above it; else every drawing looks for them anew
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
