@@ -18,7 +18,15 @@ from matplotlib.figure import Figure
 
 from specbench_s2d.analysis.report.plots import by_suite, by_target, lossy, sweeps, tradeoffs
 from specbench_s2d.analysis.report.plots.processes import draw_in, processes_for
-from specbench_s2d.analysis.report.plots.style import STYLE, Looks, add_note, decoder_looks, save
+from specbench_s2d.analysis.report.plots.style import (
+    PAGE_HEIGHT,
+    SCREEN_DPI,
+    STYLE,
+    Looks,
+    add_note,
+    decoder_looks,
+    save,
+)
 from specbench_s2d.analysis.tables.naming import method_family
 from specbench_s2d.analysis.tables.remarks import projections
 from specbench_s2d.analysis.tables.series import PlotTables
@@ -182,9 +190,11 @@ def run_looks(tables: PlotTables) -> Looks:
 
 
 def _save(figure: Figure, stem: Path, title: Sequence[str]) -> list[Path]:
-    """Lay out and measure once, then write every format; projections stand in the title."""
+    """Lay out and measure once, as the PNG is drawn (text is wider or narrower at another dpi), then write every
+    format; projections stand in the title."""
     if title:
         figure.suptitle("\n".join(textwrap.fill(line, 110) for line in title), fontsize=7.5, x=0.01, ha="left")
+    figure.set_dpi(SCREEN_DPI if figure.get_figheight() > PAGE_HEIGHT else mpl.rcParams["savefig.dpi"])
     if layout := figure.get_layout_engine():
         layout.execute(figure)
         figure.set_layout_engine(None)  # else matplotlib would lay it out for each format

@@ -232,8 +232,7 @@ def save(figure: Figure, path: Path, bounds: Bbox) -> None:
     have few; an SVG without a date and with no more digits than a screen shows."""
     if path.suffix == ".png":
         pixels = io.BytesIO()
-        dpi = SCREEN_DPI if figure.get_figheight() > PAGE_HEIGHT else None  # else that of STYLE
-        figure.savefig(pixels, format="png", bbox_inches=bounds, dpi=dpi, pil_kwargs={"compress_level": 0})
+        figure.savefig(pixels, format="png", bbox_inches=bounds, dpi=figure.dpi, pil_kwargs={"compress_level": 0})
         picture = Image.open(pixels)
         few_colours = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
         packed = io.BytesIO()
