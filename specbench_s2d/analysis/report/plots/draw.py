@@ -26,6 +26,7 @@ from specbench_s2d.runs.record import BASELINE
 FORMATS = ("png", "svg")
 
 
+_LONGEST_NAME = 60  # characters of a family's name in that of a file, of which file systems take 255 bytes
 MOST_DECODERS = 8
 """With more decoders than these beside AR, a plot `by_family` becomes one plot per method family."""
 
@@ -139,14 +140,23 @@ def draw_all(tables: PlotTables, folder: Path) -> list[Path]:
 
 def figures(tables: PlotTables) -> Iterator[tuple[str, Figure]]:
     """Every plot that has anything to show, with the stem of its file."""
-    looks, whole = run_looks(tables), Part(frozenset())
+    looks, whole, taken = run_looks(tables), Part(frozenset()), set[str]()
     for plot in PLOTS:
         for part in parts(tables.summary) if plot.by_family else [whole]:
             figure = plot.draw(part.of(tables) if plot.by_family else tables, looks)
             if figure and part.note:
                 add_note(figure, part.note)
             if figure:
-                yield "-".join(filter(None, (plot.name, re.sub(r"[^\w.+]+", "-", part.name).strip("-")))), figure
+                yield _stem(plot.name, part.name, taken), figure
+
+
+def _stem(plot: str, family: str, taken: set[str]) -> str:
+    """A name that a file system takes, of any family's name, and that is not `taken` yet."""
+    stem = "-".join(filter(None, (plot, re.sub(r"[^\w.+]+", "-", family).strip("-")[:_LONGEST_NAME])))
+    while stem in taken:
+        stem += "-"
+    taken.add(stem)
+    return stem
 
 
 def run_looks(tables: PlotTables) -> Looks:
@@ -163,7 +173,7 @@ def _save(figure: Figure, stem: Path, title: Sequence[str]) -> list[Path]:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     bounds = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
-    paths = [stem.with_suffix(f".{suffix}") for suffix in FORMATS]
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in FORMATS]
     for path in paths:
         save(figure, path, bounds)
     return paths
