@@ -20,16 +20,16 @@ _WORD = re.compile(r"\S+(?: %\S*)*")
 _ASCII = str.maketrans(
     {
         "×": "x", "±": "+/-", "–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "←": "<-", "↔": "<->", "≤": "<=",
-        "≥": ">=", "≈": "~", "γ": "gamma", "ρ": "rho", "τ": "tau", "θ": "theta", "µ": "u", "μ": "u", "†": "+", "‡": "++",
-        "°": "deg ", "·": "*", "•": "*", "‘": "'", "’": "'", "“": '"', "”": '"', "─": "-", "\u00a0": " ",
+        "≥": ">=", "≈": "~", "γ": "gamma", "ρ": "rho", "τ": "tau", "θ": "theta", "µ": "u", "μ": "u", "†": "+",
+        "‡": "++", "°": "deg ", "·": "*", "•": "*", "‘": "'", "’": "'", "“": '"', "”": '"', "─": "-", "\u00a0": " ",
     }
 )  # fmt: skip
 
 
 def visible(text: str, keep: str = "") -> str:
-    r"""The text with escapes such as `\x1b` or `\u202e` in place of characters that would act on a terminal, a log or an
-    XML file and not show: control and format characters (line breaks among them), lone surrogates. `keep`: those of
-    them to leave as they are, as a line break.
+    r"""The text with escapes such as `\x1b` or `\u202e` in place of characters that would act on a terminal, a log or
+    an XML file and not show: control and format characters (line breaks among them), lone surrogates. `keep`: those
+    of them to leave as they are, as a line break.
     """
     return _ACTING.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 
@@ -57,7 +57,7 @@ def words(text: str) -> list[str]:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """The text as lines of at most `width` columns, parted between words; a longer word stands whole on its own line."""
+    """The text as lines of at most `width` columns, parted between words; a longer word stands whole on a line."""
     lines = []
     for paragraph in text.split("\n"):
         line = ""

@@ -89,7 +89,7 @@ def test_streams_take_any_text(
         monkeypatch.setattr(sys, name, stream)
     prepare_streams()
     for stream in (sys.stdout, sys.stderr):
-        print("×é", file=stream, flush=True)  # noqa: T201
+        print("×é", file=stream, flush=True)
         assert stream.buffer.getvalue() == expected  # type: ignore[attr-defined]
     screen.stdout().say("γ")
     assert sys.stdout.buffer.getvalue()[len(expected) :] in ("γ\n".encode(), b"gamma\n")  # type: ignore[attr-defined]

@@ -51,7 +51,7 @@ class Comparison:
         return json.dumps({"title": self.title, "notes": self.all_notes, "rows": rows}, indent=1)
 
     def write(self, path: Path, safe_csv: bool = False) -> None:
-        """Write the table as CSV (every digit; `safe_csv`: no formulas) or the text as Markdown, by the file's suffix."""
+        """Write the table as CSV (every digit; `safe_csv`: no formulas) or the text as Markdown, by its suffix."""
         check_out(path)
         text = csv_text(self.table, safe_csv) if path.suffix == ".csv" else self.markdown()
         write_whole(path, text)
