@@ -47,11 +47,12 @@ def write_run(folder: Path) -> Path:
     settings = {"temperature": 0.0, "device": FIRST, "dtype": "float32"}
     condition = {"at": FIRST, "launch": 0, "about": FIRST, "what": NAMES[1], "advice": NAMES[3], "unfit": True,
                  "transient": True}  # fmt: skip
+    engine = {"engine": NAMES[1], "why_eager": NAMES[1]}
     manifest = {
         "schema_version": SCHEMA_VERSION, "started": "2026-01-01T00:00:00+00:00", "conditions": [condition],
         "identity": {"settings": settings, "decoders": ["ar", *LABELS], "questions": {FIRST: "0" * 64}},
         "environment": {"gpu": {"name": NAMES[1]}, "cpu": {"model": FIRST}},
-        "targets": {FIRST: {"sources": {FIRST: {"said": NAMES[1]}}, "engines": {FIRST: {"engine": NAMES[1], "why_eager": NAMES[1]}}}},
+        "targets": {FIRST: {"sources": {FIRST: {"said": NAMES[1]}}, "engines": {FIRST: engine}}},
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder

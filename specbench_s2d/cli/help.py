@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import typer
 from rich.cells import cell_len
@@ -16,6 +16,7 @@ from specbench_s2d.display import shown, wrap
 _WIDEST = 100  # of lines that are easy to read
 _BESIDE = 26  # columns: longer flags have their help below
 _GAP = "  "
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class App(typer.Typer):
@@ -24,7 +25,7 @@ class App(typer.Typer):
     def __init__(self, **settings: Any) -> None:
         super().__init__(cls=_Group, **settings)
 
-    def command(self, name: str | None = None, **settings: Any) -> Any:
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[_Function], _Function]:
         """As Typer's."""
         return super().command(name, cls=_Command, **settings)
 

@@ -73,9 +73,11 @@ def lay_out(columns: Sequence[Column], left: int, names: int, spare: Sequence[in
 
 
 def _gap(columns: Sequence[Column], left: int, places: Sequence[int], width: int) -> int | None:
-    """Spaces between columns that fit: 2, else 1; None where neither does."""
+    """Spaces between columns that fit, 2 or else 1, rather without wrapping words; None where neither does."""
+    natural = sum(_natural(columns[place]) for place in places)
     least = sum(_least(columns[place], place < left) for place in places)
-    return next((gap for gap in (2, 1) if least + gap * (len(places) - 1) <= width), None)
+    gaps = len(places) - 1
+    return next((gap for taken in (natural, least) for gap in (2, 1) if taken + gap * gaps <= width), None)
 
 
 def _least(column: Column, wraps: bool) -> int:

@@ -56,7 +56,7 @@ def headline(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
     more = [Prose(f"{len(said) - _MOST_SAID} more such lines: {_SUMMARY}.")] if len(said) > _MOST_SAID else []
     rest = "suite by suite, task quality" if several else "task quality"
     where = f"The rest ({rest}, costs, why each decoder is slower or faster): {_SUMMARY} and report.html."
-    notes = [_legend(table, speed, []), *mark_notes(table["lossy"], table["projected"]), where]
+    notes = [_legend(table, speed, shown.headings), *mark_notes(table["lossy"], table["projected"]), where]
     return Group(*said[:_MOST_SAID], *more, terminal_tables([shown], notes))
 
 
@@ -69,8 +69,9 @@ def render(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
         tables.append(_by_suite(title, rows, speed))
         what, scored = of_text(columns, rows)
         tables += [_text_values(f"{title}: {what}", rows, scored)] if scored else []
-    shown = of_text(columns, [row for _, rows in rows_by_target(table) for row in rows])[1]
-    notes = [_legend(table, speed, shown), *mark_notes(table["lossy"], table["projected"])]
+    scored = of_text(columns, [row for _, rows in rows_by_target(table) for row in rows])[1]
+    headings = [heading for shown in tables for heading in shown.headings]
+    notes = [_legend(table, speed, headings, scored), *mark_notes(table["lossy"], table["projected"])]
     notes += [f"{_WHY}: {_SUMMARY}."] if whys(table) else []
     return Group(*_said(table, doubts), terminal_tables(tables, notes))
 
@@ -120,13 +121,16 @@ def _grid(
 
 
 def _tail(rows: Sequence[Row], speed: str) -> dict[str, list[str]]:
-    """The columns behind those of suites or targets, by their headings; without a rate where no row has one."""
+    """The columns behind those of suites or targets, by their headings; no rate and no perplexity where no row has
+    one."""
     timed = speed == "speedup"
     columns = {"95 %": [_ends(row, speed) for row in rows]}
     if not all(absent(row["tokens_per_s" if timed else _FORMULA]) for row in rows):
         rates = [_rate(row) if timed else _stacked(row, _FORMULA) for row in rows]
         columns["tok/s\nbound" if timed else "Spec-Bench"] = rates
-    return {**columns, "F/S/T\nPPL": [_outcomes(row) for row in rows]}
+    if all(absent(row["perplexity"]) for row in rows):
+        return {**columns, "F/S/T": [_outcomes(row) for row in rows]}
+    return {**columns, "F/S/T\nPPL": [f"{_outcomes(row)}\n{number(row['perplexity'])}" for row in rows]}
 
 
 def _ends(row: Row, speed: str) -> str:
@@ -140,8 +144,7 @@ def _rate(row: Row) -> str:
 
 
 def _outcomes(row: Row) -> str:
-    outcomes = "/".join(str(row[column]) for column in ("failed", "skipped", "truncated"))
-    return f"{outcomes}\n{number(row['perplexity'])}"
+    return "/".join(str(row[column]) for column in ("failed", "skipped", "truncated"))
 
 
 def _stacked(row: Row, *columns: str) -> str:
@@ -158,17 +161,19 @@ def _text_values(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> 
     return TextTable(["Decoder", *(c.heading for c in columns)], lines, title, elsewhere=_SUMMARY)
 
 
-def _legend(table: pd.DataFrame, speed: str, of_answers: Sequence[Column]) -> str:
+def _legend(table: pd.DataFrame, speed: str, headings: Sequence[str], of_answers: Sequence[Column] = ()) -> str:
+    """How to read tables of these headings; `of_answers`: the columns of those on the text."""
     how = "decode tokens/s" if speed == "speedup" else "tokens/s with the prefill: no decode times are known"
     legend = (
         f"Each cell: speed-up over {BASELINE} ({how}), below it the mean accepted tokens. "
         f"95 %: the interval of the speed-up over all suites, from n questions{within_launches(table['launches'])}. "
-        "PPL: perplexity under the target. "
     )
+    legend += "PPL: perplexity under the target. " if "F/S/T\nPPL" in headings else ""
     if speed == "speedup" and table[speed].isna().all():
         legend = f"No speed-up is known, for {BASELINE} has no decode times here (--decoder {BASELINE},…). {legend}"
-    beside = "bound: tokens/s as a share of what memory allows." if speed == "speedup" else _BESIDE
-    legend += f"{beside} F/S/T: turns failed, skipped, truncated."
+    legend += "bound: tokens/s as a share of what memory allows. " if "tok/s\nbound" in headings else ""
+    legend += f"{_BESIDE} " if "Spec-Bench" in headings else ""
+    legend += "F/S/T: turns failed, skipped, truncated."
     if (table["tokens_per_pass"] < table["mat"]).any():
         legend += " Where a step takes several target passes (mjgd), its block's length stands there: none is accepted."
     if any(column in REPETITION for column in of_answers):
