@@ -33,9 +33,11 @@ class Layout:
         """For each row of the table, the headings first, its lines of cells, padded; headings and the first `left`
         columns hold words, which wrap and leave the values below each other at their sides."""
         shown = list(zip(self.columns, self.places, self.widths, strict=True))
+        values = any(place >= left for place in self.places)
         for row in range(len(self.columns[0])):
             lines: list[list[str]] = []
-            for texts in zip_longest(*(column[row].split("\n") for column in self.columns), fillvalue=""):
+            stacks = ([*column[row].split("\n")] if values else [column[row]] for column in self.columns)
+            for texts in zip_longest(*stacks, fillvalue=""):
                 parts = [
                     wrap(text, width) if row == 0 or place < left else [text]
                     for text, (_, place, width) in zip(texts, shown, strict=True)

@@ -57,7 +57,7 @@ def headline(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
     rest = "suite by suite, task quality" if several else "task quality"
     where = f"The rest ({rest}, costs, why each decoder is slower or faster): {_SUMMARY} and report.html."
     notes = [_legend(table, speed, shown.headings), *mark_notes(table["lossy"], table["projected"]), where]
-    return Group(*said[:_MOST_SAID], *more, terminal_tables([shown], notes))
+    return Group(*said[:_MOST_SAID], *more, *_gap(said), terminal_tables([shown], notes))
 
 
 def render(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
@@ -73,7 +73,13 @@ def render(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
     headings = [heading for shown in tables for heading in shown.headings]
     notes = [_legend(table, speed, headings, scored), *mark_notes(table["lossy"], table["projected"])]
     notes += [f"{_WHY}: {_SUMMARY}."] if whys(table) else []
-    return Group(*_said(table, doubts), terminal_tables(tables, notes))
+    said = _said(table, doubts)
+    return Group(*said, *_gap(said), terminal_tables(tables, notes))
+
+
+def _gap(said: Sequence[Prose]) -> list[Prose]:
+    """The empty line behind remarks."""
+    return [Prose("")] if said else []
 
 
 def _said(table: pd.DataFrame, doubts: Sequence[str]) -> list[Prose]:

@@ -106,7 +106,11 @@ class TextTable:
         laid = lay_out(columns, self.left, self.names, self.spare, options.max_width)
         if self.title:
             yield Prose(self.title, "bold")
-        for number, (row, lines) in enumerate(zip(entries, laid.rows(self.left), strict=True)):
+        shown_rows = list(laid.rows(self.left))
+        several = 2 * sum(len(lines) > 1 for lines in shown_rows[1:]) > len(self.rows)
+        apart = several and self.left == len(self.headings)  # most rows are paragraphs
+        for number, (row, lines) in enumerate(zip(entries, shown_rows, strict=True)):
+            yield from [Text()] if apart and number > 1 else []
             styles = [row[place].style or ("bold" if row[place].bold else "") for place in laid.places]
             for line in lines:
                 cells = ((text, style) for text, style in zip(line, styles, strict=True))
