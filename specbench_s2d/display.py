@@ -1,4 +1,4 @@
-"""Any text as a terminal or a log can show it: no character acts, the encoding has them all, no word is broken."""
+"""Any text as a terminal, a log or Markdown can show it: no character acts, and no word is broken."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ _ACTING = re.compile(
 )
 """Characters that show nothing and may act on what shows them: Unicode's control and format characters, but not the
 joiners of Persian and Indian letters and of emoji, and what else no terminal, log or XML file should hold."""
+_MARKDOWN = re.compile(
+    r"[\\`*<>|~$]|(?<!\w)_|_(?!\w)"
+    r"|\](?=[(\[:])|&(?=#?\w+;)"  # of links and entities
+    r"|^[-+#](?=\s)"  # of lists and headings
+)
 _WORD = re.compile(r"\S+(?: %\S*)*")
 _ASCII = str.maketrans(
     {
@@ -69,3 +74,15 @@ def wrap(text: str, width: int) -> list[str]:
                 line = f"{line} {word}" if line else word
         lines.append(line)
     return lines
+
+
+def markdown_text(text: str) -> str:
+    """Any text as Markdown shows it, in one line."""
+    return _MARKDOWN.sub(r"\\\g<0>", visible(text, keep="\n")).replace("\n", " / ")
+
+
+def code_span(text: str) -> str:
+    """Any text as code within a line of Markdown."""
+    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    room = " " if "`" in text else ""
+    return f"{fence}{room}{visible(text)}{room}{fence}"

@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from specbench_s2d.display import encodable, shown, visible, wrap
+from specbench_s2d.display import code_span, encodable, markdown_text, shown, visible, wrap
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,26 @@ def test_lines_break_between_words_and_never_in_one() -> None:
     assert wrap("at 41.5 % of it", 9) == ["at 41.5 %", "of it"]
     assert wrap("one\ntwo", 80) == ["one", "two"]
     assert wrap("中中 中中", 5) == ["中中", "中中"], "wide characters take two columns"
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("max_new_tokens", "max_new_tokens"),
+        ("_x_", r"\_x\_"),
+        ("1 | <b>", r"1 \| \<b\>"),
+        ("a\nb", "a / b"),
+        ("[95 %] a & b", "[95 %] a & b"),
+        ("[a](http://x) [a]: b", r"[a\](http://x) [a\]: b"),
+        ("&amp; ~$", r"\&amp; \~\$"),
+        ("# a - b", r"\# a - b"),
+        ("\x1b[1m", r"\\x1b[1m"),
+    ],
+)
+def test_markdown_shows_any_text(text: str, escaped: str) -> None:
+    assert markdown_text(text) == escaped
+
+
+@pytest.mark.parametrize(("text", "code"), [("sd", "`sd`"), ("a`b``c", "``` a`b``c ```"), ("`a", "`` `a ``")])
+def test_code_holds_any_text(text: str, code: str) -> None:
+    assert code_span(text) == code

@@ -6,6 +6,7 @@ import codecs
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -56,8 +57,10 @@ def stderr(quiet: bool = False) -> Screen:
 
 
 def prepare_streams() -> None:
-    """Let standard output and error take any text, of other libraries too: what their encoding lacks becomes ASCII."""
+    """Let standard output and error take any text, of other libraries too: what their encoding lacks becomes ASCII, and
+    a warning one line."""
     codecs.register_error(_ERRORS, _replacement)
+    warnings.formatwarning = _warning_line
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="ascii" if _wants_ascii() else stream.encoding, errors=_ERRORS)
@@ -69,6 +72,12 @@ def _wants_ascii() -> bool:
         return False
     names = (os.environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
     return next(filter(None, names), "") in ("C", "POSIX")
+
+
+def _warning_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"warning: {visible(str(message))} ({category.__name__})\n"
 
 
 def _replacement(error: UnicodeError) -> tuple[str, int]:

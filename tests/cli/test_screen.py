@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from typing import Any
 
 import pytest
@@ -58,6 +59,13 @@ def test_a_pipe_has_a_fixed_width_unless_columns_says_another(monkeypatch: pytes
     assert Screen(file=io.StringIO()).width == PIPE_WIDTH
     monkeypatch.setenv("COLUMNS", "90")
     assert Screen(file=io.StringIO()).width == 90
+
+
+def test_a_warning_of_a_library_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    prepare_streams()
+    shown = warnings.formatwarning(UserWarning("model \x1b[1m\nis odd"), UserWarning, "file.py", 3)
+    assert shown == "warning: model \\x1b[1m\\nis odd (UserWarning)\n"
 
 
 LOCALE = ("LC_ALL", "LC_CTYPE", "LANG", "PYTHONIOENCODING", "PYTHONUTF8")

@@ -12,7 +12,8 @@ from rich.console import RenderableType
 
 from specbench_s2d.analysis.tables.csv_text import csv_text
 from specbench_s2d.analysis.tables.naming import mark_notes
-from specbench_s2d.analysis.tables.text import TextTable, markdown_text, terminal_tables
+from specbench_s2d.analysis.tables.text import TextTable, terminal_tables
+from specbench_s2d.display import markdown_text
 from specbench_s2d.errors import UserError
 from specbench_s2d.files import write_whole
 from specbench_s2d.runs.columns import Records

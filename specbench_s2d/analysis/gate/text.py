@@ -10,8 +10,8 @@ from xml.etree import ElementTree as xml
 from rich.console import Group, RenderableType
 
 from specbench_s2d.analysis.gate.verdict import HOLDS, Check, Judgement
-from specbench_s2d.analysis.tables.text import Entry, Prose, TextTable, markdown_text, terminal_tables
-from specbench_s2d.display import visible
+from specbench_s2d.analysis.tables.text import Entry, Prose, TextTable, terminal_tables
+from specbench_s2d.display import markdown_text, visible
 
 _STYLES = {"regressed": "bold red", "incomparable": "bold yellow", "incomplete": "bold yellow", "improved": "green"}
 _HEADINGS = ("rule", "target, decoder", "verdict", "here", "baseline", "why")

@@ -14,11 +14,11 @@ from specbench_s2d.analysis.tables.text import (
     TextTable,
     absent,
     interval,
-    markdown_text,
     number,
     stands_on,
     terminal_tables,
 )
+from specbench_s2d.display import markdown_text
 
 NOTES = (
     "Projected, not measured: acceptances times the costs of single passes; what the loop itself takes is left out.",

@@ -27,14 +27,13 @@ from specbench_s2d.analysis.tables.text import (
     Prose,
     TextTable,
     absent,
-    code_span,
     interval,
-    markdown_text,
     number,
     stands_on,
     terminal_tables,
     with_interval,
 )
+from specbench_s2d.display import code_span, markdown_text
 from specbench_s2d.files import write_whole
 from specbench_s2d.measure.quality import METRICS
 from specbench_s2d.runs.record import BASELINE

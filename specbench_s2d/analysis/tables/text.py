@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +11,9 @@ from rich.text import Text
 
 from specbench_s2d.analysis.tables.layout import lay_out
 from specbench_s2d.analysis.tables.naming import LOSSY_MARK, PROJECTED_MARK
-from specbench_s2d.display import shown, visible, wrap
+from specbench_s2d.display import markdown_text, shown, visible, wrap
 
 NOTHING = "–"
-_MARKDOWN = re.compile(
-    r"[\\`*<>|~$]|(?<!\w)_|_(?!\w)"
-    r"|\](?=[(\[:])|&(?=#?\w+;)"  # of links and entities
-    r"|^[-+#](?=\s)"  # of lists and headings
-)
 _BETWEEN_DASHES = "\u200b"  # two hyphens would be printed as one dash
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -164,18 +158,6 @@ def _latex_cell(entry: Entry) -> str:
     lines = [rf"\textbf{{{first}}}" if entry.bold else first, *(rf"{{\scriptsize {other}}}" for other in others)]
     stack = r" \\ ".join(lines)
     return rf"\shortstack[r]{{{stack}}}" if others else stack
-
-
-def markdown_text(text: str) -> str:
-    """Any text as Markdown shows it, in one line."""
-    return _MARKDOWN.sub(r"\\\g<0>", visible(text, keep="\n")).replace("\n", " / ")
-
-
-def code_span(text: str) -> str:
-    """Any text as code within a line of Markdown."""
-    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
-    room = " " if "`" in text else ""
-    return f"{fence}{room}{visible(text)}{room}{fence}"
 
 
 def latex_text(text: str) -> str:

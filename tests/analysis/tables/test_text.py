@@ -11,10 +11,8 @@ from rich.console import Console
 from specbench_s2d.analysis.tables.text import (
     Entry,
     TextTable,
-    code_span,
     interval,
     latex_text,
-    markdown_text,
     number,
     stands_on,
     terminal_tables,
@@ -80,29 +78,6 @@ def test_latex_has_booktabs_rules_bold_and_a_caption() -> None:
 )
 def test_latex_prints_any_text(text: str, tex: str) -> None:
     assert latex_text(text) == tex
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("max_new_tokens", "max_new_tokens"),
-        ("_x_", r"\_x\_"),
-        ("1 | <b>", r"1 \| \<b\>"),
-        ("a\nb", "a / b"),
-        ("[95 %] a & b", "[95 %] a & b"),
-        ("[a](http://x) [a]: b", r"[a\](http://x) [a\]: b"),
-        ("&amp; ~$", r"\&amp; \~\$"),
-        ("# a - b", r"\# a - b"),
-        ("\x1b[1m", r"\\x1b[1m"),
-    ],
-)
-def test_markdown_shows_any_text(text: str, shown: str) -> None:
-    assert markdown_text(text) == shown
-
-
-@pytest.mark.parametrize(("text", "code"), [("sd", "`sd`"), ("a`b``c", "``` a`b``c ```"), ("`a", "`` `a ``")])
-def test_code_holds_any_text(text: str, code: str) -> None:
-    assert code_span(text) == code
 
 
 def test_missing_numbers_are_dashes() -> None:
