@@ -28,7 +28,7 @@ LABELS = (*NAMES[:3], "".join(NAMES[3:]))
 def records() -> list[Record]:
     """A run of two targets: AR, and a decoder of each label, one turn of which failed; all names are hostile."""
     found = []
-    for target in (FIRST, f"org/{NAMES[3]}"):
+    for target in (f"{FIRST} {NAMES[3]}", f"org/{NAMES[1]}"):
         for number, name in enumerate(LABELS):
             given: dict[str, Any] = {"target": target, "suite": f"custom/{name}", "category": name, "output_text": name}
             question = f"{number} {name}"
@@ -76,7 +76,7 @@ COMMANDS: dict[str, list[list[str]]] = {
         ["RUN", "OTHER", "--out", "OUT/runs.csv", "--safe-csv"], ["RUN", "OTHER", "--out", "OUT/runs.md"],
         ["RUN", "--against", FIRST, "--out", "OUT/decoders.csv", "--safe-csv"],
         ["RUN", "--against", FIRST, "--out", "OUT/decoders.md"], ["RUN", "OTHER", "--json"],
-        ["RUN", "published:s2d", "--as", f"{FIRST}=vicuna-7b", "--as", f"{NAMES[1]}=S2D", "--out", "OUT/paper.md"],
+        ["RUN", "published:s2d", "--as", f"{FIRST} {NAMES[3]}=vicuna-7b", "--as", f"{NAMES[1]}=S2D"],
         ["RUN", "--against", NAMES[1][::-1]],
     ],
     "check": [

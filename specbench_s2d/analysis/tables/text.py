@@ -161,8 +161,8 @@ def _latex_cell(entry: Entry) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Any text as LaTeX prints it."""
-    apart = visible(text, keep="\n").replace("--", f"-{_BETWEEN_DASHES}-")
+    """Any text as LaTeX prints it, in one line."""
+    apart = visible(text.replace("\n", " ")).replace("--", f"-{_BETWEEN_DASHES}-")
     return "".join(_LATEX.get(character, character) for character in apart)
 
 

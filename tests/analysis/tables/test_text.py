@@ -10,6 +10,7 @@ from rich.console import Console
 
 from specbench_s2d.analysis.tables.text import (
     Entry,
+    Prose,
     TextTable,
     interval,
     latex_text,
@@ -48,6 +49,12 @@ def test_a_terminal_takes_a_label_like_markup_as_it_is() -> None:
     assert "[bold]x[/bold]" in printed(TextTable(["Decoder"], [["[bold]x[/bold]"]]))
 
 
+def test_a_note_is_one_paragraph_whatever_its_names_hold() -> None:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(Prose("a\nb\x1b"))
+    assert console.file.getvalue() == "a\\nb\\x1b\n"  # type: ignore[attr-defined]
+
+
 def test_markdown_escapes_and_joins_stacked_values() -> None:
     assert TABLE.markdown() == (
         "| Decoder | All [95 %] | MAT |\n"
@@ -73,7 +80,7 @@ def test_latex_has_booktabs_rules_bold_and_a_caption() -> None:
         ("{~^\\}", r"\{\textasciitilde{}\textasciicircum{}\textbackslash{}\}"),
         ("s2d:thresholds=0.5+0", "s2d:thresholds=0.5+0"),
         ("[a] --against", "{[}a{]} -{}-against"),
-        ("\x1b`", r"\textbackslash{}x1b\textasciigrave{}"),
+        ("\x1b`\n\n%", r"\textbackslash{}x1b\textasciigrave{}  \%"),
     ],
 )
 def test_latex_prints_any_text(text: str, tex: str) -> None:

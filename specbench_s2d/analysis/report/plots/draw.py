@@ -14,6 +14,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from specbench_s2d.analysis.report.plots import by_suite, by_target, lossy, sweeps, tradeoffs
 from specbench_s2d.analysis.report.plots.style import STYLE, Looks, add_note, decoder_looks, save
@@ -21,6 +22,7 @@ from specbench_s2d.analysis.tables.naming import method_family
 from specbench_s2d.analysis.tables.remarks import projections
 from specbench_s2d.analysis.tables.series import PlotTables
 from specbench_s2d.analysis.tables.summary import speed_column
+from specbench_s2d.display import visible
 from specbench_s2d.runs.record import BASELINE
 
 FORMATS = ("png", "svg")
@@ -170,6 +172,8 @@ def _save(figure: Figure, stem: Path, title: Sequence[str]) -> list[Path]:
     """Lay out and measure once, then write every format; projections stand in the title."""
     if title:
         figure.suptitle("\n".join(textwrap.fill(line, 110) for line in title), fontsize=7.5, x=0.01, ha="left")
+    for text in figure.findobj(Text):
+        text.set_text(visible(text.get_text(), keep="\n"))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     bounds = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
