@@ -11,9 +11,17 @@ from rich.console import Group, RenderableType
 
 from specbench_s2d.analysis.metrics.columns import QUALITY, REPETITION, Column, definitions, of_text, shown_columns
 from specbench_s2d.analysis.tables.csv_text import csv_text
-from specbench_s2d.analysis.tables.head import head
+from specbench_s2d.analysis.tables.head import UNFIT, head
 from specbench_s2d.analysis.tables.naming import mark_notes, row_title, suite_title
-from specbench_s2d.analysis.tables.remarks import alarms, decoder_facts, missing_values, whys, within_launches
+from specbench_s2d.analysis.tables.remarks import (
+    alarms,
+    cautions,
+    decoder_facts,
+    missing_values,
+    projections,
+    whys,
+    within_launches,
+)
 from specbench_s2d.analysis.tables.summary import (
     MEAN_TARGET,
     OVERALL,
@@ -51,7 +59,9 @@ def headline(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
     targets, speed = rows_by_target(table), speed_column(table)
     several = len(targets) > 1
     shown = _by_target(targets, speed) if several else _by_suite(*targets[0], speed)
-    said = _said(table, doubts)
+    order = [UNFIT, *alarms(table), *cautions(table), *projections(table)]
+    lines = sorted(head(table, doubts), key=lambda line: order.index(line) if line in order else len(order))
+    said = _said(table, lines)
     more = [Prose(f"{len(said) - _MOST_SAID} more such lines: {_SUMMARY}.")] if len(said) > _MOST_SAID else []
     rest = "suite by suite, task quality" if several else "task quality"
     where = f"The rest ({rest}, costs, why each decoder is slower or faster): {_SUMMARY} and report.html."
@@ -72,7 +82,7 @@ def render(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
     headings = [heading for shown in tables for heading in shown.headings]
     notes = [_legend(table, speed, headings, scored), *mark_notes(table["lossy"], table["projected"])]
     notes += [f"{_WHY}: {_SUMMARY}."] if whys(table) else []
-    said = _said(table, doubts)
+    said = _said(table, head(table, doubts))
     return Group(*said, *_gap(said), terminal_tables(tables, notes))
 
 
@@ -81,10 +91,9 @@ def _gap(said: Sequence[Prose]) -> list[Prose]:
     return [Prose("")] if said else []
 
 
-def _said(table: pd.DataFrame, doubts: Sequence[str]) -> list[Prose]:
-    """What a reader must know first, alarms above all."""
+def _said(table: pd.DataFrame, lines: Sequence[str]) -> list[Prose]:
+    """What a reader must know first."""
     alarming = alarms(table)
-    lines = sorted(head(table, doubts), key=lambda line: line not in alarming)
     return [Prose(line, "bold red" if line in alarming else "yellow") for line in lines]
 
 
