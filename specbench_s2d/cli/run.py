@@ -138,7 +138,7 @@ def _print_slurm(spec: RunSpec, shards: int, command: list[str], out: Path | Non
     text = script(spec, shards, command, out or _new_folder())
     if visible(text, keep="\n\t") != text:
         raise UserError(f"--print-slurm {shards}: a name holds control characters; rename what bears it.")
-    sys.stdout.write(text)
+    sys.stdout.buffer.write(text.encode())  # a file: UTF-8, whatever the locale
     return 0
 
 
