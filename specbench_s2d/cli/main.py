@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
 from specbench_s2d import __version__
@@ -23,12 +23,15 @@ from specbench_s2d.cli import (
     project,
     report,
     run,
+    screen,
     suites,
     train,
 )
+from specbench_s2d.cli.help import App
+from specbench_s2d.display import visible
 from specbench_s2d.errors import UserError, first_line, is_panic
 
-app = typer.Typer(
+app = App(
     name="specbench-s2d",
     no_args_is_help=True,
     add_completion=False,
@@ -48,7 +51,7 @@ app.add_typer(train.app, name="train")
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"specbench-s2d {__version__}")
+        screen.stdout().say(f"specbench-s2d {__version__}")
         raise typer.Exit
 
 
@@ -63,6 +66,7 @@ def options(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the CLI and return its exit code; tracebacks only under `--debug` (or SPECBENCH_DEBUG=1)."""
+    screen.prepare_streams()
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments or os.environ.get("SPECBENCH_DEBUG") == "1"
     try:
@@ -83,7 +87,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    try:
+        code = main()
+    except Exception:  # under --debug
+        sys.stderr.write(visible(traceback.format_exc(), keep="\n\t"))
+        code = 1
+    sys.exit(code)
 
 
 def _explain(error: BaseException) -> int:
@@ -110,6 +119,4 @@ def _explain(error: BaseException) -> int:
 
 
 def _complain(text: str) -> None:
-    Console(stderr=True, emoji=False).print(
-        f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True
-    )
+    screen.stderr().say(f"error: {text}", "red")

@@ -165,6 +165,7 @@ def test_words_of_the_command_line_reach_the_tasks_as_they_were(
         (["--allow-mixed"], "--print-slurm 2: runs nothing, and prints a file for bash; leave --allow-mixed out."),
         (["--shard", "1/2"], "--shard 1/2: --print-slurm gives every task a shard of its own; leave --shard out."),
         (["--out", "."], "--out .: holds something already, and the shards are merged there; give a new folder."),
+        (["--out", "a\x1bb"], "--print-slurm 2: a name holds control characters; rename what bears it."),
         (["--device", "cuda:1"], "--device cuda:1: a task sees its own GPU alone; give cuda, or leave --device out."),
         (["--device", "gpu"], "--device gpu: not a device; give cpu, cuda or cuda:N, or auto for all GPUs."),
         (["--decoder", "sdd"], "unknown decoder 'sdd'"),

@@ -105,7 +105,7 @@ def _speeds(target: str, rows: Sequence[Row]) -> TextTable:
         by_suite = [number(of_label.get(suite, {}).get("relative_speed")) for suite in suites]
         total = _with_ends(overall, "relative_speed")
         lines.append([row_title(overall), *by_suite, total, number(overall["speedup"]), number(overall["mat"])])
-    return TextTable(headings, lines, target)
+    return TextTable(headings, lines, target, spare=range(len(suites), 0, -1))
 
 
 def _ratios(target: str, rows: Sequence[Row]) -> TextTable:

@@ -194,7 +194,8 @@ def _shown(by_target: pd.DataFrame) -> list[TextTable]:
             if not lines:
                 continue
             title = f"{target} compared with {theirs}{on}: {what} ({rows['ours_column'].iloc[0]})"
-            found.append(TextTable(headings, [*lines, *correlation_line(rows, suites)], title))
+            lines += correlation_line(rows, suites)
+            found.append(TextTable(headings, lines, title, spare=range(len(suites) - 1, 0, -1)))
     return found
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from specbench_s2d.analysis.report.plots import by_suite, by_target, lossy, sweeps, tradeoffs
 from specbench_s2d.analysis.report.plots.processes import draw_in, processes_for
@@ -31,11 +32,13 @@ from specbench_s2d.analysis.tables.naming import method_family
 from specbench_s2d.analysis.tables.remarks import projections
 from specbench_s2d.analysis.tables.series import PlotTables
 from specbench_s2d.analysis.tables.summary import speed_column
+from specbench_s2d.display import visible
 from specbench_s2d.runs.record import BASELINE
 
 FORMATS = ("png", "svg")
 
 
+_LONGEST_NAME = 60  # characters of a family's name in that of a file, of which file systems take 255 bytes
 MOST_DECODERS = 8
 """With more decoders than these beside AR, a plot `by_family` becomes one plot per method family."""
 
@@ -148,7 +151,7 @@ def draw_all(tables: PlotTables, folder: Path, processes: int | None = None) -> 
     chosen = _choices(tables)
     panels = tables.summary["target"].nunique() * len(chosen)
     drawn = draw_in(processes or processes_for(panels), partial(_draw_some, tables, folder))
-    stems = [_stem(plot, part) for plot, part in chosen]
+    stems = [stem for stem, _, _ in chosen]
     return sorted(drawn, key=lambda path: stems.index(path.stem))
 
 
@@ -163,23 +166,28 @@ def _draw_some(tables: PlotTables, folder: Path, first: int, every: int) -> list
 def figures(tables: PlotTables, first: int = 0, every: int = 1) -> Iterator[tuple[str, Figure]]:
     """Every plot that has anything to show (or each `every`-th from the `first` on), with the stem of its file."""
     looks = run_looks(tables)
-    for plot, part in _choices(tables)[first::every]:
+    for stem, plot, part in _choices(tables)[first::every]:
         figure = plot.draw(part.of(tables) if plot.by_family else tables, looks)
         if figure and part.note:
             add_note(figure, part.note)
         if figure:
-            yield _stem(plot, part), figure
+            yield stem, figure
 
 
-def _choices(tables: PlotTables) -> list[tuple[Plot, Part]]:
-    """Every plot with the decoders that it shows."""
-    by_family, whole = parts(tables.summary), [Part(frozenset())]
-    return [(plot, part) for plot in PLOTS for part in (by_family if plot.by_family else whole)]
+def _choices(tables: PlotTables) -> list[tuple[str, Plot, Part]]:
+    """Every plot with the decoders that it shows, and the stem of its files."""
+    by_family, whole, taken = parts(tables.summary), [Part(frozenset())], set[str]()
+    chosen = [(plot, part) for plot in PLOTS for part in (by_family if plot.by_family else whole)]
+    return [(_stem(plot.name, part.name, taken), plot, part) for plot, part in chosen]
 
 
-def _stem(plot: Plot, part: Part) -> str:
-    """What the plot's files are called."""
-    return "-".join(filter(None, (plot.name, re.sub(r"[^\w.+]+", "-", part.name).strip("-"))))
+def _stem(plot: str, family: str, taken: set[str]) -> str:
+    """A name that a file system takes, of any family's name, and that is not `taken` yet."""
+    stem = "-".join(filter(None, (plot, re.sub(r"[^\w.+]+", "-", family).strip("-")[:_LONGEST_NAME])))
+    while stem in taken:
+        stem += "-"
+    taken.add(stem)
+    return stem
 
 
 def run_looks(tables: PlotTables) -> Looks:
@@ -194,12 +202,14 @@ def _save(figure: Figure, stem: Path, title: Sequence[str]) -> list[Path]:
     format; projections stand in the title."""
     if title:
         figure.suptitle("\n".join(textwrap.fill(line, 110) for line in title), fontsize=7.5, x=0.01, ha="left")
+    for text in figure.findobj(Text):
+        text.set_text(visible(text.get_text(), keep="\n"))
     figure.set_dpi(SCREEN_DPI if figure.get_figheight() > PAGE_HEIGHT else mpl.rcParams["savefig.dpi"])
     if layout := figure.get_layout_engine():
         layout.execute(figure)
         figure.set_layout_engine(None)  # else matplotlib would lay it out for each format
     bounds = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
-    paths = [stem.with_suffix(f".{suffix}") for suffix in FORMATS]
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in FORMATS]
     for path in paths:
         save(figure, path, bounds)
     return paths

@@ -25,6 +25,7 @@ from PIL import Image
 
 from specbench_s2d.analysis.tables.naming import FIRST, PAIRS, mark_notes, method_family, row_title
 from specbench_s2d.analysis.tables.remarks import within_launches
+from specbench_s2d.display import visible
 from specbench_s2d.files import write_whole
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -72,6 +73,7 @@ STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, to search and to edit, and takes less room
     "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],  # Verdana is about as wide, where DejaVu is missing
     "savefig.dpi": 300,
+    "text.parse_math": False,  # names are data: a dollar sign is one
 }
 
 
@@ -241,7 +243,7 @@ def save(figure: Figure, path: Path, bounds: Bbox) -> None:
         return
     text = io.StringIO()
     figure.savefig(text, format="svg", bbox_inches=bounds, metadata={"Date": None})
-    write_whole(path, compact_svg(text.getvalue()))
+    write_whole(path, compact_svg(visible(text.getvalue(), keep="\n")))
 
 
 def compact_svg(svg: str) -> str:
