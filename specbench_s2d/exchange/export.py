@@ -25,11 +25,11 @@ from specbench_s2d.analysis.metrics.pairs import latest
 from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.analysis.tables.text import TextTable
-from specbench_s2d.errors import RunFolderError, UnknownNameError, UserError
+from specbench_s2d.errors import RunFolderError, UserError, find_name
 from specbench_s2d.exchange import leaderboard
 from specbench_s2d.exchange.spec_bench import AnswerFile, answer_files
-from specbench_s2d.files import replacing
-from specbench_s2d.runs.folder import MANIFEST, read_manifest
+from specbench_s2d.files import replacing, why_no_folder
+from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
 from specbench_s2d.runs.record import Record
 
 Files = dict[str, bytes]
@@ -55,8 +55,11 @@ def export(run: Path, form: str, out: Path) -> Export:
     `RunFolderError` for a run that cannot be read or a folder that cannot be written, and `UserError` where the run has
     nothing that the format could hold.
     """
-    if form not in FORMATS:
-        raise UnknownNameError.of("format", form, FORMATS)
+    form = find_name("format", form, FORMATS, others={"tex": "latex", "md": "markdown"})
+    if any((out / name).exists() for name in (MANIFEST, RECORDS)):
+        raise RunFolderError(f"--out {out}: is the folder of a run, whose tables it would replace; give another.")
+    if why := why_no_folder(out):
+        raise RunFolderError(f"--out {out}: {why}; give another.")
     records = latest(read_run(run))
     manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
     files, notes = FORMATS[form](records, manifest)
