@@ -19,6 +19,7 @@ from specbench_s2d.analysis.tables.naming import decoder_title
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import Event
 from specbench_s2d.runs.record import BASELINE, Record
+from specbench_s2d.spelling import duration
 
 _PLAIN_EVERY_S = 10.0
 
@@ -115,12 +116,8 @@ class SoFar:
 
 
 def _line(event: Event) -> str:
-    left = "" if event.seconds_left is None else f", {_duration(event.seconds_left)} left"
+    left = "" if event.seconds_left is None else f", {duration(event.seconds_left)} left"
     return f"{event.done}/{event.cells} cells{left}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def forecast_table(expected: dict[str, Any]) -> Table:
@@ -135,7 +132,7 @@ def forecast_table(expected: dict[str, Any]) -> Table:
             row["template"],
             str(row["cells"]),
             f"{row['memory_bytes'] / 1e9:.3f}",
-            _duration(row["expected_s"]),
+            duration(row["expected_s"]),
         )
     decoders = ", ".join(expected["decoders"])
     launches = f", {expected['launches']} launches" if expected["launches"] > 1 else ""
@@ -156,8 +153,8 @@ def _workers_lines(workers: dict[str, Any] | None) -> list[str]:
     memory = ", ".join(f"{size / 1e9:.3f}" for size in workers["memory_bytes_by_worker"])
     return [
         f"{workers['count']} workers: {workers['blocks']} blocks ({blocks}), the longest "
-        f"{_duration(workers['largest_block_s'])}; memory GB each: {memory}",
-        f"at least {_duration(workers['expected_s'])} on them, loading included; idle {workers['idle_share']:.0%}",
+        f"{duration(workers['largest_block_s'])}; memory GB each: {memory}",
+        f"at least {duration(workers['expected_s'])} on them, loading included; idle {workers['idle_share']:.0%}",
     ]
 
 
@@ -176,7 +173,7 @@ def _free_line(free: dict[str, int]) -> str:
 def _energy_line(energy: dict[str, Any]) -> str:
     if energy["meter"] is None:
         return f"energy: {energy['reason']}"
-    time = f"{_duration(energy['least_s'])} on top"
+    time = f"{duration(energy['least_s'])} on top"
     if not energy["blocks"]:
         return f"energy: {energy['meter']}, beside the timed windows; idle power: {time}"
     return f"energy: {energy['meter']}, in a pass of its own: {energy['blocks']} blocks, at least {time}"
