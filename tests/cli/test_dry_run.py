@@ -135,7 +135,7 @@ def test_a_folder_of_another_run_in_use_or_damaged_is_refused(
         assert (code, line) == refusal(own, capsys)
     assert code == 2 and "another process is writing to this run" in line
     with (tmp_path / "out" / "records.jsonl").open("a") as records:
-        records.write("{}\n")
+        records.write("torn\n")
     code, line = refusal([*own, "--dry-run"], capsys)
     assert (code, line) == refusal(own, capsys)
     assert code == 2 and "records.jsonl:2: not a record" in line
