@@ -47,9 +47,19 @@ def in_one_line(error: BaseException, most: int | None = None, kind: bool | None
     said = " ".join(text.split()) if whole else text.splitlines()[0]
     if kind is None:
         kind = not (isinstance(error, OSError | ValueError) or type(error).__module__.startswith(_OURS))
-    return (f"{name}: {said}" if kind else said)[: most or (_MOST_WHOLE if whole else _MOST_SAID)].rstrip(
-        ".: " if whole else None
-    )
+    said = f"{name}: {said}" if kind else said
+    return _cut(said.rstrip(".: ") if whole else said, most or (_MOST_WHOLE if whole else _MOST_SAID))
+
+
+def _cut(text: str, most: int) -> str:
+    """A text of at most `most` characters: cut after a sentence where that says enough, else after a word."""
+    if len(text) <= most:
+        return text
+    sentences = text[: most - 1].rpartition(". ")[0]
+    if len(sentences) >= most // 2:
+        return sentences.rstrip(".: ")
+    words = text[: most - 1].rpartition(" ")[0] or text[: most - 1]
+    return f"{words.rstrip('.,:; ')}…"
 
 
 @contextmanager

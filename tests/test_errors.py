@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from specbench_s2d.bench.messages import DriverGone
-from specbench_s2d.errors import UserError, as_parameters, find_name, is_stop, reworded
+from specbench_s2d.decoding.faults import PartError
+from specbench_s2d.errors import UserError, as_parameters, find_name, in_one_line, is_stop, reworded
 from tests.refusals import refused
 
 
@@ -46,3 +47,35 @@ class OfAPackage(BaseException):
 def test_ctrl_c_and_our_own_signals_end_the_program_and_nothing_else() -> None:
     assert all(is_stop(error) for error in (KeyboardInterrupt(), GeneratorExit(), DriverGone()))
     assert not any(is_stop(error) for error in (ValueError(), SystemExit(1), OfAPackage(), UserError("no")))
+
+
+NODE_DIED = (
+    "Task failed because the node it was running on is dead or unavailable. Node IP: 172.17.0.2, node ID: "
+    "7c6f0a4bd7ef0f7d6a3e1f25d3a94a0f5a8c8b7b6d5e4f3a2b1c0d9e. This can happen if the instance where the node was "
+    "running failed, the node was preempted, or raylet crashed unexpectedly (e.g., due to OOM) etc."
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError(NODE_DIED), f"RuntimeError: {NODE_DIED.partition(' This can')[0].rstrip('.')}"),
+        (OSError("no such\n   file."), "no such file"),
+        (RuntimeError(""), "RuntimeError"),
+        (ValueError("word " * 100), ("word " * 39).strip() + "…"),
+        (ValueError("Short. " + "word " * 100), "Short. " + ("word " * 38).strip() + "…"),
+        (ValueError("x" * 300), "x" * 199 + "…"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_all_that_an_error_says_is_one_line_of_whole_sentences_or_words(error: Exception, told: str) -> None:
+    assert in_one_line(error, whole=True) == told and len(told) <= 200
+
+
+def test_an_error_is_told_by_its_first_line_and_by_its_type_where_the_text_says_little() -> None:
+    assert in_one_line(ValueError("a value\nand more")) == "a value"
+    assert in_one_line(KeyError("weights")) == "KeyError: 'weights'"
+    assert in_one_line(PartError("drafter X raised")) == "drafter X raised"
+    assert in_one_line(ValueError("a value"), kind=True) == "ValueError: a value"
+    assert in_one_line(KeyError("weights"), kind=False) == "'weights'"
+    assert in_one_line(AssertionError()) == "AssertionError"
