@@ -68,7 +68,7 @@ def _from_hub(hub_id: str, revision: str | None, fetch: Callable[[], Path], comp
         if snapshot is not None and complete(Path(snapshot)):
             return Path(snapshot)
         raise ModelError(
-            f"{hub_id}: no folder of that name; not in the local cache and the hub cannot be reached "
+            f"{hub_id}: no folder of that name, not in the local cache, and the hub cannot be reached "
             f"({in_one_line(error, 160)}); download it where there is a network, or give a folder. "
             f"Demo models: {', '.join(demo_names())}."
         ) from error

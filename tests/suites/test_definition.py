@@ -71,7 +71,7 @@ def test_the_embedded_arithmetic_is_right() -> None:
 
 
 def test_an_unknown_suite_is_told_the_nearest() -> None:
-    with refused(UnknownNameError, "unknown suite 'mt_bnch'. Did you mean 'mt_bench' or", "Or custom/NAME"):
+    with refused(UnknownNameError, "unknown suite 'mt_bnch'. Did you mean 'mt_bench'?", "Or custom/NAME"):
         load_questions("embedded", ["mt_bnch"])
 
 
