@@ -19,7 +19,16 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 MOST_README_BYTES = 8192
 # Flags of other programs that the pages name.
-OTHERS = {"--extra-index-url", "--merge", "--num_processes", "--multi_gpu", "--row", "--runs"}
+OTHERS = {
+    "--extra-index-url",
+    "--find-links",
+    "--no-index",
+    "--merge",
+    "--num_processes",
+    "--multi_gpu",
+    "--row",
+    "--runs",
+}
 QUICK = {"suites", "models", "decoders"}
 """Commands that load no model."""
 

@@ -12,7 +12,7 @@ from specbench_s2d.bench.plan import Cell, Lane, Plan
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.session import Session
 from specbench_s2d.decoding.clock import clock_for
-from specbench_s2d.errors import RAISED
+from specbench_s2d.errors import is_stop
 from specbench_s2d.measure.energy.block import IDLE_S, MIN_BLOCK_S, SETTLE_S, Metered, idle_power_w, measure_block
 from specbench_s2d.measure.energy.choose import MeterChoice
 from specbench_s2d.measure.energy.meter import EnergyMeter
@@ -156,7 +156,9 @@ def _measure(
 
     try:
         return measure_block(meter, one_round, clock_for(session.target.device).wait, idle_w)
-    except RAISED as error:  # this block has no energy, the run goes on
+    except BaseException as error:  # this block has no energy, the run goes on
+        if is_stop(error):
+            raise
         why = told(error)
         give_back(error)
         return Metered.failed(meter, why)

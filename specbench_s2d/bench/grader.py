@@ -12,7 +12,7 @@ from typing import Any
 
 from specbench_s2d.bench.faults import give_back, told
 from specbench_s2d.bench.prompts import Prompt
-from specbench_s2d.errors import RAISED, UnknownNameError
+from specbench_s2d.errors import UnknownNameError, is_stop
 from specbench_s2d.measure.divergence import Divergence, TokenScores, classify, classify_alone
 from specbench_s2d.measure.quality import METRICS, score_answer, signatures
 from specbench_s2d.measure.teacher_forcing import DraftView, score
@@ -122,7 +122,9 @@ class Grader:
         record = _with_reasons(record, quality.reasons, quality=quality.values, quality_counts=quality.counts)
         try:
             return self._with_likelihood(record, prompt, output_ids, baseline)
-        except RAISED as error:
+        except BaseException as error:
+            if is_stop(error):
+                raise
             why = f"its teacher-forced pass failed: {told(error)}"
             give_back(error)
             return _with_reasons(record, dict.fromkeys(_LIKELIHOODS, why))

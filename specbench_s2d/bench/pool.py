@@ -15,7 +15,7 @@ from typing import Any
 from specbench_s2d.bench.blocks import Block, HandOut, cut
 from specbench_s2d.bench.messages import Ask, Begin, End, Facts, Gone, Hello, Kept, Order, Refused, Said, Work, Workers
 from specbench_s2d.bench.plan import Cell, Plan
-from specbench_s2d.bench.preflight import set_up
+from specbench_s2d.bench.preflight import check_folder, check_inputs
 from specbench_s2d.bench.runner import Event, Watcher, is_failed, record_of, repaired_text, widen
 from specbench_s2d.errors import UserError
 from specbench_s2d.measure.environment import device_id, software_facts
@@ -35,6 +35,7 @@ def in_pool(
     """A launcher for `run_launches`: each launch begins with fresh workers, of `make_workers`."""
 
     def launch_in_pool(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:
+        check_folder(plan, folder)
         plan = replace(plan, key_schema=schema_of(folder), launch=launch)
         work = work_of(plan)
         with RunStore(folder, plan.manifest(folder.name, {})) as store:
@@ -57,7 +58,7 @@ def work_of(plan: Plan) -> dict[str, float]:
     Raises `UserError` for models, templates or prompts that do not go together.
     """
     new_tokens = plan.spec.max_new_tokens or 1
-    setups = {target: set_up(plan, target) for target in plan.targets}
+    setups = check_inputs(plan)
     return {t: float(plan.cells_of(t) * new_tokens * setup.memory[0].weights_bytes) for t, setup in setups.items()}
 
 

@@ -19,7 +19,7 @@ from specbench_s2d.bench.plan import Cell, Plan, Round
 from specbench_s2d.bench.preflight import TargetSetup, check
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.session import Session
-from specbench_s2d.errors import RAISED, PromptTooLongError, UserError
+from specbench_s2d.errors import PromptTooLongError, UserError, is_stop
 from specbench_s2d.measure.attention import planless_attention
 from specbench_s2d.measure.bandwidth import LATER_ROUNDS
 from specbench_s2d.measure.energy.block import MIN_BLOCK_S
@@ -91,7 +91,7 @@ def execute(
     the meter asked for cannot be read.
     """
     plan = replace(plan, key_schema=schema_of(folder), launch=launch)
-    setups = check(plan, free)
+    setups = check(plan, free, folder)
     choice = MeterChoice(meter) if meter else choose_meter(plan.spec.energy or "off", plan.spec.device or plan.device)
     with planless_attention():
         facts, timer = environment(plan.device), PhaseTimer()
@@ -287,7 +287,9 @@ class Run:
         except PromptTooLongError as error:
             status = "skipped" if self._plan.spec.long_prompts == "skip" else "failed"
             return self._record(cell, status, str(error)), None
-        except RAISED as error:  # this cell fails, the run goes on
+        except BaseException as error:  # this cell fails, the run goes on
+            if is_stop(error):
+                raise
             why = told(error)
             give_back(error)
             return self._record(cell, "failed", why), None

@@ -39,7 +39,7 @@ from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.preflight import check
 from specbench_s2d.bench.runner import Event, Run
 from specbench_s2d.bench.session import Session
-from specbench_s2d.errors import RAISED, RunFolderError, UserError
+from specbench_s2d.errors import RunFolderError, UserError, is_stop
 from specbench_s2d.measure.attention import planless_attention
 from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
 from specbench_s2d.measure.environment import device_id, environment
@@ -86,7 +86,9 @@ def work(order: Order, link: Link, open_session: Callable[..., Session] = Sessio
             _work(order, link, open_session)
         except UserError as error:
             link.send(Refused(error))
-        except RAISED as error:
+        except BaseException as error:
+            if is_stop(error):
+                raise
             link.send(Gone(told(error)))
     except DriverGone:
         pass

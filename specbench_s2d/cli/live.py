@@ -20,6 +20,7 @@ from specbench_s2d.bench.runner import Event
 from specbench_s2d.cli.screen import Screen
 from specbench_s2d.display import visible
 from specbench_s2d.runs.record import BASELINE, Record
+from specbench_s2d.spelling import duration
 
 _PLAIN_EVERY_S = 10.0
 
@@ -115,12 +116,8 @@ class SoFar:
 
 
 def _line(event: Event) -> str:
-    left = "" if event.seconds_left is None else f", {_duration(event.seconds_left)} left"
+    left = "" if event.seconds_left is None else f", {duration(event.seconds_left)} left"
     return f"{event.done}/{event.cells} cells{left}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def forecast_table(expected: dict[str, Any]) -> RenderableType:
@@ -128,7 +125,7 @@ def forecast_table(expected: dict[str, Any]) -> RenderableType:
     rows = [
         [
             row["target"], "\n".join(row["drafts"]) or "none", row["template"], str(row["cells"]),
-            f"{row['memory_bytes'] / 1e9:.3f}", _duration(row["expected_s"]),
+            f"{row['memory_bytes'] / 1e9:.3f}", duration(row["expected_s"]),
         ]
         for row in expected["targets"]
     ]  # fmt: skip
@@ -152,8 +149,8 @@ def _workers_lines(workers: dict[str, Any] | None) -> list[str]:
     memory = ", ".join(f"{size / 1e9:.3f}" for size in workers["memory_bytes_by_worker"])
     return [
         f"{workers['count']} workers: {workers['blocks']} blocks ({blocks}), the longest "
-        f"{_duration(workers['largest_block_s'])}; memory GB each: {memory}",
-        f"at least {_duration(workers['expected_s'])} on them, loading included; idle {workers['idle_share']:.0%}",
+        f"{duration(workers['largest_block_s'])}; memory GB each: {memory}",
+        f"at least {duration(workers['expected_s'])} on them, loading included; idle {workers['idle_share']:.0%}",
     ]
 
 
@@ -172,7 +169,7 @@ def _free_line(free: dict[str, int]) -> str:
 def _energy_line(energy: dict[str, Any]) -> str:
     if energy["meter"] is None:
         return f"energy: {energy['reason']}"
-    time = f"{_duration(energy['least_s'])} on top"
+    time = f"{duration(energy['least_s'])} on top"
     if not energy["blocks"]:
         return f"energy: {energy['meter']}, beside the timed windows; idle power: {time}"
     return f"energy: {energy['meter']}, in a pass of its own: {energy['blocks']} blocks, at least {time}"

@@ -29,7 +29,7 @@ from specbench_s2d.cli import (
 )
 from specbench_s2d.cli.help import App
 from specbench_s2d.display import visible
-from specbench_s2d.errors import UserError, first_line, is_panic
+from specbench_s2d.errors import UserError, in_one_line, is_stop
 
 app = App(
     name="specbench-s2d",
@@ -47,6 +47,9 @@ for listing in (suites.suites, lists.decoders, env.env):
     app.command()(listing)
 app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")
+
+
+_NO_INTEGER = "Input should be a valid integer, unable to parse string as an integer"
 
 
 def _show_version(asked: bool) -> None:
@@ -79,8 +82,10 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("stopped.")
         return 130
+    except SystemExit:
+        raise
     except BaseException as error:
-        if debug or not is_panic(error):
+        if debug or is_stop(error):
             raise
         return _explain(error)
 
@@ -106,7 +111,7 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, TyperException):
         message = error.format_message()
         if message:  # empty: the help was asked for by giving no argument, and is already there
-            _complain(message)
+            _complain(message.replace(_NO_INTEGER, "give a whole number, in digits."))
         return error.exit_code
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
@@ -114,7 +119,7 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, OSError):
         _complain(f"{error.filename or 'a file'}: {error.strerror or error}.")
         return 2
-    _complain(f"unexpected {type(error).__name__}: {first_line(error)} (--debug shows where).")
+    _complain(f"unexpected {in_one_line(error, kind=True)} (--debug shows where).")
     return 2
 
 

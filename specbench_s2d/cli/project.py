@@ -11,7 +11,7 @@ import typer
 from specbench_s2d.cli import screen
 from specbench_s2d.cli.flags import SafeCsv, flags_from, given_flags
 from specbench_s2d.config import RunSpec, make_spec
-from specbench_s2d.files import write_whole
+from specbench_s2d.files import why_no_folder, write_whole
 
 if TYPE_CHECKING:
     from specbench_s2d.analysis.projection.table import Device
@@ -57,8 +57,8 @@ def project(
     from specbench_s2d.measure.attention import planless_attention
     from specbench_s2d.models.load import hide_progress_bars
 
-    if out and out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: is a file; give a folder.")
+    if out and (why := why_no_folder(out)):
+        raise UserError(f"--out {out}: {why}; give another.")
     given = Acceptances.find(acceptance, target, _pairs(stand_ins or ()))
     where = Place(place.device, place.dtype, place.engine)
     models = check_targets(target, draft, where, context + gamma_max + 1)

@@ -56,7 +56,10 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print cells, memory in GB and expected time; run nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print cells, memory in GB and expected time, or what the run would refuse; run nothing."
+        ),
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run the failed cells of --out again.")] = False,
     as_json: Annotated[
@@ -96,12 +99,13 @@ def run(
         asked = asked.model_copy(update={"devices": "all"})
     plan = make_plan(asked, elsewhere=ray)
     count, launcher = _launcher(plan, ray, ray_address, allow_mixed)
+    folder = out or _new_folder()
     if dry_run:
-        return _dry_run(plan, as_json, count)
+        return _dry_run(plan, folder, as_json, count)
     from specbench_s2d.bench.launches import run_launches
 
     execute = partial(run_launches, strict=strict, launcher=launcher)
-    return execute_and_print(plan, out or _new_folder(), retry_failed, as_json, execute, safe_csv)
+    return execute_and_print(plan, folder, retry_failed, as_json, execute, safe_csv)
 
 
 def _launcher(plan: Any, on_ray: bool, ray_address: str | None, allow_mixed: bool) -> tuple[int | None, Any]:
@@ -148,17 +152,24 @@ def _new_folder() -> Path:
     return Path("results/runs") / datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
 
 
-def _dry_run(plan: Any, as_json: bool, workers: int | None) -> int:
+def _dry_run(plan: Any, folder: Path, as_json: bool, workers: int | None) -> int:
+    """Print the forecast; raises what the run would raise, for want of memory or of an engine once the forecast, which
+    has the figures, is printed."""
+    from specbench_s2d.bench import preflight
     from specbench_s2d.bench.forecast import forecast
     from specbench_s2d.cli.live import forecast_table
+    from specbench_s2d.models.devices import share_of_host
 
-    expected = forecast(plan, workers)
+    preflight.check_folder(plan, folder, with_records=True)
+    setups = preflight.check_inputs(plan, share_of_host(workers or 1))
+    expected = forecast(plan, workers, setups)
     if as_json:
         typer.echo(json.dumps(expected, indent=1))
     else:
         screen.stdout().print(forecast_table(expected))
     for line in plan.said:
         screen.stderr().say(line)
+    preflight.check_devices(plan, setups)
     return 0
 
 

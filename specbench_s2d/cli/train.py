@@ -304,8 +304,9 @@ def answers(
     from specbench_s2d.training.answers import AnswerSpec, answer_chats
 
     spec = AnswerSpec(max_new_tokens, temperature, batch, prompt_tokens, own_prompts, limit, seed)
-    with _stoppable(out):
-        rows = answer_chats(source, data, only or [], spec, out, template, device, AnswerWatch(_console()))
+    with _stoppable(out), AnswerWatch(_console()) as watch:
+        watch.announce(f"{out.name}: answers of {Path(source).name}")
+        rows = answer_chats(source, data, only or [], spec, out, template, device, watch)
     screen.stdout().say(f"{out}: {rows:,} answers")
 
 

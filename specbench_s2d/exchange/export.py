@@ -26,11 +26,11 @@ from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.analysis.tables.csv_text import csv_text
 from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.analysis.tables.text import TextTable
-from specbench_s2d.errors import RunFolderError, UnknownNameError, UserError
+from specbench_s2d.errors import RunFolderError, UserError, find_name
 from specbench_s2d.exchange import leaderboard
 from specbench_s2d.exchange.spec_bench import AnswerFile, answer_files
-from specbench_s2d.files import replacing
-from specbench_s2d.runs.folder import MANIFEST, read_manifest
+from specbench_s2d.files import replacing, why_no_folder
+from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
 from specbench_s2d.runs.record import Record
 
 Files = dict[str, bytes]
@@ -57,8 +57,11 @@ def export(run: Path, form: str, out: Path, safe_csv: bool = False) -> Export:
     `RunFolderError` for a run that cannot be read or a folder that cannot be written, and `UserError` where the run has
     nothing that the format could hold.
     """
-    if form not in FORMATS:
-        raise UnknownNameError.of("format", form, FORMATS)
+    form = find_name("format", form, FORMATS, others={"tex": "latex", "md": "markdown"})
+    if any((out / name).exists() for name in (MANIFEST, RECORDS)):
+        raise RunFolderError(f"--out {out}: is the folder of a run, whose tables it would replace; give another.")
+    if why := why_no_folder(out):
+        raise RunFolderError(f"--out {out}: {why}; give another.")
     if safe_csv and form != "csv":
         raise UserError(f"--safe-csv: --format {form} writes no CSV; give --format csv, or leave it out.")
     records = latest(read_run(run))

@@ -9,6 +9,8 @@ import torch
 
 from specbench_s2d.cgroup import available_bytes
 from specbench_s2d.errors import UserError
+from specbench_s2d.spelling import DTYPES as OTHER_NAMES
+from specbench_s2d.spelling import meant, near_names
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 HOST = "cpu"
@@ -26,11 +28,12 @@ def default_dtype(device: str) -> str:
     return "float32" if device == "cpu" else "bfloat16"
 
 
-def find_dtype(name: str | None, device: str) -> torch.dtype:
-    """The dtype by its name, or the device's default; raises `UserError` for an unknown one."""
-    chosen = name or default_dtype(first_device(device))
-    if chosen not in DTYPES:
-        raise UserError(f"--dtype {chosen}: give one of {', '.join(DTYPES)}.")
+def find_dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
+    """The dtype by its name or one of its other names (`bf16`), or the device's default; raises `UserError` for an
+    unknown one."""
+    asked = str(name).removeprefix("torch.") if name else default_dtype(first_device(device))
+    if (chosen := meant(asked, DTYPES, OTHER_NAMES)) is None:
+        raise UserError(f"--dtype {asked}: give one of {', '.join(DTYPES)}.{near_names(asked, DTYPES, OTHER_NAMES)}")
     return DTYPES[chosen]
 
 
@@ -47,7 +50,10 @@ def all_devices(device: str) -> list[str]:
 def check_device_name(device: str) -> None:
     """Raise `UserError` for what names no device of any machine."""
     if not re.fullmatch(rf"cpu|{SPREAD}|cuda(:\d+)?", device):
-        raise UserError(f"--device {device}: not a device; give cpu, cuda or cuda:N, or {SPREAD} for all GPUs.")
+        number = re.search(r"\d+", device)
+        known = [HOST, SPREAD, f"cuda:{number[0]}" if number else "cuda"]
+        near = near_names(device, known, {"gpu": known[-1], f"gpu{number[0]}" if number else "nvidia": known[-1]})
+        raise UserError(f"--device {device}: not a device; give cpu, cuda or cuda:N, or {SPREAD} for all GPUs.{near}")
 
 
 def check_device(device: str) -> torch.device:
@@ -69,6 +75,11 @@ def free_bytes(device: str) -> int:
         return available_bytes()
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return driver_free_bytes(device) + unused
+
+
+def share_of_host(workers: int) -> Free:
+    """Free bytes as each of so many workers of one machine counts them, which share the host's memory evenly."""
+    return lambda device: free_bytes(device) // (workers if device == HOST else 1)
 
 
 def driver_free_bytes(device: str) -> int:

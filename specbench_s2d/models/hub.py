@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.errors import ModelError, UnknownNameError, UserError, first_line
+from specbench_s2d.errors import ModelError, UnknownNameError, UserError, in_one_line
 from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.weight_files import find_weights, pickled_names
 
@@ -54,7 +54,8 @@ def _from_hub(hub_id: str, revision: str | None, fetch: Callable[[], Path], comp
         ) from None
     except RepositoryNotFoundError:
         raise ModelError(
-            f"{hub_id}: no such model on the hub, or it is private; check the name, or log in with `hf auth login`."
+            f"{hub_id}: no folder of that name, and no such model on the hub, or it is private; check the name, or "
+            "log in with `hf auth login`."
         ) from None
     except RevisionNotFoundError:
         raise ModelError(f"{hub_id}: no revision {revision!r} on the hub; give a branch, a tag or a commit.") from None
@@ -67,8 +68,9 @@ def _from_hub(hub_id: str, revision: str | None, fetch: Callable[[], Path], comp
         if snapshot is not None and complete(Path(snapshot)):
             return Path(snapshot)
         raise ModelError(
-            f"{hub_id}: not in the local cache and the hub cannot be reached ({first_line(error)[:160]}); "
-            f"download it where there is a network, or give a folder. Demo models: {', '.join(demo_names())}."
+            f"{hub_id}: no folder of that name, not in the local cache, and the hub cannot be reached "
+            f"({in_one_line(error, 160)}); download it where there is a network, or give a folder. "
+            f"Demo models: {', '.join(demo_names())}."
         ) from error
 
 

@@ -12,6 +12,7 @@ import lzma
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +21,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from specbench_s2d.errors import RunFolderError, UserError, first_line
-from specbench_s2d.files import write_whole
+from specbench_s2d.errors import RunFolderError, UserError, in_one_line
+from specbench_s2d.files import why_no_folder, write_whole
 from specbench_s2d.runs.energy_block import EnergyBlock
 from specbench_s2d.runs.identity import identity
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record, check_schema, parse_record
@@ -31,6 +32,8 @@ PACKED = ("records.jsonl.xz", "records.jsonl.gz")
 """Records of a finished run, to be kept: read like the others, and not written to. xz takes the least room."""
 ENERGY = "energy.jsonl"
 MANIFEST = "manifest.json"
+EXPORTED = ("records.csv", "records.parquet", "leaderboard.tex", "leaderboard.md", "*-repeat-*.jsonl")
+"""What `export` writes into its folder, and a run does not write into its own."""
 _LOCK = ".lock"
 _READ_BYTES = 2**23
 _TAIL_BYTES = 2**16  # a line that was torn is found within, or before as many more
@@ -54,8 +57,13 @@ def records_path(folder: Path) -> Path:
     """The file that holds a run's records; raises `RunFolderError` where there is none."""
     path = next((folder / name for name in (RECORDS, *PACKED) if (folder / name).is_file()), None)
     if path is None:
-        raise RunFolderError(f"{folder}: no {RECORDS} there; give the folder of a run.")
+        where = f"no {RECORDS} there" if folder.is_dir() else _not_there(folder)
+        raise RunFolderError(f"{folder}: {where}; give the folder of a run.")
     return path
+
+
+def _not_there(folder: Path) -> str:
+    return "is no folder" if folder.exists() else "is not there"
 
 
 def parse_lines(lines: bytes, path: Path, number: int) -> Iterator[Record]:
@@ -92,7 +100,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        there = f"holds no {MANIFEST}" if folder.is_dir() else "is no folder" if folder.exists() else "is not there"
+        there = f"holds no {MANIFEST}" if folder.is_dir() else _not_there(folder)
         raise RunFolderError(f"{folder}: {there}; give the folder of a run.") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RunFolderError(
@@ -122,19 +130,14 @@ class RunStore:
 
     def __enter__(self) -> RunStore:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-            self.manifest = self._join()
-            self.repaired = _cut_torn_line(self.folder / RECORDS)
-            _cut_torn_line(self.folder / ENERGY)
-            if (self.folder / RECORDS).is_file():
-                self._records = {record.key: record for record in read_records(self.folder)}
-        except Timeout:
-            raise RunFolderError(
-                f"{self.folder}: another process is writing to this run; wait for it, or give another --out."
-            ) from None
-        except OSError as error:
-            raise RunFolderError(f"{self.folder}: cannot be written ({error.strerror}); give another --out.") from error
+            with _written_by_one(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock.acquire()
+                self.manifest = self._join()
+                self.repaired = _cut_torn_line(self.folder / RECORDS)
+                _cut_torn_line(self.folder / ENERGY)
+                if (self.folder / RECORDS).is_file():
+                    self._records = {record.key: record for record in read_records(self.folder)}
         except UserError:
             self._lock.release()
             raise
@@ -192,27 +195,67 @@ class RunStore:
 
     def _join(self) -> dict[str, Any]:
         """The manifest to work under: this run's own, or the one already there if it is of the same run."""
-        packed = next((self.folder / name for name in PACKED if (self.folder / name).exists()), None)
-        if packed and not (self.folder / RECORDS).exists():
-            unpack = "unxz" if packed.suffix == ".xz" else "gunzip"
-            raise RunFolderError(
-                f"{self.folder}: its records are packed; `{unpack} {packed}` to go on with it, or give another --out."
-            )
-        if not (self.folder / MANIFEST).exists():
-            if (self.folder / RECORDS).exists():
-                raise RunFolderError(f"{self.folder}: holds records without a manifest; give another --out.")
+        found = check_same_run(self.folder, self._wanted)
+        if found is None:
             self.write_manifest(self._wanted)
-            return self._wanted
-        found = read_manifest(self.folder)
-        changed = changed_identity(self._wanted, found)
-        if self._wanted.get("shard") != found.get("shard"):
-            changed.append(f"the shard ({found.get('shard') or 'all of the grid'} there)")
-        if changed:
-            raise RunFolderError(
-                f"{self.folder}: holds run {found['run_id']}, which differs in {', '.join(changed)}; "
-                "go on with the command that started it, or start anew with another --out."
-            )
-        return found
+        return found or self._wanted
+
+
+def check_place(folder: Path) -> None:
+    """Raise `RunFolderError` for a folder that cannot be written, that another process writes to, or that holds an
+    export; nothing is made there."""
+    if why := why_no_folder(folder):
+        raise RunFolderError(f"{folder}: {why}; give another --out.")
+    with _written_by_one(folder):
+        if (folder / _LOCK).exists():
+            with FileLock(str(folder / _LOCK), timeout=0):
+                pass
+        if not (folder / MANIFEST).exists() and (held := _export_in(folder)):
+            raise RunFolderError(f"{folder}: holds an export ({held}); give another --out.")
+
+
+@contextmanager
+def _written_by_one(folder: Path) -> Iterator[None]:
+    """Raise `RunFolderError` where another process holds the folder's lock, or where it cannot be written."""
+    try:
+        yield
+    except Timeout:
+        raise RunFolderError(
+            f"{folder}: another process is writing to this run; wait for it, or give another --out."
+        ) from None
+    except OSError as error:
+        raise RunFolderError(f"{folder}: cannot be written ({error.strerror}); give another --out.") from error
+
+
+def _export_in(folder: Path) -> str | None:
+    """A file there that `export` writes and a run does not."""
+    found = (path.name for pattern in EXPORTED for path in folder.glob(pattern))
+    return next(found, None)
+
+
+def check_same_run(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest that a folder has already, None where it has none. Raises `RunFolderError` where that is of another
+    run than the one `wanted`, or the folder holds records without one, or packed ones."""
+    packed = next((folder / name for name in PACKED if (folder / name).exists()), None)
+    if packed and not (folder / RECORDS).exists():
+        unpack = "unxz" if packed.suffix == ".xz" else "gunzip"
+        raise RunFolderError(
+            f"{folder}: its records are packed; `{unpack} {packed}` to go on with it, or give another --out."
+        )
+    if not (folder / MANIFEST).exists():
+        if (folder / RECORDS).exists():
+            raise RunFolderError(f"{folder}: holds records without a manifest; give another --out.")
+        return None
+    found = read_manifest(folder)
+    changed = changed_identity(wanted, found)
+    if wanted.get("shard") != found.get("shard"):
+        changed.append(f"the shard ({found.get('shard') or 'all of the grid'} there)")
+    if changed:
+        raise RunFolderError(
+            f"{folder}: holds run {found['run_id']}, which differs in {', '.join(changed)}; "
+            "go on with the command that started it, or start anew with another --out."
+        )
+    return found
 
 
 def write_manifest_file(path: Path, manifest: dict[str, Any]) -> None:
@@ -274,7 +317,7 @@ def _first(error: Exception) -> str:
     if isinstance(error, ValidationError):
         problem = error.errors()[0]
         return f"{'.'.join(str(p) for p in problem['loc'])}: {problem['msg']}"
-    return first_line(error)
+    return in_one_line(error, kind=False)
 
 
 @lru_cache(maxsize=4)

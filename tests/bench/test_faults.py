@@ -36,6 +36,10 @@ AR, SD, MJGD = LABELS
 ASSERT = "CUDA error: device-side assert triggered\nCompile with TORCH_USE_CUDA_DSA"
 
 
+class OfAPackage(BaseException):
+    """What a package may raise that is no `Exception`."""
+
+
 class Mute(Exception):
     """Raises again when it is asked what it says."""
 
@@ -55,6 +59,7 @@ RAISED: list[tuple[BaseException, str]] = [
     (RecursionError("maximum recursion depth exceeded"), "RecursionError: maximum recursion depth exceeded"),
     (RuntimeWarning("overflow"), "RuntimeWarning: overflow"),
     (SystemExit(3), "SystemExit: 3"),
+    (OfAPackage("halt"), "OfAPackage: halt"),
     (MemoryError(), "MemoryError"),
     (UserError("mine: give another."), "mine: give another."),
     (ValueError("a value of " + "9" * 100_000), "ValueError: a value of 999"),

@@ -155,7 +155,7 @@ def test_where_there_is_but_one_draft_plain_decoders_take_it_as_it_is(spec: dict
 BAD = {
     "no nested draft": ({"decoder": ["s2d"]}, "decoder 's2d' needs a nested draft, and the run has only"),
     "no draft": ({"draft": []}, "decoder 'sd' needs a plain draft, and the run has none; give --draft NAME"),
-    "unknown suite": ({"suite": ["translatio"]}, "unknown suite 'translatio'. Did you mean 'translation'"),
+    "unknown suite": ({"suite": ["transaltion"]}, "unknown suite 'transaltion'. Did you mean 'translation'"),
     "unknown decoder": ({"decoder": ["s"]}, "unknown decoder 's'"),
     "unknown target": ({"target": ["demo-xl"]}, "unknown model 'demo-xl'"),
     "unknown question file": ({"questions": "missing.jsonl"}, "missing.jsonl"),

@@ -169,7 +169,7 @@ def test_words_of_the_command_line_reach_the_tasks_as_they_were(
         (["--device", "cuda:1"], "--device cuda:1: a task sees its own GPU alone; give cuda, or leave --device out."),
         (["--device", "gpu"], "--device gpu: not a device; give cpu, cuda or cuda:N, or auto for all GPUs."),
         (["--decoder", "sdd"], "unknown decoder 'sdd'"),
-        (["--limit", "1"], "--shard 1/2: the grid has 1 targets × 1 questions, so at most 1 shards"),
+        (["--limit", "1"], "--print-slurm 2: the grid has 1 targets × 1 questions, so at most 1 shards"),
         (["--template", "no.jinja"], "unknown template 'no.jinja'"),
         (["--max-new-tokens", "5000"], "5,0"),
         (["--energy", "joules"], "unknown meter 'joules'"),

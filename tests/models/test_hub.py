@@ -141,5 +141,5 @@ def test_a_cache_without_all_weights_is_refused_without_a_network(hub: Hub) -> N
 def test_a_repository_without_weights_is_refused(hub: Hub) -> None:
     publish(hub, as_bin)
     (hub.files / "pytorch_model.bin").unlink()
-    with refused(ModelError, HUB_ID, "no weights", "none"):
+    with refused(ModelError, HUB_ID, "no weights: neither"):
         resolve_model(HUB_ID)

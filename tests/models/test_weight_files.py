@@ -107,7 +107,7 @@ def test_an_index_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("files", "saw"),
     [
-        ([], "none"),
+        ([], "no weights: neither .safetensors"),
         (["training_args.bin"], "only training_args.bin"),
         (["consolidated.00.pth", "adapter_model.safetensors"], "only adapter_model.safetensors, consolidated.00.pth"),
         (["model.gguf"], "only model.gguf"),

@@ -34,8 +34,8 @@ def read_runs(folders: Sequence[Path]) -> list[Records]:
     """The records of several runs as rows of the same columns; raises likewise."""
     for folder in folders:
         if not folder.is_dir():
-            said = "no such folder; give the folder that `specbench-s2d run` wrote (its --out)."
-            raise RunFolderError(f"{folder}: {said}")
+            there = "is no folder" if folder.exists() else "no such folder"
+            raise RunFolderError(f"{folder}: {there}; give the folder that `specbench-s2d run` wrote (its --out).")
     read = read_columns(*folders)
     for folder, records in zip(folders, read, strict=True):
         if not len(records):

@@ -63,7 +63,9 @@ class MedusaDrafter:
                 description="Most tokens of the tree, its first or likeliest; by default all of it, 63 of confidence."
             ),
         ] = None
-        topk: Annotated[int, OF_A_TREE, Field(ge=1, description="Of tree=confidence: children of each node.")] = 10
+        topk: Annotated[
+            int, OF_A_TREE, Field(ge=1, le=64, description="Of tree=confidence: children of each node.")
+        ] = 10
         draft_vocabulary: DraftVocabularySize = None
         vocabulary_from: VocabularyFile = None
 

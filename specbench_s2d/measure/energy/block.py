@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from pydantic import BaseModel, ConfigDict
 
-from specbench_s2d.errors import RAISED
+from specbench_s2d.errors import is_stop
 from specbench_s2d.measure.energy.meter import EnergyMeter, Reading, Sample
 from specbench_s2d.measure.energy.reading import net_of_idle, read_during, reason_of
 from specbench_s2d.measure.energy.trace import integrate_j
@@ -100,7 +100,9 @@ def idle_power_w(
     try:
         meter.sleep(settle_s)
         _, reading = read_during(meter, lambda: meter.sleep(seconds))
-    except RAISED as error:  # what measures energy loses no records
+    except BaseException as error:  # what measures energy loses no records
+        if is_stop(error):
+            raise
         return None, reason_of(error)
     return (None, reading.reason) if reading.counter_j is None else (reading.counter_j / reading.seconds, None)
 
