@@ -13,7 +13,7 @@ from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.session import Session
 from specbench_s2d.decoding.clock import clock_for
 from specbench_s2d.errors import RAISED
-from specbench_s2d.measure.energy.block import IDLE_S, MIN_BLOCK_S, SETTLE_S, Metered, idle_power_w, measure_block
+from specbench_s2d.measure.energy.block import IDLE_S, MIN_BLOCK_S, SETTLE_S, Metered, idle_power, measure_block
 from specbench_s2d.measure.energy.choose import MeterChoice
 from specbench_s2d.measure.energy.meter import EnergyMeter
 from specbench_s2d.measure.energy.reading import IDLE_UNKNOWN
@@ -47,8 +47,10 @@ class EnergyPass:
         self._blocks = {block.key: block for block in read_blocks(self._store.folder)}
         manifest = self._store.manifest
         self._idle_w, reason = manifest.get("idle_power_w"), self._choice.reason
+        self._idle_facts = manifest.get("idle_power")
         if self._meter and self._idle_w is None:
-            self._idle_w, reason = idle_power_w(self._meter)
+            measured = idle_power(self._meter)
+            self._idle_w, reason, self._idle_facts = measured.watts, measured.reason, measured.facts()
         if self._meter or "energy" not in manifest:  # a launch without a meter takes nothing from one that had it
             self._write_facts(reason)
         return self
@@ -122,7 +124,8 @@ class EnergyPass:
         reasons = {name: text for name, text in manifest.get("reasons", {}).items() if name != "idle_power_w"}
         if self._idle_w is None and reason:
             reasons["idle_power_w"] = reason
-        self._store.note(energy=self._choice.facts(), idle_power_w=self._idle_w, reasons=reasons)
+        facts = {"idle_power": self._idle_facts} if self._idle_facts else {}
+        self._store.note(energy=self._choice.facts(), idle_power_w=self._idle_w, reasons=reasons, **facts)
 
 
 def blocks_in_order(plan: Plan, target: str) -> Iterator[tuple[Lane, str, int]]:
