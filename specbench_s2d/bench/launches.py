@@ -7,7 +7,7 @@ only processes that begin anew show by how much (Kalibera and Jones 2013, "Rigor
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,6 +16,7 @@ from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.runner import Event, Outcome, Watcher, execute
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UserError
+from specbench_s2d.models.file_hash import FileState, known_hashes, learn_hashes
 from specbench_s2d.runs.folder import RECORDS, schema_of
 from specbench_s2d.runs.reading import read_columns, read_keys
 
@@ -50,7 +51,8 @@ def in_fresh_process(plan: Plan, folder: Path, launch: int, watch: Watcher, retr
     """Run one launch in a new Python process, and pass its events on to `watch`."""
     context = multiprocessing.get_context("spawn")  # a fork would share this process's memory, threads and caches
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_launch, args=(plan.spec, folder, launch, retry_failed, strict, theirs))
+    args = plan.spec, folder, launch, retry_failed, strict, theirs, known_hashes()
+    process = context.Process(target=_launch, args=args)
     process.start()
     theirs.close()
     try:
@@ -80,8 +82,18 @@ def _follow(ours: Connection, watch: Watcher) -> UserError | None:
         watch(said)
 
 
-def _launch(spec: RunSpec, folder: Path, launch: int, retry_failed: bool, strict: bool, theirs: Connection) -> None:
-    """What the fresh process does. Its plan is made anew: the folder refuses one that is not the same."""
+def _launch(
+    spec: RunSpec,
+    folder: Path,
+    launch: int,
+    retry_failed: bool,
+    strict: bool,
+    theirs: Connection,
+    hashes: Mapping[FileState, bytes],
+) -> None:
+    """What the fresh process does. Its plan is made anew, of files that are not read again (`hashes`); the folder
+    refuses one that is not the same."""
+    learn_hashes(hashes)
     try:
         execute(make_plan(spec), folder, theirs.send, retry_failed, launch=launch, strict=strict)
     except UserError as error:

@@ -19,6 +19,7 @@ from specbench_s2d.bench.preflight import set_up
 from specbench_s2d.bench.runner import Event, Watcher, is_failed, record_of, repaired_text, widen
 from specbench_s2d.errors import UserError
 from specbench_s2d.measure.environment import device_id, software_facts
+from specbench_s2d.models.file_hash import known_hashes
 from specbench_s2d.runs.folder import RunStore, schema_of
 from specbench_s2d.runs.manifest import utc_now
 from specbench_s2d.runs.parts import differing_software, joined_parts, parts_of, software
@@ -127,6 +128,7 @@ class Pool:
             cells=self._plan.cells,
             strict=self._strict,
             seat=number,
+            hashes=known_hashes(),
         )
         self._seats[number] = _Seat(alive=True, deaths_unheard=self._seats[number].deaths_unheard)
         self._workers.start(self._workers.order(order))

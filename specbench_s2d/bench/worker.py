@@ -44,6 +44,7 @@ from specbench_s2d.measure.attention import planless_attention
 from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
 from specbench_s2d.measure.environment import device_id, environment
 from specbench_s2d.models.devices import HOST, default_device, first_device, free_bytes
+from specbench_s2d.models.file_hash import learn_hashes
 from specbench_s2d.runs.folder import RECORDS, RunStore
 from specbench_s2d.runs.parts import OF_A_PART
 from specbench_s2d.runs.record import Record
@@ -99,6 +100,7 @@ def _work(order: Order, link: Link, open_session: Callable[..., Session]) -> Non
         link.send(Hello(own, facts))
         begin = link.receive()
         assert isinstance(begin, Begin)
+        learn_hashes(order.hashes)
         plan = replace(make_plan(order.spec), key_schema=order.schema, launch=order.launch)
         _check_same(plan, order)
         setups = check(plan, lambda device: _free_bytes(device, order.memory_bytes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
@@ -14,6 +15,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 HOST = "cpu"
 SPREAD = "auto"
 """The device name of a model spread over all visible GPUs."""
+_BFLOAT16_SINCE = (8, 0)  # compute capability
 
 
 def default_device() -> str:
@@ -21,14 +23,34 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+class DtypeChoice(NamedTuple):
+    """The dtype that a device gets where none is asked for, and why."""
+
+    name: str
+    reason: str
+
+
+def dtype_by_default(device: str) -> DtypeChoice:
+    """`float32` on a CPU; on GPUs `bfloat16`, or `float16` where one of them is older than Ampere, the first generation
+    that multiplies bfloat16."""
+    if device == HOST:
+        return DtypeChoice("float32", "the default on a CPU")
+    for one in all_devices(device) if _gpus() else ():
+        capability = torch.cuda.get_device_capability(one)
+        if capability < _BFLOAT16_SINCE:
+            which = f"{torch.cuda.get_device_name(one)}, of compute capability {capability[0]}.{capability[1]}"
+            return DtypeChoice("float16", f"the default on {which}: bfloat16 takes 8.0 (Ampere) or newer")
+    return DtypeChoice("bfloat16", "the default on a GPU of compute capability 8.0 (Ampere) or newer")
+
+
 def default_dtype(device: str) -> str:
-    """`float32` on a CPU, `bfloat16` elsewhere."""
-    return "float32" if device == "cpu" else "bfloat16"
+    """The name of `dtype_by_default`."""
+    return dtype_by_default(device).name
 
 
 def find_dtype(name: str | None, device: str) -> torch.dtype:
     """The dtype by its name, or the device's default; raises `UserError` for an unknown one."""
-    chosen = name or default_dtype(first_device(device))
+    chosen = name or default_dtype(device)
     if chosen not in DTYPES:
         raise UserError(f"--dtype {chosen}: give one of {', '.join(DTYPES)}.")
     return DTYPES[chosen]

@@ -53,8 +53,8 @@ def load_model(
     """Load a demo model, a shape (`shape:NAME`), a folder or a hub id (`owner/name[@revision]`) for inference.
 
     `device` is `cuda` if there is one, else `cpu`; `auto` spreads the weights over all visible GPUs. `dtype` is
-    `float32` on a CPU, `bfloat16` on a GPU. Llama-family checkpoints run through the lean forward unless `lean` is
-    False or they are spread; all others through transformers'.
+    `float32` on a CPU, `bfloat16` on a GPU, `float16` on one older than Ampere. Llama-family checkpoints run through
+    the lean forward unless `lean` is False or they are spread; all others through transformers'.
     `engine`: `eager`, `native` (CPU), `cuda-graphs` (GPU), `graphs` for either of these two; by default the fastest
     that model and machine allow.
     `limits`: of `auto`, bytes of weights by GPU at most (`placement.max_memory`); by default what is free there,
