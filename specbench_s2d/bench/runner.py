@@ -27,7 +27,7 @@ from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
 from specbench_s2d.measure.energy.meter import EnergyMeter
 from specbench_s2d.measure.environment import device_id, environment
 from specbench_s2d.measure.machine import LoadWatch
-from specbench_s2d.models.devices import Free, free_bytes
+from specbench_s2d.models.devices import Free, free_bytes, release_memory
 from specbench_s2d.models.remarks import head_remarks, remarks
 from specbench_s2d.runs.columns import VERDICT, Records
 from specbench_s2d.runs.folder import RunStore, schema_of
@@ -142,6 +142,7 @@ class Run:
         self._done: dict[str, Record] = {}
         self._no_energy_yet = dict.fromkeys(ENERGY_FIELDS, energy.why_none_yet)
         self._cells, self._already, self._started = plan.cells, 0, time.monotonic()
+        self._loaded = False
 
     def hold(self, records: Iterable[Record]) -> None:
         """Take in records that are there already: their cells are done."""
@@ -183,6 +184,9 @@ class Run:
         return any(cell.key not in self._done for cells in asked.conversations for cell in cells)
 
     def _load(self, setup: TargetSetup) -> Session:
+        if self._loaded:  # the last target's models, which nothing refers to any more; those that failed to load too
+            release_memory()
+        self._loaded = True
         self.say(*self._monitor.begin())
         template = setup.prompts.template.name
         self.say(f"{setup.target}: loading and warming up; prompts by the template {template!r}")

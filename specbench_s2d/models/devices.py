@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -79,6 +81,15 @@ def check_device(device: str) -> torch.device:
     if place.type == "cuda" and (place.index or 0) >= _gpus():
         raise UserError(f"--device {device}: torch sees {_gpus()} CUDA devices here; use --device cpu.")
     return place
+
+
+def release_memory() -> None:
+    """Collect what nothing refers to any more, in cycles too, and give the GPUs what torch's allocator holds unused: before
+    a model is loaded after another one, and after an error for want of memory."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        with suppress(RuntimeError):  # a GPU that an earlier fault has made unusable
+            torch.cuda.empty_cache()
 
 
 Free = Callable[[str], int]

@@ -14,7 +14,7 @@ from torch import Tensor
 from specbench_s2d.errors import ModelError, in_one_line
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.config_check import check_stored
-from specbench_s2d.models.devices import SPREAD, check_device, default_device, find_dtype, free_by_device
+from specbench_s2d.models.devices import SPREAD, check_device, default_device, find_dtype, free_by_device, release_memory
 from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose_engine
 from specbench_s2d.models.forward_check import check_forward, is_checked, not_checked
 from specbench_s2d.models.heads.eagle import EagleHead
@@ -96,7 +96,7 @@ def load_model(
         reference = partial(_reference, model, place, chosen)
         loaded.load_facts["forward_check"] = check_forward(loaded, reference, bool(verify_forward))
         if place.type == "cuda":
-            torch.cuda.empty_cache()  # of the second copy
+            release_memory()  # of the second copy
     elif verify_forward:
         reason = "it runs through transformers' own forward" if why_transformers else "random weights"
         loaded.load_facts["forward_check"] = not_checked(reason)
