@@ -32,10 +32,17 @@ def first_line(error: BaseException) -> str:
 
 
 def in_one_line(error: BaseException, most: int = 200) -> str:
-    """All that an error says, in one line of at most `most` characters; with its type's name where that says more."""
+    """All that an error says, in one line of at most `most` characters, cut after a sentence or a word; with its type's
+    name where that says more."""
     text = " ".join(_text(error).split())
     said = text if isinstance(error, (OSError, ValueError)) and text else f"{type(error).__name__}: {text}"
-    return said[:most].rstrip(".: ")
+    if len(said) <= most:
+        return said.rstrip(".: ")
+    cut = said[: most - 1].rpartition(". ")[0]  # whole sentences, where they say enough
+    if len(cut) < most // 2:
+        cut = said[: most - 1].rpartition(" ")[0] or said[: most - 1]
+        return f"{cut.rstrip('.,:; ')}…"
+    return cut.rstrip(".: ")
 
 
 def said(error: BaseException) -> str:

@@ -111,8 +111,8 @@ class MedusaDrafter:
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
         """The target, whose LM head the heads may share; heads may know padding ids that it leaves out."""
         self._target = target
-        if self._vocabulary and self._vocabulary.full_size != target.vocabulary:
-            self._vocabulary = DraftVocabulary.of(self._vocabulary.ids, target.vocabulary)
+        if self._vocabulary:
+            self._vocabulary = self._vocabulary.below(target.vocabulary)
 
     def facts(self) -> dict[str, object]:
         """Nothing is measured."""
