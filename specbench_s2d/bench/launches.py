@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from specbench_s2d.bench.plan import Plan, make_plan
-from specbench_s2d.bench.runner import Event, Outcome, Watcher, execute
+from specbench_s2d.bench.runner import Event, Outcome, Watcher, execute, run_launch
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.models.file_hash import FileState, known_hashes, learn_hashes
@@ -39,11 +39,17 @@ def run_launches(
     """
     if plan.spec.launches == 1 and launcher is None:
         return execute(plan, folder, watch, retry_failed, strict=strict)
+    done = read_keys(folder) if (folder / RECORDS).is_file() else set[str]()
+
+    def note(event: Event) -> None:
+        done.update(record.key for record in event.records)
+        watch(event)
+
     for launch in range(plan.spec.launches):
-        if retry_failed or plan.spec.energy_blocks or not _is_done(plan, folder, launch):
+        if retry_failed or plan.spec.energy_blocks or not done or not _keys(plan, folder, launch) <= done:
             if plan.spec.launches > 1:
-                watch(Event(f"launch {launch + 1} of {plan.spec.launches}", *_progress(plan, folder)))
-            (launcher or in_fresh_process)(plan, folder, launch, watch, retry_failed, strict)
+                watch(Event(f"launch {launch + 1} of {plan.spec.launches}", len(done), plan.cells))
+            (launcher or in_fresh_process)(plan, folder, launch, note, retry_failed, strict)
     return Outcome(folder, read_columns(folder)[0])
 
 
@@ -95,7 +101,7 @@ def _launch(
     refuses one that is not the same."""
     learn_hashes(hashes)
     try:
-        execute(make_plan(spec), folder, theirs.send, retry_failed, launch=launch, strict=strict)
+        run_launch(make_plan(spec), folder, theirs.send, retry_failed, launch=launch, strict=strict)
     except UserError as error:
         theirs.send(error)
     except KeyboardInterrupt:
@@ -104,13 +110,6 @@ def _launch(
         theirs.close()
 
 
-def _is_done(plan: Plan, folder: Path, launch: int) -> bool:
-    """Whether the folder holds every cell of a launch."""
-    if not (folder / RECORDS).is_file():
-        return False
-    of_launch = replace(plan, key_schema=schema_of(folder), launch=launch)
-    return of_launch.keys <= read_keys(folder)
-
-
-def _progress(plan: Plan, folder: Path) -> tuple[int, int]:
-    return (len(read_keys(folder)) if (folder / RECORDS).is_file() else 0), plan.cells
+def _keys(plan: Plan, folder: Path, launch: int) -> set[str]:
+    """The key of every cell of a launch."""
+    return replace(plan, key_schema=schema_of(folder), launch=launch).keys

@@ -20,7 +20,7 @@ from torch.backends import cuda
 
 from specbench_s2d.bench.plan import Cell, Plan, make_plan
 from specbench_s2d.bench.prompts import Prompt
-from specbench_s2d.bench.runner import ANOTHER_TURN_FAILED, Event, execute
+from specbench_s2d.bench.runner import Event, execute
 from specbench_s2d.bench.session import Session
 from specbench_s2d.cli.main import main
 from specbench_s2d.config import RunSpec
@@ -32,7 +32,7 @@ from specbench_s2d.errors import ModelError, PromptTooLongError, RunFolderError,
 from specbench_s2d.models import LanguageModel, cache, load_model
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.runs.folder import read_manifest, read_records
-from specbench_s2d.runs.record import Record
+from specbench_s2d.runs.record import ANOTHER_TURN_FAILED, Record
 from tests.bench.sessions import never, with_methods
 from tests.plugins import Plugins
 
@@ -110,8 +110,8 @@ def test_a_second_turn_continues_the_decoders_own_first_or_ars(spec: dict[str, A
 
 
 def test_a_finished_run_does_nothing_more(spec: dict[str, Any], tmp_path: Path) -> None:
-    first = execute(plan_of(spec), tmp_path / "run").records
-    assert execute(plan_of(spec), tmp_path / "run", open_session=never).records == first
+    first = list(execute(plan_of(spec), tmp_path / "run").records)
+    assert list(execute(plan_of(spec), tmp_path / "run", open_session=never).records) == first
 
 
 def test_another_runs_folder_is_refused(spec: dict[str, Any], tmp_path: Path) -> None:
