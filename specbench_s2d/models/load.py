@@ -36,6 +36,7 @@ from specbench_s2d.models.shapes import random_weights
 from specbench_s2d.models.stored_weights import check_finite, check_module, check_type, type_name
 from specbench_s2d.models.tensors import tensor_shapes
 from specbench_s2d.models.tied_head import EMBEDDING, HEAD
+from specbench_s2d.models.transfer import loaded_to
 from specbench_s2d.models.weights import Weights
 
 
@@ -184,7 +185,7 @@ def tensor_reader(model: ResolvedModel, device: torch.device, dtype: torch.dtype
         except KeyError:
             raise _lacks(model, name) from None
         check_type(type_name(tensor.dtype), name, model.name)
-        loaded = tensor.to(device=device, dtype=dtype)
+        loaded = loaded_to(device, dtype, tensor)
         check_finite(loaded, tensor, name, model.name)
         return loaded
 
