@@ -43,8 +43,8 @@ class Seat:
 
 
 def visible_gpus() -> list[str]:
-    """UUIDs of the GPUs that torch sees, in its order; of slices of GPUs (MIG), of which CUDA shows a process one, those
-    that CUDA_VISIBLE_DEVICES names."""
+    """UUIDs of the GPUs that torch sees, in its order; where CUDA_VISIBLE_DEVICES names slices of GPUs (MIG), of which
+    CUDA shows a process one, all of those."""
     return named_slices(os.environ) or [TorchCuda(device).uuid for device in all_devices("auto")]
 
 

@@ -91,8 +91,7 @@ class EnergyPass:
                 self._blocks[key] = block
 
     def share(self) -> list[Record]:
-        """Of the folder's records those, brought up to date, whose block says something of their energy that they do not.
-        """
+        """The folder's records whose block says something of their energy that they do not, brought up to date."""
         if not self._blocks:
             return []
         ok = (record for record in self._store.records() if record.status == "ok")

@@ -60,8 +60,8 @@ class TorchCuda:
 
 
 def named_slices(variables: Mapping[str, str]) -> list[str]:
-    """The slices of GPUs (MIG, multi-instance GPU) that CUDA_VISIBLE_DEVICES names, as `MIG-UUID` or, before driver 470,
-    `MIG-GPU-UUID/gi/ci`. CUDA shows a process the first of them alone."""
+    """The slices of GPUs (MIG, multi-instance GPU) that CUDA_VISIBLE_DEVICES names: `MIG-UUID`, or `MIG-GPU-UUID/gi/ci`
+    before driver 470. CUDA shows a process the first of them alone."""
     entries = [entry.strip() for entry in variables.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     return entries if all(entry.startswith("MIG-") for entry in entries) else []
 

@@ -84,8 +84,8 @@ def check_device(device: str) -> torch.device:
 
 
 def release_memory() -> None:
-    """Collect what nothing refers to any more, in cycles too, and give the GPUs what torch's allocator holds unused: before
-    a model is loaded after another one, and after an error for want of memory."""
+    """Collect what nothing refers to any more, in cycles too, and give GPUs back what torch's allocator holds unused:
+    before a model is loaded after another one, and after an error for want of memory."""
     gc.collect()
     if torch.cuda.is_initialized():
         with suppress(RuntimeError):  # a GPU that an earlier fault has made unusable

@@ -9,7 +9,8 @@ from torch import Tensor
 
 
 def to_device(values: Tensor | Sequence[int] | Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    """A tensor of the host on `device`, without waiting for work that is queued there; lists of whole numbers become int64.
+    """A tensor of the host on `device`, sent without waiting for work that is queued there; lists of whole numbers
+    become int64.
 
     To a GPU the copy goes through pinned memory, in the stream's order (docs/gpu.md); `torch.tensor(…, device=…)` would
     wait there until the queued work is done.

@@ -24,8 +24,8 @@ def new_manifest(
 
     `identity`: what must be equal for two commands to be the same run. `questions`: where they are from.
     `quality_metrics`: library, version and settings of each. `environment`: of `measure.environment`. `shard`: the part
-    of the grid that it runs, I/N, and None for all of it. `dtype`: the number format, and which one is the default here and
-    why.
+    of the grid that it runs, I/N, and None for all of it. `dtype`: the number format, and the default here with its
+    reason.
     """
     return {
         "schema_version": SCHEMA_VERSION,

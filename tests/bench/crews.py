@@ -71,8 +71,8 @@ def hello(order: Order, connection: Connection, **environment: Any) -> Begin:
 def worker_of(
     plan: Plan, dies_after: int | None = None, seen: list[Cell] | None = None, fails: Container[str] = ()
 ) -> Script:
-    """A worker that skips every cell it is given, round by round, and dies after so many rounds; of the cells whose keys
-    are in `fails` it says that they failed."""
+    """A worker that skips every cell it is given, round by round, and dies after so many rounds; cells whose keys are in
+    `fails` fail."""
 
     def made(cell: Cell, device: str) -> Record:
         record = skipped(plan, cell, device)

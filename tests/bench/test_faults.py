@@ -240,7 +240,7 @@ def test_a_retry_runs_the_failed_cells_and_no_others(
     plan = plan_of(tiny_models)
     with monkeypatch.context() as patch:
         first = run(plan, tmp_path / "run", plant(fault, patch) or fault.load, [])
-    assert list(execute(plan, tmp_path / "run").records) == list(first.records), "failures stay until a retry is asked for"
+    assert list(execute(plan, tmp_path / "run").records) == list(first.records), "failures stay until a retry"
     again = execute(plan, tmp_path / "run", retry_failed=True)
     assert ({r.status for r in again.records}, len(again.records)) == ({"ok"}, plan.cells)
     whole = [r for r in first.records if r.status == "ok"]

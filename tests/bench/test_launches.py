@@ -110,7 +110,8 @@ def test_a_launch_hashes_no_file_that_the_first_process_has(
     monkeypatch.setattr(file_hash, "_known", {})
     monkeypatch.setattr(launches, "run_launch", lambda *given, **named: given[0].identity())
     monkeypatch.setattr("hashlib.file_digest", lambda *given: pytest.fail("a file is read"))
-    _launch(plan.spec, tmp_path, 0, False, False, SimpleNamespace(send=pytest.fail, close=lambda: None), hashes)  # type: ignore[arg-type]
+    theirs: Any = SimpleNamespace(send=pytest.fail, close=lambda: None)
+    _launch(plan.spec, tmp_path, 0, False, False, theirs, hashes)
 
 
 def test_a_launch_really_is_another_process_and_its_events_arrive(spec: dict[str, Any], tmp_path: Path) -> None:

@@ -115,9 +115,8 @@ class _Compiled(Generic[_P, _R]):
 
 def _copy_of(function: FunctionType) -> FunctionType:
     """The function over a code object of its own."""
-    return FunctionType(
-        function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__, function.__closure__
-    )
+    f = function
+    return FunctionType(f.__code__.replace(), f.__globals__, f.__name__, f.__defaults__, f.__closure__)
 
 
 def _mark_dynamic(tensor: Tensor, *dims: int) -> None:
