@@ -20,7 +20,8 @@ from specbench_s2d.models.finite import first_not_finite, not_finite_at
 from specbench_s2d.runs.record import BASELINE, Record
 from specbench_s2d.suites import Question, load_suite
 
-K, T = TypeVar("K"), TypeVar("T")
+K = TypeVar("K")
+T = TypeVar("T")
 _LIKELIHOODS = ("nll_sum", "perplexity", "divergence", "tie_positions")
 _LARGEST_EXPONENT = math.log(sys.float_info.max)
 _KEPT = 64  # answers: identical ones of a question's decoders are scored once

@@ -78,14 +78,18 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=_FILES, ignore_patterns=_NOT_FETCHED))
-    for names in safe_names(folder, hub_id):
-        others = [*_NOT_FETCHED, "*/*"] if names == OTHER_SAFE else None
-        wanted = [FILE, *names]  # with a file that every repository has: the client warns where nothing is found
-        snapshot_download(hub_id, revision=folder.name, allow_patterns=wanted, ignore_patterns=others)
-        found = find_weights(folder, hub_id)
-        if found.complete and not found.pickled:
-            return folder
-    snapshot_download(hub_id, revision=folder.name, allow_patterns=pickled_names(folder, hub_id))
+    try:
+        for names in safe_names(folder, hub_id):
+            others = [*_NOT_FETCHED, "*/*"] if names == OTHER_SAFE else None
+            wanted = [FILE, *names]  # with a file that every repository has: the client warns where nothing is found
+            snapshot_download(hub_id, revision=folder.name, allow_patterns=wanted, ignore_patterns=others)
+            found = find_weights(folder, hub_id)
+            if found.complete and not found.pickled:
+                return folder
+        snapshot_download(hub_id, revision=folder.name, allow_patterns=pickled_names(folder, hub_id))
+    except Exception:  # a form that the cache lacks, and no network
+        if not _has_model(folder, hub_id):
+            raise
     return folder
 
 

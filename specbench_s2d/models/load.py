@@ -14,7 +14,14 @@ from torch import Tensor
 from specbench_s2d.errors import ModelError, in_one_line
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.config_check import check_stored
-from specbench_s2d.models.devices import SPREAD, check_device, default_device, find_dtype, free_by_device, release_memory
+from specbench_s2d.models.devices import (
+    SPREAD,
+    check_device,
+    default_device,
+    find_dtype,
+    free_by_device,
+    release_memory,
+)
 from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose_engine
 from specbench_s2d.models.forward_check import check_forward, is_checked, not_checked
 from specbench_s2d.models.heads.eagle import EagleHead

@@ -71,7 +71,7 @@ def hello(order: Order, connection: Connection, **environment: Any) -> Begin:
 def worker_of(
     plan: Plan, dies_after: int | None = None, seen: list[Cell] | None = None, fails: Container[str] = ()
 ) -> Script:
-    """A worker that skips every cell it is given, round by round, and dies after so many rounds; cells whose keys are in
+    """A worker that skips every cell it is given, round by round, and dies after so many rounds; cells with keys in
     `fails` fail."""
 
     def made(cell: Cell, device: str) -> Record:

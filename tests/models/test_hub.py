@@ -76,6 +76,7 @@ def safetensors_names(file: Path) -> list[str]:
     with safe_open(str(file), framework="pt") as opened:
         return list(opened.keys())
 
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """A hub with one repository, whose files a test writes into `hub.files`, unwanted ones among them."""
@@ -145,6 +146,7 @@ def test_safetensors_of_another_name_are_fetched_where_there_are_no_others(hub: 
     (hub.files / "model.safetensors").rename(hub.files / "weights.safetensors")
     resolve_model(HUB_ID)
     assert [name for name in hub.fetched if name.endswith(".safetensors")] == ["weights.safetensors"]
+
 
 @pytest.mark.parametrize("save", [as_bin, as_shards, as_safetensors])
 def test_what_was_fetched_is_found_again_without_a_network(hub: Hub, save: Any) -> None:

@@ -91,6 +91,7 @@ def test_consolidated_weights_alone_are_weights(tmp_path: Path) -> None:
     write(tmp_path, "consolidated.safetensors")
     assert names(tmp_path) == ["consolidated.safetensors"]
 
+
 @pytest.mark.parametrize("index", [WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_INDEX_NAME])
 def test_a_shard_that_is_not_there_is_named(tmp_path: Path, index: str) -> None:
     write(tmp_path, "config.json", SHARDS[0])

@@ -27,7 +27,6 @@ from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import FINAL, LanguageModel, Likeliest, PassKind
-from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.heads.medusa import MedusaHead
 from specbench_s2d.models.heads.medusa_trees import CONFIDENCE, MOST_NODES, check_tree, nodes_of, tree_hash
 
