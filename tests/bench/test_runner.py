@@ -80,7 +80,7 @@ def test_a_run_records_every_cell_once_and_all_are_ok(spec: dict[str, Any], tmp_
     outcome = execute(plan, tmp_path / "run")
     assert len(outcome.records) == plan.cells == len({r.key for r in outcome.records})
     assert (outcome.failed, outcome.mismatched) == (0, 0)
-    assert read_records(tmp_path / "run") == outcome.records
+    assert read_records(tmp_path / "run") == list(outcome.records)
     assert read_manifest(tmp_path / "run")["ended"]
 
 
@@ -343,7 +343,7 @@ def test_targets_of_two_families_run_each_with_its_own_draft(
     manifest = read_manifest(tmp_path / "run")
     assert manifest["targets"]["tiny-opt"]["template"] == "plain"
     assert manifest["identity"]["drafts"]["tiny-opt"] == [None, "tiny-opt-draft"]
-    assert execute(plan, tmp_path / "run").records == outcome.records
+    assert list(execute(plan, tmp_path / "run").records) == list(outcome.records)
 
 
 def test_an_answer_that_cannot_be_scored_stands_and_says_why(spec: dict[str, Any], tmp_path: Path) -> None:

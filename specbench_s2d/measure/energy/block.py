@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -101,8 +101,8 @@ def measure_block(
 class IdlePower(NamedTuple):
     """Watts of idle devices, None with a `reason`.
 
-    `spread`: of the power in the three thirds of the reading, the largest less the least over their mean; None where
-    the meter samples no power. `waited_s`: seconds of rest, to the end of the reading.
+    `spread`: of the median power in the three thirds of the reading, the largest less the least over their mean; None
+    where the meter samples no power. `waited_s`: seconds of rest, to the end of the reading.
     """
 
     watts: float | None
@@ -138,7 +138,7 @@ def idle_power(
 
 
 def _spread(reading: Reading) -> float | None:
-    """How far the mean powers of a reading's three thirds lie apart, over their mean; None without a trace of power."""
+    """How far the median powers of a reading's three thirds lie apart, over their mean; None without a trace."""
     if reading.trace_reason or len(reading.samples) < 3:
         return None
     began_s, third_s = reading.samples[0].at_s, reading.seconds / 3
@@ -147,8 +147,8 @@ def _spread(reading: Reading) -> float | None:
         thirds[min(2, int((sample.at_s - began_s) / third_s))].append(sample.power_w)
     if not all(thirds):
         return None
-    means = [fmean(third) for third in thirds]
-    return (max(means) - min(means)) / fmean(means)
+    middle = [median(third) for third in thirds]
+    return (max(middle) - min(middle)) / fmean(middle)
 
 
 def _metered(
