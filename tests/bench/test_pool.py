@@ -26,6 +26,7 @@ from specbench_s2d.bench.worker import SentStore, work
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UnfitMachineError, UserError
 from specbench_s2d.measure.machine import usable_cores
+from specbench_s2d.models.file_hash import known_hashes
 from specbench_s2d.runs.folder import RunStore, read_manifest, read_records
 from specbench_s2d.runs.record import Record
 from tests.bench.crews import Killed, Script, ThreadWorkers, hello, skipped, worker_of
@@ -82,12 +83,15 @@ def test_workers_give_the_records_of_one_process(
     plan: Plan, alone: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("specbench_s2d.bench.worker.make_plan", lambda spec: plan)
+    learnt: list[Any] = []
+    monkeypatch.setattr("specbench_s2d.bench.worker.learn_hashes", learnt.append)
 
     def really(order: Order, connection: Connection) -> None:
         work(order, Link(connection))
 
     outcome = run_with(plan, tmp_path / "run", [really], workers=1)
     assert untimed(outcome.records) == alone
+    assert learnt == [known_hashes()], "what the driver has read, no worker reads again"
     manifest = read_manifest(tmp_path / "run")
     assert manifest["ended"] and set(manifest["targets"]) == {"tiny-target", "tiny-deep"}
     (part,) = manifest["parts"]
@@ -262,7 +266,7 @@ def test_the_drivers_hashes_are_the_workers(plan: Plan, tmp_path: Path) -> None:
         worker_of(plan)(order, connection)
 
     run_with(plan, tmp_path / "run", [script], workers=1)
-    [target, *_] = plan.targets
+    target = plan.targets[0]
     weights = Path(target).resolve() / "model.safetensors"
     assert {Path(state.path) for state in orders[0].hashes} >= {weights}
 
