@@ -115,7 +115,9 @@ class RunSpec(BaseModel):
         "(all, or numbers), each a worker's own.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None, description="Number format of the weights; default: float32 on a CPU, bfloat16 on a GPU."
+        None,
+        description="Number format of the weights; default: float32 on a CPU, bfloat16 on a GPU, float16 on one older "
+        "than Ampere.",
     )
     engine: Literal["eager", "graphs", "native", "cuda-graphs"] | None = Field(
         None,

@@ -5,17 +5,15 @@ One way for every phase, from loading to metering. Ctrl-C ends the run as ever.
 
 from __future__ import annotations
 
-import gc
 import re
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-
-import torch
+from contextlib import contextmanager
 
 from specbench_s2d.decoding.faults import PartError
 from specbench_s2d.errors import UserError, in_one_line, is_stop
 from specbench_s2d.models import LanguageModel
+from specbench_s2d.models.devices import release_memory
 from specbench_s2d.models.finite import NOT_FINITE
 
 
@@ -77,10 +75,7 @@ def give_back(error: BaseException) -> None:
     for one in chain:
         traceback.clear_frames(one.__traceback__)
     if any(re.search("memory|alloc", in_one_line(one, kind=True), re.IGNORECASE) for one in chain):
-        gc.collect()
-        if torch.cuda.is_initialized():
-            with suppress(RuntimeError):  # a GPU that an earlier fault has made unusable
-                torch.cuda.empty_cache()
+        release_memory()
 
 
 def _model_at_work(error: BaseException) -> str | None:

@@ -15,7 +15,15 @@ from torch import Tensor
 from specbench_s2d.errors import ModelError, as_parameters, in_one_line, reworded
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.config_check import check_stored
-from specbench_s2d.models.devices import SPREAD, check_device, default_device, find_dtype, first_device, free_by_device
+from specbench_s2d.models.devices import (
+    SPREAD,
+    check_device,
+    default_device,
+    find_dtype,
+    first_device,
+    free_by_device,
+    release_memory,
+)
 from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose_engine
 from specbench_s2d.models.forward_check import check_forward, is_checked, not_checked
 from specbench_s2d.models.heads.eagle import EagleHead
@@ -37,6 +45,7 @@ from specbench_s2d.models.shapes import random_weights
 from specbench_s2d.models.stored_weights import check_finite, check_module, check_type, type_name
 from specbench_s2d.models.tensors import tensor_shapes
 from specbench_s2d.models.tied_head import EMBEDDING, HEAD
+from specbench_s2d.models.transfer import loaded_to
 from specbench_s2d.models.weights import Weights
 
 
@@ -54,8 +63,8 @@ def load_model(
     """Load a demo model, a shape (`shape:NAME`), a folder or a hub id (`owner/name[@revision]`) for inference.
 
     `device` is `cuda` if there is one, else `cpu`; `auto` spreads the weights over all visible GPUs. `dtype` is
-    `float32` on a CPU, `bfloat16` on a GPU. Llama-family checkpoints run through the lean forward unless `lean` is
-    False or they are spread; all others through transformers'.
+    `float32` on a CPU, `bfloat16` on a GPU, `float16` on one older than Ampere. Llama-family checkpoints run through
+    the lean forward unless `lean` is False or they are spread; all others through transformers'.
     `engine`: `eager`, `native` (CPU), `cuda-graphs` (GPU), `graphs` for either of these two; by default the fastest
     that model and machine allow.
     `limits`: of `auto`, bytes of weights by GPU at most (`placement.max_memory`); by default what is free there,
@@ -115,7 +124,7 @@ def _loaded(
         reference = partial(_reference, model, place, chosen)
         loaded.load_facts["forward_check"] = check_forward(loaded, reference, bool(verify_forward))
         if place.type == "cuda":
-            torch.cuda.empty_cache()  # of the second copy
+            release_memory()  # of the second copy
     elif verify_forward:
         reason = "it runs through transformers' own forward" if why_transformers else "random weights"
         loaded.load_facts["forward_check"] = not_checked(reason)
@@ -218,7 +227,7 @@ def tensor_reader(model: ResolvedModel, device: torch.device, dtype: torch.dtype
         except KeyError:
             raise _lacks(model, name) from None
         check_type(type_name(tensor.dtype), name, model.name)
-        loaded = tensor.to(device=device, dtype=dtype)
+        loaded = loaded_to(device, dtype, tensor)
         check_finite(loaded, tensor, name, model.name)
         return loaded
 

@@ -11,9 +11,10 @@ import json
 import lzma
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,7 +26,7 @@ from specbench_s2d.errors import RunFolderError, UserError, in_one_line
 from specbench_s2d.files import why_no_folder, write_whole
 from specbench_s2d.runs.energy_block import EnergyBlock
 from specbench_s2d.runs.identity import identity
-from specbench_s2d.runs.record import SCHEMA_VERSION, Record, check_schema, parse_record
+from specbench_s2d.runs.record import SCHEMA_VERSION, Record, check_schema, is_failed, parse_record
 
 RECORDS = "records.jsonl"
 PACKED = ("records.jsonl.xz", "records.jsonl.gz")
@@ -118,7 +119,9 @@ def schema_of(folder: Path) -> int:
 class RunStore:
     """The one writer of a run's folder. Use as a context manager: it holds the folder's lock.
 
-    `repaired`: bytes of a torn last record that were cut off when the folder was opened. A torn block is cut off too.
+    Of its records it keeps where each one lies in the file, and reads what is asked for. `failed`: keys of those that a
+    retry runs again. `repaired`: bytes of a torn last record that were cut off when the folder was opened. A torn block
+    is cut off too.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
@@ -126,7 +129,8 @@ class RunStore:
         self.repaired = 0
         self._lock = FileLock(str(folder / _LOCK), timeout=0)
         self._wanted = manifest
-        self._records: dict[str, Record] = {}
+        self._places: dict[str, int] = {}  # by key the byte at which the last of its records begins
+        self.failed: set[str] = set()
 
     def __enter__(self) -> RunStore:
         try:
@@ -136,8 +140,8 @@ class RunStore:
                 self.manifest = self._join()
                 self.repaired = _cut_torn_line(self.folder / RECORDS)
                 _cut_torn_line(self.folder / ENERGY)
-                if (self.folder / RECORDS).is_file():
-                    self._records = {record.key: record for record in read_records(self.folder)}
+                for at, record in self._placed():
+                    self._take(record, at)
         except UserError:
             self._lock.release()
             raise
@@ -148,32 +152,63 @@ class RunStore:
     ) -> None:
         self._lock.release()
 
-    def records(self) -> list[Record]:
-        """What the folder holds so far, as `read_records` would give it."""
-        return list(self._records.values())
+    @property
+    def keys(self) -> Set[str]:
+        """The cells that have a record."""
+        return self._places.keys()
+
+    def get(self, key: str) -> Record | None:
+        """The record of a cell, as it is on disk; None where there is none."""
+        if key not in self._places:
+            return None
+        path = self.folder / RECORDS
+        with path.open("rb") as file:
+            file.seek(self._places[key])
+            return next(parse_lines(file.readline(), path, 1))
+
+    def records(self) -> Iterator[Record]:
+        """What the folder holds so far, one by one; of a cell that ran again, the last."""
+        return (record for at, record in self._placed() if self._places[record.key] == at)
 
     def append(self, records: Iterable[Record]) -> None:
         """Write records as whole lines, on disk when this returns; raises `RunFolderError` when the disk refuses.
 
         They take the folder's schema version.
         """
+        rows = self.versioned(records)
+        for row, at in zip(rows, self._append(RECORDS, rows), strict=True):
+            self._take(row, at)
+
+    def versioned(self, records: Iterable[Record]) -> list[Record]:
+        """The records, of the folder's schema version."""
         version = self.manifest["schema_version"]
-        rows = [one if one.schema_version == version else one.updated(schema_version=version) for one in records]
-        self._append(RECORDS, rows)
-        self._records.update({row.key: row for row in rows})
+        return [one if one.schema_version == version else one.updated(schema_version=version) for one in records]
 
     def append_block(self, block: EnergyBlock) -> None:
         """Write a metered block, likewise."""
         self._append(ENERGY, [block])
 
-    def _append(self, name: str, rows: Iterable[BaseModel]) -> None:
-        lines = "".join(row.model_dump_json() + "\n" for row in rows).encode()
+    def _placed(self) -> Iterator[tuple[int, Record]]:
+        """Every record in the file, with the byte at which its line begins."""
+        path, at = self.folder / RECORDS, 0
+        for number, lines in whole_lines(path) if path.is_file() else ():
+            for line, record in zip(lines.split(b"\n"), parse_lines(lines, path, number), strict=False):
+                yield at, record
+                at += len(line) + 1
+
+    def _take(self, record: Record, at: int) -> None:
+        self._places[record.key] = at
+        (self.failed.add if is_failed(record) else self.failed.discard)(record.key)
+
+    def _append(self, name: str, rows: Iterable[BaseModel]) -> list[int]:
+        """Write rows as whole lines; the byte at which each begins."""
+        lines = [(row.model_dump_json() + "\n").encode() for row in rows]
         path = self.folder / name
         try:
             with path.open("ab", buffering=0) as file:
                 before = file.tell()
                 try:
-                    _write_all(file.fileno(), lines)
+                    _write_all(file.fileno(), b"".join(lines))
                     os.fsync(file.fileno())
                 except OSError:
                     os.ftruncate(file.fileno(), before)
@@ -183,6 +218,7 @@ class RunStore:
                 f"{path}: cannot be written ({error.strerror}); the lines before are whole. "
                 f"Make room, then go on with the same command and --out {self.folder}."
             ) from error
+        return list(accumulate(map(len, lines[:-1]), initial=before)) if lines else []
 
     def note(self, **facts: Any) -> None:
         """Put facts into the manifest, in place of those of the same names."""

@@ -16,6 +16,7 @@ BASELINE = "ar"
 """The label that every speed-up and every audit of a run is against."""
 ENERGY_FIELDS = ("energy_j", "energy_net_j", "energy_trace_j")
 """Of a record: joules by the counter, the same less idle power, and by integrating sampled power."""
+ANOTHER_TURN_FAILED = "an earlier turn of this conversation has no answer"
 
 
 class Record(BaseModel):
@@ -101,6 +102,11 @@ class Record(BaseModel):
     def updated(self, **fields: Any) -> Record:
         """The record with other values, validated as a new one is."""
         return Record.model_validate({**dict(self), **fields})
+
+
+def is_failed(record: Record) -> bool:
+    """Whether a retry should run the record's cell again: it failed, or it had no answer to build on."""
+    return record.status == "failed" or record.error == ANOTHER_TURN_FAILED
 
 
 def parse_record(row: Any, where: str) -> Record:

@@ -271,6 +271,7 @@ def test_a_quantised_checkpoint_that_loads_says_so_and_counts_its_stored_bytes(
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if torch saw two GPUs with room; transformers' own device map still finds the CPU alone."""
     monkeypatch.setattr(devices, "_gpus", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(
         load_module, "free_by_device", lambda device: dict.fromkeys(devices.all_devices(device), 10**12)
     )
@@ -288,6 +289,7 @@ def test_auto_spreads_a_checkpoint_by_transformers_device_map(tiny_models: Path,
 def test_what_each_gpu_may_take_reaches_transformers(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By default what is free there holds; a run that has drafts gives limits of its own."""
     monkeypatch.setattr(devices, "_gpus", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(load_module, "free_by_device", lambda device: {"cuda:0": 10**12, "cuda:1": 10**12})
     given: list[tuple[object, ...]] = []
 

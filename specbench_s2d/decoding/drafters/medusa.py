@@ -27,7 +27,6 @@ from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import FINAL, LanguageModel, Likeliest, PassKind
-from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.heads.medusa import MedusaHead
 from specbench_s2d.models.heads.medusa_trees import CONFIDENCE, MOST_NODES, check_tree, nodes_of, tree_hash
 
@@ -113,8 +112,8 @@ class MedusaDrafter:
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
         """The target, whose LM head the heads may share; heads may know padding ids that it leaves out."""
         self._target = target
-        if self._vocabulary and self._vocabulary.full_size != target.vocabulary:
-            self._vocabulary = DraftVocabulary.of(self._vocabulary.ids, target.vocabulary)
+        if self._vocabulary:
+            self._vocabulary = self._vocabulary.below(target.vocabulary)
 
     def facts(self) -> dict[str, object]:
         """Nothing is measured."""

@@ -20,8 +20,8 @@ def test_no_line_below_a_plot_is_cut_off(tmp_path: Path, height: float, dpi: int
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, height), layout="constrained")
         figure.subplots()
-        figure.supxlabel("Decode tokens/s over those of the same target alone; bars: 95 % intervals over questions and 3 "
-                         "launches (none where questions are too few).", fontsize=7.5, x=0.01, ha="left")  # fmt: skip
+        note = "Decode tokens/s over those of the same target alone; bars: 95 % intervals over questions and 3 launches"
+        figure.supxlabel(f"{note} (none where questions are too few).", fontsize=7.5, x=0.01, ha="left")
         png, _ = draw._save(figure, tmp_path / "plot", [])
     picture = Image.open(png)
     assert picture.info["dpi"] == pytest.approx((dpi, dpi), rel=0.01)
