@@ -12,6 +12,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from specbench_s2d.bench.local_process import end_with_parent
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.runner import Event, Outcome, Watcher, execute, run_launch
 from specbench_s2d.config import RunSpec
@@ -99,6 +100,7 @@ def _launch(
 ) -> None:
     """What the fresh process does. Its plan is made anew, of files that are not read again (`hashes`); the folder
     refuses one that is not the same."""
+    end_with_parent()
     learn_hashes(hashes)
     try:
         run_launch(make_plan(spec), folder, theirs.send, retry_failed, launch=launch, strict=strict)
