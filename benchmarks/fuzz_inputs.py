@@ -32,10 +32,10 @@ QUESTIONS: list[dict[str, Any]] = [
 ]
 CHATS = [{"source": "qa", "messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "He."}]}]
 BLOCK: dict[str, Any] = {
-    "meter": "nvml", "covers": ["GPU 0"], "rounds": 2, "new_tokens": 12, "block_s": 5.5, "energy_j": 60.0, "trace_j": 61.0,
-    "disagreement": 0.016, "idle_power_w": 5.0, "energy_net_j": 32.5, "energy_j_per_token": 5.0,
-    "energy_net_j_per_token": 2.7, "power_limit_w": 300.0, "clocks_mhz": {"sm": [1000, 1200]}, "temperature_max_c": 60.0,
-    "throttled": [], "target": "demo-tiny", "label": "ar", "suite": "qa", "repeat": 0,
+    "meter": "nvml", "covers": ["GPU 0"], "rounds": 2, "new_tokens": 12, "block_s": 5.5, "energy_j": 60.0,
+    "trace_j": 61.0,     "disagreement": 0.016, "idle_power_w": 5.0, "energy_net_j": 32.5, "energy_j_per_token": 5.0,
+    "energy_net_j_per_token": 2.7, "power_limit_w": 300.0, "clocks_mhz": {"sm": [1000, 1200]},
+    "temperature_max_c": 60.0,     "throttled": [], "target": "demo-tiny", "label": "ar", "suite": "qa", "repeat": 0,
 }  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def of_arguments(commands: Sequence[tuple[str, list[str]]]) -> Callable[[Sound, 
         ["train", "medusa", *small, "--target", "demo-tiny"], ["train", "answers", *data, "--source", "demo-tiny"],
         ["train", "ranking", "--data", "chats.jsonl", "--draft", "draft"], ["train", "demo", *data, "--scale", "0.001"],
     ]  # fmt: skip
-    known = {name: flags for name, flags in commands}
+    known = dict(commands)
 
     def draw(sound: Sound, coin: random.Random) -> Case:
         words = list(coin.choice(lines))

@@ -87,10 +87,11 @@ class RunSpec(BaseModel):
     top_p: float = Field(
         1.0, gt=0, le=1, description="Sample among the likeliest tokens that together have this probability; 1: all."
     )
-    repeats: int = Field(1, ge=1, description="Times that every cell is measured, in one process.")
+    repeats: int = Field(1, ge=1, le=10**6, description="Times that every cell is measured, in one process.")
     launches: int = Field(
         1,
         ge=1,
+        le=10**6,
         description="Fresh processes that each load, warm up and measure the whole grid, into one folder; the gate "
         "needs several, for runs differ by more than their questions do.",
     )

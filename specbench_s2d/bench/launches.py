@@ -16,7 +16,7 @@ from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.runner import Event, Outcome, Watcher, execute
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UserError
-from specbench_s2d.runs.folder import RECORDS, schema_of
+from specbench_s2d.runs.folder import RECORDS, read_manifest, schema_of
 from specbench_s2d.runs.reading import read_columns, read_keys
 
 Launcher = Callable[[Plan, Path, int, Watcher, bool, bool], None]
@@ -39,7 +39,8 @@ def run_launches(
     if plan.spec.launches == 1 and launcher is None:
         return execute(plan, folder, watch, retry_failed, strict=strict)
     for launch in range(plan.spec.launches):
-        if retry_failed or plan.spec.energy_blocks or not _is_done(plan, folder, launch):
+        is_last = launch == plan.spec.launches - 1
+        if retry_failed or plan.spec.energy_blocks or not _is_done(plan, folder, launch, is_last):
             if plan.spec.launches > 1:
                 watch(Event(f"launch {launch + 1} of {plan.spec.launches}", *_progress(plan, folder)))
             (launcher or in_fresh_process)(plan, folder, launch, watch, retry_failed, strict)
@@ -92,9 +93,9 @@ def _launch(spec: RunSpec, folder: Path, launch: int, retry_failed: bool, strict
         theirs.close()
 
 
-def _is_done(plan: Plan, folder: Path, launch: int) -> bool:
-    """Whether the folder holds every cell of a launch."""
-    if not (folder / RECORDS).is_file():
+def _is_done(plan: Plan, folder: Path, launch: int, is_last: bool) -> bool:
+    """Whether the folder holds every cell of a launch, and for the last one says when the run ended."""
+    if not (folder / RECORDS).is_file() or (is_last and not read_manifest(folder).get("ended")):
         return False
     of_launch = replace(plan, key_schema=schema_of(folder), launch=launch)
     return of_launch.keys <= read_keys(folder)

@@ -103,7 +103,7 @@ def _explain(error: BaseException) -> int:
         sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
         return 1
     if isinstance(error, OSError):
-        _complain(f"{error.filename or 'a file'}: {error.strerror or error}.")
+        _complain(f"{error.filename or 'a file, or standard output'}: {error.strerror or error}.")
         return 2
     _complain(f"unexpected {type(error).__name__}: {first_line(error)} (--debug shows where).")
     return 2

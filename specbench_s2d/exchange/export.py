@@ -28,7 +28,7 @@ from specbench_s2d.analysis.tables.text import TextTable
 from specbench_s2d.errors import RunFolderError, UnknownNameError, UserError
 from specbench_s2d.exchange import leaderboard
 from specbench_s2d.exchange.spec_bench import AnswerFile, answer_files
-from specbench_s2d.files import replacing
+from specbench_s2d.files import cause, replacing
 from specbench_s2d.runs.folder import MANIFEST, read_manifest
 from specbench_s2d.runs.record import Record
 
@@ -182,5 +182,5 @@ def _write(files: Files, out: Path) -> list[Path]:
             for name, content in files.items():
                 stack.enter_context(replacing(out / name)).write_bytes(content)
     except OSError as error:
-        raise RunFolderError(f"--out {out}: cannot be written ({error.strerror}); give another folder.") from error
+        raise RunFolderError(f"--out {out}: cannot be written ({cause(error)}); give another folder.") from error
     return [out / name for name in files]
