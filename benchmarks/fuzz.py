@@ -5,7 +5,8 @@
 
 Sound files are made once: runs of `demo-tiny`, their answers, a run file, questions. A case is one command with one of
 them changed (`fuzz_inputs.py`, `mutations.py`), drawn by the seed, in a folder of its own. Nothing trains, and no plot
-is drawn; a run that is gone on with decodes what it lacks, a few tokens. A case may take `--limit` seconds.
+is drawn; a run that is gone on with decodes what it lacks, a few tokens. A case may take
+`--limit` seconds of processor time.
 
 An outcome is fine where the exit code is 0, 1, 2 or 3, an exit code of 2 comes with one line `error: …`, and nothing on
 stderr is a traceback, a warning of Python or `unexpected`. Others are counted by kind, with the innermost line of this
@@ -45,6 +46,8 @@ from fuzz_inputs import Case, Sound, domains, make_sound
 
 AT_ONCE = 200
 """Cases that one process runs before a new one takes over."""
+WALL = 6
+"""A case that waits for others may take so many times its seconds of processor time."""
 ROOM_BYTES = 6 * 2**30
 """Address space that a case may take beyond what is loaded."""
 _LOADED = (
@@ -139,14 +142,14 @@ def seen(case: Case, limit_s: float, folder: Path) -> Seen:
     for name, content in case.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    here, began = Path.cwd(), time.monotonic()
+    here, began = Path.cwd(), time.process_time()
     os.chdir(folder)
     try:
         code, said, where = _outcome(case.words, limit_s)
     finally:
         os.chdir(here)
         shutil.rmtree(folder, ignore_errors=True)
-    took = time.monotonic() - began
+    took = time.process_time() - began
     kind = _kind(code, said, where)
     shown = " ".join(word if len(word) < 60 else f"{word[:57]}..." for word in case.words)
     return Seen(case.domain, case.number, kind, code, where, said[-600:], shown, round(took, 2))
@@ -165,7 +168,8 @@ def _outcome(words: list[str], limit_s: float) -> tuple[int | None, str, str]:
 
     said, code = io.StringIO(), None
     module._explain = noted
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    for timer, seconds in ((signal.ITIMER_PROF, limit_s), (signal.ITIMER_REAL, WALL * limit_s)):
+        signal.setitimer(timer, seconds)
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             code = module.main(words)
@@ -176,7 +180,8 @@ def _outcome(words: list[str], limit_s: float) -> tuple[int | None, str, str]:
         raised.append(error)
         said.write("".join(traceback.format_exception_only(error)))
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+            signal.setitimer(timer, 0)
         module._explain = explain
     return code, said.getvalue(), _place(raised[-1]) if raised else ""
 
@@ -209,13 +214,19 @@ def _kind(code: int | None, said: str, where: str) -> str:
     return "fine"
 
 
+def _listen() -> None:
+    """Let timers end a case."""
+    for name in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(name, _late)
+
+
 def _late(*_: Any) -> None:
     raise Late
 
 
 def _work(cases: list[Case], limit_s: float, work: Path, theirs: Connection) -> None:
     """Run cases one after another, and send what each did."""
-    signal.signal(signal.SIGALRM, _late)
+    _listen()
     import torch
 
     torch.set_num_threads(1)
@@ -236,7 +247,7 @@ def results(cases: list[Case], limit_s: float, work: Path) -> Iterator[Seen]:
         theirs.close()
         for _ in range(len(left[:AT_ONCE])):
             case, kind = left[0], ""
-            if not ours.poll(3 * limit_s + 20):
+            if not ours.poll(WALL * limit_s + 20):
                 kind = "hang"
             else:
                 try:
@@ -289,7 +300,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--domain", action="append", help="one kind of input; repeatable; default: all in turn")
-    parser.add_argument("--limit", type=float, default=5.0, help="seconds that a case may take")
+    parser.add_argument("--limit", type=float, default=5.0, help="seconds of processor time that a case may take")
     parser.add_argument("--save", type=Path, help="folder for the inputs whose outcome is not fine")
     parser.add_argument("--out", type=Path, help="JSON file of the counts")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run one saved input")
@@ -328,7 +339,7 @@ def main() -> None:
     asked = _arguments()
     prepare()
     if asked.replay:
-        signal.signal(signal.SIGALRM, _late)
+        _listen()
         replay(asked.replay, asked.limit)
         return
     names = asked.domain or list(domains(commands()))

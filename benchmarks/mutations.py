@@ -32,7 +32,8 @@ VALUES: tuple[Any, ...] = (
 JUNK: tuple[bytes, ...] = (
     b"", b"\0", b"\0" * 64, b"\xff\xfe", b"\xef\xbb\xbf", b"\x80", b"\x1b[2J", b"\r", b"\n", b"\n\n", b"\t", b"{", b"}",
     b"[", b"]", b'"', b"'", b",", b":", b"=", b"#", b"\\", b"\\ud800", b"null", b"NaN", b"-", b"1e999", b"9" * 5000,
-    b"[" * 100_000, b'{"a":' * 50_000, b"\xf0\x9f\x92\xa9", "\u2028".encode(), b"[[x]]", b"[x]\n", b'"""', b"x" * 100_000,
+    b"[" * 100_000, b'{"a":' * 50_000, b"\xf0\x9f\x92\xa9", "\u2028".encode(), b"[[x]]", b"[x]\n", b'"""',
+    b"x" * 100_000,
 )  # fmt: skip
 
 
@@ -182,13 +183,14 @@ def _other(content: bytes, coin: random.Random) -> bytes:
 
 
 WORDS = (
-    "", " ", "-", "--", "x", "nowhere", "nowhere/x.html", "a", "b", ".", "..", "/proc/nope", "run.toml", "a/records.jsonl",
-    "x" * 300, "a\0b", "a\nb", "\x1b[31m", "[/b]", "é", "\udcff", "0", "1", "-1", "2", "1.5", "1e4", "1e999", "nan", "inf",
-    "-inf", "9" * 30, "9" * 5000, "true", "none", "all", "0,1", "1/2", "0/0", "2/1", "1/999999999999", "cpu", "cuda:99",
-    "float32", "bf16", "ar", "ar,sd", "sd:gamma=3", "sd:gamma=1000000", "sd:gamma=-1", "sd:gamma=", "sd:", ":", "=", "a=b",
-    "s2d:thresholds=0.5+nan", "first(lookup|suffix)", "first(", "qa", "math", "overall", "custom/x", "published:s2d",
-    "published:x", "demo-tiny", "demo-tiny=demo-draft", "shape:x", "hub:a/b", "owner/name", "questions.jsonl", "answers.jsonl",
-    "chats.jsonl", "out", "out.csv", "out.html", "embedded", "spec-bench", "json", "csv", "{}", "'", '"', "$(x)", "*",
+    "", " ", "-", "--", "x", "nowhere", "nowhere/x.html", "a", "b", ".", "..", "/proc/nope", "run.toml",
+    "a/records.jsonl", "x" * 300, "a\0b", "a\nb", "\x1b[31m", "[/b]", "é", "\udcff", "0", "1", "-1", "2", "1.5", "1e4",
+    "1e999", "nan", "inf", "-inf", "9" * 30, "9" * 5000, "true", "none", "all", "0,1", "1/2", "0/0", "2/1",
+    "1/999999999999", "cpu", "cuda:99", "float32", "bf16", "ar", "ar,sd", "sd:gamma=3", "sd:gamma=1000000",
+    "sd:gamma=-1", "sd:gamma=", "sd:", ":", "=", "a=b", "s2d:thresholds=0.5+nan", "first(lookup|suffix)", "first(",
+    "qa", "math", "overall", "custom/x", "published:s2d", "published:x", "demo-tiny", "demo-tiny=demo-draft", "shape:x",
+    "hub:a/b", "owner/name", "questions.jsonl", "answers.jsonl", "chats.jsonl", "out", "out.csv", "out.html",
+    "embedded", "spec-bench", "json", "csv", "{}", "'", '"', "$(x)", "*",
 )  # fmt: skip
 
 

@@ -14,8 +14,12 @@ from pydantic.fields import FieldInfo
 
 @dataclass(frozen=True)
 class Field:
-    """One field. `kind`: the type of its values, or of a list's entries; `low`, `high`: the least and the greatest of
-    them; `choices`: the only ones; `shortest`: the least length of a text. None where nothing is said."""
+    """One field.
+
+    `kind`: the type of its values, or of a list's entries, text where they may be of several. `low`, `high`: the least
+    and the greatest of them. `choices`: the only ones. `shortest`: the least length of a text. None where nothing is
+    said.
+    """
 
     kind: Any
     is_list: bool
@@ -32,7 +36,7 @@ class Field:
         choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
         kinds = [part for part in parts if isinstance(part, type) and part not in (types.NoneType, list)]
         return cls(
-            kind=kinds[0] if kinds else type(choices[0]) if choices else str,
+            kind=kinds[0] if len(kinds) == 1 else type(choices[0]) if choices else str,
             is_list=list in parts,
             is_nullable=types.NoneType in parts,
             low=_of(parts, "ge"),

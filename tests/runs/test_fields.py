@@ -22,6 +22,7 @@ class Model(BaseModel):
     named: Annotated[str, Declared(min_length=1)]
     chosen: Literal["a", "b"] | None = None
     flag: bool = False
+    either: Count | str = 1
     seconds: Annotated[float, Declared(ge=0, le=1e30)] | None = None
 
 
@@ -36,6 +37,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "named": {"kind": str, "shortest": 1},
     "chosen": {"kind": str, "is_nullable": True, "choices": frozenset({"a", "b"})},
     "flag": {"kind": bool},
+    "either": {"kind": str, "low": 0, "high": 9},
     "seconds": {"kind": float, "low": 0, "high": 1e30, "is_nullable": True},
 }
 

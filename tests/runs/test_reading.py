@@ -129,7 +129,7 @@ DAMAGES: dict[str, Callable[[str], str]] = {
     "a field named twice": lambda line: line.replace('"turn": 1', '"turn": 1, "turn": 0'),
     "an option named twice": lambda line: line.replace('"gamma": 5', '"gamma": 5, "gamma": 6'),
     "options nested deeply": lambda line: line.replace('"exit": null', f'"exit": {"[" * 100_000 + "]" * 100_000}'),
-    "a text nested deeply": lambda line: line.replace('output_text": null', f'output_text": {"[" * 10**5 + "]" * 10**5}'),
+    "a text nested deeply": lambda line: line.replace('_text": null', f'_text": {"[" * 10**5 + "]" * 10**5}'),
     "a negative position": lambda line: line.replace('"position": 1', '"position": -1'),
     "a margin that is none": lambda line: line.replace('"margin": 1e-07', '"margin": NaN'),
     "an object cut short": lambda line: line[:-1],
