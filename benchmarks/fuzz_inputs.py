@@ -119,7 +119,7 @@ OF_A_RUN: tuple[tuple[str, ...], ...] = (
     ("check", "sound", "--baseline", "c", "--speed", "judge", "--junit", "junit.xml", "--markdown", "check.md"),
     ("check", "sound", "--baseline", "sound", "--baseline", "c", "--json"), ("compare", "c", "sound", "--out", "x.csv"),
     ("compare", "sound", "c", "--json"), ("compare", "c", "--against", "ar", "--out", "x.md"),
-    ("compare", "c", "published:s2d", "--as", "demo-tiny=vicuna-7b-v1.3"),
+    ("compare", "c", "published:s2d", "--as", "demo-tiny=vicuna-7b"),
     ("merge", "a", "b", "--out", "merged"), ("merge", "a", "b", "--out", "merged", "--allow-mixed"),
     ("export", "c", "--format", "spec-bench", "--out", "out"), ("export", "c", "--format", "csv", "--out", "out"),
     ("export", "c", "--format", "parquet", "--out", "out"), ("export", "c", "--format", "latex", "--out", "out"),

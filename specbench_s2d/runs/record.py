@@ -34,7 +34,8 @@ Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Finite = Annotated[float, Field(ge=-1e30, le=1e30)]
 """Sums of as many as there are stay finite."""
 Seconds = Annotated[float, Field(ge=0, le=1e30)]
-Joules = Seconds
+Joules = Finite
+"""Older releases kept what a faulty meter said, below 0 too; tables leave that out."""
 
 
 class Record(BaseModel):
@@ -112,7 +113,7 @@ class Record(BaseModel):
     divergence: Divergence | None = None
     tie_positions: list[Count] | None = None
     energy_j: Joules | None = None
-    energy_net_j: Finite | None = None
+    energy_net_j: Joules | None = None
     energy_trace_j: Joules | None = None
     energy_s: Seconds | None = None
     reasons: dict[str, str] = {}
