@@ -5,12 +5,13 @@
 
 Sound files are made once: runs of `demo-tiny`, their answers, a run file, questions. A case is one command with one of
 them changed (`fuzz_inputs.py`, `mutations.py`), drawn by the seed, in a folder of its own. Nothing trains, and no plot
-is drawn; a run that is gone on with decodes what it lacks, a few tokens. A case may take
+is drawn (but with `--plots`); a run that is gone on with decodes what it lacks, a few tokens. A case may take
 `--limit` seconds of processor time.
 
-An outcome is fine where the exit code is 0, 1, 2 or 3, an exit code of 2 comes with one line `error: …`, and nothing on
-stderr is a traceback, a warning of Python or `unexpected`. Others are counted by kind, with the innermost line of this
-package; `--save` keeps each such input, and `--replay` runs one again and shows all.
+An outcome is fine where the exit code is 0, 1, 2 or 3, an exit code of 2 comes with one line `error: …`, nothing on
+stderr is a traceback, a warning of Python or `unexpected`, and no table that was written says `nan` or `inf`. Others are
+counted by kind, with the innermost line of this package; `--save` keeps each such input, and `--replay` runs one again
+and shows all.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Seen:
     seconds: float
 
 
-def prepare() -> None:
+def prepare(with_plots: bool = False) -> None:
     """Import what cases need, and leave out what takes long: plots, training, warm-ups, probes, the network."""
     for module in _LOADED:
         importlib.import_module(module)
@@ -98,7 +99,8 @@ def prepare() -> None:
     def no_network(*_: Any, **__: Any) -> Any:
         raise OSError(101, "Network is unreachable")
 
-    draw.figures = lambda tables: iter(())  # type: ignore[assignment]
+    if not with_plots:
+        draw.figures = lambda tables: iter(())  # type: ignore[assignment]
     session.warm_up = one_run  # type: ignore[assignment]
     bandwidth.CPU_BUFFER_BYTES = bandwidth.CPU_ROUND_BYTES = forecast._PROBE_BYTES = 2**20
     conditions.WINDOW_S = 0.01
@@ -146,13 +148,21 @@ def seen(case: Case, limit_s: float, folder: Path) -> Seen:
     os.chdir(folder)
     try:
         code, said, where = _outcome(case.words, limit_s)
+        odd = _odd_numbers(folder) if code == 0 else ""
     finally:
         os.chdir(here)
         shutil.rmtree(folder, ignore_errors=True)
     took = time.process_time() - began
-    kind = _kind(code, said, where)
+    kind = "no number" if odd else _kind(code, said, where)
     shown = " ".join(word if len(word) < 60 else f"{word[:57]}..." for word in case.words)
-    return Seen(case.domain, case.number, kind, code, where, said[-600:], shown, round(took, 2))
+    return Seen(case.domain, case.number, kind, code, odd or where, said[-600:], shown, round(took, 2))
+
+
+def _odd_numbers(folder: Path) -> str:
+    """The first table of a folder that says `nan` or `inf`; none where no table does."""
+    odd = re.compile(rb"(?<![\w.-])-?(nan|inf|NaN|Infinity)(?![\w.-])")
+    tables = (path for path in sorted(folder.rglob("*")) if path.suffix in (".csv", ".md", ".tex"))
+    return next((f"{path.name}" for path in tables if odd.search(path.read_bytes())), "")
 
 
 def _outcome(words: list[str], limit_s: float) -> tuple[int | None, str, str]:
@@ -301,6 +311,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--domain", action="append", help="one kind of input; repeatable; default: all in turn")
     parser.add_argument("--limit", type=float, default=5.0, help="seconds of processor time that a case may take")
+    parser.add_argument("--plots", action="store_true", help="draw plots too; give --limit 30 with it")
     parser.add_argument("--save", type=Path, help="folder for the inputs whose outcome is not fine")
     parser.add_argument("--out", type=Path, help="JSON file of the counts")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run one saved input")
@@ -337,7 +348,7 @@ def _make(folder: Path) -> None:
 
 def main() -> None:
     asked = _arguments()
-    prepare()
+    prepare(asked.plots)
     if asked.replay:
         _listen()
         replay(asked.replay, asked.limit)

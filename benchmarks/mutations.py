@@ -24,7 +24,7 @@ DEEP = Raw("[" * 100_000 + "]" * 100_000)
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 3, 2**31, -(2**31) - 1, 2**53 + 1, 2**63, -(2**63) - 1, 10**30, Raw("9" * 5000), 0.5,
     -0.5, 1e-320, 1e300, -1e300, Raw("NaN"), Raw("Infinity"), Raw("-Infinity"), Raw("1e999"), Raw("-0"), Raw("01"), "",
-    " ", "x", "5", "nan", "true", "overall", "mean over targets", "ar", "\ud800", "\0", "\x1b[31mred", "a\nb", "a\rb",
+    " ", "x", "5", "true", "overall", "mean over targets", "ar", "\ud800", "\0", "\x1b[31mred", "a\nb", "a\rb",
     "[/b]", "[bold]", "=1+1", "a|b", "<b>&", "\\", "../..", "é" * 30, "\u202eabc", "x" * 100_000, [], {}, [None], [[]],
     [1, "a", None], {"a": 1}, {"": {}}, {"a": {"b": []}}, DEEP, Raw('{"a":' * 50_000 + "1" + "}" * 50_000), Raw(""),
     Raw("{"), Raw("'x'"), [0] * 1000, [-1, 2], [2**40],

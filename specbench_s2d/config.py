@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from specbench_s2d import registry
-from specbench_s2d.errors import UnknownNameError, UserError, near_names
+from specbench_s2d.errors import UnknownNameError, UserError, in_one_line, near_names
 from specbench_s2d.resources import SUITES as SUITES
 from specbench_s2d.resources import run_files
 from specbench_s2d.shards import Shard, is_number, numbers_in
@@ -26,6 +26,7 @@ DECODERS = ("ar", "sd")
 DEMO_LIMIT = 5
 DEMO_MAX_NEW_TOKENS = 48
 SPEC_BENCH_MAX_NEW_TOKENS = 1024
+_SHOWN = 200
 
 
 class RunSpec(BaseModel):
@@ -262,8 +263,8 @@ def load_spec(path: Path) -> dict[str, Any]:
     path = find_run_file(path)
     try:
         fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: not a readable TOML run file ({error}).") from error
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of thousands of digits
+        raise UserError(f"{path}: not a readable TOML run file ({in_one_line(error)}).") from error
     for name, value in fields.items():
         if name in ("target", "draft", "decoder", "suite", "template_args") and isinstance(value, str):
             fields[name] = [value]
@@ -282,4 +283,12 @@ def make_spec(file: Path | None, flags: dict[str, Any]) -> RunSpec:
         first = error.errors()[0]
         name = str(first["loc"][0])
         where = f"--{name.replace('_', '-')}" if name in flags else f"{file}: {name}"
-        raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}.") from error
+        raise UserError(
+            f"{where}: {first['msg'].removeprefix('Value error, ')}, got {_shown(first['input'])}."
+        ) from error
+
+
+def _shown(value: Any) -> str:
+    """A value as a message quotes it, cut short."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
