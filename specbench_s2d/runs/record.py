@@ -128,11 +128,11 @@ class Record(BaseModel):
         if len({len(of) for of in lists.values()}) > 1:
             lengths = ", ".join(f"{name} {len(of)}" for name, of in lists.items())
             raise ValueError(f"lists of unequal length, which have an entry for each Step: {lengths}")
-        drafted = lists.get("drafted_per_step")
-        for name in NO_MORE_THAN_DRAFTED if drafted else ():
-            for step, entry in enumerate(lists.get(name, ())):
-                if entry > drafted[step]:
-                    raise ValueError(f"{name} {entry} of {drafted[step]} drafted tokens (Step {step + 1})")
+        for name in NO_MORE_THAN_DRAFTED:
+            pairs = zip(lists.get(name, ()), lists.get("drafted_per_step", ()), strict=False)  # either may be missing
+            for step, (entry, drafted) in enumerate(pairs, start=1):
+                if entry > drafted:
+                    raise ValueError(f"{name} {entry} of {drafted} drafted tokens (Step {step})")
         return self
 
     def updated(self, **fields: Any) -> Record:

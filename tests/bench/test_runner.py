@@ -31,7 +31,7 @@ from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.errors import ModelError, PromptTooLongError, RunFolderError, UserError
 from specbench_s2d.models import LanguageModel, cache, load_model
 from specbench_s2d.models.cache import KVCache
-from specbench_s2d.runs.folder import RunStore, read_manifest, read_records, write_manifest_file
+from specbench_s2d.runs.folder import read_manifest, read_records
 from specbench_s2d.runs.record import Record
 from tests.bench.sessions import never, with_methods
 from tests.plugins import Plugins
@@ -112,45 +112,6 @@ def test_a_second_turn_continues_the_decoders_own_first_or_ars(spec: dict[str, A
 def test_a_finished_run_does_nothing_more(spec: dict[str, Any], tmp_path: Path) -> None:
     first = execute(plan_of(spec), tmp_path / "run").records
     assert execute(plan_of(spec), tmp_path / "run", open_session=never).records == first
-
-
-def test_a_run_killed_before_its_last_manifest_is_completed_when_it_goes_on(
-    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every record is there, and nothing is loaded again: `ended` is when the last record was written."""
-    note = RunStore.note
-
-    def die(self: RunStore, **facts: Any) -> None:
-        if "ended" in facts:
-            raise Stop
-        note(self, **facts)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunStore, "note", die)
-        with pytest.raises(Stop):
-            execute(plan_of(spec), tmp_path / "run")
-    killed = read_manifest(tmp_path / "run")
-    assert killed["ended"] is None and killed["harness"]["decoding_s"] > 0
-    os.utime(tmp_path / "run" / "records.jsonl", (2_000_000_000, 2_000_000_000))
-    records = read_records(tmp_path / "run")
-    assert execute(plan_of(spec), tmp_path / "run", open_session=never).records == records
-    completed = read_manifest(tmp_path / "run")
-    assert completed["ended"] == "2033-05-18T03:33:20+00:00"
-    assert completed["harness"]["decoding_s"] == killed["harness"]["decoding_s"]
-    os.utime(tmp_path / "run" / "records.jsonl")
-    execute(plan_of(spec), tmp_path / "run", open_session=never)
-    assert read_manifest(tmp_path / "run") == completed
-
-
-def test_fields_that_an_older_manifest_lacks_are_there_when_the_run_goes_on(
-    spec: dict[str, Any], undisturbed: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(undisturbed, tmp_path / "run")
-    whole = read_manifest(undisturbed)
-    lacking = {name: value for name, value in whole.items() if name not in ("spec", "environment", "ended", "targets")}
-    write_manifest_file(tmp_path / "run" / "manifest.json", lacking)
-    execute(plan_of(spec), tmp_path / "run", open_session=never)
-    assert read_manifest(tmp_path / "run").keys() == whole.keys()
 
 
 def test_another_runs_folder_is_refused(spec: dict[str, Any], tmp_path: Path) -> None:
