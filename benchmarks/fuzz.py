@@ -9,9 +9,9 @@ is drawn (but with `--plots`); a run that is gone on with decodes what it lacks,
 `--limit` seconds of processor time.
 
 An outcome is fine where the exit code is 0, 1, 2 or 3, an exit code of 2 comes with one line `error: …`, nothing on
-stderr is a traceback, a warning of Python or `unexpected`, and no table that was written says `nan` or `inf`. Others are
-counted by kind, with the innermost line of this package; `--save` keeps each such input, and `--replay` runs one again
-and shows all.
+stderr is a traceback, a warning of Python or `unexpected`, and no table that was written says `nan` or `inf`. Other
+outcomes are counted by kind, with the innermost line of this package; `--save` keeps each such input, and `--replay`
+runs one again and shows all.
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ DECODERS = ("ar", "sd")
 DEMO_LIMIT = 5
 DEMO_MAX_NEW_TOKENS = 48
 SPEC_BENCH_MAX_NEW_TOKENS = 1024
-_SHOWN = 200
 
 
 class RunSpec(BaseModel):
@@ -283,12 +282,4 @@ def make_spec(file: Path | None, flags: dict[str, Any]) -> RunSpec:
         first = error.errors()[0]
         name = str(first["loc"][0])
         where = f"--{name.replace('_', '-')}" if name in flags else f"{file}: {name}"
-        raise UserError(
-            f"{where}: {first['msg'].removeprefix('Value error, ')}, got {_shown(first['input'])}."
-        ) from error
-
-
-def _shown(value: Any) -> str:
-    """A value as a message quotes it, cut short."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}.") from error

@@ -24,7 +24,7 @@ from specbench_s2d.errors import RunFolderError, UserError, first_line
 from specbench_s2d.files import cause, write_whole
 from specbench_s2d.runs.energy_block import EnergyBlock
 from specbench_s2d.runs.identity import identity
-from specbench_s2d.runs.json_text import JsonError, parse_object, shown
+from specbench_s2d.runs.json_text import JsonError, parse_object, parse_typed_object, shown
 from specbench_s2d.runs.manifest import check_manifest, utc_time
 from specbench_s2d.runs.record import CELL, SCHEMA_VERSION, Record, check_schema, parse_record
 
@@ -97,7 +97,7 @@ def parse_lines(lines: bytes, path: Path, number: int) -> Iterator[Record]:
     for place, line in enumerate(lines.split(b"\n")[:-1], start=number):
         where = f"{path}:{place}"
         try:
-            yield parse_record(parse_object(line), where)
+            yield parse_record(parse_typed_object(line, "decoder_options"), where)
         except (JsonError, ValidationError) as error:
             raise RunFolderError(
                 f"{where}: not a record ({first_fault(error)}). Take that line out; the same command runs its cell "

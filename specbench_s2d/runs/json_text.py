@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import Any
 
-_UNUSUAL = re.compile(r"[0-9]{19}|[eE]\+?[0-9]{3}|\\u[dD][89a-fA-F]")
-"""What may be a number beyond 64 bits, or half of a surrogate pair: such texts are looked at once more."""
 _SHOWN = 40
 _DEEPEST = 64
 """Of lists and objects inside each other; those that this package writes are a few deep."""
@@ -31,11 +28,8 @@ def parse_json(content: bytes) -> Any:
     """
     try:
         text = content.decode("utf-8")
-        unusual = _UNUSUAL.search(text) is not None
-        numbers: dict[str, Any] = {"parse_int": _int, "parse_float": _float} if unusual else {}
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, **numbers)
-        if unusual:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, parse_int=_int, parse_float=_float)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
         if text.count("[") + text.count("{") > _DEEPEST and _is_deeper(value, _DEEPEST):
             raise JsonError(f"lists or objects more than {_DEEPEST} deep")
         return value
@@ -56,6 +50,21 @@ def parse_object(content: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise JsonError("it is no JSON object")
     return value
+
+
+def parse_typed_object(content: bytes, untyped: str) -> dict[str, Any]:
+    """The same, in a fifth of the time, of an object whose values are held to types afterwards, which refuse all that
+    `parse_json` does, but for those of the field `untyped`."""
+    try:
+        text = content.decode("utf-8")
+        value = json.loads(text, parse_constant=_refuse)
+        names = len(value) + sum(len(one) for one in value.values() if isinstance(one, dict))
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return parse_object(content)
+    if text.count('":') != names or "\\ud" in text or "\\uD" in text:  # one named twice, half of a pair, perhaps
+        return parse_object(content)
+    parse_json(json.dumps(value.get(untyped)).encode())
+    return dict(value)
 
 
 def _is_deeper(value: Any, depth: int) -> bool:
