@@ -35,8 +35,6 @@ _CODED = re.compile(
     + _OBJECT
     + rb'|\[[^][{}"\n]*+\]|"(?:[^"\\\n]++|\\.)*+"|-?\d++)'
 )
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-"""Half of a pair, perhaps, which no text holds and Arrow takes."""
 _FIELDS = fields_of(Record)
 _DEFAULTS = {
     name: info.get_default(call_default_factory=True)
@@ -97,7 +95,6 @@ class Parser:
         """Whole lines with codes in place of values, and how many of each field; raises `ValueError` for a value that
         no record has."""
         lines.decode()
-        _require(_SURROGATE.search(lines) is None)
         pieces = _CODED.split(lines)
         names, values = pieces[1::3], pieces[2::3]
         pieces[2::3] = [self._by_text[name][value] for name, value in zip(names, values, strict=True)]

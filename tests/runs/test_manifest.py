@@ -120,6 +120,7 @@ def test_a_refusal_names_the_field(sound: dict[str, Any], tmp_path: Path) -> Non
         (("targets", "demo-s", "engines"), None, "targets.demo-s.engines: Input should be a valid dictionary"),
         (("started",), "soon", "started: it should be a time as ISO 8601 writes it"),
         (("cells",), -1, "cells: Input should be greater than or equal to 0"),
+        (("cells",), "3", "cells: Input should be a valid integer"),
         (("run_id",), GONE, "run_id: Field required"),
     ):
         (tmp_path / MANIFEST).write_text(json.dumps(changed(sound, path, value)))
