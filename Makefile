@@ -1,5 +1,7 @@
 # `make run` and `make test` each work alone on a fresh clone: they make .venv, install, and do their job.
 # A machine without a GPU: PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" takes torch's CPU build.
+# A machine without a package index: `make wheelhouse` where there is one, then there
+# PIP_FLAGS="--no-index --find-links wheelhouse".
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +14,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: run smollm2 test test-all check gate format bench docs install clean help
+.PHONY: run smollm2 test test-all check gate format bench docs install wheelhouse clean help
 
 help:
 	@echo 'make run     the demo grid; ARGS="--suite qa --limit 1" passes flags to specbench-s2d run'
@@ -24,6 +26,8 @@ help:
 	@echo 'make bench   how near the engine is to the limit; ARGS passes flags to benchmarks/engine.py'
 	@echo 'make docs    the generated tables of README.md and docs/, and the site, built strictly into site/;'
 	@echo '             ARGS=--check fails where a table is out of date and writes none'
+	@echo 'make wheelhouse  downloads all packages into wheelhouse/, for a machine without an index:'
+	@echo '             make install PIP_FLAGS="--no-index --find-links wheelhouse"'
 	@echo 'make install, make format, make clean'
 
 run: $(INSTALLED)
@@ -82,9 +86,15 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'error: $(PYTHON) is missing or older than 3.11; name another: make PYTHON=python3.12' >&2; exit 1; }
+	@echo 'installing into $(VENV): about a hundred packages, of which torch is most; pip says what it does:'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
 	@touch $@
+
+# What `install` needs, for this Python and platform: the packages of constraints.txt, and what builds this one.
+wheelhouse:
+	$(PYTHON) -m pip download --disable-pip-version-check --dest wheelhouse $(PIP_FLAGS) -c constraints.txt '.[dev]' \
+		'hatchling>=1.26' editables
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

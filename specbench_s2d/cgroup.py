@@ -5,6 +5,7 @@ A cgroup (control group) is the Linux kernel's limit on what a group of processe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,16 @@ import psutil
 ROOT = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 _NO_LIMIT_BYTES = 2**60  # version 1 says "no limit" by a number near 2^63
+
+
+def allowed_cores() -> int:
+    """Cores that the scheduler lets this process run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usable_cores() -> int:
+    """Of these, as many as the quota of its cgroups pays for; at least one."""
+    return min(allowed_cores(), max(1, int(quota_cores() or allowed_cores())))
 
 
 def quota_cores(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float | None:

@@ -8,13 +8,14 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from specbench_s2d import registry
-from specbench_s2d.errors import UnknownNameError, UserError, in_one_line, near_names
+from specbench_s2d.errors import UnknownNameError, UserError, find_name, in_one_line
 from specbench_s2d.resources import SUITES as SUITES
 from specbench_s2d.resources import run_files
 from specbench_s2d.shards import Shard, is_number, numbers_in
+from specbench_s2d.spelling import DTYPES, choice, near_names, whole_number
 
 DEMO_TARGETS = ("demo-s", "demo-m", "demo-l")
 DEMO_DRAFTS = ("demo-draft-sft", "demo-draft")
@@ -82,7 +83,9 @@ class RunSpec(BaseModel):
     ignore_eos: bool = Field(
         False, description="Decode on to --max-new-tokens, past the end-of-sequence token (EOS) that ends an answer."
     )
-    temperature: float = Field(0.0, ge=0, description="Sampling temperature; 0 is greedy: always the likeliest token.")
+    temperature: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Sampling temperature; 0 is greedy: always the likeliest token."
+    )
     top_k: int = Field(0, ge=0, description="Sample among the k likeliest tokens; 0: among all.")
     top_p: float = Field(
         1.0, gt=0, le=1, description="Sample among the likeliest tokens that together have this probability; 1: all."
@@ -113,7 +116,9 @@ class RunSpec(BaseModel):
         "(all, or numbers), each a worker's own.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None, description="Number format of the weights; default: float32 on a CPU, bfloat16 on a GPU."
+        None,
+        description="Number format of the weights; default: float32 on a CPU, bfloat16 on a GPU, float16 on one older "
+        "than Ampere.",
     )
     engine: Literal["eager", "graphs", "native", "cuda-graphs"] | None = Field(
         None,
@@ -159,6 +164,23 @@ class RunSpec(BaseModel):
         "contiguous blocks of at least 5 s. Finer, and longer: --dry-run shows how much.",
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_it_is_meant(cls, given: Any, info: ValidationInfo) -> Any:
+        """Values as they are stored, of those that people write in several ways: bf16, 10k, `AR`."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if annotation in (int, int | None):
+            return whole_number(given)
+        return choice(annotation, given, DTYPES)
+
+    @field_validator("suite", mode="before")
+    @classmethod
+    def _one_by_one(cls, given: Any) -> Any:
+        """Suites listed by comma, too: no suite has one in its name."""
+        if not (isinstance(given, list) and all(isinstance(text, str) for text in given)):
+            return given
+        return [name.strip() for text in given for name in text.split(",") if name.strip()]
+
     @field_validator("shard")
     @classmethod
     def _is_a_shard(cls, given: str | None) -> str | None:
@@ -197,17 +219,24 @@ class RunSpec(BaseModel):
         """The arguments of the chat template, by name."""
         return {name: json.loads(value) for name, _, value in (arg.partition("=") for arg in self.template_args)}
 
+    def _meter(self) -> str | None:
+        """The energy meter by its name; raises `UserError` for one that is not known or cannot be imported."""
+        if self.energy is None:
+            return None
+        known = ["auto", "off", *registry.meters.names()]
+        others = {"none": "off", "gpu": "nvml", "cpu": "rapl"}
+        name = find_name("meter", self.energy, known, "Give one to --energy.", others)
+        if name not in ("auto", "off"):
+            registry.meters.load(name)
+        return name
+
     def resolved(self) -> RunSpec:
         """The same run with every default filled in, but for those that depend on the device.
 
         Raises `UserError` for a meter that is not known, and where energy is to be metered in blocks and not at all.
         """
-        if self.energy not in (None, "auto", "off"):
-            known = registry.meters.names()
-            if self.energy not in known:
-                raise UnknownNameError.of("meter", self.energy, ["auto", "off", *known], "Give one to --energy.")
-            registry.meters.load(self.energy)
-        if self.energy_blocks and self.energy == "off":
+        energy = self._meter()
+        if self.energy_blocks and energy == "off":
             raise UserError("--energy-blocks: --energy off meters nothing; give --energy auto, nvml or rapl with it.")
         targets = self.target or list(DEMO_TARGETS)
         demo = all(name.startswith("demo-") for name in targets)
@@ -221,7 +250,7 @@ class RunSpec(BaseModel):
                 "suite": self.suite or ([] if _is_file(self.questions) else list(SUITES)),
                 "questions": self.questions or ("embedded" if at_hand else "spec-bench"),
                 "limit": self.limit or (DEMO_LIMIT if demo and embedded else None),
-                "energy": self.energy or ("auto" if not demo or self.energy_blocks else None),
+                "energy": energy or ("auto" if not demo or self.energy_blocks else None),
                 "max_new_tokens": self.max_new_tokens or (DEMO_MAX_NEW_TOKENS if demo else SPEC_BENCH_MAX_NEW_TOKENS),
             }
         )
@@ -254,7 +283,8 @@ def find_run_file(given: Path) -> Path:
     if len(alone) == 1:
         return alone[0]
     hint = near_names(name, shipped)
-    raise UserError(f"{given}: no such run file.{hint} Give a path, or one of {', '.join(shipped)}.")
+    what = "a folder, and no run file" if given.is_dir() else "no such run file"
+    raise UserError(f"{given}: {what}.{hint} Give a path, or one of {', '.join(shipped)}.")
 
 
 def load_spec(path: Path) -> dict[str, Any]:
@@ -282,4 +312,6 @@ def make_spec(file: Path | None, flags: dict[str, Any]) -> RunSpec:
         first = error.errors()[0]
         name = str(first["loc"][0])
         where = f"--{name.replace('_', '-')}" if name in flags else f"{file}: {name}"
-        raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}.") from error
+        raise UserError(
+            f"{where}: {first['msg'].removeprefix('Value error, ')}, got {fields.get(name, first['input'])!r}."
+        ) from error

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-RAISED = (Exception, SystemExit)
-"""What a model or another package may raise in a run, `sys.exit` included; Ctrl-C is none of it."""
+from specbench_s2d.spelling import meant, near_names
+
+_OURS = "specbench_s2d."
+_MOST_SAID, _MOST_WHOLE = 1000, 200
+"""Characters that are told of what another package raised: of its first line, and of all its lines."""
 
 
-_MOST_SAID = 1000
-"""Characters of what another package raised that are told."""
+def is_stop(error: BaseException) -> bool:
+    """Whether an exception ends the program, and is no fault of a cell: Ctrl-C, and this package's own signals.
+
+    Anything else that a model or another package raises is a fault, `sys.exit` and classes of its own that are no
+    `Exception` included.
+    """
+    own = type(error).__module__.startswith(_OURS) and not isinstance(error, Exception)
+    return own or isinstance(error, KeyboardInterrupt | GeneratorExit)
 
 
 def _text(error: BaseException) -> str:
@@ -25,23 +34,32 @@ def _text(error: BaseException) -> str:
         return ""
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line: its first, or its type's name where it says nothing."""
-    text = _text(error)
-    return text.splitlines()[0] if text else type(error).__name__
+def in_one_line(error: BaseException, most: int | None = None, kind: bool | None = None, whole: bool = False) -> str:
+    """What an error says, in one line of at most `most` characters: its first line (1,000 characters by default),
+    or, with `whole`, all of them (200).
+
+    Its type's name stands before the text where `kind` is True; where it is None, before a text that says little
+    without it: of all errors but those of files and values, and this package's own. An error without text is its type.
+    """
+    text, name = _text(error), type(error).__name__
+    if not text:
+        return name
+    said = " ".join(text.split()) if whole else text.splitlines()[0]
+    if kind is None:
+        kind = not (isinstance(error, OSError | ValueError) or type(error).__module__.startswith(_OURS))
+    said = f"{name}: {said}" if kind else said
+    return _cut(said.rstrip(".: ") if whole else said, most or (_MOST_WHOLE if whole else _MOST_SAID))
 
 
-def in_one_line(error: BaseException, most: int = 200) -> str:
-    """All that an error says, in one line of at most `most` characters; with its type's name where that says more."""
-    text = " ".join(_text(error).split())
-    said = text if isinstance(error, (OSError, ValueError)) and text else f"{type(error).__name__}: {text}"
-    return said[:most].rstrip(".: ")
-
-
-def said(error: BaseException) -> str:
-    """An error as one line: its type, and the first line of its text where it has one, cut where it is long."""
-    text, kind = _text(error), type(error).__name__
-    return f"{kind}: {first_line(error)[:_MOST_SAID]}" if text else kind
+def _cut(text: str, most: int) -> str:
+    """A text of at most `most` characters: cut after a sentence where that says enough, else after a word."""
+    if len(text) <= most:
+        return text
+    sentences = text[: most - 1].rpartition(". ")[0]
+    if len(sentences) >= most // 2:
+        return sentences.rstrip(".: ")
+    words = text[: most - 1].rpartition(" ")[0] or text[: most - 1]
+    return f"{words.rstrip('.,:; ')}…"
 
 
 @contextmanager
@@ -53,18 +71,12 @@ def no_panic() -> Iterator[None]:
     except BaseException as error:
         if not is_panic(error):
             raise
-        raise RuntimeError(first_line(error)) from error
+        raise RuntimeError(in_one_line(error, kind=False)) from error
 
 
 def is_panic(error: BaseException) -> bool:
     """Whether a library written in Rust panicked; each has a class of its own for that, made when it first happens."""
     return type(error).__name__ == "PanicException"
-
-
-def near_names(name: str, known: Iterable[str]) -> str:
-    """A question with the known names nearest to what was given, a space before it; nothing where none is near."""
-    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
 
 
 class UserError(ValueError):
@@ -77,11 +89,51 @@ class UnknownNameError(UserError):
     """A name that no registry, folder or file knows."""
 
     @classmethod
-    def of(cls, kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
-        """Build the one-line message: what was given, the nearest names, then all of them."""
+    def of(
+        cls, kind: str, name: str, known: Iterable[str], hint: str = "", others: Mapping[str, str] | None = None
+    ) -> UnknownNameError:
+        """Build the one-line message: what was given, the nearest names, then all of them. `others`: other names that
+        people use, each with the known one."""
         names = sorted(known)
         allowed = f" Known: {', '.join(names)}." if names else ""
-        return cls(f"unknown {kind} {name!r}.{near_names(name, names)}{allowed}{' ' + hint if hint else ''}")
+        return cls(f"unknown {kind} {name!r}.{near_names(name, names, others)}{allowed}{' ' + hint if hint else ''}")
+
+
+def find_name(
+    kind: str, name: str, known: Iterable[str], hint: str = "", others: Mapping[str, str] | None = None
+) -> str:
+    """The known name that is meant, as `spelling.meant` says; raises `UnknownNameError` where it is none or several."""
+    names = list(known)
+    if (found := meant(name, names, others)) is None:
+        raise UnknownNameError.of(kind, name, names, hint, others)
+    return found
+
+
+@contextmanager
+def reworded(rewrite: Callable[[str], str]) -> Iterator[None]:
+    """Rewrite the message of a `UserError` that the block raises, for whoever reads it."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (rewrite(str(error)), *error.args[1:])
+        raise
+
+
+_VALUE = r"cpu|auto|cuda(?::\w+)?|eager|graphs|native|cuda-graphs|b?float\d+|[A-Z]{2,}|[^\s:,;.]+(?=: )"
+_FLAG = re.compile(rf"(?<!\w)--([a-z][a-z-]*)(?: ({_VALUE})(?![\w/-]))?")
+
+
+def as_parameters(text: str) -> str:
+    """A message with Python's parameters in place of the command line's flags: `dtype='bfloat16'` for `--dtype
+    bfloat16`, `max_new_tokens` for `--max-new-tokens`. Models are given loaded there."""
+
+    def parameter(found: re.Match[str]) -> str:
+        name, value = found[1].replace("-", "_"), found[2]
+        if value is None:
+            return name
+        return f"{name}=load_model({value!r})" if name in ("draft", "target") else f"{name}={value!r}"
+
+    return _FLAG.sub(parameter, text)
 
 
 class QuestionFileError(UserError):

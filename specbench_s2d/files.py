@@ -1,4 +1,5 @@
-"""Files and folders that are written whole or not at all: beside their place first, then moved there."""
+"""Files and folders that are written whole or not at all: beside their place first, then moved there; and whether a
+folder can be."""
 
 from __future__ import annotations
 
@@ -7,6 +8,18 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+def why_no_folder(path: Path) -> str | None:
+    """Why nothing can be written into a folder, whether it is there yet or not; None where it can."""
+    here = path.absolute()
+    try:
+        there = next(one for one in (here, *here.parents) if one.exists())
+    except OSError as error:  # a name that is too long, say
+        return f"cannot be written ({error.strerror})"
+    if not there.is_dir():
+        return "is a file, and no folder" if there == here else f"{there} is a file, and no folder"
+    return None if os.access(there, os.W_OK | os.X_OK) else f"cannot be written (no permission in {there})"
 
 
 def partial_of(path: Path) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from specbench_s2d.errors import UnknownNameError, UserError, first_line
+from specbench_s2d.errors import UnknownNameError, UserError, find_name, in_one_line
 from specbench_s2d.paper_names import paper_methods, paper_target
 from specbench_s2d.resources import data_folder
 
@@ -47,12 +47,17 @@ def published(paper: str | None = None) -> pd.DataFrame:
     return table[table["paper"] == paper].reset_index(drop=True)
 
 
+def find_paper(given: str) -> str:
+    """The paper that `published:PAPER` means; raises `UnknownNameError` with the nearest names."""
+    return find_name("paper", given.removeprefix(PREFIX), set(published()["paper"]))
+
+
 def read_published(path: Path) -> pd.DataFrame:
     """One file of published figures, checked; raises `UserError` naming the file, the line and what was expected."""
     try:
         table = pd.read_csv(path, dtype=str, encoding="utf-8")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"{path}: not a readable CSV file of published figures ({first_line(error)}).") from error
+        raise UserError(f"{path}: not a readable CSV file of published figures ({in_one_line(error)}).") from error
     required = [column for column in COLUMNS if column not in _OPTIONAL]
     absent = [column for column in required if column not in table]
     unknown = [str(column) for column in table if column not in COLUMNS]
@@ -123,14 +128,23 @@ class PublishedMat:
         return found[0]
 
 
+def _greedy_mat(paper: str) -> pd.DataFrame:
+    table = published(paper)
+    return table[(table["metric"] == _MAT) & (table["temperature"] == 0)]
+
+
+def mat_targets(paper: str) -> list[str]:
+    """The targets that a paper gives mean accepted tokens of, at temperature 0."""
+    return list(dict.fromkeys(_greedy_mat(paper)["target"]))
+
+
 def published_mat(paper: str, target: str, given: Mapping[str, str] | None = None) -> PublishedMat:
     """The figures of the paper's target that is this model, or that `given` names for it.
 
     Raises `UserError` where the paper has none, listing what there is.
     """
-    table = published(paper)
-    table = table[(table["metric"] == _MAT) & (table["temperature"] == 0)]
-    there = list(dict.fromkeys(table["target"]))
+    table = _greedy_mat(paper)
+    there = mat_targets(paper)
     named = (given or {}).get(target)
     theirs = paper_target(paper, target, there) if named is None else named
     if theirs not in there:

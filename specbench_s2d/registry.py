@@ -20,7 +20,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.errors import RAISED, UnknownNameError, UserError, first_line
+from specbench_s2d.errors import UserError, find_name, in_one_line, is_stop
 
 BUILT_IN = "built-in"
 _NAME = re.compile(r"[\w.-]+")
@@ -39,7 +39,8 @@ class Registered:
 class Registry:
     """One kind of name. `builtin` maps names to `"module:Class"` or to paths; the entry-point group adds to it.
 
-    `fault`: says what a package's object lacks to be of this kind, None where nothing is missing.
+    `fault`: says what a package's object lacks to be of this kind, None where nothing is missing. `others`: other names
+    that people use, each with the registered one.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class Registry:
         kind: str,
         builtin: Mapping[str, str | Path],
         fault: Callable[[Any], str | None] = lambda part: None,
+        others: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = kind
-        self._builtin, self._fault = builtin, fault
+        self._builtin, self._fault, self.others = builtin, fault, others or {}
 
     def entries(self) -> dict[str, Registered]:
         """Every name, the built-in ones first."""
@@ -68,15 +70,18 @@ class Registry:
     def names(self) -> list[str]:
         return sorted(self.entries())
 
+    def find(self, name: str) -> str:
+        """The registered name that `name` means; raises `UnknownNameError` with the nearest names."""
+        return find_name(self.kind, name, self.entries(), others=self.others)
+
     def load(self, name: str) -> Any:
-        """The class or the path behind `name`.
+        """The class or the path behind `name`, however that is spelled.
 
         Raises `UnknownNameError` with the nearest names, and `UserError` for a name with two owners, a path that cannot
         be imported, and an object that is none of this kind.
         """
         entries = self.entries()
-        if name not in entries:
-            raise UnknownNameError.of(self.kind, name, entries)
+        name = find_name(self.kind, name, entries, others=self.others)
         entry = entries[name]
         if entry.others:
             raise UserError(f"{self.kind} {name!r}: {_clash(entry)}")
@@ -85,10 +90,12 @@ class Registry:
         by = "" if entry.origin == BUILT_IN else f" by {entry.origin}"
         try:
             part = _imported(entry.path)
-        except RAISED as error:  # by a package's module when it is imported
+        except BaseException as error:  # by a package's module when it is imported
+            if is_stop(error):
+                raise
             raise UserError(
                 f"{self.kind} {name!r} is registered{by} as {entry.path!r}, which cannot be imported "
-                f"({first_line(error)})."
+                f"({in_one_line(error)})."
             ) from error
         lacking = self._fault(part) if by else None
         if lacking or (by and not _NAME.fullmatch(name)):
@@ -133,6 +140,12 @@ def _no_function(part: Any) -> str | None:
     return None if callable(part) else "it cannot be called; a meter is registered as a function of the device"
 
 
+_OTHER_NAMES = {
+    "autoregressive": "ar", "vanilla": "ar", "baseline": "ar", "speculative": "sd", "sps": "sd", "pld": "lookup",
+    "prompt-lookup": "lookup", "suffix-decoding": "suffix", "token-recycling": "recycling",
+}  # fmt: skip
+"""Of decoders: what papers and Spec-Bench call them."""
+
 # A decoder's drafter and verifier pair up freely: `sd` is `chain+token`, and any `DRAFTER+VERIFIER` works.
 decoders = Registry(
     "decoder",
@@ -151,6 +164,7 @@ decoders = Registry(
         "recycling": "specbench_s2d.decoding.training_free:TokenRecycling",
     },
     partial(_lacks, ("Options", "lossy", "draft_kind", "generate", "make_ready", "target_passes"), "a decoder"),
+    _OTHER_NAMES,
 )
 drafters = Registry(
     "drafter",

@@ -43,7 +43,7 @@ def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     from specbench_s2d.analysis.report.plots import draw  # here, for it imports matplotlib
 
     if "pictures" not in request.fixturenames:
-        monkeypatch.setattr(draw, "figures", lambda tables: iter(()))
+        monkeypatch.setattr(draw, "figures", lambda tables, *share: iter(()))
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,17 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import specbench_s2d
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.decoding.decoder import Decoder
+from specbench_s2d.errors import UserError
+from specbench_s2d.models.devices import find_dtype
+from tests.refusals import refused
 
 HEAVY = ("torch", "transformers", "pandas", "matplotlib")
 
@@ -64,3 +69,22 @@ def test_a_string_builds_the_same_decoder(tiny_models: Path) -> None:
     target = load_model(str(tiny_models / "tiny-target"), device="cpu")
     draft = load_model(str(tiny_models / "tiny-draft"), device="cpu")
     assert build_decoder("sd:gamma=3", target, draft).label == build_decoder("sd", target, draft, gamma=3).label
+
+
+def test_messages_name_parameters_and_no_flags(tiny_models: Path) -> None:
+    target = load_model(str(tiny_models / "tiny-target"), device="cpu")
+    with refused(UserError, "dtype='int3': give one of float32, bfloat16, float16."):
+        load_model("demo-s", device="cpu", dtype="int3")
+    with refused(UserError, "device='tpu': not a device; give cpu, cuda or cuda:N"):
+        load_model("demo-s", device="tpu")
+    with refused(UserError, "engine='native': on a CPU it computes in float32", "give dtype='float32', or engine='ea"):
+        load_model("demo-s", device="cpu", dtype="bf16", engine="native")
+    with refused(UserError, "decoder 'sd' needs a draft model; give draft=load_model('NAME')."):
+        build_decoder("sd", target)
+    with refused(UserError, "Lower max_new_tokens, or shorten the prompt."):
+        build_decoder("ar", target).generate([1, 2, 3], max_new_tokens=10**6)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "bfloat16", torch.bfloat16])
+def test_a_dtype_has_other_names_and_may_be_torch_s(dtype: Any) -> None:
+    assert find_dtype(dtype, "cpu") is torch.bfloat16

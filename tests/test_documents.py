@@ -19,7 +19,16 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 MOST_README_BYTES = 8192
 # Flags of other programs that the pages name.
-OTHERS = {"--extra-index-url", "--merge", "--num_processes", "--multi_gpu", "--row", "--runs"}
+OTHERS = {
+    "--extra-index-url",
+    "--find-links",
+    "--no-index",
+    "--merge",
+    "--num_processes",
+    "--multi_gpu",
+    "--row",
+    "--runs",
+}
 QUICK = {"suites", "models", "decoders"}
 """Commands that load no model."""
 
@@ -196,7 +205,7 @@ OLDER_FACTS = ("read_rate_bytes_per_s", "copy_rate_bytes_per_s", "rate_buffer_by
 def test_the_formats_page_names_every_field() -> None:
     assert first_cells("records.jsonl") == set(Record.model_fields)
     manifest = json.loads((DEMO_RUN / "manifest.json").read_text(encoding="utf-8"))
-    assert first_cells("manifest.json") == set(manifest) | {"idle_power_w", *OLDER_FACTS}
+    assert first_cells("manifest.json") == set(manifest) | {"idle_power_w", "idle_power", "dtype", *OLDER_FACTS}
     [block] = re.findall(r"\nOne block: (.*?\.)\n\n", TEXTS["docs/formats.md"], re.DOTALL)
     assert set(re.findall(r"`(\w+)`", block)) == set(EnergyBlock.model_fields)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from specbench_s2d.files import cause, naming, partial_of, replacing, write_whole
+from specbench_s2d.files import cause, naming, partial_of, replacing, why_no_folder, write_whole
 
 PACKAGE = Path(__file__).parents[1] / "specbench_s2d"
 
@@ -111,3 +111,14 @@ def test_no_other_module_writes_files_in_a_way_of_its_own() -> None:
     }
     allowed = {"files.py": 3, "exchange/export.py": 1, "runs/merge.py": 1, "models/gguf.py": 1}
     assert {path: count for path, count in found.items() if count} == allowed
+
+
+def test_why_a_folder_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert why_no_folder(tmp_path) is None and why_no_folder(tmp_path / "new" / "deep") is None
+    assert why_no_folder(file) == "is a file, and no folder"
+    assert why_no_folder(file / "new" / "deep") == f"{file} is a file, and no folder"
+    assert why_no_folder(tmp_path / ("x" * 300)) == "cannot be written (File name too long)"
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert why_no_folder(tmp_path / "new") == f"cannot be written (no permission in {tmp_path})"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from specbench_s2d.cgroup import quota_cores
 from specbench_s2d.errors import UserError
-from specbench_s2d.measure.gpu import TorchCuda
+from specbench_s2d.measure.gpu import TorchCuda, named_slices
 from specbench_s2d.measure.machine import usable_cores
 from specbench_s2d.models.devices import HOST, all_devices
 from specbench_s2d.shards import numbers_in
@@ -42,8 +43,9 @@ class Seat:
 
 
 def visible_gpus() -> list[str]:
-    """UUIDs of the GPUs that torch sees, in its order."""
-    return [TorchCuda(device).uuid for device in all_devices("auto")]
+    """UUIDs of the GPUs that torch sees, in its order; where CUDA_VISIBLE_DEVICES names slices of GPUs (MIG), of which
+    CUDA shows a process one, all of those."""
+    return named_slices(os.environ) or [TorchCuda(device).uuid for device in all_devices("auto")]
 
 
 def cores_to_use() -> list[int]:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from specbench_s2d.config import RunSpec, make_spec
-from specbench_s2d.decoding.spec import DecoderSpec
-from specbench_s2d.errors import UserError, near_names
+from specbench_s2d.decoding.spec import DecoderSpec, without_draft
+from specbench_s2d.errors import UserError
 from specbench_s2d.models.heads.shape import EAGLE, HEADS, MEDUSA, ONE_CHECKPOINT
 from specbench_s2d.models.named import draft_that_ships, shipped_drafts
 from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
+from specbench_s2d.spelling import near_names
 
 
 def drafts_of(target: str, spec: RunSpec) -> list[str]:
@@ -90,7 +91,8 @@ def draft_for(decoder: DecoderSpec, target: str, spec: RunSpec, models: Resolved
     article = "an" if wanted == EAGLE else "a"
     raise UserError(
         f"decoder {decoder.label!r} needs {article} {wanted} draft, and the run has {there}{of_which}; "
-        f"give --draft {pair}NAME or {decoder.name}:draft=NAME, or decoders that need none (`specbench-s2d decoders`)."
+        f"give --draft {pair}NAME or {decoder.name}:draft=NAME (`specbench-s2d models` lists those that ship), or "
+        f"decoders that need none: --decoder {','.join(without_draft())}."
     )
 
 

@@ -3,7 +3,7 @@ after a target's timing, in which every (label, suite, repeat) is decoded once m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar
 
@@ -12,8 +12,8 @@ from specbench_s2d.bench.plan import Cell, Lane, Plan
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.session import Session
 from specbench_s2d.decoding.clock import clock_for
-from specbench_s2d.errors import RAISED
-from specbench_s2d.measure.energy.block import IDLE_S, MIN_BLOCK_S, SETTLE_S, Metered, idle_power_w, measure_block
+from specbench_s2d.errors import is_stop
+from specbench_s2d.measure.energy.block import IDLE_S, MIN_BLOCK_S, SETTLE_S, Metered, idle_power, measure_block
 from specbench_s2d.measure.energy.choose import MeterChoice
 from specbench_s2d.measure.energy.meter import EnergyMeter
 from specbench_s2d.measure.energy.reading import IDLE_UNKNOWN
@@ -23,8 +23,6 @@ from specbench_s2d.runs.folder import RunStore, read_blocks
 from specbench_s2d.runs.record import BASELINE, ENERGY_FIELDS, Record
 
 T = TypeVar("T")
-Held = Mapping[str, Record]
-"""The records of a run so far, by cell key."""
 NOT_YET = "the energy pass has not come to it; the same command goes on"
 NOT_DECODED = "the cell was not decoded"
 
@@ -47,8 +45,10 @@ class EnergyPass:
         self._blocks = {block.key: block for block in read_blocks(self._store.folder)}
         manifest = self._store.manifest
         self._idle_w, reason = manifest.get("idle_power_w"), self._choice.reason
+        self._idle_facts = manifest.get("idle_power")
         if self._meter and self._idle_w is None:
-            self._idle_w, reason = idle_power_w(self._meter)
+            measured = idle_power(self._meter)
+            self._idle_w, reason, self._idle_facts = measured.watts, measured.reason, measured.facts()
         if self._meter or "energy" not in manifest:  # a launch without a meter takes nothing from one that had it
             self._write_facts(reason)
         return self
@@ -64,12 +64,12 @@ class EnergyPass:
         """What meters the timed windows of one target: nothing, where blocks are asked for."""
         return WindowMeter(None if self._in_blocks else self._meter, self._idle_w)
 
-    def left(self, target: str, held: Held) -> set[BlockKey]:
+    def left(self, target: str) -> set[BlockKey]:
         """The blocks of `target` with anything to decode that have no energy yet; none unless blocks are asked for."""
         if not (self._meter and self._in_blocks):
             return set()
         name, launch = self._plan.models[target].name, self._plan.launch
-        ours = (r for r in held.values() if r.status == "ok" and r.target == name and r.launch == launch)
+        ours = (r for r in self._store.records() if r.status == "ok" and r.target == name and r.launch == launch)
         timed = {block_of(record) for record in ours}
         return {key for key in timed if key not in self._blocks or self._blocks[key].energy_j is None}
 
@@ -78,28 +78,29 @@ class EnergyPass:
         """Why a fresh record has no energy."""
         return self._choice.reason or (NOT_YET if self._in_blocks else NOT_DECODED)
 
-    def run(self, target: str, session: Session, held: Held) -> None:
+    def run(self, target: str, session: Session) -> None:
         """Measure the blocks that are `left`; each is on disk before the next one begins."""
-        left = self.left(target, held)
+        left = self.left(target)
         for lane, suite, repeat in blocks_in_order(self._plan, target):
             key = (self._plan.models[target].name, lane.label, suite, repeat)
             if self._meter and key in left:
-                work = list(self._work(target, session, lane, suite, repeat, held))
+                work = list(self._work(target, session, lane, suite, repeat))
                 figures = _measure(self._meter, session, work, self._idle_w).model_dump()
                 block = EnergyBlock(target=key[0], label=key[1], suite=suite, repeat=repeat, **figures)
                 self._store.append_block(block)
                 self._blocks[key] = block
 
-    def share(self, records: Iterable[Record]) -> list[Record]:
-        """Of these records those, brought up to date, whose block says something of their energy that they do not."""
+    def share(self) -> list[Record]:
+        """The folder's records whose block says something of their energy that they do not, brought up to date."""
         if not self._blocks:
             return []
-        given = [(record, self._blocks.get(block_of(record))) for record in records if record.status == "ok"]
-        updated = [(record, _share(record, block)) for record, block in given if block]
+        ok = (record for record in self._store.records() if record.status == "ok")
+        given = ((record, self._blocks.get(block_of(record))) for record in ok)
+        updated = ((record, _share(record, block)) for record, block in given if block)
         return [new for old, new in updated if new != old]
 
     def _work(
-        self, target: str, session: Session, lane: Lane, suite: str, repeat: int, held: Held
+        self, target: str, session: Session, lane: Lane, suite: str, repeat: int
     ) -> Iterator[tuple[Cell, Prompt]]:
         """The timed turns of a block, each with the prompt that it was timed with."""
         speaker = lane
@@ -109,10 +110,10 @@ class EnergyPass:
             answers: list[str] = []
             own = self._plan.conversation(target, lane, question, repeat)
             for cell, said in zip(own, self._plan.conversation(target, speaker, question, repeat), strict=True):
-                record = held.get(cell.key)
+                record = self._store.get(cell.key)
                 if record and record.status == "ok":
                     yield cell, session.prompts.lay_out(question, answers)
-                spoken = held.get(said.key)
+                spoken = self._store.get(said.key)
                 if not spoken or spoken.output_text is None:
                     break
                 answers.append(spoken.output_text)
@@ -122,7 +123,8 @@ class EnergyPass:
         reasons = {name: text for name, text in manifest.get("reasons", {}).items() if name != "idle_power_w"}
         if self._idle_w is None and reason:
             reasons["idle_power_w"] = reason
-        self._store.note(energy=self._choice.facts(), idle_power_w=self._idle_w, reasons=reasons)
+        facts = {"idle_power": self._idle_facts} if self._idle_facts else {}
+        self._store.note(energy=self._choice.facts(), idle_power_w=self._idle_w, reasons=reasons, **facts)
 
 
 def blocks_in_order(plan: Plan, target: str) -> Iterator[tuple[Lane, str, int]]:
@@ -156,7 +158,9 @@ def _measure(
 
     try:
         return measure_block(meter, one_round, clock_for(session.target.device).wait, idle_w)
-    except RAISED as error:  # this block has no energy, the run goes on
+    except BaseException as error:  # this block has no energy, the run goes on
+        if is_stop(error):
+            raise
         why = told(error)
         give_back(error)
         return Metered.failed(meter, why)

@@ -5,17 +5,15 @@ One way for every phase, from loading to metering. Ctrl-C ends the run as ever.
 
 from __future__ import annotations
 
-import gc
 import re
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-
-import torch
+from contextlib import contextmanager
 
 from specbench_s2d.decoding.faults import PartError
-from specbench_s2d.errors import RAISED, UserError, first_line, said
+from specbench_s2d.errors import UserError, in_one_line, is_stop
 from specbench_s2d.models import LanguageModel
+from specbench_s2d.models.devices import release_memory
 from specbench_s2d.models.finite import NOT_FINITE
 
 
@@ -31,7 +29,9 @@ def phase(doing: str, fail: Callable[[str], object], part: str = "") -> Iterator
     """
     try:
         yield
-    except RAISED as error:
+    except BaseException as error:
+        if is_stop(error):
+            raise
         text = told(error, doing, part)
         give_back(error)
         fail(text)
@@ -44,7 +44,9 @@ def target_phase(doing: str, target: str) -> Iterator[None]:
         yield
     except TargetFault:
         raise
-    except RAISED as error:
+    except BaseException as error:
+        if is_stop(error):
+            raise
         text = told(error, doing, f"target {target}")
         give_back(error)
         raise TargetFault(text) from error
@@ -55,9 +57,9 @@ def told(error: BaseException, doing: str = "", part: str = "") -> str:
 
     Of the package's own errors the text alone: it says who did what.
     """
-    names_itself = isinstance(error, UserError) or NOT_FINITE in first_line(error)
+    names_itself = isinstance(error, UserError) or NOT_FINITE in in_one_line(error)
     own = names_itself or isinstance(error, PartError)
-    what = first_line(error) if own else said(error)
+    what = in_one_line(error, kind=not own)
     if part:
         _, name = part.split(" ", 1)
         what = f"{part}: {what.removeprefix(part + ': ').removeprefix(name + ': ')}"
@@ -72,11 +74,8 @@ def give_back(error: BaseException) -> None:
     chain = _chain(error)
     for one in chain:
         traceback.clear_frames(one.__traceback__)
-    if any(re.search("memory|alloc", said(one), re.IGNORECASE) for one in chain):
-        gc.collect()
-        if torch.cuda.is_initialized():
-            with suppress(RuntimeError):  # a GPU that an earlier fault has made unusable
-                torch.cuda.empty_cache()
+    if any(re.search("memory|alloc", in_one_line(one, kind=True), re.IGNORECASE) for one in chain):
+        release_memory()
 
 
 def _model_at_work(error: BaseException) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 from specbench_s2d.bench.blocks import cut, simulate
 from specbench_s2d.bench.energy_pass import energy_forecast
 from specbench_s2d.bench.plan import Plan
-from specbench_s2d.bench.preflight import set_up
+from specbench_s2d.bench.preflight import TargetSetup, check_inputs
 from specbench_s2d.measure.bandwidth import read_rate
 from specbench_s2d.measure.energy.choose import choose_meter
 from specbench_s2d.models.devices import free_by_device
@@ -16,19 +16,20 @@ from specbench_s2d.models.devices import free_by_device
 _PROBE_BYTES = 2**28  # a glance: the run itself measures over what a step reads
 
 
-def forecast(plan: Plan, workers: int | None = None) -> dict[str, Any]:
+def forecast(plan: Plan, workers: int | None = None, setups: Mapping[str, TargetSetup] | None = None) -> dict[str, Any]:
     """Per target: drafts, template, cells, the memory plan of each model, and seconds at the memory bound; for
-    `workers` devices also the blocks, and how their hand-out is expected to go.
+    `workers` devices also the blocks, and how their hand-out is expected to go. `setups`: the targets', where they are
+    checked already.
 
     The time is AR's: every new token reads the target's weights once. Prefill, scoring and Python come on top;
-    speculation takes off. Raises `UserError` for a pair of models, an exit or a template that does not fit.
+    speculation takes off. Raises `UserError` for inputs that do not go together, and for a meter that cannot be read.
     """
-    spec = plan.spec
+    spec, setups = plan.spec, setups or check_inputs(plan)
     rate = read_rate(plan.device, _PROBE_BYTES)
     free = free_by_device(spec.device or plan.device)
     rows: list[dict[str, Any]] = []
     for target in plan.targets:
-        setup, cells = set_up(plan, target), plan.cells_of(target)
+        setup, cells = setups[target], plan.cells_of(target)
         tokens = cells * (spec.max_new_tokens or 1)
         rows.append(
             {

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from specbench_s2d.bench.faults import give_back, told
 from specbench_s2d.bench.prompts import Prompt
-from specbench_s2d.errors import RAISED, UnknownNameError
+from specbench_s2d.errors import UnknownNameError, is_stop
 from specbench_s2d.measure.divergence import Divergence, TokenScores, classify, classify_alone
 from specbench_s2d.measure.quality import METRICS, score_answer, signatures
 from specbench_s2d.measure.teacher_forcing import DraftView, score
@@ -21,9 +20,11 @@ from specbench_s2d.models.finite import first_not_finite, not_finite_at
 from specbench_s2d.runs.record import BASELINE, Record
 from specbench_s2d.suites import Question, load_suite
 
+K = TypeVar("K")
+T = TypeVar("T")
 _LIKELIHOODS = ("nll_sum", "perplexity", "divergence", "tie_positions")
 _LARGEST_EXPONENT = math.log(sys.float_info.max)
-_KEPT = 64  # teacher-forced outputs: identical ones of a question's decoders are scored once
+_KEPT = 64  # answers: identical ones of a question's decoders are scored once
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,7 @@ class AnswerScorer:
 
     def score(self, question: Question, turn: int, text: str) -> AnswerScores:
         """The scores of one answer; the same answer of several decoders is scored once."""
-        key = (question.id, turn, text)
-        if key not in self._known:
-            self._known[key] = self._scored(question, turn, text)
-        return self._known[key]
+        return _kept(self._known, (question.id, turn, text), lambda: self._scored(question, turn, text))
 
     def _scored(self, question: Question, turn: int, text: str) -> AnswerScores:
         quality, references = self._quality[question.suite], question.answers(turn)
@@ -107,7 +105,7 @@ class Grader:
     ) -> None:
         self._target, self._noise, self._scorer, self._sampled = target, noise, scorer, sampled
         self._drafts = drafts or {}
-        self._known: OrderedDict[tuple[DraftView | None, str, tuple[int, ...]], Any] = OrderedDict()
+        self._known: dict[tuple[DraftView | None, str, tuple[int, ...]], Any] = {}
 
     def grade(self, record: Record, prompt: Prompt, question: Question, baseline: Record | None) -> Record:
         """The record with nll, perplexity, quality, and divergence from `baseline` (AR's record of the same turn and
@@ -122,7 +120,9 @@ class Grader:
         record = _with_reasons(record, quality.reasons, quality=quality.values, quality_counts=quality.counts)
         try:
             return self._with_likelihood(record, prompt, output_ids, baseline)
-        except RAISED as error:
+        except BaseException as error:
+            if is_stop(error):
+                raise
             why = f"its teacher-forced pass failed: {told(error)}"
             give_back(error)
             return _with_reasons(record, dict.fromkeys(_LIKELIHOODS, why))
@@ -162,12 +162,8 @@ class Grader:
     def _once(self, view: DraftView | None, prompt: Prompt, output_ids: list[int]) -> Any:
         """The target's scores of an output, or where a draft's logits are first not finite."""
         key = (view, prompt.hash, tuple(output_ids))
-        if key not in self._known:
-            read = view.first_not_finite if view else partial(score, self._target)
-            self._known[key] = read(prompt.ids, output_ids)
-            if len(self._known) > _KEPT:
-                self._known.popitem(last=False)
-        return self._known[key]
+        read = view.first_not_finite if view else partial(score, self._target)
+        return _kept(self._known, key, lambda: read(prompt.ids, output_ids))
 
     def _audit(
         self, record: Record, baseline: Record | None, scores: TokenScores
@@ -188,6 +184,15 @@ class Grader:
             return classify(ids, baseline.output_ids, scores, self._noise), None
         alone = classify_alone(ids, scores, self._noise)
         return alone, None if alone else why
+
+
+def _kept(known: dict[K, T], key: K, make: Callable[[], T]) -> T:
+    """What `make` gives for a key; `known` keeps that of the last `_KEPT` keys."""
+    if key not in known:
+        known[key] = make()
+        if len(known) > _KEPT:
+            known.pop(next(iter(known)))
+    return known[key]
 
 
 def _with_reasons(record: Record, reasons: dict[str, str], **fields: Any) -> Record:

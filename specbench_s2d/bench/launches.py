@@ -7,15 +7,16 @@ only processes that begin anew show by how much (Kalibera and Jones 2013, "Rigor
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from specbench_s2d.bench.plan import Plan, make_plan
-from specbench_s2d.bench.runner import Event, Outcome, Watcher, execute
+from specbench_s2d.bench.runner import Event, Outcome, Watcher, execute, run_launch
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UserError
+from specbench_s2d.models.file_hash import FileState, known_hashes, learn_hashes
 from specbench_s2d.runs.folder import RECORDS, read_manifest, schema_of
 from specbench_s2d.runs.reading import read_columns, read_keys
 
@@ -38,12 +39,18 @@ def run_launches(
     """
     if plan.spec.launches == 1 and launcher is None:
         return execute(plan, folder, watch, retry_failed, strict=strict)
+    done = read_keys(folder) if (folder / RECORDS).is_file() else set[str]()
+
+    def note(event: Event) -> None:
+        done.update(record.key for record in event.records)
+        watch(event)
+
     for launch in range(plan.spec.launches):
-        is_last = launch == plan.spec.launches - 1
-        if retry_failed or plan.spec.energy_blocks or not _is_done(plan, folder, launch, is_last):
+        is_done = bool(done) and _keys(plan, folder, launch) <= done and not _lacks_its_end(plan, folder, launch)
+        if retry_failed or plan.spec.energy_blocks or not is_done:
             if plan.spec.launches > 1:
-                watch(Event(f"launch {launch + 1} of {plan.spec.launches}", *_progress(plan, folder)))
-            (launcher or in_fresh_process)(plan, folder, launch, watch, retry_failed, strict)
+                watch(Event(f"launch {launch + 1} of {plan.spec.launches}", len(done), plan.cells))
+            (launcher or in_fresh_process)(plan, folder, launch, note, retry_failed, strict)
     return Outcome(folder, read_columns(folder)[0])
 
 
@@ -51,7 +58,8 @@ def in_fresh_process(plan: Plan, folder: Path, launch: int, watch: Watcher, retr
     """Run one launch in a new Python process, and pass its events on to `watch`."""
     context = multiprocessing.get_context("spawn")  # a fork would share this process's memory, threads and caches
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_launch, args=(plan.spec, folder, launch, retry_failed, strict, theirs))
+    args = plan.spec, folder, launch, retry_failed, strict, theirs, known_hashes()
+    process = context.Process(target=_launch, args=args)
     process.start()
     theirs.close()
     try:
@@ -81,10 +89,20 @@ def _follow(ours: Connection, watch: Watcher) -> UserError | None:
         watch(said)
 
 
-def _launch(spec: RunSpec, folder: Path, launch: int, retry_failed: bool, strict: bool, theirs: Connection) -> None:
-    """What the fresh process does. Its plan is made anew: the folder refuses one that is not the same."""
+def _launch(
+    spec: RunSpec,
+    folder: Path,
+    launch: int,
+    retry_failed: bool,
+    strict: bool,
+    theirs: Connection,
+    hashes: Mapping[FileState, bytes],
+) -> None:
+    """What the fresh process does. Its plan is made anew, of files that are not read again (`hashes`); the folder
+    refuses one that is not the same."""
+    learn_hashes(hashes)
     try:
-        execute(make_plan(spec), folder, theirs.send, retry_failed, launch=launch, strict=strict)
+        run_launch(make_plan(spec), folder, theirs.send, retry_failed, launch=launch, strict=strict)
     except UserError as error:
         theirs.send(error)
     except KeyboardInterrupt:
@@ -93,13 +111,11 @@ def _launch(spec: RunSpec, folder: Path, launch: int, retry_failed: bool, strict
         theirs.close()
 
 
-def _is_done(plan: Plan, folder: Path, launch: int, is_last: bool) -> bool:
-    """Whether the folder holds every cell of a launch, and for the last one says when the run ended."""
-    if not (folder / RECORDS).is_file() or (is_last and not read_manifest(folder).get("ended")):
-        return False
-    of_launch = replace(plan, key_schema=schema_of(folder), launch=launch)
-    return of_launch.keys <= read_keys(folder)
+def _lacks_its_end(plan: Plan, folder: Path, launch: int) -> bool:
+    """Whether the last launch was killed before it said when the run ended."""
+    return launch == plan.spec.launches - 1 and not read_manifest(folder).get("ended")
 
 
-def _progress(plan: Plan, folder: Path) -> tuple[int, int]:
-    return (len(read_keys(folder)) if (folder / RECORDS).is_file() else 0), plan.cells
+def _keys(plan: Plan, folder: Path, launch: int) -> set[str]:
+    """The key of every cell of a launch."""
+    return replace(plan, key_schema=schema_of(folder), launch=launch).keys

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,6 +17,7 @@ from typing import Any
 from specbench_s2d.bench.blocks import Block
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import UserError
+from specbench_s2d.models.file_hash import FileState
 from specbench_s2d.runs.record import Record
 
 
@@ -27,6 +28,7 @@ class Order:
     `identity`: the driver's plan's, which the worker's must equal. `schema`: of the folder. `seat`: the worker's
     number, from 0. `device_part`: what tells its device from others of the same host, where cores are meant.
     `no_energy`: why it meters nothing. `memory_bytes`: its share of the host's memory, None for all that is free.
+    `hashes`: of files, as the driver read them.
     """
 
     spec: RunSpec
@@ -40,6 +42,7 @@ class Order:
     device_part: str = ""
     no_energy: str | None = None
     memory_bytes: int | None = None
+    hashes: Mapping[FileState, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

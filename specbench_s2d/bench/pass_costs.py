@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-
-import torch
 
 from specbench_s2d.bench.memory import plans_together
 from specbench_s2d.measure.bandwidth import FIRST_ROUNDS, read_rate_of
 from specbench_s2d.measure.pass_costs import PassCosts, pass_costs
 from specbench_s2d.models import check_pair, load_model
-from specbench_s2d.models.devices import SPREAD, default_device, find_dtype, first_device, free_by_device
+from specbench_s2d.models.devices import (
+    SPREAD,
+    default_device,
+    find_dtype,
+    first_device,
+    free_by_device,
+    release_memory,
+)
 from specbench_s2d.models.memory import MemoryPlan
 from specbench_s2d.models.placement import check_fits, max_memory
 from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
@@ -77,11 +81,4 @@ def pass_runs(
         rate.measure(FIRST_ROUNDS)
         yield PassRun(name, model.name, small.name, costs, rate.bytes_per_s)
         del model
-        _forget()
-
-
-def _forget() -> None:
-    """Give a target's memory back before the next one loads."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        release_memory()

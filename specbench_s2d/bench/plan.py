@@ -21,6 +21,7 @@ from specbench_s2d.models.devices import (
     check_device,
     default_device,
     default_dtype,
+    dtype_by_default,
     find_dtype,
     first_device,
 )
@@ -105,8 +106,11 @@ class Plan:
 
     @property
     def said(self) -> list[str]:
-        """Lines for a person, before the run: drafts that are not used, and the suites that questions went to."""
-        return [*self.passed_over, *self.questions.said]
+        """Lines for a person, before the run: a number format that the GPU imposes, drafts that are not used, and the
+        suites that questions went to."""
+        dtype = dtype_by_default(self.spec.device or default_device())
+        imposed = [f"float16 is {dtype.reason}."] if self.spec.dtype == dtype.name == "float16" else []
+        return [*imposed, *self.passed_over, *self.questions.said]
 
     @property
     def device(self) -> str:
@@ -178,7 +182,8 @@ class Plan:
         spec, metrics = self.spec.model_dump(), self.scorer.signatures()
         shard = str(self.shard) if self.shard else None
         source, cells = self.questions.source, self.cells
-        return new_manifest(run_id, self.identity(), spec, source, cells, metrics, environment, shard)
+        dtype = {"used": self.spec.dtype, "default": dtype_by_default(self.spec.device or default_device())._asdict()}
+        return new_manifest(run_id, self.identity(), spec, source, cells, metrics, environment, shard, dtype)
 
     def rounds(self, target: str, within: range | None = None) -> Iterator[Round]:
         """Every cell of a target, in the order of decoding; of the questions at the places `within` alone, where that
@@ -327,5 +332,5 @@ def _on_device(spec: RunSpec, elsewhere: bool) -> RunSpec:
     check_engine(spec.engine, place, find_dtype(spec.dtype, asked))
     device = asked if asked == SPREAD else str(place)
     energy = spec.energy or ("off" if place.type == "cpu" else "auto")  # of demo models: on a GPU it is the mission
-    dtype = spec.dtype or default_dtype(place.type)
+    dtype = spec.dtype or default_dtype(asked)
     return spec.model_copy(update={"device": device, "dtype": dtype, "energy": energy})

@@ -15,10 +15,11 @@ from typing import Any
 from specbench_s2d.bench.blocks import Block, HandOut, cut
 from specbench_s2d.bench.messages import Ask, Begin, End, Facts, Gone, Hello, Kept, Order, Refused, Said, Work, Workers
 from specbench_s2d.bench.plan import Cell, Plan
-from specbench_s2d.bench.preflight import set_up
-from specbench_s2d.bench.runner import Event, Watcher, ended_at, is_failed, record_of, repaired_text, widen
+from specbench_s2d.bench.preflight import check_folder, check_inputs
+from specbench_s2d.bench.runner import Event, Watcher, ended_at, record_of, repaired_text, widen
 from specbench_s2d.errors import UserError
 from specbench_s2d.measure.environment import device_id, software_facts
+from specbench_s2d.models.file_hash import known_hashes
 from specbench_s2d.runs.folder import RunStore, schema_of
 from specbench_s2d.runs.parts import differing_software, joined_parts, parts_of, software
 from specbench_s2d.runs.record import ENERGY_FIELDS, Record
@@ -34,13 +35,14 @@ def in_pool(
     """A launcher for `run_launches`: each launch begins with fresh workers, of `make_workers`."""
 
     def launch_in_pool(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:
+        check_folder(plan, folder)
         plan = replace(plan, key_schema=schema_of(folder), launch=launch)
         work = work_of(plan)
         with RunStore(folder, plan.manifest(folder.name, {})) as store:
             widen(store, plan)
             if store.repaired:
-                watch(Event(repaired_text(store), len(store.records()), plan.cells))
-            done = {r.key: r for r in store.records() if not (retry_failed and is_failed(r))}
+                watch(Event(repaired_text(store), len(store.keys), plan.cells))
+            done = set(store.keys) - (store.failed if retry_failed else set())
             workers = make_workers()
             try:
                 Pool(plan, store, watch, workers, work, done, strict, allow_mixed).run()
@@ -56,7 +58,7 @@ def work_of(plan: Plan) -> dict[str, float]:
     Raises `UserError` for models, templates or prompts that do not go together.
     """
     new_tokens = plan.spec.max_new_tokens or 1
-    setups = {target: set_up(plan, target) for target in plan.targets}
+    setups = check_inputs(plan)
     return {t: float(plan.cells_of(t) * new_tokens * setup.memory[0].weights_bytes) for t, setup in setups.items()}
 
 
@@ -74,7 +76,7 @@ class _Seat:
 
 
 class Pool:
-    """Workers at work on one launch. `done`: the records that there are already, by key."""
+    """Workers at work on one launch. `done`: keys of the cells whose records are there already."""
 
     def __init__(
         self,
@@ -83,13 +85,13 @@ class Pool:
         watch: Watcher,
         workers: Workers,
         work: Mapping[str, float],
-        done: dict[str, Record],
+        done: set[str],
         strict: bool = False,
         allow_mixed: bool = False,
     ) -> None:
         self._plan, self._store, self._watch, self._workers = plan, store, watch, workers
         self._done, self._already, self._strict = done, len(done), strict
-        blocks = cut(plan, work, workers.count, done.keys())
+        blocks = cut(plan, work, workers.count, done)
         self._hand_out, self._deaths = HandOut(blocks), Counter[Block]()
         self._seats = [_Seat() for _ in range(min(workers.count, len(blocks)))]
         own = software(software_facts())  # of the devices, what the first one has is wanted
@@ -126,6 +128,7 @@ class Pool:
             cells=self._plan.cells,
             strict=self._strict,
             seat=number,
+            hashes=known_hashes(),
         )
         self._seats[number] = _Seat(alive=True, deaths_unheard=self._seats[number].deaths_unheard)
         self._workers.start(self._workers.order(order))
@@ -136,8 +139,8 @@ class Pool:
         for number, seat in enumerate(self._seats):
             if seat.waits and (block := self._hand_out.next(number)):
                 seat.block, seat.waits = block, False
-                held = [self._done[cell.key] for cell in block.cells(self._plan) if cell.key in self._done]
-                self._workers.tell(number, Work(block, held))
+                keys = (cell.key for cell in block.cells(self._plan) if cell.key in self._done)
+                self._workers.tell(number, Work(block, [record for key in keys if (record := self._store.get(key))]))
         if self._left():
             return
         for number, seat in enumerate(self._seats):
@@ -221,7 +224,7 @@ class Pool:
     def _keep(self, records: list[Record]) -> None:
         new = [record for record in records if record.key not in self._done]
         self._store.append(new)
-        self._done.update({record.key: record for record in new})
+        self._done.update(record.key for record in new)
         elapsed_s, done = time.monotonic() - self._started, len(self._done) - self._already
         left_s = elapsed_s / done * (self._plan.cells - len(self._done)) if done else None
         self._watch(Event(None, len(self._done), self._plan.cells, new, left_s))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
+from pathlib import Path
 
 from specbench_s2d.bench.memory import index_plans, memory_plans
 from specbench_s2d.bench.plan import Lane, Plan
@@ -18,10 +19,12 @@ from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models import check_pair
 from specbench_s2d.models.base import PassKind
 from specbench_s2d.models.chat import ChatTemplate, default_template
-from specbench_s2d.models.devices import HOST, SPREAD, Free, free_by_device, free_bytes
+from specbench_s2d.models.devices import HOST, SPREAD, Free, find_dtype, free_by_device, free_bytes
+from specbench_s2d.models.load import check_loads
 from specbench_s2d.models.memory import MemoryPlan
 from specbench_s2d.models.placement import check_fits, max_memory
 from specbench_s2d.models.resolve import ResolvedModel
+from specbench_s2d.runs.folder import MANIFEST, RECORDS, check_place, check_same_run, read_records, schema_of
 from specbench_s2d.suites import Question
 
 
@@ -133,7 +136,7 @@ def _check_declared(lane: Lane, target: ResolvedModel, draft: ResolvedModel | No
     part = f"drafter {kind.drafter_class.__name__}" if issubclass(kind, PairDecoder) else f"class {kind.__name__}"
     with named(label, part, "in target_passes"):
         passes = kind.target_passes(options)
-    _check_useful(declared_passes(passes, label, f"{part}.target_passes"), label, target, new_tokens)
+    check_useful(declared_passes(passes, label, f"{part}.target_passes"), label, target, new_tokens)
     with named(label, part, "in host_bytes"):
         size = kind.host_bytes(options, 1)
     if not isinstance(size, int | float) or not 0 <= size <= sys.maxsize:
@@ -143,10 +146,10 @@ def _check_declared(lane: Lane, target: ResolvedModel, draft: ResolvedModel | No
             kind.check_draft(options, draft)
         with named(label, part, "in draft_passes"):
             passes = kind.draft_passes(options, draft)
-        _check_useful(declared_passes(passes, label, f"{part}.draft_passes"), label, draft, new_tokens)
+        check_useful(declared_passes(passes, label, f"{part}.draft_passes"), label, draft, new_tokens)
 
 
-def _check_useful(passes: Sequence[PassKind], label: str, model: ResolvedModel, new_tokens: int) -> None:
+def check_useful(passes: Sequence[PassKind], label: str, model: ResolvedModel, new_tokens: int) -> None:
     """Raise `UserError` where options ask for drafts longer than any answer, or for trees or beams beyond the cache."""
     most = max(PROPOSED, new_tokens)
     chain = max((kind.rows for kind in passes if not kind.seen), default=1) - 1
@@ -163,13 +166,45 @@ def _check_useful(passes: Sequence[PassKind], label: str, model: ResolvedModel, 
         )
 
 
-def check(plan: Plan, free: Free = free_bytes) -> dict[str, TargetSetup]:
-    """Every target's setup; raises before anything is loaded where models do not go together or do not fit, and, with
-    `--long-prompts fail`, where a prompt is too long."""
+def check_folder(plan: Plan, folder: Path, with_records: bool = False) -> None:
+    """Raise `RunFolderError` for a folder that the plan cannot be run into, or go on in; nothing is written there.
+
+    `with_records`: read them too, as the run does when it opens the folder.
+    """
+    check_place(folder)
+    known = (folder / MANIFEST).exists()
+    check_same_run(folder, replace(plan, key_schema=schema_of(folder)).manifest(folder.name, {}) if known else {})
+    if with_records and known and (folder / RECORDS).exists():
+        read_records(folder)
+
+
+def check_inputs(plan: Plan, free: Free = free_bytes) -> dict[str, TargetSetup]:
+    """Every target's setup; raises where models do not go together, and where a prompt leaves no room for an answer or,
+    with `--long-prompts fail`, is too long."""
     setups = {target: set_up(plan, target, free) for target in plan.targets}
     for setup in setups.values():
+        setup.prompts.check_room()
         for question in plan.asked(setup.target) if plan.spec.long_prompts == "fail" else ():
             setup.prompts.check(question)
-    for setup in setups.values():
-        setup.check_fits(plan.spec.device or plan.device)
+    return setups
+
+
+def check_devices(plan: Plan, setups: Mapping[str, TargetSetup]) -> None:
+    """Raise `ModelError` where the engine asked for cannot run a model, or models do not fit in a device's memory."""
+    device, engine = plan.spec.device or plan.device, plan.spec.engine
+    dtype = find_dtype(plan.spec.dtype, device)
+    for target, setup in setups.items():
+        check_loads(plan.models[target], device, dtype, engine)
+        for draft in plan.drafts(target):
+            check_loads(plan.models[draft], plan.device, dtype, engine)
+        setup.check_fits(device)
+
+
+def check(plan: Plan, free: Free = free_bytes, folder: Path | None = None) -> dict[str, TargetSetup]:
+    """Every target's setup; raises before anything is loaded for whatever a run refuses: its `folder` where that is
+    given, models that do not go together, prompts that are too long, memory. The dry run asks the same functions."""
+    if folder is not None:
+        check_folder(plan, folder)
+    setups = check_inputs(plan, free)
+    check_devices(plan, setups)
     return setups

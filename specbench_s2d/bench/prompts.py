@@ -47,6 +47,15 @@ class Prompts:
             raise self._too_long(question, len(answers), len(ids))
         return Prompt(ids[: room // 2] + ids[len(ids) - (room - room // 2) :], True)
 
+    def check_room(self) -> None:
+        """Raise `PromptTooLongError` where the new tokens leave no room for any prompt."""
+        if self.context - self.max_new_tokens < 2:
+            of = f" of {self.whose}" if self.whose else ""
+            raise PromptTooLongError(
+                f"--max-new-tokens {self.max_new_tokens:,}: the context{of} holds {self.context:,} positions, prompt "
+                "included; lower it."
+            )
+
     def check(self, question: Question) -> None:
         """Raise `PromptTooLongError` if a turn might not fit even with answers of full length."""
         prompt = self._longest_prompt(question)

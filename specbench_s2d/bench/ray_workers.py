@@ -24,7 +24,7 @@ from specbench_s2d.bench.devices import OF_LAUNCHERS, Seat
 from specbench_s2d.bench.local_workers import SHARED_CPU
 from specbench_s2d.bench.messages import Gone, Link, Order, Workers, received
 from specbench_s2d.bench.worker import work
-from specbench_s2d.errors import UserError, first_line, in_one_line
+from specbench_s2d.errors import UserError, in_one_line
 from specbench_s2d.measure.machine import usable_cores
 from specbench_s2d.models.devices import HOST
 from specbench_s2d.shards import is_number
@@ -66,7 +66,8 @@ def connect(address: str | None = None) -> Any:
             **(started if address == "local" else {}),
         )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise UserError(f"--ray-address {address}: no Ray cluster there ({in_one_line(error)}).") from error
+        why = in_one_line(error, whole=True)
+        raise UserError(f"--ray-address {address}: no Ray cluster there ({why}).") from error
     return ray
 
 
@@ -89,7 +90,7 @@ def _check_answers(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), _ADDRESS_S).close()
     except (OSError, OverflowError) as error:
-        raise UserError(f"--ray-address {address}: nothing answers there ({first_line(error)}).") from error
+        raise UserError(f"--ray-address {address}: nothing answers there ({in_one_line(error)}).") from error
 
 
 def resources_each(text: str, device: str, nodes: Sequence[Node]) -> tuple[int, dict[str, float]]:
@@ -203,7 +204,7 @@ class RayWorkers(Workers):
         try:
             self._ray.get(self._tasks[seat][0], timeout=_ADDRESS_S)
         except Exception as error:  # whatever Ray, or the function there, raised
-            return Gone(in_one_line(getattr(error, "cause", None) or error))
+            return Gone(in_one_line(getattr(error, "cause", None) or error, whole=True))
         return Gone("it ended")
 
     def _forget(self, *seats: int) -> None:

@@ -19,7 +19,7 @@ from specbench_s2d.bench.plan import Cell, Plan, Round
 from specbench_s2d.bench.preflight import TargetSetup, check
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.session import Session
-from specbench_s2d.errors import RAISED, PromptTooLongError, UserError
+from specbench_s2d.errors import PromptTooLongError, UserError, is_stop
 from specbench_s2d.measure.attention import planless_attention
 from specbench_s2d.measure.bandwidth import LATER_ROUNDS
 from specbench_s2d.measure.energy.block import MIN_BLOCK_S
@@ -27,15 +27,14 @@ from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
 from specbench_s2d.measure.energy.meter import EnergyMeter
 from specbench_s2d.measure.environment import device_id, environment
 from specbench_s2d.measure.machine import LoadWatch
-from specbench_s2d.models.devices import Free, free_bytes
+from specbench_s2d.models.devices import Free, free_bytes, release_memory
 from specbench_s2d.models.remarks import head_remarks, remarks
 from specbench_s2d.runs.columns import VERDICT, Records
 from specbench_s2d.runs.folder import RunStore, schema_of
 from specbench_s2d.runs.identity import is_greedy_run
 from specbench_s2d.runs.manifest import utc_now
-from specbench_s2d.runs.record import BASELINE, ENERGY_FIELDS, Record
-
-ANOTHER_TURN_FAILED = "an earlier turn of this conversation has no answer"
+from specbench_s2d.runs.reading import read_columns
+from specbench_s2d.runs.record import ANOTHER_TURN_FAILED, BASELINE, ENERGY_FIELDS, Record
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,24 @@ def execute(
     launch: int = 0,
     strict: bool = False,
 ) -> Outcome:
-    """Run every cell of a launch that `folder` does not hold yet, then what is left of the energy pass, and return all
-    records of the folder. `launches.run_launches` does this for all launches, each in a process of its own.
+    """`run_launch`, with the same arguments, and all records of the folder. `launches.run_launches` does this for all
+    launches, each in a process of its own."""
+    run_launch(plan, folder, watch, retry_failed, meter, open_session, free, launch, strict)
+    return Outcome(folder, read_columns(folder)[0])
+
+
+def run_launch(
+    plan: Plan,
+    folder: Path,
+    watch: Watcher = lambda event: None,
+    retry_failed: bool = False,
+    meter: EnergyMeter | None = None,
+    open_session: Callable[..., Session] = Session,
+    free: Free = free_bytes,
+    launch: int = 0,
+    strict: bool = False,
+) -> None:
+    """Run every cell of a launch that `folder` does not hold yet, then what is left of the energy pass.
 
     `meter`: one to use in place of what the spec's `energy` asks for. `open_session`: makes a target's `Session`.
     `free`: a device's free bytes. `strict`: raise `UnfitMachineError` as soon as the machine is found unfit to measure
@@ -91,14 +106,14 @@ def execute(
     the meter asked for cannot be read.
     """
     plan = replace(plan, key_schema=schema_of(folder), launch=launch)
-    setups = check(plan, free)
+    setups = check(plan, free, folder)
     choice = MeterChoice(meter) if meter else choose_meter(plan.spec.energy or "off", plan.spec.device or plan.device)
     with planless_attention():
         facts, timer = environment(plan.device), PhaseTimer()
         with RunStore(folder, plan.manifest(folder.name, facts)) as store, EnergyPass(plan, store, choice) as energy:
             monitor = Monitor(plan.device, facts, store, timer, launch, strict)
             run = Run(plan, store, watch, monitor, energy, timer, open_session, device_id(facts))
-            run.hold(record for record in store.records() if not (retry_failed and is_failed(record)))
+            run.hold(store.keys - store.failed if retry_failed else store.keys)
             widen(store, plan)
             if store.repaired:
                 run.say(repaired_text(store))
@@ -109,7 +124,6 @@ def execute(
                 store.note(ended=ended)
                 run.note_harness()
                 run.say(*monitor.look("end"))
-            return Outcome(folder, store.records())
 
 
 def ended_at(store: RunStore, done: int, is_new: bool) -> str | None:
@@ -149,15 +163,16 @@ class Run:
         self._plan, self._store, self._watch, self._open_session = plan, store, watch, open_session
         self._device_id = device_id
         self._monitor, self._energy, self._timer = monitor, energy, timer
-        self._done: dict[str, Record] = {}
+        self._done: set[str] = set()
         self._before = store.manifest.get("harness")
         self._no_energy_yet = dict.fromkeys(ENERGY_FIELDS, energy.why_none_yet)
         self._cells, self._already, self._started = plan.cells, 0, time.monotonic()
+        self._loaded = False
 
-    def hold(self, records: Iterable[Record]) -> None:
-        """Take in records that are there already: their cells are done."""
+    def hold(self, keys: Iterable[str]) -> None:
+        """Cells whose records are there already are done."""
         before = len(self._done)
-        self._done.update({record.key: record for record in records})
+        self._done.update(keys)
         self._already += len(self._done) - before
 
     @property
@@ -181,7 +196,7 @@ class Run:
         """
         left = filter(self._is_left, rounds)
         first = list(islice(left, 1))
-        if first or self._energy.left(setup.target, self._done):
+        if first or self._energy.left(setup.target):
             try:
                 session = self._load(setup)
             except TargetFault as fault:
@@ -190,14 +205,16 @@ class Run:
                 if first:
                     self._time(session, chain(first, left))
                 self._meter(setup.target, session)
-        shares = self._energy.share(self._done.values())
-        if shares:
+        if shares := self._energy.share():
             self._keep(shares)
 
     def _is_left(self, asked: Round) -> bool:
         return any(cell.key not in self._done for cells in asked.conversations for cell in cells)
 
     def _load(self, setup: TargetSetup) -> Session:
+        if self._loaded:  # the last target's models, which nothing refers to any more; those that failed to load too
+            release_memory()
+        self._loaded = True
         self.say(*self._monitor.begin())
         template = setup.prompts.template.name
         self.say(f"{setup.target}: loading and warming up; prompts by the template {template!r}")
@@ -226,11 +243,11 @@ class Run:
             self._watch(Event(None, len(self._done), self._cells, failed))
 
     def _meter(self, target: str, session: Session) -> None:
-        blocks = len(self._energy.left(target, self._done))
+        blocks = len(self._energy.left(target))
         if blocks:
             self.say(f"{target}: metering energy, {blocks} blocks of at least {MIN_BLOCK_S:g} s")
         with self._timer.measure("energy"):
-            self._energy.run(target, session, self._done)
+            self._energy.run(target, session)
 
     def _time(self, session: Session, rounds: Iterable[Round]) -> None:
         """Decode and grade the rounds that are left, and say in the manifest with what."""
@@ -267,9 +284,10 @@ class Run:
     def _round(self, session: Session, grader: Grader, asked: Round) -> None:
         """Decode one question with every decoder, in this order; then grade what is new, and store it in one write."""
         of_ar = next((cells for cells in asked.conversations if cells[0].label == BASELINE), [])
-        decoded = [made for cells in asked.conversations for made in self._converse(session, cells, of_ar)]
+        new: dict[str, Record] = {}
+        decoded = [made for cells in asked.conversations for made in self._converse(session, cells, of_ar, new)]
         self._timer.add("decoding", sum(record.total_s or 0.0 for record, _ in decoded))
-        baseline = {cell.turn: self._done.get(cell.key) for cell in of_ar}
+        baseline = {cell.turn: self._record_at(cell, new) for cell in of_ar}
         with self._timer.measure("scoring"):
             graded = [grader.grade(r, p, asked.question, baseline.get(r.turn)) if p else r for r, p in decoded]
         self._keep(graded)
@@ -277,24 +295,31 @@ class Run:
         left_s = elapsed_s / done * (self._cells - len(self._done)) if done else None
         self._watch(Event(None, len(self._done), self._cells, graded, left_s))
 
-    def _converse(self, session: Session, cells: list[Cell], of_ar: list[Cell]) -> list[Decoded]:
+    def _converse(
+        self, session: Session, cells: list[Cell], of_ar: list[Cell], new: dict[str, Record]
+    ) -> list[Decoded]:
         """All turns of one conversation that are not done yet; each turn builds on the answers before it.
 
         Those are this decoder's own answers, or those of the cells `of_ar` where AR's turns are replayed.
+        `new`: the records of this round so far, to which these are added.
         """
         decoded: list[Decoded] = []
         answers: list[str] = []
         for cell in cells:
             if cell.key not in self._done:
                 decoded.append(self._decode(session, cell, answers))
-                self._done[cell.key] = decoded[-1][0]
+                new[cell.key] = decoded[-1][0]
             spoken = of_ar[cell.turn] if self._plan.spec.replay_turns == "ar" else cell
-            source = self._done.get(spoken.key)
+            source = self._record_at(spoken, new)
             if source is None or source.output_text is None:
                 left = [later for later in cells[cell.turn + 1 :] if later.key not in self._done]
                 return decoded + [(self._record(later, "skipped", ANOTHER_TURN_FAILED), None) for later in left]
             answers.append(source.output_text)
         return decoded
+
+    def _record_at(self, cell: Cell, new: dict[str, Record]) -> Record | None:
+        """The record of a cell, of this round or of an earlier start; None where it is still to be run."""
+        return new.get(cell.key) or (self._store.get(cell.key) if cell.key in self._done else None)
 
     def _decode(self, session: Session, cell: Cell, answers: list[str]) -> Decoded:
         try:
@@ -303,7 +328,9 @@ class Run:
         except PromptTooLongError as error:
             status = "skipped" if self._plan.spec.long_prompts == "skip" else "failed"
             return self._record(cell, status, str(error)), None
-        except RAISED as error:  # this cell fails, the run goes on
+        except BaseException as error:  # this cell fails, the run goes on
+            if is_stop(error):
+                raise
             why = told(error)
             give_back(error)
             return self._record(cell, "failed", why), None
@@ -315,7 +342,7 @@ class Run:
 
     def _keep(self, records: list[Record]) -> None:
         self._store.append(records)
-        self._done.update({record.key: record for record in records})
+        self._done.update(record.key for record in records)
 
 
 def record_of(plan: Plan, run_id: str, cell: Cell, status: str, error: str | None, **decoded: Any) -> Record:
@@ -344,8 +371,3 @@ def record_of(plan: Plan, run_id: str, cell: Cell, status: str, error: str | Non
             **decoded,
         }
     )
-
-
-def is_failed(record: Record) -> bool:
-    """Whether a retry should run the record's cell again: it failed, or it had no answer to build on."""
-    return record.status == "failed" or record.error == ANOTHER_TURN_FAILED

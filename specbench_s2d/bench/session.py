@@ -24,7 +24,7 @@ from specbench_s2d.decoding.faults import PartError, in_decoder
 from specbench_s2d.decoding.generation_check import generation_fault
 from specbench_s2d.decoding.loop import Limits
 from specbench_s2d.decoding.types import Generation
-from specbench_s2d.errors import RAISED, UserError, said
+from specbench_s2d.errors import UserError, in_one_line, is_stop
 from specbench_s2d.measure.bandwidth import FIRST_ROUNDS, read_rate_of
 from specbench_s2d.measure.energy.windows import WindowMeter
 from specbench_s2d.measure.teacher_forcing import DraftView, NoiseRows, logit_noise
@@ -220,10 +220,16 @@ class Session:
             return decoder.generate(prompt_ids, new_tokens, s.temperature, s.top_k, s.top_p, seed, s.ignore_eos)
         except (UserError, PartError):
             raise
-        except RAISED as error:
-            if isinstance(decoder, PairDecoder) or NOT_FINITE in said(error):  # a part or a model is named already
+        except BaseException as error:
+            if is_stop(error):
                 raise
-            raise PartError(in_decoder(label, f"class {type(decoder).__name__} raised {said(error)}")) from error
+            if isinstance(decoder, PairDecoder) or NOT_FINITE in in_one_line(
+                error, kind=True
+            ):  # a part or a model is named already
+                raise
+            raise PartError(
+                in_decoder(label, f"class {type(decoder).__name__} raised {in_one_line(error, kind=True)}")
+            ) from error
         finally:
             if collected:
                 gc.enable()
@@ -245,8 +251,10 @@ def _facts(decoder: Decoder) -> dict[str, Any]:
         json.dumps(facts, allow_nan=False)
     except PartError as error:
         return {"fault": str(error)}
-    except RAISED as error:
-        what = f"class {type(decoder).__name__} gave facts that are no JSON object ({said(error)})"
+    except BaseException as error:
+        if is_stop(error):
+            raise
+        what = f"class {type(decoder).__name__} gave facts that are no JSON object ({in_one_line(error, kind=True)})"
         return {"fault": in_decoder(decoder.label, what)}
     return facts
 

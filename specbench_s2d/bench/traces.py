@@ -15,7 +15,7 @@ from specbench_s2d.decoding.spec import DecoderSpec, decoder_class
 from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.models.exits import HasExits, resolve_exits
 from specbench_s2d.paper_names import same_model
-from specbench_s2d.published import PREFIX, PublishedMat, published_mat
+from specbench_s2d.published import PREFIX, PublishedMat, find_paper, published_mat
 from specbench_s2d.runs.folder import read_finished_run
 from specbench_s2d.runs.record import Record
 
@@ -51,7 +51,7 @@ def source_for(decoder: DecoderSpec, target: str, draft: HasExits | None) -> Tra
     scripted_exits = issubclass(getattr(decoder.kind, "drafter_class", object), TraceFollower)
     exits = resolve_exits(draft, getattr(options, "exits", None)) if scripted_exits and draft else ()
     if options.acceptance.startswith(PREFIX):
-        figures = published_mat(options.acceptance.removeprefix(PREFIX), target)
+        figures = published_mat(find_paper(options.acceptance), target)
         method = figures.method(options.label, decoder.kind.draft_kind == "nested", getattr(options, "exit", None))
         return PublishedTraces(figures, method, len(exits))
     return RecordedTraces(recorded(Path(options.acceptance), target, decoder), exits)
@@ -119,9 +119,9 @@ def recorded(run: Path, target: str, decoder: DecoderSpec) -> list[Record]:
     of_target = {r.target for r in finished}
     theirs = same_model(target, sorted(of_target)) or (next(iter(of_target)) if len(of_target) == 1 else None)
     if theirs is None:
+        there = f"it has those of {', '.join(sorted(of_target))}" if of_target else "every turn of it is without drafts"
         raise UserError(
-            f"{run}: no drafts recorded on target {target}; it has {', '.join(sorted(of_target)) or 'none'}: give a "
-            "run of this target, or of one target alone."
+            f"{run}: no drafts recorded on target {target}; {there}: give a run of this target, or of one target alone."
         )
     mine = [r for r in finished if r.target == theirs]
     label = _label(run, mine, decoder)

@@ -14,7 +14,6 @@ from operator import attrgetter
 from typing import Any
 
 import torch
-from pydantic import BaseModel
 
 from specbench_s2d.bench.blocks import Block
 from specbench_s2d.bench.energy_pass import EnergyPass
@@ -39,18 +38,19 @@ from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.preflight import check
 from specbench_s2d.bench.runner import Event, Run
 from specbench_s2d.bench.session import Session
-from specbench_s2d.errors import RAISED, RunFolderError, UserError
+from specbench_s2d.errors import RunFolderError, UserError, is_stop
 from specbench_s2d.measure.attention import planless_attention
 from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
 from specbench_s2d.measure.environment import device_id, environment
 from specbench_s2d.models.devices import HOST, default_device, first_device, free_bytes
-from specbench_s2d.runs.folder import RECORDS, RunStore
+from specbench_s2d.models.file_hash import learn_hashes
+from specbench_s2d.runs.folder import RunStore
 from specbench_s2d.runs.parts import OF_A_PART
 from specbench_s2d.runs.record import Record
 
 
 class SentStore(RunStore):
-    """A run's store whose writer is the driver: records and facts go there.
+    """A run's store whose writer is the driver: records and facts go there. Records of the block at hand stay here too.
 
     `part`: the facts of this device so far. `probe`: raises where the device is lost; it is asked before cells that
     failed are sent, for others may then run them.
@@ -61,17 +61,26 @@ class SentStore(RunStore):
         start = {"run_id": order.folder.name, "schema_version": order.schema, "cells": order.cells}
         self.manifest = {**start, "conditions": [], "reasons": {}, "targets": {}, **part}
         self._link, self._probe = link, probe
+        self._held: dict[str, Record] = {}
+
+    def begin(self, held: Iterable[Record]) -> None:
+        """A block begins, with the records that there are of it; those of the block before are forgotten."""
+        self._held = {record.key: record for record in held}
+
+    def get(self, key: str) -> Record | None:
+        return self._held.get(key)
+
+    def records(self) -> Iterator[Record]:
+        """Those of the block at hand."""
+        return iter(self._held.values())
 
     def append(self, records: Iterable[Record]) -> None:
         """Send records to the driver; raises what `probe` raises."""
-        records = list(records)
+        records = self.versioned(records)
         if any(record.status == "failed" for record in records):
             self._probe()
-        super().append(records)
-
-    def _append(self, name: str, rows: Iterable[BaseModel]) -> None:
-        assert name == RECORDS  # blocks of energy are metered where the whole grid is
-        self._link.send(Kept(list(rows)))  # type: ignore[arg-type]
+        self._link.send(Kept(records))
+        self._held.update({record.key: record for record in records})
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Tell the driver."""
@@ -86,7 +95,9 @@ def work(order: Order, link: Link, open_session: Callable[..., Session] = Sessio
             _work(order, link, open_session)
         except UserError as error:
             link.send(Refused(error))
-        except RAISED as error:
+        except BaseException as error:
+            if is_stop(error):
+                raise
             link.send(Gone(told(error)))
     except DriverGone:
         pass
@@ -99,6 +110,7 @@ def _work(order: Order, link: Link, open_session: Callable[..., Session]) -> Non
         link.send(Hello(own, facts))
         begin = link.receive()
         assert isinstance(begin, Begin)
+        learn_hashes(order.hashes)
         plan = replace(make_plan(order.spec), key_schema=order.schema, launch=order.launch)
         _check_same(plan, order)
         setups = check(plan, lambda device: _free_bytes(device, order.memory_bytes))
@@ -115,14 +127,14 @@ def _work(order: Order, link: Link, open_session: Callable[..., Session]) -> Non
                     link.send(Said(event.text))
 
             run = Run(plan, store, watch, monitor, energy, timer, open_session, own)
-            for target, blocks in groupby(_blocks(link, run, timer), key=attrgetter("target")):
+            for target, blocks in groupby(_blocks(link, run, store, timer), key=attrgetter("target")):
                 run.target(setups[target], (r for block in blocks for r in plan.rounds(target, block.places)))
             if monitor.looked:
                 run.note_harness()
                 run.say(*monitor.look("end"))
 
 
-def _blocks(link: Link, run: Run, timer: PhaseTimer) -> Iterator[Block]:
+def _blocks(link: Link, run: Run, store: SentStore, timer: PhaseTimer) -> Iterator[Block]:
     """Blocks as the driver hands them out. The last one is done when the next is asked for."""
     while True:
         asked = time.perf_counter()
@@ -131,7 +143,8 @@ def _blocks(link: Link, run: Run, timer: PhaseTimer) -> Iterator[Block]:
         timer.leave_out(time.perf_counter() - asked)
         if not isinstance(given, Work):
             return
-        run.hold(given.held)
+        store.begin(given.held)
+        run.hold(record.key for record in given.held)
         yield given.block
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from specbench_s2d.analysis.gate.verdict import Judgement, Tolerances
+from specbench_s2d.cli import screen
 from specbench_s2d.errors import UserError
 from specbench_s2d.files import naming, write_whole
 
@@ -80,7 +80,7 @@ def check(
     if as_json:
         typer.echo(text.as_json(judgement))
     else:
-        Console(emoji=False).print(text.render(judgement))
+        screen.stdout().print(text.render(judgement))
     _publish(judgement, markdown, junit)
     return judgement.exit_code
 

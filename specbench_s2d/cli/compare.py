@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from specbench_s2d.cli import screen
+from specbench_s2d.cli.flags import SafeCsv
+from specbench_s2d.errors import UserError
 
 
 def compare(
@@ -27,6 +30,7 @@ def compare(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write this file too: .csv (every value) or .md.")] = None,
+    safe_csv: SafeCsv = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every value as JSON on stdout.")] = False,
 ) -> None:
     """Compare a run with another run, with a paper's values (published:s2d), or its decoders with one of them."""
@@ -35,11 +39,13 @@ def compare(
 
     if out:
         check_out(out)
+    if safe_csv and (out is None or out.suffix != ".csv"):
+        raise UserError("--safe-csv: no CSV is written; give --out FILE.csv with it, or leave it out.")
     comparison = folders.compare(run, other, against, stand_ins or [])
     if as_json:
         typer.echo(comparison.json())
     else:
-        Console(emoji=False).print(comparison.terminal())
+        screen.stdout().print(comparison.terminal())
     if out:
-        comparison.write(out)
-        Console(stderr=True, emoji=False).print(f"wrote {out}", markup=False, highlight=False, soft_wrap=True)
+        comparison.write(out, safe_csv)
+        screen.stderr().say(f"wrote {out}")

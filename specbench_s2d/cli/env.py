@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from specbench_s2d.analysis.tables.text import TextTable
+from specbench_s2d.cli import screen
 
 if TYPE_CHECKING:
     from specbench_s2d.measure.conditions import Finding
@@ -48,19 +49,19 @@ def show(device: str, facts: dict[str, Any], wrong: list[Finding], as_json: bool
     if as_json:
         typer.echo(json.dumps({**facts, "findings": [asdict(finding) for finding in wrong]}, indent=1))
         return
-    console = Console(emoji=False)
-    console.print(_facts_table(facts))
-    console.print(_findings_table(wrong) if wrong else f"Nothing found that is wrong for benchmarking on {device}.")
+    screen.stdout().print(_facts_table(facts))
+    if wrong:
+        screen.stdout().print(_findings_table(wrong))
+    else:
+        screen.stdout().say(f"Nothing found that is wrong for benchmarking on {device}.")
 
 
-def _facts_table(facts: dict[str, Any]) -> Table:
-    table = Table("part", "what", title="Environment")
-    table.add_column("value", overflow="fold")
+def _facts_table(facts: dict[str, Any]) -> TextTable:
+    lines = []
     for part, content in facts.items():
         rows = list(_rows(content)) if isinstance(content, dict) else [("", _row(part, content)[1])]
-        for i, (what, value) in enumerate(rows):
-            table.add_row("" if i else _row(part, None)[0], what, value, end_section=i == len(rows) - 1)
-    return table
+        lines += [["" if i else _row(part, None)[0], *row] for i, row in enumerate(rows)]
+    return TextTable(["part", "what", "value"], lines, "Environment", left=3, names=0)
 
 
 def _rows(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -86,8 +87,6 @@ def _text(value: Any, unit: str, reason: str | None) -> str:
     return _UNITS[unit](value) if unit else str(value)
 
 
-def _findings_table(wrong: list[Finding]) -> Table:
-    table = Table("about", "what is wrong", "what to do", title="Wrong for benchmarking")
-    for finding in wrong:
-        table.add_row(finding.about, finding.what, finding.advice)
-    return table
+def _findings_table(wrong: list[Finding]) -> TextTable:
+    rows = [[finding.about, finding.what, finding.advice] for finding in wrong]
+    return TextTable(["about", "what is wrong", "what to do"], rows, "Wrong for benchmarking", left=3, names=0)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from specbench_s2d.cli import screen
+from specbench_s2d.cli.flags import SafeCsv
 
 
 def export(
@@ -17,13 +19,11 @@ def export(
                      show_default=False),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write into.", show_default=False)],
+    safe_csv: SafeCsv = False,
 ) -> None:  # fmt: skip
     """Write RUN as Spec-Bench's answer files, as flat tables, or as a leaderboard for a paper."""
     from specbench_s2d.exchange.export import export as write
 
-    done = write(run, form, out)
-    console = Console(stderr=True, emoji=False)
-    for note in done.notes:
-        console.print(f"left out: {note}", markup=False, highlight=False, soft_wrap=True)
-    for path in done.written:
-        console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+    done = write(run, form, out, safe_csv)
+    for line in (*(f"left out: {note}" for note in done.notes), *(f"wrote {path}" for path in done.written)):
+        screen.stderr().say(line)

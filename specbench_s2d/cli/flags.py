@@ -14,6 +14,12 @@ from pydantic.fields import FieldInfo
 from specbench_s2d.decoding.labels import value_text
 
 Command = Callable[..., Any]
+SafeCsv = Annotated[
+    bool,
+    typer.Option(
+        "--safe-csv", help="In CSV files, put ' before text that a spreadsheet would take for a formula (= + - @)."
+    ),
+]
 _BOUNDS = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
 
 

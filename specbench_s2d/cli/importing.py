@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from specbench_s2d.cli import screen
 from specbench_s2d.errors import UserError
 
 
@@ -66,10 +66,7 @@ def import_run(
     naming = Naming(target or (), _labels(baseline or [], label or []), lossy or (), suite)
     records = import_files(files, out, naming, temperature, count)
     lanes = len({(r.target, r.label) for r in records})
-    Console(stderr=True, emoji=False).print(
-        f"wrote {out}: {len(records)} turns of {lanes} decoders; next: specbench-s2d report {out}",
-        markup=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    screen.stderr().say(f"wrote {out}: {len(records)} turns of {lanes} decoders; next: specbench-s2d report {out}")
 
 
 def _labels(baselines: list[str], given: list[str]) -> dict[str, str]:

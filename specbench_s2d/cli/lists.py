@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+from specbench_s2d.cli import screen
+
+if TYPE_CHECKING:
+    from specbench_s2d.analysis.tables.text import TextTable
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
@@ -25,18 +26,18 @@ def decoders(as_json: AsJson = False) -> None:
     titles = {"decoder": f"Decoders ({pairs})", "drafter": "Drafters"}
     rows = describe_decoders()
     for kind in dict.fromkeys(row["kind"] for row in rows):
-        Console(emoji=False).print(_parts([row for row in rows if row["kind"] == kind], titles.get(kind, "Verifiers")))
+        screen.stdout().print(_parts([row for row in rows if row["kind"] == kind], titles.get(kind, "Verifiers")))
 
 
-def _parts(rows: list[dict[str, Any]], title: str) -> Table:
+def _parts(rows: list[dict[str, Any]], title: str) -> TextTable:
     """The rows of one kind, without the columns that its kind leaves empty; options below what they belong to."""
+    from specbench_s2d.analysis.tables.text import TextTable
+
     shown = ["name", "from", *(name for name in ("output", "draft") if any(row[name] for row in rows))]
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in shown:
-        table.add_column(name, no_wrap=name != "from")
-    table.add_column("what it does; options and defaults")
+    cells = []
     for row in rows:
         options = row["options"] if row["options"] not in (None, "none") else ""
-        cells = ["-" if row[name] is None else row[name] for name in shown]
-        table.add_row(*map(Text, (*cells, "\n".join(filter(None, (row["what"], options))))))
-    return table
+        told = "\n".join(filter(None, (row["what"], options)))
+        cells.append([*("-" if row[name] is None else row[name] for name in shown), told])
+    headings = [*shown, "what it does; options and defaults"]
+    return TextTable(headings, cells, title, left=len(headings), names=0, spare=(1,), elsewhere="--json")

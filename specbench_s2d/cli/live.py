@@ -9,16 +9,18 @@ from types import TracebackType
 from typing import Any
 
 import rich.live
-from rich.console import Console, Group
-from rich.table import Table
-from rich.text import Text
+from rich.console import Group, RenderableType
 
 from specbench_s2d.analysis.metrics.pairs import cell_of
 from specbench_s2d.analysis.metrics.speed import quotient_of_rates
-from specbench_s2d.analysis.tables.naming import decoder_title
+from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
+from specbench_s2d.analysis.tables.text import Prose, TextTable, number
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import Event
+from specbench_s2d.cli.screen import Screen
+from specbench_s2d.display import visible
 from specbench_s2d.runs.record import BASELINE, Record
+from specbench_s2d.spelling import duration
 
 _PLAIN_EVERY_S = 10.0
 
@@ -26,13 +28,13 @@ _PLAIN_EVERY_S = 10.0
 class Live:
     """A context manager whose `on_event` shows a run's events."""
 
-    def __init__(self, console: Console, plan: Plan) -> None:
+    def __init__(self, console: Screen, plan: Plan) -> None:
         self._console, self._plan = console, plan
         self._so_far = SoFar()
         self._unsaid = plan.said  # until the run was checked: a mistake is one line
         self._text = ""
         self._last_line = 0.0
-        self._live = rich.live.Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._live = rich.live.Live(console=console, refresh_per_second=4) if console.is_interactive else None
 
     def __enter__(self) -> Live:
         if self._live:
@@ -49,28 +51,27 @@ class Live:
         """Take in new records, and show where the run stands."""
         self._so_far.add(event.records)
         while self._unsaid:
-            self._console.print(self._unsaid.pop(0), markup=False, highlight=False, soft_wrap=True)
+            self._console.say(self._unsaid.pop(0))
         line = event.text or _line(event)
         if self._live:
             self._text = line
-            self._live.update(Group(self._table(), Text(self._text)))
+            self._live.update(Group(self._table(), Prose(self._text)))
         elif event.text or event.done == event.cells or time.monotonic() - self._last_line > _PLAIN_EVERY_S:
             self._last_line = time.monotonic()
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._console.say(line)
 
-    def _table(self) -> Table:
-        """Suite x decoder for the target at work: speed-up so far."""
+    def _table(self) -> TextTable:
+        """Decoder x suite for the target at work: speed-up so far."""
         so_far = self._so_far
         target = so_far.target or self._plan.targets[0]
-        labels = [label for label in self._plan.labels if label != BASELINE]
-        table = Table(title=f"{target}, speed-up over {BASELINE} so far", title_justify="left", min_width=48)
-        table.add_column("suite")
-        for label in labels:
-            table.add_column(decoder_title(label, lossy=False, projected=so_far.projected.get(label)), justify="right")
-        for suite in self._plan.questions.by_suite:
-            values = (so_far.speedup(target, suite, label) for label in labels)
-            table.add_row(suite, *(f"{value:.2f}x" if value is not None else "-" for value in values))
-        return table
+        suites = list(self._plan.questions.by_suite)
+        rows = []
+        for label in self._plan.labels:
+            values = (so_far.speedup(target, suite, label) for suite in suites)
+            title = decoder_title(label, lossy=False, projected=so_far.projected.get(label))
+            rows += [[title, *map(number, values)]] if label != BASELINE else []
+        headings = ["Decoder", *(suite_title(suite, short=True) for suite in suites)]
+        return TextTable(headings, rows, f"{visible(target)}, speed-up over {BASELINE} so far", elsewhere="summary.md")
 
 
 class SoFar:
@@ -115,37 +116,29 @@ class SoFar:
 
 
 def _line(event: Event) -> str:
-    left = "" if event.seconds_left is None else f", {_duration(event.seconds_left)} left"
+    left = "" if event.seconds_left is None else f", {duration(event.seconds_left)} left"
     return f"{event.done}/{event.cells} cells{left}"
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def forecast_table(expected: dict[str, Any]) -> Table:
-    """What the dry run expects, as a table."""
-    table = Table(title=f"{expected['cells']} cells on {expected['device']} in {expected['dtype']}")
-    for name in ("target", "drafts", "template", "cells", "memory GB", "at least"):
-        table.add_column(name, overflow="fold")
-    for row in expected["targets"]:
-        table.add_row(
-            row["target"],
-            "\n".join(row["drafts"]) or "none",
-            row["template"],
-            str(row["cells"]),
-            f"{row['memory_bytes'] / 1e9:.3f}",
-            _duration(row["expected_s"]),
-        )
+def forecast_table(expected: dict[str, Any]) -> RenderableType:
+    """What the dry run expects: a table of targets, then a line each for questions, memory, time and energy."""
+    rows = [
+        [
+            row["target"], "\n".join(row["drafts"]) or "none", row["template"], str(row["cells"]),
+            f"{row['memory_bytes'] / 1e9:.3f}", duration(row["expected_s"]),
+        ]
+        for row in expected["targets"]
+    ]  # fmt: skip
+    headings = ["target", "drafts", "template", "cells", "memory GB", "at least"]
+    title = f"{expected['cells']} cells on {expected['device']} in {expected['dtype']}"
     decoders = ", ".join(expected["decoders"])
     launches = f", {expected['launches']} launches" if expected["launches"] > 1 else ""
     questions = f"{expected['questions']} questions{launches}; decoders: {decoders}"
     free = _free_line(expected["free_bytes_by_device"])
     models = {one["name"]: _memory_line(one) for row in expected["targets"] for one in row["memory"]}
     energy = _energy_line(expected["energy"])
-    lines = [questions, free, *models.values(), expected["note"], energy]
-    table.caption = "\n".join([*lines, *_workers_lines(expected.get("workers"))])
-    return table
+    lines = [questions, free, *models.values(), expected["note"], energy, *_workers_lines(expected.get("workers"))]
+    return Group(TextTable(headings, rows, title, left=3, names=3), *map(Prose, lines))
 
 
 def _workers_lines(workers: dict[str, Any] | None) -> list[str]:
@@ -156,8 +149,8 @@ def _workers_lines(workers: dict[str, Any] | None) -> list[str]:
     memory = ", ".join(f"{size / 1e9:.3f}" for size in workers["memory_bytes_by_worker"])
     return [
         f"{workers['count']} workers: {workers['blocks']} blocks ({blocks}), the longest "
-        f"{_duration(workers['largest_block_s'])}; memory GB each: {memory}",
-        f"at least {_duration(workers['expected_s'])} on them, loading included; idle {workers['idle_share']:.0%}",
+        f"{duration(workers['largest_block_s'])}; memory GB each: {memory}",
+        f"at least {duration(workers['expected_s'])} on them, loading included; idle {workers['idle_share']:.0%}",
     ]
 
 
@@ -176,7 +169,7 @@ def _free_line(free: dict[str, int]) -> str:
 def _energy_line(energy: dict[str, Any]) -> str:
     if energy["meter"] is None:
         return f"energy: {energy['reason']}"
-    time = f"{_duration(energy['least_s'])} on top"
+    time = f"{duration(energy['least_s'])} on top"
     if not energy["blocks"]:
         return f"energy: {energy['meter']}, beside the timed windows; idle power: {time}"
     return f"energy: {energy['meter']}, in a pass of its own: {energy['blocks']} blocks, at least {time}"

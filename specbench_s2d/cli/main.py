@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
 from specbench_s2d import __version__
@@ -23,12 +23,15 @@ from specbench_s2d.cli import (
     project,
     report,
     run,
+    screen,
     suites,
     train,
 )
-from specbench_s2d.errors import UserError, first_line, is_panic
+from specbench_s2d.cli.help import App
+from specbench_s2d.display import visible
+from specbench_s2d.errors import UserError, in_one_line, is_stop
 
-app = typer.Typer(
+app = App(
     name="specbench-s2d",
     no_args_is_help=True,
     add_completion=False,
@@ -46,9 +49,12 @@ app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")
 
 
+_NO_INTEGER = "Input should be a valid integer, unable to parse string as an integer"
+
+
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"specbench-s2d {__version__}")
+        screen.stdout().say(f"specbench-s2d {__version__}")
         raise typer.Exit
 
 
@@ -63,6 +69,7 @@ def options(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the CLI and return its exit code; tracebacks only under `--debug` (or SPECBENCH_DEBUG=1)."""
+    screen.prepare_streams()
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments or os.environ.get("SPECBENCH_DEBUG") == "1"
     try:
@@ -75,15 +82,22 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("stopped.")
         return 130
+    except SystemExit:
+        raise
     except BaseException as error:
-        if debug or not is_panic(error):
+        if debug or is_stop(error):
             raise
         return _explain(error)
 
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    try:
+        code = main()
+    except Exception:  # under --debug
+        sys.stderr.write(visible(traceback.format_exc(), keep="\n\t"))
+        code = 1
+    sys.exit(code)
 
 
 def _explain(error: BaseException) -> int:
@@ -97,7 +111,7 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, TyperException):
         message = error.format_message()
         if message:  # empty: the help was asked for by giving no argument, and is already there
-            _complain(message)
+            _complain(message.replace(_NO_INTEGER, "give a whole number, in digits."))
         return error.exit_code
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
@@ -105,11 +119,9 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, OSError):
         _complain(f"{error.filename or 'a file, or standard output'}: {error.strerror or error}.")
         return 2
-    _complain(f"unexpected {type(error).__name__}: {first_line(error)} (--debug shows where).")
+    _complain(f"unexpected {in_one_line(error, kind=True)} (--debug shows where).")
     return 2
 
 
 def _complain(text: str) -> None:
-    Console(stderr=True, emoji=False).print(
-        f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True
-    )
+    screen.stderr().say(f"error: {text}", "red")

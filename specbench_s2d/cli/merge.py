@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from specbench_s2d.cli import screen
+
 
 def merge(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders that `run --shard I/N` wrote.")],
@@ -26,10 +28,10 @@ def merge(
     merged = join(runs, out, allow_mixed)
     devices = f"{merged.devices} device{'s' * (merged.devices != 1)}"
     left = merged.cells - merged.records
-    typer.echo(f"{out}: {merged.records:,} records of {merged.cells:,} cells, on {devices}")
+    screen.stdout().say(f"{out}: {merged.records:,} records of {merged.cells:,} cells, on {devices}")
     if merged.missing:
-        typer.echo(f"missing: shard {', '.join(merged.missing)}; run them, then merge into a new folder.", err=True)
+        screen.stderr().say(f"missing: shard {', '.join(merged.missing)}; run them, then merge into a new folder.")
     elif left:
-        typer.echo(f"missing: {left:,} cells; go on with the runs of their shards, then merge again.", err=True)
-    typer.echo(f"next: specbench-s2d report {out}")
+        screen.stderr().say(f"missing: {left:,} cells; go on with the runs of their shards, then merge again.")
+    screen.stdout().say(f"next: specbench-s2d report {out}")
     return 1 if merged.missing or left else 0

@@ -6,12 +6,11 @@ import json
 from typing import Annotated, Any, Literal
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-app = typer.Typer(invoke_without_command=True)
+from specbench_s2d.cli import screen
+from specbench_s2d.cli.help import App
+
+app = App(invoke_without_command=True)
 
 
 @app.callback()
@@ -45,14 +44,14 @@ def pull(
     """Fetch a named model into the cache, converted where it comes as a GGUF file; says what it did."""
     from specbench_s2d.models.pull import pull as fetch
 
-    console = Console(stderr=True, emoji=False)
-    fetch(name, source, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
+    fetch(name, source, screen.stderr().say)
 
 
 def _show(title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in rows[0] if rows else ():
-        table.add_column(name.replace("_", " "), overflow="fold", no_wrap=name == "name")
-    for row in rows:
-        table.add_row(*(Text("-" if value is None else str(value)) for value in row.values()))
-    Console(emoji=False).print(table)
+    from specbench_s2d.analysis.tables.text import TextTable
+
+    headings = [name.replace("_", " ") for name in (rows[0] if rows else ())]
+    cells = [["-" if value is None else str(value) for value in row.values()] for row in rows]
+    spare = range(len(headings) - 1, 0, -1)
+    table = TextTable(headings, cells, title, left=len(headings), names=0, spare=spare, elsewhere="--json")
+    screen.stdout().print(table)

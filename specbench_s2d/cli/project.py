@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from specbench_s2d.cli.flags import flags_from, given_flags
+from specbench_s2d.cli import screen
+from specbench_s2d.cli.flags import SafeCsv, flags_from, given_flags
 from specbench_s2d.config import RunSpec, make_spec
-from specbench_s2d.files import write_whole
+from specbench_s2d.files import why_no_folder, write_whole
 
 if TYPE_CHECKING:
     from specbench_s2d.analysis.projection.table import Device
@@ -43,6 +42,7 @@ def project(
     gamma_max: Annotated[int, typer.Option(min=1, help="Longest draft to project, in tokens.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print every value as JSON on stdout.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write projection.csv and projection.md into.")] = None,
+    safe_csv: SafeCsv = False,
 ) -> None:
     """Project speed-ups: time single passes here, multiply by the acceptances of a run or of a paper.
 
@@ -51,13 +51,14 @@ def project(
     from specbench_s2d.analysis.projection import table as projection_table
     from specbench_s2d.analysis.projection import text as projection_text
     from specbench_s2d.analysis.projection.acceptances import Acceptances
+    from specbench_s2d.analysis.tables.csv_text import csv_text
     from specbench_s2d.bench.pass_costs import Place, check_targets, pass_runs
     from specbench_s2d.errors import UserError
     from specbench_s2d.measure.attention import planless_attention
     from specbench_s2d.models.load import hide_progress_bars
 
-    if out and out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: is a file; give a folder.")
+    if out and (why := why_no_folder(out)):
+        raise UserError(f"--out {out}: {why}; give another.")
     given = Acceptances.find(acceptance, target, _pairs(stand_ins or ()))
     where = Place(place.device, place.dtype, place.engine)
     models = check_targets(target, draft, where, context + gamma_max + 1)
@@ -65,8 +66,7 @@ def project(
     rows: list[dict[str, Any]] = []
     widths = range(1, gamma_max + 2)
     with planless_attention():  # as in a run
-        say = partial(_stderr().print, highlight=False)
-        runs = list(pass_runs(models, target, draft, where, widths, context, say))
+        runs = list(pass_runs(models, target, draft, where, widths, context, screen.stderr().say))
     for run in runs:
         figures = given.published.get(run.given)
         if figures:
@@ -77,9 +77,9 @@ def project(
     if as_json:
         typer.echo(table.to_json(orient="records", indent=1))
     else:
-        Console(emoji=False).print(projection_text.render(table))
+        screen.stdout().print(projection_text.render(table))
     if out:
-        _write(out, {"projection.csv": table.to_csv(index=False), "projection.md": projection_text.markdown(table)})
+        _write(out, {"projection.csv": csv_text(table, safe_csv), "projection.md": projection_text.markdown(table)})
 
 
 def _pairs(stand_ins: Iterable[str]) -> dict[str, str]:
@@ -92,10 +92,6 @@ def _pairs(stand_ins: Iterable[str]) -> dict[str, str]:
             raise UserError(f"--as {given}: give TARGET=PAPER_TARGET.")
         pairs[ours] = theirs
     return pairs
-
-
-def _stderr() -> Console:
-    return Console(stderr=True, emoji=False)
 
 
 def _device(run: PassRun) -> Device:
@@ -124,4 +120,4 @@ def _write(out: Path, files: dict[str, str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         write_whole(out / name, text)
-    _stderr().print(f"wrote {', '.join(str(out / name) for name in files)}", soft_wrap=True, markup=False)
+    screen.stderr().say(f"wrote {', '.join(str(out / name) for name in files)}")

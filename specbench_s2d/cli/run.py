@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from specbench_s2d.cli.flags import flag_words, flags_from, given_flags
+from specbench_s2d.cli import screen
+from specbench_s2d.cli.flags import SafeCsv, flag_words, flags_from, given_flags
 from specbench_s2d.config import RunSpec, make_spec
+from specbench_s2d.display import visible
 from specbench_s2d.errors import UserError
 
+_MOST_FAILURES = 5  # lines at the end of a run
 _PrintSlurm = Annotated[
     int | None,
     typer.Option(
@@ -54,12 +56,16 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print cells, memory in GB and expected time; run nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print cells, memory in GB and expected time, or what the run would refuse; run nothing."
+        ),
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run the failed cells of --out again.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the table, a row per target, decoder and suite, as JSON on stdout.")
     ] = False,
+    safe_csv: SafeCsv = False,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Stop (exit 3) as soon as the machine is found unfit to measure on."),
@@ -87,17 +93,19 @@ def run(
         others |= {"--allow-mixed": allow_mixed}
         command = ["run", *([str(spec)] if spec else []), *flag_words(given)]
         command += ["--retry-failed"] * retry_failed + ["--strict"] * strict
+        command += ["--safe-csv"] * safe_csv
         return _print_slurm(asked, print_slurm, command, out, [flag for flag, is_given in others.items() if is_given])
     if ray and asked.devices is None:
         asked = asked.model_copy(update={"devices": "all"})
     plan = make_plan(asked, elsewhere=ray)
     count, launcher = _launcher(plan, ray, ray_address, allow_mixed)
+    folder = out or _new_folder()
     if dry_run:
-        return _dry_run(plan, as_json, count)
+        return _dry_run(plan, folder, as_json, count)
     from specbench_s2d.bench.launches import run_launches
 
     execute = partial(run_launches, strict=strict, launcher=launcher)
-    return execute_and_print(plan, out or _new_folder(), retry_failed, as_json, execute)
+    return execute_and_print(plan, folder, retry_failed, as_json, execute, safe_csv)
 
 
 def _launcher(plan: Any, on_ray: bool, ray_address: str | None, allow_mixed: bool) -> tuple[int | None, Any]:
@@ -131,7 +139,10 @@ def _print_slurm(spec: RunSpec, shards: int, command: list[str], out: Path | Non
         raise UserError(f"--print-slurm {shards}: runs nothing, and prints a file for bash; leave {others[0]} out.")
     from specbench_s2d.cli.slurm import script
 
-    sys.stdout.write(script(spec, shards, command, out or _new_folder()))
+    text = script(spec, shards, command, out or _new_folder())
+    if visible(text, keep="\n\t") != text:
+        raise UserError(f"--print-slurm {shards}: a name holds control characters; rename what bears it.")
+    sys.stdout.buffer.write(text.encode())  # a file: UTF-8, whatever the locale
     return 0
 
 
@@ -141,47 +152,58 @@ def _new_folder() -> Path:
     return Path("results/runs") / datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
 
 
-def _dry_run(plan: Any, as_json: bool, workers: int | None) -> int:
+def _dry_run(plan: Any, folder: Path, as_json: bool, workers: int | None) -> int:
+    """Print the forecast; raises what the run would raise, for want of memory or of an engine once the forecast, which
+    has the figures, is printed."""
+    from specbench_s2d.bench import preflight
     from specbench_s2d.bench.forecast import forecast
     from specbench_s2d.cli.live import forecast_table
+    from specbench_s2d.models.devices import share_of_host
 
-    expected = forecast(plan, workers)
+    preflight.check_folder(plan, folder, with_records=True)
+    setups = preflight.check_inputs(plan, share_of_host(workers or 1))
+    expected = forecast(plan, workers, setups)
     if as_json:
         typer.echo(json.dumps(expected, indent=1))
     else:
-        Console(emoji=False).print(forecast_table(expected))
+        screen.stdout().print(forecast_table(expected))
     for line in plan.said:
-        _tell(Console(stderr=True, emoji=False), line)
+        screen.stderr().say(line)
+    preflight.check_devices(plan, setups)
     return 0
 
 
 def execute_and_print(
-    plan: Any, folder: Path, retry_failed: bool, as_json: bool, execute: Callable[..., Any] | None = None
+    plan: Any,
+    folder: Path,
+    retry_failed: bool,
+    as_json: bool,
+    execute: Callable[..., Any] | None = None,
+    safe_csv: bool = False,
 ) -> int:
-    """Execute a plan under a live display, write and print its tables; the exit code. `execute`: for `run_launches`."""
+    """Execute a plan under a live display, write its tables and print one; the exit code. `execute`: for
+    `run_launches`."""
     from specbench_s2d.analysis.report.write import WRITTEN, run_doubts, write_summary
     from specbench_s2d.analysis.tables.remarks import alarms, failures
-    from specbench_s2d.analysis.tables.summary_text import render
+    from specbench_s2d.analysis.tables.summary_text import headline
     from specbench_s2d.bench import launches
     from specbench_s2d.cli.live import Live
 
-    console = Console(stderr=True, emoji=False)
+    console = screen.stderr()
     try:
         with Live(console, plan) as live:
             outcome = (execute or launches.run_launches)(plan, folder, live.on_event, retry_failed)
     except KeyboardInterrupt:
-        _tell(console, f"stopped. Every record so far is whole; go on with the same command and --out {folder}")
+        console.say(f"stopped. Every record so far is whole; go on with the same command and --out {folder}")
         return 130
-    table, doubts = write_summary(outcome.records, folder), run_doubts([folder])
+    table, doubts = write_summary(outcome.records, folder, safe_csv), run_doubts([folder])
     if as_json:
         sys.stdout.write(table.to_json(orient="records", indent=1) + "\n")
     else:
-        Console(emoji=False).print(render(table, doubts))
-    for line in (*((*doubts, *alarms(table)) if as_json else ()), *failures(outcome.records)):
-        _tell(console, line)
-    _tell(console, f"wrote {folder}/records.jsonl, manifest.json, {WRITTEN}")
+        screen.stdout().print(headline(table, doubts))
+    failed = failures(outcome.records)
+    more = [f"{len(failed) - _MOST_FAILURES} more such lines: report.html"] if len(failed) > _MOST_FAILURES else []
+    for line in (*((*doubts, *alarms(table)) if as_json else ()), *failed[:_MOST_FAILURES], *more):
+        console.say(line)
+    console.say(f"wrote {folder}/records.jsonl, manifest.json, {WRITTEN}")
     return 1 if outcome.failed or outcome.mismatched else 0
-
-
-def _tell(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

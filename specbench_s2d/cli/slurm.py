@@ -17,7 +17,7 @@ from specbench_s2d.bench import preflight
 from specbench_s2d.bench.forecast import forecast
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.config import RunSpec
-from specbench_s2d.errors import UserError
+from specbench_s2d.errors import UserError, reworded
 from specbench_s2d.models.devices import HOST, SPREAD, check_device_name, find_dtype
 from specbench_s2d.models.engines.choose import check_engine
 from specbench_s2d.shards import Shard
@@ -112,8 +112,9 @@ def script(spec: RunSpec, shards: int, command: Sequence[str], out: Path) -> str
         raise UserError(f"--shard {spec.shard}: --print-slurm gives every task a shard of its own; leave --shard out.")
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise UserError(f"--out {out}: holds something already, and the shards are merged there; give a new folder.")
-    plan, on_gpu = _plan_here(spec, shards), spec.device != HOST
-    expected = forecast(plan)
+    with reworded(lambda text: text.replace(f"--shard 1/{shards}", f"--print-slurm {shards}")):
+        plan, setups = _plan_here(spec, shards)
+    on_gpu, expected = spec.device != HOST, forecast(plan, setups=setups)
     rate, whose = expected["read_rate_bytes_per_s"], "this machine's device"
     if on_gpu and plan.device == HOST:
         rate, whose = _GPU_BYTES_PER_S, "taken for a GPU, for here is none"
@@ -137,8 +138,8 @@ def script(spec: RunSpec, shards: int, command: Sequence[str], out: Path) -> str
     return re.sub(r"@(\w+)@", lambda found: values[found[1]], _SCRIPT)
 
 
-def _plan_here(spec: RunSpec, shards: int) -> Plan:
-    """The whole grid's plan, checked on a machine that need not have the nodes' devices.
+def _plan_here(spec: RunSpec, shards: int) -> tuple[Plan, Mapping[str, preflight.TargetSetup]]:
+    """The whole grid's plan and the setups of its targets, checked on a machine that need not have the nodes' devices.
 
     Where the nodes have GPUs and this machine has none it is planned on the CPU, in a dtype as wide as the GPU's.
     """
@@ -154,8 +155,7 @@ def _plan_here(spec: RunSpec, shards: int) -> Plan:
         check_engine(spec.engine, torch.device("cuda"), find_dtype(spec.dtype, "cuda"))
         here |= {"device": HOST, "engine": None, "dtype": "float32" if spec.dtype == "float32" else "bfloat16"}
     plan = replace(make_plan(spec.model_copy(update=here)), shard=None)
-    preflight.check(plan, lambda device: _UNLIMITED)
-    return plan
+    return plan, preflight.check(plan, lambda device: _UNLIMITED)
 
 
 def _longest(plan: Plan, rows: Sequence[Mapping[str, Any]], shards: int, scale: float) -> tuple[float, float]:

@@ -7,11 +7,9 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from specbench_s2d.analysis.tables.text import TextTable
+from specbench_s2d.cli import screen
 from specbench_s2d.suites import (
     CUSTOM,
     EMBEDDED,
@@ -47,17 +45,17 @@ def suites(
     others = [] if name else [suite for suite in sound_suites() if suite.name not in found.by_suite]
     shown = [load_suite(suite) for suite in found.by_suite]
     shown = sorted([*shown, *others], key=lambda suite: _place(suite.name))
-    console = Console(emoji=False)
+    out = screen.stdout()
     if as_json:
         facts = [_facts(suite, found, with_questions=name is not None) for suite in shown]
-        typer.echo(json.dumps(facts[0] if name else facts, ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(facts[0] if name else facts, indent=2))
     elif name:
-        console.print(_facts_table(shown[0], found))
-        console.print(_question_table(found))
+        out.print(_facts_table(shown[0], found))
+        out.print(_question_table(found))
     else:
-        console.print(_suite_table(shown, found))
+        out.print(_suite_table(shown, found))
         for broken, why in broken_suites().items():
-            console.print(f"{broken}: broken: {why}", markup=False, highlight=False, soft_wrap=True)
+            out.say(f"{broken}: broken: {why}")
 
 
 def _place(name: str) -> int:
@@ -83,14 +81,14 @@ def _facts(suite: Suite, found: QuestionSet, with_questions: bool) -> dict[str, 
     return {**facts, "questions": [asdict(q) for q in found]} if with_questions else facts
 
 
-def _suite_table(shown: list[Suite], found: QuestionSet) -> Table:
-    table = Table("suite", "quality metric", "source, licence", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("questions", no_wrap=True)
+def _suite_table(shown: list[Suite], found: QuestionSet) -> TextTable:
+    rows = []
     for suite in shown:
         about = suite.definition
         name = f"{about.name} v{about.version}\n{about.title}\n{_origin(suite)}"
-        table.add_row(*map(Text, (name, _metrics(suite), f"{about.source}\n{about.license}", _counts(suite, found))))
-    return table
+        rows.append([name, _metrics(suite), f"{about.source}\n{about.license}", _counts(suite, found)])
+    headings = ["suite", "quality metric", "source, licence", "questions"]
+    return TextTable(headings, rows, left=len(headings), spare=(1,), elsewhere="--json")
 
 
 def _counts(suite: Suite, found: QuestionSet) -> str:
@@ -100,13 +98,9 @@ def _counts(suite: Suite, found: QuestionSet) -> str:
     return "\n".join(f"{count} {where}" for where, count in counts.items())
 
 
-def _facts_table(suite: Suite, found: QuestionSet) -> Table:
+def _facts_table(suite: Suite, found: QuestionSet) -> TextTable:
     about = suite.definition
-    table = Table(show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for label, value in {
-        "suite": f"{about.name}, version {about.version}: {about.title}",
+    facts = {
         "from": _origin(suite),
         "source": "\n".join([about.source, *about.links]),
         "licence": f"{about.license}. {about.license_note}",
@@ -115,19 +109,18 @@ def _facts_table(suite: Suite, found: QuestionSet) -> Table:
         "quality metric": f"{_metrics(suite)}. {about.quality.note}",
         "questions": _counts(suite, found),
         "hash": suite.hash,
-    }.items():
-        table.add_row(label, Text(value))
-    return table
+    }
+    return TextTable(["suite", f"{about.name}, version {about.version}: {about.title}"], list(facts.items()), left=2)
 
 
-def _question_table(found: QuestionSet) -> Table:
-    table = Table(
-        "id", "category", "turns", "reference", title=f"{len(found)} questions, {found.source}", show_lines=True
-    )
+def _question_table(found: QuestionSet) -> TextTable:
+    rows = []
     for question in found:
         turns = "\n".join(_short(turn) for turn in question.turns)
-        table.add_row(*map(Text, (str(question.id), question.category, turns, _reference(question))))
-    return table
+        rows.append([str(question.id), question.category, turns, _reference(question)])
+    headings = ["id", "category", "turns", "reference"]
+    title = f"{len(found)} questions, {found.source}"
+    return TextTable(headings, rows, title, left=len(headings), spare=(3, 1), elsewhere="--json")
 
 
 def _metrics(suite: Suite) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from specbench_s2d.cli import screen
 from specbench_s2d.cli.flags import flags_from
+from specbench_s2d.cli.help import App
 from specbench_s2d.cli.train_progress import AnswerWatch, Watch
 from specbench_s2d.errors import UserError
 from specbench_s2d.training.distributed import is_main
@@ -22,7 +23,7 @@ from specbench_s2d.training.spec import TrainSpec, make_train_spec
 if TYPE_CHECKING:
     from specbench_s2d.training.init_model import ModelSource
 
-app = typer.Typer(help="Train tokenizers, targets and drafts.", no_args_is_help=True)
+app = App(help="Train tokenizers, targets and drafts.", no_args_is_help=True)
 
 Data = Annotated[
     list[str], typer.Option("--data", help="Chat JSONL (file or folder) or hub:owner/name[:split]; repeatable.")
@@ -81,9 +82,9 @@ def command_text(arguments: Sequence[str] | None = None) -> str:
     return shlex.join(["specbench-s2d", *words])
 
 
-def _console() -> Console:
+def _console() -> screen.Screen:
     """Standard error, in the main process alone."""
-    return Console(stderr=True, emoji=False, quiet=not is_main())
+    return screen.stderr(quiet=not is_main())
 
 
 @contextmanager
@@ -95,7 +96,8 @@ def _stoppable(out: Path) -> Iterator[None]:
         kept = [*out.parent.glob(f"{out.name}.work/checkpoint.pt"), *out.glob("*.work/checkpoint.pt")]
         state = "The last checkpoint is intact" if kept else "No checkpoint was written yet"
         then = "goes on from it" if kept else "starts again"
-        _console().print(f"\nstopped. {state}; the same command {then}.", markup=False, highlight=False, soft_wrap=True)
+        _console().print()
+        _console().say(f"stopped. {state}; the same command {then}.")
         raise typer.Exit(130) from None
 
 
@@ -114,7 +116,7 @@ def tokenizer(
         check_out(out)
         made = train_tokenizer(Corpus(data).training, vocabulary, context)
         save_tokenizer(made, out)
-    typer.echo(f"{out}: {len(made):,} entries")
+    screen.stdout().say(f"{out}: {len(made):,} entries")
 
 
 @app.command()
@@ -302,9 +304,10 @@ def answers(
     from specbench_s2d.training.answers import AnswerSpec, answer_chats
 
     spec = AnswerSpec(max_new_tokens, temperature, batch, prompt_tokens, own_prompts, limit, seed)
-    with _stoppable(out):
-        rows = answer_chats(source, data, only or [], spec, out, template, device, AnswerWatch(_console()))
-    typer.echo(f"{out}: {rows:,} answers")
+    with _stoppable(out), AnswerWatch(_console()) as watch:
+        watch.announce(f"{out.name}: answers of {Path(source).name}")
+        rows = answer_chats(source, data, only or [], spec, out, template, device, watch)
+    screen.stdout().say(f"{out}: {rows:,} answers")
 
 
 @app.command()
@@ -317,7 +320,7 @@ def ranking(
     from specbench_s2d.training.ranking import rank_tokens
 
     counted = rank_tokens(draft, data, template)
-    typer.echo(f"{draft}: {counted['tokens']:,} answer tokens counted, {counted['seen']:,} different ones")
+    screen.stdout().say(f"{draft}: {counted['tokens']:,} answer tokens counted, {counted['seen']:,} different ones")
 
 
 def _train(
@@ -365,7 +368,7 @@ def demo(
     for name, facts in trained.items():
         _report(out / name, facts)
     if not trained:
-        typer.echo(f"{out}: nothing to do, every member asked for is there")
+        screen.stdout().say(f"{out}: nothing to do, every member asked for is there")
 
 
 def _report(out: Path, facts: dict[str, Any]) -> None:
@@ -378,4 +381,6 @@ def _report(out: Path, facts: dict[str, Any]) -> None:
         held_out += f" (by exit: {', '.join(f'{depth} {value:.2f}' for depth, value in by_exit.items())})"
     if shares := [by_suite["all"] for by_suite in facts.get("acceptance_by_position", {}).values() if by_suite]:
         held_out += f", acceptance by position {', '.join(f'{share:.2f}' for share in shares)}"
-    typer.echo(f"{out}: {facts['tokens']:,} tokens in {facts['train_s']:,.1f} s, held-out perplexity {held_out}")
+    screen.stdout().say(
+        f"{out}: {facts['tokens']:,} tokens in {facts['train_s']:,.1f} s, held-out perplexity {held_out}"
+    )

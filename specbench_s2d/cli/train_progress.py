@@ -1,13 +1,15 @@
-"""Live progress of a training run: a bar with the time left on a terminal, plain lines elsewhere."""
+"""Live progress of training: one line that is rewritten on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+
+from specbench_s2d.spelling import duration
 
 if TYPE_CHECKING:
     from specbench_s2d.training import trainer
@@ -15,27 +17,17 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 30.0
 
 
-class Watch:
-    """A `trainer.Watcher` that prints progress; a context manager, so that the bar is removed before anything else
-    prints.
-    """
+class _OneLine:
+    """The line of one job after another; a context manager, so that it is removed before anything else prints."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            TextColumn("left  {task.fields[status]}"),
-            console=console,
-            transient=True,
-        )
+    def __init__(self, console: Console, title: str) -> None:
+        self._console, self._title = console, title
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), TaskProgressColumn())
+        self._bar = Progress(*columns, TextColumn("{task.fields[status]}"), console=console, transient=True)
         self._task: TaskID | None = None
-        self._title = "training"
         self._last_line_s = float("-inf")
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._bar.start()
         return self
@@ -47,43 +39,59 @@ class Watch:
             self._bar.stop()
 
     def announce(self, text: str) -> None:
-        """Print what starts now, as `name: text`; the bar then carries the name."""
-        self._console.print(text, style="bold", markup=False, highlight=False, soft_wrap=True)
+        """Print what starts now, as `name: text`; the line then carries the name, and says that it waits for data."""
+        self._print(text, style="bold")
         if self._task is not None:
             self._bar.remove_task(self._task)
-        self._task, self._title, self._last_line_s = None, text.partition(":")[0], float("-inf")
+        self._title, self._last_line_s = text.partition(":")[0], float("-inf")
+        self._task = self._bar.add_task(self._title, total=None, status="reading the data")
 
-    def __call__(self, progress: trainer.Progress) -> None:
+    def _show(self, done: int, of: int, said: str, status: str, last: str | None = None) -> None:
+        """Rewrite the line; elsewhere print it where one is due. `said`: how far it is, in words; `last`: what is to
+        stay on a terminal too, at the end of a line of its own."""
         if self._task is None:
-            self._task = self._bar.add_task(self._title, total=progress.steps, completed=progress.step - 1, status="")
-        status = f"loss {progress.loss:.3f}  {progress.tokens_per_s:,.0f} tokens/s"
-        self._bar.update(self._task, completed=progress.step, status=status, refresh=progress.validation is not None)
+            self._task = self._bar.add_task(self._title, status="")
+        self._bar.update(self._task, total=of, completed=done, status=status, refresh=last is not None)
         due = not self._console.is_terminal and time.monotonic() - self._last_line_s > SECONDS_BETWEEN_LINES
-        if progress.validation is not None or due:
-            self._line(progress, status)
+        if last is not None or due:
+            self._last_line_s = time.monotonic()
+            self._print(f"{self._title}: {said}  {status}{last or ''}")
 
-    def _line(self, progress: trainer.Progress, status: str) -> None:
-        self._last_line_s = time.monotonic()
-        line = f"{self._title}: step {progress.step}/{progress.steps}  {progress.tokens:,} tokens  {status}"
-        if progress.validation:
-            by_suite = "  ".join(f"{suite} {nll:.2f}" for suite, nll in progress.validation.items())
-            line += f"  held-out nats/token: {by_suite}"
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+    def _print(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-class AnswerWatch:
-    """Prints how many prompts are answered, and the answers' tokens per second, at most every 30 seconds."""
+class Watch(_OneLine):
+    """A `trainer.Watcher`: step, loss, tokens per second, time left; held-out losses when they are measured."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console, "training")
+
+    def __call__(self, progress: trainer.Progress) -> None:
+        tokens_left = progress.tokens / progress.step * (progress.steps - progress.step)
+        rate = f"{progress.tokens_per_s:,.0f} tokens/s"
+        status = f"loss {progress.loss:.3f}  {rate}  {duration(tokens_left / progress.tokens_per_s)} left"
+        held_out = None
+        if progress.validation is not None:
+            held_out = "  held-out nats/token: " if progress.validation else ""
+            held_out += "  ".join(f"{suite} {nll:.2f}" for suite, nll in progress.validation.items())
+        said = f"step {progress.step}/{progress.steps}  {progress.tokens:,} tokens"
+        self._show(progress.step, progress.steps, said, status, held_out)
+
+
+class AnswerWatch(_OneLine):
+    """How many prompts are answered, tokens of answers per second, time left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, "answers")
+        self._first: tuple[int, float] | None = None
         self._began_s = time.perf_counter()
-        self._last_line_s = float("-inf")
 
     def __call__(self, done: int, of: int, tokens: int) -> None:
+        """`done` of so many prompts have answers, those of an earlier run included; `tokens`: of this run's answers."""
         now_s = time.perf_counter()
-        if now_s - self._last_line_s < SECONDS_BETWEEN_LINES and done < of:
-            return
-        self._last_line_s = now_s
-        rate = tokens / (now_s - self._began_s)
-        text = f"{done:,} of {of:,} prompts answered, {tokens:,} tokens, {rate:,.0f} tokens/s"
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        first_done, first_s = self._first = self._first or (done, now_s)
+        pace = (done - first_done) / (now_s - first_s) if done > first_done else 0.0  # prompts per second
+        left = f"  {duration((of - done) / pace)} left" if pace else ""
+        status = f"{tokens:,} tokens  {tokens / (now_s - self._began_s):,.0f} tokens/s{left}"
+        self._show(done, of, f"{done:,} of {of:,} prompts answered", status, "" if done == of else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -13,13 +13,12 @@ from pydantic import create_model
 from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace, TraceFollower
 from specbench_s2d.decoding.faults import named
 from specbench_s2d.decoding.hooks import ASSUMED_PASSES, ask
-from specbench_s2d.decoding.labels import cut_outside
 from specbench_s2d.decoding.loop import PROPOSED, DraftAndVerify, Limits, decode
 from specbench_s2d.decoding.prompt_ids import PromptIds, as_ids
 from specbench_s2d.decoding.sampling import Sampler, check_settings
 from specbench_s2d.decoding.types import ForgettingDrafter, Generation, PreparedDrafter, StateReader
 from specbench_s2d.decoding.types import Options as BaseOptions
-from specbench_s2d.errors import ModelError, PromptTooLongError, UserError
+from specbench_s2d.errors import ModelError, PromptTooLongError, UserError, as_parameters, reworded
 from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.exits import HasExits
 from specbench_s2d.models.heads.shape import HEADS, MEDUSA, ONE_CHECKPOINT, HeadShape
@@ -53,12 +52,14 @@ class Decoder(ABC):
     Subclasses set `Options`, `lossy` (whether the output may differ from the target's own) and `draft_kind`. `label`:
     the name with the options that differ from the defaults; tables and records are keyed by it. `projected`: why the
     output means nothing and the times are a projection (an acceptance trace), None for an ordinary decoder.
+    `in_python`: whether `build_decoder` made it, so that messages name parameters and not flags.
     """
 
     Options: ClassVar[type[BaseOptions]] = BaseOptions
     lossy: ClassVar[bool] = False
     draft_kind: ClassVar[DraftKind] = "none"
     projected: ClassVar[str | None] = None
+    in_python: bool = False
 
     def __init__(
         self, target: LanguageModel, draft: LanguageModel | None, options: BaseOptions, label: str = ""
@@ -66,8 +67,7 @@ class Decoder(ABC):
         self.target, self.draft, self.options, self.label = target, draft, options, label
         if self.draft_kind != "none":
             if draft is None:
-                name = cut_outside(label, ":")[0]
-                raise UserError(f"decoder {label!r} needs a draft model; give --draft NAME or {name}:draft=NAME.")
+                raise UserError(f"decoder {label!r} needs a draft model; give --draft NAME.")
             check_pair(target, draft)
             check_kind(self.draft_kind, draft, label)
             if draft is target:
@@ -120,13 +120,14 @@ class Decoder(ABC):
         return. Raises `PromptTooLongError` when prompt and new tokens do not fit the context, `UserError` for a prompt
         of another kind (a text, for one), and for settings that are no numbers or out of range.
         """
-        prompt_ids = as_ids(prompt_ids, self.target.vocabulary)
-        check_settings(temperature, top_k, top_p, seed)
-        context, whose = self._shortest
-        limits = Limits(context, max_new_tokens, frozenset() if ignore_eos else self.target.eos_ids, whose)
-        limits.check(len(prompt_ids))
-        self.make_ready(len(prompt_ids) + max_new_tokens)
-        return self._run(prompt_ids, limits, Sampler(temperature, top_k, top_p, seed, self.target.device))
+        with reworded(as_parameters) if self.in_python else nullcontext():
+            ids = as_ids(prompt_ids, self.target.vocabulary)
+            check_settings(temperature, top_k, top_p, seed)
+            context, whose = self._shortest
+            limits = Limits(context, max_new_tokens, frozenset() if ignore_eos else self.target.eos_ids, whose)
+            limits.check(len(ids))
+            self.make_ready(len(ids) + max_new_tokens)
+            return self._run(ids, limits, Sampler(temperature, top_k, top_p, seed, self.target.device))
 
     def make_ready(self, positions: int) -> None:
         """Reserve caches for sequences of `positions`, and prepare every pass that this decoder declares, so that

@@ -27,7 +27,7 @@ from specbench_s2d.decoding.types import (
     Verdict,
     Verifier,
 )
-from specbench_s2d.errors import RAISED, PromptTooLongError, UserError, said
+from specbench_s2d.errors import PromptTooLongError, UserError, in_one_line, is_stop
 from specbench_s2d.models.base import LanguageModel, PassKind
 
 
@@ -50,8 +50,10 @@ def named(label: str, part: str, doing: str, passing: type[UserError] = UserErro
         yield
     except (passing, PartError):
         raise
-    except RAISED as error:
-        raise PartError(in_decoder(label, f"{part} raised {said(error)} ({doing})")) from error
+    except BaseException as error:
+        if is_stop(error):
+            raise
+        raise PartError(in_decoder(label, f"{part} raised {in_one_line(error, kind=True)} ({doing})")) from error
 
 
 def declared_passes(passes: Any, label: str, what: str) -> list[PassKind]:
@@ -92,7 +94,9 @@ class Steps:
         """Call a method of a part, and name the part, the method and the step in what it raises."""
         try:
             return getattr(part, method)(*given)
-        except RAISED as error:
+        except BaseException as error:
+            if is_stop(error):
+                raise
             raise self._raised(name, method, error) from error
 
     def _raised(self, part: str, method: str, error: BaseException) -> BaseException:
@@ -100,7 +104,7 @@ class Steps:
         told = error.args[0] if error.args else None
         if isinstance(error, PromptTooLongError) or (isinstance(error, FloatingPointError) and isinstance(told, int)):
             return error  # the latter: so many tokens of the step lie before a logit that is no number
-        return self.fault(f"{part}.{method} raised {said(error)}")
+        return self.fault(f"{part}.{method} raised {in_one_line(error, kind=True)}")
 
     def outside(self, ids: Sequence[int]) -> int | None:
         """The first of `ids` that the target's vocabulary does not have."""
@@ -132,7 +136,7 @@ class CheckedDrafter:
         try:
             fault = self._fault(proposal, room)
         except Exception as error:  # a field of another type
-            fault = f"what is no Proposal ({said(error)})"
+            fault = f"what is no Proposal ({in_one_line(error, kind=True)})"
         if fault:
             raise self._steps.fault(f"{self._name} proposed {fault}")
         return proposal
@@ -242,7 +246,7 @@ class CheckedVerifier:
         try:
             fault = self._fault(verdict, proposal)
         except Exception as error:  # a field of another type
-            fault = f"gave what is no Verdict ({said(error)})"
+            fault = f"gave what is no Verdict ({in_one_line(error, kind=True)})"
         if fault:
             raise self._steps.fault(f"{self._name} {fault}")
         if verdict.drafted is not None and not self._steps.on_host:

@@ -70,7 +70,7 @@ class Limits:
             raise PromptTooLongError(
                 f"a prompt of {prompt_tokens:,} tokens and {self.max_new_tokens:,} new ones need "
                 f"{prompt_tokens + self.max_new_tokens:,} positions; the context{of} holds {self.context:,}. "
-                "Lower --max-new-tokens, or see --long-prompts skip|truncate."
+                "Lower --max-new-tokens, or shorten the prompt."
             )
 
     def cut(self, ids: list[int], already: int) -> tuple[list[int], Literal["eos", "length"] | None]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from specbench_s2d.errors import UserError, first_line
+from specbench_s2d.errors import UserError, in_one_line
 
 PromptIds = Sequence[int] | torch.Tensor | Mapping[str, Any]
 """Ids of one prompt: a list, a tensor (T,) or (1, T), or a tokenizer's dict of them under `input_ids`."""
@@ -44,7 +44,7 @@ def _listed(given: Any) -> Any:
     try:
         return (given.to_dense() if isinstance(given, torch.Tensor) else given).tolist()
     except (RuntimeError, NotImplementedError) as error:  # a tensor without data
-        raise UserError(f"generate takes token ids, got a tensor that holds none ({first_line(error)}).") from error
+        raise UserError(f"generate takes token ids, got a tensor that holds none ({in_one_line(error)}).") from error
 
 
 def _as_id(token: Any, place: int, vocabulary: int) -> int:

@@ -13,9 +13,10 @@ from specbench_s2d.decoding.decoder import Decoder, PairDecoder
 from specbench_s2d.decoding.drafters.first import FirstDrafter, Part, first_of
 from specbench_s2d.decoding.labels import cut_outside, split_outside, value_text
 from specbench_s2d.decoding.types import Options
-from specbench_s2d.errors import RAISED, UnknownNameError, UserError, said
+from specbench_s2d.errors import UnknownNameError, UserError, as_parameters, in_one_line, is_stop, reworded
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import HasExits
+from specbench_s2d.spelling import meant
 
 _FIRST = "first("
 
@@ -59,9 +60,12 @@ class DecoderSpec:
             return hashes
         except UserError:
             raise
-        except RAISED as error:
+        except BaseException as error:
+            if is_stop(error):
+                raise
+            said = in_one_line(error, kind=True)
             raise UserError(
-                f"decoder {self.label!r}: the hashes of its data are not known, for that raised {said(error)}."
+                f"decoder {self.label!r}: the hashes of its data are not known, for that raised {said}."
             ) from error
 
     def build(self, target: LanguageModel, draft: LanguageModel | None) -> Decoder:
@@ -127,13 +131,26 @@ def _half(name: str, parts: registry.Registry, attribute: str) -> Any:
 
 def parse_decoder(text: str) -> DecoderSpec:
     """One decoder from `NAME` or `NAME:option=value,option=value`; raises `UserError` in one line."""
-    name, _, listed = cut_outside(text, ":")
+    name, colon, listed = cut_outside(text, ":")
+    if not colon and (hint := _with_a_colon(text)):
+        raise UserError(f"decoder {text!r}: options stand after a colon; write {hint}.")
     if len(names := split_outside(name, ",")) > 1:
         raise UserError(
             f"decoder {text!r}: a decoder with options stands alone; write "
             f"--decoder {','.join(names[:-1])} --decoder {names[-1]}:{listed}."
         )
     return make_spec(name.strip(), _options(text, name, listed))
+
+
+def _with_a_colon(text: str) -> str | None:
+    """How `sd,gamma=3` or `sd gamma=3` is to be written; None where no option is given outside of brackets."""
+    parts = [part for one in split_outside(text, ",") for part in split_outside(one, " ") if part]
+    names, options = ([part for part in parts if bool(cut_outside(part, "=")[1]) is given] for given in (False, True))
+    if not options:
+        return None
+    *others, last = names or ["NAME"]
+    written = f"{last}:{','.join(options)}"
+    return f"--decoder {','.join(others)} --decoder {written}" if others else written
 
 
 def _options(text: str, name: str, listed: str) -> dict[str, Any]:
@@ -151,12 +168,24 @@ def _options(text: str, name: str, listed: str) -> dict[str, Any]:
 
 def make_spec(name: str, options: dict[str, Any]) -> DecoderSpec:
     """A decoder by its name and options; raises `UserError` naming the option that is wrong, and what is allowed."""
+    name = _registered(name)
     kind = decoder_class(name)
     drafter: Any = getattr(kind, "drafter_class", object)
     if issubclass(drafter, FirstDrafter):
         name = name.replace(cut_outside(name, "+")[0], f"first({'|'.join(part.label for part in drafter.parts)})")
         name = name.removesuffix("+token")  # the rule that it has without one
     return DecoderSpec(name, kind, _validated(name, kind, options))
+
+
+def _registered(name: str) -> str:
+    """A decoder's name, or both of a pair, as they are registered; what is not known stays as it is."""
+    if name.startswith(_FIRST):
+        return name
+    if "+" not in name:
+        return meant(name, registry.decoders.names(), registry.decoders.others) or name
+    parts = (registry.decoders, registry.drafters, registry.verifiers)
+    known = [one for part in parts for one in part.names()]
+    return "+".join(meant(half, known, registry.decoders.others) or half for half in name.split("+"))
 
 
 def _validated(name: str, kind: Any, options: dict[str, Any]) -> Options:
@@ -195,7 +224,8 @@ def parse_decoders(texts: Iterable[str]) -> list[DecoderSpec]:
     """All decoders of a run in order, each label once; a text without a colon may list names by comma."""
     found: dict[str, DecoderSpec] = {}
     for text in texts:
-        names = [text] if cut_outside(text, ":")[1] else [part for part in split_outside(text, ",") if part.strip()]
+        whole = cut_outside(text, ":")[1] or _with_a_colon(text)
+        names = [text] if whole else [part for part in split_outside(text, ",") if part.strip()]
         for name in names:
             spec = parse_decoder(name)
             found.setdefault(spec.label, spec)
@@ -209,21 +239,31 @@ def build_decoder(decoder: str, target: LanguageModel, draft: LanguageModel | No
 
     Raises `UserError` for an unknown name or option, and for models that do not fit together.
     """
-    for what, model in {"target": target, "draft": draft}.items():
-        if isinstance(model, str) or (model is None and what == "target"):
-            name = "NAME" if model is None else str(model)
-            raise UserError(f"build_decoder: {what} {model!r} is no loaded model; give load_model({name!r}).")
-    if ":" in decoder and options:
-        raise UserError(f"build_decoder({decoder!r}, …): give options in the string or as keywords, not both.")
-    spec = parse_decoder(decoder) if ":" in decoder else make_spec(decoder, options)
-    if spec.draft and draft is not None and not _names(spec.draft, draft):
-        raise UserError(f"decoder {spec.label!r} names draft {spec.draft!r}, but {draft.name!r} was given.")
-    return spec.build(target, draft)
+    with reworded(as_parameters):
+        for what, model in {"target": target, "draft": draft}.items():
+            if isinstance(model, str) or (model is None and what == "target"):
+                name = "NAME" if model is None else str(model)
+                raise UserError(f"build_decoder: {what} {model!r} is no loaded model; give load_model({name!r}).")
+        if ":" in decoder and options:
+            raise UserError(f"build_decoder({decoder!r}, …): give options in the string or as keywords, not both.")
+        spec = make_spec(decoder, options) if options else parse_decoder(decoder)
+        if spec.draft and draft is not None and not _names(spec.draft, draft):
+            raise UserError(f"decoder {spec.label!r} names draft {spec.draft!r}, but {draft.name!r} was given.")
+        built = spec.build(target, draft)
+    built.in_python = True
+    return built
 
 
 def _names(given: str, model: LanguageModel) -> bool:
     """Whether `given` (a name, a folder, or a hub id with or without a revision) can mean `model`."""
     return model.name in (given, given.partition("@")[0], given.rstrip("/").rpartition("/")[2])
+
+
+def without_draft() -> list[str]:
+    """The decoders of this package that need no draft, by name."""
+    entries = registry.decoders.entries().items()
+    own = [name for name, entry in entries if entry.origin == registry.BUILT_IN and not entry.others]
+    return [name for name in own if registry.decoders.load(name).draft_kind == "none"]
 
 
 def describe_decoders() -> list[dict[str, Any]]:

@@ -21,15 +21,16 @@ import pyarrow.parquet as pq
 from specbench_s2d.analysis.metrics.columns import QUALITY
 from specbench_s2d.analysis.metrics.pairs import latest
 from specbench_s2d.analysis.report.write import read_run
+from specbench_s2d.analysis.tables.csv_text import csv_text
 from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.analysis.tables.text import TextTable
-from specbench_s2d.errors import RunFolderError, UnknownNameError, UserError
+from specbench_s2d.errors import RunFolderError, UserError, find_name
 from specbench_s2d.exchange import leaderboard
 from specbench_s2d.exchange.spec_bench import AnswerFile, answer_files
-from specbench_s2d.files import cause, replacing
+from specbench_s2d.files import cause, replacing, why_no_folder
 from specbench_s2d.measure.divergence import Divergence
 from specbench_s2d.runs.fields import Field, fields_of
-from specbench_s2d.runs.folder import MANIFEST, read_manifest
+from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
 from specbench_s2d.runs.record import Record
 
 Files = dict[str, bytes]
@@ -46,18 +47,24 @@ class Export:
     notes: list[str]
 
 
-def export(run: Path, form: str, out: Path) -> Export:
+def export(run: Path, form: str, out: Path, safe_csv: bool = False) -> Export:
     """Write a run's folder in the format `form` into the folder `out`; each file is whole or not there.
 
-    Files of the same names are replaced, others left alone. Raises `UnknownNameError` for a format that is none,
+    Files of the same names are replaced, others left alone. `safe_csv`: no cell of a CSV file that a spreadsheet takes
+    for a formula. Raises `UnknownNameError` for a format that is none,
     `RunFolderError` for a run that cannot be read or a folder that cannot be written, and `UserError` where the run has
     nothing that the format could hold.
     """
-    if form not in FORMATS:
-        raise UnknownNameError.of("format", form, FORMATS)
+    form = find_name("format", form, FORMATS, others={"tex": "latex", "md": "markdown"})
+    if any((out / name).exists() for name in (MANIFEST, RECORDS)):
+        raise RunFolderError(f"--out {out}: is the folder of a run, whose tables it would replace; give another.")
+    if why := why_no_folder(out):
+        raise RunFolderError(f"--out {out}: {why}; give another.")
+    if safe_csv and form != "csv":
+        raise UserError(f"--safe-csv: --format {form} writes no CSV; give --format csv, or leave it out.")
     records = latest(read_run(run))
     manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
-    files, notes = FORMATS[form](records, manifest)
+    files, notes = _csv(records, manifest, safe_csv) if form == "csv" else FORMATS[form](records, manifest)
     if not files:
         raise UserError(f"{run}: nothing to export as {form}: {'; '.join(notes)}.")
     return Export(_write(files, out), notes)
@@ -85,10 +92,10 @@ def file_names(files: Sequence[AnswerFile]) -> dict[str, AnswerFile]:
     return found
 
 
-def _csv(records: Sequence[Record], _: Mapping[str, Any]) -> tuple[Files, list[str]]:
+def _csv(records: Sequence[Record], _: Mapping[str, Any], safe: bool = False) -> tuple[Files, list[str]]:
     rows = [{name: _json(value) for name, value in row.items()} for row in _flat(records)]
     tables = {"summary.csv": summary_table(records), "records.csv": pd.DataFrame(rows, dtype="object")}
-    return {name: table.to_csv(index=False, lineterminator="\n").encode() for name, table in tables.items()}, []
+    return {name: csv_text(table, safe).encode() for name, table in tables.items()}, []
 
 
 def _parquet(records: Sequence[Record], _: Mapping[str, Any]) -> tuple[Files, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -38,8 +38,8 @@ class TorchCuda:
     @property
     def uuid(self) -> str:
         """Its UUID as NVML spells it: indices differ between the two wherever devices are hidden."""
-        uuid = str(torch.cuda.get_device_properties(self._device).uuid)
-        return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+        bare = str(torch.cuda.get_device_properties(self._device).uuid)
+        return full_uuid(bare, self.name, named_slices(os.environ))
 
     @property
     def name(self) -> str:
@@ -57,6 +57,25 @@ class TorchCuda:
             for _ in range(100):
                 buffer.mul_(1.0)
             torch.cuda.synchronize(self._device)
+
+
+def named_slices(variables: Mapping[str, str]) -> list[str]:
+    """The slices of GPUs (MIG, multi-instance GPU) that CUDA_VISIBLE_DEVICES names: `MIG-UUID`, or `MIG-GPU-UUID/gi/ci`
+    before driver 470. CUDA shows a process the first of them alone."""
+    entries = [entry.strip() for entry in variables.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    return entries if all(entry.startswith("MIG-") for entry in entries) else []
+
+
+def full_uuid(uuid: str, name: str, slices: Sequence[str] = ()) -> str:
+    """A device's UUID, which torch gives without its prefix, as NVML and CUDA_VISIBLE_DEVICES spell it.
+
+    `name`: the device's, which tells a slice, as in `NVIDIA A100 MIG 1g.5gb`. `slices`: `named_slices`.
+    """
+    if slices and ("/" in slices[0] or len(slices[0]) >= len(uuid)):  # NVML knows no shortened ones
+        return slices[0]
+    if uuid.startswith(("GPU-", "MIG-")):
+        return uuid
+    return f"MIG-{uuid}" if slices or " MIG " in name else f"GPU-{uuid}"
 
 
 class GpuProbe:
@@ -85,7 +104,7 @@ class GpuProbe:
         return self._read(self._state_readings)
 
     def _read(self, readings: Callable[[Nvml, NvmlGpu], Mapping[str, Callable[[], Any]]]) -> dict[str, Any]:
-        """The answers to `readings`, or the GPU's name with the reason why NVML gives none."""
+        """The answers to `readings`, or the GPU's name and UUID with the reason why NVML gives none."""
         if self._cuda is None:
             return {"name": None, "reason": f"the run used {self._device}"}
         try:
@@ -93,7 +112,7 @@ class GpuProbe:
                 gpu = nvml.gpu(self._cuda.uuid)
                 return {"name": self._cuda.name, **answers(readings(nvml, gpu))}
         except NvmlError as error:
-            return {"name": self._cuda.name, "reason": f"NVML: {error}"}
+            return {"name": self._cuda.name, "uuid": self._cuda.uuid, "reason": f"NVML: {error}"}
 
     def _state_readings(self, nvml: Nvml, gpu: NvmlGpu) -> dict[str, Callable[[], Any]]:
         return {

@@ -20,6 +20,12 @@ _THROTTLES = {
     "nvmlClocksThrottleReasonHwPowerBrakeSlowdown": "power brake",
 }
 
+# What a slice of a GPU (MIG) answers for itself.
+_OF_A_SLICE = frozenset({
+    "nvmlDeviceGetName", "nvmlDeviceGetUUID", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetUtilizationRates",
+    "nvmlDeviceGetComputeRunningProcesses",
+})  # fmt: skip
+
 
 class NvmlError(Exception):
     """NVML has no driver, does not know the GPU, or the GPU does not answer; the message is the driver's reason."""
@@ -41,8 +47,11 @@ class Nvml:
             self.library.nvmlShutdown()
 
     def gpu(self, uuid: str) -> NvmlGpu:
-        """The GPU of this UUID."""
-        return NvmlGpu(self, self.ask(self.library.nvmlDeviceGetHandleByUUID, uuid))
+        """The GPU, or the slice of one (`MIG-…`), of this UUID."""
+        handle = board = self.ask(self.library.nvmlDeviceGetHandleByUUID, uuid)
+        if uuid.startswith("MIG-"):
+            board = self.ask(self.library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, handle)
+        return NvmlGpu(self, handle, board)
 
     def driver(self) -> str:
         """The driver's version."""
@@ -67,10 +76,11 @@ def opened(open_nvml: Callable[[], Nvml] = Nvml) -> Iterator[Nvml]:
 
 
 class NvmlGpu:
-    """One GPU. Each method asks the driver now; virtual and MIG devices refuse some of them."""
+    """One GPU, or a slice of one, whose limits, clocks, heat, power and errors are its board's. Each method asks the
+    driver now; virtual devices refuse some of them."""
 
-    def __init__(self, nvml: Nvml, handle: Any) -> None:
-        self._nvml, self._handle = nvml, handle
+    def __init__(self, nvml: Nvml, handle: Any, board: Any) -> None:
+        self._nvml, self._handle, self._board = nvml, handle, board
 
     def name(self) -> str:
         return str(self._ask("nvmlDeviceGetName"))
@@ -153,7 +163,8 @@ class NvmlGpu:
         return int(getattr(self._nvml.library, f"NVML_CLOCK_{domain}"))
 
     def _ask(self, function: str, *arguments: Any) -> Any:
-        return self._nvml.ask(getattr(self._nvml.library, function), self._handle, *arguments)
+        asked = self._handle if function in _OF_A_SLICE else self._board
+        return self._nvml.ask(getattr(self._nvml.library, function), asked, *arguments)
 
 
 def answers(readings: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:

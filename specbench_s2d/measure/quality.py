@@ -17,7 +17,7 @@ from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
-from specbench_s2d.errors import RAISED, said
+from specbench_s2d.errors import in_one_line, is_stop
 
 Value = Callable[[str, Sequence[str]], float | None]
 
@@ -56,8 +56,10 @@ def score_answer(metrics: Iterable[str], answer: str, references: Sequence[str])
         try:
             value = metric.value(answer, references)
             counts = None if metric.pool is None else _counts(metric.pool(), answer, references)
-        except RAISED as error:
-            quality.faults[name] = f"metric {name} raised {said(error)}"
+        except BaseException as error:
+            if is_stop(error):
+                raise
+            quality.faults[name] = f"metric {name} raised {in_one_line(error, kind=True)}"
             continue
         if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
             quality.faults[name] = f"metric {name} gave {value!r}, which is no finite number"

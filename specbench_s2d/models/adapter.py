@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from specbench_s2d.errors import ModelError, first_line
+from specbench_s2d.errors import ModelError, in_one_line
 from specbench_s2d.models.model_files import check_file, read_object
 from specbench_s2d.models.stored_weights import check_finite, check_type, type_name
 from specbench_s2d.models.weights import Weights
@@ -105,7 +105,7 @@ class Adapter:
         try:
             stored = load_file(str(self.file))
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{name}: {WEIGHTS} cannot be read ({first_line(error)}); fetch it again.") from error
+            raise ModelError(f"{name}: {WEIGHTS} cannot be read ({in_one_line(error)}); fetch it again.") from error
         wanted = {
             f"model.layers.{i}.{module}.{matrix}"
             for i in range(layers)

@@ -301,7 +301,7 @@ class LanguageModel(ABC):
         if start + new > self.context:
             raise ModelError(
                 f"{self.name}: {start + new} positions asked for, its context holds {self.context}; "
-                "shorten the prompt or lower --max-new-tokens."
+                "shorten the prompt or ask for fewer new tokens."
             )
 
     @property

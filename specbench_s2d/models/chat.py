@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from specbench_s2d.errors import UnknownNameError, UserError, first_line
+from specbench_s2d.errors import UnknownNameError, UserError, in_one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -152,7 +152,7 @@ class ChatTemplate:
             text.encode()  # halves of characters are refused here, for no tokenizer takes them
         except Exception as error:  # of Jinja, and whatever the expressions of a template raise
             raise UserError(
-                f"template {self.name!r} cannot render this conversation ({first_line(error)}); correct it, or name "
+                f"template {self.name!r} cannot render this conversation ({in_one_line(error)}); correct it, or name "
                 "another."
             ) from error
         return text
@@ -204,7 +204,7 @@ def _own(tokenizer: PreTrainedTokenizerBase) -> str:
     try:
         source: object = tokenizer.get_chat_template()
     except Exception as error:  # several without a default, or what is no template at all
-        raise UserError(f"the tokenizer's chat template cannot be used ({first_line(error)}); {_ANOTHER}.") from error
+        raise UserError(f"the tokenizer's chat template cannot be used ({in_one_line(error)}); {_ANOTHER}.") from error
     if not isinstance(source, str):
         raise UserError(f"the tokenizer's chat template is {str(source)[:80]}, and must be a text; {_ANOTHER}.")
     return source

@@ -60,7 +60,7 @@ def built(build: Callable[[], Any], name: str) -> Any:
         text = config.get_text_config()
     except Exception as error:  # transformers' classes check little: types, divisions and keys fail in many ways
         of_field = type(error).__name__.startswith("StrictDataclass")  # what it wraps names the field already
-        said = in_one_line(error.__cause__ if of_field and error.__cause__ else error)
+        said = in_one_line(error.__cause__ if of_field and error.__cause__ else error, whole=True)
         raise ModelError(f"{name}: {FILE} cannot be used ({said}); take it as it was published.") from error
     for field in _NEEDED:
         _check_size(text, field, name)
@@ -126,7 +126,7 @@ def _check_lean(config: Any, name: str) -> None:
         sound = bool(rotary.inv_freq.isfinite().all()) and isfinite(float(rotary.attention_scaling))
     except Exception as error:  # whatever the values of an unknown or incomplete scaling lead to
         raise _refusal(
-            name, "rope_parameters", f"unusable ({in_one_line(error)})", "those of the checkpoint"
+            name, "rope_parameters", f"unusable ({in_one_line(error, whole=True)})", "those of the checkpoint"
         ) from error
     if not sound:
         raise _refusal(name, "rope_parameters", config.rope_parameters, "those that give finite frequencies")

@@ -39,7 +39,8 @@ def check_exits(exits: Sequence[int], depth: int, who: str) -> tuple[int, ...]:
     """`exits` as ascending depths from 1 to `depth`; otherwise raises a `ModelError` that starts with `who`."""
     shown = ", ".join(str(exit_depth) for exit_depth in exits)
     if not exits or not all(isinstance(exit_depth, int) and 1 <= exit_depth <= depth for exit_depth in exits):
-        raise ModelError(f"{who}: exits {shown or 'none'}: an exit is a depth from 1 to {depth}, the draft's layers.")
+        said = f"exits {shown}" if exits else "no exits"
+        raise ModelError(f"{who}: {said}: an exit is a depth from 1 to {depth}, the draft's layers.")
     if any(later <= earlier for earlier, later in pairwise(exits)):
         raise ModelError(f"{who}: exits {shown}: give each depth once, shallow to deep.")
     return tuple(exits)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from specbench_s2d.errors import ModelError, first_line
+from specbench_s2d.errors import ModelError, in_one_line
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.resolve import ResolvedModel
 from specbench_s2d.models.tensors import parameters
@@ -49,7 +49,7 @@ def check_forward(ours: LanguageModel, make_reference: MakeReference, asked: boo
     try:
         facts = _compared(ours, make_reference)
     except Exception as error:  # no room for a second copy, a package that lacks, a model that transformers cannot run
-        reason = f"transformers' own forward does not run here ({type(error).__name__}: {first_line(error)[:200]})"
+        reason = f"transformers' own forward does not run here ({in_one_line(error, 200, kind=True)})"
         if asked:
             raise ModelError(f"{ours.name} --verify-forward: {reason}; leave the flag out.") from error
         return not_checked(reason)

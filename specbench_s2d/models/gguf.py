@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.errors import ModelError, first_line, in_one_line
+from specbench_s2d.errors import ModelError, in_one_line
 from specbench_s2d.models.config_check import check_fields
 from specbench_s2d.models.devices import HOST, Free, free_bytes
 from specbench_s2d.models.file_hash import file_sha256
@@ -176,9 +176,10 @@ def _check(file: GgufFile) -> None:
         )
     tokenizer = file.metadata.get("tokenizer.ggml.model")
     if tokenizer not in GGUF_TOKENIZER_TYPES or "tokenizer.ggml.tokens" not in file.metadata:
+        found = f"its tokenizer ({tokenizer}) cannot be rebuilt" if tokenizer else "it has no tokenizer"
         raise ModelError(
-            f"{file.name}: its tokenizer ({tokenizer or 'none'}) cannot be rebuilt; those of type "
-            f"{', '.join(sorted(GGUF_TOKENIZER_TYPES))} can. Give its safetensors with a tokenizer instead."
+            f"{file.name}: {found}; those of type {', '.join(sorted(GGUF_TOKENIZER_TYPES))} can be rebuilt. Give its "
+            "safetensors with a tokenizer instead."
         )
     sizes = {field: file.metadata.get(f"{file.architecture}.{key}") for key, field in _SIZES.items()}
     if sizes["num_hidden_layers"] is None or sizes["hidden_size"] is None:  # transformers would take its defaults
@@ -222,7 +223,9 @@ def _convert(file: GgufFile, out: Path) -> None:
         try:
             tokenizer = read_tokenizer(folder, **of_file)
         except Exception as error:  # tables of tokens and merges that do not fit surface as many types
-            raise ModelError(f"{file.name}: its tokenizer cannot be rebuilt ({in_one_line(error)}).") from error
+            raise ModelError(
+                f"{file.name}: its tokenizer cannot be rebuilt ({in_one_line(error, whole=True)})."
+            ) from error
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=torch.float32, output_loading_info=True, **of_file
@@ -241,7 +244,7 @@ def _convert(file: GgufFile, out: Path) -> None:
         except (ModelError, OSError):
             raise
         except Exception as error:  # damaged weights surface as many types
-            raise ModelError(f"{file.name}: transformers cannot load it ({in_one_line(error)}).") from error
+            raise ModelError(f"{file.name}: transformers cannot load it ({in_one_line(error, whole=True)}).") from error
     _drop_tokens_beyond(out / "tokenizer.json", model.config.get_text_config().vocab_size)
 
 
@@ -271,7 +274,7 @@ def _blob_sha256(path: Path) -> str | None:
 
 
 def _reason(error: Exception, path: Path) -> str:
-    return first_line(error).replace(str(path), "it")[:160].rstrip(".")
+    return in_one_line(error).replace(str(path), "it")[:160].rstrip(".")
 
 
 def _bare(architecture: str) -> str:

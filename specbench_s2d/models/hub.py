@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from specbench_s2d.errors import ModelError, UnknownNameError, UserError, first_line
+from specbench_s2d.errors import ModelError, UnknownNameError, UserError, in_one_line
+from specbench_s2d.models.config_check import FILE
 from specbench_s2d.models.demo import demo_names
-from specbench_s2d.models.weight_files import find_weights, pickled_names
+from specbench_s2d.models.weight_files import OTHER_SAFE, find_weights, pickled_names, safe_names
 
-# What is fetched of every repository; `.bin` weights only where these hold no weights (`_fetch`).
-_FILES = ["*.safetensors", "*.json", "*.model", "*.jinja", "tokenizer*", "merges.txt"]
+# What is fetched of every repository; of its weights one form alone (`_fetch`).
+_FILES = ["*.json", "*.model", "*.jinja", "tokenizer*", "merges.txt"]
 _NOT_FETCHED = ["consolidated*", "adapter_*"]  # the same weights once more under other names; parts of other models
 
 
@@ -54,7 +54,8 @@ def _from_hub(hub_id: str, revision: str | None, fetch: Callable[[], Path], comp
         ) from None
     except RepositoryNotFoundError:
         raise ModelError(
-            f"{hub_id}: no such model on the hub, or it is private; check the name, or log in with `hf auth login`."
+            f"{hub_id}: no folder of that name, and no such model on the hub, or it is private; check the name, or "
+            "log in with `hf auth login`."
         ) from None
     except RevisionNotFoundError:
         raise ModelError(f"{hub_id}: no revision {revision!r} on the hub; give a branch, a tag or a commit.") from None
@@ -67,21 +68,32 @@ def _from_hub(hub_id: str, revision: str | None, fetch: Callable[[], Path], comp
         if snapshot is not None and complete(Path(snapshot)):
             return Path(snapshot)
         raise ModelError(
-            f"{hub_id}: not in the local cache and the hub cannot be reached ({first_line(error)[:160]}); "
-            f"download it where there is a network, or give a folder. Demo models: {', '.join(demo_names())}."
+            f"{hub_id}: no folder of that name, not in the local cache, and the hub cannot be reached "
+            f"({in_one_line(error, 160)}); download it where there is a network, or give a folder. "
+            f"Demo models: {', '.join(demo_names())}."
         ) from error
 
 
 def _fetch(hub_id: str, revision: str | None) -> Path:
-    """The cached snapshot; `.bin` weights, at the same commit, where it has no others."""
+    """The cached snapshot with one form of its weights, at one commit: the first that there is of the whole file, the
+    shards that the index names, safetensors of other names, and `.bin` files."""
     from huggingface_hub import snapshot_download
 
-    wanted: dict[str, Any] = {"allow_patterns": _FILES, "ignore_patterns": _NOT_FETCHED}
-    folder = Path(snapshot_download(hub_id, revision=revision, **wanted))
-    if not find_weights(folder, hub_id).complete:
+    folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=_FILES, ignore_patterns=_NOT_FETCHED))
+    try:
+        for names in safe_names(folder, hub_id):
+            others = [*_NOT_FETCHED, "*/*"] if names == OTHER_SAFE else None
+            wanted = [FILE, *names]  # with a file that every repository has: the client warns where nothing is found
+            snapshot_download(hub_id, revision=folder.name, allow_patterns=wanted, ignore_patterns=others)
+            found = find_weights(folder, hub_id)
+            if found.complete and not found.pickled:
+                return folder
         snapshot_download(hub_id, revision=folder.name, allow_patterns=pickled_names(folder, hub_id))
+    except Exception:  # a form that the cache lacks, and no network
+        if not _has_model(folder, hub_id):
+            raise
     return folder
 
 
 def _has_model(folder: Path, hub_id: str) -> bool:
-    return (folder / "config.json").is_file() and find_weights(folder, hub_id).complete
+    return (folder / FILE).is_file() and find_weights(folder, hub_id).complete

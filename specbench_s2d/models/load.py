@@ -5,16 +5,25 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from specbench_s2d.errors import ModelError, in_one_line
+from specbench_s2d.errors import ModelError, as_parameters, in_one_line, reworded
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.config_check import check_stored
-from specbench_s2d.models.devices import SPREAD, check_device, default_device, find_dtype, free_by_device
+from specbench_s2d.models.devices import (
+    SPREAD,
+    check_device,
+    default_device,
+    find_dtype,
+    first_device,
+    free_by_device,
+    release_memory,
+)
 from specbench_s2d.models.engines.choose import MakeEngine, check_engine, choose_engine
 from specbench_s2d.models.forward_check import check_forward, is_checked, not_checked
 from specbench_s2d.models.heads.eagle import EagleHead
@@ -36,6 +45,7 @@ from specbench_s2d.models.shapes import random_weights
 from specbench_s2d.models.stored_weights import check_finite, check_module, check_type, type_name
 from specbench_s2d.models.tensors import tensor_shapes
 from specbench_s2d.models.tied_head import EMBEDDING, HEAD
+from specbench_s2d.models.transfer import loaded_to
 from specbench_s2d.models.weights import Weights
 
 
@@ -53,8 +63,8 @@ def load_model(
     """Load a demo model, a shape (`shape:NAME`), a folder or a hub id (`owner/name[@revision]`) for inference.
 
     `device` is `cuda` if there is one, else `cpu`; `auto` spreads the weights over all visible GPUs. `dtype` is
-    `float32` on a CPU, `bfloat16` on a GPU. Llama-family checkpoints run through the lean forward unless `lean` is
-    False or they are spread; all others through transformers'.
+    `float32` on a CPU, `bfloat16` on a GPU, `float16` on one older than Ampere. Llama-family checkpoints run through
+    the lean forward unless `lean` is False or they are spread; all others through transformers'.
     `engine`: `eager`, `native` (CPU), `cuda-graphs` (GPU), `graphs` for either of these two; by default the fastest
     that model and machine allow.
     `limits`: of `auto`, bytes of weights by GPU at most (`placement.max_memory`); by default what is free there,
@@ -63,18 +73,38 @@ def load_model(
     is not resolved again; of any other, what `remarks` says comes as a `UserWarning`.
     Raises `ModelError` (or `UnknownNameError`) in one line when that cannot be done, for want of memory say.
     """
-    device = device or default_device()
-    place = check_device(device)
-    chosen = find_dtype(dtype, device)
+    model = name if isinstance(name, ResolvedModel) else None
+    with nullcontext() if model else reworded(as_parameters):
+        place, chosen = _checked_place(device or default_device(), dtype, engine)
+        if model is None:
+            model = resolve_model(str(name), revision, trust_remote_code)
+            for line in () if model.head_shape else remarks(model):
+                warnings.warn(as_parameters(line), stacklevel=2)
+        return _loaded(model, device or default_device(), place, chosen, lean, engine, limits, verify_forward)
+
+
+def _checked_place(device: str, dtype: str | None, engine: str | MakeEngine | None) -> tuple[torch.device, torch.dtype]:
+    """The device and the number format; raises `UserError` where they, or the engine on them, do not exist."""
+    place, chosen = check_device(device), find_dtype(dtype, device)
     check_engine(engine, place, chosen)
-    model = name if isinstance(name, ResolvedModel) else resolve_model(name, revision, trust_remote_code)
+    return place, chosen
+
+
+def _loaded(
+    model: ResolvedModel,
+    device: str,
+    place: torch.device,
+    chosen: torch.dtype,
+    lean: bool,
+    engine: str | MakeEngine | None,
+    limits: Mapping[int, int] | None,
+    verify_forward: bool | None,
+) -> LanguageModel:
+    """As `load_model`, of a resolved model."""
     check_spread(model, device)
     if model.head_shape:
         return _load_head(model, model.head_shape, place, chosen)
     why_transformers = _why_transformers(model, device, lean)
-    if not isinstance(name, ResolvedModel):
-        for line in remarks(model):
-            warnings.warn(line, stacklevel=2)
     checked = why_transformers is None and is_checked(model, verify_forward)
     plans, free = [plan_memory(model, chosen, on_host=place.type == "cpu", checked=checked)], free_by_device(device)
     check_fits(plans, device, free)
@@ -88,19 +118,32 @@ def load_model(
         identity = _identity(model, f"transformers ({why_transformers})")
         loaded = TransformersModel(identity, module, model.tokenizer, model.eos_ids, model.vocabulary)
     else:
-        raise ModelError(
-            f"{model.name} --engine {engine}: it runs through transformers ({why_transformers}); use --engine eager."
-        )
+        raise _no_engine(model, engine, why_transformers)
     loaded.ranking, loaded.load_facts = model.ranking, load_facts(model)
     if checked:
         reference = partial(_reference, model, place, chosen)
         loaded.load_facts["forward_check"] = check_forward(loaded, reference, bool(verify_forward))
         if place.type == "cuda":
-            torch.cuda.empty_cache()  # of the second copy
+            release_memory()  # of the second copy
     elif verify_forward:
         reason = "it runs through transformers' own forward" if why_transformers else "random weights"
         loaded.load_facts["forward_check"] = not_checked(reason)
     return loaded
+
+
+def check_loads(model: ResolvedModel, device: str, dtype: torch.dtype, engine: str | None) -> None:
+    """Raise `ModelError` for an engine that cannot run the model, as far as that shows before its weights are read."""
+    if engine in (None, "eager") or model.head_shape:
+        return
+    if why_transformers := _why_transformers(model, device, lean=True):
+        raise _no_engine(model, engine, why_transformers)
+    choose_engine(engine, model.name, model.config, torch.device(first_device(device)), dtype)
+
+
+def _no_engine(model: ResolvedModel, engine: object, why_transformers: str) -> ModelError:
+    return ModelError(
+        f"{model.name} --engine {engine}: it runs through transformers ({why_transformers}); use --engine eager."
+    )
 
 
 def _lean(
@@ -184,7 +227,7 @@ def tensor_reader(model: ResolvedModel, device: torch.device, dtype: torch.dtype
         except KeyError:
             raise _lacks(model, name) from None
         check_type(type_name(tensor.dtype), name, model.name)
-        loaded = tensor.to(device=device, dtype=dtype)
+        loaded = loaded_to(device, dtype, tensor)
         check_finite(loaded, tensor, name, model.name)
         return loaded
 
@@ -240,13 +283,14 @@ def read_module(
             )
     except ImportError as error:
         raise ModelError(
-            f"{model.name}: a package that transformers needs for it is missing ({in_one_line(error)}); install that."
+            f"{model.name}: a package that transformers needs for it is missing ({in_one_line(error, whole=True)}); "
+            "install that."
         ) from error
     except pickle.UnpicklingError as error:
         raise refusal(model.name, "one of its .bin files", error) from error
     except Exception as error:  # damaged weights surface as zip, struct, index, end-of-file and many other errors
         of_shapes = "ignore_mismatched_sizes" in str(error)  # transformers' own words tell of a flag of its own
-        said = "tensors of other shapes than config.json says" if of_shapes else in_one_line(error)
+        said = "tensors of other shapes than config.json says" if of_shapes else in_one_line(error, whole=True)
         raise ModelError(f"{model.name}: transformers cannot load it ({said}).") from error
     module, info = loaded
     if info["missing_keys"]:  # transformers would go on with random numbers in their place

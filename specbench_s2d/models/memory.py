@@ -109,7 +109,12 @@ def plan_memory(
         + sum(small_heads) * head_row_bytes(text, dtype, on_host),
         loading_bytes=max(
             _weights_bytes(model, dtype) + 2 * POSITIONS * per_row if checked else 0,
-            max(_parts_bytes(text, dtype) if lean else 0, meanwhile) + (_shard_bytes(model) if on_host else 0),
+            max(
+                _parts_bytes(text, dtype) if lean else 0,
+                meanwhile,
+                _converted_bytes(model, dtype) if lean and not on_host else 0,
+            )
+            + (_shard_bytes(model) if on_host else 0),
         ),
         graphs=graphs.count(room - beyond) if graphs else 0,
         block_bytes=_block_bytes(model, dtype),
@@ -202,6 +207,14 @@ def _parts_bytes(config: Any, dtype: torch.dtype) -> int:
     """The largest matrices beside their concatenation while a layer is loaded: gate and up, or query to value."""
     projected = (config.num_attention_heads + 2 * kv_heads(config)) * head_width(config)
     return int(config.hidden_size * max(2 * config.intermediate_size, projected) * dtype.itemsize)
+
+
+def _converted_bytes(model: ResolvedModel, dtype: torch.dtype) -> int:
+    """The largest tensor in its stored type, beside which it is converted on a GPU (`transfer.loaded_to`)."""
+    stored = None if model.shape else getattr(model.config, "dtype", None)
+    if not isinstance(stored, torch.dtype) or stored == dtype or stored.itemsize > dtype.itemsize:
+        return 0
+    return int(model.rows * model.width * stored.itemsize)
 
 
 def _block_bytes(model: ResolvedModel, dtype: torch.dtype) -> int:

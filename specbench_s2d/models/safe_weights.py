@@ -25,7 +25,7 @@ class SafeWeights:
             self._file_of = {tensor: file for file in opened for tensor in file.keys()}  # noqa: SIM118 (not a mapping)
         except (SafetensorError, OSError) as error:
             raise ModelError(
-                f"{model}: its weight files cannot be read ({in_one_line(error)}); fetch them again."
+                f"{model}: its weight files cannot be read ({in_one_line(error, whole=True)}); fetch them again."
             ) from error
 
     @property

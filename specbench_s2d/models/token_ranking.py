@@ -75,8 +75,8 @@ def _stored_ids(file: Path, name: str, vocabulary: int, mtime_ns: int) -> tuple[
             raise ValueError(f"counts must be {vocabulary} whole numbers, one for each id")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
-            f"{name}: {RANKING_FILE} is no count of its tokens ({in_one_line(error)}); make it again with "
-            f"`specbench-s2d train ranking --draft DIR --data FILE`."
+            f"{name}: {RANKING_FILE} is no count of its tokens ({in_one_line(error, whole=True)}); make it again "
+            "with `specbench-s2d train ranking --draft DIR --data FILE`."
         ) from error
     return tuple(ranked(counts[:vocabulary]))
 

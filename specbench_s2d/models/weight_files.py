@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from specbench_s2d.models.model_files import read_object, why_no_file
 SAFE = "model.safetensors"
 PICKLED = "pytorch_model.bin"
 INDEX = ".index.json"
+OTHER_SAFE = ["*.safetensors"]
 MEDUSA = "medusa_lm_head"
 """The file of Medusa's heads, as .safetensors or .pt (a pickle)."""
 
@@ -52,6 +53,15 @@ def find_weights(folder: Path, name: str) -> WeightFiles:
     complete = [form for form in forms if form.complete]
     begun = [form for form in forms if form.files or form.missing]
     return next(iter(complete + begun), WeightFiles())
+
+
+def safe_names(folder: Path, name: str) -> Iterator[list[str]]:
+    """What to fetch of safetensors for a folder that has the index, if there is one, until they are complete: the whole
+    file, the index's shards, files of other names."""
+    yield [SAFE]
+    if (index := folder / (SAFE + INDEX)).is_file():
+        yield sorted(set(read_index(index, name).values()))
+    yield OTHER_SAFE
 
 
 def pickled_names(folder: Path, name: str) -> list[str]:
@@ -100,8 +110,11 @@ def _form(folder: Path, whole_name: str, name: str) -> WeightFiles:
 
 
 def _other_safetensors(folder: Path) -> WeightFiles:
+    """Safetensors of other names, but for adapters; `consolidated` ones, which are the same weights once more where
+    there are others, only where there are none."""
     files = sorted(file for file in folder.glob("*.safetensors") if file.is_file())
-    return WeightFiles(tuple(file for file in files if not file.name.startswith("adapter_")))
+    files = [file for file in files if not file.name.startswith("adapter_")]
+    return WeightFiles(tuple([file for file in files if not file.name.startswith("consolidated")] or files))
 
 
 def _medusa(folder: Path) -> WeightFiles:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,37 @@ class Once:
             self._made[name] = make()
         made: T = self._made[name]
         return made
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which of K questions by launches each item answers: its place among them, and the questions and launches of the
+    K, (K,), in the order of their first items."""
+
+    places: Ints
+    questions: Ints
+    launches: Ints
+
+    @classmethod
+    def of(cls, questions: Ints, launches: Ints) -> Asked:
+        """Of the question and launch of each item."""
+        least = int(launches.min(initial=0))
+        places, keys = in_order(questions * (int(launches.max(initial=0)) - least + 1) + launches - least)
+        first = firsts(places, len(keys))
+        return cls(places, questions[first], launches[first])
+
+    def in_order(self, which: Literal["questions", "launches"]) -> tuple[Ints, Ints]:
+        """For each of the K the place of its question, or launch, among the distinct ones, and these, in the order of
+        their first."""
+        return self._questions if which == "questions" else self._launches
+
+    @cached_property
+    def _questions(self) -> tuple[Ints, Ints]:
+        return in_order(self.questions)
+
+    @cached_property
+    def _launches(self) -> tuple[Ints, Ints]:
+        return in_order(self.launches)
 
 
 class Columns(Once):
@@ -262,14 +294,9 @@ class Records(Once, Sequence[Record]):
         return self.numbers("launch").astype(np.int64)
 
     @cached_property
-    def asked(self) -> tuple[Ints, NDArray[np.intp]]:
-        """For each its place among the launches and questions that there are, in the order of their first, and where
-        these first are."""
-        least = int(self.launches.min(initial=0))
-        places, keys = in_order(
-            self.questions * (int(self.launches.max(initial=0)) - least + 1) + self.launches - least
-        )
-        return places, firsts(places, len(keys))
+    def asked(self) -> Asked:
+        """Which question each answers, and in which launch."""
+        return Asked.of(self.questions, self.launches)
 
     def _records(self, rows: NDArray[np.intp]) -> list[Record]:
         found = self.columns.table.drop_columns([VERDICT]).take(rows).to_pylist()

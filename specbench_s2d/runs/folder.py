@@ -11,8 +11,10 @@ import json
 import lzma
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import contextmanager
 from functools import lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,19 +22,21 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from specbench_s2d.errors import RunFolderError, UserError, first_line
-from specbench_s2d.files import cause, write_whole
+from specbench_s2d.errors import RunFolderError, UserError, in_one_line
+from specbench_s2d.files import cause, why_no_folder, write_whole
 from specbench_s2d.runs.energy_block import EnergyBlock
 from specbench_s2d.runs.identity import identity
 from specbench_s2d.runs.json_text import JsonError, parse_object, parse_typed_object, shown
 from specbench_s2d.runs.manifest import check_manifest, utc_time
-from specbench_s2d.runs.record import CELL, SCHEMA_VERSION, Record, check_schema, parse_record
+from specbench_s2d.runs.record import CELL, SCHEMA_VERSION, Record, check_schema, is_failed, parse_record
 
 RECORDS = "records.jsonl"
 PACKED = ("records.jsonl.xz", "records.jsonl.gz")
 """Records of a finished run, to be kept: read like the others, and not written to. xz takes the least room."""
 ENERGY = "energy.jsonl"
 MANIFEST = "manifest.json"
+EXPORTED = ("records.csv", "records.parquet", "leaderboard.tex", "leaderboard.md", "*-repeat-*.jsonl")
+"""What `export` writes into its folder, and a run does not write into its own."""
 _LOCK = ".lock"
 _READ_BYTES = 2**23
 _TAIL_BYTES = 2**16  # a line that was torn is found within, or before as many more
@@ -47,20 +51,31 @@ def read_records(folder: Path) -> list[Record]:
     with a record of another run, or with one key for two cells; `RecordSchemaError` for records of another schema
     version.
     """
-    path, wanted = records_path(folder), run_id_of(folder)
-    found: dict[str, Record] = {}
-    lines_of: dict[str, int] = {}
+    path = records_path(folder)
+    same, found = _Same(path, run_id_of(folder)), dict[str, Record]()
     for number, lines in whole_lines(path):
         for line, record in enumerate(parse_lines(lines, path, number), start=number):
-            wanted = wanted or record.run_id
-            if record.run_id != wanted:
-                raise of_another_run(path, line, record.run_id, wanted)
-            first = found.get(record.key)
-            if first and any(getattr(first, name) != getattr(record, name) for name in CELL):
-                raise of_another_cell(path, line, record.key, lines_of[record.key])
+            same.check(record, line)
             found[record.key] = record
-            lines_of.setdefault(record.key, line)
     return list(found.values())
+
+
+class _Same:
+    """Holds records to one run, by default that of the first, and each key to one cell."""
+
+    def __init__(self, path: Path, run_id: str | None) -> None:
+        self._path, self._run_id = path, run_id
+        self._cells: dict[str, tuple[int, int]] = {}  # by key the first line, and a hash of the cell
+
+    def check(self, record: Record, line: int) -> None:
+        """Raise `RunFolderError` for a record that is not of the run, or not of its key's cell."""
+        self._run_id = self._run_id or record.run_id
+        if record.run_id != self._run_id:
+            raise of_another_run(self._path, line, record.run_id, self._run_id)
+        cell = hash(tuple(getattr(record, name) for name in CELL))
+        first, known = self._cells.setdefault(record.key, (line, cell))
+        if known != cell:
+            raise of_another_cell(self._path, line, record.key, first)
 
 
 def run_id_of(folder: Path) -> str | None:
@@ -88,8 +103,13 @@ def records_path(folder: Path) -> Path:
     """The file that holds a run's records; raises `RunFolderError` where there is none."""
     path = next((folder / name for name in (RECORDS, *PACKED) if (folder / name).is_file()), None)
     if path is None:
-        raise RunFolderError(f"{folder}: no {RECORDS} there; give the folder of a run.")
+        where = f"no {RECORDS} there" if folder.is_dir() else _not_there(folder)
+        raise RunFolderError(f"{folder}: {where}; give the folder of a run.")
     return path
+
+
+def _not_there(folder: Path) -> str:
+    return "is no folder" if folder.exists() else "is not there"
 
 
 def parse_lines(lines: bytes, path: Path, number: int) -> Iterator[Record]:
@@ -132,7 +152,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = parse_object(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
-        there = f"holds no {MANIFEST}" if folder.is_dir() else "is no folder" if folder.exists() else "is not there"
+        there = f"holds no {MANIFEST}" if folder.is_dir() else _not_there(folder)
         raise RunFolderError(f"{folder}: {there}; give the folder of a run.") from error
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be read ({error.strerror}); give the folder of a run.") from error
@@ -155,7 +175,9 @@ def schema_of(folder: Path) -> int:
 class RunStore:
     """The one writer of a run's folder. Use as a context manager: it holds the folder's lock.
 
-    `repaired`: bytes of a torn last record that were cut off when the folder was opened. A torn block is cut off too.
+    Of its records it keeps where each one lies in the file, and reads what is asked for. `failed`: keys of those that a
+    retry runs again. `repaired`: bytes of a torn last record that were cut off when the folder was opened. A torn block
+    is cut off too.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
@@ -163,24 +185,21 @@ class RunStore:
         self.repaired = 0
         self._lock = FileLock(str(folder / _LOCK), timeout=0)
         self._wanted = manifest
-        self._records: dict[str, Record] = {}
+        self._places: dict[str, int] = {}  # by key the byte at which the last of its records begins
+        self.failed: set[str] = set()
 
     def __enter__(self) -> RunStore:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-            self.manifest = self._join()
-            self.repaired = _cut_torn_line(self.folder / RECORDS)
-            _cut_torn_line(self.folder / ENERGY)
-            if (self.folder / RECORDS).is_file():
-                self._records = {record.key: record for record in read_records(self.folder)}
-        except Timeout:
-            raise RunFolderError(
-                f"{self.folder}: another process is writing to this run; wait for it, or give another --out."
-            ) from None
-        except OSError as error:
-            self._lock.release()
-            raise RunFolderError(f"{self.folder}: cannot be written ({cause(error)}); give another --out.") from error
+            with _written_by_one(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock.acquire()
+                self.manifest = self._join()
+                self.repaired = _cut_torn_line(self.folder / RECORDS)
+                _cut_torn_line(self.folder / ENERGY)
+                same = _Same(self.folder / RECORDS, self.manifest["run_id"])
+                for line, (at, record) in enumerate(self._placed(), start=1):
+                    same.check(record, line)
+                    self._take(record, at)
         except UserError:
             self._lock.release()
             raise
@@ -196,38 +215,70 @@ class RunStore:
         """When the last record was written, as `utc_now` gives it."""
         return utc_time((self.folder / RECORDS).stat().st_mtime)
 
-    def records(self) -> list[Record]:
-        """What the folder holds so far, as `read_records` would give it."""
-        return list(self._records.values())
+    @property
+    def keys(self) -> Set[str]:
+        """The cells that have a record."""
+        return self._places.keys()
+
+    def get(self, key: str) -> Record | None:
+        """The record of a cell, as it is on disk; None where there is none."""
+        if key not in self._places:
+            return None
+        path = self.folder / RECORDS
+        with path.open("rb") as file:
+            file.seek(self._places[key])
+            return next(parse_lines(file.readline(), path, 1))
+
+    def records(self) -> Iterator[Record]:
+        """What the folder holds so far, one by one; of a cell that ran again, the last."""
+        return (record for at, record in self._placed() if self._places[record.key] == at)
 
     def append(self, records: Iterable[Record]) -> None:
         """Write records as whole lines, on disk when this returns; raises `RunFolderError` when the disk refuses.
 
         They take the folder's schema version.
         """
+        rows = self.versioned(records)
+        for row, at in zip(rows, self._append(RECORDS, rows), strict=True):
+            self._take(row, at)
+
+    def versioned(self, records: Iterable[Record]) -> list[Record]:
+        """The records, of the folder's schema version."""
         version = self.manifest["schema_version"]
-        rows = [one if one.schema_version == version else one.updated(schema_version=version) for one in records]
-        self._append(RECORDS, rows)
-        self._records.update({row.key: row for row in rows})
+        return [one if one.schema_version == version else one.updated(schema_version=version) for one in records]
 
     def append_block(self, block: EnergyBlock) -> None:
         """Write a metered block, likewise."""
         self._append(ENERGY, [block])
 
-    def _append(self, name: str, rows: Iterable[BaseModel]) -> None:
-        lines = "".join(row.model_dump_json() + "\n" for row in rows).encode()
+    def _placed(self) -> Iterator[tuple[int, Record]]:
+        """Every record in the file, with the byte at which its line begins."""
+        path, at = self.folder / RECORDS, 0
+        for number, lines in whole_lines(path) if path.is_file() else ():
+            for line, record in zip(lines.split(b"\n"), parse_lines(lines, path, number), strict=False):
+                yield at, record
+                at += len(line) + 1
+
+    def _take(self, record: Record, at: int) -> None:
+        self._places[record.key] = at
+        (self.failed.add if is_failed(record) else self.failed.discard)(record.key)
+
+    def _append(self, name: str, rows: Iterable[BaseModel]) -> list[int]:
+        """Write rows as whole lines; the byte at which each begins."""
+        lines = [(row.model_dump_json() + "\n").encode() for row in rows]
         path = self.folder / name
         try:
             with path.open("ab", buffering=0) as file:
                 before = file.tell()
                 try:
-                    _write_all(file.fileno(), lines)
+                    _write_all(file.fileno(), b"".join(lines))
                     os.fsync(file.fileno())
                 except OSError:
                     os.ftruncate(file.fileno(), before)
                     raise
         except OSError as error:
             raise _refused(path, error, "the lines before are whole", self.folder) from error
+        return list(accumulate(map(len, lines[:-1]), initial=before)) if lines else []
 
     def note(self, **facts: Any) -> None:
         """Put facts into the manifest, in place of those of the same names."""
@@ -243,26 +294,10 @@ class RunStore:
 
     def _join(self) -> dict[str, Any]:
         """The manifest to work under: this run's own, or the one already there if it is of the same run."""
-        packed = next((self.folder / name for name in PACKED if (self.folder / name).exists()), None)
-        if packed and not (self.folder / RECORDS).exists():
-            unpack = "unxz" if packed.suffix == ".xz" else "gunzip"
-            raise RunFolderError(
-                f"{self.folder}: its records are packed; `{unpack} {packed}` to go on with it, or give another --out."
-            )
-        if not (self.folder / MANIFEST).exists():
-            if (self.folder / RECORDS).exists():
-                raise RunFolderError(f"{self.folder}: holds records without a manifest; give another --out.")
+        found = check_same_run(self.folder, self._wanted)
+        if found is None:
             write_manifest_file(self.folder / MANIFEST, self._wanted)
             return self._wanted
-        found = read_manifest(self.folder)
-        changed = changed_identity(self._wanted, found)
-        if self._wanted.get("shard") != found.get("shard"):
-            changed.append(f"the shard ({found.get('shard') or 'all of the grid'} there)")
-        if changed:
-            raise RunFolderError(
-                f"{self.folder}: holds run {found['run_id']}, which differs in {', '.join(changed)}; "
-                "go on with the command that started it, or start anew with another --out."
-            )
         return {name: value for name, value in self._wanted.items() if name not in ("shard", "started")} | found
 
 
@@ -271,6 +306,63 @@ def _refused(path: Path, error: OSError, whole: str, folder: Path) -> RunFolderE
         f"{path}: cannot be written ({error.strerror}); {whole}. Make room, then go on with the same command and "
         f"--out {folder}."
     )
+
+
+def check_place(folder: Path) -> None:
+    """Raise `RunFolderError` for a folder that cannot be written, that another process writes to, or that holds an
+    export; nothing is made there."""
+    if why := why_no_folder(folder):
+        raise RunFolderError(f"{folder}: {why}; give another --out.")
+    with _written_by_one(folder):
+        if (folder / _LOCK).exists():
+            with FileLock(str(folder / _LOCK), timeout=0):
+                pass
+        if not (folder / MANIFEST).exists() and (held := _export_in(folder)):
+            raise RunFolderError(f"{folder}: holds an export ({held}); give another --out.")
+
+
+@contextmanager
+def _written_by_one(folder: Path) -> Iterator[None]:
+    """Raise `RunFolderError` where another process holds the folder's lock, or where it cannot be written."""
+    try:
+        yield
+    except Timeout:
+        raise RunFolderError(
+            f"{folder}: another process is writing to this run; wait for it, or give another --out."
+        ) from None
+    except OSError as error:
+        raise RunFolderError(f"{folder}: cannot be written ({cause(error)}); give another --out.") from error
+
+
+def _export_in(folder: Path) -> str | None:
+    """A file there that `export` writes and a run does not."""
+    found = (path.name for pattern in EXPORTED for path in folder.glob(pattern))
+    return next(found, None)
+
+
+def check_same_run(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest that a folder has already, None where it has none. Raises `RunFolderError` where that is of another
+    run than the one `wanted`, or the folder holds records without one, or packed ones."""
+    packed = next((folder / name for name in PACKED if (folder / name).exists()), None)
+    if packed and not (folder / RECORDS).exists():
+        unpack = "unxz" if packed.suffix == ".xz" else "gunzip"
+        raise RunFolderError(
+            f"{folder}: its records are packed; `{unpack} {packed}` to go on with it, or give another --out."
+        )
+    if not (folder / MANIFEST).exists():
+        if (folder / RECORDS).exists():
+            raise RunFolderError(f"{folder}: holds records without a manifest; give another --out.")
+        return None
+    found = read_manifest(folder)
+    changed = changed_identity(wanted, found)
+    if wanted.get("shard") != found.get("shard"):
+        changed.append(f"the shard ({found.get('shard') or 'all of the grid'} there)")
+    if changed:
+        raise RunFolderError(
+            f"{folder}: holds run {found['run_id']}, which differs in {', '.join(changed)}; "
+            "go on with the command that started it, or start anew with another --out."
+        )
+    return found
 
 
 def write_manifest_file(path: Path, manifest: dict[str, Any]) -> None:
@@ -331,7 +423,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
 def first_fault(error: Exception) -> str:
     """What is wrong, in one line: of several faults the first, by its field."""
     if not isinstance(error, ValidationError):
-        return first_line(error)
+        return in_one_line(error, kind=False)
     problem = error.errors(include_url=False)[0]
     message = problem["msg"].removeprefix("Value error, ")
     place = ".".join(shown(str(part)) for part in problem["loc"])

@@ -200,12 +200,14 @@ def new_manifest(
     quality_metrics: Mapping[str, str],
     environment: Mapping[str, Any],
     shard: str | None = None,
+    dtype: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The manifest of a run that begins now.
 
     `identity`: what must be equal for two commands to be the same run. `questions`: where they are from.
     `quality_metrics`: library, version and settings of each. `environment`: of `measure.environment`. `shard`: the part
-    of the grid that it runs, I/N, and None for all of it.
+    of the grid that it runs, I/N, and None for all of it. `dtype`: the number format, and the default here with its
+    reason.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -217,6 +219,7 @@ def new_manifest(
         **({"shard": shard} if shard else {}),
         "quality_metrics": quality_metrics,
         "environment": environment,
+        **({"dtype": dtype} if dtype else {}),
         "conditions": [],
         "reasons": {},
         "started": utc_now(),

@@ -9,7 +9,7 @@ PARTS = "parts"
 """The manifest's list of what each device, or each run that was merged, says of itself."""
 OF_A_PART = (
     "run_id", "shard", "device_id", "environment", "targets", "conditions", "harness", "energy", "idle_power_w",
-    "reasons", "quality_metrics", "started", "ended",
+    "idle_power", "reasons", "quality_metrics", "started", "ended",
 )  # fmt: skip
 """What is kept of each."""
 
@@ -51,7 +51,7 @@ def joined_parts(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     that says any."""
     facts: dict[str, Any] = {PARTS: list(parts), "targets": joined_targets(parts)}
     facts["conditions"] = [condition for part in parts for condition in part.get("conditions") or ()]
-    for name in ("energy", "idle_power_w", "reasons", "quality_metrics"):
+    for name in ("energy", "idle_power_w", "idle_power", "reasons", "quality_metrics"):
         facts |= {name: next(part[name] for part in parts if name in part)} if any(name in p for p in parts) else {}
     harness = [part["harness"] for part in parts if part.get("harness")]
     if harness:

@@ -36,6 +36,7 @@ Finite = Annotated[float, Field(ge=-1e30, le=1e30)]
 Seconds = Annotated[float, Field(ge=0, le=1e30)]
 Joules = Finite
 """Older releases kept what a faulty meter said, below 0 too; tables leave that out."""
+ANOTHER_TURN_FAILED = "an earlier turn of this conversation has no answer"
 
 
 class Record(BaseModel):
@@ -138,6 +139,11 @@ class Record(BaseModel):
     def updated(self, **fields: Any) -> Record:
         """The record with other values, validated as a new one is."""
         return Record.model_validate({**dict(self), **fields})
+
+
+def is_failed(record: Record) -> bool:
+    """Whether a retry should run the record's cell again: it failed, or it had no answer to build on."""
+    return record.status == "failed" or record.error == ANOTHER_TURN_FAILED
 
 
 def parse_record(row: dict[str, Any], where: str) -> Record:

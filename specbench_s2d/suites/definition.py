@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from specbench_s2d.errors import QuestionFileError, UnknownNameError, UserError
+from specbench_s2d.errors import QuestionFileError, UnknownNameError, UserError, find_name
 from specbench_s2d.registry import BUILT_IN, Registry
 from specbench_s2d.resources import SUITES, data_folder
 from specbench_s2d.suites.formats import read_questions
@@ -35,8 +35,8 @@ QUESTION_FILE = "question file"
 
 definitions = Registry("suite", {name: data_folder("suites") / f"{name}.toml" for name in SUITES})
 """Every suite by name, those of other packages too, as the path of its TOML definition."""
-HEADINGS = frozenset({"heading", "short_heading", "turns_each"})
-"""Fields of a definition that say how tables show the suite and which files have it: no part of its hash."""
+HEADINGS = frozenset({"heading", "short_heading", "also", "turns_each"})
+"""Fields of a definition that say how people and tables call the suite and which files have it: no part of its hash."""
 
 
 class Quality(BaseModel):
@@ -52,6 +52,7 @@ class Definition(BaseModel):
     """The fields of a suite's TOML file. `prompt = "turns"`: each turn is one user message, as it stands.
 
     `heading`, `short_heading`: how tables and plots head a suite that ships with the package; the name by default.
+    `also`: other names that people ask for it by.
     `turns_each`: a question file has the suite's questions where all those of its categories have so many turns, or
     where the suite is asked for; without it, they are the suite's in any case.
     """
@@ -62,6 +63,7 @@ class Definition(BaseModel):
     title: str
     heading: str | None = None
     short_heading: str | None = None
+    also: tuple[str, ...] = ()
     version: int = Field(ge=1)
     source: str
     links: tuple[str, ...] = ()
@@ -94,10 +96,11 @@ class Suite:
 
 
 def load_suite(name: str) -> Suite:
-    """The suite registered as `name`, or that of a question file's own category, `custom/NAME`; raises
+    """The suite that `name` means: a registered one, or that of a question file's own category, `custom/NAME`; raises
     `UnknownNameError` with the nearest names."""
     if name.startswith(CUSTOM):
         return _custom_suite(name)
+    name = _registered(name)
     path = definitions.load(name)
     if not isinstance(path, str | Path):
         by = definitions.entries()[name].origin
@@ -106,6 +109,14 @@ def load_suite(name: str) -> Suite:
     if suite.name != name:
         raise UserError(f"{path}: defines suite {suite.name!r} but is registered as {name!r}; make them the same.")
     return suite
+
+
+def _registered(name: str) -> str:
+    """The registered suite that a name means; `also` of every definition is read where none has that name."""
+    if name in (known := definitions.entries()):
+        return name
+    others = {other: suite.name for suite in sound_suites() for other in suite.definition.also}
+    return find_name("suite", name, known, "Or custom/NAME, a category of the question file's own.", others)
 
 
 def sound_suites() -> list[Suite]:

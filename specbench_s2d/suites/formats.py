@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from specbench_s2d.errors import QuestionFileError, near_names
+from specbench_s2d.errors import QuestionFileError
+from specbench_s2d.spelling import near_names
 from specbench_s2d.suites.question import Question, Reference
 from specbench_s2d.suites.rows import LISTS, Row, columns, shown, shown_name
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.errors import QuestionFileError, UserError, first_line
+from specbench_s2d.errors import QuestionFileError, UserError, in_one_line
 from specbench_s2d.suites.rows import Row, numbered
 
 HUB = "hub:"
@@ -41,7 +41,7 @@ def hub_rows(source: str) -> tuple[list[Row], str]:
         raise
     except Exception as error:  # the library, its clients and its readers raise errors of many kinds
         raise QuestionFileError(
-            f"{source}: cannot be read ({type(error).__name__}: {first_line(error).rstrip('.')}); "
+            f"{source}: cannot be read ({in_one_line(error, kind=True).rstrip('.')}); "
             "check the name and the network, or give the data as a Parquet, CSV or JSON file."
         ) from error
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from specbench_s2d.errors import QuestionFileError, UserError, first_line
+from specbench_s2d.errors import QuestionFileError, UserError, in_one_line
 from specbench_s2d.resources import cache_folder
 from specbench_s2d.suites.definition import Suite, load_suite, sound_suites, suites_of
 from specbench_s2d.suites.formats import read_questions
@@ -75,7 +75,7 @@ def load_questions(
     """
     if limit is not None and limit < 1:
         raise UserError(f"limit {limit}: give a whole number of questions per suite, 1 or more.")
-    asked = None if suites is None else [load_suite(name) for name in dict.fromkeys(suites)]
+    asked = None if suites is None else list({suite.name: suite for suite in map(load_suite, suites)}.values())
     if source not in (EMBEDDED, SPEC_BENCH):
         found = _of_file(source, asked, column)
     elif column is not None:
@@ -90,8 +90,11 @@ def load_questions(
         by_suite = {suite.name: found.by_suite.get(suite.name, ()) for suite in asked}
     for name, part in by_suite.items():
         if not part:
+            there = (
+                [suite.name for suite in sound_suites() if suite.questions] if source == EMBEDDED else found.by_suite
+            )
             raise QuestionFileError(
-                f"{source}: no questions of suite {name!r}; it has {', '.join(found.by_suite)}. "
+                f"{source}: no questions of suite {name!r}; it has {', '.join(there)}. "
                 "Leave that suite out, or give a file that has it."
             )
     left_out = {name: len(part) for name, part in found.by_suite.items() if name not in by_suite and part}
@@ -105,7 +108,7 @@ def _of_file(source: str, asked: Sequence[Suite] | None, column: str | None) -> 
         rows, stem = hub_rows(source)
     else:
         content = read_file(Path(source))
-        rows, stem, label = read_rows(content, source), Path(source).stem, Path(source).name
+        rows, stem, label = read_rows(content, source), Path(source.removesuffix(".gz")).stem, Path(source).name
         if hashlib.sha256(content).hexdigest() == SPEC_BENCH_SHA256:
             label = SPEC_BENCH
     given = read_questions(rows, column)
@@ -137,4 +140,4 @@ def _root_cause(error: BaseException) -> str:
     """What went wrong first, in one line: a client wraps "connection refused" in several errors of its own."""
     while error.__context__ is not None:
         error = error.__context__
-    return first_line(error).rstrip(".")
+    return in_one_line(error).rstrip(".")

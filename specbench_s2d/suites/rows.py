@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from specbench_s2d.errors import QuestionFileError, first_line
+from specbench_s2d.errors import QuestionFileError, in_one_line
 
 LISTS = frozenset({"turns", "messages", "conversations", "reference"})
 """Fields that hold lists: in a CSV file, a cell of theirs that begins with a bracket is JSON."""
 _SHOWN = 60
 _MOST_NAMES = 20
+_GZIP = b"\x1f\x8b"
+_OTHER_KINDS = {
+    b"BZh": ("compressed by bzip2", "unpack it with bunzip2"),
+    b"\xfd7zXZ\x00": ("compressed by xz", "unpack it with unxz"),
+    b"\x28\xb5\x2f\xfd": ("compressed by zstd", "unpack it with unzstd"),
+    b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "unpack it, and give the file inside"),
+    b"\xd0\xcf\x11\xe0": ("an Excel workbook", "save the sheet as CSV UTF-8"),
+    b"%PDF": ("a PDF", "give the questions as JSON Lines or CSV"),
+    b"ARROW1": ("an Arrow file", "save the table as Parquet"),
+    b"SQLite format 3": ("an SQLite database", "save the table as CSV"),
+    b"\xff\xfe": ("UTF-16 text", "save the file as UTF-8"),
+    b"\xfe\xff": ("UTF-16 text", "save the file as UTF-8"),
+}
+"""What files of other kinds begin with, what they are, and what to do."""
 _MOST_CELL = 2**31 - 1  # characters; csv's own limit is 131,072
 
 
@@ -50,10 +66,14 @@ def read_file(path: Path) -> bytes:
 
 
 def read_rows(content: bytes, name: str) -> list[Row]:
-    """Every row of a file, in order; `name` says what it is: .csv, .tsv, .parquet, else JSON.
+    """Every row of a file, in order; `name` says what it is: .csv, .tsv, .parquet, else JSON; each may be compressed by
+    gzip.
 
     Raises `QuestionFileError` for the first row that cannot be read, and for a file without any.
     """
+    if content.startswith(_GZIP):
+        content, name = _unpacked(content, name), name.removesuffix(".gz")
+    _refuse_other_kinds(content, name)
     suffix = PurePath(name).suffix.lower()
     if content.startswith(b"PAR1") or suffix == ".parquet":
         rows = _parquet_rows(content, name)
@@ -66,6 +86,27 @@ def read_rows(content: bytes, name: str) -> list[Row]:
     if not rows:
         raise QuestionFileError(f"{name}: empty; expected questions, one a row.")
     return rows
+
+
+def _unpacked(content: bytes, name: str) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise QuestionFileError(
+            f"{name}: a damaged gzip file ({in_one_line(error).rstrip('.')}); fetch it again."
+        ) from error
+
+
+def _refuse_other_kinds(content: bytes, name: str) -> None:
+    """Raise `QuestionFileError` for a file that is neither a table nor text, by what it begins with."""
+    kind, advice = next((said for mark, said in _OTHER_KINDS.items() if content.startswith(mark)), ("", ""))
+    if content.startswith(b"PK\x03\x04"):
+        workbook = b"xl/" in content[:4096] or PurePath(name).suffix.lower() in (".xlsx", ".xlsm")
+        kind, advice = _OTHER_KINDS[b"\xd0\xcf\x11\xe0"] if workbook else ("a ZIP archive", "give the file inside it")
+    if kind:
+        raise QuestionFileError(
+            f"{name}: {kind}; {advice}. Question files are JSON Lines, a JSON array, CSV or Parquet."
+        )
 
 
 def numbered(values: Iterable[dict[str, Any]], name: str) -> list[Row]:
@@ -196,10 +237,10 @@ def _parquet_rows(content: bytes, name: str) -> list[Row]:
         return numbered(table.to_pylist(), name)
     except OverflowError as error:  # dates that Python has none for
         raise QuestionFileError(
-            f"{name}: a value cannot be read ({first_line(error)}); leave its column out."
+            f"{name}: a value cannot be read ({in_one_line(error, kind=False)}); leave its column out."
         ) from error
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise QuestionFileError(f"{name}: not a whole Parquet file ({first_line(error).rstrip('.')}).") from error
+        raise QuestionFileError(f"{name}: not a whole Parquet file ({in_one_line(error).rstrip('.')}).") from error
 
 
 def columns(names: Iterable[str]) -> str:

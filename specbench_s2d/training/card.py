@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from specbench_s2d.display import code_span, markdown_text, visible
 from specbench_s2d.files import write_whole
 from specbench_s2d.training.data import HELD_OUT_ONE_IN, Chat, Encoded
 from specbench_s2d.training.spec import TrainSpec
@@ -90,17 +91,17 @@ pipeline_tag: text-generation
 tags: [speculative-decoding, benchmarking]
 license: {_license(facts)}
 ---
-# {facts["name"]}
+# {markdown_text(facts["name"])}
 
 {what} ({shape}) that `specbench-s2d train` made for **benchmarking decoding methods**.
 Use it to measure decoders, not to get answers: nothing was done to make its text true or safe.
 {_licence(facts)}
 
 ## How it was made
-- start: {facts["base"]}
-- command: `{facts["command"]}`
+- start: {markdown_text(facts["base"])}
+- command: {code_span(facts["command"])}
 - tokens: {facts["tokens"]:,}{lineage}; loss on {_learnt(facts)}; sequences of {facts["spec"]["length"]:,}
-- chat template: {facts.get("template", "tokenizer")}
+- chat template: {markdown_text(facts.get("template", "tokenizer"))}
 - optimiser: {_optimiser(facts)}
 - time: {facts["train_s"]:,.1f} s on {facts["machine"]}
 
@@ -117,7 +118,7 @@ Use it to measure decoders, not to get answers: nothing was done to make its tex
 
 def _licence(facts: dict[str, Any]) -> str:
     """The sentence about licences."""
-    return str(facts.get("licence", DATA_LICENCES))
+    return visible(str(facts.get("licence", DATA_LICENCES)))
 
 
 def _license(facts: dict[str, Any]) -> str:
@@ -149,7 +150,7 @@ def _data_table(facts: dict[str, Any]) -> str:
     return _table(
         "| suite | chats | tokens | answer tokens |",
         [
-            f"| {suite} | {row['chats']:,} | {row['tokens']:,} | {row['answer_tokens']:,} |"
+            f"| {markdown_text(suite)} | {row['chats']:,} | {row['tokens']:,} | {row['answer_tokens']:,} |"
             for suite, row in facts["data"].items()
         ],
     )
@@ -161,7 +162,7 @@ def _validation_table(facts: dict[str, Any]) -> str:
     return _table(
         "| suite | nats/token | perplexity |",
         [
-            f"| {suite} | {nll:.3f} | {facts['validation_perplexity'][suite]:.2f} |"
+            f"| {markdown_text(suite)} | {nll:.3f} | {facts['validation_perplexity'][suite]:.2f} |"
             for suite, nll in facts["validation_nll"].items()
         ],
     )
@@ -184,7 +185,7 @@ def _acceptance_section(facts: dict[str, Any]) -> str:
     suites = list(dict.fromkeys(suite for shares in by_position.values() for suite in shares))
     header = f"| suite |{''.join(f' token {k} |' for k in by_position)}"
     rows = [
-        f"| {suite} |" + "".join(f" {_number(shares.get(suite))} |" for shares in by_position.values())
+        f"| {markdown_text(suite)} |" + "".join(f" {_number(shares.get(suite))} |" for shares in by_position.values())
         for suite in suites
     ]
     said = (

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
-from specbench_s2d.errors import RunFolderError, first_line
+from specbench_s2d.errors import RunFolderError, in_one_line
 from specbench_s2d.files import replacing, write_whole
 from specbench_s2d.training.spec import TrainSpec
 
@@ -35,7 +35,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
+        reason = getattr(error, "strerror", None) or in_one_line(error)
         raise RunFolderError(
             f"{folder} cannot be written ({reason}). What was saved before is intact: make room or grant access and "
             "give the same command to go on, or give another --out."
@@ -73,7 +73,7 @@ def _save(state: dict[str, Any], file: Any) -> None:
     try:
         torch.save(state, file)
     except RuntimeError as error:  # torch's zip writer raises this in place of the OSError of a full disk
-        raise OSError(None, f"the checkpoint could not be written: {first_line(error)}") from error
+        raise OSError(None, f"the checkpoint could not be written: {in_one_line(error)}") from error
 
 
 def load_checkpoint(out: Path, identity: dict[str, Any], device: str) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from specbench_s2d.errors import DataError, first_line
+from specbench_s2d.errors import DataError, in_one_line
 from specbench_s2d.models.chat import ChatTemplate, Message
 
 HELD_OUT_ONE_IN = 50
@@ -133,7 +133,7 @@ def _read_hub(name: str) -> list[Chat]:
     try:
         rows = datasets.load_dataset(repo, split=split or "train")
     except Exception as error:  # the hub client raises many unrelated types
-        raise DataError(f"hub:{name}: the data set could not be loaded ({first_line(error)}).") from error
+        raise DataError(f"hub:{name}: the data set could not be loaded ({in_one_line(error)}).") from error
     return [_to_chat(row, f"hub:{name} row {i}", repo.split("/")[-1]) for i, row in enumerate(rows)]
 
 

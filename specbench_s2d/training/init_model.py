@@ -13,7 +13,7 @@ from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.load import read_module
 from specbench_s2d.models.model_files import check_folder, read_tokenizer
 from specbench_s2d.models.named import NAMED
-from specbench_s2d.models.resolve import resolve_model
+from specbench_s2d.models.resolve import check_path, resolve_model
 from specbench_s2d.resources import demo_folder
 from specbench_s2d.training.surgery import cut_layers, grow_layers
 
@@ -92,8 +92,7 @@ def resolve_source(name: str) -> str:
         raise UnknownNameError.of("model", name, demo_names(), "Or give a folder, or a hub id.")
     if name in NAMED:
         return str(resolve_model(name).folder)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/"):
-        raise ModelError(f"{name}: no such folder; give a model's folder, a demo name, or a hub id.")
+    check_path(name)
     return name
 
 
@@ -145,7 +144,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         raise
     except Exception as error:
         raise ModelError(
-            f"{source}: no tokenizer there ({in_one_line(error)}); `train tokenizer` makes one."
+            f"{source}: no tokenizer there ({in_one_line(error, whole=True)}); `train tokenizer` makes one."
         ) from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer

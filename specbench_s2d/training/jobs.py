@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from specbench_s2d.errors import RunFolderError, UserError, first_line
-from specbench_s2d.files import replacing, write_whole
+from specbench_s2d.errors import RunFolderError, UserError, in_one_line
+from specbench_s2d.files import replacing, why_no_folder, write_whole
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.models.resolve import resolve_model
@@ -72,11 +72,13 @@ def work_folder(out: Path) -> Path:
 
 def check_out(out: Path) -> None:
     """Raise `RunFolderError` for a folder that a trained model cannot be written to."""
+    if why := why_no_folder(out):
+        raise RunFolderError(f"{out}: {why}; give another --out.")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if (out / "config.json").exists():
             raise RunFolderError(f"{out} already holds a model; give another --out, or remove it to train anew.")
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and any(out.iterdir()):
             raise RunFolderError(f"{out} is not an empty folder; give another --out, or an empty one.")
 
 
@@ -85,7 +87,7 @@ def check_usable_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"--device {device}: not usable here ({first_line(error)}); cpu always is.") from error
+        raise UserError(f"--device {device}: not usable here ({in_one_line(error)}); cpu always is.") from error
 
 
 def train_model(

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from specbench_s2d.errors import UserError
+from specbench_s2d.spelling import choice, whole_number
 
 
 class TrainSpec(BaseModel):
@@ -62,6 +63,13 @@ class TrainSpec(BaseModel):
         ge=0,
         description="Learn over this many ids, the most frequent of the answers, as draft_vocabulary=N; 0: all.",
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_it_is_meant(cls, given: Any, info: ValidationInfo) -> Any:
+        """Values that people write in several ways: 10k, AdamW."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        return whole_number(given) if annotation is int else choice(annotation, given)
 
     @field_validator("exits", mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
@@ -68,8 +68,15 @@ def hello(order: Order, connection: Connection, **environment: Any) -> Begin:
     return begin
 
 
-def worker_of(plan: Plan, dies_after: int | None = None, seen: list[Cell] | None = None) -> Script:
-    """A worker that skips every cell it is given, round by round, and dies after so many rounds."""
+def worker_of(
+    plan: Plan, dies_after: int | None = None, seen: list[Cell] | None = None, fails: Container[str] = ()
+) -> Script:
+    """A worker that skips every cell it is given, round by round, and dies after so many rounds; cells with keys in
+    `fails` fail."""
+
+    def made(cell: Cell, device: str) -> Record:
+        record = skipped(plan, cell, device)
+        return record.updated(status="failed", error="no memory left") if cell.key in fails else record
 
     def script(order: Order, connection: Connection) -> None:
         hello(order, connection)
@@ -84,7 +91,7 @@ def worker_of(plan: Plan, dies_after: int | None = None, seen: list[Cell] | None
                 cells = [cell for cells in asked.conversations for cell in cells if cell.key not in held]
                 if rounds == dies_after:
                     raise Killed
-                connection.send(Kept([skipped(plan, cell, order.device_part) for cell in cells]))
+                connection.send(Kept([made(cell, order.device_part) for cell in cells]))
                 rounds += 1
                 if seen is not None:
                     seen.extend(cells)

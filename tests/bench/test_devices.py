@@ -60,6 +60,14 @@ def test_a_run_file_may_give_a_number() -> None:
     assert make_spec(None, {"devices": 2}).devices == "2"
 
 
+def test_slices_of_gpus_are_seats_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA shows this process the first of them alone."""
+    slices = ["MIG-8f6b1c2e-0d3a-4c5b-9e7f-1a2b3c4d5e6f", "MIG-GPU-8f6b1c2e-0d3a-4c5b-9e7f-1a2b3c4d5e6f/2/0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(slices))
+    chosen = seats("all", "cuda", list_cores=lambda: CORES)
+    assert [seat.environment({})["CUDA_VISIBLE_DEVICES"] for seat in chosen] == slices
+
+
 def test_a_worker_sees_its_gpu_alone_and_is_in_no_distributed_job() -> None:
     before = {"WORLD_SIZE": "8", "LOCAL_RANK": "3", "MASTER_ADDR": "10.0.0.1", "HOME": "/h", "OMP_NUM_THREADS": "64"}
     given = Seat([2, 3], "GPU-a").environment(before)

@@ -151,7 +151,7 @@ def test_labels_and_suites_are_rotated_between_repeats() -> None:
     assert second == first[::-1]
 
 
-class Stop(BaseException):
+class Stop(KeyboardInterrupt):
     """Stands for Ctrl-C in the middle of a block."""
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 
-from specbench_s2d.bench import faults
 from specbench_s2d.bench import session as session_module
 from specbench_s2d.bench.faults import TargetFault, phase, target_phase, told
 from specbench_s2d.bench.plan import Plan, make_plan
@@ -24,7 +23,7 @@ from specbench_s2d.cli.main import main
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.faults import PartError
 from specbench_s2d.errors import ModelError, UserError
-from specbench_s2d.models import LanguageModel, load_model
+from specbench_s2d.models import LanguageModel, devices, load_model
 from specbench_s2d.runs.folder import read_manifest
 from tests.bench.sessions import with_methods
 from tests.fakes import FakeModel
@@ -34,6 +33,10 @@ TARGETS, DRAFT = ("tiny-target", "tiny-nested"), "tiny-draft"
 LABELS = ("ar", "sd:gamma=2", "mjgd:k=2,beams=2")
 AR, SD, MJGD = LABELS
 ASSERT = "CUDA error: device-side assert triggered\nCompile with TORCH_USE_CUDA_DSA"
+
+
+class OfAPackage(BaseException):
+    """What a package may raise that is no `Exception`."""
 
 
 class Mute(Exception):
@@ -55,6 +58,7 @@ RAISED: list[tuple[BaseException, str]] = [
     (RecursionError("maximum recursion depth exceeded"), "RecursionError: maximum recursion depth exceeded"),
     (RuntimeWarning("overflow"), "RuntimeWarning: overflow"),
     (SystemExit(3), "SystemExit: 3"),
+    (OfAPackage("halt"), "OfAPackage: halt"),
     (MemoryError(), "MemoryError"),
     (UserError("mine: give another."), "mine: give another."),
     (ValueError("a value of " + "9" * 100_000), "ValueError: a value of 999"),
@@ -73,7 +77,7 @@ def plan_of(tiny_models: Path, **changes: Any) -> Plan:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The audit's noise is no part of these tests, nor are long warm-ups and, but for one test, garbage."""
-    monkeypatch.setattr(faults, "gc", SimpleNamespace(collect=lambda: 0))
+    monkeypatch.setattr(devices, "gc", SimpleNamespace(collect=lambda: 0))
     monkeypatch.setattr(session_module, "logit_noise", lambda *_: 0.1)
     monkeypatch.setattr(session_module, "_WARM_UP_TOKENS", 4)
 
@@ -241,7 +245,7 @@ def test_a_retry_runs_the_failed_cells_and_no_others(
     plan = plan_of(tiny_models)
     with monkeypatch.context() as patch:
         first = run(plan, tmp_path / "run", plant(fault, patch) or fault.load, [])
-    assert execute(plan, tmp_path / "run").records == first.records, "failures stay until a retry is asked for"
+    assert list(execute(plan, tmp_path / "run").records) == list(first.records), "failures stay until a retry"
     again = execute(plan, tmp_path / "run", retry_failed=True)
     assert ({r.status for r in again.records}, len(again.records)) == ({"ok"}, plan.cells)
     whole = [r for r in first.records if r.status == "ok"]
@@ -289,7 +293,7 @@ def test_a_part_is_named_once_and_so_is_the_model_at_work() -> None:
 
 def test_memory_is_given_back_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the frames of an out-of-memory error hold, in cycles too, is gone when the phase ends."""
-    monkeypatch.setattr(faults, "gc", gc)
+    monkeypatch.setattr(devices, "gc", gc)
     held: list[weakref.ref[Any]] = []
 
     class Large:
@@ -310,6 +314,34 @@ def test_memory_is_given_back_before_the_next(monkeypatch: pytest.MonkeyPatch) -
         assert [ref() for ref in held] == [None, None], caught
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["measured", "failed"])
+def test_a_targets_models_are_gone_before_the_next_one_loads(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Target and draft, those of a target that failed too."""
+    monkeypatch.setattr(devices, "gc", gc)
+    held: list[weakref.ref[LanguageModel]] = []
+    alive: list[str] = []
+
+    def load(model: Any, **options: Any) -> LanguageModel:
+        if model.name == TARGETS[1]:
+            alive.extend(one.name for one in (ref() for ref in held) if one)
+        loaded: Any = load_model(model, **options)
+        loaded.itself = loaded  # as transformers' modules refer to each other
+        held.append(weakref.ref(loaded))
+        if fails and model.name == TARGETS[0]:
+            loaded.extend = Planted(AssertionError("planted"))
+        return loaded  # type: ignore[no-any-return]
+
+    gc.disable()
+    try:
+        outcome = run(plan_of(tiny_models), tmp_path / "run", load, [])
+    finally:
+        gc.enable()
+    assert len(held) == 4 and not alive
+    assert outcome.failed == (len(LABELS) if fails else 0)
 
 
 def test_a_gpu_that_is_lost_is_not_asked_for_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:

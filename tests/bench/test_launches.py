@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from specbench_s2d.bench.launches import in_fresh_process, run_launches
+from specbench_s2d.bench import launches
+from specbench_s2d.bench.launches import _launch, in_fresh_process, run_launches
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.runner import Event, Watcher, execute
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UserError
+from specbench_s2d.models import file_hash
 from specbench_s2d.runs.folder import read_manifest, read_records, write_manifest_file
+from specbench_s2d.runs.reading import read_keys
 from tests.refusals import refused
 
 CELLS = 4  # two decoders on two questions
@@ -97,6 +101,34 @@ def test_a_folder_takes_more_launches_and_none_away(spec: dict[str, Any], tmp_pa
     assert read_manifest(tmp_path / "run")["cells"] == 3 * CELLS
 
 
+def test_the_folder_is_read_once_whatever_the_launches(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(launches, "read_keys", lambda folder: read.append(folder) or read_keys(folder))
+    plan, told = make_plan(RunSpec(**spec)), list[tuple[str | None, int]]()
+    run_launches(make_plan(RunSpec(**{**spec, "launches": 1})), tmp_path / "run", launcher=here)
+    run_launches(plan, tmp_path / "run", lambda event: told.append((event.text, event.done)), launcher=here)
+    assert [said for said in told if said[0] and said[0].startswith("launch")] == [
+        ("launch 2 of 3", CELLS), ("launch 3 of 3", 2 * CELLS)
+    ]  # fmt: skip
+    assert read == [tmp_path / "run"]
+
+
+def test_a_launch_hashes_no_file_that_the_first_process_has(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(RunSpec(**spec))
+    plan.identity()
+    hashes = file_hash.known_hashes()
+    assert any(Path(state.path).parent.name == "tiny-target" for state in hashes)
+    monkeypatch.setattr(file_hash, "_known", {})
+    monkeypatch.setattr(launches, "run_launch", lambda *given, **named: given[0].identity())
+    monkeypatch.setattr("hashlib.file_digest", lambda *given: pytest.fail("a file is read"))
+    theirs: Any = SimpleNamespace(send=pytest.fail, close=lambda: None)
+    _launch(plan.spec, tmp_path, 0, False, False, theirs, hashes)
+
+
 def test_a_launch_really_is_another_process_and_its_events_arrive(spec: dict[str, Any], tmp_path: Path) -> None:
     seen: list[Event] = []
     plan = make_plan(RunSpec(**{**spec, "launches": 2}))
@@ -115,7 +147,7 @@ def test_a_mistake_in_the_other_process_is_one_line_here(spec: dict[str, Any], t
         in_fresh_process(make_plan(RunSpec(**spec)), tmp_path / "run", 0, lambda event: None, False, False)
 
 
-def _dies(spec: RunSpec, folder: Path, launch: int, retry_failed: bool, strict: bool, theirs: Any) -> None:
+def _dies(*given: Any) -> None:
     os._exit(9)
 
 

@@ -93,6 +93,7 @@ def test_a_run_that_cannot_fit_is_refused_with_figures_and_leaves_nothing(tmp_pa
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_gpus", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
 
 
 def test_over_several_gpus_the_target_is_spread_and_drafts_are_on_the_first(two_gpus: None, tiny_models: Path) -> None:

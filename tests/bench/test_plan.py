@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from specbench_s2d.bench.plan import Plan, make_plan
@@ -67,6 +68,37 @@ def test_a_tokenizer_of_more_ids_than_the_model_has_is_refused(tiny_models: Path
     plan = make_plan(RunSpec(target=[str(model)], decoder=["ar"], questions="embedded", device="cpu"))
     with refused(ModelError, "small: its tokenizer encodes question", "ids 0 to 299", "give the tokenizer"):
         set_up(plan, str(model))
+
+
+@pytest.mark.parametrize(
+    ("capability", "used", "given", "lines"),
+    [
+        ((8, 0), "bfloat16", None, 0),
+        ((7, 0), "float16", None, 1),
+        ((7, 0), "bfloat16", "bfloat16", 0),
+    ],
+)
+def test_a_gpu_without_bfloat16_gets_float16_and_it_is_said(
+    spec: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int],
+    used: str,
+    given: str | None,
+    lines: int,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla V100")
+    plan = plan_of(spec, device="cuda", dtype=given)
+    why = "the default on Tesla V100, of compute capability 7.0: bfloat16 takes 8.0 (Ampere) or newer"
+    assert plan.spec.dtype == used
+    assert [line for line in plan.said if "float16" in line] == [f"float16 is {why}."] * lines
+    dtype = plan.manifest("run", {})["dtype"]
+    assert dtype["used"] == used
+    assert dtype["default"]["name"] == ("float16" if capability < (8, 0) else "bfloat16")
+    assert (dtype["default"]["reason"] == why) == (capability < (8, 0))
+    assert plan_of(plan.spec.model_dump()).manifest("run", {})["dtype"] == dtype, "of a worker's own plan, too"
 
 
 def test_every_cell_occurs_once_and_has_its_own_key(spec: dict[str, Any]) -> None:
@@ -155,7 +187,7 @@ def test_where_there_is_but_one_draft_plain_decoders_take_it_as_it_is(spec: dict
 BAD = {
     "no nested draft": ({"decoder": ["s2d"]}, "decoder 's2d' needs a nested draft, and the run has only"),
     "no draft": ({"draft": []}, "decoder 'sd' needs a plain draft, and the run has none; give --draft NAME"),
-    "unknown suite": ({"suite": ["translatio"]}, "unknown suite 'translatio'. Did you mean 'translation'"),
+    "unknown suite": ({"suite": ["transaltion"]}, "unknown suite 'transaltion'. Did you mean 'translation'"),
     "unknown decoder": ({"decoder": ["s"]}, "unknown decoder 's'"),
     "unknown target": ({"target": ["demo-xl"]}, "unknown model 'demo-xl'"),
     "unknown question file": ({"questions": "missing.jsonl"}, "missing.jsonl"),

@@ -26,6 +26,7 @@ from specbench_s2d.bench.worker import SentStore, work
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UnfitMachineError, UserError
 from specbench_s2d.measure.machine import usable_cores
+from specbench_s2d.models.file_hash import known_hashes
 from specbench_s2d.runs.folder import RunStore, read_manifest, read_records
 from specbench_s2d.runs.record import Record
 from tests.bench.crews import Killed, Script, ThreadWorkers, hello, skipped, worker_of
@@ -82,12 +83,15 @@ def test_workers_give_the_records_of_one_process(
     plan: Plan, alone: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("specbench_s2d.bench.worker.make_plan", lambda spec: plan)
+    learnt: list[Any] = []
+    monkeypatch.setattr("specbench_s2d.bench.worker.learn_hashes", learnt.append)
 
     def really(order: Order, connection: Connection) -> None:
         work(order, Link(connection))
 
     outcome = run_with(plan, tmp_path / "run", [really], workers=1)
     assert untimed(outcome.records) == alone
+    assert learnt == [known_hashes()], "what the driver has read, no worker reads again"
     manifest = read_manifest(tmp_path / "run")
     assert manifest["ended"] and set(manifest["targets"]) == {"tiny-target", "tiny-deep"}
     (part,) = manifest["parts"]
@@ -237,6 +241,34 @@ def test_the_same_command_goes_on_after_the_driver_stopped(plan: Plan, tmp_path:
     assert set(lines_of(tmp_path / "run").values()) == {1} and read_manifest(tmp_path / "run")["ended"]
     never: list[Script] = []
     assert len(run_with(plan, tmp_path / "run", never).records) == plan.cells
+
+
+def test_a_retry_runs_the_failed_cells_and_no_others(plan: Plan, tmp_path: Path) -> None:
+    failing = set(sorted(plan.keys)[::5])
+    first = run_with(plan, tmp_path / "run", [worker_of(plan, fails=failing)])
+    assert {r.key for r in first.records if r.status == "failed"} == failing and first.failed == len(failing) > 1
+    never: list[Script] = []
+    assert list(run_with(plan, tmp_path / "run", never).records) == list(first.records), "failures stay until then"
+    seen: list[Cell] = []
+    again = run_with(plan, tmp_path / "run", [worker_of(plan, seen=seen)], retry_failed=True)
+    assert Counter(cell.key for cell in seen) == Counter(failing)
+    assert again.failed == 0 and {r.key for r in again.records} == plan.keys
+    assert {key for key, times in lines_of(tmp_path / "run").items() if times == 2} == failing
+    assert [r for r in again.records if r.key not in failing] == [r for r in first.records if r.key not in failing]
+
+
+def test_the_drivers_hashes_are_the_workers(plan: Plan, tmp_path: Path) -> None:
+    """No worker reads a weight file to hash it that the driver has read."""
+    orders: list[Order] = []
+
+    def script(order: Order, connection: Connection) -> None:
+        orders.append(order)
+        worker_of(plan)(order, connection)
+
+    run_with(plan, tmp_path / "run", [script], workers=1)
+    target = plan.targets[0]
+    weights = Path(target).resolve() / "model.safetensors"
+    assert {Path(state.path) for state in orders[0].hashes} >= {weights}
 
 
 def test_a_full_disk_is_one_line_and_ends_the_workers(

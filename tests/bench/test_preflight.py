@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from specbench_s2d import registry
 from specbench_s2d.bench.plan import make_plan
-from specbench_s2d.bench.preflight import set_up
+from specbench_s2d.bench.preflight import check_useful, set_up
 from specbench_s2d.config import RunSpec
+from specbench_s2d.decoding.spec import parse_decoder
 from specbench_s2d.errors import UserError
+from specbench_s2d.models.heads.shape import HEADS
+from specbench_s2d.models.resolve import resolve_model
 from tests.refusals import refused
 
 
@@ -40,3 +45,34 @@ def test_options_that_can_be_of_use_are_taken(decoder: str, tiny_models: Path) -
              "suite": ["qa"], "questions": "embedded", "max_new_tokens": 16, "device": "cpu"}  # fmt: skip
     plan = make_plan(RunSpec(**given, decoder=["ar", decoder]))
     assert set_up(plan, plan.spec.target[0]).faults == {}
+
+
+HARMLESS = {
+    "draft_top_k",  # of as many tokens as there are, all are kept
+    "draft_temperature",  # draws from all tokens alike
+    "factor",  # tokens per token matched, at most gamma all the same
+    "tokens",  # of a tree: no more than its depth and width give
+}
+
+
+def check_size(text: str, tiny_models: Path) -> None:
+    """Plan and set up a run with the decoder; of a draft head's, where none is at hand, its target's passes alone."""
+    spec = parse_decoder(text)
+    if spec.kind.draft_kind in HEADS:
+        check_useful(spec.kind.target_passes(spec.options), text, resolve_model("demo-s"), 16)
+        return
+    given = {"target": [str(tiny_models / "tiny-target")], "draft": [str(tiny_models / "tiny-nested")], "limit": 1,
+             "suite": ["qa"], "questions": "embedded", "max_new_tokens": 16, "device": "cpu"}  # fmt: skip
+    plan = make_plan(RunSpec(**given, decoder=["ar", text]))
+    set_up(plan, plan.spec.target[0])
+
+
+@pytest.mark.parametrize("name", registry.decoders.names())
+def test_every_size_of_every_decoder_has_an_end(name: str, tiny_models: Path) -> None:
+    kind = parse_decoder(name).kind
+    for option, field in kind.Options.model_fields.items():
+        if kind.draft_kind in HEADS and option == "draft_vocabulary":
+            continue  # held to the head's own ids
+        if option not in HARMLESS and {int, float} & {*get_args(field.annotation), field.annotation}:
+            with pytest.raises(UserError, match=f"{option}=1000000|draft tiny-nested"):
+                check_size(f"{name}:{option}=1000000", tiny_models)

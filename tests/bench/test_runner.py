@@ -20,7 +20,7 @@ from torch.backends import cuda
 
 from specbench_s2d.bench.plan import Cell, Plan, make_plan
 from specbench_s2d.bench.prompts import Prompt
-from specbench_s2d.bench.runner import ANOTHER_TURN_FAILED, Event, execute
+from specbench_s2d.bench.runner import Event, execute
 from specbench_s2d.bench.session import Session
 from specbench_s2d.cli.main import main
 from specbench_s2d.config import RunSpec
@@ -32,7 +32,7 @@ from specbench_s2d.errors import ModelError, PromptTooLongError, RunFolderError,
 from specbench_s2d.models import LanguageModel, cache, load_model
 from specbench_s2d.models.cache import KVCache
 from specbench_s2d.runs.folder import read_manifest, read_records
-from specbench_s2d.runs.record import Record
+from specbench_s2d.runs.record import ANOTHER_TURN_FAILED, Record
 from tests.bench.sessions import never, with_methods
 from tests.plugins import Plugins
 
@@ -80,7 +80,7 @@ def test_a_run_records_every_cell_once_and_all_are_ok(spec: dict[str, Any], tmp_
     outcome = execute(plan, tmp_path / "run")
     assert len(outcome.records) == plan.cells == len({r.key for r in outcome.records})
     assert (outcome.failed, outcome.mismatched) == (0, 0)
-    assert read_records(tmp_path / "run") == outcome.records
+    assert read_records(tmp_path / "run") == list(outcome.records)
     assert read_manifest(tmp_path / "run")["ended"]
 
 
@@ -110,8 +110,8 @@ def test_a_second_turn_continues_the_decoders_own_first_or_ars(spec: dict[str, A
 
 
 def test_a_finished_run_does_nothing_more(spec: dict[str, Any], tmp_path: Path) -> None:
-    first = execute(plan_of(spec), tmp_path / "run").records
-    assert execute(plan_of(spec), tmp_path / "run", open_session=never).records == first
+    first = list(execute(plan_of(spec), tmp_path / "run").records)
+    assert list(execute(plan_of(spec), tmp_path / "run", open_session=never).records) == first
 
 
 def test_another_runs_folder_is_refused(spec: dict[str, Any], tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_targets_of_two_families_run_each_with_its_own_draft(
     manifest = read_manifest(tmp_path / "run")
     assert manifest["targets"]["tiny-opt"]["template"] == "plain"
     assert manifest["identity"]["drafts"]["tiny-opt"] == [None, "tiny-opt-draft"]
-    assert execute(plan, tmp_path / "run").records == outcome.records
+    assert list(execute(plan, tmp_path / "run").records) == list(outcome.records)
 
 
 def test_an_answer_that_cannot_be_scored_stands_and_says_why(spec: dict[str, Any], tmp_path: Path) -> None:

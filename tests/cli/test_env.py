@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -34,8 +35,8 @@ def printed(capsys: pytest.CaptureFixture[str], threads: int = 4, as_json: bool 
 
 def row(text: str, name: str) -> str:
     """The value beside a name, of the one row that has it."""
-    (line,) = (line for line in text.splitlines() if f" {name} " in line)
-    return line.strip("│ ").split("│")[-1].strip()
+    (line,) = (line for line in text.splitlines() if re.search(rf"(^|  ){re.escape(name)}  ", line))
+    return re.split("  +", line.strip())[-1]
 
 
 def test_values_stand_with_their_units_and_gaps_with_their_reasons(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,18 @@ def test_it_says_what_it_wrote_and_what_it_left_out(tmp_path: Path, capsys: pyte
     ]
 
 
+def test_nothing_is_exported_over_a_run_or_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", paper_run())
+    (tmp_path / "file").touch()
+    for out, said in (
+        ("run", "is the folder of a run, whose tables it would replace"),
+        ("file", "is a file, and no folder"),
+    ):
+        assert main(["export", str(run), "--format", "csv", "--out", str(tmp_path / out)]) == 2
+        assert f"--out {tmp_path / out}: {said}; give a" in capsys.readouterr().err
+    assert not (run / "records.csv").exists()
+
+
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(write_run(tmp_path / "run", paper_run()))
     assert main(["export", run, "--format", "excel", "--out", str(tmp_path / "out")]) == 2

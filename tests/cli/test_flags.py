@@ -15,6 +15,7 @@ from specbench_s2d.config import RunSpec
 
 ORDINARY = (
     "out", "dry_run", "retry_failed", "strict", "as_json", "debug", "print_slurm", "ray", "ray_address", "allow_mixed",
+    "safe_csv",
 )  # fmt: skip
 """Flags of `run` that are no part of what a run is."""
 

@@ -55,7 +55,7 @@ def test_a_plain_draft_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     ("given", "message"),
     [
         ({"acceptance": "nowhere"}, "nowhere: no recorded run there"),
-        ({"acceptance": "published:s2d"}, "no mean accepted tokens for target demo-l: it has them for vicuna-7b"),
+        ({"acceptance": "published:s2d"}, "of them: --as demo-l=vicuna-7b."),
         ({"acceptance": "published:nobody"}, "unknown paper 'nobody'"),
         ({"target": "demo-tiny"}, "nothing recorded on target demo-tiny; it has demo-l, demo-m, demo-s"),
         ({"draft": "demo-drat"}, "demo-drat"),

@@ -187,8 +187,10 @@ def test_shapes_run_from_the_flag_to_the_tables_without_a_question_file(
 
 def test_a_dry_run_of_a_model_that_is_not_here_tells_its_memory(capsys: pytest.CaptureFixture[str]) -> None:
     given = ["run", "--target", "shape:llama-2-70b", "--draft", "shape:vicuna-68m", "--dtype", "bfloat16"]
-    assert main([*given, "--limit", "1", "--device", "cpu", "--energy", "off", "--dry-run", "--json"]) == 0
-    target, draft = json.loads(capsys.readouterr().out)["targets"][0]["memory"]
+    assert main([*given, "--limit", "1", "--device", "cpu", "--energy", "off", "--dry-run", "--json"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: --device cpu: "), "as the run would say, once its figures are printed"
+    target, draft = json.loads(captured.out)["targets"][0]["memory"]
     head_bytes = 32_000 * 8_192 * 4  # float32 on a CPU, where the rest is 2 bytes an entry
     assert (target["name"], target["weights_bytes"]) == ("shape:llama-2-70b", 137_953_296_384 + head_bytes // 2)
     assert draft["name"] == "shape:vicuna-68m"

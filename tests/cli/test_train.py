@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from specbench_s2d.cli import train as train_cli
 from specbench_s2d.cli.main import main
 from specbench_s2d.cli.train import command_text
-from specbench_s2d.cli.train_progress import Watch
+from specbench_s2d.cli.train_progress import AnswerWatch, Watch
 from specbench_s2d.training import init_model, jobs
 from specbench_s2d.training.init_model import ModelSize, ModelSource
 from specbench_s2d.training.spec import TrainSpec
@@ -248,7 +249,7 @@ def test_the_template_and_the_shape_reach_the_job(here: Path, asked: dict[str, A
         (["--device", "warp"], "error: --device warp: not usable here"),
         (["--tokenizer", "./no"], "error: ./no: no such folder"),
         (["--data", "no.jsonl"], "error: no.jsonl: no such file or folder"),
-        (["--out", "chat.jsonl/x"], "error: chat.jsonl/x cannot be written (File exists)"),
+        (["--out", "chat.jsonl/x"], "error: chat.jsonl/x: "),
         (["--out", "tok"], "error: tok is not an empty folder"),
     ],
 )
@@ -283,14 +284,18 @@ def progress(step: int, validation: dict[str, float] | None = None) -> Progress:
     return Progress(step, 10, step * 80, 2.5, 1234.0, validation)
 
 
-def test_a_terminal_shows_a_bar_with_the_time_left() -> None:
+def shown_on(console: Console) -> str:
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_terminal_shows_one_line_with_the_speed_and_the_time_left() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with Watch(console) as watch:
         watch.announce("demo-s: random weights")
         for step in range(1, 6):
             watch(progress(step, {"qa": 1.5, "all": 1.5} if step == 5 else None))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
-    for part in ("demo-s", "50%", "left", "loss 2.500", "1,234 tokens/s", "qa 1.50"):
+    shown = shown_on(console)
+    for part in ("demo-s", "reading the data", "50%", "loss 2.500", "1,234 tokens/s", "0 s left", "qa 1.50"):
         assert part in shown
     assert shown.count("held-out") == 1
 
@@ -301,11 +306,33 @@ def test_elsewhere_there_are_plain_lines() -> None:
         watch.announce("demo-s: random weights")
         for step in range(1, 6):
             watch(progress(step, {"qa": 1.5, "all": 1.5} if step == 5 else None))
-    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
+    assert shown_on(console).splitlines() == [
         "demo-s: random weights",
-        "demo-s: step 1/10  80 tokens  loss 2.500  1,234 tokens/s",
-        "demo-s: step 5/10  400 tokens  loss 2.500  1,234 tokens/s  held-out nats/token: qa 1.50  all 1.50",
+        "demo-s: step 1/10  80 tokens  loss 2.500  1,234 tokens/s  1 s left",
+        "demo-s: step 5/10  400 tokens  loss 2.500  1,234 tokens/s  0 s left  held-out nats/token: qa 1.50  all 1.50",
     ]
+
+
+def test_answers_have_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0, 20.0, 60.0])
+    fake = SimpleNamespace(perf_counter=lambda: next(clock), monotonic=time.monotonic)
+    monkeypatch.setattr("specbench_s2d.cli.train_progress.time", fake)
+    console = Console(file=io.StringIO(), force_terminal=False, width=40)
+    with AnswerWatch(console) as watch:
+        watch.announce("a.jsonl: answers of demo-s")
+        for done, tokens in ((40, 1000), (50, 1500), (90, 4500)):  # forty: ten of now, thirty of an earlier run
+            watch(done, 90, tokens)
+    assert shown_on(console).splitlines() == [
+        "a.jsonl: answers of demo-s",
+        "a.jsonl: 40 of 90 prompts answered  1,000 tokens  100 tokens/s",
+        "a.jsonl: 90 of 90 prompts answered  4,500 tokens  75 tokens/s  0 s left",
+    ]
+
+
+@pytest.mark.parametrize("given", ["80", "8e1", "0.08k"])
+def test_counts_may_be_written_short(given: str, here: Path, asked: dict[str, Any]) -> None:
+    assert main([*lm("--out", "x"), "--tokens", given]) == 0
+    assert asked["spec"].tokens == 80
 
 
 # Stopping

@@ -155,7 +155,9 @@ def test_nothing_is_proposed_beyond_the_context() -> None:
 def test_the_context_is_what_both_models_hold() -> None:
     target, draft = FakeModel(context=64), FakeModel(seed=1, context=12)
     assert len(build_decoder("sd", target, draft).generate([1, 2], max_new_tokens=10).ids) == 10
-    with refused(PromptTooLongError, "2 tokens", "11 new", "13 positions", "holds 12", "--long-prompts"):
+    with refused(
+        PromptTooLongError, "2 tokens", "11 new", "13 positions", "holds 12", "Lower max_new_tokens, or shorten"
+    ):
         build_decoder("sd", target, draft).generate([1, 2], max_new_tokens=11)
     assert len(build_decoder("ar", target).generate([1, 2], max_new_tokens=11).ids) == 11
 

@@ -11,7 +11,7 @@ from specbench_s2d import registry
 from specbench_s2d.decoding.autoregressive import Autoregressive
 from specbench_s2d.decoding.drafters.chain import ChainDrafter
 from specbench_s2d.decoding.drafters.none import NoDrafter
-from specbench_s2d.decoding.spec import build_decoder, describe_decoders, parse_decoder, parse_decoders
+from specbench_s2d.decoding.spec import build_decoder, describe_decoders, parse_decoder, parse_decoders, without_draft
 from specbench_s2d.decoding.speculative import SpeculativeDecoding
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.errors import UnknownNameError, UserError
@@ -97,6 +97,42 @@ def test_options_behind_a_list_of_names_are_refused_with_how_to_write_it() -> No
         parse_decoder("ar,sd:gamma=3")
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("sd,gamma=3", "write sd:gamma=3."),
+        ("sd gamma=3", "write sd:gamma=3."),
+        ("sd, gamma=3 sampling=greedy", "write sd:gamma=3,sampling=greedy."),
+        ("ar,sd,gamma=3", "write --decoder ar --decoder sd:gamma=3."),
+        ("gamma=3", "write NAME:gamma=3."),
+    ],
+)
+def test_options_without_a_colon_are_refused_with_how_to_write_them(text: str, written: str) -> None:
+    with refused(UserError, f"decoder {text!r}: options stand after a colon; ", written):
+        parse_decoders([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("SD", "sd"),
+        ("S2D-Tree", "s2d-tree"),
+        ("s2d_auto", "s2d-auto"),
+        ("look:gamma=3", "lookup:gamma=3"),
+        ("PLD", "lookup"),
+        ("vanilla", "ar"),
+        ("Chain+TOKEN:gamma=2", "chain+token:gamma=2"),
+        ("first(lookup|sd)", "first(lookup|sd)"),
+    ],
+)
+def test_a_name_may_be_spelled_otherwise_and_the_label_is_the_registered_one(text: str, label: str) -> None:
+    assert parse_decoder(text).label == label
+
+
+def test_the_decoders_without_a_draft_are_listed_by_their_classes() -> None:
+    assert without_draft() == ["ar", "mjgd", "lookup", "suffix", "recycling"]
+
+
 def test_an_unknown_decoder_is_an_unknown_name() -> None:
     with refused(UnknownNameError):
         parse_decoder("no-such-decoder")
@@ -146,7 +182,7 @@ def test_a_wrong_keyword_is_refused_as_on_the_command_line() -> None:
 
 
 def test_a_missing_draft_is_refused_with_how_to_give_one() -> None:
-    with refused(UserError, "'sd:gamma=3'", "--draft NAME", "sd:draft=NAME"):
+    with refused(UserError, "'sd:gamma=3' needs a draft model; give draft=load_model('NAME')."):
         build_decoder("sd:gamma=3", FakeModel())
 
 

@@ -16,7 +16,8 @@ _MAX_CLOCKS_MHZ = {pynvml.NVML_CLOCK_SM: 1980, pynvml.NVML_CLOCK_MEM: 2619}
 
 
 class FakeNvml(SimpleNamespace):
-    """pynvml's constants and errors, and functions that answer as an idle H100 does; a GPU's handle is its UUID.
+    """pynvml's constants and errors, and functions that answer as an idle H100 does; a GPU's handle is its UUID, and
+    that of a slice's board `board of UUID`.
 
     `power_w` and `energy_mj` are asked by UUID at each reading; `throttled`: bits of what holds the clocks down;
     `changes` replaces single functions. `asked`: the UUIDs of the GPUs that were looked for.
@@ -36,6 +37,7 @@ class FakeNvml(SimpleNamespace):
             "nvmlInit": lambda: None,
             "nvmlShutdown": lambda: None,
             "nvmlDeviceGetHandleByUUID": self._find,
+            "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": lambda uuid: f"board of {uuid}",
             "nvmlDeviceGetName": lambda uuid: "NVIDIA H100",
             "nvmlDeviceGetUUID": lambda uuid: uuid,
             "nvmlSystemGetDriverVersion": lambda: "550.1",

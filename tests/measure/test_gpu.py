@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pynvml
 import pytest
 import torch
 
-from specbench_s2d.measure.gpu import GpuProbe
+from specbench_s2d.measure.environment import device_id
+from specbench_s2d.measure.gpu import GpuProbe, full_uuid, named_slices
 from tests.measure.nvml import FakeCuda, FakeNvml, processes, refuse
 
 
@@ -66,7 +68,49 @@ def test_what_a_gpu_does_not_tell_is_none_with_a_reason() -> None:
 @pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetHandleByUUID"])
 def test_without_nvml_the_name_is_torchs_and_there_is_a_reason(function: str) -> None:
     facts = probe(FakeNvml(**{function: refuse()})).facts()
-    assert facts == {"name": "H100 by torch", "reason": "NVML: Not Supported"}
+    assert facts == {"name": "H100 by torch", "uuid": "GPU-of-cuda:0", "reason": "NVML: Not Supported"}
+    assert device_id({"gpu": facts}) == "GPU-of-cuda:0", "no two GPUs of a host are taken for one"
+
+
+BARE = "8f6b1c2e-0d3a-4c5b-9e7f-1a2b3c4d5e6f"
+OLD = f"MIG-GPU-{BARE}/1/0"
+
+
+@pytest.mark.parametrize(
+    ("uuid", "name", "visible", "full"),
+    [
+        (BARE, "NVIDIA H100", "", f"GPU-{BARE}"),
+        (BARE, "NVIDIA H100", "0,1", f"GPU-{BARE}"),
+        (BARE, "NVIDIA H100", f"GPU-{BARE}", f"GPU-{BARE}"),
+        (f"GPU-{BARE}", "NVIDIA H100", "", f"GPU-{BARE}"),
+        (BARE, "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "", f"MIG-{BARE}"),
+        (BARE, "NVIDIA A100-SXM4-40GB MIG 1g.5gb", f"MIG-{BARE}", f"MIG-{BARE}"),
+        (BARE, "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "MIG-8f6b", f"MIG-{BARE}"),  # shortened, as CUDA allows
+        (f"MIG-{BARE}", "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "", f"MIG-{BARE}"),
+        (BARE, "A100", f"{OLD}, MIG-GPU-{BARE}/2/0", OLD),  # drivers before 470
+    ],
+)
+def test_a_uuid_is_as_nvml_spells_it(uuid: str, name: str, visible: str, full: str) -> None:
+    assert full_uuid(uuid, name, named_slices({"CUDA_VISIBLE_DEVICES": visible})) == full
+
+
+def test_a_process_without_the_variable_names_no_slices() -> None:
+    assert named_slices({}) == named_slices({"CUDA_VISIBLE_DEVICES": "0,MIG-a"}) == []
+
+
+def test_of_a_slice_the_memory_is_its_own_and_the_clocks_are_its_boards() -> None:
+    slice_bytes = {f"MIG-{BARE}": 5 * 2**30}
+    nvml = FakeNvml(
+        nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(total=slice_bytes[handle]),
+        nvmlDeviceGetMigMode=lambda handle: {f"board of MIG-{BARE}": [1, 1]}[handle],
+        nvmlDeviceGetClockInfo=lambda handle, kind: {f"board of MIG-{BARE}": 1755}[handle],
+    )
+    cuda = FakeCuda("cuda:0")
+    cuda.uuid = f"MIG-{BARE}"
+    one = GpuProbe("cuda:0", lambda name: cuda, nvml.open)
+    facts = one.facts()
+    assert (facts["uuid"], facts["memory_bytes"], facts["mig"]) == (cuda.uuid, 5 * 2**30, True)
+    assert one.state()["sm_clock_mhz"] == 1755
 
 
 @pytest.mark.parametrize(

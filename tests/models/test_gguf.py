@@ -114,7 +114,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "quantisation": ({"kind": Kind.MXFP4}, ["quantisation MXFP4", "Q8_0"]),
     "split": ({"split.count": 3}, ["one of 3 parts", "llama-gguf-split --merge"]),
     "tokenizer type": ({"tokenizer.ggml.model": "rwkv"}, ["its tokenizer (rwkv)", "gpt2"]),
-    "no tokenizer": ({"tokenizer.ggml.model": None}, ["its tokenizer (none)"]),
+    "no tokenizer": ({"tokenizer.ggml.model": None}, ["it has no tokenizer"]),
     "rotary scaling": ({"llama.rope.scaling.type": "yarn"}, ["rotary scaling", "safetensors"]),
     "10^9 layers": ({"llama.block_count": 10**9}, ["num_hidden_layers is 1,000,000,000", "1 to 10,000"]),
     "no layers": ({"llama.block_count": None}, ["no block_count"]),

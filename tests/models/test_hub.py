@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import httpx2
 import pytest
 from huggingface_hub import _snapshot_download as client
 from huggingface_hub.hf_api import RepoFile
+from safetensors import safe_open
 
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models import load_model
@@ -49,7 +51,8 @@ class Hub:
     def list_repo_tree(self, **options: Any) -> list[RepoFile]:
         self._ask()
         self.listings += 1
-        return [RepoFile(path=file.name, size=file.stat().st_size, oid="0") for file in sorted(self.files.iterdir())]
+        files = {str(file.relative_to(self.files)): file for file in self.files.rglob("*") if file.is_file()}
+        return [RepoFile(path=path, size=file.stat().st_size, oid="0") for path, file in sorted(files.items())]
 
     def download(self, repo_id: str, *, filename: str, revision: str, **options: Any) -> str:
         held = self.snapshot / filename
@@ -67,6 +70,11 @@ class Hub:
     def _ask(self) -> None:
         if not self.online:
             raise httpx2.ConnectError("no network")
+
+
+def safetensors_names(file: Path) -> list[str]:
+    with safe_open(str(file), framework="pt") as opened:
+        return list(opened.keys())
 
 
 @pytest.fixture
@@ -102,6 +110,42 @@ def test_bin_weights_are_left_where_there_are_safetensors(hub: Hub) -> None:
     publish(hub, as_safetensors, as_bin, as_shards)
     assert not resolve_model(HUB_ID).weights.pickled
     assert [name for name in hub.fetched if name.endswith((".bin", ".safetensors"))] == ["model.safetensors"]
+
+
+def copies_in_folders(hub: Hub) -> None:
+    """The same weights once more, where other programs look for them."""
+    for name in ("original/model.safetensors", "onnx/model.safetensors", "fp32/model-00001-of-00002.safetensors"):
+        (hub.files / name).parent.mkdir(exist_ok=True)
+        (hub.files / name).write_bytes(b"not wanted")
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["shards", "a whole file"])
+def test_of_several_sets_of_safetensors_one_is_fetched(hub: Hub, whole: bool) -> None:
+    """The whole file, else the shards of the index: no copies beside them, and none of folders."""
+    publish(hub, as_safetensors)
+    copies_in_folders(hub)
+    (hub.files / "model.fp16.safetensors").write_bytes(b"not wanted")
+    weights = hub.files / "model.safetensors"
+    wanted = ["model.safetensors"]
+    if not whole:
+        wanted = ["model-00001-of-00001.safetensors"]
+        index = dict.fromkeys(safetensors_names(weights), wanted[0])
+        weights.rename(hub.files / wanted[0])
+        (hub.files / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}), encoding="utf-8")
+    found = resolve_model(HUB_ID)
+    assert [name for name in hub.fetched if name.endswith(".safetensors")] == wanted
+    assert [file.name for file in found.weights.files] == wanted
+    assert hub.listings == hub.resolved == 1
+    hub.online = False
+    assert resolve_model(HUB_ID).sha256 == found.sha256
+
+
+def test_safetensors_of_another_name_are_fetched_where_there_are_no_others(hub: Hub) -> None:
+    publish(hub, as_safetensors)
+    copies_in_folders(hub)
+    (hub.files / "model.safetensors").rename(hub.files / "weights.safetensors")
+    resolve_model(HUB_ID)
+    assert [name for name in hub.fetched if name.endswith(".safetensors")] == ["weights.safetensors"]
 
 
 @pytest.mark.parametrize("save", [as_bin, as_shards, as_safetensors])
@@ -141,5 +185,5 @@ def test_a_cache_without_all_weights_is_refused_without_a_network(hub: Hub) -> N
 def test_a_repository_without_weights_is_refused(hub: Hub) -> None:
     publish(hub, as_bin)
     (hub.files / "pytorch_model.bin").unlink()
-    with refused(ModelError, HUB_ID, "no weights", "none"):
+    with refused(ModelError, HUB_ID, "no weights: neither"):
         resolve_model(HUB_ID)

@@ -207,7 +207,7 @@ def test_positions_beyond_the_context_are_refused() -> None:
     lean = lean_twin(family_model("llama"))
     lean.extend(random_ids(CONTEXT - 1))
     lean.extend(random_ids(1))
-    with refused(ModelError, "random", f"{CONTEXT + 1} positions", f"holds {CONTEXT}", "--max-new-tokens"):
+    with refused(ModelError, "random", f"{CONTEXT + 1} positions", f"holds {CONTEXT}", "fewer new tokens"):
         lean.extend(random_ids(1))
     assert lean.length == CONTEXT
 

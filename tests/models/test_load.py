@@ -118,17 +118,17 @@ def test_defaults_are_the_gpu_in_bfloat16_else_the_cpu_in_float32() -> None:
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "CPU", "mps"])
 def test_an_unknown_device_is_refused(tiny_models: Path, device: str) -> None:
-    with refused(UserError, f"--device {device}", "cpu, cuda or cuda:N"):
+    with refused(UserError, f"device={device!r}", "cpu, cuda or cuda:N"):
         load_model(str(tiny_models / "tiny-target"), device=device)
 
 
 def test_a_gpu_that_is_not_there_is_refused(tiny_models: Path) -> None:
-    with refused(UserError, "--device cuda:99", "CUDA devices", "--device cpu"):
+    with refused(UserError, "device='cuda:99'", "CUDA devices", "device='cpu'"):
         load_model(str(tiny_models / "tiny-target"), device="cuda:99")
 
 
 def test_an_unknown_dtype_is_refused(tiny_models: Path) -> None:
-    with refused(UserError, "--dtype int8", "float32, bfloat16, float16"):
+    with refused(UserError, "dtype='int8'", "float32, bfloat16, float16"):
         load(tiny_models / "tiny-target", dtype="int8")
 
 
@@ -271,6 +271,7 @@ def test_a_quantised_checkpoint_that_loads_says_so_and_counts_its_stored_bytes(
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if torch saw two GPUs with room; transformers' own device map still finds the CPU alone."""
     monkeypatch.setattr(devices, "_gpus", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(
         load_module, "free_by_device", lambda device: dict.fromkeys(devices.all_devices(device), 10**12)
     )
@@ -288,6 +289,7 @@ def test_auto_spreads_a_checkpoint_by_transformers_device_map(tiny_models: Path,
 def test_what_each_gpu_may_take_reaches_transformers(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By default what is free there holds; a run that has drafts gives limits of its own."""
     monkeypatch.setattr(devices, "_gpus", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(load_module, "free_by_device", lambda device: {"cuda:0": 10**12, "cuda:1": 10**12})
     given: list[tuple[object, ...]] = []
 
@@ -324,11 +326,11 @@ def test_layers_that_would_wait_off_the_gpus_are_refused(tiny_models: Path, monk
 
 def test_auto_without_a_gpu_is_refused(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_gpus", lambda: 0)
-    with refused(UserError, "--device auto", "0 CUDA devices", "--device cpu"):
+    with refused(UserError, "device='auto'", "0 CUDA devices", "device='cpu'"):
         load_model(str(tiny_models / "tiny-target"), "auto")
 
 
 @pytest.mark.parametrize(("name", "why"), [("shape:llama-2-70b", "a shape's weights"), ("demo-draft", "nested")])
 def test_auto_is_refused_for_what_only_the_lean_forward_runs(name: str, why: str, two_gpus: None) -> None:
-    with refused(ModelError, name, why, "--device cuda"):
+    with refused(ModelError, name, why, "device='cuda'"):
         load_model(name, "auto")

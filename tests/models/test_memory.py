@@ -187,7 +187,7 @@ def test_working_memory_grows_with_the_positions() -> None:
 def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_module, "free_by_device", lambda device: {device: 10_000_000})
     monkeypatch.setattr(load_module, "LlamaModel", lambda *a: pytest.fail("nothing may be loaded"))
-    with refused(ModelError, "--device cpu: 0.010 GB are free", "shape:vicuna-7b", "weights 13.7"):
+    with refused(ModelError, "device='cpu': 0.010 GB are free", "shape:vicuna-7b", "weights 13.7"):
         load_model("shape:vicuna-7b", "cpu", "bfloat16")
 
 

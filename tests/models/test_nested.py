@@ -157,7 +157,7 @@ def test_exits_asked_for_win_over_the_drafts_own() -> None:
         ((2, 2), "exits 2, 2: give each depth once"),
         ((2, 5), "exits 2, 5: an exit is a depth from 1 to 4"),
         ((0, 4), "exits 0, 4: an exit is a depth from 1 to 4"),
-        ((), "exits none"),
+        ((), "no exits"),
     ],
 )
 def test_exits_that_cannot_be_are_refused(exits: tuple[int, ...], said: str) -> None:

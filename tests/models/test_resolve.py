@@ -12,13 +12,12 @@ import pytest
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
-    HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
-from specbench_s2d.errors import ModelError, UnknownNameError, UserError
+from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.resolve import ResolvedModel, resolve_model
 from tests.refusals import refused
 
@@ -35,7 +34,7 @@ class Hub:
     def __call__(self, hub_id: str, revision: str | None = None, **options: Any) -> str:
         assert not any(pattern.endswith((".pt", ".py")) for pattern in options["allow_patterns"])
         self.asked.append((hub_id, revision))
-        self.patterns = options["allow_patterns"]
+        self.patterns += options["allow_patterns"]
         if isinstance(self.answer, Exception):
             raise self.answer
         return str(self.answer)
@@ -56,7 +55,8 @@ def test_a_hub_id_is_fetched_at_the_revision_asked_for(tiny_models: Path, monkey
     assert (found.name, found.revision) == (HUB_ID, "tiny-draft")  # a snapshot's folder is named by its commit
     resolve_model(HUB_ID, revision="v1")
     resolve_model(HUB_ID)
-    assert hub.asked == [(HUB_ID, "refs/pr/3"), (HUB_ID, "v1"), (HUB_ID, None)]
+    given = [(HUB_ID, "refs/pr/3"), (HUB_ID, "v1"), (HUB_ID, None)]
+    assert [asked for asked in hub.asked if asked != (HUB_ID, "tiny-draft")] == given, "the rest at the commit found"
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,26 @@ def test_what_the_hub_refuses_is_said_in_one_line(monkeypatch: pytest.MonkeyPatc
         resolve_model(f"{HUB_ID}@v9")
 
 
-def test_a_path_that_is_not_there_is_an_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`./models` looks like a hub id, and is none: the hub's client says so."""
-    install(monkeypatch, HFValidationError("Repo id must use alphanumeric chars"))
-    with refused(UnknownNameError, "'./models'"):
+def test_a_path_that_is_not_there_is_no_name_of_the_hub(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = install(monkeypatch, RuntimeError("the hub was asked"))
+    with refused(ModelError, "./models: no such folder; give a model's folder, a name, or a hub id"):
         resolve_model("./models")
-    with refused(UnknownNameError, "'/no/such/folder'"):
+    with refused(ModelError, "/no/such/folder: no such folder", "There is no folder /no/such either."):
         resolve_model("/no/such/folder")
+    with refused(ModelError, "no such folder", "Did you mean 'tiny-target'"):
+        resolve_model(str(tiny_models / "tiny-targt"))
+    with refused(ModelError, "pytorch_model.bin: no such folder"):
+        resolve_model("pytorch_model.bin")
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("file", "what"), [("model.safetensors", "a file of weights"), ("config.json", "a file, and no GGUF file")]
+)
+def test_a_file_in_place_of_its_folder_is_told_so(tiny_models: Path, file: str, what: str) -> None:
+    folder = tiny_models / "tiny-target"
+    with refused(ModelError, f"{file}: is {what}; give the folder of the model, which has its config.json: {folder}."):
+        resolve_model(str(folder / file))
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:

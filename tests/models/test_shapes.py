@@ -151,7 +151,7 @@ def test_bad_input_is_one_line() -> None:
         load_model("shape:vicuna-8b", device="cpu")
     with refused(ModelError, "shape:demo-s", "lean=False"):
         load_model("shape:demo-s", device="cpu", lean=False)
-    with refused(UserError, "--dtype int8", "float32"):
+    with refused(UserError, "dtype='int8'", "float32"):
         load_model("shape:demo-s", device="cpu", dtype="int8")
 
 

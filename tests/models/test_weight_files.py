@@ -75,6 +75,23 @@ def test_safetensors_of_other_names_are_taken_where_there_is_nothing_else(tmp_pa
     assert names(tmp_path) == ["pytorch_model.bin"]
 
 
+@pytest.mark.parametrize("indexed", [True, False])
+def test_consolidated_copies_are_no_weights_beside_others(tmp_path: Path, indexed: bool) -> None:
+    """Mistral's own format beside transformers', which would be read and hashed twice."""
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    write(tmp_path, *shards, "consolidated.safetensors", "consolidated.00.pth")
+    (tmp_path / "original").mkdir()
+    write(tmp_path / "original", "model.safetensors")
+    if indexed:
+        write_index(tmp_path, SAFE_WEIGHTS_INDEX_NAME, *shards)
+    assert names(tmp_path) == shards
+
+
+def test_consolidated_weights_alone_are_weights(tmp_path: Path) -> None:
+    write(tmp_path, "consolidated.safetensors")
+    assert names(tmp_path) == ["consolidated.safetensors"]
+
+
 @pytest.mark.parametrize("index", [WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_INDEX_NAME])
 def test_a_shard_that_is_not_there_is_named(tmp_path: Path, index: str) -> None:
     write(tmp_path, "config.json", SHARDS[0])
@@ -107,7 +124,7 @@ def test_an_index_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("files", "saw"),
     [
-        ([], "none"),
+        ([], "no weights: neither .safetensors"),
         (["training_args.bin"], "only training_args.bin"),
         (["consolidated.00.pth", "adapter_model.safetensors"], "only adapter_model.safetensors, consolidated.00.pth"),
         (["model.gguf"], "only model.gguf"),

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 @dataclass
 class Counts:
     """`waits`: times the host stood still for the device. `launches`: kernels and copies, a replayed graph counted as
-    one. `copied_bytes`: between host and device. `by_name`: launches by operation, for finding them; `wait_names`."""
+    one. `copied_bytes`: between host and device. `pools`: handles of graphs' memory pools. `by_name`: launches by
+    operation, for finding them; `wait_names`."""
 
     waits: int = 0
     launches: int = 0
     operations: int = 0
     copied_bytes: int = 0
     captures: int = 0
+    pools: int = 0
     by_name: Counter[str] = field(default_factory=Counter)
     wait_names: Counter[str] = field(default_factory=Counter)
 

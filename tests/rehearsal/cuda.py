@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,6 +90,8 @@ class Cuda:
 
         self.Stream, self.Event, self.CUDAGraph = Stream, Event, CUDAGraph
         self.events: list[Any] = []
+        self._graphs_of: dict[Any, weakref.WeakSet[Any]] = {}  # by the handle of their pool
+        self._handles = itertools.count(1)
         self._default = Stream(0)
 
     def pass_events(self) -> None:
@@ -122,7 +125,7 @@ class Cuda:
             "Event": self.Event,
             "CUDAGraph": self.CUDAGraph,
             "graph": self._graph,
-            "graph_pool_handle": lambda: (0, 1),
+            "graph_pool_handle": self._new_pool,
             "stream": self._on_stream,
             "current_stream": lambda device=None: self._stream or self._default,
             "default_stream": lambda device=None: self._default,
@@ -167,16 +170,24 @@ class Cuda:
         finally:
             self._stream = before
 
+    def _new_pool(self) -> tuple[int, int]:
+        self._mode.counts.pools += 1
+        return 0, next(self._handles)
+
     @contextmanager
     def _graph(
         self, graph: Any, pool: Any = None, stream: Any = None, capture_error_mode: str = "global"
     ) -> Iterator[None]:
         self._synchronize()  # torch does so before a capture
+        if not self._graphs_of.get(pool, (graph,)):
+            raise RefusedError("use_count > 0 INTERNAL ASSERT FAILED: all graphs of this pool were released")
         self._mode.capture_began()
         try:
             yield
         finally:
             graph.recording = self._mode.capture_ended()
+            if pool is not None:
+                self._graphs_of.setdefault(pool, weakref.WeakSet()).add(graph)
             weakref.finalize(graph, self._mode.graph_forgotten, graph.recording)
 
     def _properties(self, device: Any = None) -> SimpleNamespace:

@@ -128,8 +128,8 @@ def test_a_model_says_which_engine_it_has(
 
 
 def test_the_native_engine_is_refused_on_a_gpu(shared_counts: Counts, tiny_models: Path) -> None:
-    said = "it runs on cpu, and the device is cuda; give --engine cuda-graphs or eager, or --device cpu."
-    with refused(UserError, f"--engine native: {said}"):
+    said = "it runs on cpu, and the device is cuda; give engine='cuda-graphs' or eager, or device='cpu'."
+    with refused(UserError, f"engine='native': {said}"):
         load_model(str(tiny_models / "tiny-target"), "cuda", "float32", engine="native")
 
 

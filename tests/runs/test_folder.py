@@ -6,6 +6,7 @@ import gzip
 import json
 import lzma
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,35 @@ def test_of_a_cell_that_ran_again_the_last_record_counts_once(tmp_path: Path) ->
         store.append([failed, keyed("2")])
         store.append([keyed("1")])
     assert [(r.key, r.status) for r in read_records(tmp_path)] == [("1", "ok"), ("2", "ok")]
+
+
+def test_a_store_reads_a_record_where_it_lies(tmp_path: Path) -> None:
+    """The last of a cell that ran again, whatever its text is; at once, and when the run goes on."""
+    failed = keyed("1").model_copy(update={"status": "failed", "error": "no memory: für 日本 \u2028 €"})
+    with RunStore(tmp_path, manifest()) as store:
+        store.append([])
+        store.append([failed, keyed("2")])
+        assert (store.get("1"), store.failed) == (failed, {"1"})
+        store.append([keyed("3"), keyed("1")])
+        assert (store.get("1"), store.get("2"), store.get("x")) == (keyed("1"), keyed("2"), None)
+        assert (store.keys, store.failed) == ({"1", "2", "3"}, set())
+    with RunStore(tmp_path, manifest()) as store:
+        assert [store.get(key) for key in "123"] == [keyed(key) for key in "123"]
+        assert list(store.records()) == [keyed(key) for key in "231"] and not store.failed
+
+
+def test_a_store_takes_little_memory_for_a_record(tmp_path: Path) -> None:
+    """A record of 256 tokens takes 10 KB as an object, and its line has as many characters."""
+    records = (keyed(f"{n:032d}", output_text=f"{n}" * 2000) for n in range(300))
+    with RunStore(tmp_path, manifest()) as store:
+        store.append([next(records)])
+        tracemalloc.start()
+        for record in records:
+            store.append([record])
+        del record
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert taken < 500 * 299
 
 
 @pytest.mark.parametrize(

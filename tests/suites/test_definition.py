@@ -9,8 +9,17 @@ import pytest
 
 from specbench_s2d.errors import UnknownNameError, UserError
 from specbench_s2d.resources import SUITES, data_folder
-from specbench_s2d.suites import load_questions, load_suite, read_definition, read_suite, suite_headings
+from specbench_s2d.suites import (
+    HEADINGS,
+    load_questions,
+    load_suite,
+    read_definition,
+    read_suite,
+    sound_suites,
+    suite_headings,
+)
 from tests.plugins import Plugins
+from tests.refusals import refused
 from tests.suites.files import GOOD, refusal, write
 
 QA = data_folder("suites") / "qa.toml"
@@ -62,8 +71,33 @@ def test_the_embedded_arithmetic_is_right() -> None:
 
 
 def test_an_unknown_suite_is_told_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown suite 'mtbench'\. Did you mean 'mt_bench'"):
-        load_questions("embedded", ["mtbench"])
+    with refused(UnknownNameError, "unknown suite 'mt_bnch'. Did you mean 'mt_bench'?", "Or custom/NAME"):
+        load_questions("embedded", ["mt_bnch"])
+
+
+@pytest.mark.parametrize(
+    ("name", "suite"),
+    [
+        ("MT-bench", "mt_bench"),
+        ("mtbench", "mt_bench"),
+        ("math", "math_reasoning"),
+        ("GSM8K", "math_reasoning"),
+        ("sum", "summarization"),
+        ("summarisation", "summarization"),
+        ("trans", "translation"),
+        ("nq", "qa"),
+        ("RAG", "rag"),
+    ],
+)
+def test_a_suite_has_other_names(name: str, suite: str) -> None:
+    assert load_suite(name).name == suite
+    assert list(load_questions("embedded", [name, suite]).by_suite) == [suite]
+
+
+def test_no_two_suites_share_another_name_and_none_is_part_of_a_hash() -> None:
+    others = [other for suite in sound_suites() for other in suite.definition.also]
+    assert len(set(others)) == len(others) and not set(others) & set(SUITES)
+    assert "also" in HEADINGS
 
 
 def test_the_hash_of_a_suite_follows_its_definition_and_its_questions(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -265,14 +266,28 @@ def test_a_mistake_counts_even_in_a_suite_that_was_not_asked_for(tmp_path: Path)
         (b"", ": empty; expected questions, one a row."),
         (b"\n \r\n", ": empty; expected questions, one a row."),
         (b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), ":1: starts with a byte order mark"),
-        (json.dumps(GOOD).encode("utf-16"), ":1: not UTF-8 text (invalid start byte)"),
-        (b"\x1f\x8b\x08\x00" + bytes(range(128, 200)), ":1: not UTF-8 text"),
+        (json.dumps(GOOD).encode("utf-16"), ": UTF-16 text; save the file as UTF-8. Question files are JSON Lines"),
+        (b"\x80" + json.dumps(GOOD).encode(), ":1: not UTF-8 text (invalid start byte)"),
+        (b"\x1f\x8b\x08\x00" + bytes(range(128, 200)), ": a damaged gzip file ("),
+        (b"PK\x03\x04" + bytes(26) + b"xl/workbook.xml", ": an Excel workbook; save the sheet as CSV UTF-8."),
+        (b"PK\x03\x04" + bytes(26) + b"q.jsonl", ": a ZIP archive; give the file inside it."),
+        (b"BZh91AY", ": compressed by bzip2; unpack it with bunzip2."),
+        (b"%PDF-1.7", ": a PDF; give the questions as JSON Lines or CSV."),
     ],
 )
 def test_a_file_that_holds_no_questions(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "q.jsonl"
     path.write_bytes(content)
     assert refusal(str(path)).startswith(f"{path}{said}")
+
+
+@pytest.mark.parametrize("name", ["q.jsonl", "q.csv"])
+def test_a_file_compressed_by_gzip_is_read_as_what_is_inside(tmp_path: Path, name: str) -> None:
+    content = json.dumps(GOOD) if name == "q.jsonl" else "question_id,turns\n1,Who?\n"
+    packed = tmp_path / f"{name}.gz"
+    packed.write_bytes(gzip.compress(content.encode()))
+    (plain := tmp_path / name).write_text(content)
+    assert load_questions(str(packed)).questions == load_questions(str(plain)).questions
 
 
 def test_a_path_that_is_no_file(tmp_path: Path) -> None:

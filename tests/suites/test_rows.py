@@ -115,7 +115,7 @@ def test_a_parquet_file_is_known_by_its_first_bytes_too(tmp_path: Path) -> None:
         ("q.csv", 'prompt,note\n"Who"?,1\n', ":2: not CSV ("),
         ("q.csv", "prompt,note\n,1\n", ":2: 'prompt' must be a text, or a list of texts, none of them empty, got 'n"),
         ("q.csv", "prompt\nGrüße\n".encode("latin-1"), ": not UTF-8 text (invalid"),
-        ("q.csv", "prompt\nWho?\n".encode("utf-16"), ": not UTF-8 text (invalid start byte); save the file as CSV UTF"),
+        ("q.csv", "prompt\nWho?\n".encode("utf-16"), ": UTF-16 text; save the file as UTF-8. Question files"),
         ("q.json", "[", ": not a JSON array (Expecting value"),
         ("q.json", "[]", ": empty; expected questions, one a row."),
         ("q.json", "[" * 100_000, ": not a JSON array (maximum recursion depth"),

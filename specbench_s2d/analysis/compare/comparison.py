@@ -10,8 +10,10 @@ from pathlib import Path
 import pandas as pd
 from rich.console import RenderableType
 
+from specbench_s2d.analysis.tables.csv_text import csv_text
 from specbench_s2d.analysis.tables.naming import mark_notes
 from specbench_s2d.analysis.tables.text import TextTable, terminal_tables
+from specbench_s2d.display import markdown_text
 from specbench_s2d.errors import UserError
 from specbench_s2d.files import write_whole
 from specbench_s2d.runs.columns import Records
@@ -41,17 +43,18 @@ class Comparison:
     def markdown(self) -> str:
         """The same as Markdown."""
         tables = (table.markdown_section() for table in self.shown)
-        return "\n\n".join([f"# {self.title}", *tables, "\n".join(f"- {note}" for note in self.all_notes)]) + "\n"
+        notes = "\n".join(f"- {markdown_text(note)}" for note in self.all_notes)
+        return "\n\n".join([f"# {markdown_text(self.title)}", *tables, notes]) + "\n"
 
     def json(self) -> str:
         """Title, notes and every row of the table as one JSON object; missing values are null."""
         rows = json.loads(self.table.to_json(orient="records"))
         return json.dumps({"title": self.title, "notes": self.all_notes, "rows": rows}, indent=1)
 
-    def write(self, path: Path) -> None:
-        """Write the table as CSV (every digit) or the text as Markdown, by the file's suffix."""
+    def write(self, path: Path, safe_csv: bool = False) -> None:
+        """Write the table as CSV (every digit; `safe_csv`: no formulas) or the text as Markdown, by its suffix."""
         check_out(path)
-        text = self.table.to_csv(index=False, lineterminator="\n") if path.suffix == ".csv" else self.markdown()
+        text = csv_text(self.table, safe_csv) if path.suffix == ".csv" else self.markdown()
         write_whole(path, text)
 
 

@@ -19,7 +19,7 @@ from specbench_s2d.analysis.tables.naming import row_title, suite_title
 from specbench_s2d.analysis.tables.remarks import within_launches
 from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, row_groups, rows_by_target, summary_table
 from specbench_s2d.analysis.tables.text import NOTHING, TextTable, absent, number, stands_on, with_interval
-from specbench_s2d.errors import UnknownNameError, UserError
+from specbench_s2d.errors import UserError, find_name
 from specbench_s2d.runs.record import BASELINE, Record
 
 _RATIOS = {"mat_ratio": MAT, "perplexity_ratio": PERPLEXITY, "length_ratio": LENGTH}
@@ -40,8 +40,7 @@ def compare_decoders(records: Iterable[Record], against: str) -> Comparison:
     """
     kept = latest(records)
     labels = kept.distinct("label")
-    if against not in labels:
-        raise UnknownNameError.of("decoder", against, labels, "Give --against a label of the run.")
+    against = find_name("decoder", against, labels, "Give --against a label of the run.")
     if len(labels) == 1:
         raise UserError(f"--against {against}: the run has no other decoder; nothing to compare.")
     theirs = kept.of_value("label", against)
@@ -105,7 +104,7 @@ def _speeds(target: str, rows: Sequence[Row]) -> TextTable:
         by_suite = [number(of_label.get(suite, {}).get("relative_speed")) for suite in suites]
         total = _with_ends(overall, "relative_speed")
         lines.append([row_title(overall), *by_suite, total, number(overall["speedup"]), number(overall["mat"])])
-    return TextTable(headings, lines, target)
+    return TextTable(headings, lines, target, spare=range(len(suites), 0, -1))
 
 
 def _ratios(target: str, rows: Sequence[Row]) -> TextTable:

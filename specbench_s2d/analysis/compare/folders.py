@@ -12,7 +12,7 @@ from specbench_s2d.analysis.compare.papers import compare_published
 from specbench_s2d.analysis.compare.runs import compare_runs
 from specbench_s2d.analysis.report.write import read_run
 from specbench_s2d.errors import UserError
-from specbench_s2d.published import PREFIX
+from specbench_s2d.published import PREFIX, find_paper
 from specbench_s2d.runs.folder import MANIFEST, read_manifest
 from specbench_s2d.runs.identity import identity, is_greedy_run
 
@@ -33,7 +33,7 @@ def compare(run: Path, other: str | None, against: str | None, stand_ins: Sequen
     if against is not None:
         return compare_decoders(records, against)
     if with_paper:
-        paper = str(other).removeprefix(PREFIX)
+        paper = find_paper(str(other))
         return compare_published(records, run.name, paper, _temperature(run), stand_ins, _heads(run))
     second = Path(str(other))
     names = (run.name, second.name) if run.name != second.name else (str(run), str(second))

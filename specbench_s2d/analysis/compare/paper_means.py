@@ -116,15 +116,18 @@ def notes(made: Sequence[Row], found: Mapping[str, DecoderFacts]) -> list[str]:
         f"Standing for the paper's method: {'; '.join(f'{label} ({_settings(found[label])})' for label in labels)}.",
         "Each target weighs alike; the interval is over questions, the same for all targets.",
         f"Speed: decode tokens/s. Perplexity: pooled over new tokens, {BASELINE}'s at the run's own temperature.",
-        *dict.fromkeys(_missing(row) for row in made if absent(row["ours"])),
+        *_missing(row for row in made if absent(row["ours"])),
         *_other_settings(made, found),
     ]
 
 
-def _missing(row: Row) -> str:
-    return (
-        f"{row['method']}, {_METRICS[row['metric']]}: the paper's {number(row['published'])}; no ours: {row['reason']}."
-    )
+def _missing(rows: Iterable[Row]) -> list[str]:
+    """The paper's values that nothing of ours stands beside, by method, each reason once."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for row in rows:
+        value = f"{number(row['published'])} ({_METRICS[row['metric']]})"
+        found.setdefault((row["method"], row["reason"]), {})[value] = None
+    return [f"{method}: the paper's {', '.join(values)}; no ours: {why}." for (method, why), values in found.items()]
 
 
 def _settings(facts: DecoderFacts) -> str:

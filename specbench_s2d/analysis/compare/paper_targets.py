@@ -8,8 +8,9 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from specbench_s2d.errors import UnknownNameError, UserError, near_names
+from specbench_s2d.errors import UnknownNameError, UserError, find_name
 from specbench_s2d.paper_names import ModelFacts, model_facts, other_versions, paper_target, target_models
+from specbench_s2d.spelling import near_names
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,7 @@ def read_given(
         if not equals:
             raise UserError(f"--as {pair}: give TARGET=PAPER_TARGET, or LABEL=METHOD for a decoder.")
         if ours in targets:
-            if other not in theirs:
-                raise UnknownNameError.of("target of the paper", other, theirs, f"Given as --as {pair}.")
+            other = find_name("target of the paper", other, theirs, f"Given as --as {pair}.")
             if given.targets.setdefault(ours, other) != other:
                 raise UserError(f"--as {pair}: {ours} was given as {given.targets[ours]} already; keep one of them.")
         elif ours in labels:

@@ -194,7 +194,8 @@ def _shown(by_target: pd.DataFrame) -> list[TextTable]:
             if not lines:
                 continue
             title = f"{target} compared with {theirs}{on}: {what} ({rows['ours_column'].iloc[0]})"
-            found.append(TextTable(headings, [*lines, *correlation_line(rows, suites)], title))
+            lines += correlation_line(rows, suites)
+            found.append(TextTable(headings, lines, title, spare=range(len(suites) - 1, 0, -1)))
     return found
 
 
@@ -223,12 +224,14 @@ def _target_notes(rows: pd.DataFrame) -> list[str]:
 def _no_values(values: pd.DataFrame, methods: Mapping[str, list[str]], theirs: Iterable[str]) -> list[str]:
     """The decoders whose methods have values, but none for a target that the run is compared with."""
     there = {(target, method) for target, method in zip(values["target"], values["method"], strict=True)}
-    return [
-        f"No row for {label} compared with {target}: the paper has no values of {', '.join(listed)} for it."
-        for target in dict.fromkeys(theirs)
-        for label, listed in methods.items()
-        if set(listed) & set(values["method"]) and not any((target, method) in there for method in listed)
-    ]
+    notes = []
+    for label, listed in methods.items():
+        lone = [target for target in dict.fromkeys(theirs) if not any((target, method) in there for method in listed)]
+        if lone and set(listed) & set(values["method"]):
+            which = "it" if len(lone) == 1 else "them"
+            said = f"the paper has no values of {', '.join(listed)} for {which}"
+            notes.append(f"No row for {label} compared with {', '.join(lone)}: {said}.")
+    return notes
 
 
 def _exit_notes(records: Records, methods: Mapping[str, list[str]]) -> list[str]:

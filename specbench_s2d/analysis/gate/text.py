@@ -8,10 +8,10 @@ from dataclasses import asdict
 from xml.etree import ElementTree as xml
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from specbench_s2d.analysis.gate.verdict import HOLDS, Check, Judgement
-from specbench_s2d.analysis.tables.text import Entry, TextTable, markdown_text, terminal_tables
+from specbench_s2d.analysis.tables.text import Entry, Prose, TextTable, terminal_tables
+from specbench_s2d.display import markdown_text, visible
 
 _STYLES = {"regressed": "bold red", "incomparable": "bold yellow", "incomplete": "bold yellow", "improved": "green"}
 _HEADINGS = ("rule", "target, decoder", "verdict", "here", "baseline", "why")
@@ -21,7 +21,7 @@ def render(judgement: Judgement) -> RenderableType:
     """For a terminal: the verdict, a table of what did not simply hold, and a line per rule for the rest."""
     remarkable = _remarkable(judgement)
     notes = [line for line in (_held(judgement), *judgement.detectable, *judgement.notes) if line]
-    verdict = Text(judgement.sentence, style="green" if judgement.exit_code == HOLDS else "bold red")
+    verdict = Prose(judgement.sentence, "green" if judgement.exit_code == HOLDS else "bold red")
     return Group(verdict, terminal_tables([_table(remarkable)] if remarkable else [], notes))
 
 
@@ -40,10 +40,10 @@ def markdown(judgement: Judgement) -> str:
 
 def junit(judgement: Judgement) -> str:
     """One test case per check: a failure where the run regressed, an error where it cannot be judged, else passed or
-    skipped."""
+    skipped. Characters that XML forbids are escapes such as `\\x1b`."""
     suite = xml.Element(
         "testsuite",
-        name=f"{judgement.run} against {judgement.baseline}",
+        name=visible(f"{judgement.run} against {judgement.baseline}"),
         tests=str(len(judgement.checks)),
         failures=str(len(judgement.of("regressed"))),
         errors=str(len(judgement.of("incomparable", "incomplete"))),
@@ -51,7 +51,7 @@ def junit(judgement: Judgement) -> str:
     )
     kinds = {"regressed": "failure", "incomparable": "error", "incomplete": "error", "not judged": "skipped"}
     for check in judgement.checks:
-        case = xml.SubElement(suite, "testcase", classname=check.where or "run", name=check.rule)
+        case = xml.SubElement(suite, "testcase", classname=visible(check.where or "run"), name=check.rule)
         if check.verdict in kinds:
             xml.SubElement(case, kinds[check.verdict], message=_sentence(check))
         elif check.detectable is not None:
@@ -69,7 +69,7 @@ def as_json(judgement: Judgement) -> str:
         "speed_not_judged": judgement.untimed,
     }
     checks = [asdict(check) for check in judgement.checks]
-    return json.dumps({**facts, "notes": judgement.notes, "checks": checks}, indent=1, ensure_ascii=False)
+    return json.dumps({**facts, "notes": judgement.notes, "checks": checks}, indent=1)
 
 
 def _remarkable(judgement: Judgement) -> list[Check]:
@@ -96,10 +96,10 @@ def _table(checks: Sequence[Check]) -> TextTable:
         [c.rule, c.where, Entry(c.verdict, style=_STYLES.get(c.verdict, "dim")), c.ours, c.baseline, c.why]
         for c in checks
     ]
-    return TextTable(_HEADINGS, rows, left=len(_HEADINGS))
+    return TextTable(_HEADINGS, rows, left=len(_HEADINGS), names=2)
 
 
 def _sentence(check: Check) -> str:
     values = f"{check.ours} (baseline {check.baseline})" if check.baseline else check.ours
     power = "" if check.detectable is None else f"80 of 100 such checks would find {100 * check.detectable:.0f} %"
-    return "; ".join(part for part in (values, check.why, power) if part)
+    return visible("; ".join(part for part in (values, check.why, power) if part))

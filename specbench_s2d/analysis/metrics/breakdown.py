@@ -74,6 +74,10 @@ class Breakdown:
 def breakdown(pairs: Iterable[Pair]) -> tuple[Breakdown | None, str | None]:
     """The breakdown of one target's pairs, over the cells that its speed-up is of; else None with the reason."""
     of = Pairs.of(pairs)
+    return of.once("breakdown", lambda: _breakdown(of))
+
+
+def _breakdown(of: Pairs) -> tuple[Breakdown | None, str | None]:
     kept = of.take(of.ours.known("decode_s") & of.baseline.known("decode_s"))
     if not len(kept):
         return None, "no cell with a decode time that AR finished too"

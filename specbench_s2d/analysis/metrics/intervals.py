@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from scipy.special import stdtrit
 
 from specbench_s2d.analysis.metrics.pairs import Pair, Pairs
 from specbench_s2d.analysis.metrics.values import Interval, Measure
-from specbench_s2d.runs.columns import Columns, Floats, Ints, Mask, Records, in_order, together
+from specbench_s2d.runs.columns import Asked, Columns, Floats, Ints, Mask, Records, in_order, together
 from specbench_s2d.runs.record import Record
 
 LEVEL = 0.95
@@ -35,22 +35,6 @@ LEAST_QUESTIONS = 5
 _ROUNDING = 1e-24  # a variance relative to the squared value, below which it is that of rounding
 
 
-class Asked(Protocol):
-    """Items of which each answers a question in a launch."""
-
-    @property
-    def questions(self) -> Ints:
-        """A number for each item's question."""
-
-    @property
-    def launches(self) -> Ints:
-        """The launch of each."""
-
-    @property
-    def asked(self) -> tuple[Ints, NDArray[np.intp]]:
-        """As of `Records`."""
-
-
 Summands = tuple[Mask, Floats]
 """Which items have something to add, and what each adds, (items, C)."""
 Item = TypeVar("Item", bound=Record | Pair)
@@ -58,10 +42,9 @@ Item = TypeVar("Item", bound=Record | Pair)
 
 @dataclass(frozen=True)
 class Sums:
-    """The sums of each launch and question that has any: launches, (K,); numbers of questions, (K,); sums, (K, C)."""
+    """The sums of each launch and question that has any, (K, C)."""
 
-    launches: Ints
-    questions: Ints
+    asked: Asked
     sums_KC: Floats
 
     def __bool__(self) -> bool:
@@ -117,10 +100,10 @@ class Statistic(Generic[Item]):
 
     def _sums(self, found: Records | Pairs) -> Sums:
         if not len(found):
-            return Sums(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros((0, 0)))
+            return Sums(found.asked, np.zeros((0, 0)))
         merged = self.merged(found) if self.merged else found
         known, rows = self.rows(merged)
-        return summed(merged, rows) if known.all() else summed(merged.take(known), rows[known])
+        return summed(merged.asked, rows) if known.all() else summed(merged.take(known).asked, rows[known])
 
     def value(self, sums: Sequence[Sums]) -> float:
         """The mean over groups of the value over all questions, NaN or infinite where undefined."""
@@ -172,7 +155,8 @@ class Statistic(Generic[Item]):
         return Measure(value) if np.isfinite(value) else Measure(None, "the other's value is 0 or undefined"), ends
 
     def _mean(self, sums_GCR: Floats) -> Floats:
-        means_R: Floats = self.shape(sums_GCR).mean(axis=0)
+        values_GR = self.shape(sums_GCR)
+        means_R: Floats = values_GR[0] if len(values_GR) == 1 else values_GR.mean(axis=0)
         return means_R
 
 
@@ -208,15 +192,17 @@ def stacked(*columns: NDArray[Any]) -> Summands:
     return known, rows
 
 
-def summed(items: Asked, rows: Floats) -> Sums:
-    """The sums of the items' rows by their launch and question, in the order of the first of each."""
-    places, first = items.asked
-    return Sums(items.launches[first], items.questions[first], _added(places, rows, len(first)))
+def summed(asked: Asked, rows: Floats) -> Sums:
+    """The sums of items' rows by the launch and question that each answers."""
+    return Sums(asked, _added(asked.places, rows, len(asked.questions)))
 
 
 def _added(places: Ints, rows: Floats, count: int) -> Floats:
     """The rows of each place added in their order, (count, columns)."""
-    return np.stack([np.bincount(places, column, count) for column in rows.T], axis=1)
+    added = np.empty((count, rows.shape[1]))
+    for column in range(rows.shape[1]):
+        added[:, column] = np.bincount(places, rows[:, column], count)
+    return added
 
 
 def interval(
@@ -233,7 +219,7 @@ def interval(
     a launch belongs to its run. `weight`: the column that questions weigh by. None below `LEAST_QUESTIONS`, and where
     the value, or the value without one of its questions or launches, is undefined.
     """
-    by_question_NGC = _parts(groups, [of_group.questions for of_group in groups])
+    by_question_NGC = _parts(groups, "questions")
     n = len(by_question_NGC)
     if n < LEAST_QUESTIONS:
         return Interval(None, None, f"n = {n}: no interval from fewer than {LEAST_QUESTIONS} questions", n)
@@ -244,7 +230,7 @@ def interval(
     run_of = runs or [0] * len(groups)
     for run in dict.fromkeys(run_of):
         of_run = [sums if run_of[group] == run else None for group, sums in enumerate(groups)]
-        launches_LGC = _parts(of_run, [of_group.launches for of_group in groups])
+        launches_LGC = _parts(of_run, "launches")
         if len(launches_LGC) > 1:
             without_L = _on_scale(_without(total_GC, launches_LGC, of_sums), scale)
             levels.append((_jackknife(without_L), len(without_L) - 1.0))
@@ -259,17 +245,24 @@ def interval(
     return Interval(math.exp(low), math.exp(high), None, n) if scale == "log" else Interval(low, high, None, n)
 
 
-def _parts(groups: Sequence[Sums | None], part_of: Sequence[Ints]) -> Floats:
-    """The sums of each part, (parts, G, C), in the order of the first of each; `part_of`: the part that each of a
-    group's sums belongs to. A group that is None is in no part."""
-    kept = [(group, sums, part_of[group]) for group, sums in enumerate(groups) if sums]
+def _parts(groups: Sequence[Sums | None], which: Literal["questions", "launches"]) -> Floats:
+    """The sums of each question or launch, (parts, G, C), in the order of the first of each; a group that is None is
+    in none."""
+    kept = [(group, sums) for group, sums in enumerate(groups) if sums]
     if not kept:
         return np.zeros((0, len(groups), 0))
-    places, parts = in_order(np.concatenate([of_group for _, _, of_group in kept]))
+    found = [sums.asked.in_order(which) for _, sums in kept]
+    if len(kept) == 1:
+        [(places, parts)] = found
+        places_of = [places]
+    else:
+        # Each group's parts by their place among those of all: the groups mostly have the same.
+        merged, parts = in_order(np.concatenate([parts for _, parts in found]))
+        ends = np.cumsum([len(parts) for _, parts in found])[:-1]
+        places_of = [of_all[places] for of_all, (places, _) in zip(np.split(merged, ends), found, strict=True)]
     sums_PGC = np.zeros((len(parts), len(groups), kept[0][1].sums_KC.shape[1]))
-    ends = np.cumsum([len(of_group) for _, _, of_group in kept])[:-1]
-    for (group, sums, _), of_group in zip(kept, np.split(places, ends), strict=True):
-        sums_PGC[:, group] = _added(of_group, sums.sums_KC, len(parts))
+    for (group, sums), places in zip(kept, places_of, strict=True):
+        sums_PGC[:, group] = _added(places, sums.sums_KC, len(parts))
     return sums_PGC
 
 
@@ -298,6 +291,7 @@ def _jackknife(without_R: Floats) -> float:
 
 def _effective(weights_NG: Floats) -> float:
     """Kish's effective number of questions, by their share of each group's weights; groups weigh alike."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares_N = np.nan_to_num(weights_NG / weights_NG.sum(axis=0)).mean(axis=1)
+    totals_G = weights_NG.sum(axis=0)
+    shares_NG = np.divide(weights_NG, totals_G, out=np.zeros(weights_NG.shape), where=totals_G != 0)
+    shares_N = shares_NG[:, 0] if len(totals_G) == 1 else shares_NG.mean(axis=1)
     return float(shares_N.sum() ** 2 / np.sum(shares_N**2)) if shares_N.any() else 1.0

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from specbench_s2d.analysis.metrics.values import Measure
 from specbench_s2d.decoding.labels import value_text
-from specbench_s2d.runs.columns import Floats, Ints, Mask, Once, Records, in_order, together
+from specbench_s2d.runs.columns import Asked, Floats, Ints, Mask, Once, Records, in_order, together
 from specbench_s2d.runs.record import Record
 
 Question = tuple[str, int | str]
@@ -72,7 +72,7 @@ class Pairs(Once):
         return self.ours.launches
 
     @property
-    def asked(self) -> tuple[Ints, NDArray[np.intp]]:
+    def asked(self) -> Asked:
         """As of `Records`."""
         return self.ours.asked
 

@@ -13,12 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from specbench_s2d.analysis.metrics.intervals import Statistic, Summands, stacked
 from specbench_s2d.analysis.metrics.pairs import Pair, Pairs, carrying, exact_sum, full_sum, sums_rounded_once, total
 from specbench_s2d.analysis.metrics.values import Measure, quotient
-from specbench_s2d.runs.columns import Floats, Ints, Records, firsts, in_order, joint
+from specbench_s2d.runs.columns import Asked, Floats, Records, firsts, in_order, joint
 from specbench_s2d.runs.record import BASELINE, Record
 
 Groups = Sequence[Iterable[Pair]]
@@ -176,15 +175,7 @@ class _Whole:
     sums: Floats
 
     @property
-    def questions(self) -> Ints:
-        return self.first.questions
-
-    @property
-    def launches(self) -> Ints:
-        return self.first.launches
-
-    @property
-    def asked(self) -> tuple[Ints, NDArray[np.intp]]:
+    def asked(self) -> Asked:
         return self.first.asked
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from specbench_s2d.errors import UserError
-from specbench_s2d.paper_names import same_model
-from specbench_s2d.published import PREFIX, PublishedMat, published_mat
+from specbench_s2d.analysis.compare.paper_targets import as_flags
+from specbench_s2d.errors import UserError, find_name
+from specbench_s2d.paper_names import paper_target, same_model
+from specbench_s2d.published import PREFIX, PublishedMat, find_paper, mat_targets, published_mat
 from specbench_s2d.runs.folder import read_finished_run
 from specbench_s2d.runs.record import Record
 
@@ -31,14 +32,29 @@ class Acceptances:
         if stray:
             raise UserError(f"--as {stray[0]}: give a --target of this command, with --acceptance {PREFIX}PAPER.")
         if given.startswith(PREFIX):
-            paper = given.removeprefix(PREFIX)
-            return cls(published={name: published_mat(paper, name, stand_ins) for name in targets})
+            paper = find_paper(given)
+            return cls(published={name: _of_paper(paper, name, (stand_ins or {}).get(name)) for name in targets})
         records = read_finished_run(Path(given))
         known = sorted({r.target for r in records if r.status == "ok"})
+        there = f"it has {', '.join(known)}" if known else "no turn of it is finished"
         for name in targets:
             if same_model(name, known) is None and len(known) != 1:
                 raise UserError(
-                    f"--acceptance {given}: nothing recorded on target {name}; it has {', '.join(known) or 'none'}: "
+                    f"--acceptance {given}: nothing recorded on target {name}; {there}: "
                     "give a run of this target, or of one target alone."
                 )
         return cls(records)
+
+
+def _of_paper(paper: str, target: str, stand_in: str | None) -> PublishedMat:
+    """What a paper says of a target, or of its own that `stand_in` names; else raises `UserError` with the `--as`."""
+    theirs = mat_targets(paper)
+    if stand_in is not None:
+        stand_in = find_name("target of the paper", stand_in, theirs, f"Given as --as {target}={stand_in}.")
+        return published_mat(paper, target, {target: stand_in})
+    if theirs and paper_target(paper, target, theirs) is None:
+        raise UserError(
+            f"--target {target}: published:{paper} has mean accepted tokens of {', '.join(theirs)} alone. To take "
+            f"those of one of them: {as_flags(paper, [target], theirs)}."
+        )
+    return published_mat(paper, target)

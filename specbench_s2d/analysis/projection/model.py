@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from specbench_s2d.analysis.metrics.intervals import Sums, interval, summed
 from specbench_s2d.analysis.metrics.values import Interval
 from specbench_s2d.decoding.geometric import mean_emitted
-from specbench_s2d.runs.columns import Floats, Ints, firsts, in_order
+from specbench_s2d.runs.columns import Asked, Floats
 
 _QUARTILES = (0.25, 0.75)
 _EMITTED = _STEPS = 0  # the first column of `Turn.row`, and of `_rate_row`: what questions weigh by
@@ -134,27 +133,11 @@ def at_rate(alpha: float, gamma: int, shares_E: Sequence[float], costs: Costs) -
     return _projected(value, nothing, by_round_N, row_C, middle)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """The questions of turns, all of one launch."""
-
-    questions: Ints
-
-    @property
-    def launches(self) -> Ints:
-        return np.zeros_like(self.questions)
-
-    @property
-    def asked(self) -> tuple[Ints, NDArray[np.intp]]:
-        places, distinct = in_order(self.questions)
-        return places, firsts(places, len(distinct))
-
-
 def _summed(turns: Sequence[Turn], rows: Sequence[Any]) -> Sums:
     """The sums of the turns' rows by question."""
     numbers: dict[Hashable, int] = {}
     questions = np.array([numbers.setdefault(turn.question, len(numbers)) for turn in turns])
-    return summed(_Asked(questions), np.array(rows, dtype=np.float64))
+    return summed(Asked.of(questions, np.zeros_like(questions)), np.array(rows, dtype=np.float64))
 
 
 def _beyond(turns: Sequence[Turn], costs: Costs, gamma: int) -> Projected:

@@ -10,7 +10,15 @@ from rich.console import RenderableType
 
 from specbench_s2d.analysis.projection.table import CANDIDATE, RECORDED, best_of
 from specbench_s2d.analysis.tables.naming import suite_title
-from specbench_s2d.analysis.tables.text import TextTable, absent, interval, number, stands_on, terminal_tables
+from specbench_s2d.analysis.tables.text import (
+    TextTable,
+    absent,
+    interval,
+    number,
+    stands_on,
+    terminal_tables,
+)
+from specbench_s2d.display import markdown_text
 
 NOTES = (
     "Projected, not measured: acceptances times the costs of single passes; what the loop itself takes is left out.",
@@ -36,9 +44,9 @@ def tables(table: pd.DataFrame) -> list[TextTable]:
         best = [[row["what"], row["label"], str(row["gamma"]), _speed(row)] for row in best_of(part)]
         best_title = f"{target}, projected best on this device"
         found += [
-            TextTable(_HEADINGS, recorded, title),
+            TextTable(_HEADINGS, recorded, title, left=2),
             TextTable(["Decoder", *map(str, gammas)], lines, f"{target}, projected by gamma"),
-            TextTable(["Best", "Decoder", "gamma", "speed-up"], best, best_title),
+            TextTable(["Best", "Decoder", "gamma", "speed-up"], best, best_title, left=2, names=2),
         ]
     return found
 
@@ -84,4 +92,4 @@ def render(table: pd.DataFrame) -> RenderableType:
 def markdown(table: pd.DataFrame) -> str:
     """The same as Markdown."""
     parts = ["# Projection", *(each.markdown_section() for each in tables(table))]
-    return "\n\n".join([*parts, *(f"- {line}" for line in _notes(table))]) + "\n"
+    return "\n\n".join([*parts, *(f"- {markdown_text(line)}" for line in _notes(table))]) + "\n"

@@ -35,8 +35,8 @@ def read_runs(folders: Sequence[Path]) -> list[Records]:
     """The records of several runs as rows of the same columns; raises likewise."""
     for folder in folders:
         if not folder.is_dir():
-            said = "no such folder; give the folder that `specbench-s2d run` wrote (its --out)."
-            raise RunFolderError(f"{folder}: {said}")
+            there = "is no folder" if folder.exists() else "no such folder"
+            raise RunFolderError(f"{folder}: {there}; give the folder that `specbench-s2d run` wrote (its --out).")
     read = read_columns(*folders)
     for folder, records in zip(folders, read, strict=True):
         if not len(records):
@@ -45,12 +45,13 @@ def read_runs(folders: Sequence[Path]) -> list[Records]:
     return read
 
 
-def write_summary(records: Iterable[Record], folder: Path) -> pd.DataFrame:
-    """Write `summary.csv`, `summary.md`, `plots/` and `report.html` into a run's folder; returns the summary table.
+def write_summary(records: Iterable[Record], folder: Path, safe_csv: bool = False) -> pd.DataFrame:
+    """Write `summary.csv` (`safe_csv`: without formulas), `summary.md`, `plots/` and `report.html` into a run's folder;
+    returns the summary table.
 
     Raises `RunFolderError` where the folder cannot be written, or holds a manifest that cannot be read.
     """
-    return _summarise(records, folder).table
+    return _summarise(records, folder, safe_csv).table
 
 
 def run_doubts(folders: Sequence[Path]) -> list[str]:
@@ -63,13 +64,13 @@ def run_doubts(folders: Sequence[Path]) -> list[str]:
     return lines
 
 
-def _summarise(given: Iterable[Record], folder: Path) -> Run:
+def _summarise(given: Iterable[Record], folder: Path, safe_csv: bool) -> Run:
     records = Records.of(given)
     manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
     table = summary_table(records)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_tables(table, folder, manifest_doubts(manifest))
+        write_tables(table, folder, manifest_doubts(manifest), safe_csv)
         drawn = draw_all(PlotTables.of(records, table), folder / "plots")
         run = Run(folder.resolve().name, records, table, manifest, drawn)
         write_page([run], folder / PAGE)
@@ -81,17 +82,17 @@ def _summarise(given: Iterable[Record], folder: Path) -> Run:
     return run
 
 
-def report_runs(folders: Sequence[Path], out: Path | None = None) -> pd.DataFrame:
+def report_runs(folders: Sequence[Path], out: Path | None = None, safe_csv: bool = False) -> pd.DataFrame:
     """Summarise each run in its own folder, and all of them in the page `out`, where one is asked for.
 
     Several come back as one table with a `run` column in front. Speed-ups never cross runs: each is measured against
-    the AR of its own run. Raises `UserError` where `out` cannot be written.
+    the AR of its own run. `safe_csv`: as of `write_summary`. Raises `UserError` where `out` cannot be written.
     """
     if out is not None:
         _check_page(out)
     given = list({folder.resolve(): folder for folder in folders}.values())
     read = [(folder, read_run(folder)) for folder in given]
-    runs = [_summarise(records, folder) for folder, records in read]
+    runs = [_summarise(records, folder, safe_csv) for folder, records in read]
     names = [run.name for run in runs]
     runs = [
         replace(run, name=run.name if names.count(run.name) == 1 else str(folder))

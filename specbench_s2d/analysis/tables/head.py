@@ -12,6 +12,7 @@ from specbench_s2d.analysis.tables.remarks import alarms, cautions, projections
 from specbench_s2d.runs.conditions import is_unfit
 from specbench_s2d.runs.record import BASELINE
 
+UNFIT = "The machine was not fit to measure on: times and speed-ups of this run may be far off."
 _WHEN = {"start": "at the start", "end": "at the end"}
 
 
@@ -26,8 +27,7 @@ def manifest_doubts(manifest: Mapping[str, Any] | None) -> list[str]:
     imported run lacks."""
     manifest = manifest or {}
     found = list(manifest.get("conditions") or ())
-    unfit = ["The machine was not fit to measure on: times and speed-ups of this run may be far off."]
-    head_of_found = unfit if any(map(is_unfit, found)) else []
+    head_of_found = [UNFIT] if any(map(is_unfit, found)) else []
     doubts = [*_unfinished(manifest), *head_of_found, *_conditions(found), *_eager(manifest), *_sources(manifest)]
     return [*doubts, *_imported(manifest)]
 

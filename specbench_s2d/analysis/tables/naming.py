@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from specbench_s2d.decoding.labels import cut_outside
+from specbench_s2d.display import visible
 from specbench_s2d.suites import suite_headings
 
 LOSSY_MARK = "†"
@@ -24,13 +25,13 @@ _SYMBOLS = {"tau": "τ", "gamma": "γ"}
 
 def suite_title(suite: str, short: bool = False) -> str:
     """A heading for a suite; one that is not Spec-Bench's keeps its name."""
-    return (_OVERALL.get(suite) or suite_headings(suite))[short]
+    return visible((_OVERALL.get(suite) or suite_headings(suite))[short])
 
 
 def decoder_title(label: str, lossy: bool, projected: str | None = None) -> str:
     """The label, with the marks of a lossy decoder and of a projection."""
     marks = [LOSSY_MARK] if lossy else []
-    return " ".join([label, *marks, *([PROJECTED_MARK] if is_projected(projected) else [])])
+    return " ".join([visible(label), *marks, *([PROJECTED_MARK] if is_projected(projected) else [])])
 
 
 def row_title(row: Mapping[Any, Any]) -> str:

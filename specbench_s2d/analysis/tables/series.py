@@ -153,7 +153,7 @@ def _numbers(records: Iterable[Record], option: str) -> dict[str, float]:
 def _option(records: Iterable[Record], option: str) -> dict[str, Any]:
     """What each label's last record says of an option."""
     by_label = Records.of(records).by_value("label")
-    return {label: mine[len(mine) - 1].decoder_options.get(option) for label, mine in by_label.items()}
+    return {label: mine.value("decoder_options", -1).get(option) for label, mine in by_label.items()}
 
 
 def _constant(records: Iterable[Record], label: str, gamma: float) -> bool:

@@ -15,6 +15,7 @@ from specbench_s2d.analysis.metrics.pairs import Group, latest
 from specbench_s2d.analysis.metrics.quality import metrics_of
 from specbench_s2d.analysis.metrics.values import Measure
 from specbench_s2d.config import SUITES
+from specbench_s2d.display import visible
 from specbench_s2d.runs.columns import Records
 from specbench_s2d.runs.record import BASELINE, RESERVED, Record
 
@@ -107,7 +108,7 @@ def rows_by_target(table: pd.DataFrame) -> list[tuple[str, list[Row]]]:
     found: dict[str, list[Row]] = {}
     for row in table.to_dict("records"):
         title = f"{row['run']}: {row['target']}" if runs else str(row["target"])
-        found.setdefault(title, []).append({str(column): value for column, value in row.items()})
+        found.setdefault(visible(title), []).append({str(column): value for column, value in row.items()})
     return list(found.items())
 
 

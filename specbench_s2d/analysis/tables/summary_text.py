@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from specbench_s2d.analysis.metrics.columns import QUALITY, REPETITION, Column, definitions, of_text, shown_columns
-from specbench_s2d.analysis.tables.head import head
+from specbench_s2d.analysis.tables.csv_text import csv_text
+from specbench_s2d.analysis.tables.head import UNFIT, head
 from specbench_s2d.analysis.tables.naming import mark_notes, row_title, suite_title
-from specbench_s2d.analysis.tables.remarks import alarms, decoder_facts, missing_values, whys, within_launches
-from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, rows_by_target, speed_column
+from specbench_s2d.analysis.tables.remarks import (
+    alarms,
+    cautions,
+    decoder_facts,
+    missing_values,
+    projections,
+    whys,
+    within_launches,
+)
+from specbench_s2d.analysis.tables.summary import (
+    MEAN_TARGET,
+    OVERALL,
+    Row,
+    by_decoder,
+    rows_by_target,
+    speed_column,
+)
 from specbench_s2d.analysis.tables.text import (
     NOTHING,
+    Prose,
     TextTable,
     absent,
     interval,
@@ -26,80 +41,124 @@ from specbench_s2d.analysis.tables.text import (
     terminal_tables,
     with_interval,
 )
+from specbench_s2d.display import code_span, markdown_text
 from specbench_s2d.files import write_whole
 from specbench_s2d.measure.quality import METRICS
 from specbench_s2d.runs.record import BASELINE
 
 _FORMULA = "speedup_specbench"
 _BESIDE = f"Spec-Bench: the speed-up by its own formula, which counts {BASELINE}'s tokens by encoding its text again."
-_AFTER_SUITES = 3  # columns of the table by suite that stand behind its suites
-_LEAST_SUITE, _SUITES_WIDTH = 4, 44  # characters: of one suite's column, and of all that stand abreast
+_SUMMARY = "summary.md"
+_MOST_SAID = 5  # lines before the table at the end of a run
 _WHY = f"Why slower, or faster, than {BASELINE}"
 
 
+def headline(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
+    """One table for the end of a run: a row per decoder, a column per suite, of several targets a column per target;
+    before it what a reader must know most, after it where the rest is. `doubts`: of the run's manifest."""
+    targets, speed = rows_by_target(table), speed_column(table)
+    several = len(targets) > 1
+    shown = _by_target(targets, speed) if several else _by_suite(*targets[0], speed)
+    order = [UNFIT, *alarms(table), *cautions(table), *projections(table)]
+    lines = sorted(head(table, doubts), key=lambda line: order.index(line) if line in order else len(order))
+    said = _said(table, lines)
+    more = [Prose(f"{len(said) - _MOST_SAID} more such lines: {_SUMMARY}.")] if len(said) > _MOST_SAID else []
+    rest = "suite by suite, task quality" if several else "task quality"
+    where = f"The rest ({rest}, costs, why each decoder is slower or faster): {_SUMMARY} and report.html."
+    notes = [_legend(table, speed, shown.headings), *mark_notes(table["lossy"], table["projected"]), where]
+    return Group(*said[:_MOST_SAID], *more, *_gap(said), terminal_tables([shown], notes))
+
+
 def render(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
-    """The terminal's tables: one per target, a row per decoder, a column per suite; before them what a reader must
-    know. `doubts`: of the run's manifest."""
+    """The terminal's tables: two per target, a row per decoder, a column per suite or per value of the text; before
+    them what a reader must know. `doubts`: of the run's manifest."""
     speed = speed_column(table)
     columns, tables = shown_columns(table), []
     for title, rows in rows_by_target(table):
-        tables += _in_blocks(_by_suite(title, rows, speed))
+        tables.append(_by_suite(title, rows, speed))
         what, scored = of_text(columns, rows)
         tables += [_text_values(f"{title}: {what}", rows, scored)] if scored else []
-    shown = of_text(columns, [row for _, rows in rows_by_target(table) for row in rows])[1]
-    notes = [_legend(table, speed, shown), *mark_notes(table["lossy"], table["projected"])]
+    scored = of_text(columns, [row for _, rows in rows_by_target(table) for row in rows])[1]
+    headings = [heading for shown in tables for heading in shown.headings]
+    notes = [_legend(table, speed, headings, scored), *mark_notes(table["lossy"], table["projected"])]
+    notes += [f"{_WHY}: {_SUMMARY}."] if whys(table) else []
+    said = _said(table, head(table, doubts))
+    return Group(*said, *_gap(said), terminal_tables(tables, notes))
+
+
+def _gap(said: Sequence[Prose]) -> list[Prose]:
+    """The empty line behind remarks."""
+    return [Prose("")] if said else []
+
+
+def _said(table: pd.DataFrame, lines: Sequence[str]) -> list[Prose]:
+    """What a reader must know first."""
     alarming = alarms(table)
-    said = [Text(line, style="bold red" if line in alarming else "yellow") for line in head(table, doubts)]
-    reasons = [Text(f"{_WHY}:"), *map(Text, chain.from_iterable(whys(table).values()))] if whys(table) else []
-    return Group(*said, terminal_tables(tables, notes), *reasons)
+    return [Prose(line, "bold red" if line in alarming else "yellow") for line in lines]
 
 
 def _by_suite(title: str, rows: Sequence[Row], speed: str) -> TextTable:
     suites = list(dict.fromkeys(row["suite"] for row in rows if row["suite"] != OVERALL))
     shown = [*suites, OVERALL] if len(suites) > 1 else suites
-    timed = speed == "speedup"
-    lines = []
-    for of_label in by_decoder(rows).values():
-        overall = of_label[OVERALL]
-        cells = [_stacked(of_label[s], speed, "mat") if s in of_label else NOTHING for s in shown]
-        bound = NOTHING if absent(overall["percent_of_bound"]) else f"{overall['percent_of_bound']:.0f} %"
-        ends = f"{interval(overall[f'{speed}_low'], overall[f'{speed}_high'])}\n{stands_on(overall[f'{speed}_n'])}"
-        ends = NOTHING if absent(overall[speed]) else ends
-        outcomes = "/".join(str(overall[column]) for column in ("failed", "skipped", "truncated"))
-        lines.append(
-            [
-                row_title(overall), *cells,
-                ends, f"{number(overall['tokens_per_s'], '.1f')}\n{bound}" if timed else _stacked(overall, _FORMULA),
-                f"{outcomes}\n{number(overall['perplexity'])}",
-            ]
-        )  # fmt: skip
-    rate = "tok/s\nbound" if timed else "Spec-\nBench"
-    headings = ["Decoder", *(suite_title(s, short=True) for s in shown), "95 %", rate, "F/S/T\nPPL"]
-    return TextTable(headings, lines, title, keep=True)
+    return _grid(title, by_decoder(rows), {s: suite_title(s, short=True) for s in shown}, OVERALL, speed)
 
 
-def _in_blocks(table: TextTable) -> list[TextTable]:
-    """The table by suite, or where its suites are too many or their names too long for a terminal, parts of it below
-    each other."""
-    tail = len(table.headings) - _AFTER_SUITES
-    parts: list[list[int]] = [[]]
-    used = 0
-    for place in range(1, tail):
-        width = max(len(table.headings[place]), _LEAST_SUITE) + 1
-        if parts[-1] and used + width > _SUITES_WIDTH:
-            parts.append([])
-            used = 0
-        parts[-1].append(place)
-        used += width
-    if len(parts) == 1:
-        return [table]
-    parts[-1] += range(tail, len(table.headings))
-    columns = [[0, *part] for part in parts]
-    blocks = [([table.headings[i] for i in part], [[row[i] for i in part] for row in table.rows]) for part in columns]
-    return [
-        replace(table, headings=headings, rows=rows, title=table.title if headings is blocks[0][0] else "")
-        for headings, rows in blocks
+def _by_target(targets: Sequence[tuple[str, Sequence[Row]]], speed: str) -> TextTable:
+    """All suites together: a column per target, their mean last."""
+    of_labels: dict[str, dict[str, Row]] = {}
+    for title, rows in targets:
+        for row in rows:
+            if row["suite"] == OVERALL:
+                of_labels.setdefault(str(row["label"]), {})[title] = row
+    shown = {title: "Mean" if title == MEAN_TARGET else title for title, _ in targets}
+    return _grid("All suites together, by target", of_labels, shown, MEAN_TARGET, speed)
+
+
+def _grid(
+    title: str, of_labels: Mapping[str, Mapping[str, Row]], shown: Mapping[str, str], total: str, speed: str
+) -> TextTable:
+    """A line per decoder: the rows of it that `shown` gives headings, then, where it has a row `total`, that row's
+    interval, rate and outcomes. The last of `shown` is left out last."""
+    totals = [rows[total] for rows in of_labels.values() if total in rows]
+    tail = _tail(totals, speed) if len(totals) == len(of_labels) else {}
+    ends = zip(*tail.values(), strict=True) if tail else [()] * len(of_labels)
+    lines = [
+        [
+            row_title(next(iter(rows.values()))),
+            *(_stacked(rows[key], speed, "mat") if key in rows else NOTHING for key in shown),
+            *last,
+        ]
+        for rows, last in zip(of_labels.values(), ends, strict=True)
     ]
+    headings = ["Decoder", *shown.values(), *tail]
+    return TextTable(headings, lines, title, spare=range(len(shown) - 1, 0, -1), elsewhere=_SUMMARY)
+
+
+def _tail(rows: Sequence[Row], speed: str) -> dict[str, list[str]]:
+    """The columns behind those of suites or targets, by their headings; no rate and no perplexity where no row has
+    one."""
+    timed = speed == "speedup"
+    columns = {"95 %": [_ends(row, speed) for row in rows]}
+    if not all(absent(row["tokens_per_s" if timed else _FORMULA]) for row in rows):
+        rates = [_rate(row) if timed else _stacked(row, _FORMULA) for row in rows]
+        columns["tok/s\nbound" if timed else "Spec-Bench"] = rates
+    if all(absent(row["perplexity"]) for row in rows):
+        return {**columns, "F/S/T": [_outcomes(row) for row in rows]}
+    return {**columns, "F/S/T\nPPL": [f"{_outcomes(row)}\n{number(row['perplexity'])}" for row in rows]}
+
+
+def _ends(row: Row, speed: str) -> str:
+    ends = f"{interval(row[f'{speed}_low'], row[f'{speed}_high'])}\n{stands_on(row[f'{speed}_n'])}"
+    return NOTHING if absent(row[speed]) else ends
+
+
+def _rate(row: Row) -> str:
+    bound = NOTHING if absent(row["percent_of_bound"]) else f"{row['percent_of_bound']:.0f} %"
+    return f"{number(row['tokens_per_s'], '.1f')}\n{bound}"
+
+
+def _outcomes(row: Row) -> str:
+    return "/".join(str(row[column]) for column in ("failed", "skipped", "truncated"))
 
 
 def _stacked(row: Row, *columns: str) -> str:
@@ -113,20 +172,22 @@ def _text_values(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> 
         [row_title(row), *(number(row[column.name], column.digits) for column in columns)]
         for row in rows if row["suite"] == OVERALL
     ]  # fmt: skip
-    return TextTable(["Decoder", *(c.heading for c in columns)], lines, title, keep=True)
+    return TextTable(["Decoder", *(c.heading for c in columns)], lines, title, elsewhere=_SUMMARY)
 
 
-def _legend(table: pd.DataFrame, speed: str, of_answers: Sequence[Column]) -> str:
+def _legend(table: pd.DataFrame, speed: str, headings: Sequence[str], of_answers: Sequence[Column] = ()) -> str:
+    """How to read tables of these headings; `of_answers`: the columns of those on the text."""
     how = "decode tokens/s" if speed == "speedup" else "tokens/s with the prefill: no decode times are known"
     legend = (
         f"Each cell: speed-up over {BASELINE} ({how}), below it the mean accepted tokens. "
         f"95 %: the interval of the speed-up over all suites, from n questions{within_launches(table['launches'])}. "
-        "PPL: perplexity under the target. "
     )
+    legend += "PPL: perplexity under the target. " if "F/S/T\nPPL" in headings else ""
     if speed == "speedup" and table[speed].isna().all():
         legend = f"No speed-up is known, for {BASELINE} has no decode times here (--decoder {BASELINE},…). {legend}"
-    beside = "bound: tokens/s as a share of what memory allows." if speed == "speedup" else _BESIDE
-    legend += f"{beside} F/S/T: turns failed, skipped, truncated."
+    legend += "bound: tokens/s as a share of what memory allows. " if "tok/s\nbound" in headings else ""
+    legend += f"{_BESIDE} " if "Spec-Bench" in headings else ""
+    legend += "F/S/T: turns failed, skipped, truncated."
     if (table["tokens_per_pass"] < table["mat"]).any():
         legend += " Where a step takes several target passes (mjgd), its block's length stands there: none is accepted."
     if any(column in REPETITION for column in of_answers):
@@ -147,14 +208,16 @@ def markdown(table: pd.DataFrame, doubts: Sequence[str] = ()) -> str:
     """The whole summary table as Markdown: a section per target, the notes, and what each column means. `doubts`: of
     the run's manifest."""
     columns = shown_columns(table)
-    parts = ["# Summary", *(f"**{line}**" for line in head(table, doubts))]
+    parts = ["# Summary", *(f"**{markdown_text(line)}**" for line in head(table, doubts))]
     parts += [_every_value(title, rows, columns).markdown_section() for title, rows in rows_by_target(table)]
     parts += [f"[95 %]: intervals from n questions{within_launches(table['launches'])}."]
     parts += mark_notes(table["lossy"], table["projected"])
-    reasons = "\n".join(f"- {reason}" for reason in chain.from_iterable(whys(table).values()))
+    reasons = "\n".join(f"- {markdown_text(reason)}" for reason in chain.from_iterable(whys(table).values()))
     parts += [f"## {_WHY}", reasons] if reasons else []
-    decoders = "\n".join(f"- `{label}`: {text}." for label, text in decoder_facts(table).items())
-    notes = "\n".join(f"- {note}" for note in missing_values(table)) or "No value is missing."
+    facts = decoder_facts(table).items()
+    decoders = "\n".join(f"- {code_span(label)}: {markdown_text(text)}." for label, text in facts)
+    missing = (f"- {markdown_text(note)}" for note in missing_values(table))
+    notes = "\n".join(missing) or "No value is missing."
     parts += ["## Decoders", decoders, "## Notes", notes, "## What the columns mean", definition_list()]
     return "\n\n".join(parts) + "\n"
 
@@ -177,7 +240,8 @@ def definition_list() -> str:
     return "\n".join(f"- `{column}`: {text}." for column, text in definitions().items())
 
 
-def write_tables(table: pd.DataFrame, folder: Path, doubts: Sequence[str] = ()) -> None:
-    """Write `summary.csv` (every digit, missing as empty) and `summary.md` into an existing folder."""
-    write_whole(folder / "summary.csv", table.to_csv(index=False, lineterminator="\n"))
-    write_whole(folder / "summary.md", markdown(table, doubts))
+def write_tables(table: pd.DataFrame, folder: Path, doubts: Sequence[str] = (), safe_csv: bool = False) -> None:
+    """Write `summary.csv` (every digit, missing as empty) and `summary.md` into an existing folder. `safe_csv`: no cell
+    that a spreadsheet takes for a formula."""
+    write_whole(folder / "summary.csv", csv_text(table, safe_csv))
+    write_whole(folder / _SUMMARY, markdown(table, doubts))

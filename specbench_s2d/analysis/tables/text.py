@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
-import pandas as pd
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
+from specbench_s2d.analysis.tables.layout import lay_out
 from specbench_s2d.analysis.tables.naming import LOSSY_MARK, PROJECTED_MARK
+from specbench_s2d.display import markdown_text, shown, visible, wrap
 
 NOTHING = "–"
-_LEAST_WIDTH = 9  # of the first column of a table whose others keep their width
-_MARKDOWN = re.compile(r"[\\`*<>|]|(?<!\w)_|_(?!\w)")
 _BETWEEN_DASHES = "\u200b"  # two hyphens would be printed as one dash
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", LOSSY_MARK: r"$^\dagger$",
     PROJECTED_MARK: r"$^\ddagger$", "×": r"$\times$", "[": "{[}", "]": "{]}", _BETWEEN_DASHES: "{}",
     "τ": r"$\tau$", "γ": r"$\gamma$", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
 }  # fmt: skip
 
 
 def absent(value: Any) -> bool:
     """Whether a value is missing, be it None, NaN or pandas' NA."""
+    import pandas as pd  # here, so that commands without numbers start without it
+
     return bool(pd.isna(value))
 
 
@@ -66,11 +64,24 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Prose:
+    """A sentence or more, whose lines are broken between words and nowhere else."""
+
+    text: str
+    style: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in wrap(shown(visible(self.text), options.encoding), options.max_width):
+            yield Text(line, self.style, no_wrap=True, overflow="ignore")
+
+
+@dataclass(frozen=True)
 class TextTable:
     """Headings and rows of text; a line break within a cell sets one value above another.
 
-    The first `left` columns hold words, the others values. `keep`: columns of values keep their width on a narrow
-    terminal, where the words wrap. `caption`: what to know of the values.
+    The first `left` columns hold words, which wrap, the others values; of the first `names` columns long words get
+    short forms on a narrow terminal. `spare`: the columns that it leaves out first, and `elsewhere`: where they are.
+    `caption`: what to know of the values.
     """
 
     headings: Sequence[str]
@@ -78,23 +89,35 @@ class TextTable:
     title: str = ""
     caption: str = ""
     left: int = 1
-    keep: bool = False
+    names: int = 1
+    spare: Sequence[int] = ()
+    elsewhere: str = "a wider terminal, or --json"
 
-    def terminal(self) -> RenderableType:
-        """The table as rich prints it, its title above and its caption below."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        for place, heading in enumerate(self.headings):
-            if place < self.left:
-                table.add_column(Text(heading), overflow="fold", min_width=_LEAST_WIDTH if self.keep else None)
-            else:
-                table.add_column(Text(heading), justify="right", overflow="fold", no_wrap=self.keep)
-        for row in self._entries():
-            styles = [entry.style or ("bold" if entry.bold else "") for entry in row]
-            # a row for each line, so that words which wrap leave the values below each other at their sides
-            for line in zip_longest(*(entry.text.split("\n") for entry in row), fillvalue=""):
-                table.add_row(*(Text(text, style=style) for text, style in zip(line, styles, strict=True)))
-        above = [Text(self.title, style="bold")] if self.title else []
-        return Group(*above, table, *([Text(self.caption, style="dim")] if self.caption else []))
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table as rich prints it, within the terminal's width: its title above and its caption below."""
+        entries = [[Entry(heading, bold=True) for heading in self.headings], *self._entries()]
+        columns = [[shown(entry.text, options.encoding) for entry in column] for column in zip(*entries, strict=True)]
+        laid = lay_out(columns, self.left, self.names, self.spare, options.max_width)
+        if self.title:
+            yield Prose(self.title, "bold")
+        shown_rows = list(laid.rows(self.left))
+        several = 2 * sum(len(lines) > 1 for lines in shown_rows[1:]) > len(self.rows)
+        apart = several and self.left == len(self.headings)  # most rows are paragraphs
+        for number, (row, lines) in enumerate(zip(entries, shown_rows, strict=True)):
+            yield from [Text()] if apart and number > 1 else []
+            styles = [row[place].style or ("bold" if row[place].bold else "") for place in laid.places]
+            for line in lines:
+                cells = ((text, style) for text, style in zip(line, styles, strict=True))
+                yield _spaced(cells, " " * laid.gap)
+            if number == 0:
+                yield Text(
+                    shown("─", options.encoding) * (sum(laid.widths) + laid.gap * (len(laid.widths) - 1)), no_wrap=True
+                )
+        yield from (Prose(f"{form}: {name}", "dim") for form, name in laid.short_forms.items())
+        if missing := laid.left_out(self.headings):
+            yield Prose(f"Left out at {options.max_width} columns: {', '.join(missing)}; see {self.elsewhere}.", "dim")
+        yield from [Prose(self.caption, "dim")] if self.caption else []
+        yield Text()
 
     def markdown(self) -> str:
         """The table alone; one value above another is `one / other`."""
@@ -105,7 +128,8 @@ class TextTable:
 
     def markdown_section(self) -> str:
         """The table below its title, its caption below it."""
-        return "\n\n".join(filter(None, (f"## {self.title}", self.markdown(), self.caption)))
+        title, caption = markdown_text(self.title), markdown_text(self.caption)
+        return "\n\n".join(filter(None, (f"## {title}", self.markdown(), caption)))
 
     def latex(self, label: str) -> str:
         """A `table*` with its caption and `label`, to which the text refers; needs the package booktabs."""
@@ -136,17 +160,19 @@ def _latex_cell(entry: Entry) -> str:
     return rf"\shortstack[r]{{{stack}}}" if others else stack
 
 
-def markdown_text(text: str) -> str:
-    """Any text as Markdown shows it, in one line."""
-    return _MARKDOWN.sub(r"\\\g<0>", text).replace("\n", " / ")
-
-
 def latex_text(text: str) -> str:
-    """Any text as LaTeX prints it."""
-    apart = text.replace("--", f"-{_BETWEEN_DASHES}-")
+    """Any text as LaTeX prints it, in one line."""
+    apart = visible(text.replace("\n", " ")).replace("--", f"-{_BETWEEN_DASHES}-")
     return "".join(_LATEX.get(character, character) for character in apart)
+
+
+def _spaced(cells: Iterable[tuple[str, str]], gap: str) -> Text:
+    """One line of a table: texts with their styles."""
+    line = Text(gap, no_wrap=True, overflow="ignore").join(Text(text, style) for text, style in cells)
+    line.rstrip()
+    return line
 
 
 def terminal_tables(tables: Iterable[TextTable], notes: Iterable[str]) -> RenderableType:
     """Tables below each other, then the notes on them."""
-    return Group(*(table.terminal() for table in tables), *(Text(note, style="dim") for note in notes))
+    return Group(*tables, *(Prose(note, "dim") for note in notes))

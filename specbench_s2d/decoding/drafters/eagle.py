@@ -194,8 +194,10 @@ def _has_own(draft: Any) -> bool:
 
 
 def _proposed(options: EagleDrafter.Options, draft: Any) -> DraftVocabulary | None:
-    """The ids that a draft proposes: its own, or those of the options; None for all."""
+    """The ids that a draft proposes: its own, or those of the options; None for all. Of a head that is attached to a
+    target, those that the target has."""
     if not _has_own(draft):
-        return vocabulary_of(options, draft)
+        chosen, shared = vocabulary_of(options, draft), getattr(draft, "target_vocabulary", None)
+        return chosen.below(shared) if chosen and shared else chosen
     own: DraftVocabulary | None = getattr(draft, "own_ids", None)  # of a loaded head
     return own or DraftVocabulary.of(draft.head_shape.ids, draft.vocabulary)

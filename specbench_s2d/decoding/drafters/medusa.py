@@ -27,7 +27,6 @@ from specbench_s2d.decoding.types import Options as BaseOptions
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import FINAL, LanguageModel, Likeliest, PassKind
-from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 from specbench_s2d.models.heads.medusa import MedusaHead
 from specbench_s2d.models.heads.medusa_trees import CONFIDENCE, MOST_NODES, check_tree, nodes_of, tree_hash
 
@@ -63,7 +62,9 @@ class MedusaDrafter:
                 description="Most tokens of the tree, its first or likeliest; by default all of it, 63 of confidence."
             ),
         ] = None
-        topk: Annotated[int, OF_A_TREE, Field(ge=1, description="Of tree=confidence: children of each node.")] = 10
+        topk: Annotated[
+            int, OF_A_TREE, Field(ge=1, le=64, description="Of tree=confidence: children of each node.")
+        ] = 10
         draft_vocabulary: DraftVocabularySize = None
         vocabulary_from: VocabularyFile = None
 
@@ -111,8 +112,8 @@ class MedusaDrafter:
     def prepare(self, target: LanguageModel, prompt_ids: Sequence[int]) -> None:
         """The target, whose LM head the heads may share; heads may know padding ids that it leaves out."""
         self._target = target
-        if self._vocabulary and self._vocabulary.full_size != target.vocabulary:
-            self._vocabulary = DraftVocabulary.of(self._vocabulary.ids, target.vocabulary)
+        if self._vocabulary:
+            self._vocabulary = self._vocabulary.below(target.vocabulary)
 
     def facts(self) -> dict[str, object]:
         """Nothing is measured."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Annotated
+from statistics import fmean, median
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from specbench_s2d.errors import RAISED
+from specbench_s2d.errors import is_stop
 from specbench_s2d.measure.energy.meter import EnergyMeter, Reading, Sample
 from specbench_s2d.measure.energy.reading import net_of_idle, read_during, reason_of
 from specbench_s2d.measure.energy.trace import integrate_j
@@ -20,6 +21,9 @@ IDLE_S = 3.0
 SETTLE_S = 2.0
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 NotNegative = Annotated[float, Field(ge=0, le=1e30)]
+IDLE_MOST_S = 30.0
+IDLE_TOLERANCE = 0.05
+"""Idle power is taken as settled where the thirds of its reading lie no further apart than this share of their mean."""
 
 
 class Metered(BaseModel):
@@ -96,16 +100,59 @@ def measure_block(
     return _metered(meter, reading, rounds, new_tokens, idle_power_w, min_s)
 
 
-def idle_power_w(
-    meter: EnergyMeter, seconds: float = IDLE_S, settle_s: float = SETTLE_S
-) -> tuple[float | None, str | None]:
-    """Watts of the idle devices, after `settle_s` of rest; or None with the reason."""
+class IdlePower(NamedTuple):
+    """Watts of idle devices, None with a `reason`.
+
+    `spread`: of the median power in the three thirds of the reading, the largest less the least over their mean; None
+    where the meter samples no power. `waited_s`: seconds of rest, to the end of the reading.
+    """
+
+    watts: float | None
+    reason: str | None = None
+    spread: float | None = None
+    waited_s: float = 0.0
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest: whether the power had settled (None: not known), and after how long."""
+        settled = None if self.spread is None else self.spread <= IDLE_TOLERANCE
+        facts = {"settled": settled, "spread": self.spread, "waited_s": round(self.waited_s, 3)}
+        return facts | ({} if settled is not None else {"reason": self.reason or "the meter samples no power"})
+
+
+def idle_power(
+    meter: EnergyMeter, seconds: float = IDLE_S, settle_s: float = SETTLE_S, most_s: float = IDLE_MOST_S
+) -> IdlePower:
+    """The power of devices that nothing works on: read for `seconds` after `settle_s` of rest, and again while it still
+    moves, as a GPU's does for a while after its context is made; at most `most_s` in all."""
+    waited_s = settle_s
     try:
         meter.sleep(settle_s)
-        _, reading = read_during(meter, lambda: meter.sleep(seconds))
-    except RAISED as error:  # what measures energy loses no records
-        return None, reason_of(error)
-    return (None, reading.reason) if reading.counter_j is None else (reading.counter_j / reading.seconds, None)
+        while True:
+            _, reading = read_during(meter, lambda: meter.sleep(seconds))
+            waited_s += reading.seconds
+            if reading.counter_j is None:
+                return IdlePower(None, reading.reason, None, waited_s)
+            spread = _spread(reading)
+            if spread is None or spread <= IDLE_TOLERANCE or waited_s + seconds > most_s:
+                return IdlePower(reading.counter_j / reading.seconds, None, spread, waited_s)
+    except BaseException as error:  # what measures energy loses no records
+        if is_stop(error):
+            raise
+        return IdlePower(None, reason_of(error))
+
+
+def _spread(reading: Reading) -> float | None:
+    """How far the median powers of a reading's three thirds lie apart, over their mean; None without a trace."""
+    if reading.trace_reason or len(reading.samples) < 3:
+        return None
+    began_s, third_s = reading.samples[0].at_s, reading.seconds / 3
+    thirds: list[list[float]] = [[], [], []]
+    for sample in reading.samples:
+        thirds[min(2, int((sample.at_s - began_s) / third_s))].append(sample.power_w)
+    if not all(thirds):
+        return None
+    middle = [median(third) for third in thirds]
+    return (max(middle) - min(middle)) / fmean(middle)
 
 
 def _metered(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from specbench_s2d import registry
-from specbench_s2d.errors import RAISED, UserError
+from specbench_s2d.errors import UserError, is_stop
 from specbench_s2d.measure.energy.meter import EnergyMeter, MeterError
 from specbench_s2d.measure.energy.nvml import NvmlMeter
 from specbench_s2d.measure.energy.rapl import RaplMeter
@@ -56,7 +56,9 @@ class MeterChoice:
         try:
             if self.meter:
                 self.meter.close()
-        except RAISED as error:
+        except BaseException as error:
+            if is_stop(error):
+                raise
             return f"the meter could not be closed: {reason_of(error)}"
         return None
 
@@ -78,7 +80,9 @@ def choose_meter(kind: str, device: str, openers: Openers = OPENERS) -> MeterCho
     open_meter = openers[name] if name in openers else registry.meters.load(name)
     try:
         return MeterChoice(_checked(open_meter(device), name))
-    except RAISED as error:  # whatever a driver's library raises
+    except BaseException as error:  # whatever a driver's library raises
+        if is_stop(error):
+            raise
         if kind == "auto":
             return MeterChoice(None, f"no meter: {reason_of(error)}")
         raise UserError(f"--energy {kind}: {reason_of(error)}. Give auto to run on without, or off.") from error

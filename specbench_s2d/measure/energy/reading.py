@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from specbench_s2d.errors import RAISED, first_line
+from specbench_s2d.errors import in_one_line, is_stop
 from specbench_s2d.measure.energy.meter import EnergyMeter, MeterError, Reading, Sample
 
 T = TypeVar("T")
@@ -21,7 +21,9 @@ def read_during(meter: EnergyMeter, work: Callable[[], T]) -> tuple[T, Reading]:
     failed: str | None = None
     try:
         meter.start()
-    except RAISED as error:
+    except BaseException as error:
+        if is_stop(error):
+            raise
         failed = reason_of(error)
     try:
         done = work()
@@ -57,13 +59,15 @@ def net_of_idle(energy_j: float | None, seconds: float, idle_w: float | None) ->
 
 def reason_of(error: BaseException) -> str:
     """Why there is no figure, in a line."""
-    return str(error) if isinstance(error, MeterError) else f"{type(error).__name__}: {first_line(error)}"
+    return str(error) if isinstance(error, MeterError) else in_one_line(error, kind=True)
 
 
 def _stopped(meter: EnergyMeter, failed: str | None) -> Reading:
     try:
         reading: Any = meter.stop()
-    except RAISED as error:
+    except BaseException as error:
+        if is_stop(error):
+            raise
         failed = failed or reason_of(error)
         return Reading(0.0, None, (), failed, failed)
     if not isinstance(reading, Reading):

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from specbench_s2d.errors import RAISED
+from specbench_s2d.errors import is_stop
 from specbench_s2d.measure.energy.meter import MeterError, Reading, Sample
 from specbench_s2d.measure.energy.reading import reason_of
 
@@ -82,7 +82,9 @@ class SampledMeter(ABC):
         used_j, reason = None, None
         try:
             used_j = self._difference_j(self.counters_j(), ended_s - self._began_s)
-        except RAISED as error:
+        except BaseException as error:
+            if is_stop(error):
+                raise
             reason = reason_of(error)
         samples = [sample for sample in self._samples if self._began_s <= sample.at_s <= ended_s]
         trace_reason = self.no_trace or self._trace_reason or self._gap(samples, ended_s)
@@ -130,7 +132,9 @@ class SampledMeter(ABC):
         """Take one more sample; the first failure ends the window's series, and its reason is kept."""
         try:
             sample = self.sample()
-        except RAISED as error:
+        except BaseException as error:
+            if is_stop(error):
+                raise
             self._trace_reason, self._sampling = reason_of(error), False
             return
         if sample:

@@ -11,7 +11,8 @@ import importlib.util
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, ParamSpec, TypeVar
+from types import FunctionType
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -46,8 +47,8 @@ def why_not_compiled(device: torch.device) -> str | None:
 
 def compiled_functions(backend: str | Callable[..., Any] = "inductor") -> PassFunctions:
     """The functions of a pass, each compiled at its first call; `backend` as in `torch.compile`."""
-    inputs_of, layer_of = _compiled(PLAIN.attention_inputs, backend), _compiled(PLAIN.run_layer, backend)
-    head_of = _compiled(PLAIN.run_head, backend)
+    inputs_of, layer_of = _Compiled(PLAIN.attention_inputs, backend), _Compiled(PLAIN.run_layer, backend)
+    head_of = _Compiled(PLAIN.run_head, backend)
 
     def call_attention_inputs(
         rows_T: Tensor, start_1: Tensor, cached_S: Tensor, tree: TreeMask | None, tables: Tables
@@ -56,8 +57,7 @@ def compiled_functions(backend: str | Callable[..., Any] = "inductor") -> PassFu
         _mark_dynamic(cached_S, 0)
         if tree is not None:
             _mark_dynamic(tree.mask_TM, 0)
-        with _settings():
-            return inputs_of(rows_T, start_1, cached_S, tree, tables)
+        return inputs_of(rows_T, start_1, cached_S, tree, tables)
 
     def call_layer(
         hidden_TD: Tensor,
@@ -72,25 +72,51 @@ def compiled_functions(backend: str | Callable[..., Any] = "inductor") -> PassFu
         for rows in (tensor for tensor in given if tensor is not None):
             _mark_dynamic(rows, 0)
         _mark_dynamic(inputs.mask_RS, 0, 1)
-        with _settings():
-            return layer_of(hidden_TD, inputs, keys_KSC, values_KSC, weights, sizes, attended_TX)
+        return layer_of(hidden_TD, inputs, keys_KSC, values_KSC, weights, sizes, attended_TX)
 
     def call_head(hidden_TD: Tensor, norm_D: Tensor | None, head_VD: Tensor, eps: float) -> Tensor:
         if hidden_TD.dtype != torch.float32:
             return run_head(hidden_TD, norm_D, head_VD, eps)
         _mark_dynamic(hidden_TD, 0)
-        with _settings():
-            return head_of(hidden_TD, norm_D, head_VD, eps)
+        return head_of(hidden_TD, norm_D, head_VD, eps)
 
     return PassFunctions(call_attention_inputs, call_layer, call_head)
 
 
-def _compiled(function: Callable[_P, _R], backend: str | Callable[..., Any]) -> Callable[_P, _R]:
-    options: dict[str, Any] | None = None
-    if backend == "inductor":
-        # With this tuning, products of one row become reductions.
-        options = {"coordinate_descent_tuning": True, "max_autotune_gemm": os.environ.get(VARIABLE) == "max"}
-    return torch.compile(function, fullgraph=True, backend=backend, options=options)
+class _Compiled(Generic[_P, _R]):
+    """A function that is compiled at its first call, and again for each new combination of sizes.
+
+    torch keeps the variants of a function by its code, of all models and engines of a process together, and refuses to
+    compile more of them than a limit. A function that comes to it goes on as a copy of its code, with none yet.
+    """
+
+    def __init__(self, function: Callable[_P, _R], backend: str | Callable[..., Any]) -> None:
+        assert isinstance(function, FunctionType)
+        self._function, self._backend = function, backend
+        self._call: Callable[_P, _R] = self._fresh(function)
+
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        from torch._dynamo.exc import FailOnRecompileLimitHit  # here, for it takes a second where nothing is compiled
+
+        with _settings():
+            try:
+                return self._call(*args, **kwargs)
+            except FailOnRecompileLimitHit:
+                self._call = self._fresh(_copy_of(self._function))
+                return self._call(*args, **kwargs)
+
+    def _fresh(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        options: dict[str, Any] | None = None
+        if self._backend == "inductor":
+            # With this tuning, products of one row become reductions.
+            options = {"coordinate_descent_tuning": True, "max_autotune_gemm": os.environ.get(VARIABLE) == "max"}
+        return torch.compile(function, fullgraph=True, backend=self._backend, options=options)
+
+
+def _copy_of(function: FunctionType) -> FunctionType:
+    """The function over a code object of its own."""
+    f = function
+    return FunctionType(f.__code__.replace(), f.__globals__, f.__name__, f.__defaults__, f.__closure__)
 
 
 def _mark_dynamic(tensor: Tensor, *dims: int) -> None:

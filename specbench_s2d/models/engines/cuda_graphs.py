@@ -201,9 +201,8 @@ class CudaGraphEngine(Engine):
             self._on_trial = False
 
     def _forget_graphs(self) -> None:
-        """Release all graphs and their pool; a pool without graphs, or with a failed capture, must not be reused."""
+        """Release all graphs; those that are captured next take over their memory."""
         self._graphs.clear()
-        self._capture = self._new_capture()
 
     def _is_graph(self, request: Request, kind: GraphKind) -> bool:
         """Whether a pass runs as a graph: its shape repeats, and a graph of it is declared."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -10,6 +9,7 @@ from time import perf_counter
 
 import torch
 
+from specbench_s2d.cgroup import allowed_cores
 from specbench_s2d.models.pass_timer import Now, PassTimer
 
 
@@ -40,8 +40,7 @@ _SAME = 1.1  # two looks agree where no number's least time in one is beyond thi
 
 def most_threads() -> int:
     """Threads that torch may use and this process has cores for."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(torch.get_num_threads(), cores)
+    return min(torch.get_num_threads(), allowed_cores())
 
 
 def fastest_threads(

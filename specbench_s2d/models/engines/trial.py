@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from specbench_s2d.errors import first_line
+from specbench_s2d.errors import in_one_line
 from specbench_s2d.models.engines.base import Engine, Request
 from specbench_s2d.models.engines.eager import EagerEngine
 from specbench_s2d.models.engines.graph_keys import GraphKey, GraphKind, key_of
@@ -36,7 +36,7 @@ def why_not_trusted(engine: Engine, eager: EagerEngine, length: int) -> str | No
                 if why := _differs(our, expected, allowed):
                     return f"graphs {why} ({what}, after {start} positions)"
     except Exception as error:  # drivers, compilers and allocators raise errors of many kinds
-        return f"graphs failed here ({type(error).__name__}: {first_line(error)[:200]})"
+        return f"graphs failed here ({in_one_line(error, 200, kind=True)})"
     return None
 
 

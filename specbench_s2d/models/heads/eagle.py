@@ -31,10 +31,12 @@ class EagleHead(DraftHead):
 
     `head_shape`: what the folder holds. It runs after `attach`, which gives it an engine of the target's kind.
     `own_ids`: the target's ids that a head with an LM head of its own proposes; None where the target's is used.
+    `target_vocabulary`: how many ids the target has that it is attached to, which may be fewer than the head's.
     """
 
     head_shape: HeadShape
     own_ids: DraftVocabulary | None
+    target_vocabulary: int | None = None
     _embeds = _reads = False  # whether its engine has an embedding, and an LM head
 
     def __init__(
@@ -72,7 +74,7 @@ class EagleHead(DraftHead):
             return
         weights = self._weights.below(target.vocabulary)
         lent = target.engine_for_head(weights)
-        self._target, self.own_ids = target, weights.ids
+        self._target, self.own_ids, self.target_vocabulary = target, weights.ids, target.vocabulary
         self._embeds = lent is not None or len(weights.embedding_VD) > 0
         self._reads = lent is not None or weights.ids is not None
         self._engine: Engine = lent or EagerEngine(weights)

@@ -98,7 +98,9 @@ def test_perplexity_stands_in_percent_below_ars() -> None:
 def test_energy_is_missing_with_the_records_reason() -> None:
     found = figure(compared("mjsd", run()).table, label="mjsd", method="MJSD vs vanilla SD", metric="energy_ratio")
     assert pd.isna(found["ours"]) and found["reason"] == "no meter here" and found["published"] == 1.62
-    assert any("the paper's 1.62; no ours: no meter here." in note for note in compared("mjsd", run()).notes)
+    assert any(
+        "1.62 (energy per token, times less); no ours: no meter here." in note for note in compared("mjsd", run()).notes
+    )
 
 
 def test_metered_energy_stands_as_times_less_a_token_and_without_an_interval() -> None:

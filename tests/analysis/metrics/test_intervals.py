@@ -11,12 +11,12 @@ from scipy import stats
 
 from specbench_s2d.analysis.metrics import acceptance, quality
 from specbench_s2d.analysis.metrics.acceptance import MAT
-from specbench_s2d.analysis.metrics.intervals import Sums, interval, quotients
+from specbench_s2d.analysis.metrics.intervals import Sums, interval, quotients, summed
 from specbench_s2d.analysis.metrics.pairs import Pair, pair
 from specbench_s2d.analysis.metrics.quality import PERPLEXITY, quality_statistic
 from specbench_s2d.analysis.metrics.speed import LENGTH
 from specbench_s2d.analysis.metrics.values import Interval, Measure
-from specbench_s2d.runs.columns import Floats
+from specbench_s2d.runs.columns import Asked, Floats
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded, make_record, of, paper_run
 
@@ -35,7 +35,8 @@ def quotient(sums_GCR: Floats) -> Floats:
 def sums(rows: dict[tuple[int, int], Sequence[float]]) -> Sums:
     """The sums of each launch and question."""
     launches, questions = np.array(list(rows), dtype=np.int64).reshape(-1, 2).T
-    return Sums(launches, questions, np.array(list(rows.values()), dtype=np.float64))
+    of_rows = np.array(list(rows.values()), dtype=np.float64) if rows else np.zeros((0, 1))
+    return summed(Asked.of(questions, launches), of_rows)
 
 
 def sums_of(rows_LNC: Floats) -> Sums:
@@ -142,8 +143,9 @@ def test_sums_are_by_launch_and_question() -> None:
     asked = [(7, 0, 1), ("b", 0, 2), (7, 0, 3), (7, 1, 5)]
     records = [make_record("sd", question, launch=launch, new_tokens=n) for question, launch, n in asked]
     found = LENGTH.sums(records)
-    assert found.launches.tolist() == [0, 0, 1]
-    assert found.questions[0] == found.questions[2] != found.questions[1]
+    questions = found.asked.questions
+    assert found.asked.launches.tolist() == [0, 0, 1]
+    assert questions[0] == questions[2] != questions[1]
     assert found.sums_KC.tolist() == [[4.0, 2.0], [2.0, 1.0], [5.0, 1.0]]
 
 

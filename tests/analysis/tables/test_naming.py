@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from specbench_s2d.analysis.tables.naming import FIRST, PAIRS, method_family, without_option
+from specbench_s2d.analysis.tables.naming import FIRST, PAIRS, decoder_title, method_family, suite_title, without_option
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,8 @@ def test_the_method_of_a_decoder(decoder: str, family: str) -> None:
 )
 def test_a_label_less_one_option(label: str, rest: str) -> None:
     assert without_option(label, "tau") == rest
+
+
+def test_a_title_shows_what_would_act() -> None:
+    assert decoder_title("a\nb\x1b", lossy=True) == r"a\nb\x1b †"
+    assert suite_title("custom/a\rb", short=True) == r"a\rb"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from tests.analysis.factory import decoded, make_record, paper_run
 from tests.analysis.tables.test_remarks import SENTENCE, timed_run
 
 TABLE, SIX = summary_table(paper_run()), summary_table(paper_run(3))
+LOW, HIGH = ends_of_three_copies(5, 5.6, 4.4, (4, 16))
 
 
 def printed(table: pd.DataFrame, width: int = 80) -> str:
@@ -70,16 +72,43 @@ def test_six_suites_fit_eighty_columns() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_suites_that_do_not_fit_abreast_stand_in_blocks_below_each_other() -> None:
+def test_suites_that_find_no_room_are_named_and_the_totals_stay() -> None:
     names = [f"custom/category-{i}" for i in range(9)] + ["custom/" + "x" * 90]
     text = printed(summary_table([make_record(label=label, suite=s) for label in ("ar", "sd") for s in names]))
-    lines = [line.split() for line in text.splitlines()]
-    heads = [line for line in lines if line[:1] == ["Decoder"]]
-    assert [name for head in heads for name in head if name.startswith("category")] == [n[7:] for n in names[:9]]
-    assert [name for head in heads for name in head if name.startswith("xx")] == ["x" * 19 + "…"]
-    assert [("All" in head, "95" in head) for head in heads] == [(False, False)] * (len(heads) - 1) + [(True, True)]
-    assert sum(line[:1] == ["sd"] for line in lines) == len(heads)
-    assert all(len(line) <= 80 for line in text.splitlines())
+    heads = next(line.split() for line in text.splitlines() if line.startswith("Decoder"))
+    assert heads == ["Decoder", *(f"category-{i}" for i in range(5)), "All", "95", "%", "F/S/T"]
+    said = " ".join(text.split())
+    assert "Left out at 80 columns: category-5, category-6, category-7, category-8, xx" in said
+    assert "see summary.md." in said and all(len(line) <= 80 for line in text.splitlines())
+
+
+def headline(table: pd.DataFrame, doubts: Sequence[str] = ()) -> list[str]:
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(summary_text.headline(table, doubts))
+    return console.export_text().splitlines()
+
+
+def test_the_end_of_a_run_is_one_table_by_suite_and_where_the_rest_is() -> None:
+    lines = headline(summary_table(timed_run()))
+    assert sum(line.startswith("Decoder") for line in lines) == 1
+    assert "The rest (task quality, costs, why each decoder is slower or faster): summary.md" in lines
+    assert SENTENCE not in " ".join(lines)
+
+
+def test_of_several_targets_it_is_one_table_by_target_with_their_mean() -> None:
+    both = [r.model_copy(update={"target": t}) for t in ("t", "u") for r in paper_run(3)]
+    lines = headline(summary_table(both))
+    assert [line.split() for line in lines if line.startswith(("Decoder", "sd"))] == [
+        ["Decoder", "t", "u", "Mean", "95", "%", "F/S/T"],
+        ["sd", "5.00", "5.00", "5.00", f"{LOW:.2f}–{HIGH:.2f}", "0/0/0"],
+    ]
+
+
+def test_of_many_remarks_the_end_of_a_run_has_five_failures_first() -> None:
+    failed = summary_table([*paper_run(), make_record("sd", 4, status="failed")])
+    lines = headline(failed, [f"doubt {i}" for i in range(7)])
+    assert lines[0] == "t, sd: 1 of 3 turns failed."
+    assert lines[1:6] == [*(f"doubt {i}" for i in range(4)), "3 more such lines: summary.md."]
 
 
 def test_lossy_decoders_are_marked_and_explained() -> None:
@@ -108,11 +137,11 @@ def test_missing_figures_are_dashes_not_zeros() -> None:
     assert "nan" not in summary_text.markdown(lost).lower().replace("answer", "")
 
 
-def test_terminal_and_markdown_say_why_a_decoder_is_slower_or_faster() -> None:
+def test_the_summary_says_why_a_decoder_is_slower_or_faster_and_the_terminal_where_to_read_it() -> None:
     table = summary_table(timed_run())
-    for text in (printed(table, 400), summary_text.markdown(table)):
-        assert "Why slower, or faster, than ar" in text and f"sd on t: {SENTENCE}" in text
-        assert "Why slower" not in printed(TABLE)
+    assert f"## Why slower, or faster, than ar\n\n- sd on t: {SENTENCE}" in summary_text.markdown(table)
+    assert "Why slower, or faster, than ar: summary.md." in printed(table) and SENTENCE not in printed(table, 400)
+    assert "Why slower" not in printed(TABLE)
 
 
 def test_several_runs_have_blocks_of_their_own() -> None:

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from specbench_s2d.analysis.tables.text import (
     Entry,
+    Prose,
     TextTable,
     interval,
     latex_text,
-    markdown_text,
     number,
     stands_on,
     terminal_tables,
@@ -37,26 +37,22 @@ def printed(table: TextTable, width: int = 80) -> str:
 
 def test_a_terminal_shows_title_rows_caption_and_notes() -> None:
     lines = [line.rstrip() for line in printed(TABLE).splitlines()]
-    assert lines[0] == "t" and lines[-2:] == ["100 % of the turns.", "a note"]
-    assert " Decoder         All [95 %]   MAT" in lines
-    assert " sd                    1.50  2.40" in lines
+    assert lines[0] == "t" and lines[-3:] == ["100 % of the turns.", "", "a note"]
+    assert lines[1:4] == [
+        "Decoder         All [95 %]   MAT",
+        "─" * 32,
+        "sd                    1.50  2.40",
+    ]
 
 
 def test_a_terminal_takes_a_label_like_markup_as_it_is() -> None:
     assert "[bold]x[/bold]" in printed(TextTable(["Decoder"], [["[bold]x[/bold]"]]))
 
 
-def test_on_a_narrow_terminal_words_wrap_and_kept_values_do_not() -> None:
-    rows = [["a-label-of-thirty-characters-xy", "12.34–56.78", "12.34–56.78"]]
-    kept, wrapped = (printed(TextTable(["Decoder", "a", "b"], rows, keep=keep), width=36) for keep in (True, False))
-    assert (kept.count("12.34–56.78"), wrapped.count("12.34–56.78")) == (2, 0)
-
-
-def test_values_stay_beside_the_words_that_they_stand_beside_when_these_wrap() -> None:
-    rows = [["a-label-of-thirty-characters-xy\nPaper", "1.00\n2.00"], ["b\nc", "3.00"]]
-    lines = [line.split() for line in printed(TextTable(["Decoder", "a"], rows, keep=True), width=24).splitlines()]
-    places = {line[-1]: line[0] for line in lines if len(line) == 2}
-    assert places["1.00"].startswith("a-label") and (places["2.00"], places["3.00"]) == ("Paper", "b")
+def test_a_note_is_one_paragraph_whatever_its_names_hold() -> None:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(Prose("a\nb\x1b"))
+    assert console.file.getvalue() == "a\\nb\\x1b\n"  # type: ignore[attr-defined]
 
 
 def test_markdown_escapes_and_joins_stacked_values() -> None:
@@ -84,18 +80,11 @@ def test_latex_has_booktabs_rules_bold_and_a_caption() -> None:
         ("{~^\\}", r"\{\textasciitilde{}\textasciicircum{}\textbackslash{}\}"),
         ("s2d:thresholds=0.5+0", "s2d:thresholds=0.5+0"),
         ("[a] --against", "{[}a{]} -{}-against"),
+        ("\x1b`\n\n%", r"\textbackslash{}x1b\textasciigrave{}  \%"),
     ],
 )
 def test_latex_prints_any_text(text: str, tex: str) -> None:
     assert latex_text(text) == tex
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [("max_new_tokens", "max_new_tokens"), ("_x_", r"\_x\_"), ("1 | <b>", r"1 \| \<b\>"), ("a\nb", "a / b")],
-)
-def test_markdown_shows_any_text(text: str, shown: str) -> None:
-    assert markdown_text(text) == shown
 
 
 def test_missing_numbers_are_dashes() -> None:

@@ -22,13 +22,16 @@ from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.base import FINAL, LanguageModel, PassKind
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.heads.eight_bits import unscaled
+from specbench_s2d.models.token_ranking import write_ranking
 from specbench_s2d.models.weight_files import SAFE as FILE
 from specbench_s2d.resources import demo_folder, drafts_folder
 from specbench_s2d.suites import load_questions
 from specbench_s2d.training.eagle import EagleModule
 from specbench_s2d.training.init_model import load_source
+from tests.models.captured import RerunningCapture, few_buckets, graph_engine
 from tests.models.heads.made import Eagle3FromScratch, FromScratch, made_head, write_eagle3, write_head
 from tests.refusals import refused
+from tests.tiny import write_padded
 
 PROMPT = [5, 9, 3, 17, 40, 2, 8]
 Path_ = tuple[int, ...]
@@ -350,3 +353,19 @@ def test_the_passes_that_are_prepared_are_cut_where_the_head_reads(heads: dict[i
 def test_absurd_sizes_and_options_that_would_be_ignored_are_refused(options: str, said: str) -> None:
     with refused(UserError, "decoder 'eagle'", said):
         parse_decoder(f"eagle:{options}")
+
+
+@pytest.mark.parametrize("spec", ["eagle:draft_vocabulary=64,gamma=3", "eagle:draft_vocabulary=325,depth=2,topk=3"])
+def test_a_small_vocabulary_beside_a_target_of_fewer_ids_is_declared_as_it_is_used(
+    spec: str, tiny_models: Path, tmp_path: Path
+) -> None:
+    """The head was trained over a table with eight rows more than there are tokens; each pass is a graph."""
+    padded = write_padded(tiny_models / "tiny-target", tmp_path / "padded", 8)
+    write_head(padded, tmp_path / "head")
+    write_ranking(tmp_path / "head", [1] * 328, {})
+    target = load_model(str(padded), engine=graph_engine(RerunningCapture(), few_buckets))
+    head = load_model(str(tmp_path / "head"))
+    assert (target.vocabulary, head.vocabulary) == (320, 328)
+    ids = build_decoder(spec, target, head).generate(PROMPT, 12, ignore_eos=True).ids
+    assert ids == build_decoder("ar", target).generate(PROMPT, 12, ignore_eos=True).ids
+    assert (target.engine_facts["unannounced"], head.engine_facts["unannounced"]) == (0, 0)

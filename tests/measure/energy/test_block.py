@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from specbench_s2d.measure.energy.block import Metered, idle_power_w, measure_block
-from specbench_s2d.measure.energy.meter import Sample
+from specbench_s2d.measure.energy.block import IDLE_MOST_S, IDLE_S, SETTLE_S, Metered, idle_power, measure_block
+from specbench_s2d.measure.energy.meter import Reading, Sample
 from specbench_s2d.measure.energy.trace import integrate_j
 from tests.measure.energy.replay import Recording, ReplayMeter, VirtualClock
 
@@ -72,12 +74,42 @@ def test_work_that_never_gets_long_enough_is_null() -> None:
 
 def test_the_idle_power_is_taken_off() -> None:
     meter = ReplayMeter(constant(100), VirtualClock())
-    idle_w, reason = idle_power_w(meter)
-    assert idle_w == pytest.approx(100) and reason is None
+    idle = idle_power(meter)
+    assert idle.watts == pytest.approx(100) and idle.reason is None
+    assert idle.facts() == {"settled": True, "spread": pytest.approx(0), "waited_s": SETTLE_S + IDLE_S}
     block = block_of(meter, round_s=5, tokens=10, idle_w=40.0)
     assert block.energy_net_j == pytest.approx(5 * (100 - 40))
     assert block.energy_net_j_per_token == pytest.approx(30)
     assert block_of(meter, idle_w=None).energy_net_j is None
+
+
+def falling(to_w: float, seconds: float) -> Recording:
+    """200 W when it begins, `to_w` from `seconds` on, a straight line between."""
+    fallen_j = seconds * (200 + to_w) / 2
+    return Recording([0, seconds, 1000], [200, to_w, to_w], [0, fallen_j, fallen_j + (1000 - seconds) * to_w])
+
+
+def test_the_idle_power_is_read_once_it_has_settled() -> None:
+    """As after a GPU's context is made: read at once it would be 150 W."""
+    idle = idle_power(ReplayMeter(falling(60.0, 7.0), VirtualClock()))
+    assert idle.watts == pytest.approx(60)
+    assert idle.facts() == {"settled": True, "spread": pytest.approx(0), "waited_s": SETTLE_S + 3 * IDLE_S}
+
+
+def test_an_idle_power_that_never_settles_is_read_all_the_same_and_said_to_move() -> None:
+    idle = idle_power(ReplayMeter(square_wave(100), VirtualClock()))
+    assert idle.watts and idle.facts()["settled"] is False and idle.facts()["spread"] > 0.05
+    assert IDLE_MOST_S - IDLE_S < idle.waited_s <= IDLE_MOST_S
+
+
+def test_a_meter_without_samples_of_power_is_read_once_and_says_so() -> None:
+    class CountsOnly(ReplayMeter):
+        def stop(self) -> Reading:
+            return replace(super().stop(), samples=(), trace_reason="it has counters alone")
+
+    idle = idle_power(CountsOnly(falling(60.0, 7.0), VirtualClock()))
+    facts = {"settled": None, "spread": None, "waited_s": 5.0, "reason": "the meter samples no power"}
+    assert idle.watts and idle.facts() == facts
 
 
 def test_the_device_is_waited_for_at_both_ends() -> None:
@@ -104,7 +136,9 @@ def test_a_driver_lost_in_mid_block_is_null_and_the_next_one_too() -> None:
     for block in (second, third):
         assert (block.energy_j, block.trace_j, block.energy_net_j, block.energy_j_per_token) == (None,) * 4
         assert block.reason == "the recorded driver was lost at 8 s"
-    assert idle_power_w(meter) == (None, "the recorded driver was lost at 8 s")
+    idle = idle_power(meter)
+    assert (idle.watts, idle.reason) == (None, "the recorded driver was lost at 8 s")
+    assert idle.facts()["settled"] is None and idle.facts()["reason"] == idle.reason
 
 
 def test_a_counter_that_goes_backwards_is_null() -> None:

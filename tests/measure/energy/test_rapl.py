@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from specbench_s2d.measure.energy.block import idle_power_w, measure_block
+from specbench_s2d.measure.energy.block import idle_power, measure_block
 from specbench_s2d.measure.energy.meter import MeterError
 from specbench_s2d.measure.energy.rapl import MOST_WATTS, RaplMeter
 from tests.measure.energy.replay import VirtualClock
@@ -123,7 +123,7 @@ def test_a_counter_that_stands_still_is_null(tmp_path: Path) -> None:
 
     meter = RaplMeter(tmp_path, clock=clock)
     block = measure_block(meter, work, lambda: None, idle_power_w=1.0)
-    assert idle_power_w(meter, seconds=0.0, settle_s=0.0)[0] is None
+    assert idle_power(meter, seconds=0.0, settle_s=0.0).watts is None
     meter.close()
     assert block.energy_j is None and block.reason == "the energy counter of package-0 did not move in 6.0 s"
 

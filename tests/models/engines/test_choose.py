@@ -139,8 +139,8 @@ def test_a_model_says_which_engine_it_has(asked: str | None, engine: str) -> Non
 
 
 def test_engines_that_a_device_does_not_have_are_refused_before_anything_is_loaded() -> None:
-    for asked, said in (("fast", "eager, graphs, native, cuda-graphs"), ("cuda-graphs", "--engine native or eager")):
-        with refused(UserError, f"--engine {asked}", said):
+    for asked, said in (("fast", "eager, graphs, native, cuda-graphs"), ("cuda-graphs", "engine='native' or eager")):
+        with refused(UserError, f"engine={asked!r}", said):
             load_model("./no/such/folder", device="cpu", engine=asked)
 
 
@@ -151,7 +151,7 @@ def test_a_run_is_refused_when_it_is_planned() -> None:
 
 def test_transformers_forward_is_always_eager() -> None:
     for asked in ("graphs", "native"):
-        with refused(ModelError, f"demo-tiny --engine {asked}", "transformers"):
+        with refused(ModelError, f"demo-tiny engine={asked!r}: ", "transformers"):
             load_model("demo-tiny", device="cpu", lean=False, engine=asked)
 
 

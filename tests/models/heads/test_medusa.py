@@ -15,6 +15,7 @@ from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models.heads.medusa import MedusaHead
 from specbench_s2d.models.memory import plan_memory
 from specbench_s2d.models.resolve import resolve_model
+from specbench_s2d.models.token_ranking import write_ranking
 from specbench_s2d.models.vocabulary import check_pair
 from tests.models.heads.medusa_made import MedusaFromScratch, write_medusa
 from tests.refusals import refused
@@ -59,8 +60,11 @@ def test_rows_of_padding_beyond_the_targets_ids_are_left_out(tiny_models: Path, 
         made.tensors[f"{k}.1.weight"][-8:] *= 30  # which would be proposed
     target, head = load_model(str(padded)), load_model(str(made.write(tmp_path / "heads")))
     assert head.vocabulary == target.vocabulary + 8
-    decoder = build_decoder("medusa:gamma=2", target, head)
-    assert decoder.generate(PROMPT, 8).ids == build_decoder("ar", target).generate(PROMPT, 8).ids
+    write_ranking(tmp_path / "heads", [1] * 328, {})
+    head = load_model(str(tmp_path / "heads"))
+    expected = build_decoder("ar", target).generate(PROMPT, 8).ids
+    for spec in ("medusa:gamma=2", "medusa:gamma=2,draft_vocabulary=328"):
+        assert build_decoder(spec, target, head).generate(PROMPT, 8).ids == expected
 
 
 def test_heads_for_another_target_are_refused_with_both_numbers(tiny_models: Path, tmp_path: Path) -> None:

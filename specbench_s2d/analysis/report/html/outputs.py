@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
-from specbench_s2d.analysis.metrics.pairs import cell_of
+from specbench_s2d.analysis.metrics.pairs import Cell, cell_of
 from specbench_s2d.analysis.report.html.audit import VERDICTS
 from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
 from specbench_s2d.runs.columns import VERDICT, Records
@@ -54,22 +56,35 @@ def examples(records: Iterable[Record]) -> list[Examples]:
     """The chosen turns of every target and decoder but AR, as `CHOICE` says."""
     finished = Records.of(records).finished
     finished = finished.take(finished.known("output_text"))
+    of_decoders = finished.take(~finished.equal("label", BASELINE)).groups("target", "label")
+    if not of_decoders:
+        return []
+    chosen = list(map(_chosen, of_decoders))
+    ours = Records.joined(chosen)
     baseline = finished.of_value("label", BASELINE)
-    others = finished.take(~finished.equal("label", BASELINE))
-    return [_examples(mine, baseline) for mine in others.groups("target", "label")]
+    theirs = baseline.take(np.isin(baseline.columns.cells[baseline.rows], ours.columns.cells[ours.rows]))
+    by_cell, made = {cell_of(r): r for r in theirs}, iter(ours)  # all at once: taking rows of many columns is slow
+    return [
+        _examples(mine, list(islice(made, len(part))), by_cell) for mine, part in zip(of_decoders, chosen, strict=True)
+    ]
 
 
-def _examples(records: Records, baseline: Records) -> Examples:
-    wrong = np.flatnonzero(records.equal(VERDICT, "mismatch"))
+def _chosen(records: Records) -> Records:
+    """A decoder's turns to show."""
     _, firsts = np.unique(records.codes("suite"), return_index=True)
-    places = list(dict.fromkeys([*wrong.tolist(), *sorted(firsts.tolist())]))
-    chosen = records.take(np.array(places[:MOST_EXAMPLES]))
-    theirs = baseline.take(np.isin(baseline.columns.cells[baseline.rows], chosen.columns.cells[chosen.rows]))
-    by_cell = {cell_of(r): r for r in theirs}
+    places = list(dict.fromkeys([*_mismatches(records).tolist(), *sorted(firsts.tolist())]))
+    return records.take(np.array(places[:MOST_EXAMPLES]))
+
+
+def _mismatches(records: Records) -> NDArray[np.intp]:
+    return np.flatnonzero(records.equal(VERDICT, "mismatch"))
+
+
+def _examples(records: Records, chosen: Sequence[Record], baseline: Mapping[Cell, Record]) -> Examples:
     label, lossy, projected = (records.value(field) for field in ("label", "lossy", "projected"))
-    shown = [_example(r, by_cell.get(cell_of(r))) for r in chosen]
-    title = decoder_title(label, bool(lossy), projected)
-    return Examples(records.value("target"), title, shown, max(0, len(wrong) - MOST_EXAMPLES))
+    shown = [_example(r, baseline.get(cell_of(r))) for r in chosen]
+    left_out = max(0, len(_mismatches(records)) - MOST_EXAMPLES)
+    return Examples(records.value("target"), decoder_title(label, bool(lossy), projected), shown, left_out)
 
 
 def _example(record: Record, baseline: Record | None) -> Example:

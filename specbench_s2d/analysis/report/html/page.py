@@ -22,6 +22,7 @@ from specbench_s2d.analysis.report.html.svg import inline_plots
 from specbench_s2d.analysis.tables import remarks
 from specbench_s2d.analysis.tables.head import head, manifest_doubts
 from specbench_s2d.analysis.tables.naming import mark_notes
+from specbench_s2d.display import visible
 from specbench_s2d.files import write_whole
 from specbench_s2d.runs.columns import Records
 from specbench_s2d.runs.record import Record
@@ -52,7 +53,7 @@ def page(runs: Sequence[Run]) -> str:
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template("report.html.j2").render(context(runs))
+    return visible(environment.get_template("report.html.j2").render(context(runs)), keep="\n\t")
 
 
 def context(runs: Sequence[Run]) -> dict[str, Any]:

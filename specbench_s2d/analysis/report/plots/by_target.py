@@ -52,7 +52,7 @@ def radar(table: pd.DataFrame, known: Looks | None = None) -> Figure | None:
     figure, panels = _round_panels(len(targets), looks)
     for target, axes in zip(targets, panels, strict=True):
         _draw_radar(axes, shown[shown["target"] == target], suites, looks)
-        axes.set_title(target, pad=14)
+        axes.set_title(target, pad=28)  # above the name of the uppermost suite
     note = (
         f"Speed-up in decode tokens/s; dark circle: {BASELINE} = 1. Each panel has a scale of its own, from zero.\n"
         "Intervals: see the chart of speed-ups by suite."

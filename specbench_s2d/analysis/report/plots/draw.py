@@ -9,23 +9,36 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from specbench_s2d.analysis.report.plots import by_suite, by_target, lossy, sweeps, tradeoffs
-from specbench_s2d.analysis.report.plots.style import STYLE, Looks, add_note, decoder_looks, save
+from specbench_s2d.analysis.report.plots.processes import draw_in, processes_for
+from specbench_s2d.analysis.report.plots.style import (
+    PAGE_HEIGHT,
+    SCREEN_DPI,
+    STYLE,
+    Looks,
+    add_note,
+    decoder_looks,
+    save,
+)
 from specbench_s2d.analysis.tables.naming import method_family
 from specbench_s2d.analysis.tables.remarks import projections
 from specbench_s2d.analysis.tables.series import PlotTables
 from specbench_s2d.analysis.tables.summary import speed_column
+from specbench_s2d.display import visible
 from specbench_s2d.runs.record import BASELINE
 
 FORMATS = ("png", "svg")
 
 
+_LONGEST_NAME = 60  # characters of a family's name in that of a file, of which file systems take 255 bytes
 MOST_DECODERS = 8
 """With more decoders than these beside AR, a plot `by_family` becomes one plot per method family."""
 
@@ -129,24 +142,52 @@ def title_of(stem: str) -> str:
     return f"{title}: {family.replace('-', ' ')}" if family else title
 
 
-def draw_all(tables: PlotTables, folder: Path) -> list[Path]:
-    """Write every plot that has anything to show into `folder`; returns the paths."""
+def draw_all(tables: PlotTables, folder: Path, processes: int | None = None) -> list[Path]:
+    """Write every plot that has anything to show into `folder`; returns the paths, in the order of `PLOTS`.
+
+    Many panels are drawn by several processes, by default as many as pay.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    chosen = _choices(tables)
+    panels = tables.summary["target"].nunique() * len(chosen)
+    drawn = draw_in(processes or processes_for(panels), partial(_draw_some, tables, folder))
+    stems = [stem for stem, _, _ in chosen]
+    return sorted(drawn, key=lambda path: stems.index(path.stem))
+
+
+def _draw_some(tables: PlotTables, folder: Path, first: int, every: int) -> list[Path]:
+    """Draw each `every`-th of the plots from the `first` on."""
     projected = projections(tables.summary)
     with mpl.rc_context(STYLE):
-        return [path for stem, figure in figures(tables) for path in _save(figure, folder / stem, projected)]
+        found = figures(tables, first, every)
+        return [path for stem, figure in found for path in _save(figure, folder / stem, projected)]
 
 
-def figures(tables: PlotTables) -> Iterator[tuple[str, Figure]]:
-    """Every plot that has anything to show, with the stem of its file."""
-    looks, whole = run_looks(tables), Part(frozenset())
-    for plot in PLOTS:
-        for part in parts(tables.summary) if plot.by_family else [whole]:
-            figure = plot.draw(part.of(tables) if plot.by_family else tables, looks)
-            if figure and part.note:
-                add_note(figure, part.note)
-            if figure:
-                yield "-".join(filter(None, (plot.name, re.sub(r"[^\w.+]+", "-", part.name).strip("-")))), figure
+def figures(tables: PlotTables, first: int = 0, every: int = 1) -> Iterator[tuple[str, Figure]]:
+    """Every plot that has anything to show (or each `every`-th from the `first` on), with the stem of its file."""
+    looks = run_looks(tables)
+    for stem, plot, part in _choices(tables)[first::every]:
+        figure = plot.draw(part.of(tables) if plot.by_family else tables, looks)
+        if figure and part.note:
+            add_note(figure, part.note)
+        if figure:
+            yield stem, figure
+
+
+def _choices(tables: PlotTables) -> list[tuple[str, Plot, Part]]:
+    """Every plot with the decoders that it shows, and the stem of its files."""
+    by_family, whole, taken = parts(tables.summary), [Part(frozenset())], set[str]()
+    chosen = [(plot, part) for plot in PLOTS for part in (by_family if plot.by_family else whole)]
+    return [(_stem(plot.name, part.name, taken), plot, part) for plot, part in chosen]
+
+
+def _stem(plot: str, family: str, taken: set[str]) -> str:
+    """A name that a file system takes, of any family's name, and that is not `taken` yet."""
+    stem = "-".join(filter(None, (plot, re.sub(r"[^\w.+]+", "-", family).strip("-")[:_LONGEST_NAME])))
+    while stem in taken:
+        stem += "-"
+    taken.add(stem)
+    return stem
 
 
 def run_looks(tables: PlotTables) -> Looks:
@@ -157,13 +198,18 @@ def run_looks(tables: PlotTables) -> Looks:
 
 
 def _save(figure: Figure, stem: Path, title: Sequence[str]) -> list[Path]:
-    """Lay out and measure once, then write every format; projections stand in the title."""
+    """Lay out and measure once, as the PNG is drawn (text is wider or narrower at another dpi), then write every
+    format; projections stand in the title."""
     if title:
         figure.suptitle("\n".join(textwrap.fill(line, 110) for line in title), fontsize=7.5, x=0.01, ha="left")
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    for text in figure.findobj(Text):
+        text.set_text(visible(text.get_text(), keep="\n"))
+    figure.set_dpi(SCREEN_DPI if figure.get_figheight() > PAGE_HEIGHT else mpl.rcParams["savefig.dpi"])
+    if layout := figure.get_layout_engine():
+        layout.execute(figure)
+        figure.set_layout_engine(None)  # else matplotlib would lay it out for each format
     bounds = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
-    paths = [stem.with_suffix(f".{suffix}") for suffix in FORMATS]
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in FORMATS]
     for path in paths:
         save(figure, path, bounds)
     return paths

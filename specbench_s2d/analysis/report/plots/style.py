@@ -25,6 +25,7 @@ from PIL import Image
 
 from specbench_s2d.analysis.tables.naming import FIRST, PAIRS, mark_notes, method_family, row_title
 from specbench_s2d.analysis.tables.remarks import within_launches
+from specbench_s2d.display import visible
 from specbench_s2d.files import write_whole
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -59,6 +60,7 @@ STYLE: Any = {
     "xtick.labelsize": 8.5,
     "legend.fontsize": 8.5,
     "axes.titleweight": "bold",
+    "axes.titley": 1.0,  # as no panel has ticks above it; else every drawing looks for them anew
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -71,6 +73,7 @@ STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, to search and to edit, and takes less room
     "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],  # Verdana is about as wide, where DejaVu is missing
     "savefig.dpi": 300,
+    "text.parse_math": False,  # names are data: a dollar sign is one
 }
 
 
@@ -231,8 +234,7 @@ def save(figure: Figure, path: Path, bounds: Bbox) -> None:
     have few; an SVG without a date and with no more digits than a screen shows."""
     if path.suffix == ".png":
         pixels = io.BytesIO()
-        dpi = SCREEN_DPI if figure.get_figheight() > PAGE_HEIGHT else None  # else that of STYLE
-        figure.savefig(pixels, format="png", bbox_inches=bounds, dpi=dpi, pil_kwargs={"compress_level": 0})
+        figure.savefig(pixels, format="png", bbox_inches=bounds, dpi=figure.dpi, pil_kwargs={"compress_level": 0})
         picture = Image.open(pixels)
         few_colours = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
         packed = io.BytesIO()
@@ -241,7 +243,7 @@ def save(figure: Figure, path: Path, bounds: Bbox) -> None:
         return
     text = io.StringIO()
     figure.savefig(text, format="svg", bbox_inches=bounds, metadata={"Date": None})
-    write_whole(path, compact_svg(text.getvalue()))
+    write_whole(path, compact_svg(visible(text.getvalue(), keep="\n")))
 
 
 def compact_svg(svg: str) -> str:

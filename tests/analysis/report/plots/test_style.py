@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from PIL import Image
 
+from specbench_s2d.analysis.report.plots import draw
 from specbench_s2d.analysis.report.plots.draw import run_looks
 from specbench_s2d.analysis.report.plots.style import (
     METHOD_COLOURS,
@@ -32,6 +33,7 @@ from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.config import DEMO_DECODERS
 from specbench_s2d.decoding.spec import parse_decoders
 from specbench_s2d.resources import run_files
+from tests.analysis.factory import ar, decoded
 from tests.analysis.report.joint import joint_run
 
 SVG = """<svg viewBox="0 0 525.949519 626.3">
@@ -159,3 +161,13 @@ def test_an_interval_has_two_ends_or_is_none(missing: object) -> None:
 
 def test_legend_rows_are_alike() -> None:
     assert [legend_columns(["x" * 12] * n, 7.2) for n in (1, 4, 5, 6)] == [1, 4, 3, 3]
+
+
+def test_every_family_of_any_name_has_a_file_of_its_own(pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draw, "PLOTS", draw.PLOTS[1:2])
+    families = ["x y", "x|y", "z" * 300 + ".5", "/../v1.5"]
+    labels = [(f"{family}:n={n}", family) for family in families for n in range(3)]
+    run = [ar(1, 5, decode_s=4)] + [decoded(label, 1, [(5, 1, 2)], decode_s=2, decoder=name) for label, name in labels]
+    with mpl.rc_context(STYLE):
+        stems = [stem for stem, _ in draw.figures(PlotTables.of(run, summary_table(run)))]
+    assert stems == ["mat-..-v1.5", "mat-x-y", "mat-x-y-", f"mat-{'z' * 60}"]

@@ -1,0 +1,76 @@
+"""Plots drawn in several processes: drawing holds one core, and no plot needs another.
+
+A process is started by name, not through `multiprocessing`, whose processes would run the caller's script once more.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+from specbench_s2d.cgroup import usable_cores
+
+Draw = Callable[[int, int], list[Path]]
+"""Draws each n-th plot from a first one on; returns the files written. It is pickled."""
+
+MOST = 8
+PANELS_EACH = 24
+"""Panels that a further process must have to draw: starting one takes as long as about eight."""
+
+
+def processes_for(panels: int) -> int:
+    """How many processes draw so many panels soonest on the cores that this one may use."""
+    return max(1, min(panels // PANELS_EACH, usable_cores(), MOST))
+
+
+def draw_in(processes: int, draw: Draw) -> list[Path]:
+    """The files that `draw(first, processes)` writes for every `first`, this process drawing with the others.
+
+    Raises what a drawing raised, wherever that was; the other processes are ended then.
+    """
+    others = [_start(draw, first, processes) for first in range(1, processes)]
+    try:
+        return [*draw(0, processes), *chain.from_iterable(map(_result, others))]
+    finally:
+        for other in others:
+            other.kill()  # those that have answered have ended
+            other.wait()
+            if other.stdout:
+                other.stdout.close()
+
+
+def _start(draw: Draw, first: int, every: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", f"from {__name__} import serve; serve()"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    assert process.stdin is not None
+    with process.stdin as order:
+        order.write(pickle.dumps((draw, first, every)))
+    process.stdin = None  # written and closed
+    return process
+
+
+def _result(process: subprocess.Popen[bytes]) -> list[Path]:
+    reply, _ = process.communicate()
+    if process.returncode:
+        raise ChildProcessError(f"a process that draws plots ended with {process.returncode}")
+    paths, error = pickle.loads(reply)
+    if error is not None:
+        raise error
+    return list(paths)
+
+
+def serve(order: BinaryIO | None = None, reply: BinaryIO | None = None) -> None:
+    """Draw what the standard input asks for, and write to the standard output what became of it."""
+    draw, first, every = pickle.load(order or sys.stdin.buffer)
+    try:
+        result: tuple[list[Path], Exception | None] = draw(first, every), None
+    except Exception as error:
+        result = [], error
+    (reply or sys.stdout.buffer).write(pickle.dumps(result))
