@@ -45,7 +45,7 @@ def test_a_run_killed_before_its_last_manifest_is_completed_when_it_goes_on(
     assert killed["ended"] is None and killed["harness"]["decoding_s"] > 0
     os.utime(tmp_path / "run" / "records.jsonl", (2_000_000_000, 2_000_000_000))
     records = read_records(tmp_path / "run")
-    assert execute(make_plan(spec), tmp_path / "run", open_session=never).records == records
+    assert list(execute(make_plan(spec), tmp_path / "run", open_session=never).records) == records
     completed = read_manifest(tmp_path / "run")
     assert completed["ended"] == "2033-05-18T03:33:20+00:00"
     assert completed["harness"]["decoding_s"] == killed["harness"]["decoding_s"]
