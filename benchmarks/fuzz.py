@@ -100,7 +100,7 @@ def prepare(with_plots: bool = False) -> None:
         raise OSError(101, "Network is unreachable")
 
     if not with_plots:
-        draw.figures = lambda tables: iter(())  # type: ignore[assignment]
+        draw.figures = lambda *_, **__: iter(())  # type: ignore[assignment]
     session.warm_up = one_run  # type: ignore[assignment]
     bandwidth.CPU_BUFFER_BYTES = bandwidth.CPU_ROUND_BYTES = forecast._PROBE_BYTES = 2**20
     conditions.WINDOW_S = 0.01
@@ -342,8 +342,12 @@ def run_all(names: list[str], cases: int, seed: int, limit_s: float, save: Path 
 
 
 def _make(folder: Path) -> None:
-    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
-        make_sound(folder, run_cli)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+            make_sound(folder, run_cli)
+    except AssertionError as error:
+        raise SystemExit(f"{error}: {said.getvalue()}") from None
 
 
 def main() -> None:
