@@ -52,14 +52,15 @@ def in_one_line(error: BaseException, most: int | None = None, kind: bool | None
 
 
 def _cut(text: str, most: int) -> str:
-    """A text of at most `most` characters: cut after a sentence where that says enough, else after a word."""
+    """A text of at most `most` characters: cut after a sentence or a word, where that says enough."""
     if len(text) <= most:
         return text
     sentences = text[: most - 1].rpartition(". ")[0]
     if len(sentences) >= most // 2:
         return sentences.rstrip(".: ")
-    words = text[: most - 1].rpartition(" ")[0] or text[: most - 1]
-    return f"{words.rstrip('.,:; ')}…"
+    words = text[: most - 1].rpartition(" ")[0]
+    cut = words if len(words) >= most // 2 else text[: most - 1]
+    return f"{cut.rstrip('.,:; ')}…"
 
 
 @contextmanager
