@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from specbench_s2d import registry
-from specbench_s2d.errors import UnknownNameError, UserError, find_name
+from specbench_s2d.errors import UnknownNameError, UserError, find_name, in_one_line
 from specbench_s2d.resources import SUITES as SUITES
 from specbench_s2d.resources import run_files
 from specbench_s2d.shards import Shard, is_number, numbers_in
@@ -90,10 +90,11 @@ class RunSpec(BaseModel):
     top_p: float = Field(
         1.0, gt=0, le=1, description="Sample among the likeliest tokens that together have this probability; 1: all."
     )
-    repeats: int = Field(1, ge=1, description="Times that every cell is measured, in one process.")
+    repeats: int = Field(1, ge=1, le=10**6, description="Times that every cell is measured, in one process.")
     launches: int = Field(
         1,
         ge=1,
+        le=10**6,
         description="Fresh processes that each load, warm up and measure the whole grid, into one folder; the gate "
         "needs several, for runs differ by more than their questions do.",
     )
@@ -291,8 +292,8 @@ def load_spec(path: Path) -> dict[str, Any]:
     path = find_run_file(path)
     try:
         fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: not a readable TOML run file ({error}).") from error
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of thousands of digits
+        raise UserError(f"{path}: not a readable TOML run file ({in_one_line(error)}).") from error
     for name, value in fields.items():
         if name in ("target", "draft", "decoder", "suite", "template_args") and isinstance(value, str):
             fields[name] = [value]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from specbench_s2d.files import partial_of, replacing, why_no_folder, write_whole
+from specbench_s2d.files import cause, naming, partial_of, replacing, why_no_folder, write_whole
 
 PACKAGE = Path(__file__).parents[1] / "specbench_s2d"
 
@@ -58,6 +60,46 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "file")
     write_whole(tmp_path / "link", "text")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_text() == "text"
+
+
+def full(*_: object, **__: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`write` is told of a descriptor alone; what stands in a folder that is written whole has its name there."""
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_whole(tmp_path / "a.csv", "text")
+    assert cause(caught.value) == f"{tmp_path / 'a.csv'}: No space left on device"
+    (tmp_path / "link").symlink_to(tmp_path / "a.csv")
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_whole(tmp_path / "link", "text")
+    assert caught.value.filename == str(tmp_path / "link")
+
+    def write_folder() -> None:
+        with replacing(tmp_path / "out") as partial:
+            partial.mkdir()
+            write_whole(partial / "b.csv", "text")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_folder()
+    assert caught.value.filename == str(tmp_path / "out" / "b.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_a_file_below_a_file_is_told_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as caught:
+        write_whole(tmp_path / "file" / "a.csv", "text")
+    assert cause(caught.value) == f"{tmp_path / 'file' / 'a.csv'}: Not a directory"
+
+
+def test_a_name_that_an_error_has_already_stays(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, naming(tmp_path / "a"):
+        (tmp_path / "other").read_text()
+    assert caught.value.filename == str(tmp_path / "other")
+    assert cause(OSError("no number")) == "no number"
 
 
 def test_no_other_module_writes_files_in_a_way_of_its_own() -> None:

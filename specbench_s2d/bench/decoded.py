@@ -27,7 +27,7 @@ def decoded_fields(generation: Generation, prompt: Prompt, tokenizer: Any, bytes
         "total_s": generation.total_s,
         "draft_s": draft_s,
         "verify_s": verify_s,
-        "other_s": generation.decode_s - draft_s - verify_s,
+        "other_s": max(generation.decode_s - draft_s - verify_s, 0.0),
         "bound_s": generation.decode_bytes / bytes_per_s,
         "target_passes": sum(step.passes for step in steps),
         "drafted": sum(len(step.drafted) for step in steps),

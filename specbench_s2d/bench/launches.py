@@ -18,7 +18,7 @@ from specbench_s2d.bench.runner import Event, Outcome, Watcher, execute, run_lau
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.models.file_hash import FileState, known_hashes, learn_hashes
-from specbench_s2d.runs.folder import RECORDS, schema_of
+from specbench_s2d.runs.folder import RECORDS, read_manifest, schema_of
 from specbench_s2d.runs.reading import read_columns, read_keys
 
 Launcher = Callable[[Plan, Path, int, Watcher, bool, bool], None]
@@ -47,7 +47,8 @@ def run_launches(
         watch(event)
 
     for launch in range(plan.spec.launches):
-        if retry_failed or plan.spec.energy_blocks or not done or not _keys(plan, folder, launch) <= done:
+        is_done = bool(done) and _keys(plan, folder, launch) <= done and not _lacks_its_end(plan, folder, launch)
+        if retry_failed or plan.spec.energy_blocks or not is_done:
             if plan.spec.launches > 1:
                 watch(Event(f"launch {launch + 1} of {plan.spec.launches}", len(done), plan.cells))
             (launcher or in_fresh_process)(plan, folder, launch, note, retry_failed, strict)
@@ -110,6 +111,11 @@ def _launch(
         raise SystemExit(130) from None
     finally:
         theirs.close()
+
+
+def _lacks_its_end(plan: Plan, folder: Path, launch: int) -> bool:
+    """Whether the last launch was killed before it said when the run ended."""
+    return launch == plan.spec.launches - 1 and not read_manifest(folder).get("ended")
 
 
 def _keys(plan: Plan, folder: Path, launch: int) -> set[str]:

@@ -28,7 +28,7 @@ class PhaseTimer:
         try:
             yield
         finally:
-            self._spent[part] += time.perf_counter() - began
+            self._spent[part] += max(time.perf_counter() - began, 0.0)
 
     def add(self, part: str, seconds: float) -> None:
         """Seconds that were measured elsewhere."""
@@ -41,7 +41,7 @@ class PhaseTimer:
     def facts(self, before: Mapping[str, float] | None = None) -> dict[str, float]:
         """Seconds by part, in all (`loop_s`), and of the harness itself (`other_s`); those of earlier launches of the
         run (`before`) added."""
-        loop_s = time.perf_counter() - self._began
+        loop_s = max(time.perf_counter() - self._began, sum(self._spent.values()))  # the clock may have gone back
         parts = {f"{part}_s": seconds for part, seconds in self._spent.items()}
         own = {**parts, "loop_s": loop_s, "other_s": loop_s - sum(self._spent.values())}
         return {name: seconds + (before or {}).get(name, 0.0) for name, seconds in own.items()}

@@ -29,7 +29,7 @@ from specbench_s2d.models.engines.choose import check_engine
 from specbench_s2d.models.load import check_spread
 from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
 from specbench_s2d.runs.manifest import new_manifest
-from specbench_s2d.runs.record import BASELINE, SCHEMA_VERSION
+from specbench_s2d.runs.record import BASELINE, RESERVED, SCHEMA_VERSION
 from specbench_s2d.shards import Shard
 from specbench_s2d.suites import Question, QuestionSet, load_questions
 
@@ -319,6 +319,10 @@ def _refuse_namesakes(models: Mapping[str, ResolvedModel]) -> None:
         if other != given:
             raise UserError(
                 f"{other} and {given} are both called {model.name!r}, which records could not tell apart; rename one."
+            )
+        if model.name == RESERVED["target"]:
+            raise UserError(
+                f"{given}: {model.name!r} is what tables call their rows over all targets; rename the model."
             )
 
 

@@ -16,12 +16,11 @@ from specbench_s2d.bench.blocks import Block, HandOut, cut
 from specbench_s2d.bench.messages import Ask, Begin, End, Facts, Gone, Hello, Kept, Order, Refused, Said, Work, Workers
 from specbench_s2d.bench.plan import Cell, Plan
 from specbench_s2d.bench.preflight import check_folder, check_inputs
-from specbench_s2d.bench.runner import Event, Watcher, record_of, repaired_text, widen
+from specbench_s2d.bench.runner import Event, Watcher, ended_at, record_of, repaired_text, widen
 from specbench_s2d.errors import UserError
 from specbench_s2d.measure.environment import device_id, software_facts
 from specbench_s2d.models.file_hash import known_hashes
 from specbench_s2d.runs.folder import RunStore, schema_of
-from specbench_s2d.runs.manifest import utc_now
 from specbench_s2d.runs.parts import differing_software, joined_parts, parts_of, software
 from specbench_s2d.runs.record import ENERGY_FIELDS, Record
 
@@ -113,8 +112,8 @@ class Pool:
                 f"{self._store.folder}: every worker died as it started ({self._why}); records so far are whole. "
                 f"Go on with the same command and --out {self._store.folder}."
             )
-        if len(self._done) >= self._store.manifest["cells"]:
-            self._store.note(ended=utc_now())
+        if ended := ended_at(self._store, len(self._done), len(self._done) > self._already):
+            self._store.note(ended=ended)
 
     def _left(self) -> bool:
         return bool(len(self._hand_out)) or any(seat.block for seat in self._seats)
@@ -180,7 +179,7 @@ class Pool:
                 )
             self._software = {**software(environment), **self._software}
         seat.device_id = hello.device_id
-        if not self._store.manifest["environment"]:
+        if not self._store.manifest.get("environment"):
             self._store.note(environment=environment)
         self._workers.tell(number, Begin(self._parts.get(hello.device_id, {})))
 

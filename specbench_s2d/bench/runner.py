@@ -119,9 +119,19 @@ def run_launch(
                 run.say(repaired_text(store))
             for target in plan.targets:
                 run.target(setups[target], plan.rounds(target))
-            if monitor.looked:
-                store.note(ended=run.ended, harness=timer.facts(store.manifest.get("harness")))
+            ended = ended_at(store, run.done, monitor.looked)
+            if monitor.looked or (ended and not store.manifest.get("ended")):  # killed before it said so
+                store.note(ended=ended)
+                run.note_harness()
                 run.say(*monitor.look("end"))
+
+
+def ended_at(store: RunStore, done: int, is_new: bool) -> str | None:
+    """When a run ended whose cells are all done: now where any of them `is_new`, else as its manifest says; of one that
+    was killed before it could say so, when its last record was written. None where cells are left."""
+    if done < store.manifest["cells"]:
+        return None
+    return utc_now() if is_new else store.manifest.get("ended") or store.last_written
 
 
 def repaired_text(store: RunStore) -> str:
@@ -131,7 +141,7 @@ def repaired_text(store: RunStore) -> str:
 
 def widen(store: RunStore, plan: Plan) -> None:
     """A folder that has fewer launches than are asked for now takes the others."""
-    spec = store.manifest["spec"]
+    spec = store.manifest.get("spec") or {}
     if spec.get("launches", 1) < plan.spec.launches:
         store.note(spec={**spec, "launches": plan.spec.launches}, cells=plan.cells, ended=None)
 
@@ -154,6 +164,7 @@ class Run:
         self._device_id = device_id
         self._monitor, self._energy, self._timer = monitor, energy, timer
         self._done: set[str] = set()
+        self._before = store.manifest.get("harness")
         self._no_energy_yet = dict.fromkeys(ENERGY_FIELDS, energy.why_none_yet)
         self._cells, self._already, self._started = plan.cells, 0, time.monotonic()
         self._loaded = False
@@ -165,9 +176,13 @@ class Run:
         self._already += len(self._done) - before
 
     @property
-    def ended(self) -> str | None:
-        """Now, where every cell of every launch is done."""
-        return utc_now() if len(self._done) >= self._store.manifest["cells"] else None
+    def done(self) -> int:
+        """How many cells are done, of every launch."""
+        return len(self._done)
+
+    def note_harness(self) -> None:
+        """Say in the manifest where the time went so far, that of earlier launches included."""
+        self._store.note(harness=self._timer.facts(self._before))
 
     def say(self, *lines: str) -> None:
         """Tell the watcher."""
@@ -252,6 +267,7 @@ class Run:
             learnt = {"decoders": session.decoder_facts(), "read_rate": session.read_rate.facts()}
             learnt |= {"load": (load := watch.facts()), **session.windows.facts()}
             self._note_target(name, {**facts, **learnt}, {})
+            self.note_harness()
         spoiled = [*self._monitor.unprepared(name, session.unprepared), *self._monitor.loaded(name, load)]
         spoiled += self._monitor.throttled(name, session.windows.throttled)
         self.say(*spoiled, *self._monitor.look(name))

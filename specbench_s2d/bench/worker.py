@@ -130,7 +130,7 @@ def _work(order: Order, link: Link, open_session: Callable[..., Session]) -> Non
             for target, blocks in groupby(_blocks(link, run, store, timer), key=attrgetter("target")):
                 run.target(setups[target], (r for block in blocks for r in plan.rounds(target, block.places)))
             if monitor.looked:
-                store.note(harness=timer.facts(store.manifest.get("harness")))
+                run.note_harness()
                 run.say(*monitor.look("end"))
 
 

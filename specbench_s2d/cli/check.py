@@ -11,7 +11,7 @@ import typer
 from specbench_s2d.analysis.gate.verdict import Judgement, Tolerances
 from specbench_s2d.cli import screen
 from specbench_s2d.errors import UserError
-from specbench_s2d.files import write_whole
+from specbench_s2d.files import naming, write_whole
 
 _DEFAULT = Tolerances()
 
@@ -93,5 +93,5 @@ def _publish(judgement: Judgement, markdown: Path | None, junit: Path | None) ->
         if path:
             write_whole(path, content)
     if page := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(page).open("a", encoding="utf-8") as file:
+        with naming(Path(page)), Path(page).open("a", encoding="utf-8") as file:
             file.write(text.markdown(judgement))

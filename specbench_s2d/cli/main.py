@@ -117,7 +117,7 @@ def _explain(error: BaseException) -> int:
         sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
         return 1
     if isinstance(error, OSError):
-        _complain(f"{error.filename or 'a file'}: {error.strerror or error}.")
+        _complain(f"{error.filename or 'a file, or standard output'}: {error.strerror or error}.")
         return 2
     _complain(f"unexpected {in_one_line(error, kind=True)} (--debug shows where).")
     return 2

@@ -46,7 +46,9 @@ class VerifyCosts:
         return self.verify_s[min(width, len(self.verify_s)) - 1]
 
     def observe_verify(self, width: int, seconds: float) -> None:
-        """Record the seconds of a step's target pass."""
+        """Record the seconds of a step's target pass; of a clock that did not go on, nothing."""
+        if seconds <= 0:
+            return
         i = min(width, len(self.verify_s)) - 1
         seconds = min(seconds, OUTLIER * self.level * self.verify_s[i])
         self.level += LEVEL_WEIGHT * (seconds / self.verify_s[i] - self.level)
@@ -72,7 +74,9 @@ class OnlineCosts(VerifyCosts):
         return (self.cold_s if cold else self.warm_s)[stage] + (positions - 1) * self.more_s[stage]
 
     def observe_stage(self, stage: int, positions: int, cold: bool, seconds: float) -> None:
-        """Record the seconds of a draft stage."""
+        """Record the seconds of a draft stage, likewise."""
+        if seconds <= 0:
+            return
         own_s = self.cold_s if cold else self.warm_s
         more_s = (positions - 1) * self.more_s[stage]
         seen_s = min(seconds / self.level, OUTLIER * (own_s[stage] + more_s))
@@ -103,7 +107,7 @@ class RunRate:
         if self._began is not None:
             fade = 1 - 1 / RATE_MEMORY_STEPS
             self._tokens = self._tokens * fade + self._of_step
-            self._seconds = self._seconds * fade + (now - self._began) / level
+            self._seconds = self._seconds * fade + max(now - self._began, 0.0) / level
         self._began = now
 
     def emitted(self, tokens: int) -> None:

@@ -16,11 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoder
 from specbench_s2d.errors import RunFolderError, UnknownNameError, UserError
 from specbench_s2d.exchange.spec_bench import FAILED_TURN, Answer, Choice, read_answers
-from specbench_s2d.files import replacing
-from specbench_s2d.runs.folder import RunStore
+from specbench_s2d.files import cause, replacing
+from specbench_s2d.runs.folder import RunStore, first_fault
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record
 from specbench_s2d.suites import CUSTOM, Suite, custom_name, definitions, load_suite, suites_of
 
@@ -267,24 +269,26 @@ def _record(
     lane, (suite, category) = file.lane, place
     repeat = fields["repeat"] + shift
     defining = [run_id, lane.target, lane.label, suite, answer.question_id, fields["turn"], repeat]
-    return Record.model_validate(
-        {
-            **fields,
-            "run_id": run_id,
-            "key": hashlib.sha256(json.dumps(defining).encode()).hexdigest()[:32],
-            "target": lane.target,
-            "decoder": lane.decoder.name if lane.decoder else lane.label,
-            "label": lane.label,
-            "draft": lane.decoder.draft if lane.decoder else None,
-            "decoder_options": lane.decoder.options.model_dump() if lane.decoder else {},
-            "lossy": lane.lossy,
-            "suite": suite,
-            "category": category,
-            "question_id": answer.question_id,
-            "repeat": repeat,
-            "seed": None,
-        }
-    )
+    row = {
+        **fields,
+        "run_id": run_id,
+        "key": hashlib.sha256(json.dumps(defining).encode()).hexdigest()[:32],
+        "target": lane.target,
+        "decoder": lane.decoder.name if lane.decoder else lane.label,
+        "label": lane.label,
+        "draft": lane.decoder.draft if lane.decoder else None,
+        "decoder_options": lane.decoder.options.model_dump() if lane.decoder else {},
+        "lossy": lane.lossy,
+        "suite": suite,
+        "category": category,
+        "question_id": answer.question_id,
+        "repeat": repeat,
+        "seed": None,
+    }
+    try:
+        return Record.model_validate(row)
+    except ValidationError as error:  # a name of the tables' own, numbers beyond what columns hold
+        raise UserError(f"{file.path}: question_id {answer.question_id!r}: {first_fault(error)}.") from error
 
 
 def _manifest(
@@ -338,4 +342,4 @@ def _write(out: Path, manifest: dict[str, Any], records: Sequence[Record]) -> No
         with replacing(out) as partial, RunStore(partial, manifest) as store:
             store.append(records)
     except OSError as error:
-        raise RunFolderError(f"--out {out}: cannot be written ({error.strerror}); give another folder.") from error
+        raise RunFolderError(f"--out {out}: cannot be written ({cause(error)}); give another folder.") from error

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import types
-import typing
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -29,15 +27,15 @@ from specbench_s2d.analysis.tables.text import TextTable
 from specbench_s2d.errors import RunFolderError, UserError, find_name
 from specbench_s2d.exchange import leaderboard
 from specbench_s2d.exchange.spec_bench import AnswerFile, answer_files
-from specbench_s2d.files import replacing, why_no_folder
+from specbench_s2d.files import cause, replacing, why_no_folder
+from specbench_s2d.measure.divergence import Divergence
+from specbench_s2d.runs.fields import Field, fields_of
 from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
 from specbench_s2d.runs.record import Record
 
 Files = dict[str, bytes]
 """What to write, by file name."""
-_TYPES: dict[Any, pa.DataType] = {
-    bool: pa.bool_(), int: pa.int64(), float: pa.float64(), list[int]: pa.list_(pa.int64()),
-}  # fmt: skip
+_TYPES: dict[Any, pa.DataType] = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 _LONGEST_NAME = 150  # of a file, in characters: file systems take 255 bytes
 
 
@@ -157,28 +155,16 @@ def _json(value: Any) -> Any:
 
 def _schema(records: Sequence[Record]) -> pa.Schema:
     """The flat table's columns with the types that the record declares, whatever is in them."""
-    divergence = _declared(Record)["divergence"]
-    declared = {**_declared(Record), **_prefixed("divergence", _declared(divergence))}
+    declared = {**fields_of(Record), **_prefixed("divergence", fields_of(Divergence))}
     names = _flat(records)[0]
     return pa.schema([(name, _arrow(name, declared)) for name in names])
 
 
-def _arrow(name: str, declared: Mapping[str, Any]) -> pa.DataType:
+def _arrow(name: str, declared: Mapping[str, Field]) -> pa.DataType:
     if name.startswith(QUALITY) and name not in declared:
         return pa.float64()
-    return _TYPES.get(declared[name], pa.string())
-
-
-def _declared(model: Any) -> dict[str, Any]:
-    """The type of each field of a model, less its None."""
-    return {name: _without_none(field.annotation) for name, field in model.model_fields.items()}
-
-
-def _without_none(annotation: Any) -> Any:
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
-        return kinds[0] if len(kinds) == 1 else annotation
-    return annotation
+    kind = _TYPES.get(declared[name].kind, pa.string())
+    return pa.list_(kind) if declared[name].is_list else kind
 
 
 def _write(files: Files, out: Path) -> list[Path]:
@@ -189,5 +175,5 @@ def _write(files: Files, out: Path) -> list[Path]:
             for name, content in files.items():
                 stack.enter_context(replacing(out / name)).write_bytes(content)
     except OSError as error:
-        raise RunFolderError(f"--out {out}: cannot be written ({error.strerror}); give another folder.") from error
+        raise RunFolderError(f"--out {out}: cannot be written ({cause(error)}); give another folder.") from error
     return [out / name for name in files]

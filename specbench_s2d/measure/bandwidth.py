@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from specbench_s2d.decoding.clock import Clock, clock_for
+from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.devices import free_bytes
 from specbench_s2d.models.engines.native_build import NoCompilerError, native_library
@@ -67,13 +68,17 @@ class ReadRate:
         self._due_s = 0.0
 
     def measure(self, rounds: int) -> None:
-        """Time so many more rounds."""
+        """Time so many more rounds. Raises `UserError` where the clock did not go on in any round."""
         began_s = time.monotonic()
         assert self._read is not None
         for _ in range(rounds):
             before = self._clock.mark()
             self._read(self._passes)
-            self._rates.append(self._bytes * self._passes / self._clock.seconds(before, self._clock.mark()))
+            seconds = self._clock.seconds(before, self._clock.mark())
+            if seconds > 0:  # else the clock went back, and the round says nothing
+                self._rates.append(self._bytes * self._passes / seconds)
+        if not self._rates:
+            raise UserError(f"the clock stood still or went back in {rounds} rounds; mend the clock of this machine.")
         now_s = time.monotonic()
         self._due_s = now_s + max(_PAUSE_S, _PAUSE_SHARE * (now_s - began_s))
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Divergence(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     verdict: Literal["identical", "near_tie", "mismatch"]
-    position: int | None = None
+    position: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     margin: float | None = None
     best_logit: float | None = None
     second_logit: float | None = None

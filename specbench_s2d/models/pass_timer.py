@@ -11,6 +11,8 @@ import torch
 
 Now = Callable[[], float]
 """A clock that gives seconds, such as `time.perf_counter`."""
+LEAST_S = 1e-9
+"""What a call takes at least: a clock that stands still or goes back divides by nothing."""
 
 
 class PassTimer:
@@ -29,7 +31,7 @@ class PassTimer:
         began = self._now()
         work()
         self._wait()
-        self._seconds[name].append((self._now() - began) / parts)
+        self._seconds[name].append(max(self._now() - began, LEAST_S) / parts)
 
     def rounds(self, one_round: Callable[[], object], rounds: int, warm_up: int) -> None:
         """Call `one_round` so many times, after `warm_up` calls whose seconds are not kept."""

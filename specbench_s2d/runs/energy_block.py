@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from specbench_s2d.measure.energy.block import Metered
-from specbench_s2d.runs.record import Record
+from specbench_s2d.runs.record import Name, Place, Record
 
 BlockKey = tuple[str, str, str, int]
 """Target, label, suite, repeat."""
@@ -12,10 +12,10 @@ BlockKey = tuple[str, str, str, int]
 class EnergyBlock(Metered):
     """All timed turns of one suite by one decoder on one target in one repeat, decoded again under a meter."""
 
-    target: str
-    label: str
-    suite: str
-    repeat: int
+    target: Name
+    label: Name
+    suite: Name
+    repeat: Place
 
     @property
     def key(self) -> BlockKey:

@@ -23,10 +23,12 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from specbench_s2d.errors import RunFolderError, UserError, in_one_line
-from specbench_s2d.files import why_no_folder, write_whole
+from specbench_s2d.files import cause, why_no_folder, write_whole
 from specbench_s2d.runs.energy_block import EnergyBlock
 from specbench_s2d.runs.identity import identity
-from specbench_s2d.runs.record import SCHEMA_VERSION, Record, check_schema, is_failed, parse_record
+from specbench_s2d.runs.json_text import JsonError, parse_object, parse_typed_object, shown
+from specbench_s2d.runs.manifest import check_manifest, utc_time
+from specbench_s2d.runs.record import CELL, SCHEMA_VERSION, Record, check_schema, is_failed, parse_record
 
 RECORDS = "records.jsonl"
 PACKED = ("records.jsonl.xz", "records.jsonl.gz")
@@ -38,20 +40,63 @@ EXPORTED = ("records.csv", "records.parquet", "leaderboard.tex", "leaderboard.md
 _LOCK = ".lock"
 _READ_BYTES = 2**23
 _TAIL_BYTES = 2**16  # a line that was torn is found within, or before as many more
+_REPAIR = "mend that, or fetch the file again."
 
 
 def read_records(folder: Path) -> list[Record]:
     """All records of a run in the order written; of a cell that ran again, the last one, in its first place. Of many,
     `reading.read_columns` takes a tenth of the memory.
 
-    Raises `RunFolderError` for a folder without records or with a line that is no record (a torn last line is left
-    out), `RecordSchemaError` for records of another schema version.
+    Raises `RunFolderError` for a folder without records, with a line that is no record (a torn last line is left out),
+    with a record of another run, or with one key for two cells; `RecordSchemaError` for records of another schema
+    version.
     """
     path = records_path(folder)
-    found: dict[str, Record] = {}
+    same, found = _Same(path, run_id_of(folder)), dict[str, Record]()
     for number, lines in whole_lines(path):
-        found.update({record.key: record for record in parse_lines(lines, path, number)})
+        for line, record in enumerate(parse_lines(lines, path, number), start=number):
+            same.check(record, line)
+            found[record.key] = record
     return list(found.values())
+
+
+class _Same:
+    """Holds records to one run, by default that of the first, and each key to one cell."""
+
+    def __init__(self, path: Path, run_id: str | None) -> None:
+        self._path, self._run_id = path, run_id
+        self._cells: dict[str, tuple[int, int]] = {}  # by key the first line, and a hash of the cell
+
+    def check(self, record: Record, line: int) -> None:
+        """Raise `RunFolderError` for a record that is not of the run, or not of its key's cell."""
+        self._run_id = self._run_id or record.run_id
+        if record.run_id != self._run_id:
+            raise of_another_run(self._path, line, record.run_id, self._run_id)
+        cell = hash(tuple(getattr(record, name) for name in CELL))
+        first, known = self._cells.setdefault(record.key, (line, cell))
+        if known != cell:
+            raise of_another_cell(self._path, line, record.key, first)
+
+
+def run_id_of(folder: Path) -> str | None:
+    """The run that a folder is of; None where it holds no manifest. Raises as `read_manifest` does."""
+    return str(read_manifest(folder)["run_id"]) if (folder / MANIFEST).is_file() else None
+
+
+def of_another_run(path: Path, line: int, run_id: str, wanted: str) -> RunFolderError:
+    """The error of a record that belongs elsewhere."""
+    return RunFolderError(
+        f"{path}:{line}: a record of run {shown(run_id)} in the folder of run {shown(wanted)}. Take that line out; "
+        "`specbench-s2d merge` joins runs."
+    )
+
+
+def of_another_cell(path: Path, line: int, key: str, first: int) -> RunFolderError:
+    """The error of a key that stands for two cells."""
+    return RunFolderError(
+        f"{path}:{line}: its key, {shown(key)}, is that of another cell in line {first}. Take the wrong line out; the "
+        "same command runs its cell again."
+    )
 
 
 def records_path(folder: Path) -> Path:
@@ -72,10 +117,11 @@ def parse_lines(lines: bytes, path: Path, number: int) -> Iterator[Record]:
     for place, line in enumerate(lines.split(b"\n")[:-1], start=number):
         where = f"{path}:{place}"
         try:
-            yield parse_record(json.loads(line), where)
-        except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, TypeError) as error:
+            yield parse_record(parse_typed_object(line, "decoder_options"), where)
+        except (JsonError, ValidationError) as error:
             raise RunFolderError(
-                f"{where}: not a record ({_first(error)}). Take that line out; the same command runs its cell again."
+                f"{where}: not a record ({first_fault(error)}). Take that line out; the same command runs its cell "
+                "again."
             ) from error
 
 
@@ -89,25 +135,35 @@ def read_blocks(folder: Path) -> list[EnergyBlock]:
     for first, lines in whole_lines(path) if path.is_file() else ():
         for number, line in enumerate(lines.split(b"\n")[:-1], start=first):
             try:
-                block = EnergyBlock.model_validate_json(line)
-            except ValidationError as error:
-                raise RunFolderError(f"{path}:{number}: not a metered block ({_first(error)}).") from error
+                block = EnergyBlock.model_validate(parse_object(line))
+            except (JsonError, ValidationError) as error:
+                raise RunFolderError(
+                    f"{path}:{number}: not a metered block ({first_fault(error)}). Take that line out; a run with "
+                    "--energy-blocks measures its block again."
+                ) from error
             found[block.key] = block
     return list(found.values())
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a run; raises `RunFolderError` when there is none that can be read."""
+    """The manifest of a run; raises `RunFolderError` when there is none that can be read, or one with a field that no
+    run writes so, and `RecordSchemaError` for another schema version."""
+    path = folder / MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_object(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         there = f"holds no {MANIFEST}" if folder.is_dir() else _not_there(folder)
         raise RunFolderError(f"{folder}: {there}; give the folder of a run.") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunFolderError(
-            f"{folder}: no readable {MANIFEST} ({_first(error)}); give the folder of a run."
-        ) from error
-    check_schema(manifest.get("schema_version"), str(folder / MANIFEST))
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be read ({error.strerror}); give the folder of a run.") from error
+    except JsonError as error:
+        where = f"{path}:{error.line}" if error.line else str(path)
+        raise RunFolderError(f"{where}: no manifest of a run ({error}); {_REPAIR}") from error
+    check_schema(manifest.get("schema_version"), str(path))
+    try:
+        check_manifest(manifest)
+    except ValidationError as error:
+        raise RunFolderError(f"{path}: no manifest of a run ({first_fault(error)}); {_REPAIR}") from error
     return manifest
 
 
@@ -140,7 +196,9 @@ class RunStore:
                 self.manifest = self._join()
                 self.repaired = _cut_torn_line(self.folder / RECORDS)
                 _cut_torn_line(self.folder / ENERGY)
-                for at, record in self._placed():
+                same = _Same(self.folder / RECORDS, self.manifest["run_id"])
+                for line, (at, record) in enumerate(self._placed(), start=1):
+                    same.check(record, line)
                     self._take(record, at)
         except UserError:
             self._lock.release()
@@ -151,6 +209,11 @@ class RunStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
+
+    @property
+    def last_written(self) -> str:
+        """When the last record was written, as `utc_now` gives it."""
+        return utc_time((self.folder / RECORDS).stat().st_mtime)
 
     @property
     def keys(self) -> Set[str]:
@@ -214,10 +277,7 @@ class RunStore:
                     os.ftruncate(file.fileno(), before)
                     raise
         except OSError as error:
-            raise RunFolderError(
-                f"{path}: cannot be written ({error.strerror}); the lines before are whole. "
-                f"Make room, then go on with the same command and --out {self.folder}."
-            ) from error
+            raise _refused(path, error, "the lines before are whole", self.folder) from error
         return list(accumulate(map(len, lines[:-1]), initial=before)) if lines else []
 
     def note(self, **facts: Any) -> None:
@@ -225,16 +285,27 @@ class RunStore:
         self.write_manifest({**self.manifest, **facts})
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
-        """Replace the manifest at once."""
+        """Replace the manifest at once; raises `RunFolderError` when the disk refuses."""
         self.manifest = manifest
-        write_manifest_file(self.folder / MANIFEST, manifest)
+        try:
+            write_manifest_file(self.folder / MANIFEST, manifest)
+        except OSError as error:
+            raise _refused(self.folder / MANIFEST, error, "every record so far is whole", self.folder) from error
 
     def _join(self) -> dict[str, Any]:
         """The manifest to work under: this run's own, or the one already there if it is of the same run."""
         found = check_same_run(self.folder, self._wanted)
         if found is None:
-            self.write_manifest(self._wanted)
-        return found or self._wanted
+            write_manifest_file(self.folder / MANIFEST, self._wanted)
+            return self._wanted
+        return {name: value for name, value in self._wanted.items() if name not in ("shard", "started")} | found
+
+
+def _refused(path: Path, error: OSError, whole: str, folder: Path) -> RunFolderError:
+    return RunFolderError(
+        f"{path}: cannot be written ({error.strerror}); {whole}. Make room, then go on with the same command and "
+        f"--out {folder}."
+    )
 
 
 def check_place(folder: Path) -> None:
@@ -260,7 +331,7 @@ def _written_by_one(folder: Path) -> Iterator[None]:
             f"{folder}: another process is writing to this run; wait for it, or give another --out."
         ) from None
     except OSError as error:
-        raise RunFolderError(f"{folder}: cannot be written ({error.strerror}); give another --out.") from error
+        raise RunFolderError(f"{folder}: cannot be written ({cause(error)}); give another --out.") from error
 
 
 def _export_in(folder: Path) -> str | None:
@@ -349,11 +420,14 @@ def _write_all(descriptor: int, content: bytes) -> None:
         content = content[os.write(descriptor, content) :]
 
 
-def _first(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        return f"{'.'.join(str(p) for p in problem['loc'])}: {problem['msg']}"
-    return in_one_line(error, kind=False)
+def first_fault(error: Exception) -> str:
+    """What is wrong, in one line: of several faults the first, by its field."""
+    if not isinstance(error, ValidationError):
+        return in_one_line(error, kind=False)
+    problem = error.errors(include_url=False)[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    place = ".".join(shown(str(part)) for part in problem["loc"])
+    return f"{place}: {message}" if place else message
 
 
 @lru_cache(maxsize=4)

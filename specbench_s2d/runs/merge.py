@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from specbench_s2d.errors import RunFolderError, UserError
-from specbench_s2d.files import partial_of, replacing
+from specbench_s2d.files import cause, partial_of, replacing
 from specbench_s2d.runs.folder import (
     ENERGY,
     MANIFEST,
@@ -63,7 +63,7 @@ def merge(runs: Sequence[Path], out: Path, allow_mixed: bool = False) -> Merged:
             write_manifest_file(partial / MANIFEST, manifest)
     except OSError as error:
         raise RunFolderError(
-            f"--out {out}: cannot be written ({error.strerror or error}); the runs are untouched. Make room, or give "
+            f"--out {out}: cannot be written ({cause(error)}); the runs are untouched. Make room, or give "
             "another --out."
         ) from error
     return Merged(out, count, manifest["cells"], devices, missing)

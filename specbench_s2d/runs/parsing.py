@@ -2,18 +2,17 @@
 
 Fields whose values Arrow has no one type for (objects of any names, a question's id), and output ids, which decoders
 share, are taken out of the lines beforehand, and stand as codes of their distinct values. What Arrow would read
-otherwise than `Record` (a missing field, an infinity, a null in a list) is looked for; whatever is unlike the lines
-that this release writes raises `ValueError`, and is for `Record` to judge.
+otherwise than `Record` (a missing field, an infinity, a null in a list) is looked for, and what `Record` declares of
+its values is held against whole columns; whatever is unlike the lines that this release writes raises `ValueError`, and
+is for `Record` to judge.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from types import NoneType
-from typing import Any, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +20,9 @@ import pyarrow.json
 from pydantic import ConfigDict, TypeAdapter
 
 from specbench_s2d.measure.divergence import Divergence
-from specbench_s2d.runs.record import SCHEMAS, Record
+from specbench_s2d.runs.fields import Field, fields_of
+from specbench_s2d.runs.json_text import parse_json
+from specbench_s2d.runs.record import NO_MORE_THAN_DRAFTED, PER_STEP, RESERVED, SCHEMAS, Record
 
 AS_JSON = ("decoder_options", "question_id", "output_ids", "quality", "quality_counts", "reasons")
 """Fields of which each distinct value is kept once, as JSON."""
@@ -34,34 +35,25 @@ _CODED = re.compile(
     + _OBJECT
     + rb'|\[[^][{}"\n]*+\]|"(?:[^"\\\n]++|\\.)*+"|-?\d++)'
 )
-_FIELDS = Record.model_fields
-_NULLABLE = {name for name, field in _FIELDS.items() if NoneType in get_args(field.annotation)}
+_FIELDS = fields_of(Record)
 _DEFAULTS = {
-    name: field.get_default(call_default_factory=True)
-    for name, field in _FIELDS.items()
-    if name not in _NULLABLE and not field.is_required() and name != "schema_version"
+    name: info.get_default(call_default_factory=True)
+    for name, info in Record.model_fields.items()
+    if not _FIELDS[name].is_nullable and not info.is_required() and name != "schema_version"
 }
-_CHOICES = {
-    "schema_version": SCHEMAS, "status": ("ok", "failed", "skipped"), "stop": ("eos", "length"),
-    "replay_turns": ("own", "ar"),
-}  # fmt: skip
 VERDICT = "verdict"
 """A column of its own: the verdict of the divergence."""
-_VERDICTS = ("identical", "near_tie", "mismatch")
 
 
-def _arrow_type(annotation: str) -> pa.DataType:
-    if "list[int]" in annotation:
+def _arrow_type(field: Field) -> pa.DataType:
+    if field.is_list:
         return pa.list_(pa.int32())
-    for name, kind in (("float", pa.float64()), ("bool", pa.bool_()), ("int", pa.int64())):
-        if name in annotation:
-            return kind
-    return pa.string()
+    return {float: pa.float64(), bool: pa.bool_(), int: pa.int64()}.get(field.kind, pa.string())
 
 
-_DIVERGENCE = pa.struct([(name, _arrow_type(str(f.annotation))) for name, f in Divergence.model_fields.items()])
+_DIVERGENCE = pa.struct([(name, _arrow_type(field)) for name, field in fields_of(Divergence).items()])
 _TYPES = {
-    name: pa.int32() if name in AS_JSON else _DIVERGENCE if name == "divergence" else _arrow_type(str(field.annotation))
+    name: pa.int32() if name in AS_JSON else _DIVERGENCE if name == "divergence" else _arrow_type(field)
     for name, field in _FIELDS.items()
 }
 _OPTIONS = pa.json.ParseOptions(
@@ -73,15 +65,12 @@ class _Values(dict[bytes, bytes]):
     """The code of each distinct value of one field, by its text in the file; as JSON of one form in `texts`."""
 
     def __init__(self, field: str) -> None:
-        annotation: Any = _FIELDS[field].annotation
+        annotation: Any = Record.model_fields[field].annotation
         self._adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
-        self._least = 1 if field == "output_ids" else 0
         self._codes: dict[str, int] = {}
 
     def __missing__(self, text: bytes) -> bytes:
-        value = self._adapter.validate_python(json.loads(text))
-        if isinstance(value, list) and len(value) < self._least:
-            raise ValueError("an empty list")
+        value = self._adapter.validate_python(parse_json(text))
         self[text] = code = b"%d" % self.code(value)
         return code
 
@@ -157,25 +146,54 @@ def table_of_lines(coded: bytes, counts: dict[str, int]) -> pa.Table:
         elif missing and name == "seed":
             _require(len(re.findall(rb'"seed"\s*:\s*null', coded)) == missing)
         elif missing:
-            _require(name in _NULLABLE)
+            _require(_FIELDS[name].is_nullable)
     _check_values(table)
     return _with_codes(table)
 
 
 def _check_values(table: pa.Table) -> None:
     """Raise `ValueError` for values that Arrow's types allow and `Record` does not."""
-    for name, kind in _TYPES.items():
-        column = table[name]
-        if pa.types.is_floating(kind):
+    divergence = table["divergence"].combine_chunks()
+    parts = {name: pc.struct_field(divergence, name) for name in fields_of(Divergence)}
+    _require(parts["verdict"].null_count == divergence.null_count)
+    _check_fields(parts, fields_of(Divergence))
+    _check_fields({name: table[name] for name, kind in _TYPES.items() if name not in (*AS_JSON, "divergence")}, _FIELDS)
+    _require(set(pc.unique(table["schema_version"]).to_pylist()) <= set(SCHEMAS))
+    for name, reserved in RESERVED.items():
+        _require(pc.any(pc.equal(table[name], reserved)).as_py() is not True)
+    _check_steps(table)
+
+
+def _check_fields(columns: Mapping[str, Any], fields: Mapping[str, Field]) -> None:
+    """Hold each column to what its field declares."""
+    for name, column in columns.items():
+        field = fields[name]
+        if field.is_list:
+            column = pc.list_flatten(column)
+            _require(not column.null_count)
+        if field.kind is float:
             _require(pc.all(pc.is_finite(column)).as_py() is not False)
-        elif pa.types.is_list(kind):
-            _require(not pc.list_flatten(column).null_count)
-        if name in _CHOICES:
-            _require(set(pc.unique(column).to_pylist()) <= {*_CHOICES[name], None})
-    divergence = table["divergence"]
-    verdicts = pc.struct_field(divergence, "verdict")
-    _require(set(pc.unique(verdicts).to_pylist()) <= {*_VERDICTS, None})
-    _require(verdicts.null_count == divergence.null_count)
+        if field.low is not None or field.high is not None:
+            found = pc.min_max(column).as_py()
+            _require(field.low is None or found["min"] is None or found["min"] >= field.low)
+            _require(field.high is None or found["max"] is None or found["max"] <= field.high)
+        if field.shortest is not None and not field.is_list:
+            found = pc.min_max(pc.binary_length(column)).as_py()
+            _require(found["min"] is None or found["min"] >= field.shortest)
+        if field.choices is not None:
+            _require(set(pc.unique(column).to_pylist()) <= {*field.choices, None})
+
+
+def _check_steps(table: pa.Table) -> None:
+    """Lists of one row have an entry for each Step, and are as long as each other."""
+    lengths = {name: pc.list_value_length(table[name]) for name in PER_STEP}
+    for name in PER_STEP[1:]:
+        for other in PER_STEP[: PER_STEP.index(name)]:
+            _require(pc.all(pc.equal(lengths[name], lengths[other])).as_py() is not False)
+    for name in NO_MORE_THAN_DRAFTED:
+        both = pc.and_(table[name].is_valid(), table["drafted_per_step"].is_valid())
+        ours, drafted = (pc.list_flatten(table[field].filter(both)) for field in (name, "drafted_per_step"))
+        _require(pc.all(pc.less_equal(ours, drafted)).as_py() is not False)
 
 
 def _require(holds: bool) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from specbench_s2d.runs.columns import Columns, Records
-from specbench_s2d.runs.folder import parse_lines, records_path, whole_lines
+from specbench_s2d.runs.columns import Columns, Ints, Records, firsts
+from specbench_s2d.runs.folder import of_another_cell, of_another_run, parse_lines, records_path, run_id_of, whole_lines
 from specbench_s2d.runs.parsing import Parser, table_of_lines
+from specbench_s2d.runs.record import CELL
 
 _THREADS = 2
 """Of Arrow's reader, beside the one that prepares lines for it."""
@@ -30,10 +31,10 @@ def read_columns(*folders: Path) -> list[Records]:
         tables = [list(_tables(records_path(folder), parser, pool)) for folder in folders]
     counts = [sum(table.num_rows for table in of_folder) for of_folder in tables]
     columns = Columns(parser.joined([*chain.from_iterable(tables), parser.table_of([])]))
-    keys, ends = columns.table["key"], np.cumsum([0, *counts])
+    ends = np.cumsum([0, *counts])
     return [
-        Records(columns, start + _last_of_each(keys.slice(start, count)))
-        for start, count in zip(ends[:-1], counts, strict=True)
+        _checked(folder, columns, np.arange(start, end))
+        for folder, start, end in zip(folders, ends[:-1], ends[1:], strict=True)
     ]
 
 
@@ -66,10 +67,33 @@ def read_keys(folder: Path) -> set[str]:
     return set(read_columns(folder)[0].columns.table["key"].to_pylist())
 
 
-def _last_of_each(keys: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    """Of each key the last row, in the order of their first."""
-    rows = np.arange(len(keys))
-    codes = np.concatenate([np.zeros(0, np.int32), *(c.indices.to_numpy() for c in keys.dictionary_encode().chunks)])
-    last = np.zeros(int(codes.max(initial=-1)) + 1, dtype=np.intp)
-    last[codes] = rows
-    return last
+def _checked(folder: Path, columns: Columns, rows: Ints) -> Records:
+    """The rows of a folder, each a line of its file; of each key the last one, in the order of their first.
+
+    Raises `RunFolderError` for a record of another run, and for a key that stands for two cells.
+    """
+    if not len(rows):
+        return Records(columns, rows)
+    path, run_ids = records_path(folder), columns.codes("run_id")[rows]
+    known = columns.values("run_id")
+    wanted = run_id_of(folder) or known[run_ids[0]]
+    code = known.index(wanted) if wanted in known else -1
+    if (others := np.flatnonzero(run_ids != code)).size:
+        raise of_another_run(path, int(others[0]) + 1, known[run_ids[others[0]]], wanted)
+    places = _codes_of_keys(columns.table["key"].slice(rows[0], len(rows)))
+    first, last = firsts(places, int(places.max()) + 1), np.zeros(int(places.max()) + 1, dtype=np.intp)
+    last[places] = np.arange(len(rows))
+    again = np.flatnonzero(first[places] != np.arange(len(rows)))
+    for field in CELL if again.size else ():
+        values = columns.codes(field) if columns.is_coded(field) else columns.numbers(field)
+        other = again[values[rows[again]] != values[rows[first[places[again]]]]]
+        if other.size:
+            at = int(other[0])
+            raise of_another_cell(path, at + 1, columns.table["key"][int(rows[at])].as_py(), int(first[places[at]]) + 1)
+    return Records(columns, rows[last])
+
+
+def _codes_of_keys(keys: pa.ChunkedArray) -> Ints:
+    """A number for each distinct key, in the order of their first."""
+    chunks = keys.dictionary_encode().chunks
+    return np.concatenate([chunk.indices.to_numpy() for chunk in chunks]).astype(np.int64)

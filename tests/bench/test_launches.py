@@ -16,7 +16,7 @@ from specbench_s2d.bench.runner import Event, Watcher, execute
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.models import file_hash
-from specbench_s2d.runs.folder import read_manifest, read_records
+from specbench_s2d.runs.folder import read_manifest, read_records, write_manifest_file
 from specbench_s2d.runs.reading import read_keys
 from tests.refusals import refused
 
@@ -54,6 +54,21 @@ def test_every_launch_measures_every_cell_once(spec: dict[str, Any], tmp_path: P
     manifest = read_manifest(tmp_path / "run")
     assert manifest["cells"] == 3 * CELLS and manifest["ended"]
     assert len({r.device_id for r in outcome.records}) == 1 and str(outcome.records[0].device_id).startswith("cpu:")
+
+
+def test_a_run_killed_before_it_said_when_it_ended_is_completed(spec: dict[str, Any], tmp_path: Path) -> None:
+    plan = make_plan(RunSpec(**spec))
+    records = run_launches(plan, tmp_path / "run", launcher=here).records
+    manifest = read_manifest(tmp_path / "run")
+    write_manifest_file(tmp_path / "run" / "manifest.json", {**manifest, "ended": None})
+    launches = []
+
+    def noted(plan: Plan, folder: Path, launch: int, *rest: Any) -> None:
+        launches.append(launch)
+        here(plan, folder, launch, *rest)
+
+    assert list(run_launches(plan, tmp_path / "run", launcher=noted).records) == list(records)
+    assert launches == [2] and read_manifest(tmp_path / "run")["ended"]
 
 
 def test_a_run_that_stopped_between_launches_goes_on_with_the_next(spec: dict[str, Any], tmp_path: Path) -> None:

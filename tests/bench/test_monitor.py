@@ -25,7 +25,7 @@ def observing(monkeypatch: pytest.MonkeyPatch, *facts: dict[str, Any]) -> None:
 
 
 def store_in(folder: Path, **facts: Any) -> RunStore:
-    return RunStore(folder, {"schema_version": SCHEMA_VERSION, "run_id": "r", "identity": {}, **facts})
+    return RunStore(folder, {"schema_version": SCHEMA_VERSION, "run_id": "r", "identity": {}, "cells": 1, **facts})
 
 
 def test_a_machine_at_rest_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

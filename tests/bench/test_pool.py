@@ -294,8 +294,9 @@ def test_facts_of_devices_stand_apart_and_together(plan: Plan, tmp_path: Path) -
             def send(self, message: Any) -> None:
                 connection.send(message)
                 if type(message).__name__ == "Kept":
-                    condition = {"about": "CPU", "what": f"busy {order.seat}"}
-                    part = {"conditions": [condition], "harness": {"loop_s": 2.0}, "targets": {"tiny-deep": order.seat}}
+                    condition = {"about": "CPU", "what": f"busy {order.seat}", "advice": "wait"}
+                    targets = {"tiny-deep": {"seat": order.seat}}
+                    part = {"conditions": [condition], "harness": {"loop_s": 2.0}, "targets": targets}
                     connection.send(Facts(part))
 
         good(order, Telling())  # type: ignore[arg-type]

@@ -19,7 +19,13 @@ def write_run(folder: Path, records: list[Record], **settings: object) -> Path:
     folder.mkdir()
     (folder / "records.jsonl").write_text("".join(r.model_dump_json() + "\n" for r in records))
     identity = {"settings": {"temperature": 0.0, "device": "cpu", **settings}}
-    (folder / "manifest.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION, "identity": identity}))
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": records[0].run_id,
+        "cells": len(records),
+        "identity": identity,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
 

@@ -46,7 +46,8 @@ def worded(records: list[Record]) -> list[Record]:
 def write_run(folder: Path, records: list[Record], **manifest: Any) -> Path:
     folder.mkdir()
     (folder / "records.jsonl").write_text("".join(r.model_dump_json() + "\n" for r in records))
-    whole = {"schema_version": SCHEMA_VERSION, "identity": {"settings": {"temperature": 0.0}}, **manifest}
+    base = {"schema_version": SCHEMA_VERSION, "run_id": records[0].run_id, "cells": len(records)}
+    whole = {**base, "identity": {"settings": {"temperature": 0.0}}, **manifest}
     (folder / "manifest.json").write_text(json.dumps(whole))
     return folder
 

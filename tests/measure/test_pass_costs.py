@@ -6,6 +6,7 @@ import pytest
 
 from specbench_s2d.errors import UserError
 from specbench_s2d.measure.pass_costs import pass_costs
+from specbench_s2d.models.pass_timer import LEAST_S
 from tests.fakes import Clock, FakeModel
 
 
@@ -16,7 +17,8 @@ def test_a_nested_draft_costs_its_stages_layers() -> None:
     costs = pass_costs(target, draft, range(1, 4), context=10, rounds=5, now=clock)
     assert costs.ar.median_s == 7 and [cost.median_s for cost in costs.verify.values()] == [7, 7, 7]
     assert [(s.depth, s.cold.median_s, s.warm.median_s) for s in costs.stages] == [(2, 2, 2), (3, 1, 1), (6, 3, 3)]
-    assert [(s.layers.median_s, s.check.median_s) for s in costs.stages] == [(2, 0), (1, 0), (3, 0)]
+    assert [s.layers.median_s for s in costs.stages] == [2, 1, 3]
+    assert [s.check.median_s for s in costs.stages] == [LEAST_S] * 3  # which takes no time by this clock
     assert [(c.depth, c.cold.median_s, c.warm.median_s) for c in costs.chains] == [(2, 2, 2), (3, 3, 3), (6, 6, 6)]
     assert {len(cost.rounds_s) for cost in (costs.ar, *costs.verify.values(), costs.stages[0].cold)} == {5}
 

@@ -24,7 +24,7 @@ XZ, GZ = PACKED
 
 
 def manifest(**identity: Any) -> dict[str, Any]:
-    return {"schema_version": SCHEMA_VERSION, "run_id": "r", "identity": {"targets": ["a"], **identity}}
+    return {"schema_version": SCHEMA_VERSION, "run_id": "r", "cells": 3, "identity": {"targets": ["a"], **identity}}
 
 
 def keyed(key: str, **fields: Any) -> Record:
@@ -134,10 +134,10 @@ def test_a_record_is_updated_by_validation(fields: dict[str, Any]) -> None:
 
 
 def test_the_same_run_goes_on_in_its_folder_under_its_first_manifest(tmp_path: Path) -> None:
-    with RunStore(tmp_path, {**manifest(), "started": "first"}):
+    with RunStore(tmp_path, {**manifest(), "started": "2026-01-01"}):
         pass
-    with RunStore(tmp_path, {**manifest(), "started": "second"}) as store:
-        assert store.manifest["started"] == "first"
+    with RunStore(tmp_path, {**manifest(), "started": "2026-01-02"}) as store:
+        assert store.manifest["started"] == "2026-01-01"
 
 
 def test_another_run_is_refused_with_what_differs_and_what_to_do(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_shards_together_are_the_whole_run(tmp_path: Path) -> None:
     joined = merge(parts, tmp_path / "joined")
     assert (joined.records, joined.cells, joined.devices, joined.missing) == (12, 12, 1, [])
     ours, theirs = (read_records(folder) for folder in (tmp_path / "joined", whole))
-    assert [r.updated(run_id="") for r in ours] == [r.updated(run_id="") for r in theirs]
+    assert [r.updated(run_id="r") for r in ours] == [r.updated(run_id="r") for r in theirs]
     assert {r.run_id for r in ours} == {"joined"}
     manifest = read_manifest(tmp_path / "joined")
     assert manifest["identity"] == read_manifest(whole)["identity"] and "shard" not in manifest

@@ -13,10 +13,11 @@ import pytest
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
 from specbench_s2d.runs import folder, reading
 from specbench_s2d.runs.columns import Records
-from specbench_s2d.runs.folder import RECORDS, read_records
+from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_records
 from specbench_s2d.runs.reading import read_columns, read_keys
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import ar, decoded, make_record
+from tests.refusals import refused
 
 RUN = [
     ar(1, 5, decode_s=4, output_ids=[3, 4, 5, 6, 2], output_text='a "b"\n', quality={"bleu": 1.5, "chrf": None}),
@@ -104,6 +105,33 @@ DAMAGES: dict[str, Callable[[str], str]] = {
     "options that are no object": lambda line: re.sub(r'(?<="decoder_options": )\{.*?\}(?=, "lossy")', "1", line),
     "a score that is no number": lambda line: line.replace('"quality": null', '"quality": {"bleu": "x"}'),
     "a question's id that is neither": lambda line: line.replace('"question_id": "q-1"', '"question_id": 1.5'),
+    "a negative time": lambda line: line.replace('"prefill_s": 1.0', '"prefill_s": -0.1'),
+    "a time beyond all": lambda line: line.replace('"prefill_s": 1.0', '"prefill_s": 1e200'),
+    "a time that is infinite": lambda line: line.replace('"prefill_s": 1.0', '"prefill_s": 1e999'),
+    "a negative turn": lambda line: line.replace('"turn": 1', '"turn": -1'),
+    "a number of 33 bits in a list": lambda line: line.replace('"exit_depths": [2,', '"exit_depths": [4294967296,'),
+    "a Step of a million tokens": lambda line: line.replace('"emitted_per_step": [2,', '"emitted_per_step": [2000000,'),
+    "a negative id": lambda line: line.replace('"output_ids": [3,', '"output_ids": [-3,'),
+    "an id of 80 bits": lambda line: line.replace('"output_ids": [3,', '"output_ids": [999999999999999999999999,'),
+    "a number of 80 bits": lambda line: line.replace('"new_tokens": 4', '"new_tokens": 999999999999999999999999'),
+    "a number of 5,000 digits": lambda line: line.replace('"new_tokens": 4', f'"new_tokens": {"9" * 5000}'),
+    "an option of 5,000 digits": lambda line: line.replace('"gamma": 5', f'"gamma": {"9" * 5000}'),
+    "a question of 5,000 digits": lambda line: line.replace('"question_id": "q-1"', f'"question_id": {"9" * 5000}'),
+    "lists of unequal length": lambda line: line.replace('"emitted_per_step": [2, 1]', '"emitted_per_step": [2, 1, 1]'),
+    "no entry for a Step": lambda line: line.replace('"emitted_per_step": [2, 1]', '"emitted_per_step": []'),
+    "more accepted than drafted": lambda line: line.replace('accepted_per_step": [1, 0]', 'accepted_per_step": [6, 0]'),
+    "more levels than drafted": lambda line: line.replace('"levels_per_step": null', '"levels_per_step": [1, 9]'),
+    "half of a surrogate pair": lambda line: line.replace('"output_text": null', '"output_text": "\\ud800"'),
+    "the other half in a name": lambda line: line.replace('"target": "t"', '"target": "\\udc00"'),
+    "the name of the rows over all suites": lambda line: line.replace('"suite": "qa"', '"suite": "overall"'),
+    "the name of the mean": lambda line: line.replace('"target": "t"', '"target": "mean over targets"'),
+    "no label": lambda line: line.replace('"label": "sd"', '"label": ""'),
+    "a field named twice": lambda line: line.replace('"turn": 1', '"turn": 1, "turn": 0'),
+    "an option named twice": lambda line: line.replace('"gamma": 5', '"gamma": 5, "gamma": 6'),
+    "options nested deeply": lambda line: line.replace('"exit": null', f'"exit": {"[" * 100_000 + "]" * 100_000}'),
+    "a text nested deeply": lambda line: line.replace('_text": null', f'_text": {"[" * 10**5 + "]" * 10**5}'),
+    "a negative position": lambda line: line.replace('"position": 1', '"position": -1'),
+    "a margin that is none": lambda line: line.replace('"margin": 1e-07', '"margin": NaN'),
     "an object cut short": lambda line: line[:-1],
     "two records on a line": lambda line: line + line,
     "null": lambda line: "null",
@@ -127,6 +155,30 @@ def test_a_line_that_is_no_record_is_refused_with_its_number(tmp_path: Path, wha
         read_records(tmp_path)
     assert str(by_column.value) == str(by_record.value)
     assert f"{RECORDS}:2: not a record (" in str(by_column.value)
+
+
+def test_a_record_of_another_run_is_refused_with_its_line(tmp_path: Path) -> None:
+    """By the manifest where there is one, else by the first record."""
+    rows = lines_of(RUN)
+    rows[2]["run_id"] = "other"
+    for wanted, line, run_id in (("r", 3, "other"), (None, 3, "other"), ("other", 1, "r")):
+        run = written(tmp_path / str(wanted), rows)
+        if wanted:
+            facts = {"schema_version": 2, "run_id": wanted, "identity": {}, "cells": 4}
+            (run / MANIFEST).write_text(json.dumps(facts))
+        for read in (read_columns, read_records):
+            with refused(RunFolderError, f"{RECORDS}:{line}: a record of run {run_id} in the folder of run"):
+                read(run)
+
+
+def test_a_key_stands_for_one_cell(tmp_path: Path) -> None:
+    """The record of a cell that ran again has its key; one that has a key of another cell would replace it."""
+    rows = lines_of(RUN)
+    for name, value in (("label", "x"), ("turn", 7), ("question_id", "1")):
+        run = written(tmp_path / name, [*rows, {**rows[0], name: value}])
+        for read in (read_columns, read_records):
+            with refused(RunFolderError, f"{RECORDS}:5: its key, t/ar/qa/1/1/0, is that of another cell in line 1."):
+                read(run)
 
 
 def test_another_schema_version_is_refused_with_its_line(tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ def _heads(run: Path) -> dict[str, str]:
 
 def _temperature(run: Path) -> float:
     """The run's; 0 of one that is greedy at any temperature, for that is what its values are comparable with."""
-    settings = read_manifest(run)["identity"]["settings"]
-    temperature = 0.0 if is_greedy_run(settings) else settings["temperature"]
+    settings = identity(read_manifest(run))["settings"]
+    temperature = 0.0 if is_greedy_run(settings) else settings.get("temperature")
     if temperature is None:
         raise UserError(
             f"{run}: was imported without saying at what temperature; import it again with --temperature T."

@@ -129,7 +129,8 @@ def pace(target: str, ours: Sequence[Launch], base: Sequence[Launch]) -> float |
 def _log_rate(turns: Records, common: Ints) -> float:
     kept = turns.take(np.isin(turns_of(turns), common))
     tokens = exact_sum(decode_tokens(kept))
-    return math.log(tokens / total(kept, "decode_s")) if tokens else 0.0
+    seconds = total(kept, "decode_s")
+    return math.log(tokens / seconds) if tokens and seconds else 0.0
 
 
 def _pairs(launch: Launch, row: tuple[str, str]) -> Pairs:

@@ -18,10 +18,10 @@ from specbench_s2d.analysis.metrics.intervals import Statistic, Summands, stacke
 from specbench_s2d.analysis.metrics.pairs import Pair, Pairs, carrying, exact_sum, full_sum, sums_rounded_once, total
 from specbench_s2d.analysis.metrics.values import Measure, quotient
 from specbench_s2d.runs.columns import Asked, Floats, Records, firsts, in_order, joint
-from specbench_s2d.runs.record import Record
+from specbench_s2d.runs.record import BASELINE, Record
 
 Groups = Sequence[Iterable[Pair]]
-_NO_TIME = "no decode time: every answer is one token"
+_NO_TIME = "no decode time: every answer is one token, which the prefill gives"
 
 
 def new_tokens(records: Iterable[Record]) -> Measure:
@@ -51,7 +51,12 @@ def decode_tokens(records: Records) -> Floats:
 def tokens_per_s(records: Iterable[Record]) -> Measure:
     """Decode rate: new tokens after the first (which the prefill gives) over decode seconds, each summed."""
     kept, note = carrying(records, "new_tokens", "decode_s")
-    return quotient(exact_sum(decode_tokens(kept)), total(kept, "decode_s"), _NO_TIME, note)
+    return _rate(exact_sum(decode_tokens(kept)), total(kept, "decode_s"), note)
+
+
+def _rate(done: float, seconds: float, note: str | None) -> Measure:
+    """What the Steps did over their seconds; None where there was no Step, for then the seconds are of nothing."""
+    return quotient(done, seconds if done else 0.0, _NO_TIME, note)
 
 
 def device_spread(records: Iterable[Record]) -> Measure:
@@ -70,7 +75,7 @@ def percent_of_bound(records: Iterable[Record]) -> Measure:
     at the read rate measured for what the target's step reads, over the decode seconds, in per cent. Above 100 the rate
     was measured too low."""
     kept, note = carrying(records, "bound_s", "decode_s")
-    share = quotient(total(kept, "bound_s"), total(kept, "decode_s"), _NO_TIME, note)
+    share = _rate(total(kept, "bound_s"), total(kept, "decode_s"), note)
     return share if share.value is None else Measure(100 * share.value, share.note)
 
 
@@ -105,8 +110,11 @@ def _speedup(pairs: Iterable[Pair]) -> Measure:
 def quotient_of_rates(sums: Sequence[float], what: str) -> Measure:
     """Tokens over seconds, over the baseline's."""
     tokens, seconds, base_tokens, base_seconds = sums
-    if min(seconds, base_seconds, base_tokens) <= 0:
+    if min(seconds, base_seconds) <= 0:
         return Measure(None, f"no {what} to compare: AR finished none of these cells, or they carry no such time")
+    if min(tokens, base_tokens) <= 0:
+        whose = f"{BASELINE}'s" if base_tokens <= 0 else "the decoder's"
+        return Measure(None, f"no {what} to compare: {whose} answers are one token each, which the prefill gives")
     return Measure((tokens / seconds) / (base_tokens / base_seconds))
 
 

@@ -15,6 +15,7 @@ from specbench_s2d.analysis.tables.series import PlotTables
 from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.analysis.tables.summary_text import write_tables
 from specbench_s2d.errors import RunFolderError, UserError
+from specbench_s2d.files import cause
 from specbench_s2d.runs.columns import Records
 from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
 from specbench_s2d.runs.reading import read_columns
@@ -75,7 +76,7 @@ def _summarise(given: Iterable[Record], folder: Path, safe_csv: bool) -> Run:
         write_page([run], folder / PAGE)
     except OSError as error:
         raise RunFolderError(
-            f"{folder}: the summary cannot be written ({error.strerror or error}); the records are untouched. "
+            f"{folder}: the summary cannot be written ({cause(error)}); the records are untouched. "
             f"Free the folder, then `specbench-s2d report {folder}`."
         ) from error
     return run
@@ -118,4 +119,4 @@ def _write_shared_page(runs: Sequence[Run], out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_page(runs, out)
     except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror or error}); give another file.") from error
+        raise UserError(f"--out {out}: cannot be written ({cause(error)}); give another file.") from error

@@ -38,7 +38,7 @@ def _imported(manifest: Mapping[str, Any]) -> list[str]:
     if not imported:
         return []
     flags = []
-    if BASELINE not in manifest["identity"]["decoders"]:
+    if BASELINE not in manifest["identity"].get("decoders", ()):
         flags.append(f"no file is named as {BASELINE}'s, which speed-ups need: --baseline MODEL_ID")
     if not imported.get("retokenized", True):
         flags.append("Spec-Bench's own speed-up needs the target's tokenizer: --tokenizer NAME")

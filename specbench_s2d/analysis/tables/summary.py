@@ -17,11 +17,10 @@ from specbench_s2d.analysis.metrics.values import Measure
 from specbench_s2d.config import SUITES
 from specbench_s2d.display import visible
 from specbench_s2d.runs.columns import Records
-from specbench_s2d.runs.record import BASELINE, Record
+from specbench_s2d.runs.record import BASELINE, RESERVED, Record
 
-OVERALL = "overall"
-MEAN_TARGET = "mean over targets"
-"""What stands as `target` in rows that average a run's targets; no checkpoint's name holds spaces like these."""
+OVERALL, MEAN_TARGET = RESERVED["suite"], RESERVED["target"]
+"""What stands as suite in rows over all suites, and as target in rows that average a run's targets."""
 Key = tuple[str, str, str]
 """Which row: target, label, suite."""
 Row = dict[str, Any]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from statistics import fmean, median
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from specbench_s2d.errors import is_stop
 from specbench_s2d.measure.energy.meter import EnergyMeter, Reading, Sample
@@ -19,6 +19,8 @@ MOST_ROUNDS = 2000
 """The most rounds of a block: rounds of less than 2.5 ms are too short to be metered."""
 IDLE_S = 3.0
 SETTLE_S = 2.0
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+NotNegative = Annotated[float, Field(ge=0, le=1e30)]
 IDLE_MOST_S = 30.0
 IDLE_TOLERANCE = 0.05
 """Idle power is taken as settled where the thirds of its reading lie no further apart than this share of their mean."""
@@ -33,21 +35,21 @@ class Metered(BaseModel):
     `clocks_mhz`: lowest and highest, by clock. `throttled`: what throttled the device at any sample.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     meter: str
     covers: list[str]
-    rounds: int
-    new_tokens: int
-    block_s: float
-    energy_j: float | None = None
-    trace_j: float | None = None
+    rounds: Count
+    new_tokens: Count
+    block_s: NotNegative
+    energy_j: NotNegative | None = None
+    trace_j: NotNegative | None = None
     disagreement: float | None = None
-    idle_power_w: float | None = None
+    idle_power_w: NotNegative | None = None
     energy_net_j: float | None = None
-    energy_j_per_token: float | None = None
+    energy_j_per_token: NotNegative | None = None
     energy_net_j_per_token: float | None = None
-    power_limit_w: float | None = None
+    power_limit_w: NotNegative | None = None
     clocks_mhz: dict[str, tuple[float, float]] = {}
     temperature_max_c: float | None = None
     throttled: list[str] = []
@@ -165,7 +167,7 @@ def _metered(
         covers=list(meter.covers),
         rounds=rounds,
         new_tokens=new_tokens,
-        block_s=reading.seconds,
+        block_s=reading.seconds if reading.seconds > 0 else 0.0,
         energy_j=energy_j,
         trace_j=trace_j,
         disagreement=trace_j / energy_j - 1 if energy_j and trace_j is not None else None,

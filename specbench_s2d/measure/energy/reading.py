@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from specbench_s2d.errors import in_one_line, is_stop
@@ -93,5 +94,7 @@ def _counter_fault(reading: Reading) -> str | None:
 
 
 def _trace_fault(samples: tuple[Sample, ...]) -> str | None:
+    if any(after.at_s < before.at_s for before, after in pairwise(samples)):
+        return "the clock of the power samples went back"
     odd = [sample.power_w for sample in samples if not 0 < sample.power_w < math.inf]
     return f"the power sensor read {odd[0]:g} W in {len(odd)} of {len(samples)} samples" if odd else None

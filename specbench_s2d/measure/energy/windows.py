@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -85,12 +86,13 @@ def window_fields(reading: Reading, idle_power_w: float | None) -> dict[str, Any
     net_j, net_reason = net_of_idle(energy_j, reading.seconds, idle_power_w)
     trace_j = None if trace_reason else integrate_j(reading.samples)
     reasons = {
+        "energy_s": None if 0 <= reading.seconds < math.inf else f"the meter's clock went on by {reading.seconds:g} s",
         "energy_j": reason,
         "energy_net_j": reason or net_reason,
         "energy_trace_j": trace_reason or (None if trace_j is not None else "fewer than two samples of power"),
     }
     return {
-        "energy_s": reading.seconds,
+        "energy_s": reading.seconds if 0 <= reading.seconds < math.inf else None,
         "energy_j": energy_j,
         "energy_net_j": net_j,
         "energy_trace_j": trace_j,

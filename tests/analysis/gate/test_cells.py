@@ -104,7 +104,7 @@ def test_a_lossy_decoder_may_part_at_a_near_tie_too() -> None:
 
 
 def test_a_regression_says_at_which_token() -> None:
-    moved = changed(lambda r: {"output_ids": [*(r.output_ids or [])[:3], -1]} if of_chat(r, 0) else {}, "sd")
+    moved = changed(lambda r: {"output_ids": [*(r.output_ids or [])[:3], 2**31 - 1]} if of_chat(r, 0) else {}, "sd")
     assert found(judged(moved), "output ids", "sd").why.startswith("first at token 3: ")
 
 

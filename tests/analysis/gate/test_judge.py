@@ -384,7 +384,8 @@ def test_what_parted_at_a_tie_is_left_out_of_the_figures() -> None:
 
     def parted(record: Record) -> dict[str, Any]:
         moved = wrong_token(record)
-        other = {"nll_sum": 99.0, "quality": dict.fromkeys(record.quality or {}, 1.0), "emitted_per_step": [1]}
+        other = {"nll_sum": 99.0, "quality": dict.fromkeys(record.quality or {}, 1.0)}
+        other["emitted_per_step"] = [1] * len(record.emitted_per_step or ())
         return {**moved, **other, "tie_positions": [2]} if moved else {}
 
     assert judged(changed(parted, "sd")).exit_code == 0

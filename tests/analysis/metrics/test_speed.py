@@ -237,3 +237,18 @@ def test_speedup_scales_with_time_and_stays_inside_the_questions(records: list[R
     interval = speed.SPEEDUP.interval([pairs])
     assert speed.speedup([pairs]).value == pytest.approx(factor)
     assert (interval.low, interval.high) == (pytest.approx(factor), pytest.approx(factor))
+
+
+def test_answers_of_one_token_have_no_decode_rate() -> None:
+    """The prefill gives the only token; the clock still counts the microseconds in which no Step is taken."""
+    one = [ar(i, 1, decode_s=1e-6, bound_s=0.0) for i in range(2)]
+    lossy = [decoded("mjsd", i, [], decode_s=1e-6, bound_s=0.0) for i in range(2)]
+    long = [ar(i, 5, decode_s=4.0, bound_s=1.0) for i in range(2)]
+    nothing = Measure(None, "no decode time: every answer is one token, which the prefill gives")
+    assert speed.tokens_per_s(one) == speed.percent_of_bound(one) == nothing
+    for ours, base, whose in ((lossy, one, "ar's"), (lossy, long, "the decoder's"), (long, one, "ar's")):
+        found = speed.speedup([pair(ours, base)])
+        why = f"no decode rate to compare: {whose} answers are one token each, which the prefill gives"
+        assert found == Measure(None, why)
+    assert speed.speedup_e2e(pair(lossy, one)).value == pytest.approx(1)
+    assert speed.tokens_per_s([*one, *long]).value == pytest.approx(8 / (8 + 2e-6))

@@ -24,7 +24,8 @@ BUSY_LINE = "CPU busy while it was timed: other processes used 1.9 of the 2 core
 
 
 def manifest(*conditions: dict[str, Any], **facts: Any) -> dict[str, Any]:
-    return {"schema_version": SCHEMA_VERSION, "started": "2026", "ended": "2026", "conditions": conditions, **facts}
+    base = {"schema_version": SCHEMA_VERSION, "run_id": "r", "identity": {}, "cells": 4}
+    return {**base, "started": "2026-01-01", "ended": "2026-01-01", "conditions": conditions, **facts}
 
 
 def test_a_quiet_run_and_one_without_a_manifest_have_no_doubts() -> None:

@@ -124,7 +124,11 @@ def _model_cell(name: str, value: Any) -> HtmlCell:
 def _engine(facts: Mapping[str, Any]) -> str:
     """An engine by its name, with its threads where it chose them, and the small pages that slow it."""
     threads, pages = facts.get("threads"), "" if facts.get("large_pages", True) else ", small pages"
-    return str(facts["engine"]) + (f", {threads} thread{'s' if threads > 1 else ''}" if threads else "") + pages
+    return (
+        str(facts.get("engine", "eager"))
+        + (f", {threads} thread{'s' if threads > 1 else ''}" if threads else "")
+        + pages
+    )
 
 
 def _read_rate(rate: Mapping[str, Any] | None) -> HtmlCell:
