@@ -170,6 +170,8 @@ class RunSpec(BaseModel):
     @classmethod
     def _as_it_is_meant(cls, given: Any, info: ValidationInfo) -> Any:
         """Values as they are stored, of those that people write in several ways: bf16, 10k, `AR`."""
+        if given == "":
+            raise ValueError("Input should not be empty")
         annotation = cls.model_fields[str(info.field_name)].annotation
         if annotation in (int, int | None):
             return whole_number(given)
@@ -268,7 +270,7 @@ def _names_in(text: str) -> list[str]:
 
 
 def _is_there(text: str) -> bool:
-    """Whether an entry of models, or a side of its equals sign, is a folder or file, which may have commas in its name."""
+    """Whether an entry of models, or a side of its equals sign, is a folder or file: its name may have commas."""
     return any(os.path.exists(part) for part in (text, *text.split("=")))
 
 
