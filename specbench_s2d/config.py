@@ -16,7 +16,7 @@ from specbench_s2d.errors import UnknownNameError, UserError, find_name, in_one_
 from specbench_s2d.resources import SUITES as SUITES
 from specbench_s2d.resources import run_files
 from specbench_s2d.shards import Shard, is_number, numbers_in
-from specbench_s2d.spelling import DTYPES, choice, near_names, whole_number
+from specbench_s2d.spelling import DTYPES, choice, near_names, small_enough, whole_number
 
 DEMO_TARGETS = ("demo-s", "demo-m", "demo-l")
 DEMO_DRAFTS = ("demo-draft-sft", "demo-draft")
@@ -176,6 +176,8 @@ class RunSpec(BaseModel):
         if annotation in (int, int | None):
             return whole_number(given)
         return choice(annotation, given, DTYPES)
+
+    _kept = field_validator("*")(small_enough)
 
     @field_validator("suite", mode="before")
     @classmethod

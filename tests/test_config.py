@@ -105,6 +105,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no name": ({"template_args": ["a b=1"]}, "template-args: 'a b=1' is not NAME=VALUE"),
     "an argument twice": ({"template_args": ["a=1,a=2"]}, "template-args: 'a' is given twice"),
     "nothing in a text": ({"questions": ""}, "questions: Input should not be empty, got ''"),
+    "beyond 64 bits": ({"seed": "1e30"}, "seed: Input should be less than 2^63, got '1e30'"),
+    "beyond all use": ({"temperature": 1e300}, "temperature: Input should be less than 2^63, got 1e+300"),
     "unknown dtype": ({"dtype": "int3"}, "dtype: Input should be 'float32', 'bfloat16' or 'float16'"),
 }
 
