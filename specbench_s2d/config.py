@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -15,7 +16,7 @@ from specbench_s2d.errors import UnknownNameError, UserError, find_name, in_one_
 from specbench_s2d.resources import SUITES as SUITES
 from specbench_s2d.resources import run_files
 from specbench_s2d.shards import Shard, is_number, numbers_in
-from specbench_s2d.spelling import DTYPES, choice, near_names, whole_number
+from specbench_s2d.spelling import DTYPES, choice, near_names, small_enough, whole_number
 
 DEMO_TARGETS = ("demo-s", "demo-m", "demo-l")
 DEMO_DRAFTS = ("demo-draft-sft", "demo-draft")
@@ -41,7 +42,8 @@ class RunSpec(BaseModel):
     target: list[str] = Field(
         default=[],
         description="Models to speed up: demo name, named model (`specbench-s2d models pull`), folder, GGUF file, hub "
-        "id, or shape:NAME (random weights; give --ignore-eos with it); repeatable; default: the three demo models.",
+        "id, or shape:NAME (random weights; give --ignore-eos with it); listed by comma or repeatable; default: the "
+        "three demo models.",
     )
     draft: list[str] = Field(
         default=[],
@@ -168,10 +170,14 @@ class RunSpec(BaseModel):
     @classmethod
     def _as_it_is_meant(cls, given: Any, info: ValidationInfo) -> Any:
         """Values as they are stored, of those that people write in several ways: bf16, 10k, `AR`."""
+        if given == "":
+            raise ValueError("Input should not be empty")
         annotation = cls.model_fields[str(info.field_name)].annotation
         if annotation in (int, int | None):
             return whole_number(given)
         return choice(annotation, given, DTYPES)
+
+    _kept = field_validator("*")(small_enough)
 
     @field_validator("suite", mode="before")
     @classmethod
@@ -179,7 +185,7 @@ class RunSpec(BaseModel):
         """Suites listed by comma, too: no suite has one in its name."""
         if not (isinstance(given, list) and all(isinstance(text, str) for text in given)):
             return given
-        return [name.strip() for text in given for name in text.split(",") if name.strip()]
+        return [name for text in given for name in _names_in(text)]
 
     @field_validator("shard")
     @classmethod
@@ -260,6 +266,16 @@ def _is_file(questions: str | None) -> bool:
     return questions not in (None, "embedded", "spec-bench")
 
 
+def _names_in(text: str) -> list[str]:
+    """Names listed by comma; a text without any stays, to be refused."""
+    return [name.strip() for name in text.split(",") if name.strip()] or [text]
+
+
+def _is_there(text: str) -> bool:
+    """Whether an entry of models, or a side of its equals sign, is a folder or file: its name may have commas."""
+    return any(os.path.exists(part) for part in (text, *text.split("=")))
+
+
 def _json_or_text(value: str) -> Any:
     """A value as JSON writes it (`False` and `True` too), else the text as it stands."""
     try:
@@ -303,6 +319,9 @@ def load_spec(path: Path) -> dict[str, Any]:
 def make_spec(file: Path | None, flags: dict[str, Any]) -> RunSpec:
     """One run from a file and the flags given with it (flags win); raises `UserError` naming a bad field."""
     fields = {**(load_spec(file) if file else {}), **flags}
+    for name in ("target", "draft"):
+        if isinstance(given := fields.get(name), list) and all(isinstance(text, str) for text in given):
+            fields[name] = [one for text in given for one in ([text] if _is_there(text) else _names_in(text))]
     for name in fields:
         if name not in RunSpec.model_fields:
             raise UnknownNameError.of("option", name, RunSpec.model_fields, f"In {file}." if file else "")

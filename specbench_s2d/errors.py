@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from specbench_s2d.display import visible
 from specbench_s2d.spelling import meant, near_names
 
 _OURS = "specbench_s2d."
@@ -81,9 +82,13 @@ def is_panic(error: BaseException) -> bool:
 
 
 class UserError(ValueError):
-    """Something a person gave cannot be used; the message says what, what is allowed, and what to do."""
+    """Something a person gave cannot be used; the message says what, what is allowed, and what to do, in one line
+    whatever was given."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible(message))
 
 
 class UnknownNameError(UserError):

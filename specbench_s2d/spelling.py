@@ -81,6 +81,13 @@ def whole_number(given: Any) -> Any:
     return int(number) if number.denominator == 1 else given
 
 
+def small_enough(value: Any) -> Any:
+    """The value; raises `ValueError` for a number that the files of a run cannot hold."""
+    if isinstance(value, int | float) and abs(value) >= 2**63:
+        raise ValueError("Input should be less than 2^63")
+    return value
+
+
 def duration(seconds: float) -> str:
     """A time in seconds, minutes or hours, whichever reads best."""
     if seconds < 120:

@@ -82,6 +82,15 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     assert (spec.target, spec.suite, spec.max_new_tokens) == (["demo-s"], ["qa"], 5)
 
 
+def test_targets_and_drafts_are_listed_by_comma_or_are_folders_with_one(tmp_path: Path) -> None:
+    spec = make_spec(None, {"target": ["demo-s, demo-m", "demo-l,"], "draft": ["demo-s=a,demo-m=b", "c"]})
+    assert spec.target == ["demo-s", "demo-m", "demo-l"] and spec.draft == ["demo-s=a", "demo-m=b", "c"]
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+    spec = make_spec(None, {"target": [str(folder)], "draft": [str(folder), f"{folder}=c", f"demo-s={folder}"]})
+    assert spec.target == [str(folder)] and spec.draft == [str(folder), f"{folder}=c", f"demo-s={folder}"]
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown field": ({"tmperature": 1}, "unknown option 'tmperature'. Did you mean 'temperature'"),
     "below range": ({"temperature": -1}, "temperature: Input should be greater than or equal to 0, got -1"),
@@ -95,6 +104,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no argument": ({"template_args": ["thinking"]}, "template-args: 'thinking' is not NAME=VALUE, got ['thinking']"),
     "no name": ({"template_args": ["a b=1"]}, "template-args: 'a b=1' is not NAME=VALUE"),
     "an argument twice": ({"template_args": ["a=1,a=2"]}, "template-args: 'a' is given twice"),
+    "nothing in a text": ({"questions": ""}, "questions: Input should not be empty, got ''"),
+    "beyond 64 bits": ({"seed": "1e30"}, "seed: Input should be less than 2^63, got '1e30'"),
+    "beyond all use": ({"temperature": 1e300}, "temperature: Input should be less than 2^63, got 1e+300"),
     "unknown dtype": ({"dtype": "int3"}, "dtype: Input should be 'float32', 'bfloat16' or 'float16'"),
 }
 

@@ -79,3 +79,7 @@ def test_an_error_is_told_by_its_first_line_and_by_its_type_where_the_text_says_
     assert in_one_line(ValueError("a value"), kind=True) == "ValueError: a value"
     assert in_one_line(KeyError("weights"), kind=False) == "'weights'"
     assert in_one_line(AssertionError()) == "AssertionError"
+
+
+def test_what_was_given_breaks_no_line_of_a_message() -> None:
+    assert str(UserError("--device cpu\n\x1b[1m: not a device")) == r"--device cpu\n\x1b[1m: not a device"

@@ -54,7 +54,7 @@ def narrowed(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     """The flags, and where their targets replace a run file's, the file's drafts less the pairs of targets left out."""
     if file is None or "target" not in flags or "draft" in flags:
         return flags
-    of_file, asked = make_spec(file, {}), flags["target"]
+    of_file, asked = make_spec(file, {}), make_spec(None, {"target": flags["target"]}).target
     known = {name for t in of_file.target for name in (t, _without_revision(t))}
     left_out = tuple(f"{name}=" for name in known - {*asked, *map(_without_revision, asked)})
     return {**flags, "draft": [entry for entry in of_file.draft if not entry.startswith(left_out)]}

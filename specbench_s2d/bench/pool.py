@@ -20,7 +20,7 @@ from specbench_s2d.bench.runner import Event, Watcher, ended_at, record_of, repa
 from specbench_s2d.errors import UserError
 from specbench_s2d.measure.environment import device_id, software_facts
 from specbench_s2d.models.file_hash import known_hashes
-from specbench_s2d.runs.folder import RunStore, schema_of
+from specbench_s2d.runs.folder import RunStore, new_run_id, schema_of
 from specbench_s2d.runs.parts import differing_software, joined_parts, parts_of, software
 from specbench_s2d.runs.record import ENERGY_FIELDS, Record
 
@@ -38,7 +38,7 @@ def in_pool(
         check_folder(plan, folder)
         plan = replace(plan, key_schema=schema_of(folder), launch=launch)
         work = work_of(plan)
-        with RunStore(folder, plan.manifest(folder.name, {})) as store:
+        with RunStore(folder, plan.manifest(new_run_id(folder), {})) as store:
             widen(store, plan)
             if store.repaired:
                 watch(Event(repaired_text(store), len(store.keys), plan.cells))

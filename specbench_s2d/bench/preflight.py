@@ -24,7 +24,15 @@ from specbench_s2d.models.load import check_loads
 from specbench_s2d.models.memory import MemoryPlan
 from specbench_s2d.models.placement import check_fits, max_memory
 from specbench_s2d.models.resolve import ResolvedModel
-from specbench_s2d.runs.folder import MANIFEST, RECORDS, check_place, check_same_run, read_records, schema_of
+from specbench_s2d.runs.folder import (
+    MANIFEST,
+    RECORDS,
+    check_place,
+    check_same_run,
+    new_run_id,
+    read_records,
+    schema_of,
+)
 from specbench_s2d.suites import Question
 
 
@@ -173,7 +181,9 @@ def check_folder(plan: Plan, folder: Path, with_records: bool = False) -> None:
     """
     check_place(folder)
     known = (folder / MANIFEST).exists()
-    check_same_run(folder, replace(plan, key_schema=schema_of(folder)).manifest(folder.name, {}) if known else {})
+    check_same_run(
+        folder, replace(plan, key_schema=schema_of(folder)).manifest(new_run_id(folder), {}) if known else {}
+    )
     if with_records and known and (folder / RECORDS).exists():
         read_records(folder)
 

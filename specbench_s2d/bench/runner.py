@@ -30,7 +30,7 @@ from specbench_s2d.measure.machine import LoadWatch
 from specbench_s2d.models.devices import Free, free_bytes, release_memory
 from specbench_s2d.models.remarks import head_remarks, remarks
 from specbench_s2d.runs.columns import VERDICT, Records
-from specbench_s2d.runs.folder import RunStore, schema_of
+from specbench_s2d.runs.folder import RunStore, new_run_id, schema_of
 from specbench_s2d.runs.identity import is_greedy_run
 from specbench_s2d.runs.manifest import utc_now
 from specbench_s2d.runs.reading import read_columns
@@ -110,7 +110,10 @@ def run_launch(
     choice = MeterChoice(meter) if meter else choose_meter(plan.spec.energy or "off", plan.spec.device or plan.device)
     with planless_attention():
         facts, timer = environment(plan.device), PhaseTimer()
-        with RunStore(folder, plan.manifest(folder.name, facts)) as store, EnergyPass(plan, store, choice) as energy:
+        with (
+            RunStore(folder, plan.manifest(new_run_id(folder), facts)) as store,
+            EnergyPass(plan, store, choice) as energy,
+        ):
             monitor = Monitor(plan.device, facts, store, timer, launch, strict)
             run = Run(plan, store, watch, monitor, energy, timer, open_session, device_id(facts))
             run.hold(store.keys - store.failed if retry_failed else store.keys)

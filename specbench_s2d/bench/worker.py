@@ -44,7 +44,7 @@ from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
 from specbench_s2d.measure.environment import device_id, environment
 from specbench_s2d.models.devices import HOST, default_device, first_device, free_bytes
 from specbench_s2d.models.file_hash import learn_hashes
-from specbench_s2d.runs.folder import RunStore
+from specbench_s2d.runs.folder import RunStore, new_run_id
 from specbench_s2d.runs.parts import OF_A_PART
 from specbench_s2d.runs.record import Record
 
@@ -58,7 +58,7 @@ class SentStore(RunStore):
 
     def __init__(self, order: Order, part: dict[str, Any], link: Link, probe: Callable[[], object]) -> None:
         super().__init__(order.folder, {})
-        start = {"run_id": order.folder.name, "schema_version": order.schema, "cells": order.cells}
+        start = {"run_id": new_run_id(order.folder), "schema_version": order.schema, "cells": order.cells}
         self.manifest = {**start, "conditions": [], "reasons": {}, "targets": {}, **part}
         self._link, self._probe = link, probe
         self._held: dict[str, Record] = {}

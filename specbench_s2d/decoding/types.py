@@ -9,13 +9,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 from torch import Tensor
 
 from specbench_s2d.decoding.clock import Clock, Mark
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.tree import Tree, tree_levels
 from specbench_s2d.models.transfer import to_device
+from specbench_s2d.spelling import small_enough
 
 if TYPE_CHECKING:
     from specbench_s2d.models.base import LanguageModel
@@ -25,6 +26,7 @@ class Options(BaseModel):
     """Base of every drafter's, verifier's and decoder's options: unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    _kept = field_validator("*")(small_enough)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ _READ = (
     "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template*", "*.model", "*.tiktoken",
 )  # fmt: skip
 _OBJECTS = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+# What transformers notes when it has warned of a text beyond the context; this package checks lengths itself.
+_SAID_OF_LENGTH = "sequence-length-is-longer-than-the-specified-maximum"
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -65,6 +67,7 @@ def read_tokenizer(folder: str, **options: Any) -> Any:
 
     with no_panic():
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        tokenizer.deprecation_warnings[_SAID_OF_LENGTH] = True
         tokenizer.decode(tokenizer.encode("a b é"))
     return tokenizer
 

@@ -265,7 +265,7 @@ def _find(name: str, revision: str | None = None, trust_remote_code: bool = Fals
         return ResolvedModel(name, drafts_folder() / name, trust_remote_code=trust_remote_code)
     if name.startswith(PREFIX):
         return ResolvedModel(name, demo_folder() / TOKENIZER, shape=Shape.find(name))
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return ResolvedModel(Path(os.path.abspath(name)).name, Path(name), trust_remote_code=trust_remote_code)
     if model := NAMED.get(name):
         pulled = require_pulled(model)

@@ -78,6 +78,12 @@ class _Same:
             raise of_another_cell(self._path, line, record.key, first)
 
 
+def new_run_id(folder: Path) -> str:
+    """What a new run is called: as its folder, also where that is given as `.`; as text that any file can hold."""
+    name = os.path.basename(os.path.abspath(folder)) or "run"
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def run_id_of(folder: Path) -> str | None:
     """The run that a folder is of; None where it holds no manifest. Raises as `read_manifest` does."""
     return str(read_manifest(folder)["run_id"]) if (folder / MANIFEST).is_file() else None

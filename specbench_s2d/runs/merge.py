@@ -15,6 +15,7 @@ from specbench_s2d.runs.folder import (
     MANIFEST,
     RECORDS,
     changed_identity,
+    new_run_id,
     read_blocks,
     read_manifest,
     read_records,
@@ -58,8 +59,8 @@ def merge(runs: Sequence[Path], out: Path, allow_mixed: bool = False) -> Merged:
     try:
         with replacing(out) as partial:
             partial.mkdir(parents=True)
-            count, devices = _join_lines(parts, partial, out.name)
-            manifest, missing = _joined_manifest([manifest for _, manifest in parts], out.name, count)
+            count, devices = _join_lines(parts, partial, new_run_id(out))
+            manifest, missing = _joined_manifest([manifest for _, manifest in parts], new_run_id(out), count)
             write_manifest_file(partial / MANIFEST, manifest)
     except OSError as error:
         raise RunFolderError(

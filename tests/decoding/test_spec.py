@@ -92,6 +92,12 @@ def test_what_cannot_be_parsed_is_refused_in_one_line(text: str, parts: list[str
         parse_decoder(text)
 
 
+@pytest.mark.parametrize("text", ["mjsd:draft_top_k=9223372036854775808", "suffix:factor=1e300"])
+def test_numbers_that_no_record_can_hold_are_refused(text: str) -> None:
+    with refused(UserError, f"{text.partition(':')[2]}: input should be less than 2^63"):
+        parse_decoder(text)
+
+
 def test_options_behind_a_list_of_names_are_refused_with_how_to_write_it() -> None:
     with refused(UserError, "write --decoder ar --decoder sd:gamma=3"):
         parse_decoder("ar,sd:gamma=3")

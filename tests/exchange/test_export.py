@@ -215,12 +215,12 @@ def test_files_of_the_same_names_are_replaced_and_others_left_alone(run: Path, t
 
 
 def test_what_cannot_be_exported_is_one_line(run: Path, tmp_path: Path) -> None:
-    with refused(UnknownNameError, "unknown format 'specbench'", "'spec-bench'"):
-        export(run, "specbench", tmp_path / "out")
+    with refused(UnknownNameError, "unknown format 'spec-bank'", "'spec-bench'"):
+        export(run, "spec-bank", tmp_path / "out")
     with refused(RunFolderError, "no such folder"):
         export(tmp_path / "none", "csv", tmp_path / "out")
     (tmp_path / "file").write_text("")
-    with refused(RunFolderError, "file: cannot be written"):
+    with refused(RunFolderError, "file: is a file, and no folder"):
         export(run, "csv", tmp_path / "file")
     bare = write_run(tmp_path / "bare", paper_run())
     with refused(UserError, "nothing to export as spec-bench: t, ar, repeat 0: 2 of 2 questions left out"):

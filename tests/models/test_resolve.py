@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from specbench_s2d.errors import ModelError, UserError
-from specbench_s2d.models.resolve import ResolvedModel, resolve_model
+from specbench_s2d.models.resolve import ResolvedModel, load_tokenizer, resolve_model
 from tests.refusals import refused
 
 HUB_ID = "owner/some-model"
@@ -138,7 +139,7 @@ def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "no-such-model", "a/b/c", "owner/"])
 def test_any_other_name_is_unknown(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with refused(UserError, "model" if name else "config.json"):
+    with refused(UserError, "model" if name else "unknown model"):
         resolve_model(name)
 
 
@@ -156,3 +157,12 @@ def test_a_hub_blob_is_known_by_its_name(tmp_path: Path) -> None:
     blob.write_bytes(b"weights")
     (tmp_path / "model.safetensors").symlink_to(blob)
     assert ResolvedModel("m", tmp_path).sha256 == hashlib.sha256(("ab" * 32).encode()).hexdigest()
+
+
+def test_texts_beyond_the_context_are_encoded_without_a_word(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer("demo-s")
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    assert len(tokenizer.encode("a b " * 3000)) > tokenizer.model_max_length
+    assert not caplog.records

@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
-from specbench_s2d.runs.folder import PACKED, RECORDS, RunStore, read_manifest, read_records, schema_of
+from specbench_s2d.runs.folder import PACKED, RECORDS, RunStore, new_run_id, read_manifest, read_records, schema_of
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record
 from tests.analysis.factory import make_record
 from tests.refusals import refused
@@ -248,3 +248,14 @@ def test_packed_records_are_read_like_others_and_not_written_to(
         (folder / name).write_bytes(damaged)
         with refused(RunFolderError, name, "cannot be read"):
             read_records(folder)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("runs/grid", "grid"), (".", "here"), ("sub/..", "here"), ("/", "run"), ("\udcff", r"\udcff")]
+)
+def test_a_run_is_called_as_its_folder_however_that_is_given(
+    folder: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert new_run_id(Path(folder)) == name

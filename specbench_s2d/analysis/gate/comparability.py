@@ -73,11 +73,11 @@ def _settings(of_run: Mapping[str, Any]) -> dict[str, Any]:
     return kept | ({"seed": settings.get("seed")} if sampled else {})
 
 
-def _decoders(manifest: Manifest, records: Iterable[Record]) -> dict[str, dict[str, Any]]:
-    """What each target's labels stand for: the draft used, versions of the code, and options."""
+def _decoders(manifest: Manifest, records: Iterable[Record]) -> dict[tuple[str, str], dict[str, Any]]:
+    """What each label stands for, by target and label: the draft used, versions of the code, and options."""
     versions = identity(manifest)["versions"]
     return {
-        f"{r.value('target')}, {r.value('label')}": {
+        (r.value("target"), r.value("label")): {
             "draft used": r.value("draft", -1),
             **{f"{part} version": 1 for part in ("decoder", "drafter", "verifier")},
             **{f"{part} version": version for part, version in versions.get(r.value("label"), {}).items()},
@@ -87,7 +87,9 @@ def _decoders(manifest: Manifest, records: Iterable[Record]) -> dict[str, dict[s
     }
 
 
-def _same_decoders(ours: Mapping[str, dict[str, Any]], base: Mapping[str, dict[str, Any]]) -> Check:
+def _same_decoders(
+    ours: Mapping[tuple[str, str], dict[str, Any]], base: Mapping[tuple[str, str], dict[str, Any]]
+) -> Check:
     """Whether each label of the baseline stands for the same in both runs.
 
     A label names the options that differ from their defaults, so one that a side does not record is at its default in
@@ -95,11 +97,15 @@ def _same_decoders(ours: Mapping[str, dict[str, Any]], base: Mapping[str, dict[s
     """
     shared = {lane: ours[lane].keys() & base[lane].keys() for lane in base if lane in ours}
     mine, theirs = (
-        {f"{lane}, {name}": side[lane][name] for lane, names in shared.items() for name in sorted(names)}
+        {f"{', '.join(lane)}, {name}": side[lane][name] for lane, names in shared.items() for name in sorted(names)}
         for side in (ours, base)
     )
-    missing = dict.fromkeys(lane for lane in base if lane not in ours)
-    return _equal("decoders", mine, {**missing, **theirs})
+    missing: dict[str, list[str]] = {}
+    for target, label in base.keys() - ours.keys():
+        missing.setdefault(target, []).append(label)
+    known = {target for target, _ in ours}
+    named = {f"{t} ({', '.join(sorted(labels)) if t in known else 'all'})": None for t, labels in missing.items()}
+    return _equal("decoders", mine, {**dict(sorted(named.items())), **theirs})
 
 
 def _projections(records: Iterable[Record], others: Iterable[Record]) -> list[Check]:
@@ -127,12 +133,12 @@ def _equal(
 
 
 def _differences(ours: Mapping[str, Any], base: Mapping[str, Any], needed: Mapping[str, Any] | None) -> Iterator[str]:
-    for name in {**ours, **base} if needed is None else needed:
-        if name not in ours:
-            yield f"{name}: missing here"
-        elif name not in base:
-            yield f"{name}: missing in the baseline"
-        elif ours[name] != base[name]:
+    names = list({**ours, **base} if needed is None else needed)
+    for where, side in (("here", ours), ("in the baseline", base)):
+        if missing := [name for name in names if name not in side]:
+            yield f"{', '.join(missing)}: missing {where}"
+    for name in names:
+        if name in ours and name in base and ours[name] != base[name]:
             yield f"{name}: {_short(ours[name])}, the baseline has {_short(base[name])}"
 
 

@@ -275,7 +275,7 @@ def test_other_suites_models_settings_or_metrics_cannot_be_compared(
 
 def test_a_decoder_that_is_gone_or_is_set_otherwise_cannot_be_compared() -> None:
     gone = judged(changed(lambda r: None, "sd"))
-    assert gone.exit_code == 3 and f"{TARGET}, sd: missing here" in gone.of("incomparable")[0].why
+    assert gone.exit_code == 3 and f"{TARGET} (sd): missing here" in gone.of("incomparable")[0].why
     other = judged(changed(lambda r: {"decoder_options": {**r.decoder_options, "gamma": 4}}, "sd"))
     assert other.exit_code == 3 and "gamma" in other.of("incomparable")[0].why
 
