@@ -105,7 +105,7 @@ def _a_damaged_manifest(out: Path) -> None:
         (_an_export, "holds an export (leaderboard.md); give another --out."),
         (_records_alone, "holds records without a manifest"),
         (_packed, "its records are packed; `unxz "),
-        (_a_damaged_manifest, "no readable manifest.json"),
+        (_a_damaged_manifest, "no manifest of a run"),
     ],
 )
 def test_a_folder_that_no_run_can_be_written_into_is_refused(

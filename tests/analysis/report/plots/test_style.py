@@ -66,7 +66,7 @@ def test_coordinates_and_names_are_shortened_and_text_is_not() -> None:
 
 def test_a_picture_in_each_format(tmp_path: Path) -> None:
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2, 1))
+        figure = Figure(figsize=(2, 1), dpi=300)
         figure.text(0.1, 0.5, "τ = 0.12345")
         for name in ("a.svg", "a.png"):
             save(figure, tmp_path / name, figure.get_tightbbox().padded(0.1))
@@ -79,7 +79,7 @@ def test_a_picture_in_each_format(tmp_path: Path) -> None:
 
 def test_a_png_shows_what_was_drawn(tmp_path: Path) -> None:
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3, 2))
+        figure = Figure(figsize=(3, 2), dpi=300)
         for place, (method, colour) in enumerate(METHOD_COLOURS.items()):
             figure.text(0.1, 0.08 * place, method, color=colour)
         save(figure, tmp_path / "few.png", figure.get_tightbbox())
