@@ -49,7 +49,8 @@ def write_run(folder: Path) -> Path:
                  "transient": True}  # fmt: skip
     engine = {"engine": NAMES[1], "why_eager": NAMES[1]}
     manifest = {
-        "schema_version": SCHEMA_VERSION, "run_id": "r", "cells": len(records()), "started": "2026-01-01T00:00:00+00:00", "conditions": [condition],
+        "run_id": "r", "cells": 1,
+        "schema_version": SCHEMA_VERSION, "started": "2026-01-01T00:00:00+00:00", "conditions": [condition],
         "identity": {"settings": settings, "decoders": ["ar", *LABELS], "questions": {FIRST: "0" * 64}},
         "environment": {"gpu": {"name": NAMES[1]}, "cpu": {"model": FIRST}},
         "targets": {FIRST: {"sources": {FIRST: {"said": NAMES[1]}}, "engines": {FIRST: engine}}},
