@@ -248,3 +248,10 @@ def test_packed_records_are_read_like_others_and_not_written_to(
         (folder / name).write_bytes(damaged)
         with refused(RunFolderError, name, "cannot be read"):
             read_records(folder)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", RECORDS, "energy.jsonl"])
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(RunFolderError, match=f"{name}: is no file"):
+        RunStore(tmp_path, manifest()).__enter__()

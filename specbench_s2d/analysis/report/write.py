@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -90,7 +91,7 @@ def report_runs(folders: Sequence[Path], out: Path | None = None, safe_csv: bool
     """
     if out is not None:
         _check_page(out)
-    given = list({folder.resolve(): folder for folder in folders}.values())
+    given = list({os.path.realpath(folder): folder for folder in folders}.values())
     read = [(folder, read_run(folder)) for folder in given]
     runs = [_summarise(records, folder, safe_csv) for folder, records in read]
     names = [run.name for run in runs]
