@@ -399,7 +399,8 @@ def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, lines + newline
                     number += lines.count(b"\n") + 1
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise RunFolderError(f"{path}: cannot be read ({error}); fetch it again.") from error
+        said = getattr(error, "strerror", None) or error
+        raise RunFolderError(f"{path}: cannot be read ({said}); fetch it again.") from error
 
 
 def _cut_torn_line(path: Path) -> int:

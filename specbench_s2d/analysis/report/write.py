@@ -18,7 +18,7 @@ from specbench_s2d.analysis.tables.summary_text import write_tables
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.files import cause
 from specbench_s2d.runs.columns import Records
-from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
+from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest, records_path
 from specbench_s2d.runs.reading import read_columns
 from specbench_s2d.runs.record import Record
 
@@ -41,8 +41,9 @@ def read_runs(folders: Sequence[Path]) -> list[Records]:
     read = read_columns(*folders)
     for folder, records in zip(folders, read, strict=True):
         if not len(records):
-            said = f"no record in it yet; go on with `specbench-s2d run --out {folder}`."
-            raise RunFolderError(f"{folder / RECORDS}: {said}")
+            path = records_path(folder)
+            go_on = f"go on with `specbench-s2d run --out {folder}`" if path.name == RECORDS else "fetch it again"
+            raise RunFolderError(f"{path}: no record in it yet; {go_on}.")
     return read
 
 
