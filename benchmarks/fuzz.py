@@ -116,7 +116,7 @@ def prepare(with_plots: bool = False) -> None:
     bandwidth.CPU_BUFFER_BYTES = bandwidth.CPU_ROUND_BYTES = forecast._PROBE_BYTES = 2**20
     conditions.WINDOW_S = 0.01
     jobs.claim = heads.claim = answers.write_answers = stop  # type: ignore[assignment]
-    pass_costs.pass_runs = as_if_timed
+    pass_costs.pass_runs = as_if_timed  # type: ignore[assignment]
     socket.socket.connect = socket.create_connection = no_network  # type: ignore[assignment,method-assign]
 
 
