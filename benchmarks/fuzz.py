@@ -82,11 +82,13 @@ def prepare(with_plots: bool = False) -> None:
     """Import what cases need, and leave out what takes long: plots, training, warm-ups, probes, the network."""
     for module in _LOADED:
         importlib.import_module(module)
+    from specbench_s2d import resources
     from specbench_s2d.analysis.report.plots import draw
     from specbench_s2d.bench import forecast, pass_costs, session
     from specbench_s2d.bench.warm_up import WarmUp
     from specbench_s2d.errors import UserError
     from specbench_s2d.measure import bandwidth, conditions
+    from specbench_s2d.measure import pass_costs as timed
     from specbench_s2d.training import answers, heads, jobs
 
     def one_run(run: Any) -> WarmUp:
@@ -99,12 +101,22 @@ def prepare(with_plots: bool = False) -> None:
     def no_network(*_: Any, **__: Any) -> Any:
         raise OSError(101, "Network is unreachable")
 
+    def as_if_timed(_: Any, targets: list[str], draft: str, __: Any, widths: Any, *___: Any) -> Iterator[Any]:
+        cost = timed.Cost((1e-3, 1.1e-3))
+        chains = tuple(timed.ChainCost(depth, cost, cost) for depth in (6, 9, 12))
+        stages = tuple(timed.StageCost(depth, cost, cost, cost, cost) for depth in (6, 9, 12))
+        for name in targets:
+            costs = timed.PassCosts(8, cost, 1000, dict.fromkeys(widths, cost), chains, stages)
+            yield pass_costs.PassRun(name, name, draft, costs, 1e9)
+
+    resources._BUNDLED = Path("_data")  # of a case's own folder, where it has such files
     if not with_plots:
         draw.figures = lambda *_, **__: iter(())  # type: ignore[assignment]
     session.warm_up = one_run  # type: ignore[assignment]
     bandwidth.CPU_BUFFER_BYTES = bandwidth.CPU_ROUND_BYTES = forecast._PROBE_BYTES = 2**20
     conditions.WINDOW_S = 0.01
-    jobs.claim = heads.claim = answers.write_answers = pass_costs.pass_runs = stop  # type: ignore[assignment]
+    jobs.claim = heads.claim = answers.write_answers = stop  # type: ignore[assignment]
+    pass_costs.pass_runs = as_if_timed  # type: ignore[assignment]
     socket.socket.connect = socket.create_connection = no_network  # type: ignore[assignment,method-assign]
 
 
@@ -146,6 +158,7 @@ def seen(case: Case, limit_s: float, folder: Path) -> Seen:
         (folder / name).write_bytes(content)
     here, began = Path.cwd(), time.process_time()
     os.chdir(folder)
+    _forget()
     try:
         code, said, where = _outcome(case.words, limit_s)
         odd = _odd_numbers(folder) if code == 0 else ""
@@ -158,10 +171,21 @@ def seen(case: Case, limit_s: float, folder: Path) -> Seen:
     return Seen(case.domain, case.number, kind, code, odd or where, said[-600:], shown, round(took, 2))
 
 
+def _forget() -> None:
+    """Let the tables of published figures be read anew."""
+    from specbench_s2d import paper_names, published
+    from specbench_s2d.analysis.compare import draft_roles
+
+    kept = (published.column_as, paper_names._models, paper_names._targets, paper_names._methods)
+    for cached in (*kept, draft_roles._published_roles):
+        cached.cache_clear()
+
+
 def _odd_numbers(folder: Path) -> str:
-    """The first table of a folder that says `nan` or `inf`; none where no table does."""
+    """The first table that was written to a folder and says `nan` or `inf`; none where no table does."""
     odd = re.compile(rb"(?<![\w.-])-?(nan|inf|NaN|Infinity)(?![\w.-])")
-    tables = (path for path in sorted(folder.rglob("*")) if path.suffix in (".csv", ".md", ".tex"))
+    found = (path for path in sorted(folder.rglob("*")) if path.suffix in (".csv", ".md", ".tex"))
+    tables = (path for path in found if not path.is_relative_to(folder / "_data"))
     return next((f"{path.name}" for path in tables if odd.search(path.read_bytes())), "")
 
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mutations import changed_bytes, changed_value, changed_words, to_json
+from mutations import changed_bytes, changed_cells, changed_value, changed_words, to_json
 
 SHARED = ["--target", "demo-tiny", "--draft", "demo-draft", "--decoder", "ar,s2d,lookup", "--max-new-tokens", "6",
           "--device", "cpu", "--energy", "off"]  # fmt: skip
 RUN = ["run", *SHARED, "--suite", "qa", "--suite", "mt_bench", "--limit", "2"]
 DRY = "--dry-run"
+PUBLISHED = Path(__file__).parents[1] / "results" / "published"
 EMPTY = '""'
 SPEC: dict[str, Any] = {
     "target": ["demo-tiny"], "draft": ["demo-draft"], "decoder": ["ar", "s2d:gamma=3,thresholds=0.5+0.5+0", "lookup"],
@@ -82,6 +83,7 @@ class Sound:
         self.answers = {
             f"answers/{i}.jsonl": path.read_bytes() for i, path in enumerate(sorted(folder.glob("answers/*")))
         }
+        self.tables = {f"{TABLES}/{path.name}": path.read_bytes() for path in sorted(PUBLISHED.glob("*.csv"))}
 
     def run(self, name: str, to: str = "") -> dict[str, bytes]:
         """A run's folder."""
@@ -163,6 +165,29 @@ def of_questions(sound: Sound, coin: random.Random) -> Case:
     return Case("", 0, words, {name: change(sound.file(name), coin)})
 
 
+TABLES = "_data/results/published"
+_PROJECT = ("project", "--target", "demo-tiny", "--draft", "demo-draft", "--context", "8")
+OF_PAPERS: tuple[tuple[str, ...], ...] = (
+    ("compare", "c", "published:s2d", "--as", "demo-tiny=vicuna-7b"), ("compare", "c", "published:s2d"),
+    ("compare", "c", "published:s2d", "--as", "demo-tiny=vicuna-7b", "--as", "lookup=SD SoFT L6", "--out", "x.csv"),
+    ("compare", "c", "published:spec-bench", "--as", "demo-tiny=vicuna-7b-v1.3", "--json"),
+    ("compare", "c", "published:spec-bench"), ("compare", "c", "published:mtad"),
+    ("compare", "c", "published:mjsd", "--as", "demo-tiny=mean over targets", "--as", "lookup=MJSD vs vanilla SD"),
+    (*_PROJECT, "--acceptance", "published:s2d", "--as", "demo-tiny=vicuna-7b", "--out", "out"),
+    (*_PROJECT, "--acceptance", "published:s2d", "--as", "demo-tiny=llama-2-70b-chat", "--json"),
+    (*_PROJECT, "--acceptance", "published:s2d"), (*_PROJECT, "--acceptance", "c"),
+    ("run", *SHARED, "--decoder", "sorted-scripted:acceptance=published:s2d", "--suite", "qa", DRY),
+)  # fmt: skip
+
+
+def of_tables(sound: Sound, coin: random.Random) -> Case:
+    """The tables of published figures, one of them damaged, in the place of the package's own."""
+    tables = dict(sound.tables)
+    name = coin.choice(list(tables))
+    tables[name] = changed_cells(tables[name], coin)
+    return Case("", 0, list(coin.choice(OF_PAPERS)), {**sound.run("c"), **tables})
+
+
 def of_answers(sound: Sound, coin: random.Random) -> Case:
     """Answer files, one of them damaged."""
     files = dict(sound.answers)
@@ -211,5 +236,6 @@ def domains(commands: Sequence[tuple[str, list[str]]]) -> dict[str, Callable[[So
         "manifests": of_run("manifest.json", _changed_json),
         "energy": of_run("energy.jsonl", _changed_lines),
         "answers": of_answers,
+        "published": of_tables,
         "arguments": of_arguments(commands),
     }

@@ -36,8 +36,8 @@ from rich.table import Table
 from specbench_s2d.measure.environment import environment
 from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest, read_records
 
-RUN = ["run", "--target", "demo-tiny,demo-s", "--decoder", "ar,lookup,sd:draft=demo-tiny", "--suite", "qa", "--limit",
-       "2", "--launches", "2", "--max-new-tokens", "12", "--device", "cpu"]  # fmt: skip
+RUN = ["run", "--target", "demo-tiny,demo-s", "--decoder", "ar,lookup", "--decoder", "sd:draft=demo-tiny", "--suite",
+       "qa", "--limit", "2", "--launches", "2", "--max-new-tokens", "12", "--device", "cpu"]  # fmt: skip
 OUTLIVES_S, WAIT_S, LONGEST_S, MOST_TRIES = 5.0, 0.0005, 300.0, 3
 PARTS = {"worker": "spawn_main", "ray worker": "ray::", "ray node": "raylet", "ray head": "gcs_server"}
 """What the command line of the process to be killed holds."""

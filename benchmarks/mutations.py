@@ -6,6 +6,8 @@ Every function takes a `random.Random` and returns a changed copy; the same draw
 from __future__ import annotations
 
 import copy
+import csv
+import io
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +36,12 @@ JUNK: tuple[bytes, ...] = (
     b"[", b"]", b'"', b"'", b",", b":", b"=", b"#", b"\\", b"\\ud800", b"null", b"NaN", b"-", b"1e999", b"9" * 5000,
     b"[" * 100_000, b'{"a":' * 50_000, b"\xf0\x9f\x92\xa9", "\u2028".encode(), b"[[x]]", b"[x]\n", b'"""',
     b"x" * 100_000,
+)  # fmt: skip
+CELLS: tuple[str, ...] = (
+    "", " ", "0", "-1", "1", "5.99", "6", "12", "1e9", "1e-320", "1e308", "1e999", "nan", "inf", "9" * 5000, "1_0",
+    "x", "x" * 100_000, "*", "a=b", "a=", "=", "a=1,a=2", ",", "s2d", "spec-bench", "vicuna-7b", "overall",
+    "\u0663", "mean over targets", "speedup", "mean_accepted_tokens", "mat", "sd", "ar", "head:", "sorted",
+    "SoFT", "a\nb", "\0", "\x1b[2J", "\u202ex", "[/b]", "=1+1", "|", "\u00e9", "none", "NA", "True",
 )  # fmt: skip
 
 
@@ -134,6 +142,30 @@ def changed_bytes(content: bytes, coin: random.Random) -> bytes:
         )
     )
     return operation(content, coin)
+
+
+def changed_cells(content: bytes, coin: random.Random) -> bytes:
+    """A CSV file with one to three cells, rows or columns changed, or any bytes."""
+    if coin.random() < 0.25:
+        return changed_bytes(content, coin)
+    rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
+    width = len(rows[0])
+    for _ in range(coin.choice((1, 1, 1, 2, 3))):
+        at, column, kind = coin.randrange(len(rows)), coin.randrange(width), coin.randrange(9)
+        if kind < 5:
+            rows[at][column : column + 1] = [coin.choice(CELLS)]
+        elif kind == 5:
+            rows[at][column : column + 1] = rows[coin.randrange(len(rows))][column : column + 1]
+        elif kind == 6:
+            rows[at], rows[-1] = rows[-1], rows[at]
+        elif kind == 7:
+            rows[at : at + 1] = coin.choice(([[]], [rows[at]] * 2, rows[at - 1 : at]))
+        else:
+            times = coin.choice((0, 2))
+            rows = [row[:column] + row[column : column + 1] * times + row[column + 1 :] for row in rows]
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator=coin.choice(("\n", "\r\n", "\n\n"))).writerows(rows)
+    return text.getvalue().encode()
 
 
 def _place(content: bytes, coin: random.Random) -> int:

@@ -22,6 +22,11 @@ def why_no_folder(path: Path) -> str | None:
     return None if os.access(there, os.W_OK | os.X_OK) else f"cannot be written (no permission in {there})"
 
 
+def is_no_file(path: Path) -> bool:
+    """Whether something other than a file or a folder is there, such as a pipe, which to open may wait for ever."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def partial_of(path: Path) -> Path:
     """Where `replacing` writes what becomes `path`."""
     return path.with_name(path.name + ".partial")

@@ -7,14 +7,20 @@ each paper's methods, and the settings behind its values. Nothing is told by wha
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from specbench_s2d.resources import data_folder
+from specbench_s2d.errors import UserError
+from specbench_s2d.paper_tables import POSITIVE, TEXT, TEXT_OR_NONE, Column, read_package_table
 
 MODELS, TARGETS, METHODS = "models.csv", "targets.csv", "methods.csv"
+_FACTS = {"family": TEXT, "billions": POSITIVE, "version": TEXT_OR_NONE, "source": TEXT}
+_OPTIONS = Column("name=value, several with commas between", r"([^=,]+=[^=,]+(,[^=,]+=[^=,]+)*)?")
+_METHOD = {
+    "paper": TEXT, "method": TEXT, "decoder": TEXT, "draft": TEXT_OR_NONE, "options": _OPTIONS, "settings": _OPTIONS,
+    "exit": Column("a layer", r"([1-9]\d{0,3})?"), "differs": TEXT_OR_NONE, "source": TEXT,
+}  # fmt: skip
 ANY = "*"
 """In `methods.csv`: an option that has a value, whichever."""
 
@@ -72,8 +78,13 @@ def same_model(name: str, known: Iterable[str]) -> str | None:
 
 
 def target_models(paper: str, target: str) -> list[ModelFacts]:
-    """The models behind a paper's target: one, or those that a mean over targets is of."""
-    return list(_targets().get((paper, target), ()))
+    """The models behind a paper's target: one, or those that a mean over targets is of.
+
+    Raises `UserError` for a target that the table lacks.
+    """
+    if (paper, target) not in _targets():
+        raise UserError(f"{TARGETS} of the published figures has no row for the target {target} of {paper}; add one.")
+    return _targets()[paper, target]
 
 
 def paper_target(paper: str, name: str, theirs: Iterable[str]) -> str | None:
@@ -103,24 +114,21 @@ def _bare(name: str) -> str:
     return name.partition("@")[0].rpartition("/")[2].removeprefix("shape:").lower()
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    with (data_folder("results/published") / name).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def _facts(row: dict[str, str]) -> ModelFacts:
     return ModelFacts(row["family"], float(row["billions"]), row["version"])
 
 
 @cache
 def _models() -> dict[str, ModelFacts]:
-    return {row["model"].lower(): _facts(row) for row in _rows(MODELS)}
+    rows = read_package_table(MODELS, {"model": TEXT, **_FACTS}, ["model"])
+    return {row["model"].lower(): _facts(row) for row in rows}
 
 
 @cache
 def _targets() -> dict[tuple[str, str], list[ModelFacts]]:
     found: dict[tuple[str, str], list[ModelFacts]] = {}
-    for row in _rows(TARGETS):
+    columns = {"paper": TEXT, "target": TEXT, **_FACTS}
+    for row in read_package_table(TARGETS, columns, [*columns][:-1]):
         found.setdefault((row["paper"], row["target"]), []).append(_facts(row))
     return found
 
@@ -128,7 +136,7 @@ def _targets() -> dict[tuple[str, str], list[ModelFacts]]:
 @cache
 def _methods() -> dict[str, list[PaperMethod]]:
     found: dict[str, list[PaperMethod]] = {}
-    for row in _rows(METHODS):
+    for row in read_package_table(METHODS, _METHOD, ["paper", "method"]):
         exit_depth = int(row["exit"]) if row["exit"] else None
         options, settings = _options(row["options"]), _options(row["settings"])
         method = PaperMethod(row["method"], row["decoder"], row["draft"], exit_depth, options, settings, row["differs"])

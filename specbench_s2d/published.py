@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from specbench_s2d.errors import UnknownNameError, UserError, find_name, in_one_line
+from specbench_s2d.errors import UnknownNameError, UserError, find_name
 from specbench_s2d.paper_names import paper_methods, paper_target
+from specbench_s2d.paper_tables import POSITIVE, TEXT, TEXT_OR_NONE, Column, one_of, read_package_table, read_table
 from specbench_s2d.resources import data_folder
 
 FILES = ("leaderboard.csv", "papers.csv")
@@ -24,12 +24,19 @@ COLUMNS = (
     "paper", "target", "temperature", "device", "draft_sampling", "method", "suite", "metric", "value", "source",
 )  # fmt: skip
 METRICS = ("speedup", "mean_accepted_tokens", "accuracy_percent", "energy_ratio", "perplexity_reduction_percent")
-_OPTIONAL = frozenset({"temperature", "device", "draft_sampling"})
 PREFIX = "published:"
 _MAT = "mean_accepted_tokens"
 _OVERALL = "overall"
 _OUR_COLUMNS = {"speedup": "speedup", _MAT: "mat"}
-_TEXT = tuple(c for c in COLUMNS if c not in ("temperature", "value"))
+_CELLS = {
+    **dict.fromkeys(COLUMNS, TEXT), "temperature": Column("a number from 0", r"(\d{1,3}(\.\d{1,20})?)?", lacking=True),
+    "draft_sampling": Column("greedy or sampling", "(greedy|sampling)?", lacking=True),
+    "device": TEXT_OR_NONE._replace(lacking=True), "metric": one_of(*METRICS), "value": POSITIVE,
+}  # fmt: skip
+_COUNTED = {
+    "paper": TEXT, "speedup": one_of("speedup", "speedup_e2e", "speedup_specbench"),
+    _MAT: one_of("mat", "mat_specbench"), "source": TEXT,
+}  # fmt: skip
 
 
 def published(paper: str | None = None) -> pd.DataFrame:
@@ -54,40 +61,9 @@ def find_paper(given: str) -> str:
 
 def read_published(path: Path) -> pd.DataFrame:
     """One file of published figures, checked; raises `UserError` naming the file, the line and what was expected."""
-    try:
-        table = pd.read_csv(path, dtype=str, encoding="utf-8")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"{path}: not a readable CSV file of published figures ({in_one_line(error)}).") from error
-    required = [column for column in COLUMNS if column not in _OPTIONAL]
-    absent = [column for column in required if column not in table]
-    unknown = [str(column) for column in table if column not in COLUMNS]
-    if absent or unknown:
-        given = f"lacks {', '.join(absent)}" if absent else f"has unknown columns {', '.join(unknown)}"
-        raise UserError(f"{path}: {given}; expected the columns {', '.join(COLUMNS)}.")
-    table = table.reindex(columns=list(COLUMNS))
-    _check_numbers(table, path)
-    _refuse(table, table[required].isna().any(axis=1), path, f"a row fills {', '.join(required)}")
-    _refuse(table, ~table["metric"].isin(METRICS), path, f"metric is one of {', '.join(METRICS)}")
-    _refuse(table, table.duplicated([c for c in COLUMNS if c not in ("value", "source")]), path, "one row per figure")
-    return table
-
-
-def _check_numbers(table: pd.DataFrame, path: Path) -> None:
-    """Turn value and temperature into floats, in place; a value is positive, a temperature at least 0."""
-    for column, least in (("value", np.nextafter(0, 1)), ("temperature", 0.0)):
-        numbers = pd.to_numeric(table[column], errors="coerce").astype("float64")
-        wrong = table[column].notna() & ~(np.isfinite(numbers) & (numbers >= least))
-        _refuse(table, wrong, path, f"{column} is a {'positive number' if column == 'value' else 'number from 0'}")
-        table[column] = numbers
-    for column in _TEXT:
-        table[column] = table[column].astype("object").where(table[column].notna(), None)
-
-
-def _refuse(table: pd.DataFrame, wrong: pd.Series[bool], path: Path, expected: str) -> None:
-    if wrong.any():
-        first = int(np.argmax(wrong.to_numpy()))
-        row = ", ".join(str(v) for v in table.iloc[first] if pd.notna(v))
-        raise UserError(f"{path}, line {first + 2}: {row}: expected that {expected}.")
+    key = [column for column in COLUMNS if column not in ("value", "source")]
+    table = pd.DataFrame(read_table(path, _CELLS, key), columns=list(COLUMNS), dtype="object").replace({"": None})
+    return table.astype({"value": "float64", "temperature": "float64"})
 
 
 @dataclass(frozen=True)
@@ -158,8 +134,8 @@ def published_mat(paper: str, target: str, given: Mapping[str, str] | None = Non
 def column_as(paper: str, metric: str) -> str:
     """The column of summary.csv that counts `speedup` or `mean_accepted_tokens` as a paper does; our own where
     `conventions.csv` does not say."""
-    table = pd.read_csv(data_folder("results/published") / CONVENTIONS, dtype=str).set_index("paper")
-    return str(table[metric].get(paper, _OUR_COLUMNS[metric]))
+    rows = read_package_table(CONVENTIONS, _COUNTED, ["paper"])
+    return next((row[metric] for row in rows if row["paper"] == paper), _OUR_COLUMNS[metric])
 
 
 def _by_method(table: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -41,7 +41,7 @@ def test_the_fuzzer_finds_nothing_in_a_few_inputs_of_every_kind(tmp_path: Path) 
         sys.executable,
         str(FOLDER / "fuzz.py"),
         "--cases",
-        "56",
+        "64",
         "--seed",
         "1",
         "--out",
@@ -50,4 +50,4 @@ def test_the_fuzzer_finds_nothing_in_a_few_inputs_of_every_kind(tmp_path: Path) 
     done = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER.parent)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "found").read_text(encoding="utf-8"))
-    assert found["cases"] == 56 and found["faults"] == 0 and len(found["outcomes"]) == 7
+    assert found["cases"] == 64 and found["faults"] == 0 and len(found["outcomes"]) == 8

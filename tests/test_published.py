@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from specbench_s2d import paper_names, resources
+from specbench_s2d.analysis.compare import draft_roles
 from specbench_s2d.errors import UnknownNameError, UserError
-from specbench_s2d.published import COLUMNS, published, read_published
+from specbench_s2d.published import COLUMNS, column_as, published, read_published
 
 HEADER = "paper,target,temperature,method,suite,metric,value,source\n"
 ROW = "p,t,0.0,m,qa,speedup,1.5,somewhere\n"
@@ -45,7 +48,12 @@ def test_an_unknown_paper_brings_the_nearest_names() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not a readable CSV"),
+        ("", "lacks paper"),
+        (HEADER.replace("value", "value,value"), "names a column twice"),
+        (HEADER + "p,t\n", "line 2.*a row has 8 cells"),
+        (HEADER + "\n" + ROW.replace("1.5", "1e999"), "line 3.*value is a positive number"),
+        (HEADER + ROW.replace("m,", "a\x1b[2Jb,"), "line 2.*method is text"),
+        (HEADER + ROW.replace("m,", '"m,'), "not a readable CSV"),
         (HEADER.replace("value,", ""), "lacks value"),
         (HEADER.replace("method", "method,colour"), "unknown columns colour"),
         (HEADER + ROW.replace("1.5", "fast"), "line 2.*value is a positive number"),
@@ -63,6 +71,45 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path, text: str, message
         read_published(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("models.csv", "billions", "size", "lacks billions"),
+        ("models.csv", ",7,", ",nan,", "line 2: .*billions is a positive number"),
+        ("targets.csv", "s2d,vicuna-7b,vicuna,7", "s2d,vicuna-7b,vicuna,", "line 2: .*a row fills billions"),
+        ("targets.csv", "s2d,vicuna-7b,", "s2d,vicuna-8b,", "no row for the target vicuna-7b of s2d"),
+        ("methods.csv", "gamma=heuristic", "gamma", "line 2: .*settings is name=value"),
+        ("methods.csv", ",12,", ",twelve,", "line 3: .*exit is a layer"),
+        ("drafts.csv", "sorted", "sorted draft", "line 2: .*role is one of sorted, plain, other"),
+        ("conventions.csv", "mat_specbench", "tokens", "line 2: .*mean_accepted_tokens is one of mat, mat_specbench"),
+    ],
+)
+def test_the_tables_beside_the_figures_are_checked_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str, message: str
+) -> None:
+    damaged = tmp_path / "results" / "published"
+    shutil.copytree(resources.data_folder("results/published"), damaged)
+    text = (damaged / file).read_text(encoding="utf-8")
+    (damaged / file).write_text(text.replace(old, new), encoding="utf-8")
+    readers = (paper_names._models, paper_names._targets, paper_names._methods, draft_roles._published_roles, column_as)
+    for reader in readers:
+        reader.cache_clear()
+    monkeypatch.setattr(resources, "_BUNDLED", tmp_path)
+
+    def read_all() -> None:
+        paper_names.paper_target("s2d", "lmsys/vicuna-7b-v1.5", ["vicuna-7b"])
+        paper_names.paper_methods("s2d")
+        draft_roles.draft_role("JackFram/llama-68m")
+        column_as("s2d", "speedup")
+
+    try:
+        with pytest.raises(UserError, match=message):
+            read_all()
+    finally:
+        for reader in readers:
+            reader.cache_clear()
 
 
 def test_a_sound_file_reads(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from specbench_s2d.measure.pass_costs import PassCosts, pass_costs
 from specbench_s2d.models import check_pair, load_model
 from specbench_s2d.models.devices import (
     SPREAD,
+    check_device,
     default_device,
     find_dtype,
     first_device,
@@ -47,6 +48,7 @@ def check_targets(targets: Sequence[str], draft: str, place: Place, positions: i
     """The models, resolved; raises, before anything is loaded, where a target and the draft do not go or do not fit
     together."""
     device, models = place.device or default_device(), ResolvedModels()
+    check_device(device)
     for name in targets:
         check_pair(models[name], models[draft])
         check_fits(_plans(models[name], models[draft], place, device, positions), device, free_by_device(device))

@@ -341,5 +341,8 @@ def _write(out: Path, manifest: dict[str, Any], records: Sequence[Record]) -> No
     try:
         with replacing(out) as partial, RunStore(partial, manifest) as store:
             store.append(records)
-    except OSError as error:
-        raise RunFolderError(f"--out {out}: cannot be written ({cause(error)}); give another folder.") from error
+    except (OSError, RunFolderError) as error:  # a run's own error would say to go on with it
+        why = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(why, OSError):
+            raise
+        raise RunFolderError(f"--out {out}: cannot be written ({cause(why)}); give another folder.") from error

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from specbench_s2d.errors import RunFolderError, UserError, in_one_line
-from specbench_s2d.files import cause, why_no_folder, write_whole
+from specbench_s2d.files import cause, is_no_file, why_no_folder, write_whole
 from specbench_s2d.runs.energy_block import EnergyBlock
 from specbench_s2d.runs.identity import identity
 from specbench_s2d.runs.json_text import JsonError, parse_object, parse_typed_object, shown
@@ -156,6 +156,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     run writes so, and `RecordSchemaError` for another schema version."""
     path = folder / MANIFEST
     try:
+        if is_no_file(path):  # a pipe, from which nothing may ever come
+            raise RunFolderError(f"{path}: is no file; give the folder of a run.")
         manifest = parse_object(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         there = f"holds no {MANIFEST}" if folder.is_dir() else _not_there(folder)
@@ -355,6 +357,9 @@ def check_same_run(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | Non
         raise RunFolderError(
             f"{folder}: its records are packed; `{unpack} {packed}` to go on with it, or give another --out."
         )
+    for name in (RECORDS, ENERGY):
+        if is_no_file(folder / name) or (folder / name).is_dir():
+            raise RunFolderError(f"{folder / name}: is no file; move it, or give another --out.")
     if not (folder / MANIFEST).exists():
         if (folder / RECORDS).exists():
             raise RunFolderError(f"{folder}: holds records without a manifest; give another --out.")
@@ -400,7 +405,8 @@ def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, lines + newline
                     number += lines.count(b"\n") + 1
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise RunFolderError(f"{path}: cannot be read ({error}); fetch it again.") from error
+        said = getattr(error, "strerror", None) or error
+        raise RunFolderError(f"{path}: cannot be read ({said}); fetch it again.") from error
 
 
 def _cut_torn_line(path: Path) -> int:

@@ -77,18 +77,18 @@ def _shard_of(manifest: Mapping[str, Any]) -> Shard:
 
 def _check_distinct(runs: Sequence[Path]) -> None:
     """Raise `UserError` for a folder that is given twice, by whatever name."""
-    first: dict[Path, Path] = {}
+    first: dict[str, Path] = {}
     for run in runs:
-        if other := first.get(run.resolve()):
+        if other := first.get(os.path.realpath(run)):
             also = "" if other == run else f", as {other} too"
             raise UserError(f"{run}: is given twice{also}; give every run once.")
-        first[run.resolve()] = run
+        first[os.path.realpath(run)] = run
 
 
 def _check_apart(runs: Sequence[Path], out: Path, partial: Path) -> None:
     """Raise `UserError` for an `out` within a run that is merged, and where its folder in progress is another's."""
     for run in runs:
-        if run.resolve() in out.resolve().parents:
+        if Path(os.path.realpath(run)) in Path(os.path.realpath(out)).parents:
             raise UserError(f"--out {out}: lies within {run}, which stays as it is; give a folder beside it.")
     if partial.exists():
         raise UserError(f"--out {out}: {partial} is in its way; remove that if a merge left it, or give another --out.")

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from specbench_s2d.errors import QuestionFileError, in_one_line
+from specbench_s2d.files import is_no_file
 
 LISTS = frozenset({"turns", "messages", "conversations", "reference"})
 """Fields that hold lists: in a CSV file, a cell of theirs that begins with a bracket is JSON."""
@@ -49,7 +50,7 @@ class Row:
 def read_file(path: Path) -> bytes:
     """A question file's bytes; raises `QuestionFileError` that says what to give instead."""
     try:
-        if not (path.is_file() or path.is_dir()) and path.exists():  # reading one may never end
+        if is_no_file(path):
             raise QuestionFileError(f"{path}: a pipe or a device; give a question file.")
         return path.read_bytes()
     except QuestionFileError:

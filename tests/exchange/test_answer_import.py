@@ -224,3 +224,14 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     with refused(RunFolderError, "is there already and not empty"):
         import_files([good], out, Naming())
     assert (out / "records.jsonl").read_text() == before and json.loads(before)["label"] == "sd"
+
+
+def test_a_full_disk_is_told_with_the_folder_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    path = foreign(tmp_path, "a.jsonl", "demo-s-ar")
+    monkeypatch.setattr("specbench_s2d.runs.folder._write_all", full)
+    with pytest.raises(RunFolderError, match=r"--out \S+/out: cannot be written \(No space left on device\); "):
+        import_files([path], tmp_path / "out", Naming())
+    assert not list(tmp_path.glob("out*"))

@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from specbench_s2d.resources import data_folder, demo_folder
+from specbench_s2d.paper_tables import TEXT, one_of, read_package_table
+from specbench_s2d.resources import demo_folder
 
 DraftRole = Literal["none", "sorted", "plain", "other"]
 _TABLE = "drafts.csv"
@@ -50,6 +50,5 @@ def _json(path: Path) -> dict[str, Any]:
 @cache
 def _published_roles() -> dict[str, DraftRole]:
     """The drafts that others published, by hub id."""
-    with (data_folder("results/published") / _TABLE).open(encoding="utf-8", newline="") as file:
-        roles: dict[str, DraftRole] = {row["draft"]: row["role"] for row in csv.DictReader(file)}  # type: ignore[misc]
-    return roles
+    columns = {"draft": TEXT, "role": one_of("sorted", "plain", "other"), "source": TEXT}
+    return {row["draft"]: cast(DraftRole, row["role"]) for row in read_package_table(_TABLE, columns, ["draft"])}

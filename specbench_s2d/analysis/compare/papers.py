@@ -118,6 +118,8 @@ def _nothing(name: str, paper: str, methods: Mapping[str, list[str]], known: set
 
 def _at_temperature(values: pd.DataFrame, paper: str, temperature: float) -> pd.DataFrame:
     kept = values[values["temperature"].isna() | (values["temperature"] == temperature)]
+    if values.empty:
+        raise UserError(f"published:{paper} has no values of Spec-Bench's suites: nothing to compare.")
     if kept.empty:
         there = ", ".join(f"{t:g}" for t in sorted(set(values["temperature"])))
         raise UserError(

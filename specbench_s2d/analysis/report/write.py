@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from specbench_s2d.analysis.tables.summary_text import write_tables
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.files import cause
 from specbench_s2d.runs.columns import Records
-from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
+from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest, records_path
 from specbench_s2d.runs.reading import read_columns
 from specbench_s2d.runs.record import Record
 
@@ -40,8 +41,9 @@ def read_runs(folders: Sequence[Path]) -> list[Records]:
     read = read_columns(*folders)
     for folder, records in zip(folders, read, strict=True):
         if not len(records):
-            said = f"no record in it yet; go on with `specbench-s2d run --out {folder}`."
-            raise RunFolderError(f"{folder / RECORDS}: {said}")
+            path = records_path(folder)
+            go_on = f"go on with `specbench-s2d run --out {folder}`" if path.name == RECORDS else "fetch it again"
+            raise RunFolderError(f"{path}: no record in it yet; {go_on}.")
     return read
 
 
@@ -90,7 +92,7 @@ def report_runs(folders: Sequence[Path], out: Path | None = None, safe_csv: bool
     """
     if out is not None:
         _check_page(out)
-    given = list({folder.resolve(): folder for folder in folders}.values())
+    given = list({os.path.realpath(folder): folder for folder in folders}.values())
     read = [(folder, read_run(folder)) for folder in given]
     runs = [_summarise(records, folder, safe_csv) for folder, records in read]
     names = [run.name for run in runs]
