@@ -250,7 +250,6 @@ def test_packed_records_are_read_like_others_and_not_written_to(
             read_records(folder)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
     ("folder", "name"), [("runs/grid", "grid"), (".", "here"), ("sub/..", "here"), ("/", "run"), ("\udcff", r"\udcff")]
 )
@@ -260,10 +259,10 @@ def test_a_run_is_called_as_its_folder_however_that_is_given(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert new_run_id(Path(folder)) == name
-=======
+
+
 @pytest.mark.parametrize("name", ["manifest.json", RECORDS, "energy.jsonl"])
 def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(RunFolderError, match=f"{name}: is no file"):
         RunStore(tmp_path, manifest()).__enter__()
->>>>>>> mend-fuzzer
