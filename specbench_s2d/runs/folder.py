@@ -25,7 +25,7 @@ from pydantic import BaseModel, ValidationError
 from specbench_s2d.errors import RunFolderError, UserError, in_one_line
 from specbench_s2d.files import cause, is_no_file, why_no_folder, write_whole
 from specbench_s2d.runs.energy_block import EnergyBlock
-from specbench_s2d.runs.identity import identity
+from specbench_s2d.runs.identity import changed_identity
 from specbench_s2d.runs.json_text import JsonError, parse_object, parse_typed_object, shown
 from specbench_s2d.runs.manifest import check_manifest, utc_time
 from specbench_s2d.runs.record import CELL, SCHEMA_VERSION, Record, check_schema, is_failed, parse_record
@@ -379,17 +379,6 @@ def check_same_run(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | Non
 def write_manifest_file(path: Path, manifest: dict[str, Any]) -> None:
     """Replace a manifest at once."""
     write_whole(path, json.dumps(manifest, indent=1) + "\n")
-
-
-def changed_identity(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """In what a manifest is of another run than the one wanted; weights by whose they are: models, and the data files
-    of decoders."""
-    now, then = identity(wanted), identity(found)
-    changed = sorted(name for name in wanted["identity"] if then.get(name) != now[name])
-    if "weights" in changed:
-        held = then.get("weights") or {}
-        changed += [name for name in now["weights"] if now["weights"][name] != held.get(name)]
-    return changed
 
 
 def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -46,3 +46,14 @@ def engine_name(engine: str | None, device: str | None) -> str | None:
     if engine != "graphs" or device is None:
         return engine
     return "native" if device == "cpu" else "cuda-graphs"
+
+
+def changed_identity(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """In what a manifest is of another run than the one wanted; weights by whose they are: models, and the data files
+    of decoders."""
+    now, then = identity(wanted), identity(found)
+    changed = sorted(name for name in wanted["identity"] if then.get(name) != now[name])
+    if "weights" in changed:
+        held = then.get("weights") or {}
+        changed += [name for name in now["weights"] if now["weights"][name] != held.get(name)]
+    return changed

@@ -14,13 +14,13 @@ from specbench_s2d.runs.folder import (
     ENERGY,
     MANIFEST,
     RECORDS,
-    changed_identity,
     new_run_id,
     read_blocks,
     read_manifest,
     read_records,
     write_manifest_file,
 )
+from specbench_s2d.runs.identity import changed_identity
 from specbench_s2d.runs.parts import PARTS, differing_software, joined_targets, parts_of, software
 from specbench_s2d.runs.record import Record
 from specbench_s2d.shards import Shard

@@ -114,6 +114,7 @@ def test_a_sensor_that_reads_a_quarter_less_is_told_everywhere(
     assert all("energy_j_per_token: energy counter and sampled power differ" in note for note in table["notes"])
     for page in ("summary.md", "report.html"):
         assert said in (out / page).read_text(encoding="utf-8")
+    monkeypatch.setenv("COLUMNS", "200")  # a row of the table is one line
     main(["check", str(out), "--baseline", str(out), "--speed", "skip"])
     checks = " ".join(capsys.readouterr().out.split())
     assert "energy 2 rows not judged" in checks.replace("│", " ")

@@ -16,8 +16,8 @@ from specbench_s2d.analysis.tables.head import manifest_doubts
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
 from specbench_s2d.exchange import leaderboard
 from specbench_s2d.runs.columns import Records
-from specbench_s2d.runs.folder import MANIFEST, changed_identity, read_manifest
-from specbench_s2d.runs.identity import identity
+from specbench_s2d.runs.folder import MANIFEST, read_manifest
+from specbench_s2d.runs.identity import changed_identity, identity
 from specbench_s2d.runs.parts import joined_parts, parts_of, software
 from tests.analysis.factory import ar
 from tests.refusals import refused
