@@ -34,8 +34,10 @@ def draw_in(processes: int, draw: Draw) -> list[Path]:
 
     Raises what a drawing raised, wherever that was; the other processes are ended then.
     """
-    others = [_start(draw, first, processes) for first in range(1, processes)]
+    others: list[subprocess.Popen[bytes]] = []
     try:
+        for first in range(1, processes):
+            others.append(_start(draw, first, processes))
         return [*draw(0, processes), *chain.from_iterable(map(_result, others))]
     finally:
         for other in others:
@@ -68,7 +70,8 @@ def _result(process: subprocess.Popen[bytes]) -> list[Path]:
 
 def serve(order: BinaryIO | None = None, reply: BinaryIO | None = None) -> None:
     """Draw what the standard input asks for, and write to the standard output what became of it."""
-    draw, first, every = pickle.load(order or sys.stdin.buffer)
+    whole = (order or sys.stdin.buffer).read()  # before matplotlib is imported: the one that asks waits so long
+    draw, first, every = pickle.loads(whole)
     try:
         result: tuple[list[Path], Exception | None] = draw(first, every), None
     except Exception as error:
