@@ -1,6 +1,6 @@
 """Kill commands at any moment, give them again, and hold what is there then to what an undisturbed command leaves.
 
-    python benchmarks/kills.py [--kills 200] [--only NAME …] [--seed 0] [--out FILE]
+    python benchmarks/kills.py [--kills 225] [--only NAME …] [--seed 0] [--out FILE]
 
 A kill (SIGKILL) comes at a moment drawn by the seed between the start of a command and its usual end, to one process of
 it: the command itself, a worker, or one of Ray's. Every fifth waits until a file is being written: a manifest, a
@@ -81,13 +81,13 @@ def scenarios(base: Path, data: Path) -> list[Scenario]:
              "--batch", "4", "--checkpoint-every", "2", "--validate-every", "6"]  # fmt: skip
     answers = sorted(map(str, (base / "answers").rglob("*.jsonl")))
     return [
-        Scenario("run", run(), 50),
+        Scenario("run", run(), 45),
         Scenario("run --devices 2", run("--devices", "2"), 15),
         Scenario("run --devices 2, a worker", run("--devices", "2"), 15, "worker"),
-        Scenario("run --ray", run("--ray", "--devices", "2"), 4),
-        Scenario("run --ray, a worker", run("--ray", "--devices", "2"), 6, "ray worker"),
-        Scenario("run --ray, the node", run("--ray", "--devices", "2"), 5, "ray node"),
-        Scenario("run --ray, the head", run("--ray", "--devices", "2"), 5, "ray head"),
+        Scenario("run --ray", run("--ray", "--devices", "2"), 15),
+        Scenario("run --ray, a worker", run("--ray", "--devices", "2"), 15, "ray worker"),
+        Scenario("run --ray, the node", run("--ray", "--devices", "2"), 10, "ray node"),
+        Scenario("run --ray, the head", run("--ray", "--devices", "2"), 10, "ray head"),
         Scenario("report", lambda folder: ["report", str(folder)], 40, same="*"),
         Scenario("export", of_base("export", str(base), "--format", "csv"), 20, same="*"),
         Scenario("import", of_base("import", *answers), 20),
@@ -267,11 +267,13 @@ def show(outcomes: list[Outcome]) -> None:
 
 
 def main(
-    kills: Annotated[int, typer.Option(min=1, help="Kills in all, shared among the commands.")] = 200,
+    kills: Annotated[int, typer.Option(min=1, help="Kills in all, shared among the commands.")] = 225,
     only: Annotated[list[str] | None, typer.Option(help="Scenarios by name.")] = None,
     seed: Annotated[int, typer.Option(help="Draws the moments.")] = 0,
     folder: Annotated[Path | None, typer.Option(help="Work here, and keep what shows faults.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the outcomes as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the outcomes as JSON, beside those that it has of other scenarios.")
+    ] = None,
 ) -> None:
     """Kill, go on, compare."""
     os.environ |= {"HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -289,12 +291,19 @@ def main(
                 outcomes.append(outcome)
                 print(asdict(outcome), flush=True)
         show(outcomes)
-    counts = Counter(outcome.scenario for outcome in outcomes if outcome.alive)
-    facts = {"what": "commands killed and given again; see benchmarks/kills.py", "environment": environment("cpu")}
     if out:
-        rows = [asdict(outcome) for outcome in outcomes]
-        out.write_text(json.dumps({**facts, "kills": counts, "outcomes": rows}, indent=1) + "\n", encoding="utf-8")
+        _write(outcomes, out)
     raise SystemExit(int(any(outcome.faults for outcome in outcomes)))
+
+
+def _write(outcomes: list[Outcome], out: Path) -> None:
+    """Write the outcomes, in place of those of the same scenarios."""
+    names = {outcome.scenario for outcome in outcomes}
+    kept = json.loads(out.read_text(encoding="utf-8"))["outcomes"] if out.exists() else []
+    rows = [row for row in kept if row["scenario"] not in names] + [asdict(outcome) for outcome in outcomes]
+    counts = Counter(row["scenario"] for row in rows if row["alive"])
+    facts = {"what": "commands killed and given again; see benchmarks/kills.py", "environment": environment("cpu")}
+    out.write_text(json.dumps({**facts, "kills": counts, "outcomes": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 def _prepare(base: Path, data: Path, log: Path) -> None:
