@@ -150,10 +150,13 @@ def killed(
     others = [] if scenario.victim else _family(process)
     process.wait(LONGEST_S)
     faults = []
-    left = psutil.wait_procs(others, OUTLIVES_S)[1]
-    agents = [other for other in left if _command_line(other) in RAY_AGENTS]
-    if len(left) > len(agents):
-        faults.append(f"{len(left) - len(agents)} processes live {OUTLIVES_S:.0f} s after their command")
+    left = {other: _command_line(other) for other in psutil.wait_procs(others, OUTLIVES_S)[1]}
+    agents = [other for other, line in left.items() if line in RAY_AGENTS]
+    faults += [
+        f"lives {OUTLIVES_S:.0f} s after its command: {line}"
+        for other, line in left.items()
+        if other not in agents and other.is_running()
+    ]
     return Outcome(scenario.name, moment_s, writing, alive, faults=faults), agents
 
 

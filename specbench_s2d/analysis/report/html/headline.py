@@ -120,7 +120,8 @@ class Scale:
     @classmethod
     def of(cls, rows: Sequence[Row], speed: Column) -> Scale:
         """The axis that takes in every interval of these rows."""
-        known = [1.0, *(row[n] for row in rows for n in speed.names if not absent(row[n]) and row[n] > 0)]
+        names = speed.with_interval[:3]
+        known = [1.0, *(row[n] for row in rows for n in names if not absent(row[n]) and row[n] > 0)]
         return cls(min(known) / 1.05, max(known) * 1.05, speed)
 
     @property

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import matplotlib as mpl
@@ -39,7 +40,7 @@ FORMATS = ("png", "svg")
 
 
 _LONGEST_NAME = 60  # characters of a family's name in that of a file, of which file systems take 255 bytes
-MOST_DECODERS = 8
+MOST_DECODERS = 10
 """With more decoders than these beside AR, a plot `by_family` becomes one plot per method family."""
 
 
@@ -109,30 +110,31 @@ class Part:
 
 
 def parts(summary: pd.DataFrame) -> list[Part]:
-    """All decoders in one part, or, of more than `MOST_DECODERS`: those without options, and each method's own.
+    """All decoders in one part, or, of more than `MOST_DECODERS`: a first part in which every method stands, and one of
+    each method that is not whole in it.
 
-    Where those without options are too many, they are one of each method (`s2d`, but not `s2d-tree`); where these are
-    too many, none. A method of one decoder is left out where it is among them.
+    The first part holds the decoders without options, and of a method that has none such its first; where these are too
+    many, one decoder of each method (`s2d`, but not `s2d-tree`); where these are too many, it is left out.
     """
     rows = summary[summary["label"] != BASELINE].drop_duplicates("label")
     if len(rows) <= MOST_DECODERS:
         return [Part(frozenset(rows["label"]))]
-    plain = frozenset(rows[rows["label"] == rows["decoder"]]["label"])
-    families: dict[str, set[str]] = {}
+    families: dict[str, list[str]] = {}
     for label, decoder in zip(rows["label"], rows["decoder"], strict=True):
-        families.setdefault(method_family(decoder), set()).add(label)
-    named = frozenset(label for label in plain if label == method_family(label))
+        families.setdefault(method_family(decoder), []).append(label)
+    plain = set(rows["label"]) & set(rows["decoder"])
+    of_each = {name: [label for label in labels if label in plain] or labels[:1] for name, labels in families.items()}
+    one_of_each = [name if name in labels else labels[0] for name, labels in of_each.items()]
     choices = (
-        (plain, "Decoders without options; those with options: see the plots of each family."),
-        (named, "One decoder of each method; the others: see the plots of each family."),
+        (chain.from_iterable(of_each.values()), "Decoders without options, and one of each method that has none such"),
+        (one_of_each, "One decoder of each method"),
     )
-    shown, note = next((choice for choice in choices if len(choice[0]) <= MOST_DECODERS), (frozenset(), ""))
-    first = [Part(shown, note=note)] if shown else []
-    return first + [
-        Part(frozenset(labels), name, f"Decoders of one family: {name}.")
-        for name, labels in families.items()
-        if len(labels) > 1 or not labels <= shown
-    ]
+    all_methods = (
+        Part(frozenset(of), note=f"{what}; the others: see the plots of each family.") for of, what in choices
+    )
+    first = next((part for part in all_methods if len(part.labels) <= MOST_DECODERS), Part(frozenset()))
+    own = [Part(frozenset(labels), name, f"Decoders of one family: {name}.") for name, labels in families.items()]
+    return ([first] if first.labels else []) + [part for part in own if not part.labels <= first.labels]
 
 
 def title_of(stem: str) -> str:

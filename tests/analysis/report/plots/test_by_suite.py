@@ -23,7 +23,7 @@ from tests.analysis.report.joint import joint_run, with_intervals
 pytestmark = pytest.mark.usefixtures("pictures")
 
 RUN = [*paper_run(), *(r.model_copy(update={"target": "u"}) for r in paper_run())]
-FAMILIES = ("", "-sd", "-s2d", "-mjgd", "-mjsd", "-other-pairs")
+FAMILIES = ("", "-sd", "-s2d", "-mjgd", "-mjsd")
 SIX = paper_run(3)
 TABLE = summary_table(RUN).assign(speedup_low=2.0, speedup_high=8.0)  # two questions are too few for intervals
 POSITIONS = acceptance_by_position(RUN)
@@ -131,32 +131,40 @@ def test_a_row_without_an_interval_has_no_whisker_and_the_caption_says_so(end: s
     assert "no intervals: too few questions" in none.get_supxlabel()
 
 
-def test_up_to_eight_decoders_share_a_plot() -> None:
-    labels = ["ar", "sd", "s2d", *(f"sd:gamma={i}" for i in range(6))]
+SWEPT = [f"sd:gamma={i}" for i in range(8)]
+
+
+def test_up_to_ten_decoders_share_a_plot() -> None:
+    labels = ["ar", "sd", "s2d", *SWEPT]
     (whole,) = draw.parts(rows_of(labels))
     assert (whole.labels, whole.name, whole.note) == (set(labels) - {"ar"}, "", "")
 
 
-def test_more_than_eight_are_drawn_by_family_and_those_without_options_together() -> None:
-    swept = [f"sd:gamma={i}" for i in range(6)]
-    plain, sd, pairs = draw.parts(rows_of(["ar", "sd", "s2d", "beam+token", "s2d+joint", *swept]))
+def test_of_more_than_ten_those_without_options_are_drawn_together_and_each_method_that_is_not_whole_there() -> None:
+    plain, sd = draw.parts(rows_of(["ar", "sd", "s2d", "beam+token", "s2d+joint", *SWEPT]))
     assert (plain.labels, plain.name) == ({"sd", "s2d", "beam+token", "s2d+joint"}, "")
     assert "Decoders without options" in plain.note
-    assert (sd.name, sd.labels) == ("sd", {"sd", *swept})
-    assert (pairs.name, pairs.labels) == ("other pairs", {"beam+token", "s2d+joint"})
+    assert (sd.name, sd.labels) == ("sd", {"sd", *SWEPT})
+
+
+def test_a_method_without_a_plain_decoder_stands_there_by_its_first() -> None:
+    plain, sd = draw.parts(rows_of(["ar", "s2d", "eagle:gamma=4", "lookup", *SWEPT]))
+    assert plain.labels == {"s2d", "eagle:gamma=4", "lookup", "sd:gamma=0"}
+    assert sd.labels == {*SWEPT}
 
 
 def test_where_the_plain_ones_are_too_many_one_of_each_method_stands_for_it() -> None:
-    labels = ["sd", "lookup", "suffix", "s2d", "s2d-tree", "s2d-auto", "mjsd", "s2d+joint", "beam+token"]
-    plain, s2d, pairs = draw.parts(rows_of(["ar", *labels]))
-    assert plain.labels == {"sd", "lookup", "suffix", "s2d", "mjsd"} and "One decoder of each method" in plain.note
+    labels = ["sd", "lookup", "suffix", "s2d", "s2d-tree", "s2d-auto", "mjsd", "s2d+joint", "beam+token", "mjgd"]
+    first, s2d, pairs = draw.parts(rows_of(["ar", *labels, "recycling-x"]))
+    assert first.labels == {"sd", "lookup", "suffix", "s2d", "mjsd", "mjgd", "recycling-x", "s2d+joint"}
+    assert "One decoder of each method" in first.note
     assert s2d.labels == {"s2d", "s2d-tree", "s2d-auto"} and pairs.labels == {"s2d+joint", "beam+token"}
 
 
-def test_a_single_decoder_with_options_keeps_a_plot_of_its_own_and_too_many_plain_ones_have_none_together() -> None:
-    labels = ["ar", *(f"d{i}" for i in range(9)), "sd:gamma=3"]
+def test_too_many_methods_have_no_plot_together() -> None:
+    labels = ["ar", *(f"d{i}" for i in range(11)), "sd:gamma=3"]
     assert [(part.name, len(part.labels)) for part in draw.parts(rows_of(labels))] == [
-        *((f"d{i}", 1) for i in range(9)),
+        *((f"d{i}", 1) for i in range(11)),
         ("sd", 1),
     ]
 

@@ -170,4 +170,4 @@ def test_every_family_of_any_name_has_a_file_of_its_own(pictures: None, monkeypa
     run = [ar(1, 5, decode_s=4)] + [decoded(label, 1, [(5, 1, 2)], decode_s=2, decoder=name) for label, name in labels]
     with mpl.rc_context(STYLE):
         stems = [stem for stem, _ in draw.figures(PlotTables.of(run, summary_table(run)))]
-    assert stems == ["mat-..-v1.5", "mat-x-y", "mat-x-y-", f"mat-{'z' * 60}"]
+    assert stems == ["mat", "mat-..-v1.5", "mat-x-y", "mat-x-y-", f"mat-{'z' * 60}"]
