@@ -155,7 +155,7 @@ def killed(
     faults += [
         f"lives {OUTLIVES_S:.0f} s after its command: {line}"
         for other, line in left.items()
-        if other not in agents and other.is_running()
+        if other not in agents and _runs(other)
     ]
     return Outcome(scenario.name, moment_s, writing, alive, faults=faults), agents
 
@@ -179,6 +179,14 @@ def _victim(process: psutil.Popen, wanted: str | None) -> psutil.Process | None:
         if PARTS[wanted] in _command_line(child):
             return child
     return None
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether a process does anything still: one that has ended may wait for the system to take note."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def _command_line(process: psutil.Process) -> str:

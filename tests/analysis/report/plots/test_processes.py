@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import pickle
+import time
 from functools import partial
 from pathlib import Path
 
@@ -58,6 +58,21 @@ def test_few_panels_are_drawn_here_and_many_by_as_many_processes_as_there_are_co
 
 
 def test_a_process_answers_with_its_files(tmp_path: Path) -> None:
-    reply = io.BytesIO()
-    processes.serve(io.BytesIO(pickle.dumps((partial(numbered, tmp_path), 1, 2))), reply)
-    assert pickle.loads(reply.getvalue()) == (numbered(tmp_path, 1, 2), None)
+    reply = processes.answer(pickle.dumps((partial(numbered, tmp_path), 1, 2)))
+    assert pickle.loads(reply) == (numbered(tmp_path, 1, 2), None)
+
+
+def test_a_process_ends_with_the_one_that_asked_in_the_middle_of_a_plot(tmp_path: Path) -> None:
+    process = processes._start(partial(for_ever, tmp_path), 1, 2)
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.close()
+    assert process.wait(30) == 1
+    process.stdout.close()
+
+
+def for_ever(folder: Path, first: int, every: int) -> list[Path]:
+    (folder / "begun").touch()
+    while True:
+        time.sleep(1)
