@@ -39,6 +39,7 @@ from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest, read_rec
 
 RUN = ["run", "--target", "demo-tiny,demo-s", "--decoder", "ar,lookup", "--decoder", "sd:draft=demo-tiny", "--suite",
        "qa", "--limit", "2", "--launches", "2", "--max-new-tokens", "12", "--device", "cpu"]  # fmt: skip
+ON_RAY = ["--ray", "--devices", "2", "--launches", "1"]
 OUTLIVES_S, AGENT_OUTLIVES_S, WAIT_S, LONGEST_S, MOST_TRIES = 5.0, 90.0, 0.0005, 300.0, 3
 RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 PARTS = {"worker": "spawn_main", "ray worker": "ray::", "ray node": "raylet", "ray head": "gcs_server"}
@@ -86,10 +87,10 @@ def scenarios(base: Path, data: Path) -> list[Scenario]:
         Scenario("run", run(), 45),
         Scenario("run --devices 2", run("--devices", "2"), 15),
         Scenario("run --devices 2, a worker", run("--devices", "2"), 15, "worker"),
-        Scenario("run --ray", run("--ray", "--devices", "2"), 15),
-        Scenario("run --ray, a worker", run("--ray", "--devices", "2"), 15, "ray worker"),
-        Scenario("run --ray, the node", run("--ray", "--devices", "2"), 10, "ray node"),
-        Scenario("run --ray, the head", run("--ray", "--devices", "2"), 10, "ray head"),
+        Scenario("run --ray", run(*ON_RAY), 15),
+        Scenario("run --ray, a worker", run(*ON_RAY), 15, "ray worker"),
+        Scenario("run --ray, the node", run(*ON_RAY), 10, "ray node"),
+        Scenario("run --ray, the head", run(*ON_RAY), 10, "ray head"),
         Scenario("report", lambda folder: ["report", str(folder)], 40, same="*"),
         Scenario("export", of_base("export", str(base), "--format", "csv"), 20, same="*"),
         Scenario("import", of_base("import", *answers), 20),
