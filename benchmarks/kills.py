@@ -8,8 +8,8 @@ summary, a picture, weights. Then the same command is given again, and once more
 
 Afterwards: every cell is there once, with the tokens that an undisturbed run gives; records that were there before are
 there still; tables, plots, exports and weights are those of an undisturbed command, byte for byte; nothing half-written
-lies about; no process outlives its command by more than 5 s, or 90 s where it is an agent of a Ray node, which tries
-for a minute to reach the head that died with the command.
+lies about; no process outlives its command by more than 5 s, or 90 s where it is Ray's own: a node's agents try for a
+minute to reach the head that died with the command.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RUN = ["run", "--target", "demo-tiny,demo-s", "--decoder", "ar,lookup", "--decod
        "qa", "--limit", "2", "--launches", "2", "--max-new-tokens", "12", "--device", "cpu"]  # fmt: skip
 ON_RAY = ["--ray", "--devices", "2", "--launches", "1"]
 OUTLIVES_S, AGENT_OUTLIVES_S, WAIT_S, LONGEST_S, MOST_TRIES = 5.0, 90.0, 0.0005, 300.0, 3
-RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+OF_RAY = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::IDLE")
 PARTS = {"worker": "spawn_main", "ray worker": "ray::", "ray node": "raylet", "ray head": "gcs_server"}
 """What the command line of the process to be killed holds."""
 
@@ -50,13 +50,14 @@ PARTS = {"worker": "spawn_main", "ray worker": "ray::", "ray node": "raylet", "r
 class Scenario:
     """A command and how it is killed. `command`: of the folder that it writes; `victim`: one of `PARTS`, or the command
     itself; `share`: its part of all kills; `same`: which files must be those of an undisturbed command, byte for
-    byte, where it writes no run."""
+    byte, where it writes no run; `writing`: of each five kills, how many wait until a file is being written."""
 
     name: str
     command: Callable[[Path], list[str]]
     share: int
     victim: str | None = None
     same: str = ""
+    writing: int = 1
 
 
 @dataclass
@@ -92,6 +93,7 @@ def scenarios(base: Path, data: Path) -> list[Scenario]:
         Scenario("run --ray, the node", run(*ON_RAY), 10, "ray node"),
         Scenario("run --ray, the head", run(*ON_RAY), 10, "ray head"),
         Scenario("report", lambda folder: ["report", str(folder)], 40, same="*"),
+        Scenario("report, while it writes", lambda folder: ["report", str(folder)], 25, same="*", writing=5),
         Scenario("export", of_base("export", str(base), "--format", "csv"), 20, same="*"),
         Scenario("import", of_base("import", *answers), 20),
         Scenario("train eagle", of_base(*train), 20, same="*.safetensors"),
@@ -135,7 +137,7 @@ def killed(
     scenario: Scenario, folder: Path, moment_s: float, while_writing: bool, log: Path
 ) -> tuple[Outcome, list[psutil.Process]]:
     """Start the command and kill a process of it: after `moment_s`, or, from then on, as soon as a file is being
-    written. Also the agents of a Ray node that are left."""
+    written. Also the processes of Ray's own that are left."""
     process = start(scenario.command(folder), log)
     deadline, limit = time.monotonic() + moment_s, time.monotonic() + LONGEST_S
     writing, alive = None, False
@@ -144,15 +146,19 @@ def killed(
             partial = next(_partials(folder), None)
             victim = _victim(process, scenario.victim) if partial or not while_writing else None
             if victim:
-                victim.send_signal(signal.SIGKILL)
-                writing, alive = partial.name if partial and partial.exists() else None, True
-                break
+                victim.suspend()  # what is being written now stays so
+                partial = next(_partials(folder), None)
+                if partial or not while_writing:
+                    victim.send_signal(signal.SIGKILL)
+                    writing, alive = partial.name if partial else None, True
+                    break
+                victim.resume()
         time.sleep(WAIT_S)
     others = [] if scenario.victim else _family(process)
     process.wait(LONGEST_S)
     faults = []
     left = {other: _command_line(other) for other in psutil.wait_procs(others, OUTLIVES_S)[1]}
-    agents = [other for other, line in left.items() if line in RAY_AGENTS]
+    agents = [other for other, line in left.items() if line in OF_RAY]
     faults += [
         f"lives {OUTLIVES_S:.0f} s after its command: {line}"
         for other, line in left.items()
@@ -253,7 +259,7 @@ def attacked(scenario: Scenario, kills: int, draw: random.Random, room: Path, ba
     reference, log = room / "reference", room / "log"
 
     def prepare(folder: Path) -> None:
-        if scenario.name == "report":
+        if scenario.name.startswith("report"):
             shutil.copytree(base, folder, ignore=shutil.ignore_patterns("answers", "plots", "summary.*", "report.html"))
 
     usual_s = undisturbed(scenario, prepare, reference, log)
@@ -262,14 +268,14 @@ def attacked(scenario: Scenario, kills: int, draw: random.Random, room: Path, ba
         folder = folder / "reference"  # the page of a run has the name of its folder
         folder.parent.mkdir()
         prepare(folder)
-        while_writing = number % 5 == 4 and scenario.victim is None
+        while_writing = number % 5 >= 5 - scenario.writing and scenario.victim is None
         moment_s = draw.uniform(0, 0.3 if while_writing else 0.98) * usual_s
         outcome, agents = killed(scenario, folder, moment_s, while_writing, log)
         before = whole_lines(folder)
         completed(scenario, folder, reference, outcome, log)
         outcome.faults += judged(scenario, folder, reference, before)
         if psutil.wait_procs(agents, AGENT_OUTLIVES_S)[1]:
-            outcome.faults.append(f"Ray's agents live {AGENT_OUTLIVES_S:.0f} s after their command")
+            outcome.faults.append(f"Ray's processes live {AGENT_OUTLIVES_S:.0f} s after their command")
         if not outcome.faults:
             shutil.rmtree(folder.parent)
         yield outcome
