@@ -39,6 +39,11 @@ def visible(text: str, keep: str = "") -> str:
     return _ACTING.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 
 
+def short(text: str, most: int = 60) -> str:
+    """The text in at most `most` characters, as an error or a heading quotes it: one that is cut ends in `…`."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 

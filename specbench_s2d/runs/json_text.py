@@ -6,7 +6,8 @@ import json
 import math
 from typing import Any
 
-_SHOWN = 40
+from specbench_s2d.display import short
+
 _DEEPEST = 64
 """Of lists and objects inside each other; those that this package writes are a few deep."""
 
@@ -80,7 +81,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise JsonError(f"{shown(twice)} is named twice")
+        raise JsonError(f"{short(twice)} is named twice")
     return found
 
 
@@ -90,17 +91,11 @@ def _refuse(constant: str) -> Any:
 
 def _int(text: str) -> int:
     if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
-        raise JsonError(f"the whole number {shown(text)} is beyond 64 bits")
+        raise JsonError(f"the whole number {short(text)} is beyond 64 bits")
     return int(text)
 
 
 def _float(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise JsonError(f"the number {shown(text)} is beyond 64 bits")
+        raise JsonError(f"the number {short(text)} is beyond 64 bits")
     return value
-
-
-def shown(text: str) -> str:
-    """A text of a file as a message quotes it: in one line, cut short, what cannot be printed as escapes."""
-    cut = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)

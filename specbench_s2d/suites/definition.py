@@ -19,6 +19,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from specbench_s2d.display import short
 from specbench_s2d.errors import QuestionFileError, UnknownNameError, UserError, find_name
 from specbench_s2d.registry import BUILT_IN, Registry
 from specbench_s2d.resources import SUITES, data_folder
@@ -198,13 +199,9 @@ def _quality_of(category: str) -> Quality:
 def suite_headings(name: str) -> tuple[str, str]:
     """How tables head a suite, in full and in a narrow column; its name for one that does not ship with the package."""
     if name not in SUITES:
-        return _cut(name, _WIDE), _cut(name.removeprefix(CUSTOM), _NARROW)
+        return short(name, _WIDE), short(name.removeprefix(CUSTOM), _NARROW)
     about = read_definition(definitions.load(name))
     return about.heading or name, about.short_heading or name
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def read_definition(path: Path) -> Definition:
