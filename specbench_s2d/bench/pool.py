@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from specbench_s2d.bench.runner import Event, Watcher, ended_at, record_of, repa
 from specbench_s2d.errors import UserError
 from specbench_s2d.measure.environment import device_id, software_facts
 from specbench_s2d.models.file_hash import known_hashes
-from specbench_s2d.runs.folder import RunStore, new_run_id, schema_of
+from specbench_s2d.runs.folder import RunStore, new_run_id
 from specbench_s2d.runs.parts import differing_software, joined_parts, parts_of, software
 from specbench_s2d.runs.record import ENERGY_FIELDS, Record
 
@@ -31,12 +31,11 @@ _HEAR_S = 1.0
 
 def in_pool(
     make_workers: Callable[[], Workers], allow_mixed: bool = False
-) -> Callable[[Plan, Path, int, Watcher, bool, bool], None]:
+) -> Callable[[Plan, Path, Watcher, bool, bool], None]:
     """A launcher for `run_launches`: each launch begins with fresh workers, of `make_workers`."""
 
-    def launch_in_pool(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:
+    def launch_in_pool(plan: Plan, folder: Path, watch: Watcher, retry_failed: bool, strict: bool) -> None:
         check_folder(plan, folder)
-        plan = replace(plan, key_schema=schema_of(folder), launch=launch)
         work = work_of(plan)
         with RunStore(folder, plan.manifest(new_run_id(folder), {})) as store:
             widen(store, plan)
@@ -57,9 +56,8 @@ def work_of(plan: Plan) -> dict[str, float]:
 
     Raises `UserError` for models, templates or prompts that do not go together.
     """
-    new_tokens = plan.spec.max_new_tokens or 1
     setups = check_inputs(plan)
-    return {t: float(plan.cells_of(t) * new_tokens * setup.memory[0].weights_bytes) for t, setup in setups.items()}
+    return {t: float(plan.cells_of(t) * plan.new_tokens * setup.memory[0].weights_bytes) for t, setup in setups.items()}
 
 
 @dataclass

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from specbench_s2d.measure.machine import LoadWatch
 from specbench_s2d.models.devices import Free, free_bytes, release_memory
 from specbench_s2d.models.remarks import head_remarks, remarks
 from specbench_s2d.runs.columns import VERDICT, Records
-from specbench_s2d.runs.folder import RunStore, new_run_id, schema_of
+from specbench_s2d.runs.folder import RunStore, new_run_id
 from specbench_s2d.runs.identity import is_greedy_run
 from specbench_s2d.runs.manifest import utc_now
 from specbench_s2d.runs.reading import read_columns
@@ -55,10 +55,14 @@ Decoded = tuple[Record, Prompt | None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: its folder and every record."""
+    """A finished run: its folder, and every record, read when it is first asked for unless it is `given`."""
 
     folder: Path
-    records: Sequence[Record]
+    given: Sequence[Record] | None = None
+
+    @cached_property
+    def records(self) -> Sequence[Record]:
+        return read_columns(self.folder)[0] if self.given is None else self.given
 
     @property
     def failed(self) -> int:
@@ -74,47 +78,31 @@ def execute(
     folder: Path,
     watch: Watcher = lambda event: None,
     retry_failed: bool = False,
+    strict: bool = False,
+    *,
     meter: EnergyMeter | None = None,
     open_session: Callable[..., Session] = Session,
     free: Free = free_bytes,
-    launch: int = 0,
-    strict: bool = False,
 ) -> Outcome:
-    """`run_launch`, with the same arguments, and all records of the folder. `launches.run_launches` does this for all
-    launches, each in a process of its own."""
-    run_launch(plan, folder, watch, retry_failed, meter, open_session, free, launch, strict)
-    return Outcome(folder, read_columns(folder)[0])
+    """Run every cell of the plan's launch that `folder` does not hold yet, then what is left of the energy pass.
+    `launches.run_launches` does this for all launches, each in a process of its own.
 
-
-def run_launch(
-    plan: Plan,
-    folder: Path,
-    watch: Watcher = lambda event: None,
-    retry_failed: bool = False,
-    meter: EnergyMeter | None = None,
-    open_session: Callable[..., Session] = Session,
-    free: Free = free_bytes,
-    launch: int = 0,
-    strict: bool = False,
-) -> None:
-    """Run every cell of a launch that `folder` does not hold yet, then what is left of the energy pass.
-
-    `meter`: one to use in place of what the spec's `energy` asks for. `open_session`: makes a target's `Session`.
-    `free`: a device's free bytes. `strict`: raise `UnfitMachineError` as soon as the machine is found unfit to measure
-    on.
+    `strict`: raise `UnfitMachineError` as soon as the machine is found unfit to measure on. `meter`: one to use in
+    place of what the spec's `energy` asks for. `open_session`: makes a target's `Session`. `free`: a device's free
+    bytes.
     Raises `UserError` before anything is timed when a prompt or a model cannot fit, the folder holds another run, or
     the meter asked for cannot be read.
     """
-    plan = replace(plan, key_schema=schema_of(folder), launch=launch)
+    plan = plan.in_folder(folder)
     setups = check(plan, free, folder)
-    choice = MeterChoice(meter) if meter else choose_meter(plan.spec.energy or "off", plan.spec.device or plan.device)
+    choice = MeterChoice(meter) if meter else choose_meter(plan.spec.energy or "off", plan.target_device)
     with planless_attention():
         facts, timer = environment(plan.device), PhaseTimer()
         with (
             RunStore(folder, plan.manifest(new_run_id(folder), facts)) as store,
             EnergyPass(plan, store, choice) as energy,
         ):
-            monitor = Monitor(plan.device, facts, store, timer, launch, strict)
+            monitor = Monitor(plan.device, facts, store, timer, plan.launch, strict)
             run = Run(plan, store, watch, monitor, energy, timer, open_session, device_id(facts))
             run.hold(store.keys - store.failed if retry_failed else store.keys)
             widen(store, plan)
@@ -127,6 +115,7 @@ def run_launch(
                 store.note(ended=ended)
                 run.note_harness()
                 run.say(*monitor.look("end"))
+    return Outcome(folder)
 
 
 def ended_at(store: RunStore, done: int, is_new: bool) -> str | None:

@@ -6,6 +6,7 @@ import gc
 import pkgutil
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -244,11 +245,11 @@ def test_a_retry_runs_the_failed_cells_and_no_others(
     (plant, expected), fault = CELLS[where], Planted(torch.OutOfMemoryError("no memory left"))
     plan = plan_of(tiny_models)
     with monkeypatch.context() as patch:
-        first = run(plan, tmp_path / "run", plant(fault, patch) or fault.load, [])
-    assert list(execute(plan, tmp_path / "run").records) == list(first.records), "failures stay until a retry"
+        first = list(run(plan, tmp_path / "run", plant(fault, patch) or fault.load, []).records)
+    assert list(execute(plan, tmp_path / "run").records) == first, "failures stay until a retry"
     again = execute(plan, tmp_path / "run", retry_failed=True)
     assert ({r.status for r in again.records}, len(again.records)) == ({"ok"}, plan.cells)
-    whole = [r for r in first.records if r.status == "ok"]
+    whole = [r for r in first if r.status == "ok"]
     assert len(whole) == plan.cells - len(expected) and all(r in again.records for r in whole)
 
 
@@ -416,7 +417,7 @@ def test_the_next_launch_begins_anew(tiny_models: Path, tmp_path: Path, monkeypa
     with monkeypatch.context() as patch:
         patched("bench.session.logit_noise")(Planted(KeyError("noise")), patch)
         execute(plan, tmp_path / "run")
-    records = execute(plan, tmp_path / "run", launch=1).records
+    records = execute(replace(plan, launch=1), tmp_path / "run").records
     assert {(r.launch, r.status) for r in records} == {(0, "failed"), (1, "ok")}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from specbench_s2d.bench import launches
 from specbench_s2d.bench.launches import _launch, in_fresh_process, run_launches
 from specbench_s2d.bench.plan import Plan, make_plan
-from specbench_s2d.bench.runner import Event, Watcher, execute
+from specbench_s2d.bench.runner import Event, execute
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.models import file_hash
@@ -39,9 +40,8 @@ def spec(tiny_models: Path) -> dict[str, Any]:
     }
 
 
-def here(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:
-    """A launch in this process, which costs no start."""
-    execute(plan, folder, watch, retry_failed, launch=launch, strict=strict)
+here = execute
+"""A launch in this process, which costs no start."""
 
 
 def test_every_launch_measures_every_cell_once(spec: dict[str, Any], tmp_path: Path) -> None:
@@ -63,9 +63,9 @@ def test_a_run_killed_before_it_said_when_it_ended_is_completed(spec: dict[str, 
     write_manifest_file(tmp_path / "run" / "manifest.json", {**manifest, "ended": None})
     launches = []
 
-    def noted(plan: Plan, folder: Path, launch: int, *rest: Any) -> None:
-        launches.append(launch)
-        here(plan, folder, launch, *rest)
+    def noted(plan: Plan, *given: Any) -> None:
+        launches.append(plan.launch)
+        here(plan, *given)
 
     assert list(run_launches(plan, tmp_path / "run", launcher=noted).records) == list(records)
     assert launches == [2] and read_manifest(tmp_path / "run")["ended"]
@@ -74,14 +74,14 @@ def test_a_run_killed_before_it_said_when_it_ended_is_completed(spec: dict[str, 
 def test_a_run_that_stopped_between_launches_goes_on_with_the_next(spec: dict[str, Any], tmp_path: Path) -> None:
     plan, done = make_plan(RunSpec(**spec)), []
 
-    def stops(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:
-        if launch == 1:
+    def stops(plan: Plan, *given: Any) -> None:
+        if plan.launch == 1:
             raise KeyboardInterrupt
-        here(plan, folder, launch, watch, retry_failed, strict)
+        here(plan, *given)
 
-    def counted(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:
-        done.append(launch)
-        here(plan, folder, launch, watch, retry_failed, strict)
+    def counted(plan: Plan, *given: Any) -> None:
+        done.append(plan.launch)
+        here(plan, *given)
 
     with pytest.raises(KeyboardInterrupt):
         run_launches(plan, tmp_path / "run", launcher=stops)
@@ -123,7 +123,7 @@ def test_a_launch_hashes_no_file_that_the_first_process_has(
     hashes = file_hash.known_hashes()
     assert any(Path(state.path).parent.name == "tiny-target" for state in hashes)
     monkeypatch.setattr(file_hash, "_known", {})
-    monkeypatch.setattr(launches, "run_launch", lambda *given, **named: given[0].identity())
+    monkeypatch.setattr(launches, "execute", lambda *given, **named: given[0].identity())
     monkeypatch.setattr("hashlib.file_digest", lambda *given: pytest.fail("a file is read"))
     theirs: Any = SimpleNamespace(send=pytest.fail, close=lambda: None)
     _launch(plan.spec, tmp_path, 0, False, False, theirs, hashes)
@@ -144,7 +144,7 @@ def test_a_mistake_in_the_other_process_is_one_line_here(spec: dict[str, Any], t
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "records.jsonl").write_text("")
     with refused(UserError, "holds records without a manifest"):
-        in_fresh_process(make_plan(RunSpec(**spec)), tmp_path / "run", 0, lambda event: None, False, False)
+        in_fresh_process(make_plan(RunSpec(**spec)), tmp_path / "run", lambda event: None, False, False)
 
 
 def _dies(*given: Any) -> None:
@@ -156,5 +156,7 @@ def test_a_process_that_dies_is_named_with_what_to_do(
 ) -> None:
     monkeypatch.setattr("specbench_s2d.bench.launches._launch", _dies)
     with refused(RunFolderError, "launch 2 died (exit code 9)", "--out"):
-        in_fresh_process(make_plan(RunSpec(**spec)), tmp_path / "run", 1, lambda event: None, False, False)
+        in_fresh_process(
+            replace(make_plan(RunSpec(**spec)), launch=1), tmp_path / "run", lambda event: None, False, False
+        )
     assert not (tmp_path / "run").exists() or not read_records(tmp_path / "run")

@@ -120,11 +120,26 @@ def finished(tiny_models: Path, tmp_path: Path) -> tuple[Plan, Outcome]:
 def test_ctrl_c_says_how_to_go_on(finished: tuple[Plan, Outcome], capsys: pytest.CaptureFixture[str]) -> None:
     plan, outcome = finished
 
-    def interrupted(*given: Any) -> Outcome:
+    def interrupted(watch: Any) -> Outcome:
         raise KeyboardInterrupt
 
-    assert execute_and_print(plan, outcome.folder, False, False, interrupted) == 130
+    assert execute_and_print(plan, outcome.folder, interrupted) == 130
     assert f"go on with the same command and --out {outcome.folder}" in capsys.readouterr().err
+
+
+def test_what_is_asked_for_reaches_the_launches(
+    grid: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    def interrupted(*given: Any) -> Outcome:
+        told.extend(given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launches, "run_launches", interrupted)
+    assert main([*grid, "--retry-failed", "--strict", "--out", str(tmp_path / "run")]) == 130
+    _, folder, _, *rest = told
+    assert (folder, rest) == (tmp_path / "run", [True, True, None])
 
 
 @pytest.mark.parametrize(
@@ -141,14 +156,11 @@ def test_a_failed_cell_or_a_mismatch_makes_the_exit_code_1(
 ) -> None:
     plan, outcome = finished
     *others, last = outcome.records
-    told: list[Any] = []
 
-    def done(*given: Any) -> Outcome:
-        told.extend(given)
+    def done(watch: Any) -> Outcome:
         return Outcome(outcome.folder, [*others, last.model_copy(update=changed)])
 
-    assert execute_and_print(plan, outcome.folder, True, False, done) == exit_code
-    assert (told[0], told[1], told[3]) == (plan, outcome.folder, True)  # told[2] is the live display
+    assert execute_and_print(plan, outcome.folder, done) == exit_code
     failed = pd.read_csv(outcome.folder / "summary.csv").set_index(["label", "suite"])["failed"]
     assert failed[last.label, "qa"] == (changed.get("status") == "failed")
 
