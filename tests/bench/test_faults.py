@@ -17,11 +17,10 @@ import torch
 
 from specbench_s2d.bench import session as session_module
 from specbench_s2d.bench.faults import TargetFault, phase, target_phase, told
-from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import Outcome, execute
 from specbench_s2d.bench.session import Session
 from specbench_s2d.cli.main import main
-from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.faults import PartError
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models import LanguageModel, devices, load_model
@@ -29,6 +28,7 @@ from specbench_s2d.runs.folder import read_manifest
 from tests.bench.sessions import with_methods
 from tests.fakes import FakeModel
 from tests.refusals import refused
+from tests.tiny_run import tiny_plan
 
 TARGETS, DRAFT = ("tiny-target", "tiny-nested"), "tiny-draft"
 LABELS = ("ar", "sd:gamma=2", "mjgd:k=2,beams=2")
@@ -67,12 +67,8 @@ RAISED: list[tuple[BaseException, str]] = [
 
 
 def plan_of(tiny_models: Path, **changes: Any) -> Plan:
-    fields = {
-        "target": [str(tiny_models / name) for name in TARGETS], "draft": [str(tiny_models / DRAFT)],
-        "decoder": list(LABELS), "suite": ["qa"], "questions": "embedded", "limit": 1, "max_new_tokens": 4,
-        "ignore_eos": True, "device": "cpu", "energy": "off",
-    }  # fmt: skip
-    return make_plan(RunSpec(**{**fields, **changes}))
+    small = {"limit": 1, "max_new_tokens": 4, "ignore_eos": True}
+    return tiny_plan(tiny_models, LABELS, **{"target": TARGETS, "draft": [DRAFT], **small, **changes})
 
 
 @pytest.fixture(autouse=True)

@@ -12,32 +12,21 @@ import pytest
 
 from specbench_s2d.bench import launches
 from specbench_s2d.bench.launches import _launch, in_fresh_process, run_launches
-from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import Event, execute
-from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.models import file_hash
 from specbench_s2d.runs.folder import read_manifest, read_records, write_manifest_file
 from specbench_s2d.runs.reading import read_keys
 from tests.refusals import refused
+from tests.tiny_run import plan_of, tiny_spec
 
 CELLS = 4  # two decoders on two questions
 
 
 @pytest.fixture
 def spec(tiny_models: Path) -> dict[str, Any]:
-    return {
-        "target": [str(tiny_models / "tiny-target")],
-        "draft": [str(tiny_models / "tiny-draft")],
-        "decoder": ["ar", "sd:gamma=3"],
-        "suite": ["qa"],
-        "questions": "embedded",
-        "limit": 2,
-        "max_new_tokens": 8,
-        "device": "cpu",
-        "energy": "off",
-        "launches": 3,
-    }
+    return tiny_spec(tiny_models, ["ar", "sd:gamma=3"], launches=3)
 
 
 here = execute
@@ -45,7 +34,7 @@ here = execute
 
 
 def test_every_launch_measures_every_cell_once(spec: dict[str, Any], tmp_path: Path) -> None:
-    outcome = run_launches(make_plan(RunSpec(**spec)), tmp_path / "run", launcher=here)
+    outcome = run_launches(plan_of(spec), tmp_path / "run", launcher=here)
     assert [r.launch for r in outcome.records] == [0] * CELLS + [1] * CELLS + [2] * CELLS
     assert len({r.key for r in outcome.records}) == 3 * CELLS
     by_launch = [[r.output_ids for r in sorted(outcome.records, key=lambda r: (r.label, str(r.question_id)))
@@ -57,7 +46,7 @@ def test_every_launch_measures_every_cell_once(spec: dict[str, Any], tmp_path: P
 
 
 def test_a_run_killed_before_it_said_when_it_ended_is_completed(spec: dict[str, Any], tmp_path: Path) -> None:
-    plan = make_plan(RunSpec(**spec))
+    plan = plan_of(spec)
     records = run_launches(plan, tmp_path / "run", launcher=here).records
     manifest = read_manifest(tmp_path / "run")
     write_manifest_file(tmp_path / "run" / "manifest.json", {**manifest, "ended": None})
@@ -72,7 +61,7 @@ def test_a_run_killed_before_it_said_when_it_ended_is_completed(spec: dict[str, 
 
 
 def test_a_run_that_stopped_between_launches_goes_on_with_the_next(spec: dict[str, Any], tmp_path: Path) -> None:
-    plan, done = make_plan(RunSpec(**spec)), []
+    plan, done = plan_of(spec), []
 
     def stops(plan: Plan, *given: Any) -> None:
         if plan.launch == 1:
@@ -91,7 +80,7 @@ def test_a_run_that_stopped_between_launches_goes_on_with_the_next(spec: dict[st
 
 
 def test_a_folder_takes_more_launches_and_none_away(spec: dict[str, Any], tmp_path: Path) -> None:
-    one, three = (make_plan(RunSpec(**{**spec, "launches": count})) for count in (1, 3))
+    one, three = (plan_of(spec, launches=count) for count in (1, 3))
     run_launches(one, tmp_path / "run")
     before = (tmp_path / "run" / "records.jsonl").read_bytes()
     run_launches(three, tmp_path / "run", launcher=here)
@@ -106,8 +95,8 @@ def test_the_folder_is_read_once_whatever_the_launches(
 ) -> None:
     read: list[Path] = []
     monkeypatch.setattr(launches, "read_keys", lambda folder: read.append(folder) or read_keys(folder))
-    plan, told = make_plan(RunSpec(**spec)), list[tuple[str | None, int]]()
-    run_launches(make_plan(RunSpec(**{**spec, "launches": 1})), tmp_path / "run", launcher=here)
+    plan, told = plan_of(spec), list[tuple[str | None, int]]()
+    run_launches(plan_of(spec, launches=1), tmp_path / "run", launcher=here)
     run_launches(plan, tmp_path / "run", lambda event: told.append((event.text, event.done)), launcher=here)
     assert [said for said in told if said[0] and said[0].startswith("launch")] == [
         ("launch 2 of 3", CELLS), ("launch 3 of 3", 2 * CELLS)
@@ -118,7 +107,7 @@ def test_the_folder_is_read_once_whatever_the_launches(
 def test_a_launch_hashes_no_file_that_the_first_process_has(
     spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = make_plan(RunSpec(**spec))
+    plan = plan_of(spec)
     plan.identity()
     hashes = file_hash.known_hashes()
     assert any(Path(state.path).parent.name == "tiny-target" for state in hashes)
@@ -131,7 +120,7 @@ def test_a_launch_hashes_no_file_that_the_first_process_has(
 
 def test_a_launch_really_is_another_process_and_its_events_arrive(spec: dict[str, Any], tmp_path: Path) -> None:
     seen: list[Event] = []
-    plan = make_plan(RunSpec(**{**spec, "launches": 2}))
+    plan = plan_of(spec, launches=2)
     outcome = run_launches(plan, tmp_path / "run", seen.append)
     texts = [event.text for event in seen if event.text]
     assert texts[0] == "launch 1 of 2" and any("loading and warming up" in str(text) for text in texts)
@@ -144,7 +133,7 @@ def test_a_mistake_in_the_other_process_is_one_line_here(spec: dict[str, Any], t
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "records.jsonl").write_text("")
     with refused(UserError, "holds records without a manifest"):
-        in_fresh_process(make_plan(RunSpec(**spec)), tmp_path / "run", lambda event: None, False, False)
+        in_fresh_process(plan_of(spec), tmp_path / "run", lambda event: None, False, False)
 
 
 def _dies(*given: Any) -> None:
@@ -156,7 +145,5 @@ def test_a_process_that_dies_is_named_with_what_to_do(
 ) -> None:
     monkeypatch.setattr("specbench_s2d.bench.launches._launch", _dies)
     with refused(RunFolderError, "launch 2 died (exit code 9)", "--out"):
-        in_fresh_process(
-            replace(make_plan(RunSpec(**spec)), launch=1), tmp_path / "run", lambda event: None, False, False
-        )
+        in_fresh_process(replace(plan_of(spec), launch=1), tmp_path / "run", lambda event: None, False, False)
     assert not (tmp_path / "run").exists() or not read_records(tmp_path / "run")

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 
 from specbench_s2d.bench import launches, ray_workers
-from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import Outcome, execute
 from specbench_s2d.cli.main import main
 from specbench_s2d.cli.run import execute_and_print
-from specbench_s2d.config import RunSpec
 from specbench_s2d.measure.divergence import Divergence
 from tests.bench.test_launches import here
+from tests.tiny_run import tiny_plan
 
 
 @pytest.fixture
@@ -111,9 +111,7 @@ def test_no_ignore_eos_wins_over_a_run_file(
 @pytest.fixture
 def finished(tiny_models: Path, tmp_path: Path) -> tuple[Plan, Outcome]:
     """A small plan, executed."""
-    models = {"target": [str(tiny_models / "tiny-target")], "draft": [str(tiny_models / "tiny-draft")]}
-    about = {"suite": ["qa"], "limit": 1, "max_new_tokens": 8, "questions": "embedded", "device": "cpu"}
-    plan = make_plan(RunSpec(**models, **about, energy="off"))
+    plan = tiny_plan(tiny_models, [], limit=1)
     return plan, execute(plan, tmp_path / "run")
 
 
