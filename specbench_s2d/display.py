@@ -39,11 +39,6 @@ def visible(text: str, keep: str = "") -> str:
     return _ACTING.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 
 
-def short(text: str, most: int = 60) -> str:
-    """The text in at most `most` characters, as an error or a heading quotes it: one that is cut ends in `…`."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
@@ -79,6 +74,11 @@ def wrap(text: str, width: int) -> list[str]:
                 line = f"{line} {word}" if line else word
         lines.append(line)
     return lines
+
+
+def cut(text: str, most: int) -> str:
+    """The text, or its beginning and an ellipsis: `most` characters in all."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def markdown_text(text: str) -> str:

@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from specbench_s2d.display import code_span, encodable, markdown_text, short, shown, visible, wrap
+from specbench_s2d.display import code_span, cut, encodable, markdown_text, shown, visible, wrap
 
 
 @pytest.mark.parametrize(
@@ -23,12 +23,6 @@ from specbench_s2d.display import code_span, encodable, markdown_text, short, sh
 def test_what_would_act_is_an_escape_and_all_else_stays(text: str, escaped: str) -> None:
     assert visible(text) == escaped
     assert visible(escaped) == escaped
-
-
-def test_a_long_text_is_quoted_in_part() -> None:
-    assert short("x" * 60) == "x" * 60
-    assert short("x" * 61) == "x" * 59 + "…"
-    assert short("abcd", most=3) == "ab…"
 
 
 def test_line_breaks_stay_where_they_are_asked_for() -> None:
@@ -80,3 +74,7 @@ def test_markdown_shows_any_text(text: str, escaped: str) -> None:
 @pytest.mark.parametrize(("text", "code"), [("sd", "`sd`"), ("a`b``c", "``` a`b``c ```"), ("`a", "`` `a ``")])
 def test_code_holds_any_text(text: str, code: str) -> None:
     assert code_span(text) == code
+
+
+def test_a_long_text_is_cut_with_an_ellipsis() -> None:
+    assert [cut(text, 5) for text in ("", "seven", "eleven")] == ["", "seven", "elev…"]

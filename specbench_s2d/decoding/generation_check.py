@@ -6,7 +6,7 @@ from typing import Any
 
 from specbench_s2d.decoding.loop import Limits
 from specbench_s2d.decoding.types import Generation, Step
-from specbench_s2d.display import short
+from specbench_s2d.display import cut
 
 _ROUNDING_S = 1e-3
 """Marks of the steps and the generation's own clock may differ by so much, and by a hundredth."""
@@ -110,4 +110,5 @@ def _is_int(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return short(" ".join(repr(value).split()))
+    """A value on one line, cut where it is long."""
+    return cut(" ".join(repr(value).split()), 60)

@@ -22,12 +22,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from specbench_s2d.display import short
 from specbench_s2d.errors import RunFolderError, UserError, in_one_line
 from specbench_s2d.files import cause, is_no_file, why_no_folder, write_whole
 from specbench_s2d.runs.energy_block import EnergyBlock
 from specbench_s2d.runs.identity import changed_identity
-from specbench_s2d.runs.json_text import JsonError, parse_object, parse_typed_object
+from specbench_s2d.runs.json_text import JsonError, parse_object, parse_typed_object, shown
 from specbench_s2d.runs.manifest import check_manifest, utc_time
 from specbench_s2d.runs.record import CELL, SCHEMA_VERSION, Record, check_schema, is_failed, parse_record
 
@@ -93,7 +92,7 @@ def run_id_of(folder: Path) -> str | None:
 def of_another_run(path: Path, line: int, run_id: str, wanted: str) -> RunFolderError:
     """The error of a record that belongs elsewhere."""
     return RunFolderError(
-        f"{path}:{line}: a record of run {short(run_id)} in the folder of run {short(wanted)}. Take that line out; "
+        f"{path}:{line}: a record of run {shown(run_id)} in the folder of run {shown(wanted)}. Take that line out; "
         "`specbench-s2d merge` joins runs."
     )
 
@@ -101,7 +100,7 @@ def of_another_run(path: Path, line: int, run_id: str, wanted: str) -> RunFolder
 def of_another_cell(path: Path, line: int, key: str, first: int) -> RunFolderError:
     """The error of a key that stands for two cells."""
     return RunFolderError(
-        f"{path}:{line}: its key, {short(key)}, is that of another cell in line {first}. Take the wrong line out; the "
+        f"{path}:{line}: its key, {shown(key)}, is that of another cell in line {first}. Take the wrong line out; the "
         "same command runs its cell again."
     )
 
@@ -428,7 +427,7 @@ def first_fault(error: Exception) -> str:
         return in_one_line(error, kind=False)
     problem = error.errors(include_url=False)[0]
     message = problem["msg"].removeprefix("Value error, ")
-    place = ".".join(short(str(part)) for part in problem["loc"])
+    place = ".".join(shown(str(part)) for part in problem["loc"])
     return f"{place}: {message}" if place else message
 
 

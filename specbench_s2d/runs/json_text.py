@@ -6,8 +6,9 @@ import json
 import math
 from typing import Any
 
-from specbench_s2d.display import short
+from specbench_s2d.display import cut, visible
 
+_SHOWN = 41
 _DEEPEST = 64
 """Of lists and objects inside each other; those that this package writes are a few deep."""
 
@@ -81,7 +82,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise JsonError(f"{short(twice)} is named twice")
+        raise JsonError(f"{shown(twice)} is named twice")
     return found
 
 
@@ -91,11 +92,16 @@ def _refuse(constant: str) -> Any:
 
 def _int(text: str) -> int:
     if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
-        raise JsonError(f"the whole number {short(text)} is beyond 64 bits")
+        raise JsonError(f"the whole number {shown(text)} is beyond 64 bits")
     return int(text)
 
 
 def _float(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise JsonError(f"the number {short(text)} is beyond 64 bits")
+        raise JsonError(f"the number {shown(text)} is beyond 64 bits")
     return value
+
+
+def shown(text: str) -> str:
+    """A text of a file as a message quotes it: in one line, cut short, what cannot be printed as escapes."""
+    return visible(cut(text, _SHOWN))

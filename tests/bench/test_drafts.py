@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from specbench_s2d.bench.drafts import drafts_of, narrowed, split_pair
-from specbench_s2d.bench.plan import Plan
+from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.preflight import set_up
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.named import SMOLLM2_DRAFT
 from tests.refusals import refused
-from tests.tiny_run import plan_of
 
 OPT, LLAMA = "facebook/opt-13b", "meta-llama/Llama-2-13b-hf"
 
@@ -34,6 +33,10 @@ def families(tiny_models: Path, tiny_opt: Path) -> dict[str, Any]:
         "limit": 1,
         "device": "cpu",
     }
+
+
+def plan_of(spec: dict[str, Any], **changes: Any) -> Plan:
+    return make_plan(RunSpec(**{**spec, **changes}))
 
 
 def names(plan: Plan) -> dict[str, list[str | None]]:

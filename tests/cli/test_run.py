@@ -128,16 +128,15 @@ def test_ctrl_c_says_how_to_go_on(finished: tuple[Plan, Outcome], capsys: pytest
 def test_what_is_asked_for_reaches_the_launches(
     grid: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Any] = []
+    told: dict[str, Any] = {}
 
-    def interrupted(*given: Any) -> Outcome:
-        told.extend(given)
+    def interrupted(plan: Plan, folder: Path, watch: Any, **given: Any) -> Outcome:
+        told.update(given, folder=folder)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(launches, "run_launches", interrupted)
     assert main([*grid, "--retry-failed", "--strict", "--out", str(tmp_path / "run")]) == 130
-    _, folder, _, *rest = told
-    assert (folder, rest) == (tmp_path / "run", [True, True, None])
+    assert told == {"folder": tmp_path / "run", "retry_failed": True, "strict": True, "launcher": None}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from specbench_s2d.runs.json_text import JsonError, parse_json, parse_object, parse_typed_object
+from specbench_s2d.runs.json_text import JsonError, parse_json, parse_object, parse_typed_object, shown
 
 REFUSED = {
     b"": "not JSON: Expecting value, column 1",
@@ -15,7 +15,7 @@ REFUSED = {
     b"[1e999]": "the number 1e999 is beyond 64 bits",
     b"[-1.5E+400]": "the number -1.5E+400 is beyond 64 bits",
     b"[9223372036854775808]": "the whole number 9223372036854775808 is beyond 64 bits",
-    b"[" + b"9" * 5000 + b"]": f"the whole number {'9' * 59}… is beyond 64 bits",
+    b"[" + b"9" * 5000 + b"]": f"the whole number {'9' * 40}… is beyond 64 bits",
     b'{"a": {"b": 1, "c": 2, "b": 3}}': "b is named twice",
     b'["\\ud800"]': "half of a surrogate pair",
     b'{"\\udc00x": 1}': "half of a surrogate pair",
@@ -65,3 +65,8 @@ def test_an_object_of_typed_values_is_read_faster() -> None:
         if text in REFUSED and text.startswith(b"{"):
             assert str(caught.value).startswith(REFUSED[text])
     assert parse_typed_object(b'{"a": 9223372036854775808}', "c") == {"a": 2**63}
+
+
+def test_a_text_is_quoted_in_one_line_without_control_characters() -> None:
+    assert shown("é\n\x1b[2J\ud800") == "é\\n\\x1b[2J\\ud800"
+    assert shown("x" * 100) == "x" * 40 + "…"
