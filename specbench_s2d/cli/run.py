@@ -104,9 +104,7 @@ def run(
         return _dry_run(plan, folder, as_json, count)
     from specbench_s2d.bench.launches import run_launches
 
-    def execute(watch: Any) -> Any:
-        return run_launches(plan, folder, watch, retry_failed, strict, launcher)
-
+    execute = partial(run_launches, plan, folder, retry_failed=retry_failed, strict=strict, launcher=launcher)
     return execute_and_print(plan, folder, execute, as_json, safe_csv)
 
 
