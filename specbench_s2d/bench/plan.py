@@ -110,7 +110,7 @@ class Plan:
     def said(self) -> list[str]:
         """Lines for a person, before the run: a number format that the GPU imposes, drafts that are not used, and the
         suites that questions went to."""
-        dtype = dtype_by_default(self.target_device)
+        dtype = dtype_by_default(self.spec.device or default_device())
         imposed = [f"float16 is {dtype.reason}."] if self.spec.dtype == dtype.name == "float16" else []
         return [*imposed, *self.passed_over, *self.questions.said]
 
@@ -198,7 +198,7 @@ class Plan:
         spec, metrics = self.spec.model_dump(), self.scorer.signatures()
         shard = str(self.shard) if self.shard else None
         source, cells = self.questions.source, self.cells
-        dtype = {"used": self.spec.dtype, "default": dtype_by_default(self.target_device)._asdict()}
+        dtype = {"used": self.spec.dtype, "default": dtype_by_default(self.spec.device or default_device())._asdict()}
         return new_manifest(run_id, self.identity(), spec, source, cells, metrics, environment, shard, dtype)
 
     def rounds(self, target: str, within: range | None = None) -> Iterator[Round]:
