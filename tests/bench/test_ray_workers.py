@@ -16,15 +16,15 @@ import pytest
 from specbench_s2d.bench import ray_workers
 from specbench_s2d.bench.launches import run_launches
 from specbench_s2d.bench.messages import Kept, Link, Order
-from specbench_s2d.bench.plan import Plan
+from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.pool import in_pool
 from specbench_s2d.bench.ray_workers import RayWorkers, claim_cores, connect, resources_each
 from specbench_s2d.bench.runner import Event
+from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import UserError
 from tests.bench.crews import worker_of
 from tests.bench.test_pool import lines_of
 from tests.refusals import refused
-from tests.tiny_run import tiny_plan
 
 TWO_NODES = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 2.0}]
 
@@ -97,7 +97,19 @@ def ray() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def plan(tiny_models: Path) -> Plan:
-    return tiny_plan(tiny_models, ["ar", "lookup"], draft=[], limit=8, max_new_tokens=4, devices="2")
+    return make_plan(
+        RunSpec(
+            target=[str(tiny_models / "tiny-target")],
+            decoder=["ar", "lookup"],
+            suite=["qa"],
+            questions="embedded",
+            limit=8,
+            max_new_tokens=4,
+            device="cpu",
+            energy="off",
+            devices="2",
+        )
+    )
 
 
 def _in_ray_skipping(plan: Plan, marker: Path, order: Order, address: tuple[str, int], secret: bytes) -> None:
