@@ -9,22 +9,19 @@ row per target and kind of interval: how many of them hold 1.0, how far the rati
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from figures import TARGETS, Targets, measured, show, write
 
 from specbench_s2d.analysis.metrics.pairs import pair
 from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup
 from specbench_s2d.bench.launches import run_launches
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.config import RunSpec
-from specbench_s2d.measure.environment import environment
 from specbench_s2d.runs.record import Record
 
 TWIN = "none+token"
@@ -60,26 +57,25 @@ def _ratio(records: Sequence[Record]) -> tuple[float, float, float]:
 
 def main(
     launches: Annotated[int, typer.Option(min=4, help="Fresh processes.")] = 20,
-    target: Annotated[list[str] | None, typer.Option(help="Targets; the three demo targets by default.")] = None,
+    target: Targets = None,
     folder: Annotated[Path | None, typer.Option(help="The run's folder; a new temporary one by default.")] = None,
     out: Annotated[Path, typer.Option(help="Write the figures as JSON.")] = Path("results/benchmarks/aa.json"),
 ) -> None:
     """Run, print and write."""
-    targets = target or ["demo-s", "demo-m", "demo-l"]
-    spec = RunSpec(target=targets, decoder=["ar", TWIN], limit=2, device="cpu", launches=launches)
+    spec = RunSpec(target=target or TARGETS, decoder=["ar", TWIN], limit=2, device="cpu", launches=launches)
     with tempfile.TemporaryDirectory() as temporary:
         records = run_launches(make_plan(spec), folder or Path(temporary) / "run").records
     found = list(rows(records, launches))
-    table = Table(title=f"{TWIN} over ar: 95 % intervals that hold 1.0", box=None)
-    for column in ("target", "launches in a row", "hold 1.0", "ratios", "high over low end"):
-        table.add_column(column, justify="right")
-    for row in found:
-        ratios = f"{row['lowest']:.3f}–{row['highest']:.3f}"
-        held = f"{row['hold_1']} of {row['intervals']}"
-        table.add_row(row["target"], str(row["launches_in_a_row"]), held, ratios, f"{row['median_width']:.3f}")
-    Console(width=100).print(table)
-    facts = {"what": f"{TWIN} over ar; see benchmarks/aa.py", "launches": launches, "environment": environment("cpu")}
-    out.write_text(json.dumps({**facts, "rows": found}, indent=1) + "\n", encoding="utf-8")
+    show(
+        f"{TWIN} over ar: 95 % intervals that hold 1.0",
+        ["target", "launches in a row", "hold 1.0", "ratios", "high over low end"],
+        (
+            [row["target"], row["launches_in_a_row"], f"{row['hold_1']} of {row['intervals']}",
+             f"{row['lowest']:.3f}–{row['highest']:.3f}", row["median_width"]]
+            for row in found
+        ),
+    )  # fmt: skip
+    write(out, {**measured(f"{TWIN} over ar; see benchmarks/aa.py"), "launches": launches, "rows": found})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ ratio of beams to chain: median and quartiles over rounds. On a CPU, where nothi
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,17 +19,14 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
+from figures import TARGETS, Targets, load, measured, show, with_ends, write
 
-from specbench_s2d import load_model
 from specbench_s2d.decoding.drafters.beam import BeamDrafter
 from specbench_s2d.decoding.drafters.chain import ChainDrafter
 from specbench_s2d.decoding.sampling import Sampler
 from specbench_s2d.decoding.types import Drafter, Verdict
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.engines.threads import torch_threads
-from specbench_s2d.models.load import hide_progress_bars
 
 PROMPT, ROUNDS, PROPOSALS, ROOM = 150, 30, 6, 1_000
 PROMPT_IDS = [1 + i % 500 for i in range(PROMPT)]
@@ -72,38 +68,31 @@ def _proposals(drafter: Drafter, target: LanguageModel, draft: LanguageModel, ga
     return seconds[1:]
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """One row per thread count and target."""
-    table = Table(title="one proposal, ms", box=None)
-    for column in ("threads", "target", "chain", "one beam", "beams", "ratio"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        low, high = row["ratio_quartiles"]
-        figures = (f"{row[name]:.2f}" for name in ("chain_ms", "one_beam_ms", "beams_ms"))
-        table.add_row(str(row["threads"]), row["target"], *figures, f"{row['ratio']:.2f} [{low:.2f}–{high:.2f}]")
-    Console(width=110).print(table)
-
-
 def main(
     draft: Annotated[str, typer.Option(help="The draft model.")] = "demo-draft-sft",
-    target: Annotated[list[str] | None, typer.Option(help="Targets; the three demo targets by default.")] = None,
+    target: Targets = None,
     gamma: Annotated[int, typer.Option(min=1, help="Tokens per proposal.")] = 4,
     beams: Annotated[int, typer.Option(min=1, help="Width of the beam search.")] = 8,
     threads: Annotated[list[int] | None, typer.Option(help="Thread counts; 1 and 2 by default.")] = None,
     out: Annotated[Path, typer.Option(help="Write the figures as JSON.")] = Path("results/benchmarks/beams.json"),
 ) -> None:
     """Print and write what a beam proposal costs beside a chain of the same length."""
-    hide_progress_bars()
-    model = load_model(draft, device="cpu", dtype="float32")
-    loaded = [load_model(name, device="cpu", dtype="float32") for name in target or ("demo-s", "demo-m", "demo-l")]
+    model, *loaded = load(draft, *(target or TARGETS))
     rows: list[dict[str, Any]] = []
     for count in threads or (1, 2):
         torch.set_num_threads(count)
         rows += [{"threads": count, "target": each.name, **measure(each, model, gamma, beams)} for each in loaded]
-    show(rows)
-    what = "milliseconds per proposal; see benchmarks/beams.py"
-    facts = {"what": what, "draft": model.name, "gamma": gamma, "beams": beams}
-    out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    show(
+        "one proposal, ms",
+        ["target", "threads", "chain", "one beam", "beams", "ratio"],
+        (
+            [row["target"], row["threads"], row["chain_ms"], row["one_beam_ms"], row["beams_ms"],
+             with_ends(row["ratio"], *row["ratio_quartiles"])]
+            for row in rows
+        ),
+    )  # fmt: skip
+    facts = measured("milliseconds per proposal; see benchmarks/beams.py")
+    write(out, {**facts, "draft": model.name, "gamma": gamma, "beams": beams, "rows": rows})
 
 
 if __name__ == "__main__":

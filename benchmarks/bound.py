@@ -9,7 +9,6 @@ Measure at rest: `conditions` of each run are kept, and named in the table.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -17,11 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from figures import TARGETS, Targets, measured, show, write
 
 from specbench_s2d.analysis.metrics.speed import percent_of_bound
-from specbench_s2d.measure.environment import environment
 from specbench_s2d.runs.folder import read_manifest, read_records
 
 MIB = 2**20
@@ -48,35 +45,31 @@ def one_run(number: int, targets: list[str], limit: int, folder: Path) -> list[d
     ]
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="AR and the rate that bounds it", box=None)
-    for column in ("target", "run", "GB/s", "interval", "over, MiB", "threads", "% of bound", ""):
-        table.add_column(column, justify="right")
-    for row in sorted(rows, key=lambda row: str(row["target"])):
-        rate, low, high = (row[f"{end}bytes_per_s"] / 1e9 for end in ("", "low_", "high_"))
-        found = ["beyond the bound"] if row["percent_of_bound"] > 100 else []
-        found += ["not at rest"] if row["conditions"] else []
-        table.add_row(
-            row["target"], str(row["run"]), f"{rate:.1f}", f"{low:.1f}–{high:.1f}", f"{row['buffer_bytes'] / MIB:.1f}",
-            str(row["threads"]), f"{row['percent_of_bound']:.1f}", ", ".join(found),
-        )  # fmt: skip
-    Console(width=100).print(table)
+def shown(row: dict[str, Any]) -> list[str]:
+    """A line of the table."""
+    rate, low, high = (row[f"{end}bytes_per_s"] / 1e9 for end in ("", "low_", "high_"))
+    found = ["beyond the bound"] if row["percent_of_bound"] > 100 else []
+    found += ["not at rest"] if row["conditions"] else []
+    return [
+        row["target"], str(row["run"]), f"{rate:.1f}", f"{low:.1f}–{high:.1f}", f"{row['buffer_bytes'] / MIB:.1f}",
+        str(row["threads"]), f"{row['percent_of_bound']:.1f}", ", ".join(found),
+    ]  # fmt: skip
 
 
 def main(
     runs: Annotated[int, typer.Option(min=1, help="Fresh processes.")] = 5,
-    target: Annotated[list[str] | None, typer.Option(help="Targets; the three demo targets by default.")] = None,
+    target: Targets = None,
     limit: Annotated[int, typer.Option(min=1, help="Questions a suite.")] = 5,
     out: Annotated[Path, typer.Option(help="Write the figures as JSON.")] = Path("results/benchmarks/bound.json"),
 ) -> None:
     """Print and write AR's share of the bound, with the rate, run by run."""
-    targets, rows = target or ["demo-s", "demo-m", "demo-l"], list[dict[str, Any]]()
+    targets, rows = target or TARGETS, list[dict[str, Any]]()
     with tempfile.TemporaryDirectory() as folder:
         for number in range(1, runs + 1):
             rows += one_run(number, targets, limit, Path(folder) / str(number))
-    show(rows)
-    facts = {"what": "AR's share of the bound, by run; see benchmarks/bound.py", "environment": environment("cpu")}
-    out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    headings = ["target", "run", "GB/s", "interval", "over, MiB", "threads", "% of bound", ""]
+    show("AR and the rate that bounds it", headings, map(shown, sorted(rows, key=lambda row: str(row["target"]))))
+    write(out, {**measured("AR's share of the bound, by run; see benchmarks/bound.py"), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -10,15 +10,13 @@ this package used before, `jackknife` what it uses now (`analysis/metrics/interv
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
+from figures import show, write
 
 from specbench_s2d.analysis.metrics.intervals import Sums, interval
 from specbench_s2d.runs.columns import Floats
@@ -90,15 +88,16 @@ def main(
         for launches in LAUNCHES
         for questions in QUESTIONS
     ]
-    table = Table(title="share of 95 % intervals that hold the true speed-up (high end over low end)", box=None)
-    for column in ("lengths", "launches", "questions", *METHODS):
-        table.add_column(column, justify="right")
-    for row in rows:
-        found = (f"{row[name]:.3f} ({row[f'{name}_width']:.2f})" for name in METHODS)
-        table.add_row(row["lengths"], str(row["launches"]), str(row["questions"]), *found)
-    Console(width=100).print(table)
-    facts = {"what": "coverage of 95 % intervals, simulated; see benchmarks/coverage.py"}
-    out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    show(
+        "share of 95 % intervals that hold the true speed-up (high end over low end)",
+        ["lengths", "launches", "questions", *METHODS],
+        (
+            [row["lengths"], row["launches"], row["questions"],
+             *(f"{row[name]:.3f} ({row[f'{name}_width']:.2f})" for name in METHODS)]
+            for row in rows
+        ),
+    )  # fmt: skip
+    write(out, {"what": "coverage of 95 % intervals, simulated; see benchmarks/coverage.py", "rows": rows})
 
 
 if __name__ == "__main__":

@@ -37,8 +37,7 @@ os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NU
 import torch
 import typer
 from damages import Damage, all_damages
-from rich.console import Console
-from rich.table import Table
+from figures import show, write
 
 LIMIT_S, WALL_S = 5, 30.0
 FAULTS = ("unnamed", "lines", "unexpected", "crash", "hang")
@@ -336,16 +335,15 @@ def main(
         writer.join()
         rows = run_cases(drawn(sound, cases, seed, kind or []), sound, work, workers)
     counted = facts(rows, seed)
-    table = Table(title=f"{counted['cases']} damaged folders, {counted['cases_with_a_fault']} with a fault")
-    for heading in ("role", *OUTCOMES):
-        table.add_column(heading)
-    for role, outcomes in counted["outcomes"].items():
-        table.add_row(role, *map(str, outcomes.values()))
-    Console().print(table)
+    show(
+        f"{counted['cases']} damaged folders, {counted['cases_with_a_fault']} with a fault",
+        ["role", *OUTCOMES],
+        ([role, *outcomes.values()] for role, outcomes in counted["outcomes"].items()),
+    )
     for row in counted["faults"]:
         print(f"{row['outcome']:10} {row['role']:9} {row['seconds']:5.1f} s  {row['case']}\n           {row['said']}")
     if out:
-        out.write_text(json.dumps(counted, indent=1) + "\n", encoding="utf-8")
+        write(out, counted)
     if log:
         log.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
 

@@ -13,7 +13,6 @@ as well (`cut`), which tells the two gains apart.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -22,19 +21,15 @@ from statistics import median
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from figures import TARGETS, Targets, load, measured, show, with_ends, write
 
-from specbench_s2d import load_model
 from specbench_s2d.analysis.metrics.pairs import pair
 from specbench_s2d.analysis.metrics.speed import SPEEDUP, speedup
 from specbench_s2d.bench.launches import run_launches
 from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.config import RunSpec
-from specbench_s2d.measure.environment import environment
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.engines.threads import torch_threads
-from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.models.nested import NestedDraft
 from specbench_s2d.models.pass_timer import PassTimer
 from specbench_s2d.models.token_ranking import small_vocabulary
@@ -150,39 +145,35 @@ def _inside(records: Sequence[Record], ids: set[int]) -> float:
     return sum(token in ids for token in tokens) / len(tokens)
 
 
-def show(facts: dict[str, Any]) -> None:
+def show_both(facts: dict[str, Any]) -> None:
     """The checks, then one row per target and size."""
-    table = Table(title=f"{facts['draft']}: an exit check, ms", box=None)
-    for column in ("ids", "layer", "check", "check / layer"):
-        table.add_column(column, justify="right")
-    for check in facts["checks"]:
-        figures = (f"{check['layer_ms']:.4f}", f"{check['check_ms']:.4f}", f"{check['check_per_layer']:.2f}")
-        table.add_row(_size_text(check), *figures)
-    Console(width=110).print(table)
-    table = Table(title="S2D at 0.5, 0.5, 0", box=None)
-    for column in ("target", "ids", "MAT", "inside", "over AR", "over the best fixed exit", "… with the same ids"):
-        table.add_column(column, justify="right")
-    for row in facts["rows"]:
-        ratios = (row["over_ar"], row["over_best_fixed_exit"], row["over_best_fixed_exit_same_ids"])
-        shown = (f"{row['mat']:.2f}", f"{100 * row['inside']:.1f} %", *(_text(ratio) for ratio in ratios))
-        table.add_row(row["target"], _size_text(row), *shown)
-    Console(width=130).print(table)
+    show(
+        f"{facts['draft']}: an exit check, ms",
+        ["ids", "layer", "check", "check / layer"],
+        (
+            [_size_text(check), f"{check['layer_ms']:.4f}", f"{check['check_ms']:.4f}", check["check_per_layer"]]
+            for check in facts["checks"]
+        ),
+    )
+    ratios = ("over_ar", "over_best_fixed_exit", "over_best_fixed_exit_same_ids")
+    show(
+        "S2D at 0.5, 0.5, 0",
+        ["target", "ids", "MAT", "inside", "over AR", "over the best fixed exit", "… with the same ids"],
+        (
+            [row["target"], _size_text(row), row["mat"], f"{100 * row['inside']:.1f} %",
+             *(with_ends(*row[name]) for name in ratios)]
+            for row in facts["rows"]
+        ),
+    )  # fmt: skip
 
 
 def _size_text(row: dict[str, Any]) -> str:
     return f"{row['ids']:,}" if row["cut"] else f"all {row['ids']:,}"
 
 
-def _text(ratio: Sequence[float | None]) -> str:
-    value, low, high = ratio
-    return (
-        "–" if value is None else f"{value:.2f}" + ("" if low is None or high is None else f" [{low:.2f}–{high:.2f}]")
-    )
-
-
 def main(
     ids: Annotated[list[int] | None, typer.Option(help="Sizes; 256, 512, 1024 and all ids by default.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="Targets; the three demo targets by default.")] = None,
+    target: Targets = None,
     draft: Annotated[str, typer.Option(help="A nested draft with a ranking.")] = "demo-draft",
     limit: Annotated[int, typer.Option(min=1, help="Questions per suite.")] = 5,
     launches: Annotated[int, typer.Option(min=1, help="Fresh processes.")] = 3,
@@ -191,29 +182,27 @@ def main(
     out: Annotated[Path, typer.Option(help="The figures as JSON.")] = Path("results/benchmarks/draft_vocabulary.json"),
 ) -> None:
     """Time the checks, run the grid, print and write."""
-    hide_progress_bars()
-    model = load_model(draft, device="cpu", dtype="float32")
+    [model] = load(draft)
     sizes: list[Size] = [None, *(ids or (256, 512, 1024, model.vocabulary))]
     timed = checks(model, sizes, rounds)
     labels = [label for size in sizes for label in (s2d_label(size), *(fixed_label(d, size) for d in model.exits))]
-    targets = target or ["demo-s", "demo-m", "demo-l"]
+    targets = target or TARGETS
     spec = RunSpec(target=targets, draft=[draft], decoder=["ar", *labels], limit=limit, device="cpu", launches=launches)
     with tempfile.TemporaryDirectory() as temporary:
         records = run_launches(make_plan(spec), folder or Path(temporary) / "run").records
     facts = {
-        "what": "small draft vocabularies; see benchmarks/draft_vocabulary.py",
+        **measured("small draft vocabularies; see benchmarks/draft_vocabulary.py"),
         "draft": draft,
         "vocabulary": model.vocabulary,
         "questions": len({(r.suite, r.question_id) for r in records}),
         "launches": launches,
         "rounds": rounds,
         "max_new_tokens": make_plan(spec).spec.max_new_tokens,
-        "environment": environment("cpu"),
         "checks": timed,
         "rows": rows(records, sizes, model),
     }
-    show(facts)
-    out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    show_both(facts)
+    write(out, facts)
 
 
 if __name__ == "__main__":

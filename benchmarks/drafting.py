@@ -24,7 +24,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
+from figures import TARGETS, Targets, write
 from transformers import AutoModelForCausalLM
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 
@@ -202,14 +202,14 @@ def memory(target: LanguageModel) -> dict[str, dict[str, float]]:
 
 
 def main(
-    target: Annotated[list[str] | None, typer.Option(help="Targets; default: the three of the demo family.")] = None,
+    target: Targets = None,
     limit: Annotated[int, typer.Option(help="Questions per suite of section 1.")] = 5,
     new_tokens: Annotated[int, typer.Option(help="New tokens per answer of section 1.")] = 64,
     out: Annotated[Path, typer.Option(help="Write the figures as JSON.")] = Path("results/benchmarks/drafting.json"),
 ) -> None:
     """Measure, print and write all three sections."""
     hide_progress_bars()
-    targets = target or ["demo-s", "demo-m", "demo-l"]
+    targets = target or TARGETS
     facts = {
         "cpu": cpu_model(),
         "torch": torch.__version__,
@@ -217,8 +217,8 @@ def main(
         "costs": costs(targets),
         "suffix_index": memory(load_model(targets[0], "cpu")),
     }
-    Console(soft_wrap=True).print_json(data=facts)
-    out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    typer.echo(json.dumps(facts, indent=1))
+    write(out, facts)
 
 
 if __name__ == "__main__":

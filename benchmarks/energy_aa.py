@@ -13,7 +13,6 @@ go of Python's lock meanwhile, as the library does.
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import statistics
@@ -25,13 +24,13 @@ from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
+from figures import measured, write
 
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.measure.energy.choose import gpu_meter
 from specbench_s2d.measure.energy.nvml import NvmlMeter
 from specbench_s2d.measure.energy.reading import read_during
 from specbench_s2d.measure.energy.trace import SAMPLE_EVERY_S
-from specbench_s2d.measure.environment import environment
 from specbench_s2d.measure.nvml import Nvml, pynvml
 from specbench_s2d.models.load import hide_progress_bars
 
@@ -142,8 +141,9 @@ def main(
     ratios = {way: ratio(found, way) for way in WAYS[1:]}
     for way, one in ratios.items():
         typer.echo(f"{way} over off: {one['ratio']:.4f} [{one['low']:.4f}–{one['high']:.4f}], {pairs} rounds")
+    what = "seconds of one AR decode with the power sampler over those without; see benchmarks/energy_aa.py"
     content = {
-        "what": "seconds of one AR decode with the power sampler over those without; see benchmarks/energy_aa.py",
+        **measured(what, device),
         "target": target,
         "new_tokens": new_tokens,
         "nvml": "the driver's" if real else f"replayed, {answer_us:g} µs an answer",
@@ -151,10 +151,9 @@ def main(
         "allowed": ALLOWED,
         "ratios": ratios,
         "below_allowed": ratios["on"]["high"] - 1 < ALLOWED,
-        "environment": environment(device),
         "rounds": found,
     }
-    out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write(out, content)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,8 @@ import peers
 import psutil
 import torch
 import typer
+from figures import measured, show, write
 from products import Run, interleaved, linear, matrices, products_table, ratio, weights_of
-from rich.console import Console
-from rich.table import Table
 
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.analysis.tables.summary import OVERALL, summary_table
@@ -32,7 +31,6 @@ from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.runner import Event, execute
 from specbench_s2d.config import RunSpec
 from specbench_s2d.measure.bandwidth import read_rate
-from specbench_s2d.measure.environment import environment
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.runs.record import Record
@@ -207,25 +205,11 @@ ROWS: dict[str, Callable[[str, int], list[Row]]] = {
 }
 
 
-def show(rows: list[Row], console: Console) -> None:
-    table = Table(box=None)
-    for column in ("row", "measure", "median", "quartiles", "to reach", ""):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        spread = f"{row.low:.3f} to {row.high:.3f}" if row.low is not None and row.high is not None else ""
-        asked = f"at least {row.least:g}" if row.least else f"at most {row.most:g}" if row.most else ""
-        verdict = {None: "", True: "reached", False: "short"}[row.reached]
-        table.add_row(row.row, row.measure, f"{row.value:.3f}", spread, asked, verdict)
-    console.print(table)
-
-
-def show_figures(title: str, rows: list[dict[str, Any]], console: Console) -> None:
-    table = Table(title=title, box=None)
-    for column in rows[0]:
-        table.add_column(column, justify="right", overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
-    console.print(table)
+def shown(row: Row) -> list[Any]:
+    """A line of the table."""
+    spread = f"{row.low:.3f} to {row.high:.3f}" if row.low is not None and row.high is not None else ""
+    asked = f"at least {row.least:g}" if row.least else f"at most {row.most:g}" if row.most else ""
+    return [row.row, row.measure, row.value, spread, asked, {None: "", True: "reached", False: "short"}[row.reached]]
 
 
 def main(
@@ -239,9 +223,8 @@ def main(
     """Measure, print and write the table of the engine's speed."""
     hide_progress_bars()
     asked = row or [*ROWS, "products"]
-    console = Console(width=150)
     facts: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"rows": []}
-    measured = [found for name in ROWS if name in asked for found in ROWS[name](target, rounds)]
+    found = [row for name in ROWS if name in asked for row in ROWS[name](target, rounds)]
     kept = [Row(**{k: v for k, v in old.items() if k != "reached"}) for old in facts["rows"] if old["row"] not in asked]
     if "products" in asked:
         rate_of = {}
@@ -252,13 +235,13 @@ def main(
         torch.set_num_threads(most)
         facts["read_rate_bytes_per_s"] = rate_of
         facts["products"] = [r for width in (1, GAMMA + 1) for r in products_table(target, width, rounds, rate_of)]
-    rows = [*kept, *measured]
-    show(rows, console)
+    rows = [*kept, *found]
+    show("", ["row", "measure", "median", "quartiles", "to reach", ""], map(shown, rows), left=2)
     if facts.get("products"):
-        show_figures("products", facts["products"], console)
-    facts |= {"what": "see benchmarks/engine.py", "target": target, "environment": environment("cpu")}
-    facts["rows"] = [{**asdict(found), "reached": found.reached} for found in rows]
-    out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        show("products", list(facts["products"][0]), (row.values() for row in facts["products"]))
+    facts |= {**measured("see benchmarks/engine.py"), "target": target}
+    facts["rows"] = [{**asdict(one), "reached": one.reached} for one in rows]
+    write(out, facts)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from figures import show, write
 
 from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.load import hide_progress_bars
@@ -44,18 +43,6 @@ def perplexities(name: str, exits: tuple[int, ...], corpus: Corpus) -> Perplexit
     return {depth: {suite: math.exp(value) for suite, value in row.items()} for depth, row in nll.items()}
 
 
-def show(measured: dict[str, Perplexities]) -> None:
-    """One row per model and exit, one column per suite."""
-    suites = list(next(iter(next(iter(measured.values())).values())))
-    table = Table(title="Held-out perplexity of answers by exit", box=None)
-    for column in ("model", "exit", *suites):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for name, by_exit in measured.items():
-        for depth, row in by_exit.items():
-            table.add_row(name, str(depth), *(f"{row[suite]:.2f}" for suite in suites))
-    Console(width=110).print(table)
-
-
 def main(
     data: Annotated[list[str], typer.Option(help="The corpus: chat JSONL (file or folder) or hub:owner/name.")],
     model: Annotated[list[str] | None, typer.Option(help="Demo names or folders; default: both demo drafts.")] = None,
@@ -66,10 +53,12 @@ def main(
     hide_progress_bars()
     depths, corpus = make_train_spec({"tokens": 1, "exits": exits}).exits, Corpus(data)
     measured = {Path(name).name: perplexities(name, depths, corpus) for name in model or MODELS}
-    show(measured)
+    suites = list(next(iter(next(iter(measured.values())).values())))
+    rows = ([name, at, *(row[s] for s in suites)] for name, by_exit in measured.items() for at, row in by_exit.items())
+    show("Held-out perplexity of answers by exit", ["model", "exit", *suites], rows)
     what = "perplexity of held-out answer tokens by model, exit depth and suite; all pools the suites"
     facts = {"what": what, "held_out_chats_per_suite": HELD_OUT_PER_SUITE, "dtype": "float32", "perplexity": measured}
-    out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write(out, facts)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ than it should (outputs stay right, acceptance falls); one that accepts one more
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from time import perf_counter
 from typing import Annotated, Any
 
 import typer
+from figures import measured, write
 
 from specbench_s2d.analysis.gate.judge import Side, check_run, judge
 from specbench_s2d.analysis.gate.verdict import Tolerances
@@ -37,7 +37,6 @@ from specbench_s2d.bench.runner import execute
 from specbench_s2d.config import make_spec
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
-from specbench_s2d.measure.environment import environment
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.load import hide_progress_bars
 from specbench_s2d.runs.folder import MANIFEST, read_manifest
@@ -141,7 +140,8 @@ def run_here(folder: Path, launch: int) -> None:
     """One launch of the gate's grid in this process, with whatever its folder's name says planted."""
     hide_progress_bars()
     with PLANTED[folder.name]():
-        execute(make_plan(make_spec(Path("demo/gate"), {"device": "cpu"})), folder, launch=launch)
+        plan = make_plan(make_spec(Path("demo/gate"), {"device": "cpu"}))
+        execute(replace(plan, launch=launch), folder)
 
 
 def run_apart(folder: Path) -> None:
@@ -228,8 +228,8 @@ def main(
             run_apart(place / name)
         rows.append(judged(place / name, given[0]))
         typer.echo(f"{name}: {rows[-1]['verdict']} {rows[-1]['regressed'][:3]}")
-    facts = {"what": "verdicts of `specbench-s2d check`; see benchmarks/gate.py", "environment": environment("cpu")}
-    out.write_text(json.dumps({**facts, "unchanged": unchanged, "planted": rows}, indent=1) + "\n", encoding="utf-8")
+    facts = measured("verdicts of `specbench-s2d check`; see benchmarks/gate.py")
+    write(out, {**facts, "unchanged": unchanged, "planted": rows})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ the package's own (`analysis/gate/timing.py`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +18,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
+from figures import show, write
 
 from specbench_s2d.analysis.gate.timing import Sample, Spread, judge
 from specbench_s2d.analysis.gate.verdict import Check, Tolerances
@@ -118,17 +116,14 @@ def main(
     cases = [Case(3, 3, n, rho, tails) for n in (2, 9) for rho in CORRELATIONS for tails in TAILS]
     cases += [Case(*counts, 9, 0.8, "normal") for counts in LAUNCHES[1:]]
     rows = [row(case, trials) for case in cases]
-    table = Table(title="false alarms, and how often a slower decoder is found", box=None)
     powers = [f"power_{round(100 * s)}_percent" for s in SLOWER[1:]]
     alarms = ("false_alarms", "false_alarms_without_margin")
     columns = ("base", "run", "decoders", "correlation", "tails", *alarms, *powers, "said_percent", "simulated_percent")
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
-    for one in rows:
-        table.add_row(*(f"{one[c]:.3f}" if isinstance(one[c], float) else str(one[c]) for c in columns))
-    Console(width=200).print(table)
-    facts = {"what": "false alarms and power of the gate's times, simulated; see benchmarks/gate_power.py"}
-    out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    headings = [column.replace("_", " ") for column in columns]
+    cells = ([one[column] for column in columns] for one in rows)
+    show("false alarms, and how often a slower decoder is found", headings, cells, left=0)
+    what = "false alarms and power of the gate's times, simulated; see benchmarks/gate_power.py"
+    write(out, {"what": what, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -31,10 +31,8 @@ from typing import Annotated, Any
 
 import psutil
 import typer
-from rich.console import Console
-from rich.table import Table
+from figures import measured, show, write
 
-from specbench_s2d.measure.environment import environment
 from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest, read_records
 
 RUN = ["run", "--target", "demo-tiny,demo-s", "--decoder", "ar,lookup", "--decoder", "sd:draft=demo-tiny", "--suite",
@@ -281,16 +279,13 @@ def attacked(scenario: Scenario, kills: int, draw: random.Random, room: Path, ba
         yield outcome
 
 
-def show(outcomes: list[Outcome]) -> None:
-    table = Table(title="killed commands, given again", box=None)
-    table.add_column("command")
-    for name in ("kills", "while writing", "faults"):
-        table.add_column(name, justify="right")
+def show_all(outcomes: list[Outcome]) -> None:
+    """A row for each command, then every fault."""
+    rows = []
     for name in dict.fromkeys(outcome.scenario for outcome in outcomes):
         of = [outcome for outcome in outcomes if outcome.scenario == name and outcome.alive]
-        numbers = (len(of), sum(bool(o.writing) for o in of), sum(bool(o.faults) for o in of))
-        table.add_row(name, *map(str, numbers))
-    Console(width=100).print(table)
+        rows.append([name, len(of), sum(bool(o.writing) for o in of), sum(bool(o.faults) for o in of)])
+    show("killed commands, given again", ["command", "kills", "while writing", "faults"], rows)
     for outcome in outcomes:
         for fault in outcome.faults:
             print(f"{outcome.scenario}, killed after {outcome.moment_s:.2f} s: {fault}")
@@ -320,20 +315,20 @@ def main(
             for outcome in attacked(scenario, count, random.Random(f"{seed} {scenario.name}"), place, base):
                 outcomes.append(outcome)
                 print(asdict(outcome), flush=True)
-        show(outcomes)
+        show_all(outcomes)
     if out:
-        _write(outcomes, out)
+        merge_into(out, outcomes)
     raise SystemExit(int(any(outcome.faults for outcome in outcomes)))
 
 
-def _write(outcomes: list[Outcome], out: Path) -> None:
+def merge_into(out: Path, outcomes: list[Outcome]) -> None:
     """Write the outcomes, in place of those of the same scenarios."""
     names = {outcome.scenario for outcome in outcomes}
     kept = json.loads(out.read_text(encoding="utf-8"))["outcomes"] if out.exists() else []
     rows = [row for row in kept if row["scenario"] not in names] + [asdict(outcome) for outcome in outcomes]
     counts = Counter(row["scenario"] for row in rows if row["alive"])
-    facts = {"what": "commands killed and given again; see benchmarks/kills.py", "environment": environment("cpu")}
-    out.write_text(json.dumps({**facts, "kills": counts, "outcomes": rows}, indent=1) + "\n", encoding="utf-8")
+    facts = measured("commands killed and given again; see benchmarks/kills.py")
+    write(out, {**facts, "kills": counts, "outcomes": rows})
 
 
 def _prepare(base: Path, data: Path, log: Path) -> None:

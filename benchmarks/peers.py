@@ -9,7 +9,6 @@ of the paired ratio of tokens/s, with the quartiles beside it. Ids are compared 
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
 import time
@@ -19,8 +18,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
+from figures import show, with_ends, write
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
@@ -131,22 +129,19 @@ def main(
     wrong = differing(contenders, chosen)
     rates = race(contenders, chosen, rounds)
     rows = ratios(rates)
-    table = Table(title=f"{target} with {draft}: {len(chosen)} prompts, {new_tokens} new tokens, {rounds} rounds")
-    for name in ("ours", "over", "median ratio", "quartiles"):
-        table.add_column(name)
-    for row in rows:
-        quartiles = f"{row['quartile_low']:.2f} to {row['quartile_high']:.2f}"
-        table.add_row(row["ours"], row["over"], f"{row['median']:.2f}", quartiles)
     median_rates = {name: statistics.median(values) for name, values in rates.items()}
-    table.caption = f"median tokens/s: {', '.join(f'{n} {v:.0f}' for n, v in median_rates.items())}"
-    Console().print(table)
-    Console().print(f"prompts answered with other ids than AR's: {wrong}")
+    show(
+        f"{target} with {draft}: {len(chosen)} prompts, {new_tokens} new tokens, {rounds} rounds",
+        ["ours", "over", "median ratio [quartiles]"],
+        ([r["ours"], r["over"], with_ends(r["median"], r["quartile_low"], r["quartile_high"])] for r in rows),
+        left=2,
+        caption=f"median tokens/s: {', '.join(f'{n} {v:.0f}' for n, v in median_rates.items())}",
+    )
+    typer.echo(f"prompts answered with other ids than AR's: {wrong}")
     if out:
         machine = f"{cpu_model()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
         facts = {"machine": machine, "target": target, "draft": draft, "prompts": len(chosen), "new_tokens": new_tokens}
-        out.write_text(
-            json.dumps({**facts, "ratios": rows, "tokens_per_s": median_rates, "differing": wrong}, indent=1)
-        )
+        write(out, {**facts, "ratios": rows, "tokens_per_s": median_rates, "differing": wrong})
 
 
 if __name__ == "__main__":

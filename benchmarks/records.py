@@ -22,10 +22,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from figures import measured, show, write
 
-from specbench_s2d.measure.environment import environment
 from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest, read_records, write_manifest_file
 
 TARGETS, DECODERS = 10, 20
@@ -90,16 +88,6 @@ def timed(command: list[str]) -> dict[str, Any]:
     return {"seconds": seconds, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mb": peak_mb}
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="report and check on many records", box=None)
-    for column in _COLUMNS:
-        table.add_column(column, justify="right")
-    for row in rows:
-        numbers = (f"{row[column]:,.0f}" for column in _COLUMNS[2:])
-        table.add_row(f"{row['records']:,}", row["command"], *numbers)
-    Console(width=80).print(table)
-
-
 def main(
     questions: Annotated[list[int] | None, typer.Option(min=30, help="Questions; 60 and 480 by default.")] = None,
     command: Annotated[list[str] | None, typer.Option(help="report or check; both by default.")] = None,
@@ -116,10 +104,10 @@ def main(
             commands = {"report": ["report", str(grid)], "check": ["check", str(grid), "--baseline", str(grid)]}
             for name in command or list(commands):
                 rows.append({"records": count, "command": name, **timed(commands[name])})
-                show(rows)
-    facts = {"what": "report and check on many records; see benchmarks/records.py", "environment": environment("cpu")}
+                cells = ([f"{r['records']:,}", r["command"], *(f"{r[c]:,.0f}" for c in _COLUMNS[2:])] for r in rows)
+                show("report and check on many records", _COLUMNS, cells)
     if out:
-        out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        write(out, {**measured("report and check on many records; see benchmarks/records.py"), "rows": rows})
 
 
 if __name__ == "__main__":

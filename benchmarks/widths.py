@@ -12,7 +12,6 @@ moves least. A ratio is of one round's times, its median and quartiles over the 
 from __future__ import annotations
 
 import ctypes
-import json
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -21,12 +20,10 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from figures import measured, show, with_ends, write
 from products import Run, interleaved, ratio
-from rich.console import Console
-from rich.table import Table
 
 from specbench_s2d import load_model
-from specbench_s2d.measure.environment import environment
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.engines.native import NativeEngine
 from specbench_s2d.models.engines.native_build import compile_kernel, find_compiler
@@ -107,25 +104,22 @@ def _figures(seconds: dict[str, list[float]], name: str, width: int, narrow: int
     }  # fmt: skip
 
 
-def show(rows: list[dict[str, Any]], console: Console) -> None:
+def show_setting(rows: list[dict[str, Any]]) -> None:
+    """The rows of one setting."""
     first = rows[0]
-    table = Table(
-        box=None,
-        title=f"{first['threads']} threads, {first['cached']} cached positions: one row reads "
+    show(
+        f"{first['threads']} threads, {first['cached']} cached positions: one row reads "
         f"{first['step_bytes'] / 1e6:,.1f} MB, streamed in {first['stream_ms']:.3f} ms "
         f"(least {first['stream_least_ms']:.3f}, {first['step_bytes'] / first['stream_least_ms'] / 1e6:.1f} GB/s)",
-    )
-    for column in ("kernel", "rows", "ms", "least", "over one row", "of the least", "stream / pass", "of the least"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(
-            row["kernel"], str(row["rows"]), f"{row['ms']:.3f}", f"{row['least_ms']:.3f}",
-            f"{row['over_one']:.2f} [{row['over_one_low']:.2f}–{row['over_one_high']:.2f}]",
-            f"{row['over_one_least']:.2f}",
-            f"{row['stream_share']:.2f} [{row['stream_share_low']:.2f}–{row['stream_share_high']:.2f}]",
-            f"{row['stream_share_least']:.2f}",
-        )  # fmt: skip
-    console.print(table)
+        ["kernel", "rows", "ms", "least", "over one row", "of the least", "stream / pass", "of the least"],
+        (
+            [row["kernel"], row["rows"], row["ms"], row["least_ms"],
+             with_ends(row["over_one"], row["over_one_low"], row["over_one_high"]), row["over_one_least"],
+             with_ends(row["stream_share"], row["stream_share_low"], row["stream_share_high"]),
+             row["stream_share_least"]]
+            for row in rows
+        ),
+    )  # fmt: skip
 
 
 def main(
@@ -139,7 +133,7 @@ def main(
 ) -> None:
     """Measure, print and write what passes cost by their rows."""
     hide_progress_bars()
-    console, found = Console(width=150), list[dict[str, Any]]()
+    found = list[dict[str, Any]]()
     counts = threads or sorted({1, most_threads()})
     model = load_model(target, device="cpu", dtype="float32", engine="native")
     kernels = kernels_of(model._engine, against or [])  # type: ignore[attr-defined]
@@ -147,10 +141,9 @@ def main(
     for count in counts:
         for cached in cache or [200, 2000]:
             found += setting_rows(model, kernels, count, cached, rows or [*range(1, 13), 16], rounds)
-            show([row for row in found if (row["threads"], row["cached"]) == (count, cached)], console)
+            show_setting([row for row in found if (row["threads"], row["cached"]) == (count, cached)])
     if out:
-        facts = {"what": "see benchmarks/widths.py", "target": target, "environment": environment("cpu"), "rows": found}
-        out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        write(out, {**measured("see benchmarks/widths.py"), "target": target, "rows": found})
 
 
 if __name__ == "__main__":

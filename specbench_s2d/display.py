@@ -76,6 +76,11 @@ def wrap(text: str, width: int) -> list[str]:
     return lines
 
 
+def cut(text: str, most: int) -> str:
+    """The text, or its beginning and an ellipsis: `most` characters in all."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def markdown_text(text: str) -> str:
     """Any text as Markdown shows it, in one line."""
     return _MARKDOWN.sub(r"\\\g<0>", visible(text, keep="\n")).replace("\n", " / ")

@@ -46,6 +46,13 @@ def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(draw, "figures", lambda tables, *share: iter(()))
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package's cache folder, not made yet and this test's own."""
+    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of development data: SPECBENCH_DATA, else `../shared/data` beside the checkout; skips without one."""

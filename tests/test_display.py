@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from specbench_s2d.display import code_span, encodable, markdown_text, shown, visible, wrap
+from specbench_s2d.display import code_span, cut, encodable, markdown_text, shown, visible, wrap
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,7 @@ def test_markdown_shows_any_text(text: str, escaped: str) -> None:
 @pytest.mark.parametrize(("text", "code"), [("sd", "`sd`"), ("a`b``c", "``` a`b``c ```"), ("`a", "`` `a ``")])
 def test_code_holds_any_text(text: str, code: str) -> None:
     assert code_span(text) == code
+
+
+def test_a_long_text_is_cut_with_an_ellipsis() -> None:
+    assert [cut(text, 5) for text in ("", "seven", "eleven")] == ["", "seven", "elev…"]

@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_values_stand_with_the_interval_of_their_change(folder: Path) -> None:
     """Distinct pairs of a loop of three: 3 of 11. Perplexity e to the mean of 0.5, 0.5, 1, 1, 1, 1."""
-    text = generator().joint_section(folder)
+    text = generator().runs.joint_section(folder)
     titles, *lines = text.splitlines()
     assert titles == "### smollm2_mjsd"
     [ar, mjsd, ar_quality, mjsd_quality] = [line.split(" | ") for line in lines if line.startswith("| real")]
@@ -46,7 +46,7 @@ def test_values_stand_with_the_interval_of_their_change(folder: Path) -> None:
 
 
 def test_no_committed_run_no_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generator(), "JOINT_RUNS", [folder.parent / "none"])
-    assert generator().joint_tables() == ""
-    monkeypatch.setattr(generator(), "JOINT_RUNS", [folder.parent / "none", folder])
-    assert generator().joint_tables().startswith("### smollm2_mjsd\n\n| target | decoder |")
+    monkeypatch.setattr(generator().runs, "JOINT_RUNS", [folder.parent / "none"])
+    assert generator().runs.joint_tables() == ""
+    monkeypatch.setattr(generator().runs, "JOINT_RUNS", [folder.parent / "none", folder])
+    assert generator().runs.joint_tables().startswith("### smollm2_mjsd\n\n| target | decoder |")

@@ -26,11 +26,11 @@ def forecast(plan: Plan, workers: int | None = None, setups: Mapping[str, Target
     """
     spec, setups = plan.spec, setups or check_inputs(plan)
     rate = read_rate(plan.device, _PROBE_BYTES)
-    free = free_by_device(spec.device or plan.device)
+    free = free_by_device(plan.target_device)
     rows: list[dict[str, Any]] = []
     for target in plan.targets:
         setup, cells = setups[target], plan.cells_of(target)
-        tokens = cells * (spec.max_new_tokens or 1)
+        tokens = cells * plan.new_tokens
         rows.append(
             {
                 "target": target,
@@ -38,7 +38,7 @@ def forecast(plan: Plan, workers: int | None = None, setups: Mapping[str, Target
                 "template": setup.prompts.template.name,
                 "cells": cells,
                 "memory": [one.facts() for one in (*setup.memory, *setup.indexes)],
-                "memory_bytes": sum(one.total_bytes for one in setup.plans_on(spec.device or plan.device)),
+                "memory_bytes": sum(one.total_bytes for one in setup.plans_on(plan.target_device)),
                 "expected_s": tokens * setup.memory[0].weights_bytes / rate,
             }
         )
@@ -88,7 +88,7 @@ def _on_workers(plan: Plan, rows: Sequence[Mapping[str, Any]], workers: int) -> 
 
 def _energy(plan: Plan, timing_s: float) -> dict[str, str | float | None]:
     """Metering on top of it; raises `UserError` for a meter asked for that cannot be read."""
-    choice = choose_meter(plan.spec.energy or "off", plan.spec.device or plan.device)
+    choice = choose_meter(plan.spec.energy or "off", plan.target_device)
     expected = energy_forecast(plan, choice, timing_s)
     choice.close()
     return expected

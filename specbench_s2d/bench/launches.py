@@ -14,15 +14,15 @@ from pathlib import Path
 
 from specbench_s2d.bench.local_process import end_with_parent
 from specbench_s2d.bench.plan import Plan, make_plan
-from specbench_s2d.bench.runner import Event, Outcome, Watcher, execute, run_launch
+from specbench_s2d.bench.runner import Event, Outcome, Watcher, execute
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.models.file_hash import FileState, known_hashes, learn_hashes
-from specbench_s2d.runs.folder import RECORDS, read_manifest, schema_of
-from specbench_s2d.runs.reading import read_columns, read_keys
+from specbench_s2d.runs.folder import RECORDS, read_manifest
+from specbench_s2d.runs.reading import read_keys
 
-Launcher = Callable[[Plan, Path, int, Watcher, bool, bool], None]
-"""Runs one launch of a plan into a folder: `in_fresh_process`, or in its place."""
+Launcher = Callable[[Plan, Path, Watcher, bool, bool], object]
+"""Runs the launch of a plan into a folder, as `execute` does: `in_fresh_process`, or in its place."""
 
 
 def run_launches(
@@ -39,7 +39,7 @@ def run_launches(
     Raises what `execute` raises, and `RunFolderError` for a process that died.
     """
     if plan.spec.launches == 1 and launcher is None:
-        return execute(plan, folder, watch, retry_failed, strict=strict)
+        return execute(plan, folder, watch, retry_failed, strict)
     done = read_keys(folder) if (folder / RECORDS).is_file() else set[str]()
 
     def note(event: Event) -> None:
@@ -47,19 +47,20 @@ def run_launches(
         watch(event)
 
     for launch in range(plan.spec.launches):
-        is_done = bool(done) and _keys(plan, folder, launch) <= done and not _lacks_its_end(plan, folder, launch)
+        of_launch = plan.in_folder(folder, launch)
+        is_done = bool(done) and of_launch.keys <= done and not _lacks_its_end(of_launch, folder)
         if retry_failed or plan.spec.energy_blocks or not is_done:
             if plan.spec.launches > 1:
                 watch(Event(f"launch {launch + 1} of {plan.spec.launches}", len(done), plan.cells))
-            (launcher or in_fresh_process)(plan, folder, launch, note, retry_failed, strict)
-    return Outcome(folder, read_columns(folder)[0])
+            (launcher or in_fresh_process)(of_launch, folder, note, retry_failed, strict)
+    return Outcome(folder)
 
 
-def in_fresh_process(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:
-    """Run one launch in a new Python process, and pass its events on to `watch`."""
+def in_fresh_process(plan: Plan, folder: Path, watch: Watcher, retry_failed: bool, strict: bool) -> None:
+    """Run the plan's launch in a new Python process, and pass its events on to `watch`."""
     context = multiprocessing.get_context("spawn")  # a fork would share this process's memory, threads and caches
     ours, theirs = context.Pipe(duplex=False)
-    args = plan.spec, folder, launch, retry_failed, strict, theirs, known_hashes()
+    args = plan.spec, folder, plan.launch, retry_failed, strict, theirs, known_hashes()
     process = context.Process(target=_launch, args=args)
     process.start()
     theirs.close()
@@ -73,7 +74,7 @@ def in_fresh_process(plan: Plan, folder: Path, launch: int, watch: Watcher, retr
         raise error
     if process.exitcode:
         raise RunFolderError(
-            f"{folder}: launch {launch + 1} died (exit code {process.exitcode}); its records so far are whole. "
+            f"{folder}: launch {plan.launch + 1} died (exit code {process.exitcode}); its records so far are whole. "
             f"Go on with the same command and --out {folder}."
         )
 
@@ -104,7 +105,7 @@ def _launch(
     end_with_parent()
     learn_hashes(hashes)
     try:
-        run_launch(make_plan(spec), folder, theirs.send, retry_failed, launch=launch, strict=strict)
+        execute(replace(make_plan(spec), launch=launch), folder, theirs.send, retry_failed, strict)
     except UserError as error:
         theirs.send(error)
     except KeyboardInterrupt:
@@ -113,11 +114,6 @@ def _launch(
         theirs.close()
 
 
-def _lacks_its_end(plan: Plan, folder: Path, launch: int) -> bool:
-    """Whether the last launch was killed before it said when the run ended."""
-    return launch == plan.spec.launches - 1 and not read_manifest(folder).get("ended")
-
-
-def _keys(plan: Plan, folder: Path, launch: int) -> set[str]:
-    """The key of every cell of a launch."""
-    return replace(plan, key_schema=schema_of(folder), launch=launch).keys
+def _lacks_its_end(plan: Plan, folder: Path) -> bool:
+    """Whether the plan's launch is the last, and was killed before it said when the run ended."""
+    return plan.launch == plan.spec.launches - 1 and not read_manifest(folder).get("ended")

@@ -28,7 +28,7 @@ def memory_plans(plan: Plan, target: str, positions: int, without: Collection[st
     `without`: labels of decoders that will not run.
     """
     dtype, longest = DTYPES[plan.spec.dtype or "float32"], positions + PROPOSED
-    given = plan.spec.device or plan.device
+    given = plan.target_device
     lanes = [lane for lane in plan.lanes[target] if lane.label not in without]
     engine, verify = plan.spec.engine, plan.spec.verify_forward
     plans = [_plan(plan.models[target], dtype, longest, given, engine, lambda model: _target_passes(lanes), verify)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from specbench_s2d.models.devices import (
 from specbench_s2d.models.engines.choose import check_engine
 from specbench_s2d.models.load import check_spread
 from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
+from specbench_s2d.runs.folder import schema_of
 from specbench_s2d.runs.manifest import new_manifest
 from specbench_s2d.runs.record import BASELINE, RESERVED, SCHEMA_VERSION
 from specbench_s2d.shards import Shard
@@ -113,9 +115,23 @@ class Plan:
         return [*imposed, *self.passed_over, *self.questions.said]
 
     @property
+    def target_device(self) -> str:
+        """Where the targets are: a device, or `auto` for several GPUs together."""
+        return self.spec.device or default_device()
+
+    @property
     def device(self) -> str:
         """Where the run's clock, its probes and its drafts are: of several GPUs the first."""
-        return first_device(self.spec.device or default_device())
+        return first_device(self.target_device)
+
+    @property
+    def new_tokens(self) -> int:
+        """The most new tokens of an answer."""
+        return self.spec.max_new_tokens or 1
+
+    def in_folder(self, folder: Path, launch: int | None = None) -> Plan:
+        """This plan for a folder, whose schema says how its cells are named; `launch`: another one of the run's."""
+        return replace(self, key_schema=schema_of(folder), launch=self.launch if launch is None else launch)
 
     @property
     def labels(self) -> list[str]:

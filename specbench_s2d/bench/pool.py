@@ -5,10 +5,9 @@ A block whose worker dies runs again elsewhere; records are whole conversations 
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ from specbench_s2d.bench.blocks import Block, HandOut, cut
 from specbench_s2d.bench.messages import Ask, Begin, End, Facts, Gone, Hello, Kept, Order, Refused, Said, Work, Workers
 from specbench_s2d.bench.plan import Cell, Plan
 from specbench_s2d.bench.preflight import check_folder, check_inputs
-from specbench_s2d.bench.runner import Event, Watcher, ended_at, record_of, repaired_text, widen
+from specbench_s2d.bench.runner import Progress, Watcher, ended_at, record_of, repaired_text, widen
 from specbench_s2d.errors import UserError
 from specbench_s2d.measure.environment import device_id, software_facts
 from specbench_s2d.models.file_hash import known_hashes
-from specbench_s2d.runs.folder import RunStore, new_run_id, schema_of
+from specbench_s2d.runs.folder import RunStore, new_run_id
 from specbench_s2d.runs.parts import differing_software, joined_parts, parts_of, software
 from specbench_s2d.runs.record import ENERGY_FIELDS, Record
 
@@ -31,21 +30,20 @@ _HEAR_S = 1.0
 
 def in_pool(
     make_workers: Callable[[], Workers], allow_mixed: bool = False
-) -> Callable[[Plan, Path, int, Watcher, bool, bool], None]:
+) -> Callable[[Plan, Path, Watcher, bool, bool], None]:
     """A launcher for `run_launches`: each launch begins with fresh workers, of `make_workers`."""
 
-    def launch_in_pool(plan: Plan, folder: Path, launch: int, watch: Watcher, retry_failed: bool, strict: bool) -> None:
+    def launch_in_pool(plan: Plan, folder: Path, watch: Watcher, retry_failed: bool, strict: bool) -> None:
         check_folder(plan, folder)
-        plan = replace(plan, key_schema=schema_of(folder), launch=launch)
         work = work_of(plan)
         with RunStore(folder, plan.manifest(new_run_id(folder), {})) as store:
+            progress = Progress(watch, plan.cells, store.keys - store.failed if retry_failed else store.keys)
             widen(store, plan)
             if store.repaired:
-                watch(Event(repaired_text(store), len(store.keys), plan.cells))
-            done = set(store.keys) - (store.failed if retry_failed else set())
+                progress.say(repaired_text(store))
             workers = make_workers()
             try:
-                Pool(plan, store, watch, workers, work, done, strict, allow_mixed).run()
+                Pool(plan, store, progress, workers, work, strict, allow_mixed).run()
             finally:
                 workers.close()
 
@@ -57,9 +55,8 @@ def work_of(plan: Plan) -> dict[str, float]:
 
     Raises `UserError` for models, templates or prompts that do not go together.
     """
-    new_tokens = plan.spec.max_new_tokens or 1
     setups = check_inputs(plan)
-    return {t: float(plan.cells_of(t) * new_tokens * setup.memory[0].weights_bytes) for t, setup in setups.items()}
+    return {t: float(plan.cells_of(t) * plan.new_tokens * setup.memory[0].weights_bytes) for t, setup in setups.items()}
 
 
 @dataclass
@@ -76,28 +73,27 @@ class _Seat:
 
 
 class Pool:
-    """Workers at work on one launch. `done`: keys of the cells whose records are there already."""
+    """Workers at work on one launch."""
 
     def __init__(
         self,
         plan: Plan,
         store: RunStore,
-        watch: Watcher,
+        progress: Progress,
         workers: Workers,
         work: Mapping[str, float],
-        done: set[str],
         strict: bool = False,
         allow_mixed: bool = False,
     ) -> None:
-        self._plan, self._store, self._watch, self._workers = plan, store, watch, workers
-        self._done, self._already, self._strict = done, len(done), strict
-        blocks = cut(plan, work, workers.count, done)
+        self._plan, self._store, self._progress, self._workers, self._strict = plan, store, progress, workers, strict
+        self._done, self._say, self._at_first = progress.done, progress.say, len(progress.done)
+        blocks = cut(plan, work, workers.count, progress.done)
         self._hand_out, self._deaths = HandOut(blocks), Counter[Block]()
         self._seats = [_Seat() for _ in range(min(workers.count, len(blocks)))]
         own = software(software_facts())  # of the devices, what the first one has is wanted
         self._software = None if allow_mixed else {name: value for name, value in own.items() if value is not None}
         self._parts = _by_device(parts_of(store.manifest))
-        self._why, self._started = "", time.monotonic()
+        self._why = ""
 
     def run(self) -> None:
         """Start a worker on every seat, and hand out blocks until none is left."""
@@ -112,7 +108,7 @@ class Pool:
                 f"{self._store.folder}: every worker died as it started ({self._why}); records so far are whole. "
                 f"Go on with the same command and --out {self._store.folder}."
             )
-        if ended := ended_at(self._store, len(self._done), len(self._done) > self._already):
+        if ended := ended_at(self._store, len(self._done), len(self._done) > self._at_first):
             self._store.note(ended=ended)
 
     def _left(self) -> bool:
@@ -224,19 +220,13 @@ class Pool:
     def _keep(self, records: list[Record]) -> None:
         new = [record for record in records if record.key not in self._done]
         self._store.append(new)
-        self._done.update(record.key for record in new)
-        elapsed_s, done = time.monotonic() - self._started, len(self._done) - self._already
-        left_s = elapsed_s / done * (self._plan.cells - len(self._done)) if done else None
-        self._watch(Event(None, len(self._done), self._plan.cells, new, left_s))
+        self._progress.add(new)
 
     def _note(self, seat: _Seat, part: dict[str, Any]) -> None:
         """Keep what a device says of itself, and what all say together."""
         assert seat.device_id
         self._parts[seat.device_id] = {**part, "device_id": seat.device_id}
         self._store.note(**joined_parts(list(self._parts.values())))
-
-    def _say(self, text: str) -> None:
-        self._watch(Event(text, len(self._done), self._plan.cells))
 
 
 def _by_device(parts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 
@@ -24,15 +24,7 @@ from specbench_s2d.models.load import check_loads
 from specbench_s2d.models.memory import MemoryPlan
 from specbench_s2d.models.placement import check_fits, max_memory
 from specbench_s2d.models.resolve import ResolvedModel
-from specbench_s2d.runs.folder import (
-    MANIFEST,
-    RECORDS,
-    check_place,
-    check_same_run,
-    new_run_id,
-    read_records,
-    schema_of,
-)
+from specbench_s2d.runs.folder import MANIFEST, RECORDS, check_place, check_same_run, new_run_id, read_records
 from specbench_s2d.suites import Question
 
 
@@ -65,7 +57,7 @@ class TargetSetup:
         """What the run's device holds: the models, and on a CPU the indexes too."""
         return [*self.memory, *self.indexes] if device == HOST else self.memory
 
-    def weight_limits(self, device: str | None) -> dict[int, int] | None:
+    def weight_limits(self, device: str) -> dict[int, int] | None:
         """Bytes of the target's weights by GPU, where it is spread: its drafts find room on the first. Else None."""
         return max_memory(self.memory, free_by_device(SPREAD, self.free)) if device == SPREAD else None
 
@@ -92,14 +84,14 @@ def set_up(plan: Plan, target: str, free: Free = free_bytes) -> TargetSetup:
             check_pair(model, draft)
             check_kind(lane.decoder.kind.draft_kind, draft, lane.label)
         try:
-            _check_declared(lane, model, draft, spec.max_new_tokens or 1)
+            _check_declared(lane, model, draft, plan.new_tokens)
         except PartError as error:
             faults[lane.label] = str(error)
         source_for(lane.decoder, model.name, draft)
     context, whose = _context(plan, target)
     template = ChatTemplate.choose(model.tokenizer, spec.template, default_template(model.name))
     template = template.with_args(spec.template_values, model.name)
-    prompts = Prompts(template, context, spec.max_new_tokens or 1, spec.long_prompts, whose)
+    prompts = Prompts(template, context, plan.new_tokens, spec.long_prompts, whose)
     questions = plan.asked(target)
     for question in questions:
         prompts.check_system(question, model.name)
@@ -181,9 +173,7 @@ def check_folder(plan: Plan, folder: Path, with_records: bool = False) -> None:
     """
     check_place(folder)
     known = (folder / MANIFEST).exists()
-    check_same_run(
-        folder, replace(plan, key_schema=schema_of(folder)).manifest(new_run_id(folder), {}) if known else {}
-    )
+    check_same_run(folder, plan.in_folder(folder).manifest(new_run_id(folder), {}) if known else {})
     if with_records and known and (folder / RECORDS).exists():
         read_records(folder)
 
@@ -201,7 +191,7 @@ def check_inputs(plan: Plan, free: Free = free_bytes) -> dict[str, TargetSetup]:
 
 def check_devices(plan: Plan, setups: Mapping[str, TargetSetup]) -> None:
     """Raise `ModelError` where the engine asked for cannot run a model, or models do not fit in a device's memory."""
-    device, engine = plan.spec.device or plan.device, plan.spec.engine
+    device, engine = plan.target_device, plan.spec.engine
     dtype = find_dtype(plan.spec.dtype, device)
     for target, setup in setups.items():
         check_loads(plan.models[target], device, dtype, engine)

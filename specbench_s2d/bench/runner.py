@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from specbench_s2d.measure.machine import LoadWatch
 from specbench_s2d.models.devices import Free, free_bytes, release_memory
 from specbench_s2d.models.remarks import head_remarks, remarks
 from specbench_s2d.runs.columns import VERDICT, Records
-from specbench_s2d.runs.folder import RunStore, new_run_id, schema_of
+from specbench_s2d.runs.folder import RunStore, new_run_id
 from specbench_s2d.runs.identity import is_greedy_run
 from specbench_s2d.runs.manifest import utc_now
 from specbench_s2d.runs.reading import read_columns
@@ -49,16 +49,48 @@ class Event:
 
 
 Watcher = Callable[[Event], None]
+
+
+class Progress:
+    """The cells of a run that are `done`, by key, of every launch; told to a watcher."""
+
+    def __init__(self, watch: Watcher, cells: int, done: Iterable[str] = ()) -> None:
+        self.done, self._watch, self._cells = set(done), watch, cells
+        self._already, self._started = len(self.done), time.monotonic()
+
+    def hold(self, keys: Iterable[str]) -> None:
+        """Cells whose records are there already are done."""
+        before = len(self.done)
+        self.done.update(keys)
+        self._already += len(self.done) - before
+
+    def add(self, records: list[Record]) -> None:
+        """Cells are done now; tell of them, and when the others will be."""
+        self.done.update(record.key for record in records)
+        elapsed_s, new = time.monotonic() - self._started, len(self.done) - self._already
+        left_s = elapsed_s / new * (self._cells - len(self.done)) if new else None
+        self._watch(Event(None, len(self.done), self._cells, records, left_s))
+
+    def say(self, *lines: str) -> None:
+        """Tell lines for a person."""
+        for line in lines:
+            self._watch(Event(line, len(self.done), self._cells))
+
+
 Decoded = tuple[Record, Prompt | None]
 """A record just made, and the prompt it answers where there is an answer to grade."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: its folder and every record."""
+    """A finished run: its folder, and every record, read when it is first asked for unless it is `given`."""
 
     folder: Path
-    records: Sequence[Record]
+    given: Sequence[Record] | None = None
+
+    @cached_property
+    def records(self) -> Sequence[Record]:
+        return read_columns(self.folder)[0] if self.given is None else self.given
 
     @property
     def failed(self) -> int:
@@ -74,59 +106,44 @@ def execute(
     folder: Path,
     watch: Watcher = lambda event: None,
     retry_failed: bool = False,
+    strict: bool = False,
+    *,
     meter: EnergyMeter | None = None,
     open_session: Callable[..., Session] = Session,
     free: Free = free_bytes,
-    launch: int = 0,
-    strict: bool = False,
 ) -> Outcome:
-    """`run_launch`, with the same arguments, and all records of the folder. `launches.run_launches` does this for all
-    launches, each in a process of its own."""
-    run_launch(plan, folder, watch, retry_failed, meter, open_session, free, launch, strict)
-    return Outcome(folder, read_columns(folder)[0])
+    """Run every cell of the plan's launch that `folder` does not hold yet, then what is left of the energy pass.
+    `launches.run_launches` does this for all launches, each in a process of its own.
 
-
-def run_launch(
-    plan: Plan,
-    folder: Path,
-    watch: Watcher = lambda event: None,
-    retry_failed: bool = False,
-    meter: EnergyMeter | None = None,
-    open_session: Callable[..., Session] = Session,
-    free: Free = free_bytes,
-    launch: int = 0,
-    strict: bool = False,
-) -> None:
-    """Run every cell of a launch that `folder` does not hold yet, then what is left of the energy pass.
-
-    `meter`: one to use in place of what the spec's `energy` asks for. `open_session`: makes a target's `Session`.
-    `free`: a device's free bytes. `strict`: raise `UnfitMachineError` as soon as the machine is found unfit to measure
-    on.
+    `strict`: raise `UnfitMachineError` as soon as the machine is found unfit to measure on. `meter`: one to use in
+    place of what the spec's `energy` asks for. `open_session`: makes a target's `Session`. `free`: a device's free
+    bytes.
     Raises `UserError` before anything is timed when a prompt or a model cannot fit, the folder holds another run, or
     the meter asked for cannot be read.
     """
-    plan = replace(plan, key_schema=schema_of(folder), launch=launch)
+    plan = plan.in_folder(folder)
     setups = check(plan, free, folder)
-    choice = MeterChoice(meter) if meter else choose_meter(plan.spec.energy or "off", plan.spec.device or plan.device)
+    choice = MeterChoice(meter) if meter else choose_meter(plan.spec.energy or "off", plan.target_device)
     with planless_attention():
         facts, timer = environment(plan.device), PhaseTimer()
         with (
             RunStore(folder, plan.manifest(new_run_id(folder), facts)) as store,
             EnergyPass(plan, store, choice) as energy,
         ):
-            monitor = Monitor(plan.device, facts, store, timer, launch, strict)
-            run = Run(plan, store, watch, monitor, energy, timer, open_session, device_id(facts))
-            run.hold(store.keys - store.failed if retry_failed else store.keys)
+            progress = Progress(watch, plan.cells, store.keys - store.failed if retry_failed else store.keys)
+            monitor = Monitor(plan.device, facts, store, timer, plan.launch, strict)
+            run = Run(plan, store, progress, monitor, energy, timer, open_session, device_id(facts))
             widen(store, plan)
             if store.repaired:
-                run.say(repaired_text(store))
+                progress.say(repaired_text(store))
             for target in plan.targets:
                 run.target(setups[target], plan.rounds(target))
-            ended = ended_at(store, run.done, monitor.looked)
+            ended = ended_at(store, len(progress.done), monitor.looked)
             if monitor.looked or (ended and not store.manifest.get("ended")):  # killed before it said so
                 store.note(ended=ended)
                 run.note_harness()
-                run.say(*monitor.look("end"))
+                progress.say(*monitor.look("end"))
+    return Outcome(folder)
 
 
 def ended_at(store: RunStore, done: int, is_new: bool) -> str | None:
@@ -156,41 +173,23 @@ class Run:
         self,
         plan: Plan,
         store: RunStore,
-        watch: Watcher,
+        progress: Progress,
         monitor: Monitor,
         energy: EnergyPass,
         timer: PhaseTimer,
         open_session: Callable[..., Session],
         device_id: str,
     ) -> None:
-        self._plan, self._store, self._watch, self._open_session = plan, store, watch, open_session
-        self._device_id = device_id
+        self._plan, self._store, self._progress, self._open_session = plan, store, progress, open_session
+        self._done, self._say, self._device_id = progress.done, progress.say, device_id
         self._monitor, self._energy, self._timer = monitor, energy, timer
-        self._done: set[str] = set()
         self._before = store.manifest.get("harness")
         self._no_energy_yet = dict.fromkeys(ENERGY_FIELDS, energy.why_none_yet)
-        self._cells, self._already, self._started = plan.cells, 0, time.monotonic()
         self._loaded = False
-
-    def hold(self, keys: Iterable[str]) -> None:
-        """Cells whose records are there already are done."""
-        before = len(self._done)
-        self._done.update(keys)
-        self._already += len(self._done) - before
-
-    @property
-    def done(self) -> int:
-        """How many cells are done, of every launch."""
-        return len(self._done)
 
     def note_harness(self) -> None:
         """Say in the manifest where the time went so far, that of earlier launches included."""
         self._store.note(harness=self._timer.facts(self._before))
-
-    def say(self, *lines: str) -> None:
-        """Tell the watcher."""
-        for line in lines:
-            self._watch(Event(line, len(self._done), self._cells))
 
     def target(self, setup: TargetSetup, rounds: Iterable[Round]) -> None:
         """Rounds of one target, then its energy pass; the model is loaded only if any of it is left.
@@ -209,7 +208,7 @@ class Run:
                     self._time(session, chain(first, left))
                 self._meter(setup.target, session)
         if shares := self._energy.share():
-            self._keep(shares)
+            self._store.append(shares)
 
     def _is_left(self, asked: Round) -> bool:
         return any(cell.key not in self._done for cells in asked.conversations for cell in cells)
@@ -218,19 +217,19 @@ class Run:
         if self._loaded:  # the last target's models, which nothing refers to any more; those that failed to load too
             release_memory()
         self._loaded = True
-        self.say(*self._monitor.begin())
+        self._say(*self._monitor.begin())
         template = setup.prompts.template.name
-        self.say(f"{setup.target}: loading and warming up; prompts by the template {template!r}")
+        self._say(f"{setup.target}: loading and warming up; prompts by the template {template!r}")
         models, spec = self._plan.models, self._plan.spec
-        self.say(*remarks(models[setup.target], ignore_eos=spec.ignore_eos))
+        self._say(*remarks(models[setup.target], ignore_eos=spec.ignore_eos))
         drafts = [models[draft] for draft in self._plan.drafts(setup.target)]
-        self.say(*(line for draft in drafts for line in remarks(draft, is_draft=True)))
-        self.say(*(line for draft in drafts for line in head_remarks(draft, models[setup.target])))
+        self._say(*(line for draft in drafts for line in remarks(draft, is_draft=True)))
+        self._say(*(line for draft in drafts for line in head_remarks(draft, models[setup.target])))
         watch, session = LoadWatch(), self._open_session(self._plan, setup, self._timer, self._energy.windows())
         # other work here makes the engine choose fewer threads, for the whole launch
-        self.say(*self._monitor.loaded(session.target.name, watch.facts(), "warmed up"))
-        self.say(*self._monitor.restless(session.target.name, session.restless))
-        self.say(*(f"{setup.target}: {label} will not run: {fault}" for label, fault in session.faults.items()))
+        self._say(*self._monitor.loaded(session.target.name, watch.facts(), "warmed up"))
+        self._say(*self._monitor.restless(session.target.name, session.restless))
+        self._say(*(f"{setup.target}: {label} will not run: {fault}" for label, fault in session.faults.items()))
         return session
 
     def _fail(self, target: str, rounds: Iterable[Round], fault: TargetFault) -> None:
@@ -238,17 +237,15 @@ class Run:
         if isinstance(fault.__cause__, UserError) and len(self._plan.targets) == 1:
             raise fault.__cause__
         give_back(fault)
-        self.say(f"{target}: failed: {fault}")
+        self._say(f"{target}: failed: {fault}")
         for asked in rounds:
             cells = [cell for cells in asked.conversations for cell in cells if cell.key not in self._done]
-            failed = [self._record(cell, "failed", str(fault)) for cell in cells]
-            self._keep(failed)
-            self._watch(Event(None, len(self._done), self._cells, failed))
+            self._keep([self._record(cell, "failed", str(fault)) for cell in cells])
 
     def _meter(self, target: str, session: Session) -> None:
         blocks = len(self._energy.left(target))
         if blocks:
-            self.say(f"{target}: metering energy, {blocks} blocks of at least {MIN_BLOCK_S:g} s")
+            self._say(f"{target}: metering energy, {blocks} blocks of at least {MIN_BLOCK_S:g} s")
         with self._timer.measure("energy"):
             self._energy.run(target, session)
 
@@ -273,11 +270,11 @@ class Run:
             self.note_harness()
         spoiled = [*self._monitor.unprepared(name, session.unprepared), *self._monitor.loaded(name, load)]
         spoiled += self._monitor.throttled(name, session.windows.throttled)
-        self.say(*spoiled, *self._monitor.look(name))
+        self._say(*spoiled, *self._monitor.look(name))
 
     def _probe(self, name: str, measure: Callable[[], None]) -> None:
         """Measure the read rate again; where that fails, the rounds before stand."""
-        with self._timer.measure("probing"), phase("measuring the read rate again", self.say, f"target {name}"):
+        with self._timer.measure("probing"), phase("measuring the read rate again", self._say, f"target {name}"):
             measure()
 
     def _note_target(self, name: str, facts: dict[str, Any], others: dict[str, Any]) -> None:
@@ -294,9 +291,6 @@ class Run:
         with self._timer.measure("scoring"):
             graded = [grader.grade(r, p, asked.question, baseline.get(r.turn)) if p else r for r, p in decoded]
         self._keep(graded)
-        elapsed_s, done = time.monotonic() - self._started, len(self._done) - self._already
-        left_s = elapsed_s / done * (self._cells - len(self._done)) if done else None
-        self._watch(Event(None, len(self._done), self._cells, graded, left_s))
 
     def _converse(
         self, session: Session, cells: list[Cell], of_ar: list[Cell], new: dict[str, Record]
@@ -345,7 +339,7 @@ class Run:
 
     def _keep(self, records: list[Record]) -> None:
         self._store.append(records)
-        self._done.update(record.key for record in records)
+        self._progress.add(records)
 
 
 def record_of(plan: Plan, run_id: str, cell: Cell, status: str, error: str | None, **decoded: Any) -> Record:

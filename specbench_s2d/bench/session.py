@@ -58,7 +58,7 @@ class Session:
     ) -> None:
         self._spec, self.prompts = plan.spec, setup.prompts
         self.windows = windows or WindowMeter(None)
-        self._new_tokens = plan.spec.max_new_tokens or 1
+        self._new_tokens = plan.new_tokens
         self._lanes = {lane.label: lane for lane in plan.lanes[setup.target]}
         self.faults, self._decoders = dict(setup.faults), dict[str, Decoder]()
         self.drafts, self._projected = dict[str, DraftView](), dict[str, str | None]()
@@ -92,8 +92,8 @@ class Session:
             options["verify_forward"] = True
         model, drafts = plan.models[setup.target], dict[str, LanguageModel]()
         with target_phase("loading", model.name):
-            limits = setup.weight_limits(plan.spec.device)
-            self.target = load(model, device=plan.spec.device, limits=limits, **options)
+            limits = setup.weight_limits(plan.target_device)
+            self.target = load(model, device=plan.target_device, limits=limits, **options)
         for name in plan.drafts(setup.target):
             using = [label for label, lane in self._lanes.items() if lane.draft == name and label not in self.faults]
             with phase("loading", partial(self._fail, using), f"draft {plan.models[name].name}"):

@@ -36,7 +36,7 @@ from specbench_s2d.bench.monitor import Monitor
 from specbench_s2d.bench.phase_timer import PhaseTimer
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.preflight import check
-from specbench_s2d.bench.runner import Event, Run
+from specbench_s2d.bench.runner import Event, Progress, Run
 from specbench_s2d.bench.session import Session
 from specbench_s2d.errors import RunFolderError, UserError, is_stop
 from specbench_s2d.measure.attention import planless_attention
@@ -126,15 +126,16 @@ def _work(order: Order, link: Link, open_session: Callable[..., Session]) -> Non
                 if event.text:
                     link.send(Said(event.text))
 
-            run = Run(plan, store, watch, monitor, energy, timer, open_session, own)
-            for target, blocks in groupby(_blocks(link, run, store, timer), key=attrgetter("target")):
+            progress = Progress(watch, plan.cells)
+            run = Run(plan, store, progress, monitor, energy, timer, open_session, own)
+            for target, blocks in groupby(_blocks(link, progress, store, timer), key=attrgetter("target")):
                 run.target(setups[target], (r for block in blocks for r in plan.rounds(target, block.places)))
             if monitor.looked:
                 run.note_harness()
-                run.say(*monitor.look("end"))
+                progress.say(*monitor.look("end"))
 
 
-def _blocks(link: Link, run: Run, store: SentStore, timer: PhaseTimer) -> Iterator[Block]:
+def _blocks(link: Link, progress: Progress, store: SentStore, timer: PhaseTimer) -> Iterator[Block]:
     """Blocks as the driver hands them out. The last one is done when the next is asked for."""
     while True:
         asked = time.perf_counter()
@@ -144,7 +145,7 @@ def _blocks(link: Link, run: Run, store: SentStore, timer: PhaseTimer) -> Iterat
         if not isinstance(given, Work):
             return
         store.begin(given.held)
-        run.hold(record.key for record in given.held)
+        progress.hold(record.key for record in given.held)
         yield given.block
 
 

@@ -104,8 +104,8 @@ def run(
         return _dry_run(plan, folder, as_json, count)
     from specbench_s2d.bench.launches import run_launches
 
-    execute = partial(run_launches, strict=strict, launcher=launcher)
-    return execute_and_print(plan, folder, retry_failed, as_json, execute, safe_csv)
+    execute = partial(run_launches, plan, folder, retry_failed=retry_failed, strict=strict, launcher=launcher)
+    return execute_and_print(plan, folder, execute, as_json, safe_csv)
 
 
 def _launcher(plan: Any, on_ray: bool, ray_address: str | None, allow_mixed: bool) -> tuple[int | None, Any]:
@@ -174,34 +174,29 @@ def _dry_run(plan: Any, folder: Path, as_json: bool, workers: int | None) -> int
 
 
 def execute_and_print(
-    plan: Any,
-    folder: Path,
-    retry_failed: bool,
-    as_json: bool,
-    execute: Callable[..., Any] | None = None,
-    safe_csv: bool = False,
+    plan: Any, folder: Path, execute: Callable[[Any], Any], as_json: bool = False, safe_csv: bool = False
 ) -> int:
-    """Execute a plan under a live display, write its tables and print one; the exit code. `execute`: for
-    `run_launches`."""
+    """Execute a plan under a live display, write its tables and print one; the exit code. `execute`: runs the plan into
+    the folder, telling a `Watcher`, and gives the `Outcome`."""
     from specbench_s2d.analysis.report.write import WRITTEN, run_doubts, write_summary
     from specbench_s2d.analysis.tables.remarks import alarms, failures
     from specbench_s2d.analysis.tables.summary_text import headline
-    from specbench_s2d.bench import launches
     from specbench_s2d.cli.live import Live
 
     console = screen.stderr()
     try:
         with Live(console, plan) as live:
-            outcome = (execute or launches.run_launches)(plan, folder, live.on_event, retry_failed)
+            outcome = execute(live.on_event)
+            records = outcome.records
     except KeyboardInterrupt:
         console.say(f"stopped. Every record so far is whole; go on with the same command and --out {folder}")
         return 130
-    table, doubts = write_summary(outcome.records, folder, safe_csv), run_doubts([folder])
+    table, doubts = write_summary(records, folder, safe_csv), run_doubts([folder])
     if as_json:
         sys.stdout.write(table.to_json(orient="records", indent=1) + "\n")
     else:
         screen.stdout().print(headline(table, doubts))
-    failed = failures(outcome.records)
+    failed = failures(records)
     more = [f"{len(failed) - _MOST_FAILURES} more such lines: report.html"] if len(failed) > _MOST_FAILURES else []
     for line in (*((*doubts, *alarms(table)) if as_json else ()), *failed[:_MOST_FAILURES], *more):
         console.say(line)

@@ -160,7 +160,7 @@ def _plan_here(spec: RunSpec, shards: int) -> tuple[Plan, Mapping[str, preflight
 
 def _longest(plan: Plan, rows: Sequence[Mapping[str, Any]], shards: int, scale: float) -> tuple[float, float]:
     """Seconds of the longest shard: by the forecast times `scale`, and as many as to ask Slurm for."""
-    tokens = plan.spec.max_new_tokens or 1
+    tokens = plan.new_tokens
     token_s = {row["target"]: scale * row["expected_s"] / (row["cells"] * tokens) for row in rows}
     times: list[tuple[float, float]] = []
     for index in range(1, shards + 1):

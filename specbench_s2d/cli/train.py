@@ -21,6 +21,7 @@ from specbench_s2d.training.distributed import is_main
 from specbench_s2d.training.spec import TrainSpec, make_train_spec
 
 if TYPE_CHECKING:
+    from specbench_s2d.training.heads import HeadKind
     from specbench_s2d.training.init_model import ModelSource
 
 app = App(help="Train tokenizers, targets and drafts.", no_args_is_help=True)
@@ -220,12 +221,13 @@ def eagle(
     spec: TrainSpec,
 ) -> None:
     """EAGLE's draft head on a target's hidden states, from chats; the target stays as it is."""
-    from specbench_s2d.training.heads import train_eagle
+    from specbench_s2d.training.heads import eagle_head
 
     if version not in (1, 3):
         raise UserError(f"--version {version}: give 1 or 3; EAGLE-2 is EAGLE-1's head with a tree of its own.")
-    sizes = {"steps": steps, "version": version, "bits": bits}
-    _train_head(f"EAGLE-{version}'s head", train_eagle, target, data, spec, out, template, licence, **sizes)
+    _check_bits(bits)
+    kind = eagle_head(target, spec.seed, steps, version, bits)
+    _train_head(f"EAGLE-{version}'s head", kind, target, data, spec, out, template, licence)
 
 
 @app.command()
@@ -247,36 +249,41 @@ def medusa(
     spec: TrainSpec,
 ) -> None:
     """Medusa's heads on a target's hidden states, from chats; the target stays as it is."""
-    from specbench_s2d.training.heads import train_medusa
+    from specbench_s2d.training.heads import medusa_heads
 
-    sizes = {"heads": heads, "blocks": blocks, "share_head": share_head, "bits": bits}
-    _train_head("Medusa's heads", train_medusa, target, data, spec, out, template, licence, **sizes)
+    _check_bits(bits)
+    kind = medusa_heads(heads, blocks, share_head, bits)
+    _train_head("Medusa's heads", kind, target, data, spec, out, template, licence)
+
+
+def _check_bits(bits: int) -> None:
+    from specbench_s2d.models.heads.eight_bits import BITS
+
+    if bits not in BITS:
+        raise UserError(f"--bits {bits}: a head is stored in 8 or 16 bits.")
 
 
 def _train_head(
     what: str,
-    train: Callable[..., dict[str, Any]],
+    kind: HeadKind,
     target: str,
     data: list[str],
     spec: TrainSpec,
     out: Path,
     template: str | None,
     licence: str | None,
-    **sizes: int,
 ) -> None:
-    """`train`: `train_eagle` or `train_medusa`, which takes `sizes`."""
-    from specbench_s2d.models.heads.eight_bits import BITS
+    """Train a draft head; `what` it is, for the line that says so."""
     from specbench_s2d.training.card import DATA_LICENCES
+    from specbench_s2d.training.heads import train_head
     from specbench_s2d.training.jobs import Corpus, check_out
 
-    if sizes["bits"] not in BITS:
-        raise UserError(f"--bits {sizes['bits']}: a head is stored in 8 or 16 bits.")
     command = command_text()
     check_out(out)
     with _stoppable(out), Watch(_console()) as watch:
         watch.announce(f"{out.name}: {what} for {Path(target).name}, {spec.tokens:,} tokens")
-        said = {"template": template, "licence": licence or DATA_LICENCES}
-        facts = train(target, Corpus(data), spec, out, command, watch=watch, **sizes, **said)
+        licences = licence or DATA_LICENCES
+        facts = train_head(kind, target, Corpus(data), spec, out, command, watch, template, licences)
     _report(out, facts)
 
 

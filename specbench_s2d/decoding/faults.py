@@ -8,7 +8,7 @@ that a draft model chose on a GPU are checked when they arrive with the verdict,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -118,6 +118,14 @@ class Steps:
         return f"the target's ids are 0 to {self.vocabulary - 1:,}"
 
 
+def _found(unreadable: str, check: Callable[..., str | None], *given: Any) -> str | None:
+    """What a check finds; of a value with fields of other types, on which it raises, that it is `unreadable`."""
+    try:
+        return check(*given)
+    except Exception as error:
+        return f"{unreadable} ({in_one_line(error, kind=True)})"
+
+
 class CheckedDrafter:
     """A drafter whose faults are named and whose proposals are checked: count, ids and tree."""
 
@@ -133,11 +141,7 @@ class CheckedDrafter:
     def propose(self, context: Sequence[int], room: int) -> Proposal:
         self._steps.next(len(context))
         proposal: Proposal = self._steps.call(self._drafter, self._name, "propose", context, room)
-        try:
-            fault = self._fault(proposal, room)
-        except Exception as error:  # a field of another type
-            fault = f"what is no Proposal ({in_one_line(error, kind=True)})"
-        if fault:
+        if fault := _found("what is no Proposal", self._fault, proposal, room):
             raise self._steps.fault(f"{self._name} proposed {fault}")
         return proposal
 
@@ -243,11 +247,7 @@ class CheckedVerifier:
 
     def judge(self, proposal: Proposal, logits_TV: Tensor, sampler: Sampler) -> Verdict:
         verdict: Verdict = self._steps.call(self._verifier, self._name, "judge", proposal, logits_TV, sampler)
-        try:
-            fault = self._fault(verdict, proposal)
-        except Exception as error:  # a field of another type
-            fault = f"gave what is no Verdict ({in_one_line(error, kind=True)})"
-        if fault:
+        if fault := _found("gave what is no Verdict", self._fault, verdict, proposal):
             raise self._steps.fault(f"{self._name} {fault}")
         if verdict.drafted is not None and not self._steps.on_host:
             self._drafter.check(verdict.drafted)

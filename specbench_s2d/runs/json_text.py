@@ -6,7 +6,9 @@ import json
 import math
 from typing import Any
 
-_SHOWN = 40
+from specbench_s2d.display import cut, visible
+
+_SHOWN = 41
 _DEEPEST = 64
 """Of lists and objects inside each other; those that this package writes are a few deep."""
 
@@ -102,5 +104,4 @@ def _float(text: str) -> float:
 
 def shown(text: str) -> str:
     """A text of a file as a message quotes it: in one line, cut short, what cannot be printed as escapes."""
-    cut = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)
+    return visible(cut(text, _SHOWN))

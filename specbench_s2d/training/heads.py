@@ -56,66 +56,37 @@ class HeadKind:
     save: Callable[[Any, Path, str], None]
 
 
-def train_eagle(
-    target: str,
-    corpus: Corpus,
-    spec: TrainSpec,
-    out: Path,
-    command: str,
-    steps: int = 1,
-    version: int = 1,
-    watch: Watcher = lambda progress: None,
-    template: str | None = None,
-    licence: str = DATA_LICENCES,
-    bits: int = 16,
-) -> dict[str, Any]:
-    """Train EAGLE's head for `target`, drafting `steps` tokens, and write `out` in the form that EAGLE publishes,
-    its matrices in 8 or 16 `bits`; returns the facts, as `train_head`.
-
-    `version`: 1, or 3 for EAGLE-3's. Raises `ModelError` for a target that is too shallow for EAGLE-3.
-    """
+def eagle_head(target: str, seed: int, steps: int = 1, version: int = 1, bits: int = 16) -> HeadKind:
+    """EAGLE's head for `target`, or EAGLE-3's (`version` 3), which drafts `steps` tokens while it learns; written in
+    the form that EAGLE publishes, matrices in 8 or 16 `bits`. Its `make` raises `ModelError` for a target that is too
+    shallow for EAGLE-3."""
 
     def make(model: Any, kept: list[int] | None) -> EagleModule:
         if version != 3:
-            return EagleModule(model, spec.seed, steps)
+            return EagleModule(model, seed, steps)
         check_depth(Path(target).name, model.config.num_hidden_layers)
-        return Eagle3Module(model, spec.seed, steps, kept)
+        return Eagle3Module(model, seed, steps, kept)
 
-    kind = HeadKind(
+    return HeadKind(
         f"EAGLE-{version}'s head on the states of {{target}}, drafting {steps} tokens",
         "A draft head in EAGLE's form",
         make,
         Objective(eagle.sums_of_losses, eagle.held_out_loss),
         partial(save_eagle, bits=bits),
     )
-    return train_head(kind, target, corpus, spec, out, command, watch, template, licence)
 
 
-def train_medusa(
-    target: str,
-    corpus: Corpus,
-    spec: TrainSpec,
-    out: Path,
-    command: str,
-    heads: int,
-    blocks: int = 1,
-    share_head: bool = False,
-    watch: Watcher = lambda progress: None,
-    template: str | None = None,
-    licence: str = DATA_LICENCES,
-    bits: int = 16,
-) -> dict[str, Any]:
-    """Train Medusa's heads for `target`, `blocks` residual blocks each, and write `out` in the form that Medusa
-    publishes, its matrices in 8 or 16 `bits`; returns the facts, as `train_head`."""
+def medusa_heads(heads: int, blocks: int = 1, share_head: bool = False, bits: int = 16) -> HeadKind:
+    """Medusa's heads of `blocks` residual blocks each, with LM heads of their own or the target's (`share_head`);
+    written in the form that Medusa publishes, matrices in 8 or 16 `bits`."""
     through = " through its LM head" if share_head else ""
-    kind = HeadKind(
+    return HeadKind(
         f"{heads} heads of Medusa, of {blocks} blocks, on the states of {{target}}{through}",
         "Draft heads in Medusa's form",
         lambda model, kept: MedusaModule(model, heads, blocks, share_head),
         Objective(medusa.sums_of_losses, medusa.held_out_loss),
         partial(save_medusa, bits=bits),
     )
-    return train_head(kind, target, corpus, spec, out, command, watch, template, licence)
 
 
 def train_head(

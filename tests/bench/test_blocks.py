@@ -8,24 +8,15 @@ from typing import Any
 import pytest
 
 from specbench_s2d.bench.blocks import LOADING_S, Block, HandOut, cut, simulate
-from specbench_s2d.bench.plan import Plan, make_plan
-from specbench_s2d.config import RunSpec
+from specbench_s2d.bench.plan import Plan
+from tests.tiny_run import tiny_plan
 
 
 @pytest.fixture(scope="module")
 def plan(tiny_models: Path) -> Plan:
-    spec: dict[str, Any] = {
-        "target": [str(tiny_models / "tiny-target"), str(tiny_models / "tiny-deep")],
-        "decoder": ["ar", "lookup"],
-        "suite": ["qa", "mt_bench"],
-        "questions": "embedded",
-        "limit": 4,
-        "repeats": 2,
-        "max_new_tokens": 4,
-        "device": "cpu",
-        "energy": "off",
-    }
-    return make_plan(RunSpec(**spec))
+    models: dict[str, Any] = {"target": ["tiny-target", "tiny-deep"], "draft": []}
+    grid = {"suite": ["qa", "mt_bench"], "limit": 4, "repeats": 2, "max_new_tokens": 4}
+    return tiny_plan(tiny_models, ["ar", "lookup"], **models, **grid)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 50])

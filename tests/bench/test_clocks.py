@@ -11,11 +11,10 @@ import torch
 
 from specbench_s2d.bench import phase_timer
 from specbench_s2d.bench.phase_timer import PhaseTimer
-from specbench_s2d.bench.plan import Cell, make_plan
+from specbench_s2d.bench.plan import Cell
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.runner import execute
 from specbench_s2d.bench.session import Session
-from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding import loop
 from specbench_s2d.decoding.clock import HostClock
 from specbench_s2d.decoding.costs import OnlineCosts, RunRate
@@ -27,6 +26,7 @@ from specbench_s2d.measure.energy.windows import window_fields
 from specbench_s2d.models.pass_timer import PassTimer
 from specbench_s2d.runs.folder import read_manifest, read_records
 from tests.bench.sessions import with_methods
+from tests.tiny_run import tiny_plan
 
 
 def times(*seconds: float) -> Callable[[], float]:
@@ -37,8 +37,7 @@ def times(*seconds: float) -> Callable[[], float]:
 def test_a_cell_during_which_the_clock_goes_back_fails(
     tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = {"target": [str(tiny_models / "tiny-target")], "decoder": ["ar", "lookup"], "suite": ["qa"], "limit": 2,
-            "questions": "embedded", "max_new_tokens": 6, "device": "cpu", "energy": "off"}  # fmt: skip
+    plan = tiny_plan(tiny_models, ["ar", "lookup"], draft=[], max_new_tokens=6)
     real = loop.perf_counter
 
     def step_back(self: Session, cell: Cell, prompt: Prompt) -> dict[str, Any]:
@@ -50,7 +49,7 @@ def test_a_cell_during_which_the_clock_goes_back_fails(
         finally:
             monkeypatch.setattr(loop, "perf_counter", real)
 
-    execute(make_plan(RunSpec(**spec)), tmp_path / "run", open_session=with_methods(decode=step_back))
+    execute(plan, tmp_path / "run", open_session=with_methods(decode=step_back))
     by_label = {label: [r for r in read_records(tmp_path / "run") if r.label == label] for label in ("ar", "lookup")}
     assert {r.status for r in by_label["ar"]} == {"ok"} and {r.status for r in by_label["lookup"]} == {"failed"}
     assert all("prefill_s -10.0; it is a number from 0" in str(r.error) for r in by_label["lookup"])

@@ -6,6 +6,7 @@ import gc
 import pkgutil
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +17,10 @@ import torch
 
 from specbench_s2d.bench import session as session_module
 from specbench_s2d.bench.faults import TargetFault, phase, target_phase, told
-from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import Outcome, execute
 from specbench_s2d.bench.session import Session
 from specbench_s2d.cli.main import main
-from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.faults import PartError
 from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.models import LanguageModel, devices, load_model
@@ -28,6 +28,7 @@ from specbench_s2d.runs.folder import read_manifest
 from tests.bench.sessions import with_methods
 from tests.fakes import FakeModel
 from tests.refusals import refused
+from tests.tiny_run import tiny_plan
 
 TARGETS, DRAFT = ("tiny-target", "tiny-nested"), "tiny-draft"
 LABELS = ("ar", "sd:gamma=2", "mjgd:k=2,beams=2")
@@ -66,12 +67,8 @@ RAISED: list[tuple[BaseException, str]] = [
 
 
 def plan_of(tiny_models: Path, **changes: Any) -> Plan:
-    fields = {
-        "target": [str(tiny_models / name) for name in TARGETS], "draft": [str(tiny_models / DRAFT)],
-        "decoder": list(LABELS), "suite": ["qa"], "questions": "embedded", "limit": 1, "max_new_tokens": 4,
-        "ignore_eos": True, "device": "cpu", "energy": "off",
-    }  # fmt: skip
-    return make_plan(RunSpec(**{**fields, **changes}))
+    small = {"limit": 1, "max_new_tokens": 4, "ignore_eos": True}
+    return tiny_plan(tiny_models, LABELS, **{"target": TARGETS, "draft": [DRAFT], **small, **changes})
 
 
 @pytest.fixture(autouse=True)
@@ -244,11 +241,11 @@ def test_a_retry_runs_the_failed_cells_and_no_others(
     (plant, expected), fault = CELLS[where], Planted(torch.OutOfMemoryError("no memory left"))
     plan = plan_of(tiny_models)
     with monkeypatch.context() as patch:
-        first = run(plan, tmp_path / "run", plant(fault, patch) or fault.load, [])
-    assert list(execute(plan, tmp_path / "run").records) == list(first.records), "failures stay until a retry"
+        first = list(run(plan, tmp_path / "run", plant(fault, patch) or fault.load, []).records)
+    assert list(execute(plan, tmp_path / "run").records) == first, "failures stay until a retry"
     again = execute(plan, tmp_path / "run", retry_failed=True)
     assert ({r.status for r in again.records}, len(again.records)) == ({"ok"}, plan.cells)
-    whole = [r for r in first.records if r.status == "ok"]
+    whole = [r for r in first if r.status == "ok"]
     assert len(whole) == plan.cells - len(expected) and all(r in again.records for r in whole)
 
 
@@ -416,7 +413,7 @@ def test_the_next_launch_begins_anew(tiny_models: Path, tmp_path: Path, monkeypa
     with monkeypatch.context() as patch:
         patched("bench.session.logit_noise")(Planted(KeyError("noise")), patch)
         execute(plan, tmp_path / "run")
-    records = execute(plan, tmp_path / "run", launch=1).records
+    records = execute(replace(plan, launch=1), tmp_path / "run").records
     assert {(r.launch, r.status) for r in records} == {(0, "failed"), (1, "ok")}
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from specbench_s2d.bench.plan import make_plan
+from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import execute
 from specbench_s2d.bench.session import Session
 from specbench_s2d.cli.main import main
-from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.decoding.drafters.none import NoDrafter
 from specbench_s2d.decoding.loop import DraftAndVerify, decode
@@ -25,6 +25,7 @@ from specbench_s2d.runs.folder import read_manifest, read_records
 from specbench_s2d.runs.record import Record
 from tests.bench.sessions import with_methods
 from tests.plugins import Plugins
+from tests.tiny_run import tiny_plan
 
 
 class Sound(NoDrafter):
@@ -158,11 +159,8 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plugins:
     return added
 
 
-def spec_of(tiny_models: Path, decoders: list[str], targets: tuple[str, ...] = ("tiny-target",)) -> RunSpec:
-    return RunSpec(
-        target=[str(tiny_models / name) for name in targets], decoder=decoders, suite=["qa"], questions="embedded",
-        limit=2, max_new_tokens=24, ignore_eos=True, device="cpu", energy="off",
-    )  # fmt: skip
+def plan_of(tiny_models: Path, *decoders: str, target: Sequence[str] = ("tiny-target",)) -> Plan:
+    return tiny_plan(tiny_models, decoders, target=target, draft=[], max_new_tokens=24, ignore_eos=True)
 
 
 def by_label(records: list[Record]) -> dict[str, list[Record]]:
@@ -178,8 +176,8 @@ def test_each_fault_fails_its_own_cells_by_name_and_the_run_goes_on(
     """On both targets; the decoders without a fault are measured and equal AR."""
     labels = [f"{part}+token" for part in EXPECTED]
     decoders = ["ar", *labels, "TooLong+token", "none+NoJudge", "NoFacts+token", "Sound+token"]
-    spec = spec_of(tiny_models, decoders, ("tiny-target", "tiny-other"))
-    outcome = execute(make_plan(spec), tmp_path / "run")
+    plan = plan_of(tiny_models, *decoders, target=("tiny-target", "tiny-other"))
+    outcome = execute(plan, tmp_path / "run")
     assert {record.target for record in outcome.records} == {"tiny-target", "tiny-other"}
     of_first = by_label([record for record in outcome.records if record.target == "tiny-target"])
     for part, told in EXPECTED.items():
@@ -212,7 +210,7 @@ def test_each_fault_fails_its_own_cells_by_name_and_the_run_goes_on(
 
 def test_a_decoder_of_its_own_kind_is_named_by_its_class(plugins: Plugins, tiny_models: Path, tmp_path: Path) -> None:
     plugins.register("decoders", "alone", f"{__name__}:Alone")
-    outcome = execute(make_plan(spec_of(tiny_models, ["ar", "alone"])), tmp_path / "run")
+    outcome = execute(plan_of(tiny_models, "ar", "alone"), tmp_path / "run")
     told = "decoder 'alone': class Alone raised TypeError: not a pair (warming up)"
     assert {r.error for r in outcome.records if r.label == "alone"} == {told}
     assert {r.status for r in outcome.records if r.label == "ar"} == {"ok"}
@@ -229,7 +227,7 @@ def test_a_warm_up_that_fails_in_a_model_is_the_decoder_s_alone(
         return Session._generate(one, label, *given)
 
     opened = with_methods(_generate=generate)
-    outcome = execute(make_plan(spec_of(tiny_models, ["ar", "Sound+token"])), tmp_path / "run", open_session=opened)
+    outcome = execute(plan_of(tiny_models, "ar", "Sound+token"), tmp_path / "run", open_session=opened)
     found = {(record.label, record.status, record.error) for record in outcome.records}
     assert found == {
         ("ar", "ok", None), ("Sound+token", "failed", "MemoryError: no memory left (warming up)"),
@@ -280,7 +278,7 @@ def test_a_generation_that_no_record_can_hold_fails_its_cell_and_poisons_nothing
     for name, (answer, _) in RETURNED.items():
         monkeypatch.setitem(globals(), name, type(name, (Returning,), {"answer": staticmethod(answer)}))
         plugins.register("decoders", name, f"{__name__}:{name}")
-    plan = make_plan(spec_of(tiny_models, ["ar", *RETURNED]))
+    plan = plan_of(tiny_models, "ar", *RETURNED)
     outcome = execute(plan, tmp_path / "run")
     found = by_label(outcome.records)
     assert [r.status for r in found.pop("ar")] == ["ok", "ok"]
@@ -301,7 +299,7 @@ class Second(Decoder):
 
 def test_every_warm_up_is_held_to_what_a_record_can_store(plugins: Plugins, tiny_models: Path, tmp_path: Path) -> None:
     plugins.register("decoders", "second", f"{__name__}:Second")
-    outcome = execute(make_plan(spec_of(tiny_models, ["second"])), tmp_path / "run")
+    outcome = execute(plan_of(tiny_models, "second"), tmp_path / "run")
     told = "decoder 'second': class Second gave None, which is no Generation (warming up)"
     assert {r.error for r in outcome.records} == {told}
 
@@ -318,7 +316,7 @@ def test_facts_that_are_no_json_cost_no_cell(
     facts: Any, told: str, plugins: Plugins, tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(NoFacts, "facts", lambda self: facts)
-    outcome = execute(make_plan(spec_of(tiny_models, ["NoFacts+token"])), tmp_path / "run")
+    outcome = execute(plan_of(tiny_models, "NoFacts+token"), tmp_path / "run")
     assert {r.status for r in outcome.records} == {"ok"}
     [known] = read_manifest(tmp_path / "run")["targets"].values()
     fault = known["decoders"]["NoFacts+token"]["fault"]
@@ -329,6 +327,6 @@ def test_a_plug_in_that_exits_ends_no_run(
     plugins: Plugins, tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(NoStart, "start", lambda *given: sys.exit(3))
-    outcome = execute(make_plan(spec_of(tiny_models, ["ar", "NoStart+token"])), tmp_path / "run")
+    outcome = execute(plan_of(tiny_models, "ar", "NoStart+token"), tmp_path / "run")
     told = "decoder 'NoStart+token': drafter NoStart.start raised SystemExit: 3 (before the first step) (warming up)"
     assert {(r.label, r.error) for r in outcome.records} == {("ar", None), ("NoStart+token", told)}

@@ -18,23 +18,15 @@ from specbench_s2d.errors import ModelError, UserError
 from specbench_s2d.measure.energy.choose import OFF, MeterChoice
 from tests.measure.energy.replay import Recording, ReplayMeter, VirtualClock
 from tests.refusals import refused
+from tests.tiny_run import tiny_spec
 
 
 @pytest.fixture
 def spec(tiny_models: Path, tiny_opt: Path, monkeypatch: pytest.MonkeyPatch) -> RunSpec:
     monkeypatch.setattr(module, "read_rate", lambda device, buffer_bytes: 1e9)
     llama, opt = str(tiny_models / "tiny-target"), str(tiny_opt / "tiny-opt")
-    return RunSpec(
-        target=[llama, opt],
-        draft=[f"{llama}={tiny_models / 'tiny-draft'}", f"{opt}={tiny_opt / 'tiny-opt-draft'}"],
-        decoder=["ar,sd"],
-        suite=["qa"],
-        questions="embedded",
-        limit=2,
-        max_new_tokens=8,
-        device="cpu",
-        energy="off",
-    )
+    drafts = [f"{llama}={tiny_models / 'tiny-draft'}", f"{opt}={tiny_opt / 'tiny-opt-draft'}"]
+    return RunSpec(**tiny_spec(tiny_models, ["ar,sd"], target=[llama, opt], draft=drafts))
 
 
 def test_each_target_stands_with_its_draft_and_template(spec: RunSpec) -> None:

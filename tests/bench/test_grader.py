@@ -12,8 +12,8 @@ import pytest
 
 from specbench_s2d.bench import runner
 from specbench_s2d.bench.grader import AnswerScorer
-from specbench_s2d.bench.plan import Plan, make_plan
-from specbench_s2d.config import SUITES, RunSpec
+from specbench_s2d.bench.plan import Plan
+from specbench_s2d.config import SUITES
 from specbench_s2d.errors import UnknownNameError
 from specbench_s2d.measure.quality import METRICS, squad_words
 from specbench_s2d.runs import folder as store
@@ -21,6 +21,7 @@ from specbench_s2d.runs.record import Record
 from specbench_s2d.suites import Question, load_questions
 from tests.plugins import Plugins
 from tests.refusals import refused
+from tests.tiny_run import tiny_plan
 
 SCORER = AnswerScorer(SUITES)
 
@@ -157,11 +158,8 @@ def plan_of(folder: Path, models: Path, qa_reference: list[str] | None = None) -
     file = folder.parent / f"{folder.name}.jsonl"
     rows = [{**ASKED[0], "reference": qa_reference}, *ASKED[1:]]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    spec = RunSpec(
-        target=[str(models / "tiny-target")], draft=[str(models / "tiny-draft")], decoder=["ar", "sd:gamma=3"],
-        suite=["qa", "translation", "mt_bench"], questions=str(file), max_new_tokens=12, device="cpu", energy="off",
-    )  # fmt: skip
-    return make_plan(spec)
+    asked = {"suite": ["qa", "translation", "mt_bench"], "questions": str(file), "limit": None}
+    return tiny_plan(models, ["ar", "sd:gamma=3"], **asked, max_new_tokens=12)
 
 
 def run(folder: Path, models: Path, qa_reference: list[str] | None = None) -> list[Record]:

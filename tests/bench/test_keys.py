@@ -24,6 +24,7 @@ from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.runs.folder import MANIFEST, RECORDS, RunStore, read_manifest, read_records
 from specbench_s2d.suites import Question
 from tests.documents import OLD_RECORDS, OLD_RUN
+from tests.tiny_run import tiny_plan
 
 QUESTION = Question("q-1", "qa", "qa", ("Who?",))
 WEIGHTS = {"target": "w" * 64, "draft": "v" * 64}
@@ -189,9 +190,7 @@ def test_a_committed_run_of_schema_1_is_done_and_nothing_is_decoded(tmp_path: Pa
 
 @pytest.fixture
 def plan(tiny_models: Path) -> Plan:
-    models = {"target": [str(tiny_models / "tiny-target")], "draft": [str(tiny_models / "tiny-draft")]}
-    about = {"decoder": ["ar", "sd:gamma=3"], "suite": ["qa"], "limit": 2, "max_new_tokens": 8}
-    return make_plan(RunSpec(**models, **about, questions="embedded", device="cpu", energy="off"))
+    return tiny_plan(tiny_models, ["ar", "sd:gamma=3"])
 
 
 def cells_of(plan: Plan) -> Iterator[str]:

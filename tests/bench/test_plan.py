@@ -23,24 +23,13 @@ from specbench_s2d.models.token_ranking import RANKING_FILE, write_ranking
 from specbench_s2d.runs.folder import read_manifest, read_records
 from tests.documents import DEMO_RUN, OLD_RUN
 from tests.refusals import refused
+from tests.tiny_run import plan_of, tiny_spec
 
 
 @pytest.fixture
 def spec(tiny_models: Path) -> dict[str, Any]:
-    return {
-        "target": [str(tiny_models / "tiny-target")],
-        "draft": [str(tiny_models / "tiny-draft")],
-        "decoder": ["ar,sd", "sd:gamma=3"],
-        "suite": ["qa", "mt_bench"],
-        "questions": "embedded",
-        "limit": 3,
-        "repeats": 2,
-        "device": "cpu",
-    }
-
-
-def plan_of(spec: dict[str, Any], **changes: Any) -> Plan:
-    return make_plan(RunSpec(**{**spec, **changes}))
+    grid = {"suite": ["qa", "mt_bench"], "limit": 3, "repeats": 2}
+    return tiny_spec(tiny_models, ["ar,sd", "sd:gamma=3"], **grid, max_new_tokens=None, energy=None)
 
 
 def drafts_of(plan: Plan) -> list[str | None]:

@@ -19,11 +19,10 @@ from specbench_s2d.bench.devices import Seat
 from specbench_s2d.bench.launches import run_launches
 from specbench_s2d.bench.local_workers import LocalWorkers
 from specbench_s2d.bench.messages import Facts, Gone, Link, Order, Refused
-from specbench_s2d.bench.plan import Cell, Plan, make_plan
+from specbench_s2d.bench.plan import Cell, Plan
 from specbench_s2d.bench.pool import MOST_DEATHS, in_pool
 from specbench_s2d.bench.runner import Event, Outcome, execute
 from specbench_s2d.bench.worker import SentStore, work
-from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import RunFolderError, UnfitMachineError, UserError
 from specbench_s2d.measure.machine import usable_cores
 from specbench_s2d.models.file_hash import known_hashes
@@ -31,6 +30,7 @@ from specbench_s2d.runs.folder import RunStore, read_manifest, read_records
 from specbench_s2d.runs.record import Record
 from tests.bench.crews import Killed, Script, ThreadWorkers, hello, skipped, worker_of
 from tests.refusals import refused
+from tests.tiny_run import plan_of, tiny_spec
 
 OF_THE_DEVICE = {
     "run_id", "device_id", "prefill_s", "decode_s", "total_s", "draft_s", "verify_s", "other_s", "bound_s", "reasons",
@@ -39,23 +39,13 @@ OF_THE_DEVICE = {
 
 @pytest.fixture(scope="module")
 def spec(tiny_models: Path) -> dict[str, Any]:
-    return {
-        "target": [str(tiny_models / "tiny-target"), str(tiny_models / "tiny-deep")],
-        "draft": [str(tiny_models / "tiny-draft")],
-        "decoder": ["ar", "sd:gamma=3"],
-        "suite": ["qa", "mt_bench"],
-        "questions": "embedded",
-        "limit": 2,
-        "max_new_tokens": 8,
-        "device": "cpu",
-        "energy": "off",
-        "devices": "2",
-    }
+    targets, suites = ["tiny-target", "tiny-deep"], ["qa", "mt_bench"]
+    return tiny_spec(tiny_models, ["ar", "sd:gamma=3"], target=targets, suite=suites, devices="2")
 
 
 @pytest.fixture(scope="module")
 def plan(spec: dict[str, Any]) -> Plan:
-    return make_plan(RunSpec(**spec))
+    return plan_of(spec)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +94,7 @@ def test_workers_give_the_records_of_one_process(
 def test_a_real_process_that_is_killed_with_its_target_loaded(
     spec: dict[str, Any], alone: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
-    plan = make_plan(RunSpec(**{**spec, "target": spec["target"][:1]}))
+    plan = plan_of(spec, target=spec["target"][:1])
     core, killed = usable_cores()[:1], list[int]()
     workers = LocalWorkers([Seat(core)])
 
@@ -310,7 +300,7 @@ def test_facts_of_devices_stand_apart_and_together(plan: Plan, tmp_path: Path) -
 
 
 def test_each_launch_begins_with_fresh_workers(spec: dict[str, Any], tmp_path: Path) -> None:
-    plan, crews = make_plan(RunSpec(**{**spec, "launches": 2})), list[ThreadWorkers]()
+    plan, crews = plan_of(spec, launches=2), list[ThreadWorkers]()
 
     def script(order: Order, connection: Connection) -> None:
         worker_of(replace(plan, launch=order.launch))(order, connection)
@@ -333,13 +323,13 @@ def test_each_launch_begins_with_fresh_workers(spec: dict[str, Any], tmp_path: P
 )
 def test_what_needs_the_whole_grid_is_refused(spec: dict[str, Any], changes: dict[str, Any], said: str) -> None:
     with refused(UserError, "--devices 2", said):
-        make_plan(RunSpec(**{**spec, **changes}))
+        plan_of(spec, **changes)
 
 
 def test_a_shard_is_cut_into_blocks_like_a_grid(spec: dict[str, Any], tmp_path: Path) -> None:
-    plan = make_plan(RunSpec(**{**spec, "shard": "2/3"}))
+    plan = plan_of(spec, shard="2/3")
     outcome = run_with(plan, tmp_path / "run", [partial(worker_of(plan))])
-    assert {r.key for r in outcome.records} == plan.keys and plan.cells < make_plan(RunSpec(**spec)).cells
+    assert {r.key for r in outcome.records} == plan.keys and plan.cells < plan_of(spec).cells
 
 
 def test_failed_cells_of_a_device_that_is_lost_are_left_to_others(plan: Plan, tmp_path: Path) -> None:

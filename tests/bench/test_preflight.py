@@ -8,14 +8,13 @@ from typing import get_args
 import pytest
 
 from specbench_s2d import registry
-from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.preflight import check_useful, set_up
-from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import parse_decoder
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.heads.shape import HEADS
 from specbench_s2d.models.resolve import resolve_model
 from tests.refusals import refused
+from tests.tiny_run import tiny_plan
 
 
 @pytest.mark.parametrize(
@@ -32,18 +31,14 @@ from tests.refusals import refused
     ],
 )
 def test_options_beyond_all_use_are_refused_before_weights_load(decoder: str, said: str, tiny_models: Path) -> None:
-    given = {"target": [str(tiny_models / "tiny-target")], "draft": [str(tiny_models / "tiny-nested")], "limit": 1,
-             "suite": ["qa"], "questions": "embedded", "max_new_tokens": 16, "device": "cpu"}  # fmt: skip
-    plan = make_plan(RunSpec(**given, decoder=["ar", decoder]))
+    plan = tiny_plan(tiny_models, ["ar", decoder], draft=["tiny-nested"], limit=1, max_new_tokens=16)
     with refused(UserError, f"decoder '{decoder}': ", said, "give smaller options"):
         set_up(plan, plan.spec.target[0])
 
 
 @pytest.mark.parametrize("decoder", ["sd:gamma=96", "s2d:gamma=heuristic", "mjsd:beams=500", "s2d-tree:tokens=500"])
 def test_options_that_can_be_of_use_are_taken(decoder: str, tiny_models: Path) -> None:
-    given = {"target": [str(tiny_models / "tiny-target")], "draft": [str(tiny_models / "tiny-nested")], "limit": 1,
-             "suite": ["qa"], "questions": "embedded", "max_new_tokens": 16, "device": "cpu"}  # fmt: skip
-    plan = make_plan(RunSpec(**given, decoder=["ar", decoder]))
+    plan = tiny_plan(tiny_models, ["ar", decoder], draft=["tiny-nested"], limit=1, max_new_tokens=16)
     assert set_up(plan, plan.spec.target[0]).faults == {}
 
 
@@ -61,9 +56,7 @@ def check_size(text: str, tiny_models: Path) -> None:
     if spec.kind.draft_kind in HEADS:
         check_useful(spec.kind.target_passes(spec.options), text, resolve_model("demo-s"), 16)
         return
-    given = {"target": [str(tiny_models / "tiny-target")], "draft": [str(tiny_models / "tiny-nested")], "limit": 1,
-             "suite": ["qa"], "questions": "embedded", "max_new_tokens": 16, "device": "cpu"}  # fmt: skip
-    plan = make_plan(RunSpec(**given, decoder=["ar", text]))
+    plan = tiny_plan(tiny_models, ["ar", text], draft=["tiny-nested"], limit=1, max_new_tokens=16)
     set_up(plan, plan.spec.target[0])
 
 

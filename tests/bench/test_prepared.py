@@ -9,17 +9,17 @@ import pytest
 
 from specbench_s2d.bench.grader import Grader
 from specbench_s2d.bench.phase_timer import PhaseTimer
-from specbench_s2d.bench.plan import make_plan
+from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.preflight import set_up
 from specbench_s2d.bench.runner import execute
 from specbench_s2d.bench.session import Session
-from specbench_s2d.config import RunSpec
 from specbench_s2d.models import cache
 from specbench_s2d.models.engines import cuda_graphs as graphs
 from specbench_s2d.models.graph_memory import GraphNeeds
 from specbench_s2d.runs.folder import read_manifest
 from tests.analysis.factory import make_record
 from tests.models.captured import RerunningCapture, graph_engine
+from tests.tiny_run import tiny_plan
 
 DECODERS = ["ar", "sd:gamma=heuristic", "s2d:thresholds=0.4+0.4+0", "s2d-tree", "s2d-auto", "mjgd", "mjsd:candidates=4"]
 
@@ -40,26 +40,16 @@ def captures() -> Iterator[list[RerunningCapture]]:
         yield found
 
 
-def spec(tiny_models: Path, decoders: list[str], tokens: int) -> RunSpec:
-    return RunSpec(
-        target=[str(tiny_models / "tiny-target")],
-        draft=[str(tiny_models / "tiny-draft"), str(tiny_models / "tiny-nested")],
-        decoder=decoders,
-        suite=["qa"],
-        questions="embedded",
-        limit=2,
-        max_new_tokens=tokens,
-        device="cpu",
-        energy="off",
-        ignore_eos=True,
-    )
+def plan_of(tiny_models: Path, tokens: int) -> Plan:
+    drafts = ["tiny-draft", "tiny-nested"]
+    return tiny_plan(tiny_models, DECODERS, draft=drafts, max_new_tokens=tokens, ignore_eos=True)
 
 
 @pytest.mark.parametrize("tokens", [5, 40])
 def test_a_session_captures_each_shape_once_and_scoring_none(
     tokens: int, tiny_models: Path, captures: list[RerunningCapture]
 ) -> None:
-    plan = make_plan(spec(tiny_models, DECODERS, tokens))
+    plan = plan_of(tiny_models, tokens)
     (target,) = plan.spec.target
     session = Session(plan, set_up(plan, target), PhaseTimer())
     grader = Grader(session.target, session.noise, plan.scorer, sampled=False)
@@ -88,7 +78,7 @@ def test_a_session_captures_each_shape_once_and_scoring_none(
 def test_a_whole_run_over_graphs_raises_no_alarm(
     tiny_models: Path, captures: list[RerunningCapture], tmp_path: Path
 ) -> None:
-    outcome = execute(make_plan(spec(tiny_models, DECODERS, 30)), tmp_path / "run")
+    outcome = execute(plan_of(tiny_models, 30), tmp_path / "run")
     assert (outcome.failed, outcome.mismatched) == (0, 0)
     conditions = read_manifest(tmp_path / "run")["conditions"]
     assert [found for found in conditions if found["about"] == "the engine"] == []

@@ -18,12 +18,11 @@ import pytest
 import torch
 from torch.backends import cuda
 
-from specbench_s2d.bench.plan import Cell, Plan, make_plan
+from specbench_s2d.bench.plan import Cell, Plan
 from specbench_s2d.bench.prompts import Prompt
 from specbench_s2d.bench.runner import Event, execute
 from specbench_s2d.bench.session import Session
 from specbench_s2d.cli.main import main
-from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.decoder import PairDecoder
 from specbench_s2d.decoding.drafters.chain import ChainDrafter
 from specbench_s2d.decoding.types import Verdict
@@ -35,6 +34,7 @@ from specbench_s2d.runs.folder import read_manifest, read_records
 from specbench_s2d.runs.record import ANOTHER_TURN_FAILED, Record
 from tests.bench.sessions import never, with_methods
 from tests.plugins import Plugins
+from tests.tiny_run import plan_of, tiny_spec
 
 # Fields that differ between two runs of one cell on one machine.
 TIMING_FIELDS = {
@@ -46,21 +46,7 @@ KILLS = int(os.environ.get("SPECBENCH_KILLS", "1"))
 
 @pytest.fixture(scope="module")
 def spec(tiny_models: Path) -> dict[str, Any]:
-    return {
-        "target": [str(tiny_models / "tiny-target")],
-        "draft": [str(tiny_models / "tiny-draft")],
-        "decoder": ["ar", "sd:gamma=3"],
-        "suite": ["qa", "mt_bench"],
-        "questions": "embedded",
-        "limit": 2,
-        "max_new_tokens": 12,
-        "device": "cpu",
-        "energy": "off",
-    }
-
-
-def plan_of(spec: dict[str, Any], **changes: Any) -> Plan:
-    return make_plan(RunSpec(**{**spec, **changes}))
+    return tiny_spec(tiny_models, ["ar", "sd:gamma=3"], suite=["qa", "mt_bench"], max_new_tokens=12)
 
 
 @pytest.fixture(scope="module")

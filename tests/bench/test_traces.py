@@ -17,6 +17,7 @@ from specbench_s2d.runs.folder import read_finished_run, read_manifest
 from specbench_s2d.runs.record import Record
 from tests.analysis.factory import decoded
 from tests.fakes import FakeModel
+from tests.tiny_run import tiny_spec
 
 UNSCORED = ("nll_sum", "perplexity", "quality", "divergence", "tie_positions")
 
@@ -62,21 +63,19 @@ def test_published_figures_are_drawn_with_the_cell_s_seed_and_every_exit_alike()
 
 @pytest.fixture(scope="module")
 def spec(tiny_models: Path) -> dict[str, Any]:
-    names = {name: str(tiny_models / f"tiny-{name}") for name in ("target", "draft", "nested")}
-    common = {"suite": ["qa"], "questions": "embedded", "limit": 2, "max_new_tokens": 12, "device": "cpu"}
-    return {"target": [names["target"]], "draft": [names["draft"], names["nested"]], "energy": "off", **common}
+    return tiny_spec(tiny_models, ["ar"], draft=["tiny-draft", "tiny-nested"], max_new_tokens=12)
 
 
 @pytest.fixture(scope="module")
 def run(spec: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recorded run of sd and s2d."""
     folder = tmp_path_factory.mktemp("runs") / "recorded"
-    execute(make_plan(RunSpec(**spec, decoder=["ar", "sd:gamma=3", "s2d:gamma=3"])), folder)
+    execute(plan_of(spec, "sd:gamma=3", "s2d:gamma=3"), folder)
     return folder
 
 
 def plan_of(spec: dict[str, Any], *decoders: str) -> Plan:
-    return make_plan(RunSpec(**spec, decoder=["ar", *decoders]))
+    return make_plan(RunSpec(**{**spec, "decoder": ["ar", *decoders]}))
 
 
 def test_a_scripted_run_takes_the_recorded_steps_and_is_marked(spec: dict[str, Any], run: Path, tmp_path: Path) -> None:

@@ -8,28 +8,17 @@ from pathlib import Path
 import pytest
 
 from specbench_s2d.bench import session
-from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import execute
 from specbench_s2d.bench.warm_up import warm_up
-from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.drafters.recycling import RecyclingDrafter
 from specbench_s2d.decoding.sampling import Sampler
+from tests.tiny_run import tiny_plan
 
 
 def plan_of(models: Path, *decoders: str, limit: int = 2) -> Plan:
-    return make_plan(
-        RunSpec(
-            target=[str(models / "tiny-target")],
-            draft=[str(models / "tiny-draft")],
-            decoder=["ar", *decoders],
-            suite=["qa", "mt_bench"][: 1 if limit == 1 else 2],
-            questions="embedded",
-            limit=limit,
-            max_new_tokens=12,
-            device="cpu",
-            energy="off",
-        )
-    )
+    suites = ["qa", "mt_bench"][: 1 if limit == 1 else 2]
+    return tiny_plan(models, ["ar", *decoders], suite=suites, limit=limit, max_new_tokens=12)
 
 
 FREE = ["lookup", "suffix", "recycling", "recycling:scope=run", "first(suffix|sd)", "lookup:gamma=auto"]

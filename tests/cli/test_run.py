@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 
 from specbench_s2d.bench import launches, ray_workers
-from specbench_s2d.bench.plan import Plan, make_plan
+from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import Outcome, execute
 from specbench_s2d.cli.main import main
 from specbench_s2d.cli.run import execute_and_print
-from specbench_s2d.config import RunSpec
 from specbench_s2d.measure.divergence import Divergence
 from tests.bench.test_launches import here
+from tests.tiny_run import tiny_plan
 
 
 @pytest.fixture
@@ -111,20 +111,32 @@ def test_no_ignore_eos_wins_over_a_run_file(
 @pytest.fixture
 def finished(tiny_models: Path, tmp_path: Path) -> tuple[Plan, Outcome]:
     """A small plan, executed."""
-    models = {"target": [str(tiny_models / "tiny-target")], "draft": [str(tiny_models / "tiny-draft")]}
-    about = {"suite": ["qa"], "limit": 1, "max_new_tokens": 8, "questions": "embedded", "device": "cpu"}
-    plan = make_plan(RunSpec(**models, **about, energy="off"))
+    plan = tiny_plan(tiny_models, [], limit=1)
     return plan, execute(plan, tmp_path / "run")
 
 
 def test_ctrl_c_says_how_to_go_on(finished: tuple[Plan, Outcome], capsys: pytest.CaptureFixture[str]) -> None:
     plan, outcome = finished
 
-    def interrupted(*given: Any) -> Outcome:
+    def interrupted(watch: Any) -> Outcome:
         raise KeyboardInterrupt
 
-    assert execute_and_print(plan, outcome.folder, False, False, interrupted) == 130
+    assert execute_and_print(plan, outcome.folder, interrupted) == 130
     assert f"go on with the same command and --out {outcome.folder}" in capsys.readouterr().err
+
+
+def test_what_is_asked_for_reaches_the_launches(
+    grid: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Any] = {}
+
+    def interrupted(plan: Plan, folder: Path, watch: Any, **given: Any) -> Outcome:
+        told.update(given, folder=folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launches, "run_launches", interrupted)
+    assert main([*grid, "--retry-failed", "--strict", "--out", str(tmp_path / "run")]) == 130
+    assert told == {"folder": tmp_path / "run", "retry_failed": True, "strict": True, "launcher": None}
 
 
 @pytest.mark.parametrize(
@@ -141,14 +153,11 @@ def test_a_failed_cell_or_a_mismatch_makes_the_exit_code_1(
 ) -> None:
     plan, outcome = finished
     *others, last = outcome.records
-    told: list[Any] = []
 
-    def done(*given: Any) -> Outcome:
-        told.extend(given)
+    def done(watch: Any) -> Outcome:
         return Outcome(outcome.folder, [*others, last.model_copy(update=changed)])
 
-    assert execute_and_print(plan, outcome.folder, True, False, done) == exit_code
-    assert (told[0], told[1], told[3]) == (plan, outcome.folder, True)  # told[2] is the live display
+    assert execute_and_print(plan, outcome.folder, done) == exit_code
     failed = pd.read_csv(outcome.folder / "summary.csv").set_index(["label", "suite"])["failed"]
     assert failed[last.label, "qa"] == (changed.get("status") == "failed")
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from specbench_s2d.bench.plan import make_plan
 from specbench_s2d.bench.runner import execute
-from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import build_decoder, parse_decoders
 from specbench_s2d.measure.teacher_forcing import NoiseRows, logit_noise
 from specbench_s2d.models.base import PassKind
 from specbench_s2d.runs.folder import read_manifest
 from tests.fakes import FakeModel
+from tests.tiny_run import tiny_plan
 
 
 class Watched(FakeModel):
@@ -80,18 +79,8 @@ def test_the_rows_that_are_told_are_those_that_run() -> None:
 def test_the_manifest_tells_the_passes_of_the_runs_own_decoders(tiny_models: Path, tmp_path: Path) -> None:
     """AR's one row, the three drafted tokens and one before them; no decoder here grows trees; four tokens are scored
     at a time, after a prompt that is both the shortest and the longest."""
-    spec = RunSpec(
-        target=[str(tiny_models / "tiny-target")],
-        draft=[str(tiny_models / "tiny-draft")],
-        decoder=["ar", "sd:gamma=3", "sd:gamma=8"],
-        suite=["qa"],
-        questions="embedded",
-        limit=1,
-        max_new_tokens=4,
-        device="cpu",
-        energy="off",
-    )
-    records = execute(make_plan(spec), tmp_path / "run").records
+    plan = tiny_plan(tiny_models, ["ar", "sd:gamma=3", "sd:gamma=8"], limit=1, max_new_tokens=4)
+    records = execute(plan, tmp_path / "run").records
     (facts,) = read_manifest(tmp_path / "run")["targets"].values()
     (prompt,) = {record.prompt_tokens for record in records}
     assert facts["logit_noise_rows"] == {"chains": [1, 4, 9], "trees": [], "scored": 4, "prefill": [prompt, prompt]}

@@ -19,7 +19,7 @@ from specbench_s2d.training.init_model import ModelSource
 from specbench_s2d.training.jobs import Corpus, train_model
 from specbench_s2d.training.surgery import cut_layers
 from tests.refusals import refused
-from tests.training.factory import sums, tiny_spec, tiny_tokenizer, write_chats
+from tests.training.factory import sums, tiny_checkpoint, tiny_spec, tiny_tokenizer, write_chats
 
 IDS = [5, 9, 3, 11, 4, 8]
 SPEC = tiny_spec(lora_rank=2, lora_alpha=8.0, learning_rate=5e-2, exits=(1, 2), length=40, tokens=960)
@@ -27,15 +27,7 @@ SPEC = tiny_spec(lora_rank=2, lora_alpha=8.0, learning_rate=5e-2, exits=(1, 2), 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of four layers, with its tokenizer."""
-    from specbench_s2d.training.init_model import new_model
-    from tests.training.factory import SIZE
-
-    folder, tokenizer = tmp_path_factory.mktemp("base"), tiny_tokenizer()
-    model = new_model(SIZE, len(tokenizer), 0, tokenizer.bos_token_id, tokenizer.eos_token_id)
-    model.save_pretrained(str(folder))
-    tokenizer.save_pretrained(str(folder))
-    return folder
+    return tiny_checkpoint(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

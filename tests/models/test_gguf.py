@@ -17,18 +17,14 @@ from specbench_s2d.models.resolve import resolve_model
 from tests.gguf_files import LAYERS, TEMPLATE, Kind, write_gguf
 from tests.refusals import refused
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_models: Path) -> PreTrainedTokenizerFast:
     found: Any = AutoTokenizer.from_pretrained(str(tiny_models / "tiny-other"))
     assert isinstance(found, PreTrainedTokenizerFast)
     return found
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.mark.parametrize(

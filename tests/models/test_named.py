@@ -15,13 +15,8 @@ from specbench_s2d.models.resolve import resolve_model
 from specbench_s2d.resources import data_folder
 from tests.refusals import refused
 
+pytestmark = pytest.mark.usefixtures("cache")
 SMALL = NAMED["smollm2-135m"]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SPECBENCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture

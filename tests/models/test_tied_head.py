@@ -19,6 +19,7 @@ from specbench_s2d.models.memory import plan_memory
 from specbench_s2d.models.resolve import resolve_model
 from tests.models.reference import assert_close, random_ids, recomputed
 from tests.refusals import refused
+from tests.vicuna import as_bin, as_legacy_bin, as_safetensors
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Weights = dict[str, torch.Tensor]
@@ -40,18 +41,6 @@ def head_alone(weights: Weights) -> None:
     del weights[EMBEDDING]
 
 
-def safetensors(weights: Weights, folder: Path) -> None:
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def pickled(weights: Weights, folder: Path) -> None:
-    torch.save(weights, folder / "pytorch_model.bin")
-
-
-def pickled_before_zip(weights: Weights, folder: Path) -> None:
-    torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
-
-
 def sharded(weights: Weights, folder: Path) -> None:
     """Head and embedding in different files."""
     shards = {"model-1.safetensors": {n: t for n, t in weights.items() if n != HEAD}}
@@ -65,7 +54,7 @@ def sharded(weights: Weights, folder: Path) -> None:
 
 
 STORED: list[Callable[[Weights], None]] = [keep_both, equal, embedding_alone, head_alone]
-FORMS: list[Callable[[Weights, Path], None]] = [safetensors, pickled, pickled_before_zip, sharded]
+FORMS: list[Callable[[Weights, Path], None]] = [as_safetensors, as_bin, as_legacy_bin, sharded]
 CASES = [*((keep_both, form) for form in FORMS), *((stored, form) for stored in STORED[1:] for form in FORMS[::3])]
 
 
@@ -98,7 +87,7 @@ def test_logits_are_transformers(
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_keeps_the_head_that_is_stored(dtype: str, tiny_models: Path, tmp_path: Path) -> None:
-    folder = tied(tiny_models / "tiny-target", tmp_path / "tied", keep_both, safetensors)
+    folder = tied(tiny_models / "tiny-target", tmp_path / "tied", keep_both, as_safetensors)
     lean, ids_BT = load_model(resolve_model(str(folder)), "cpu", dtype), random_ids(20)
     whole = load_model(resolve_model(str(tiny_models / "tiny-target")), "cpu", dtype)
     assert torch.equal(lean.extend(ids_BT), whole.extend(ids_BT))
@@ -115,12 +104,12 @@ def test_a_head_of_another_type_is_compared_by_value(
     def stored(weights: Weights) -> None:
         weights[HEAD] = weights[EMBEDDING].to(dtype)
 
-    folder = tied(tiny_models / "tiny-target", tmp_path / "tied", stored, safetensors)
+    folder = tied(tiny_models / "tiny-target", tmp_path / "tied", stored, as_safetensors)
     assert resolve_model(str(folder)).has_separate_head == is_head
 
 
 def test_every_exit_of_a_nested_draft_is_read_through_that_head(tiny_models: Path, tmp_path: Path) -> None:
-    folder = tied(tiny_models / "tiny-nested", tmp_path / "tied", keep_both, safetensors)
+    folder = tied(tiny_models / "tiny-nested", tmp_path / "tied", keep_both, as_safetensors)
     lean, whole = (load_model(resolve_model(str(one)), "cpu") for one in (folder, tiny_models / "tiny-nested"))
     assert lean.exits == (1, 2, 3)
     for depth in lean.exits:
@@ -131,7 +120,7 @@ def test_every_exit_of_a_nested_draft_is_read_through_that_head(tiny_models: Pat
 def test_it_is_said_once_and_by_us(
     tiny_models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tied(tiny_models / "tiny-target", tmp_path / "granite-like", keep_both, safetensors)
+    folder = tied(tiny_models / "tiny-target", tmp_path / "granite-like", keep_both, as_safetensors)
     for lean in (True, False):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -151,7 +140,7 @@ def test_neither_of_a_tied_pair_is_refused(tiny_models: Path, tmp_path: Path) ->
     def neither(weights: Weights) -> None:
         del weights[HEAD], weights[EMBEDDING]
 
-    folder = tied(tiny_models / "tiny-target", tmp_path / "neither", neither, safetensors)
+    folder = tied(tiny_models / "tiny-target", tmp_path / "neither", neither, as_safetensors)
     with refused(ModelError, "neither", f"'{EMBEDDING}'"):
         load_model(str(folder), "cpu")
 
@@ -160,6 +149,6 @@ def test_untied_weights_without_a_head_are_refused(tiny_models: Path, tmp_path: 
     folder = Path(shutil.copytree(tiny_models / "tiny-target", tmp_path / "headless"))
     weights = load_file(folder / "model.safetensors")
     del weights[HEAD]
-    safetensors(weights, folder)
+    as_safetensors(weights, folder)
     with refused(ModelError, "headless", f"'{HEAD}'"):
         load_model(str(folder), "cpu")

@@ -49,6 +49,15 @@ def tiny_model(vocabulary: int = 20, layers: int = 2, seed: int = 0) -> PreTrain
     return new_model(shape, vocabulary, seed, 0, 1)
 
 
+def tiny_checkpoint(folder: Path) -> Path:
+    """A random model of two layers in a folder, with its tokenizer."""
+    tokenizer = tiny_tokenizer()
+    model = new_model(SIZE, len(tokenizer), 0, tokenizer.bos_token_id, tokenizer.eos_token_id)
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    return folder
+
+
 def random_rows(rows: int, length: int, vocabulary: int = 20, seed: int = 0) -> Packed:
     random = np.random.default_rng(seed)
     ids = random.integers(0, vocabulary, (rows, length + 1)).astype(np.int32)

@@ -22,10 +22,9 @@ from specbench_s2d.training.answers import (
     write_answers,
 )
 from specbench_s2d.training.data import Chat, read_chats
-from specbench_s2d.training.init_model import new_model
 from tests.refusals import refused
 
-from .factory import SIZE, chat, sums, tiny_tokenizer, write_chats
+from .factory import chat, sums, tiny_checkpoint, tiny_tokenizer, write_chats
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +34,7 @@ def template() -> ChatTemplate:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made, tokenizer = tmp_path_factory.mktemp("model"), tiny_tokenizer()
-    model = new_model(SIZE, len(tokenizer), 0, tokenizer.bos_token_id, tokenizer.eos_token_id)
-    model.save_pretrained(str(made))
-    tokenizer.save_pretrained(str(made))
-    return made
+    return tiny_checkpoint(tmp_path_factory.mktemp("model"))
 
 
 class Echo(Answerer):
