@@ -21,7 +21,10 @@ _MARKDOWN = re.compile(
     r"|\](?=[(\[:])|&(?=#?\w+;)"  # of links and entities
     r"|^[-+#](?=\s)"  # of lists and headings
 )
-_WORD = re.compile(r"\S+(?: %\S*)*")
+_WORD = re.compile(
+    r"\S*\d(?: (?:%|[kMGT]i?B|[kMB]|ms|s|min|h|MHz|W|J)(?!\w)\S*)+"  # a number with its unit
+    r"|\S+(?: %\S*)*"
+)
 _ASCII = str.maketrans(
     {
         "×": "x", "±": "+/-", "–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "←": "<-", "↔": "<->", "≤": "<=",
@@ -57,7 +60,7 @@ def shown(text: str, encoding: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """What no line break may part: the words of a text, a percent sign with its number."""
+    """What no line break may part: the words of a text, a unit with its number."""
     return _WORD.findall(text)
 
 
@@ -74,6 +77,11 @@ def wrap(text: str, width: int) -> list[str]:
                 line = f"{line} {word}" if line else word
         lines.append(line)
     return lines
+
+
+def cut(text: str, most: int) -> str:
+    """The text, or its beginning and an ellipsis: `most` characters in all."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def markdown_text(text: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from specbench_s2d.display import cut
 from specbench_s2d.errors import UserError, in_one_line
 from specbench_s2d.resources import data_folder
 
@@ -44,7 +45,7 @@ def read_table(path: Path, columns: Mapping[str, Column], key: Sequence[str]) ->
     lines = _lines(path)
     header = lines[0][1] if lines else []
     absent = [name for name, column in columns.items() if name not in header and not column.lacking]
-    unknown = [_shown(name) for name in header if name not in columns]
+    unknown = [cut(name, _SHOWN) for name in header if name not in columns]
     if absent or unknown or len(set(header)) < len(header):
         given = f"has unknown columns {', '.join(unknown)}" if unknown else "names a column twice"
         given = f"lacks {', '.join(absent)}" if absent else given
@@ -78,7 +79,3 @@ def _fault(row: Mapping[str, str], columns: Mapping[str, Column], header: Sequen
         if not re.fullmatch(columns[name].pattern, row[name], re.ASCII) or not row[name].isprintable():
             return f"{name} is {columns[name].expected}" if row[name] else f"a row fills {name}"
     return ""
-
-
-def _shown(cell: str) -> str:
-    return cell if len(cell) <= _SHOWN else f"{cell[: _SHOWN - 1]}…"

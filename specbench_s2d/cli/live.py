@@ -150,7 +150,7 @@ def _workers_lines(workers: dict[str, Any] | None) -> list[str]:
     return [
         f"{workers['count']} workers: {workers['blocks']} blocks ({blocks}), the longest "
         f"{duration(workers['largest_block_s'])}; memory GB each: {memory}",
-        f"at least {duration(workers['expected_s'])} on them, loading included; idle {workers['idle_share']:.0%}",
+        f"at least {duration(workers['expected_s'])} on them, loading included; idle {100 * workers['idle_share']:.0f} %",
     ]
 
 

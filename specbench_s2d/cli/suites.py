@@ -30,7 +30,9 @@ SHOWN_CHARACTERS = 200
 
 
 def suites(
-    name: Annotated[str | None, typer.Argument(help="Show this suite alone, with its questions.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show this suite alone, with its questions.")
+    ] = None,
     questions: Annotated[
         str,
         typer.Option("--questions", help="Question file, hub:OWNER/NAME, or 'spec-bench' (cache or download)."),

@@ -6,6 +6,7 @@ from typing import Any
 
 from specbench_s2d.decoding.loop import Limits
 from specbench_s2d.decoding.types import Generation, Step
+from specbench_s2d.display import cut
 
 _ROUNDING_S = 1e-3
 """Marks of the steps and the generation's own clock may differ by so much, and by a hundredth."""
@@ -110,5 +111,4 @@ def _is_int(value: Any) -> bool:
 
 def _shown(value: Any) -> str:
     """A value on one line, cut where it is long."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return cut(" ".join(repr(value).split()), 60)

@@ -291,6 +291,11 @@ def _facts(kind: str, part: Any) -> dict[str, Any]:
     return {
         "output": None if kind == registry.drafters.kind else output,
         "draft": None if kind == registry.verifiers.kind else part.draft_kind,
-        "options": ", ".join(f"{option}={value_text(field.default)}" for option, field in fields) or "none",
+        "options": ", ".join(_option(option, field.default) for option, field in fields) or "none",
         "what": ((part.__doc__ or "").strip() or f"{part.__name__}, which says nothing of itself.").splitlines()[0],
     }
+
+
+def _option(name: str, default: Any) -> str:
+    """An option with its default; the name alone where it has none."""
+    return name if default in (None, "") else f"{name}={value_text(default)}"

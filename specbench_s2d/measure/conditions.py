@@ -204,7 +204,7 @@ def load_meanwhile(facts: dict[str, Any], work: str = "was timed") -> list[Findi
         found.append(f"busy while it {work}: other processes used {other:.1f} of the {cores} cores on average")
     elif share is not None and share > DISTURBED_SHARE:
         used = f"other processes used up to {most:.1f} of the {cores} cores"
-        found.append(f"busy for {share:.0%} of the time while it {work}: {used}")
+        found.append(f"busy for {100 * share:.0f} % of the time while it {work}: {used}")
     findings = [Finding("CPU", what, advice, transient=True) for what in found]
     if stolen is not None and stolen > STOLEN_SHARE * cores:
         what = f"withheld while it {work}: the hypervisor took {stolen:.1f} of the {cores} cores"
@@ -216,7 +216,7 @@ def restless(spreads: Mapping[str, float]) -> list[Finding]:
     """Warm-ups that never became steady, by decoder with the spread of their last runs."""
     if not spreads:
         return []
-    named = ", ".join(f"{label} ({spread:.0%})" for label, spread in spreads.items())
+    named = ", ".join(f"{label} ({100 * spread:.0f} %)" for label, spread in spreads.items())
     what = f"never became steady, with the spread of the last runs: {named}"
     return [Finding("warm-up", what, "let the machine come to rest, and run again", transient=True)]
 

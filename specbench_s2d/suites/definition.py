@@ -19,6 +19,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from specbench_s2d.display import cut
 from specbench_s2d.errors import QuestionFileError, UnknownNameError, UserError, find_name
 from specbench_s2d.registry import BUILT_IN, Registry
 from specbench_s2d.resources import SUITES, data_folder
@@ -198,13 +199,9 @@ def _quality_of(category: str) -> Quality:
 def suite_headings(name: str) -> tuple[str, str]:
     """How tables head a suite, in full and in a narrow column; its name for one that does not ship with the package."""
     if name not in SUITES:
-        return _cut(name, _WIDE), _cut(name.removeprefix(CUSTOM), _NARROW)
+        return cut(name, _WIDE), cut(name.removeprefix(CUSTOM), _NARROW)
     about = read_definition(definitions.load(name))
     return about.heading or name, about.short_heading or name
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def read_definition(path: Path) -> Definition:
@@ -216,7 +213,7 @@ def read_definition(path: Path) -> Definition:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {field}: {first['msg']}, got {str(first['input'])[:80]!r}.") from error
+        raise UserError(f"{path}: {field}: {first['msg']}, got {cut(str(first['input']), 80)!r}.") from error
 
 
 def category_owners(asked: Sequence[Suite]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from specbench_s2d.display import cut
 from specbench_s2d.errors import QuestionFileError, in_one_line
 from specbench_s2d.files import is_no_file
 
@@ -118,7 +119,7 @@ def numbered(values: Iterable[dict[str, Any]], name: str) -> list[Row]:
 def shown(value: Any) -> str:
     """A value as a message quotes it: in one line, cut short."""
     text = value.decode("utf-8", errors="replace") if isinstance(value, bytes) else _as_json(value)
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    return repr(cut(text, _SHOWN))
 
 
 def _as_json(value: Any) -> str:
@@ -252,4 +253,4 @@ def columns(names: Iterable[str]) -> str:
 
 def shown_name(name: str) -> str:
     """A column's name in one line, cut short."""
-    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…")
+    return repr(cut(name, _SHOWN))

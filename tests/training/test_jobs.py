@@ -206,9 +206,7 @@ def test_settings_that_cannot_work_are_one_line(corpus: Corpus, tmp_path: Path) 
 
 def test_a_demo_name_is_the_folder_of_that_member() -> None:
     assert resolve_source("demo-s") == str(demo_folder() / "demo-s")
-    with pytest.raises(
-        UnknownNameError, match=r"unknown model 'demo-x'. Did you mean 'demo-l' or 'demo-m' or 'demo-s'"
-    ):
+    with pytest.raises(UnknownNameError, match=r"unknown model 'demo-x'. Did you mean 'demo-l', 'demo-m' or 'demo-s'"):
         resolve_source("demo-x")
 
 

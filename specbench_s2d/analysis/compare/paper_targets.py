@@ -106,7 +106,7 @@ def pairing_notes(paper: str, matched: Mapping[str, str], given: Mapping[str, st
     said = {
         "same": "The same models as the paper's: {}.",
         "open": "Of the paper's family and size, the version not stated on both sides: {}.",
-        "given": "Set side by side by --as, the tables do not say that they are the same models: {}.",
+        "given": "Set side by side by --as; the tables do not say that they are the same models: {}.",
     }
     return [said[how].format(", ".join(listed)) for how, listed in pairs.items() if listed]
 

@@ -196,8 +196,11 @@ def _legend(table: pd.DataFrame, speed: str, headings: Sequence[str], of_answers
             "answers that end in a block of tokens again and again."
         )
     metrics = {c.heading: c.name.removeprefix(QUALITY) for c in of_answers if c.name.startswith(QUALITY)}
-    scales = [f"{heading} 0–{_highest(metric)}" for heading, metric in metrics.items()]
-    return f"{legend} Task quality: {', '.join(scales)}." if scales else legend
+    scales: dict[int, list[str]] = {}
+    for heading, metric in metrics.items():
+        scales.setdefault(_highest(metric), []).append(heading)
+    said = "; ".join(f"{', '.join(headings)} from 0 to {highest}" for highest, headings in scales.items())
+    return f"{legend} Task quality: {said}." if said else legend
 
 
 def _highest(metric: str) -> int:

@@ -54,7 +54,7 @@ def test_the_terminal_shows_the_worst_first_and_counts_the_rest() -> None:
     assert isinstance(file, io.StringIO)
     shown = file.getvalue()
     assert shown.index("cost ratio") < shown.index("speed-up") < shown.index("2 rows")
-    assert "Hold: settings 1, MAT 1." in shown and "CPU: busy" in shown and JUDGEMENT.sentence in shown
+    assert "Hold: settings, MAT." in shown and "CPU: busy" in shown and JUDGEMENT.sentence in shown
 
 
 def test_markdown_escapes_and_folds_away_what_holds() -> None:
