@@ -57,7 +57,9 @@ def read_table(path: Path, columns: Mapping[str, Column], key: Sequence[str]) ->
         if rows.setdefault(tuple(row[name].lower() for name in key), row) is not row:
             wrong = wrong or "there is one row per figure"
         if wrong:
-            raise UserError(f"{path}, line {number}: {', '.join(map(_shown, cells))}: expected that {wrong}.")
+            raise UserError(
+                f"{path}, line {number}: {', '.join(cut(cell, _SHOWN) for cell in cells)}: expected that {wrong}."
+            )
     return list(rows.values())
 
 

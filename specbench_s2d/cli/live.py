@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from specbench_s2d.analysis.metrics.pairs import cell_of
 from specbench_s2d.analysis.metrics.speed import quotient_of_rates
 from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
-from specbench_s2d.analysis.tables.text import Prose, TextTable, number
+from specbench_s2d.analysis.tables.text import NOTHING, Prose, TextTable, number
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import Event
 from specbench_s2d.cli.screen import Screen
@@ -117,28 +117,28 @@ class SoFar:
 
 def _line(event: Event) -> str:
     left = "" if event.seconds_left is None else f", {duration(event.seconds_left)} left"
-    return f"{event.done}/{event.cells} cells{left}"
+    return f"{event.done:,}/{event.cells:,} cells{left}"
 
 
 def forecast_table(expected: dict[str, Any]) -> RenderableType:
     """What the dry run expects: a table of targets, then a line each for questions, memory, time and energy."""
     rows = [
         [
-            row["target"], "\n".join(row["drafts"]) or "none", row["template"], str(row["cells"]),
+            row["target"], "\n".join(row["drafts"]) or NOTHING, row["template"], f"{row['cells']:,}",
             f"{row['memory_bytes'] / 1e9:.3f}", duration(row["expected_s"]),
         ]
         for row in expected["targets"]
     ]  # fmt: skip
     headings = ["target", "drafts", "template", "cells", "memory GB", "at least"]
-    title = f"{expected['cells']} cells on {expected['device']} in {expected['dtype']}"
+    title = f"{expected['cells']:,} cells on {expected['device']} in {expected['dtype']}"
     decoders = ", ".join(expected["decoders"])
     launches = f", {expected['launches']} launches" if expected["launches"] > 1 else ""
-    questions = f"{expected['questions']} questions{launches}; decoders: {decoders}"
+    questions = f"{expected['questions']:,} questions{launches}; decoders: {decoders}"
     free = _free_line(expected["free_bytes_by_device"])
     models = {one["name"]: _memory_line(one) for row in expected["targets"] for one in row["memory"]}
     energy = _energy_line(expected["energy"])
     lines = [questions, free, *models.values(), expected["note"], energy, *_workers_lines(expected.get("workers"))]
-    return Group(TextTable(headings, rows, title, left=3, names=3), *map(Prose, lines))
+    return Group(TextTable(headings, rows, title, left=3, names=3), *map(Prose, filter(None, lines)))
 
 
 def _workers_lines(workers: dict[str, Any] | None) -> list[str]:
@@ -150,14 +150,17 @@ def _workers_lines(workers: dict[str, Any] | None) -> list[str]:
     return [
         f"{workers['count']} workers: {workers['blocks']} blocks ({blocks}), the longest "
         f"{duration(workers['largest_block_s'])}; memory GB each: {memory}",
-        f"at least {duration(workers['expected_s'])} on them, loading included; idle {100 * workers['idle_share']:.0f} %",
+        f"at least {duration(workers['expected_s'])} on them, loading included; idle "
+        f"{100 * workers['idle_share']:.0f} %",
     ]
 
 
 def _memory_line(one: dict[str, Any]) -> str:
-    """A model's memory in GB, part by part."""
+    """A model's memory in GB, part by part; empty where it takes none."""
     parts = ("weights", "cache", "graphs", "pool", "working", "buffers", "loading")
-    return f"{one['name']}: " + ", ".join(f"{part} {one[f'{part}_bytes'] / 1e9:.3f}" for part in parts)
+    shown = {part: f"{one[f'{part}_bytes'] / 1e9:.3f}" for part in parts}
+    taken = ", ".join(f"{part} {size}" for part, size in shown.items() if float(size))
+    return f"{one['name']}, GB: {taken}" if taken else ""
 
 
 def _free_line(free: dict[str, int]) -> str:

@@ -38,8 +38,9 @@ def models(
     if as_json:
         typer.echo(json.dumps([row for rows in titles.values() for row in rows()], indent=1))
         return
-    for title, rows in titles.items():
-        _show(title, rows())
+    for title, make in titles.items():
+        if rows := make():
+            _show(title, rows)
 
 
 @app.command()
@@ -60,7 +61,7 @@ def _show(title: str, rows: list[dict[str, Any]]) -> None:
     from specbench_s2d.analysis.tables.text import TextTable
 
     shown = [{_HEADINGS.get(name, name): _text(name, value) for name, value in row.items()} for row in rows]
-    headings = list(shown[0]) if shown else []
+    headings = list(shown[0])
     spare = range(len(headings) - 1, 0, -1)
     cells = [[*row.values()] for row in shown]
     screen.stdout().print(

@@ -185,7 +185,7 @@ def execute_and_print(
     `run_launches`."""
     from specbench_s2d.analysis.report.write import WRITTEN, run_doubts, write_summary
     from specbench_s2d.analysis.tables.remarks import alarms, failures
-    from specbench_s2d.analysis.tables.summary_text import headline
+    from specbench_s2d.analysis.tables.summary_text import headline, more_lines
     from specbench_s2d.bench import launches
     from specbench_s2d.cli.live import Live
 
@@ -202,7 +202,7 @@ def execute_and_print(
     else:
         screen.stdout().print(headline(table, doubts))
     failed = failures(outcome.records)
-    more = [f"{len(failed) - _MOST_FAILURES} more such lines: report.html"] if len(failed) > _MOST_FAILURES else []
+    more = [f"{more_lines(len(failed) - _MOST_FAILURES)}: report.html"] if len(failed) > _MOST_FAILURES else []
     for line in (*((*doubts, *alarms(table)) if as_json else ()), *failed[:_MOST_FAILURES], *more):
         console.say(line)
     console.say(f"wrote {folder}/records.jsonl, manifest.json, {WRITTEN}")

@@ -213,9 +213,12 @@ def named_rows() -> list[dict[str, Any]]:
 
 
 def draft_rows() -> list[dict[str, Any]]:
-    """One row per draft that ships: its target, its kind (`nested`, or a head's), and what `trained_row` says of it."""
+    """One row per draft that ships with a training log: its target, its kind (`nested`, or a head's), and what
+    `trained_row` says of it."""
     rows = []
     for name in shipped_drafts():
+        if not (drafts_folder() / name / "training.json").is_file():
+            continue
         row, _ = trained_row(drafts_folder() / name)
         config = json.loads((drafts_folder() / name / "config.json").read_text(encoding="utf-8"))
         targets = [model.name for model in NAMED.values() if model.draft == name]

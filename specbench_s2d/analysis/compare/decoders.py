@@ -142,8 +142,8 @@ def _differences(target: str, rows: Sequence[Row]) -> list[TextTable]:
     tables = []
     for what, shown in parts:
         cells = [(f"{column.name}{_DIFFERENCE}", column.digits) for column in shown]
-        have = [row for row in overall if not all(absent(row[name]) for name, _ in cells)]
-        lines = [[row_title(row), *(_difference(row, *cell) for cell in cells)] for row in have]
+        told = [row for row in overall if row["lossy"] or shown is not repeated]  # others repeat as AR does
+        lines = [[row_title(row), *(_difference(row, *cell) for cell in cells)] for row in told]
         headings = ["Decoder", *(column.heading for column in shown)]
         tables.append(TextTable(headings, lines, f"{target}: {what}, difference"))
     return tables

@@ -55,7 +55,7 @@ def _conditions(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A line for each kind of condition, and how many are like it."""
     several = len({condition.get("launch", 0) for condition in found}) > 1
     for first, *others in kinds(found):
-        at = first.get("at", "")
+        at = str(first.get("at", ""))
         when = [_WHEN.get(at, at), f"launch {first.get('launch', 0) + 1}"] if several else [_WHEN.get(at, at)]
         more = f"; {len(others)} more like it in manifest.json" if others else ""
         yield f"{first['about']} {first['what']} ({', '.join(when)}{more}): {first['advice'].rstrip('.')}."

@@ -48,7 +48,7 @@ BUSY = [{"at": "start", "about": "CPU", "what": "busy", "advice": "stop it", "tr
         (with_facts("conditions", value=BUSY), "the machine was not at rest (CPU busy)"),
         (
             changed(lambda r: {"decode_s": None, "draft_s": None}),
-            "no turn with times that this run and the baseline finished",
+            "no turn with times that this run and",
         ),
     ],
     ids=["device", "torch", "busy", "no times"],

@@ -42,7 +42,7 @@ def run(questions: int = 2) -> list[Record]:
 def test_every_chain_and_exit_of_the_run_is_projected_by_its_own_passes() -> None:
     table = table_of(of_run(run(), device(), gamma_max=3))
     recorded = table[(table["role"] == RECORDED) & (table["suite"] == "overall")].set_index("label")
-    assert list(recorded.index) == ["sd", "sd:exit=2", "s2d"]
+    assert list(recorded.index) == ["s2d", "sd", "sd:exit=2"]
     assert recorded.loc["sd", "speedup"] == pytest.approx(3 / (1 + 2 * 0.4))
     assert recorded.loc["sd:exit=2", "speedup"] == pytest.approx(2.5 / (1 + 2 * 0.2))
     # Recorded depths 3 and 9 are exits 2 and 4 by rank: of 4 tokens one went through both stages.
