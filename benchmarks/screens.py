@@ -1,11 +1,11 @@
-"""Every command's screen, as a terminal or a pipe shows it, to be read by eye; blemishes that a program can see are marked.
+"""Every command's screen, as a terminal or a pipe shows it, to be read by eye; what a program can see is marked.
 
-    python benchmarks/screens.py --out DIR [--only WORD …] [--as NAME …]
+    python benchmarks/screens.py --out DIR [--as PLACE …] [--only WORD …] [--without WORD …]
 
 Each command runs in a fork of this process, which has loaded what they need, on a pseudo-terminal (`tty-…`) or into a
-pipe (`pipe-…`), at 80 and 120 columns, in UTF-8, in the C locale and in latin-1; `DIR/NAME.txt` gets the screens of each
-of these. A live screen is kept as it stood at its last update. After a screen stand the lines that are wider than it,
-hold characters that the encoding lacks, a doubled word, a number of seven digits, or come from a library's warning.
+pipe (`pipe-…`), at 80 and 120 columns, in UTF-8, in the C locale and in latin-1; `DIR/PLACE.txt` gets the screens.
+A live screen is kept as it stood at the end of a command. Below a screen stand its lines that are too wide, hold
+characters that the encoding lacks, a doubled word or a number of seven digits, or come from a library's warning.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from __future__ import annotations
 import argparse
 import fcntl
 import importlib
+import json
 import os
 import pty
 import re
 import select
 import shlex
+import shutil
 import signal
 import struct
 import sys
@@ -30,6 +32,7 @@ os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NU
 
 from rich.cells import cell_len
 
+ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 900
 _MODULES = (
     "specbench_s2d.cli.main", "specbench_s2d.bench.launches", "specbench_s2d.bench.forecast", "specbench_s2d.cli.live",
@@ -66,61 +69,112 @@ PLACES = {
         Place("pipe-80-c", 80, environment=_C, terminal=False),
     )
 }
-_BENCH, _BASE = "results/benchmarks", "results/baselines"
-_HELP = (
-    "", "run", "merge", "report", "compare", "check", "export", "project", "import", "suites", "decoders", "env", "models",
-    "models pull", "train", "train tokenizer", "train lm", "train sft", "train soft", "train answers", "train eagle",
-    "train medusa", "train demo",
-)  # fmt: skip
-_SMALL = "--suite qa --limit 2 --max-new-tokens 12 --device cpu"
-COMMANDS = (
-    *(f"{name} --help".strip() for name in _HELP),
-    "", "--version", "suites", "suites qa", "suites math", "decoders", "env", "models", "models pull smollm2-135n",
-    f"run --target demo-tiny,demo-s --decoder ar,lookup {_SMALL} --out {{out}}/small",
-    f"run --target demo-tiny,demo-s --decoder ar,lookup {_SMALL} --out {{out}}/small",
-    f"run --target demo-s --decoder ar,sd,s2d,mjsd,mjgd,eagle {_SMALL} --repeats 2 --out {{out}}/six",
-    f"run --target demo-tiny --decoder ar,lookup,suffix {_SMALL} --devices 2 --out {{out}}/pool",
-    f"run --target demo-tiny --decoder ar,lookup {_SMALL} --temperature 1 --out {{out}}/warm",
-    f"run --target demo-tiny --decoder ar,lookup --suite qa --limit 2 --max-new-tokens 1 --device cpu --out {{out}}/one",
-    f"run --target shape:llama-68m --decoder ar,lookup {_SMALL} --out {{out}}/shape",
-    f"run --target demo-tiny --decoder ar,lookup {_SMALL} --json --out {{out}}/json",
-    f"run --target {{out}}/模型🙂 --decoder ar,lookup {_SMALL.replace('--suite qa', '--questions {out}/问题.jsonl')} --out {{out}}/names",
-    "run --dry-run", "run demo/s2d --dry-run --out {out}/dry", "run demo/mjsd --dry-run --device cpu --out {out}/dry",
-    "run papers/s2d --dry-run --out {out}/dry", "run demo/spec_bench --dry-run --devices 2 --device cpu --out {out}/dry",
-    "run --target shape:llama-2-7b --decoder ar,lookup --suite qa --device cpu --dry-run --out {out}/dry",
-    "report {out}/small", "report {out}/six", "report {out}/pool", "report {out}/one", "report {out}/warm",
-    "report {out}/copy-s2d", "report {out}/copy-mjsd", "report {out}/copy-spec_bench", "report {out}/copy-smollm2",
-    "report {out}/copy-h200", "report {out}/copy-demo", "report {out}/names",
-    "check {out}/small --baseline {out}/small", "check {out}/six --baseline {out}/small",
-    f"check {_BASE}/gate --baseline {_BASE}/gate-2 --baseline {_BASE}/gate-3", f"check {_BASE}/demo --baseline {_BASE}/gate",
-    f"check {_BASE}/gate-2 --baseline {_BASE}/gate", f"check {_BENCH}/s2d --baseline {_BENCH}/s2d --require-speed",
-    "compare {out}/small {out}/six", "compare {out}/six {out}/small", "compare {out}/six --against ar",
-    f"compare {_BENCH}/s2d {_BENCH}/spec_bench", f"compare {_BENCH}/smollm2 {_BENCH}/smollm2_spec_bench",
-    f"compare {_BASE}/gate {_BASE}/gate-2", f"compare {_BENCH}/s2d published:s2d", f"compare {_BENCH}/mjsd published:mjsd",
-    f"compare {_BENCH}/spec_bench published:spec-bench", f"compare {_BENCH}/smollm2_s2d published:s2d",
-    f"compare {_BENCH}/smollm2_spec_bench published:spec-bench", f"compare {_BENCH}/smollm2_mjsd published:mjsd",
-    "compare {out}/small published:spec-bench",
-    "compare {out}/small published:spec-bench --as demo-s=vicuna-7b-v1.3",
-    f"compare {_BENCH}/spec_bench published:spec-bench --as demo-l=vicuna-7b-v1.3",
-    f"compare {_BENCH}/s2d published:s2d --as demo-l=vicuna-7b --as demo-m=vicuna-7b",
-    f"compare {_BENCH}/mjsd --against ar", f"compare {_BENCH}/smollm2 --against sd", f"compare {_BASE}/demo --against lookup",
-    f"project --target demo-s --draft demo-draft --acceptance {_BENCH}/s2d --device cpu --context 64 --gamma-max 4",
-    "project --target demo-s --target demo-m --draft demo-draft --acceptance published:s2d --device cpu --context 64 "
-    "--gamma-max 4 --as demo-s=vicuna-7b --as demo-m=vicuna-13b",
-    f"project --target demo-l --draft demo-draft-sft --acceptance {_BENCH}/mjsd --device cpu --context 64 --gamma-max 3",
-    "project", f"project --target demo-l --draft demo-tiny --acceptance {_BENCH}/mjsd",
-    "export {out}/small --format spec-bench --out {out}/e1-{place}", "export {out}/six --format csv --out {out}/e2-{place}",
-    "export {out}/six --format latex --out {out}/e3-{place}", "export {out}/six --format markdown --out {out}/e4-{place}",
-    "export {out}/six --format tikz --out {out}/e5-{place}", "merge {out}/small {out}/six --out {out}/m-{place}",
-    "import {out}/nothing.jsonl --out {out}/i-{place}",
-    "train lm --data suites/questions/qa.jsonl --out {out}/lm-{place} --tokenizer demo-tiny --layers 1 --width 32 --steps 8",
-    "train tokenizer --data suites/questions/qa.jsonl --out {out}/tok-{place} --vocabulary 300",
-    "run --target demo-sx", "run --decoder sq", "run --suite qq", "run --decoder sd:gama=3", "run --temperature inf",
-    "run --tokens 5", "run --limit 0", "rnu", "report {out}/none", "report results", "compare {out}/small",
-    "check {out}/small", "compare {out}/small published:nothing", "export {out}/small", "run nothing.toml",
-    "run --target demo-tiny --draft demo-l --decoder sd --dry-run --out {out}/dry", "run --device cuda --dry-run",
-    "run --target demo-tiny --decoder ar,eagle --dry-run --out {out}/dry", "train lm", "train nothing", "models pull",
-)  # fmt: skip
+_HELP = """run  merge  report
+compare  check  export  project  import  suites  decoders  env  models  models pull  train
+train tokenizer  train lm  train sft  train soft  train answers  train eagle  train medusa  train ranking  train demo"""
+_COMMANDS = """--help
+--version
+suites
+suites qa
+suites --questions {out}/问题.jsonl
+decoders
+env
+models
+models pull smollm2-135n
+run --target demo-tiny,demo-s --decoder ar,lookup {small} --out {run}/small
+run --target demo-tiny,demo-s --decoder ar,lookup {small} --out {run}/small
+run --target demo-s --decoder ar,sd,s2d,mjsd,mjgd,eagle {small} --repeats 2 --out {run}/six
+run --target demo-tiny --decoder ar,lookup,suffix {small} --devices 2 --out {run}/pool
+run --target demo-tiny --decoder ar,lookup {small} --temperature 1 --out {run}/warm
+run --target demo-tiny --decoder ar,lookup {small} --max-new-tokens 1 --out {run}/one
+run --target shape:demo-tiny --decoder ar,lookup {small} --ignore-eos --out {run}/shape
+run --target {out}/模型🙂 --decoder ar,lookup {names} --out {run}/names
+run --target demo-tiny --decoder ar,lookup {small} --seed 7 --max-new-tokens 13 --out {run}/small
+run --dry-run --out {run}/dry
+run demo/s2d --dry-run --out {run}/dry
+run papers/s2d --dry-run --out {run}/dry
+run demo/spec_bench --dry-run --devices 2 --device cpu --out {run}/dry
+run --target demo-s --decoder ar,sd --dry-run --devices 2 --device cpu --out {run}/dry
+run --target shape:llama-2-7b --decoder ar,lookup {small} --dry-run --out {run}/dry
+report {run}/small
+report {run}/six
+report {run}/pool
+report {run}/one
+report {run}/warm
+report {run}/shape
+report {run}/names
+report {out}/smollm2
+report {out}/spec_bench
+check {run}/small --baseline {run}/small
+check {run}/six --baseline {run}/small
+check {run}/small --baseline {run}/small --speed judge
+check results/baselines/gate --baseline results/baselines/gate-2 --baseline results/baselines/gate-3
+check results/baselines/demo --baseline results/baselines/gate
+check results/benchmarks/s2d --baseline results/benchmarks/s2d --require-speed
+compare {run}/small {run}/six
+compare {run}/six {run}/six
+compare {run}/six --against ar
+compare {run}/six --against sd
+compare {run}/small --against lookup
+compare results/benchmarks/s2d results/benchmarks/spec_bench
+compare results/benchmarks/smollm2 results/benchmarks/smollm2_spec_bench
+compare results/baselines/gate results/baselines/gate-2
+compare results/benchmarks/s2d published:s2d
+compare results/benchmarks/mjsd published:mjsd
+compare results/benchmarks/mjsd published:mjsd --as 'demo-l=mean over targets'
+compare results/benchmarks/smollm2_spec_bench published:spec-bench
+compare {run}/small published:spec-bench
+compare {run}/small published:spec-bench --as demo-s=vicuna-7b-v1.3 --as demo-tiny=vicuna-13b-v1.3
+compare results/benchmarks/spec_bench published:spec-bench --as demo-l=vicuna-7b-v1.3
+compare results/benchmarks/s2d published:s2d --as demo-l=vicuna-7b --as demo-m=vicuna-7b
+compare results/benchmarks/mjsd --against ar
+compare results/benchmarks/smollm2 --against suffix
+project --target demo-s --draft demo-draft --acceptance results/benchmarks/s2d {quick}
+project --target demo-s --draft demo-draft --acceptance published:s2d {quick} --as demo-s=vicuna-7b
+project --target demo-l --draft demo-tiny --acceptance results/benchmarks/mjsd {quick}
+export {run}/small --format spec-bench --out {run}/e1
+export {run}/six --format csv --out {run}/e2
+export {run}/six --format latex --out {run}/e3
+export {run}/six --format tikz --out {run}/e5
+merge {run}/small {run}/six --out {run}/m
+import {run}/e1/demo-s-ar-repeat-0.jsonl {run}/e1/demo-s-lookup-repeat-0.jsonl --out {run}/imported
+report {run}/imported
+import {out}/nothing.jsonl --out {run}/i
+train tokenizer --data {out}/chats.jsonl --out {run}/tokenizer --vocabulary 300
+train lm --data {out}/chats.jsonl --out {run}/lm --tokenizer demo-tiny --layers 1 --width 64 {steps}
+train soft --data {out}/chats.jsonl --source demo-tiny --layers 2 --exits 1,2 --out {run}/soft {steps}
+train eagle --data {out}/chats.jsonl --target demo-tiny --out {run}/eagle {steps}
+train answers --data {out}/chats.jsonl --source demo-tiny --out {run}/answers.jsonl --limit 12 --max-new-tokens 12
+train ranking --data {out}/chats.jsonl --tokenizer demo-tiny --out {run}/ranking.json
+train lm --data suites/questions/qa.jsonl --tokens 4k --tokenizer demo-tiny --out {run}/bad
+run --target demo-sx
+run --decoder sq
+run --suite qq
+run --decoder sd:gama=3
+run --temperature inf
+run --tokens 5
+run --limit 0
+rnu
+report {run}/none
+report results
+compare {run}/small
+check {run}/small
+compare {run}/small published:nothing
+export {run}/small
+project
+run nothing.toml
+run --target demo-tiny --draft demo-l --decoder sd --dry-run --out {run}/dry
+run --device cuda --dry-run
+run --target demo-tiny --decoder ar,eagle --dry-run --out {run}/dry
+train lm
+train nothing
+models pull"""
+_WORDS = {
+    "small": "--suite qa --limit 2 --max-new-tokens 12 --device cpu",
+    "names": "--questions {out}/问题.jsonl --max-new-tokens 12 --device cpu",
+    "quick": "--device cpu --context 64 --gamma-max 4",
+    "steps": "--tokens 6k --length 64 --batch 2 --micro-batch 2 --validate-every 20",
+}
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]")
 
 
@@ -153,7 +207,8 @@ def screen(argv: list[str], place: Place) -> tuple[str, float, str]:
     os.close(master)
     status = os.waitpid(child, 0)[1]
     raw = b"".join(parts)
-    return raw.decode(place.encoding, "backslashreplace"), time.monotonic() - began, f"exit {os.waitstatus_to_exitcode(status)}"
+    how = f"exit {os.waitstatus_to_exitcode(status)}"
+    return raw.decode(place.encoding, "backslashreplace"), time.monotonic() - began, how
 
 
 def _be(argv: list[str], place: Place) -> None:
@@ -192,7 +247,7 @@ def settled(raw: str) -> list[str]:
         elif re.fullmatch(r"\x1b\[[0-2]?K", piece):
             lines[row] = ""
         elif piece and not _ESCAPE.fullmatch(piece):
-            lines[row] = piece + lines[row][1 + len(piece):] if lines[row].startswith("\r") else lines[row] + piece
+            lines[row] = piece + lines[row][1 + len(piece) :] if lines[row].startswith("\r") else lines[row] + piece
     return [line.lstrip("\r").rstrip() for line in lines]
 
 
@@ -213,30 +268,51 @@ def blemishes(lines: list[str], place: Place, argv: list[str]) -> list[str]:
     return found
 
 
+def commands(out: Path, place: str) -> list[str]:
+    """Every command line, with the folders of a place."""
+    helps = [f"{name} --help" for name in re.split(r"\s{2,}|\n", _HELP)]
+    words = {word: flags.format(out=out) for word, flags in _WORDS.items()}
+    return [*helps, *(line.format(out=out, run=out / place, **words) for line in _COMMANDS.splitlines())]
+
+
+def make_inputs(out: Path) -> None:
+    """Questions and a model with names of many scripts, chats, and committed runs where a report may be written."""
+    out.mkdir(parents=True, exist_ok=True)
+    asked = [("数学🙂", f"What is {i}+2?") for i in range(2)] + [("ترجمة", "What is 4+2?")]
+    rows = [{"question_id": i, "category": about, "turns": [text]} for i, (about, text) in enumerate(asked)]
+    (out / "问题.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    say = "The river runs to the sea, and the sea gives it back as rain. "
+    chats = [
+        [{"role": "user", "content": f"Tell me of {i}."}, {"role": "assistant", "content": say * 3}] for i in range(80)
+    ]
+    (out / "chats.jsonl").write_text("".join(json.dumps({"messages": c}) + "\n" for c in chats), encoding="utf-8")
+    shutil.copytree(ROOT / "specbench_s2d" / "demo" / "demo-tiny", out / "模型🙂", dirs_exist_ok=True)
+    for name in ("smollm2", "spec_bench"):
+        shutil.copytree(ROOT / "results" / "benchmarks" / name, out / name, dirs_exist_ok=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", default=[], help="commands that hold one of these words")
     parser.add_argument("--as", nargs="*", dest="places", default=list(PLACES), choices=list(PLACES))
+    parser.add_argument("--only", nargs="*", default=[""], help="commands that hold one of these texts")
+    parser.add_argument("--without", nargs="*", default=[], help="commands that hold none of these texts")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
+    make_inputs(given.out)
+    sys.argv = ["specbench-s2d"]
     for module in _MODULES:
         importlib.import_module(module)
     for name in given.places:
-        place = PLACES[name]
-        with (given.out / f"{name}.txt").open("a", encoding="utf-8") as file:
-            for command in dict.fromkeys(COMMANDS):
-                if given.only and not any(word in command for word in given.only):
-                    continue
-                argv = shlex.split(command.format(out=given.out, place=name))
-                if "run" in argv[:1] and "--out" in argv and "dry" not in argv[-1]:
-                    argv[-1] += f"-{name}" if name != "tty-120" else ""
-                raw, seconds, how = screen(argv, place)
-                lines = settled(raw)
-                file.write(f"{'=' * 30} $ specbench-s2d {shlex.join(argv)}   ({seconds:.1f} s, {how})\n")
-                file.write("\n".join(lines).rstrip() + "\n")
-                file.writelines(f"  >>> {one}\n" for one in blemishes(lines, place, argv))
-                file.flush()
+        with (given.out / f"{name}.txt").open("w", encoding="utf-8") as file:
+            for command in commands(given.out, name):
+                if any(word in command for word in given.only) and not any(word in command for word in given.without):
+                    argv = shlex.split(command)
+                    raw, seconds, how = screen(argv, PLACES[name])
+                    lines = settled(raw)
+                    marked = (f"  >>> {one}\n" for one in blemishes(lines, PLACES[name], argv))
+                    text = "\n".join(lines).rstrip()
+                    file.write(f"{'=' * 30} $ {command}   ({seconds:.1f} s, {how})\n{text}\n{''.join(marked)}")
+                    file.flush()
 
 
 if __name__ == "__main__":
