@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from specbench_s2d.display import code_span, encodable, markdown_text, shown, visible, wrap
+from specbench_s2d.display import code_span, cut, encodable, markdown_text, shown, visible, wrap
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,8 @@ def test_lines_break_between_words_and_never_in_one() -> None:
     path = "/a/very/long/path/to/a-folder-of-runs"
     assert wrap(f"wrote {path} and more", 12) == ["wrote", path, "and more"]
     assert wrap("at 41.5 % of it", 9) == ["at 41.5 %", "of it"]
+    assert wrap("(about 138.0 GB) of 12 M in 3 s.", 9) == ["(about", "138.0 GB)", "of 12 M", "in 3 s."]
+    assert wrap("8 of 2 mice", 4) == ["8 of", "2", "mice"], "no unit"
     assert wrap("one\ntwo", 80) == ["one", "two"]
     assert wrap("中中 中中", 5) == ["中中", "中中"], "wide characters take two columns"
 
@@ -74,3 +76,7 @@ def test_markdown_shows_any_text(text: str, escaped: str) -> None:
 @pytest.mark.parametrize(("text", "code"), [("sd", "`sd`"), ("a`b``c", "``` a`b``c ```"), ("`a", "`` `a ``")])
 def test_code_holds_any_text(text: str, code: str) -> None:
     assert code_span(text) == code
+
+
+def test_a_long_text_is_cut_with_an_ellipsis() -> None:
+    assert [cut(text, 5) for text in ("", "seven", "eleven")] == ["", "seven", "elev…"]

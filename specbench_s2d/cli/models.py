@@ -11,8 +11,12 @@ from specbench_s2d.cli import screen
 from specbench_s2d.cli.help import App
 from specbench_s2d.spelling import count
 
-_HEADINGS = {"held_out_perplexity": "held-out perplexity", "bytes": "size", "parameters_m": "parameters",
-             "in_cache": "in cache", "vocab": "vocabulary"}  # fmt: skip
+_HEADINGS = {
+    "held_out_perplexity": "held-out perplexity",
+    "bytes": "size",
+    "in_cache": "in cache",
+    "vocab": "vocabulary",
+}
 
 app = App(invoke_without_command=True)
 
@@ -60,7 +64,7 @@ def pull(
 def _show(title: str, rows: list[dict[str, Any]]) -> None:
     from specbench_s2d.analysis.tables.text import TextTable
 
-    shown = [{_HEADINGS.get(name, name): _text(name, value) for name, value in row.items()} for row in rows]
+    shown = [{_HEADINGS.get(k, k): _text(k, value) for k, value in row.items() if k != "parameters_m"} for row in rows]
     headings = list(shown[0])
     spare = range(len(headings) - 1, 0, -1)
     cells = [[*row.values()] for row in shown]
@@ -78,10 +82,10 @@ def _text(name: str, value: Any) -> str:
         return NOTHING
     if name == "bytes":
         return size(value)
-    if name == "parameters_m":
-        return count(value * 1e6)
     if name in ("parameters", "tokens"):
         return count(value)
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if name == "sources":
+        return str(value).replace("(about ", "(≈")
     return f"{value:.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

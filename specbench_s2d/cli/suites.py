@@ -97,7 +97,7 @@ def _counts(suite: Suite, found: QuestionSet) -> str:
     counts = {EMBEDDED: len(suite.questions), "Spec-Bench": suite.definition.spec_bench_questions}
     if found.source != EMBEDDED:
         counts[f"in {found.source}"] = len(found.by_suite.get(suite.name, ()))
-    return "\n".join(f"{count} {where}" for where, count in counts.items())
+    return "\n".join(f"{count} {where}" for where, count in counts.items() if count or where.startswith("in "))
 
 
 def _facts_table(suite: Suite, found: QuestionSet) -> TextTable:
