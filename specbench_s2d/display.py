@@ -22,8 +22,8 @@ _MARKDOWN = re.compile(
     r"|^[-+#](?=\s)"  # of lists and headings
 )
 _WORD = re.compile(
-    r"\S*\d(?: (?:%|[kMGT]i?B|[kMB]|ms|s|min|h|MHz|W|J)(?!\w)\S*)+"  # a number with its unit
-    r"|\S+(?: %\S*)*"
+    r"(?:\S{1,12} = )?(?:\S*\d(?: (?:%|[kMGT]i?B|[kMB]|ms|s|min|h|MHz|W|J)(?!\w)\S*)+"  # a number with its unit
+    r"|\S+(?: %\S*)*)"  # and both with the sign that they stand behind, as in γ = 4
 )
 _ASCII = str.maketrans(
     {
@@ -60,7 +60,7 @@ def shown(text: str, encoding: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """What no line break may part: the words of a text, a unit with its number."""
+    """What no line break may part: the words of a text, a number with its unit and with the name that it equals."""
     return _WORD.findall(text)
 
 

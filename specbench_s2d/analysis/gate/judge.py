@@ -207,7 +207,7 @@ def _notes(
     for target, label in _names(ours):
         if (target, label) not in known:
             extra.setdefault(target, []).append(label)
-    more = "; ".join(f"{target}: {', '.join(labels)}" for target, labels in extra.items())
+    more = "; ".join(f"{target}: {', '.join(sorted(labels))}" for target, labels in extra.items())
     notes = []
     for whose, facts in zip(comparability.NOT_AT_REST, (manifest, theirs), strict=True):
         transient = (c for c in facts.get("conditions", []) if is_transient(c) is not False)
