@@ -145,7 +145,7 @@ train lm --data {out}/chats.jsonl --out {run}/lm --tokenizer demo-tiny --layers 
 train soft --data {out}/chats.jsonl --source demo-tiny --layers 2 --exits 1,2 --out {run}/soft {steps}
 train eagle --data {out}/chats.jsonl --target demo-tiny --out {run}/eagle {steps}
 train answers --data {out}/chats.jsonl --source demo-tiny --out {run}/answers.jsonl --limit 12 --max-new-tokens 12
-train ranking --data {out}/chats.jsonl --tokenizer demo-tiny --out {run}/ranking.json
+train ranking --data {out}/chats.jsonl --draft {run}/soft
 train lm --data suites/questions/qa.jsonl --tokens 4k --tokenizer demo-tiny --out {run}/bad
 run --target demo-sx
 run --decoder sq

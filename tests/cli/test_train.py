@@ -17,11 +17,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from specbench_s2d.cli import train as train_cli
 from specbench_s2d.cli.main import main
+from specbench_s2d.cli.screen import Screen
 from specbench_s2d.cli.train import command_text
 from specbench_s2d.cli.train_progress import AnswerWatch, Watch
 from specbench_s2d.training import init_model, jobs
@@ -79,9 +79,9 @@ def test_tokenizer_then_lm_then_growth_then_a_draft(here: Path, capsys: pytest.C
     depths = {n: json.loads(Path(n, "config.json").read_text())["num_hidden_layers"] for n in ("deep", "on", "draft")}
     assert depths == {"deep": 2, "on": 2, "draft": 1}
     said = capsys.readouterr()
-    assert "m: step 2/4  160 tokens  loss " in said.err
+    assert "m: step 2/4, 160 tokens, loss " in said.err
     assert "held-out nats/token: math " in said.err and "  qa " in said.err and "  all " in said.err
-    assert "draft: the first 1 layers of deep, 80 tokens" in said.err
+    assert "draft: the first layer of deep, 80 tokens" in said.err
     assert "m: 320 tokens in " in said.out and "held-out perplexity " in said.out
 
 
@@ -117,8 +117,8 @@ def test_a_nested_draft_by_the_command_alone(here: Path, capsys: pytest.CaptureF
         "plain": None,
     }
     said = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"nested: 160 tokens in .* s, held-out perplexity (\S+) \(by exit: 2 \S+, 3 \1\)", said[1])
-    assert "by exit" not in said[0] + said[3]
+    assert re.fullmatch(r"nested: 160 tokens in .* s, held-out perplexity (\S+) \(exit 2: \S+, exit 3: \1\)", said[1])
+    assert "(exit" not in said[0] + said[3]
 
 
 SOFT = ["train", "soft", "--data", "chat.jsonl", "--source", "m", "--tokens", "160", *SHORT, "--out", "x"]
@@ -284,12 +284,12 @@ def progress(step: int, validation: dict[str, float] | None = None) -> Progress:
     return Progress(step, 10, step * 80, 2.5, 1234.0, validation)
 
 
-def shown_on(console: Console) -> str:
+def shown_on(console: Screen) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
 def test_a_terminal_shows_one_line_with_the_speed_and_the_time_left() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    console = Screen(file=io.StringIO(), force_terminal=True, width=120)
     with Watch(console) as watch:
         watch.announce("demo-s: random weights")
         for step in range(1, 6):
@@ -300,16 +300,28 @@ def test_a_terminal_shows_one_line_with_the_speed_and_the_time_left() -> None:
     assert shown.count("held-out") == 1
 
 
+def test_a_line_that_stays_is_parted_between_words_on_a_narrow_terminal() -> None:
+    console = Screen(file=io.StringIO(), force_terminal=True, width=40)
+    with Watch(console) as watch:
+        watch(progress(10, {"qa": 1.5, "all": 1.5}))
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown_on(console)).splitlines()
+    assert [line for line in lines if "held-out" in line or "qa 1.50" in line] == [
+        "2.500, 1,234 tokens/s; held-out",
+        "nats/token: qa 1.50, all 1.50",
+    ]
+    assert " left" not in shown_on(console), "nothing is left at the end"
+
+
 def test_elsewhere_there_are_plain_lines() -> None:
-    console = Console(file=io.StringIO(), force_terminal=False, width=40)
+    console = Screen(file=io.StringIO(), force_terminal=False, width=40)
     with Watch(console) as watch:
         watch.announce("demo-s: random weights")
         for step in range(1, 6):
             watch(progress(step, {"qa": 1.5, "all": 1.5} if step == 5 else None))
     assert shown_on(console).splitlines() == [
         "demo-s: random weights",
-        "demo-s: step 1/10  80 tokens  loss 2.500  1,234 tokens/s  1 s left",
-        "demo-s: step 5/10  400 tokens  loss 2.500  1,234 tokens/s  0 s left  held-out nats/token: qa 1.50  all 1.50",
+        "demo-s: step 1/10, 80 tokens, loss 2.500, 1,234 tokens/s, 1 s left",
+        "demo-s: step 5/10, 400 tokens, loss 2.500, 1,234 tokens/s, 0 s left; held-out nats/token: qa 1.50, all 1.50",
     ]
 
 
@@ -317,15 +329,15 @@ def test_answers_have_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 10.0, 20.0, 60.0])
     fake = SimpleNamespace(perf_counter=lambda: next(clock), monotonic=time.monotonic)
     monkeypatch.setattr("specbench_s2d.cli.train_progress.time", fake)
-    console = Console(file=io.StringIO(), force_terminal=False, width=40)
+    console = Screen(file=io.StringIO(), force_terminal=False, width=40)
     with AnswerWatch(console) as watch:
         watch.announce("a.jsonl: answers of demo-s")
         for done, tokens in ((40, 1000), (50, 1500), (90, 4500)):  # forty: ten of now, thirty of an earlier run
             watch(done, 90, tokens)
     assert shown_on(console).splitlines() == [
         "a.jsonl: answers of demo-s",
-        "a.jsonl: 40 of 90 prompts answered  1,000 tokens  100 tokens/s",
-        "a.jsonl: 90 of 90 prompts answered  4,500 tokens  75 tokens/s  0 s left",
+        "a.jsonl: 40 of 90 prompts answered, 1,000 tokens, 100 tokens/s",
+        "a.jsonl: 90 of 90 prompts answered, 4,500 tokens, 75 tokens/s",
     ]
 
 
