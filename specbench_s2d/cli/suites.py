@@ -90,7 +90,7 @@ def _suite_table(shown: list[Suite], found: QuestionSet) -> TextTable:
         name = f"{about.name} v{about.version}\n{about.title}\n{_origin(suite)}"
         rows.append([name, _metrics(suite), f"{about.source}\n{about.license}", _counts(suite, found)])
     headings = ["suite", "quality metric", "source, licence", "questions"]
-    return TextTable(headings, rows, left=len(headings), spare=(1,), elsewhere="--json")
+    return TextTable(headings, rows, left=len(headings), names=0, spare=(1,), elsewhere="--json")
 
 
 def _counts(suite: Suite, found: QuestionSet) -> str:

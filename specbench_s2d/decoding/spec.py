@@ -135,9 +135,10 @@ def parse_decoder(text: str) -> DecoderSpec:
     if not colon and (hint := _with_a_colon(text)):
         raise UserError(f"decoder {text!r}: options stand after a colon; write {hint}.")
     if len(names := split_outside(name, ",")) > 1:
+        options, others = ([one for one in listed.split(",") if ("=" in one) is given] for given in (True, False))
         raise UserError(
             f"decoder {text!r}: a decoder with options stands alone; write "
-            f"--decoder {','.join(names[:-1])} --decoder {names[-1]}:{listed}."
+            f"--decoder {','.join([*names[:-1], *others])} --decoder {names[-1]}:{','.join(options)}."
         )
     return make_spec(name.strip(), _options(text, name, listed))
 

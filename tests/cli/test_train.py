@@ -80,7 +80,7 @@ def test_tokenizer_then_lm_then_growth_then_a_draft(here: Path, capsys: pytest.C
     assert depths == {"deep": 2, "on": 2, "draft": 1}
     said = capsys.readouterr()
     assert "m: step 2/4, 160 tokens, loss " in said.err
-    assert "held-out nats/token: math " in said.err and "  qa " in said.err and "  all " in said.err
+    assert "held-out nats/token: math " in said.err and ", qa " in said.err and ", all " in said.err
     assert "draft: the first layer of deep, 80 tokens" in said.err
     assert "m: 320 tokens in " in said.out and "held-out perplexity " in said.out
 
