@@ -146,4 +146,4 @@ def test_what_no_record_can_hold_is_told(case: str) -> None:
 
 def test_a_long_value_is_cut() -> None:
     told = generation_fault(with_ids(["long"] * 99), LIMITS, VOCABULARY) or ""
-    assert len(told) < 120 and "..." in told
+    assert len(told) < 120 and "…" in told
