@@ -23,6 +23,7 @@ from generated import benchmarks, runs
 from generated.text import ROOT, table
 from specbench_s2d import suites
 from specbench_s2d.analysis.tables.summary_text import definition_list
+from specbench_s2d.cli.help import plain_record, usage
 from specbench_s2d.cli.main import app
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import describe_decoders
@@ -58,11 +59,11 @@ def command_pages() -> str:
 
 def _command_page(name: str, command: Any) -> str:
     context = command.make_context(f"specbench-s2d {name}", [], resilient_parsing=True)
-    usage = " ".join([context.info_name, *command.collect_usage_pieces(context)])
+    line = f"{context.info_name} {usage(command, context)}"
     records = [parameter.get_help_record(context) for parameter in command.params if parameter.name != "help"]
-    flags = [[f"`{flag}`", " ".join((meaning or "").split())] for flag, meaning in filter(None, records)]
+    flags = [[f"`{flag}`", " ".join(meaning.split())] for flag, meaning in map(plain_record, filter(None, records))]
     paragraphs = [" ".join(part.split()) for part in (command.help or "").split("\n\n")]
-    return "\n\n".join([f"## {name}", f"`{usage}`", *paragraphs, table(["flag", "meaning"], flags)])
+    return "\n\n".join([f"## {name}", f"`{line}`", *paragraphs, table(["flag", "meaning"], flags)])
 
 
 def run_fields() -> str:
@@ -83,7 +84,7 @@ def decoder_table(kind: str) -> str:
     rows = [row for row in describe_decoders() if row["kind"] == kind]
     shown = [name for name in ("output", "draft") if any(row[name] for row in rows)]
     body = ([f"`{r['name']}`", r["what"], *(r[n] or "–" for n in shown), f"`{r['options']}`"] for r in rows)
-    return table([kind, "what it does", *shown, "options and defaults"], body)
+    return table([kind, "what it does", *shown, "options=defaults, a name alone where there is none"], body)
 
 
 def suite_table() -> str:

@@ -21,7 +21,10 @@ _MARKDOWN = re.compile(
     r"|\](?=[(\[:])|&(?=#?\w+;)"  # of links and entities
     r"|^[-+#](?=\s)"  # of lists and headings
 )
-_WORD = re.compile(r"\S+(?: %\S*)*")
+_WORD = re.compile(
+    r"(?:\S{1,12} = )?(?:\S*\d(?: (?:%|[kMGT]i?B|[kMB]|ms|s|min|h|MHz|W|J)(?!\w)\S*)+"  # a number with its unit
+    r"|\S+(?: %\S*)*)"  # and both with the sign that they stand behind, as in γ = 4
+)
 _ASCII = str.maketrans(
     {
         "×": "x", "±": "+/-", "–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "←": "<-", "↔": "<->", "≤": "<=",
@@ -57,7 +60,7 @@ def shown(text: str, encoding: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """What no line break may part: the words of a text, a percent sign with its number."""
+    """What no line break may part: the words of a text, a number with its unit and with the name that it equals."""
     return _WORD.findall(text)
 
 

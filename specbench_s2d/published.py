@@ -27,6 +27,8 @@ METRICS = ("speedup", "mean_accepted_tokens", "accuracy_percent", "energy_ratio"
 PREFIX = "published:"
 _MAT = "mean_accepted_tokens"
 _OVERALL = "overall"
+LACKING = " gives no figure of "
+"""Between a paper and a suite, in the note on what stands in for it."""
 _OUR_COLUMNS = {"speedup": "speedup", _MAT: "mat"}
 _CELLS = {
     **dict.fromkeys(COLUMNS, TEXT), "temperature": Column("a number from 0", r"(\d{1,3}(\.\d{1,20})?)?", lacking=True),
@@ -80,9 +82,9 @@ class PublishedMat:
         if suite in known:
             return known[suite], None
         if _OVERALL in known:
-            return known[_OVERALL], f"{self.paper} gives no figure of {suite}: that over all suites"
+            return known[_OVERALL], f"{self.paper}{LACKING}{suite}: that over all suites"
         mean = sum(known.values()) / len(known)
-        return mean, f"{self.paper} gives no figure of {suite}: that of {', '.join(known)}"
+        return mean, f"{self.paper}{LACKING}{suite}: that of {', '.join(known)}"
 
     def method(self, given: str, sorted_draft: bool, exit_depth: int | None) -> str:
         """The method named `given` (a semicolon may stand for each comma), by default the one with the same drafter.

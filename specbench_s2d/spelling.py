@@ -4,6 +4,7 @@ is."""
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -51,7 +52,8 @@ def near_names(name: str, known: Iterable[str], others: Mapping[str, str] | None
     scored = [(difflib.SequenceMatcher(None, plain, given).ratio(), to, least) for plain, to, least in pairs]
     alike = [to for ratio, to, least in sorted(scored, key=lambda one: -one[0]) if ratio >= least]
     near = list(dict.fromkeys([*begin, *alike]))[:_NEAR]
-    return f" Did you mean {' or '.join(repr(one) for one in near)}?" if near else ""
+    *others_near, last = [repr(one) for one in near] or [""]
+    return f" Did you mean {' or '.join(filter(None, (', '.join(others_near), last)))}?" if near else ""
 
 
 def choice(annotation: Any, given: Any, others: Mapping[str, str] | None = None) -> Any:
@@ -93,6 +95,15 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def count(number: float) -> str:
+    """A number of parameters or tokens to three digits: 631 k, 12.3 M, 6.74 B; below 10,000 to the last."""
+    if number < 10_000:
+        return f"{number:,.0f}"
+    scale, sign = next((scale, sign) for scale, sign in ((1e9, "B"), (1e6, "M"), (1e3, "k")) if number >= scale)
+    digits = max(0, 2 - int(math.log10(number / scale)))
+    return f"{number / scale:.{digits}f} {sign}"
 
 
 def _plain(name: str) -> str:

@@ -49,6 +49,9 @@ def test_lines_break_between_words_and_never_in_one() -> None:
     path = "/a/very/long/path/to/a-folder-of-runs"
     assert wrap(f"wrote {path} and more", 12) == ["wrote", path, "and more"]
     assert wrap("at 41.5 % of it", 9) == ["at 41.5 %", "of it"]
+    assert wrap("(about 138.0 GB) of 12 M in 3 s.", 9) == ["(about", "138.0 GB)", "of 12 M", "in 3 s."]
+    assert wrap("at γ = 4, n = 30 %", 6) == ["at", "γ = 4,", "n = 30 %"]
+    assert wrap("8 of 2 mice", 4) == ["8 of", "2", "mice"], "no unit"
     assert wrap("one\ntwo", 80) == ["one", "two"]
     assert wrap("中中 中中", 5) == ["中中", "中中"], "wide characters take two columns"
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from specbench_s2d.spelling import DTYPES, choice, duration, meant, near_names, whole_number
+from specbench_s2d.spelling import DTYPES, choice, count, duration, meant, near_names, whole_number
 
 SUITES = ["mt_bench", "translation", "math_reasoning", "qa"]
 OTHERS = {"gsm8k": "math_reasoning", "wmt": "translation"}
@@ -38,6 +38,7 @@ def test_what_several_names_begin_with_means_none() -> None:
 
 def test_near_names_are_those_that_begin_so_then_those_that_are_alike() -> None:
     assert near_names("demo", ["demo-s", "demo-m", "other"]) == " Did you mean 'demo-m' or 'demo-s'?"
+    assert near_names("demo", ["demo-s", "demo-m", "demo-l"]) == " Did you mean 'demo-l', 'demo-m' or 'demo-s'?"
     assert near_names("wtm", SUITES, OTHERS) == " Did you mean 'translation'?"
     assert near_names("translatoin", SUITES) == " Did you mean 'translation'?"
     assert near_names("zzz", SUITES) == ""
@@ -80,3 +81,18 @@ def test_a_choice_is_spelled_as_its_field_spells_it() -> None:
 )
 def test_a_time_is_told_in_the_unit_that_reads_best(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (0, "0"),
+        (9_999, "9,999"),
+        (631_424, "631 k"),
+        (1_967_808, "1.97 M"),
+        (44_445_000, "44.4 M"),
+        (68_976_648_192, "69.0 B"),
+    ],
+)
+def test_a_count_has_three_digits_and_its_thousands(number: int, said: str) -> None:
+    assert count(number) == said

@@ -317,9 +317,10 @@ def _check_cut(decoders: Sequence[DecoderSpec], spec: RunSpec) -> None:
             "auto) instead."
         )
     if whole := [decoder.label for decoder in decoders if decoder.kind.learns_over_run(decoder.options)]:
+        drafts, it = ("drafts", "it") if len(whole) == 1 else ("draft", "them")
         raise UserError(
-            f"{given}: {', '.join(whole)} drafts from earlier questions of the run, which another part asks; leave it "
-            "out, or run the grid as a whole."
+            f"{given}: {', '.join(whole)} {drafts} from earlier questions of the run, which another part asks; leave "
+            f"{it} out, or run the grid as a whole."
         )
     if spec.devices and spec.device not in ("cpu", "cuda"):
         raise UserError(

@@ -12,10 +12,12 @@ import typer
 
 from specbench_s2d.analysis.tables.text import TextTable
 from specbench_s2d.cli import screen
+from specbench_s2d.display import cut
 
 if TYPE_CHECKING:
     from specbench_s2d.measure.conditions import Finding
 
+_HASH = 13  # characters of a commit that a screen shows
 # The end of a fact's name is its unit.
 _UNITS = {
     "_bytes": lambda value: f"{value / 2**30:,.1f} GiB",
@@ -74,16 +76,18 @@ def _row(name: str, value: Any, reason: str | None = None) -> tuple[str, str]:
     """A fact's name in words and its value with its unit; for an unknown one the reason."""
     unit = next((unit for unit in _UNITS if name.endswith(unit)), "")
     words = name if name.isupper() else name.removesuffix(unit).replace("_", " ")
-    return words, _text(value, unit, reason)
+    return words, _text(name, value, unit, reason)
 
 
-def _text(value: Any, unit: str, reason: str | None) -> str:
+def _text(name: str, value: Any, unit: str, reason: str | None) -> str:
     if value is None:
         return f"– ({reason})" if reason else "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
+    if name in ("commit", "git"):
+        return cut(str(value), _HASH)
     return _UNITS[unit](value) if unit else str(value)
 
 

@@ -98,9 +98,16 @@ def _metavar(annotation: Any) -> str:
 def _help(field: FieldInfo, default: Any) -> str:
     """The description, with the range of the values before its own words on the default, or before `default`."""
     bounds = [
-        f"{word} {getattr(rule, end):g}" for rule in field.metadata for end, word in _BOUNDS if hasattr(rule, end)
+        f"{word} {_bound(getattr(rule, end))}" for rule in field.metadata for end, word in _BOUNDS if hasattr(rule, end)
     ]
     what, words, of_default = str(field.description).removesuffix(".").partition("; default:")
     shown = [] if default is None or isinstance(default, bool | list) else [f"default: {value_text(default)}"]
     more = [*([", ".join(bounds)] if bounds else []), *shown]
     return "; ".join([what, *more]) + words + of_default + "." if more else str(field.description)
+
+
+def _bound(number: float) -> str:
+    """The end of a range: thousands are set apart, and those of the last integer in 64 bits are not written out."""
+    if number == 2**63:
+        return "2^63"
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -56,16 +57,28 @@ def page(
     command: TyperCommand | TyperGroup, context: Any, commands: list[tuple[str, str]], width: int, encoding: str
 ) -> Iterator[str]:
     """The lines of a command's help: usage, what it does, arguments, options, and `commands` with what they do."""
-    usage = shown(f"Usage: {context.command_path} {' '.join(command.collect_usage_pieces(context))}", encoding)
-    yield from wrap(usage, width)
+    yield from wrap(shown(f"Usage: {context.command_path} {usage(command, context)}", encoding), width)
     for paragraph in (command.help or "").split("\n\n"):
         yield ""
         yield from wrap(shown(" ".join(paragraph.split()), encoding), width)
     parameters = command.get_params(context)
     for title, kind in (("Arguments", "argument"), ("Options", "option")):
         records = (p.get_help_record(context) for p in parameters if p.param_type_name == kind)
-        yield from _section(title, filter(None, records), width, encoding)
+        yield from _section(title, map(plain_record, filter(None, records)), width, encoding)
     yield from _section("Commands", commands, width, encoding)
+
+
+def usage(command: TyperCommand | TyperGroup, context: Any) -> str:
+    """What follows a command's name: its arguments, those that may be left out in brackets."""
+    pieces = " ".join(command.collect_usage_pieces(context))
+    return pieces.replace("{", "").replace("}", "").replace("…...", "…").replace("[[", "[").replace("]]", "]")
+
+
+def plain_record(record: tuple[str, str | None]) -> tuple[str, str]:
+    """A flag and its help, of Typer: without Python's types, and with numbers as people write them."""
+    name, text = record
+    name = re.sub(r"<(?:list\[)?(\w+?)\]?(?: range)?>", lambda kind: f"<{kind[1].lower()}>", name)
+    return name, re.sub(r"(?<=[=\[ ])\d{5,}(?=[<\];, ])", lambda digits: f"{int(digits[0]):,}", text or "")
 
 
 def _section(title: str, records: Iterable[tuple[str, str | None]], width: int, encoding: str) -> Iterator[str]:

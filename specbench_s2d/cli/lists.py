@@ -31,13 +31,13 @@ def decoders(as_json: AsJson = False) -> None:
 
 def _parts(rows: list[dict[str, Any]], title: str) -> TextTable:
     """The rows of one kind, without the columns that its kind leaves empty; options below what they belong to."""
-    from specbench_s2d.analysis.tables.text import TextTable
+    from specbench_s2d.analysis.tables.text import NOTHING, TextTable
 
     shown = ["name", "from", *(name for name in ("output", "draft") if any(row[name] for row in rows))]
     cells = []
     for row in rows:
         options = row["options"] if row["options"] not in (None, "none") else ""
         told = "\n".join(filter(None, (row["what"], options)))
-        cells.append([*("-" if row[name] is None else row[name] for name in shown), told])
-    headings = [*shown, "what it does; options and defaults"]
+        cells.append([*(NOTHING if row[name] is None else row[name] for name in shown), told])
+    headings = [*shown, "what it does; options=defaults, a name alone where there is none"]
     return TextTable(headings, cells, title, left=len(headings), names=0, spare=(1,), elsewhere="--json")

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from specbench_s2d.analysis.metrics.pairs import cell_of
 from specbench_s2d.analysis.metrics.speed import quotient_of_rates
 from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
-from specbench_s2d.analysis.tables.text import Prose, TextTable, number
+from specbench_s2d.analysis.tables.text import NOTHING, Prose, TextTable, number
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import Event
 from specbench_s2d.cli.screen import Screen
@@ -37,8 +37,6 @@ class Live:
         self._live = rich.live.Live(console=console, refresh_per_second=4) if console.is_interactive else None
 
     def __enter__(self) -> Live:
-        if self._live:
-            self._live.start()
         return self
 
     def __exit__(
@@ -55,6 +53,7 @@ class Live:
         line = event.text or _line(event)
         if self._live:
             self._text = line
+            self._live.start()  # now: one that has shown nothing leaves an empty line
             self._live.update(Group(self._table(), Prose(self._text)))
         elif event.text or event.done == event.cells or time.monotonic() - self._last_line > _PLAIN_EVERY_S:
             self._last_line = time.monotonic()
@@ -116,29 +115,30 @@ class SoFar:
 
 
 def _line(event: Event) -> str:
-    left = "" if event.seconds_left is None else f", {duration(event.seconds_left)} left"
-    return f"{event.done}/{event.cells} cells{left}"
+    left = "" if event.seconds_left is None or event.done == event.cells else f", {duration(event.seconds_left)} left"
+    return f"{event.done:,}/{event.cells:,} cells{left}"
 
 
 def forecast_table(expected: dict[str, Any]) -> RenderableType:
     """What the dry run expects: a table of targets, then a line each for questions, memory, time and energy."""
     rows = [
         [
-            row["target"], "\n".join(row["drafts"]) or "none", row["template"], str(row["cells"]),
+            row["target"], "\n".join(row["drafts"]) or NOTHING, row["template"], f"{row['cells']:,}",
             f"{row['memory_bytes'] / 1e9:.3f}", duration(row["expected_s"]),
         ]
         for row in expected["targets"]
     ]  # fmt: skip
     headings = ["target", "drafts", "template", "cells", "memory GB", "at least"]
-    title = f"{expected['cells']} cells on {expected['device']} in {expected['dtype']}"
+    title = f"{expected['cells']:,} cells on {expected['device']} in {expected['dtype']}"
     decoders = ", ".join(expected["decoders"])
     launches = f", {expected['launches']} launches" if expected["launches"] > 1 else ""
-    questions = f"{expected['questions']} questions{launches}; decoders: {decoders}"
+    questions = f"{expected['questions']:,} questions{launches}; decoders: {decoders}"
     free = _free_line(expected["free_bytes_by_device"])
-    models = {one["name"]: _memory_line(one) for row in expected["targets"] for one in row["memory"]}
+    models = {one["name"]: one for row in expected["targets"] for one in row["memory"]}
     energy = _energy_line(expected["energy"])
-    lines = [questions, free, *models.values(), expected["note"], energy, *_workers_lines(expected.get("workers"))]
-    return Group(TextTable(headings, rows, title, left=3, names=3), *map(Prose, lines))
+    lines = [free, expected["note"], energy, *_workers_lines(expected.get("workers"))]
+    grid = TextTable(headings, rows, title, left=3, names=3, caption=questions)
+    return Group(grid, *_memory_table(list(models.values())), *map(Prose, lines))
 
 
 def _workers_lines(workers: dict[str, Any] | None) -> list[str]:
@@ -150,14 +150,19 @@ def _workers_lines(workers: dict[str, Any] | None) -> list[str]:
     return [
         f"{workers['count']} workers: {workers['blocks']} blocks ({blocks}), the longest "
         f"{duration(workers['largest_block_s'])}; memory GB each: {memory}",
-        f"at least {duration(workers['expected_s'])} on them, loading included; idle {workers['idle_share']:.0%}",
+        f"at least {duration(workers['expected_s'])} on them, loading included; idle "
+        f"{100 * workers['idle_share']:.0f} %",
     ]
 
 
-def _memory_line(one: dict[str, Any]) -> str:
-    """A model's memory in GB, part by part."""
+def _memory_table(models: list[dict[str, Any]]) -> list[TextTable]:
+    """Each model's memory in GB, part by part, without parts that take none; none where nothing takes a megabyte."""
     parts = ("weights", "cache", "graphs", "pool", "working", "buffers", "loading")
-    return f"{one['name']}: " + ", ".join(f"{part} {one[f'{part}_bytes'] / 1e9:.3f}" for part in parts)
+    sizes = {one["name"]: {part: f"{one[f'{part}_bytes'] / 1e9:.3f}" for part in parts} for one in models}
+    taken = {name: of_model for name, of_model in sizes.items() if any(map(float, of_model.values()))}
+    shown = [part for part in parts if any(float(of_model[part]) for of_model in taken.values())]
+    rows = [[name, *(of_model[part] for part in shown)] for name, of_model in taken.items()]
+    return [TextTable(["memory, GB", *shown], rows)] if rows else []
 
 
 def _free_line(free: dict[str, int]) -> str:

@@ -180,7 +180,7 @@ def execute_and_print(
     the folder, telling a `Watcher`, and gives the `Outcome`."""
     from specbench_s2d.analysis.report.write import WRITTEN, run_doubts, write_summary
     from specbench_s2d.analysis.tables.remarks import alarms, failures
-    from specbench_s2d.analysis.tables.summary_text import headline
+    from specbench_s2d.analysis.tables.summary_text import headline, more_lines
     from specbench_s2d.cli.live import Live
 
     console = screen.stderr()
@@ -197,7 +197,7 @@ def execute_and_print(
     else:
         screen.stdout().print(headline(table, doubts))
     failed = failures(records)
-    more = [f"{len(failed) - _MOST_FAILURES} more such lines: report.html"] if len(failed) > _MOST_FAILURES else []
+    more = [f"{more_lines(len(failed) - _MOST_FAILURES)}: report.html"] if len(failed) > _MOST_FAILURES else []
     for line in (*((*doubts, *alarms(table)) if as_json else ()), *failed[:_MOST_FAILURES], *more):
         console.say(line)
     console.say(f"wrote {folder}/records.jsonl, manifest.json, {WRITTEN}")

@@ -30,7 +30,9 @@ SHOWN_CHARACTERS = 200
 
 
 def suites(
-    name: Annotated[str | None, typer.Argument(help="Show this suite alone, with its questions.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show this suite alone, with its questions.")
+    ] = None,
     questions: Annotated[
         str,
         typer.Option("--questions", help="Question file, hub:OWNER/NAME, or 'spec-bench' (cache or download)."),
@@ -88,14 +90,14 @@ def _suite_table(shown: list[Suite], found: QuestionSet) -> TextTable:
         name = f"{about.name} v{about.version}\n{about.title}\n{_origin(suite)}"
         rows.append([name, _metrics(suite), f"{about.source}\n{about.license}", _counts(suite, found)])
     headings = ["suite", "quality metric", "source, licence", "questions"]
-    return TextTable(headings, rows, left=len(headings), spare=(1,), elsewhere="--json")
+    return TextTable(headings, rows, left=len(headings), names=0, spare=(1,), elsewhere="--json")
 
 
 def _counts(suite: Suite, found: QuestionSet) -> str:
     counts = {EMBEDDED: len(suite.questions), "Spec-Bench": suite.definition.spec_bench_questions}
     if found.source != EMBEDDED:
         counts[f"in {found.source}"] = len(found.by_suite.get(suite.name, ()))
-    return "\n".join(f"{count} {where}" for where, count in counts.items())
+    return "\n".join(f"{count} {where}" for where, count in counts.items() if count or where.startswith("in "))
 
 
 def _facts_table(suite: Suite, found: QuestionSet) -> TextTable:

@@ -385,7 +385,7 @@ def _report(out: Path, facts: dict[str, Any]) -> None:
     held_out = "not measured (no prompt held out)" if perplexity is None else f"{perplexity:.2f}"
     by_exit = facts.get("exit_perplexity", {})
     if len(by_exit) > 1:
-        held_out += f" (by exit: {', '.join(f'{depth} {value:.2f}' for depth, value in by_exit.items())})"
+        held_out += f" ({', '.join(f'exit {depth}: {value:.2f}' for depth, value in by_exit.items())})"
     if shares := [by_suite["all"] for by_suite in facts.get("acceptance_by_position", {}).values() if by_suite]:
         held_out += f", acceptance by position {', '.join(f'{share:.2f}' for share in shares)}"
     screen.stdout().say(

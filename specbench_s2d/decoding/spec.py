@@ -135,9 +135,10 @@ def parse_decoder(text: str) -> DecoderSpec:
     if not colon and (hint := _with_a_colon(text)):
         raise UserError(f"decoder {text!r}: options stand after a colon; write {hint}.")
     if len(names := split_outside(name, ",")) > 1:
+        options, others = ([one for one in listed.split(",") if ("=" in one) is given] for given in (True, False))
         raise UserError(
             f"decoder {text!r}: a decoder with options stands alone; write "
-            f"--decoder {','.join(names[:-1])} --decoder {names[-1]}:{listed}."
+            f"--decoder {','.join([*names[:-1], *others])} --decoder {names[-1]}:{','.join(options)}."
         )
     return make_spec(name.strip(), _options(text, name, listed))
 
@@ -291,6 +292,11 @@ def _facts(kind: str, part: Any) -> dict[str, Any]:
     return {
         "output": None if kind == registry.drafters.kind else output,
         "draft": None if kind == registry.verifiers.kind else part.draft_kind,
-        "options": ", ".join(f"{option}={value_text(field.default)}" for option, field in fields) or "none",
+        "options": ", ".join(_option(option, field.default) for option, field in fields) or "none",
         "what": ((part.__doc__ or "").strip() or f"{part.__name__}, which says nothing of itself.").splitlines()[0],
     }
+
+
+def _option(name: str, default: Any) -> str:
+    """An option with its default; the name alone where it has none."""
+    return name if default in (None, "") else f"{name}={value_text(default)}"

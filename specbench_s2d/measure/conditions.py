@@ -128,14 +128,14 @@ def _cpu_load(facts: dict[str, Any]) -> Iterator[Finding]:
     if other > OTHER_LOAD_SHARE * cores:
         yield Finding(
             "CPU",
-            f"busy: other processes use {other:.1f} of the {cores} cores this one may use",
+            f"busy: other processes use {other:.1f} of the {_cores(cores)} this one may use",
             "stop them, or bind the run to free cores (taskset -c)",
             transient=True,
         )
     if stolen > STOLEN_SHARE * cores:
         yield Finding(
             "CPU",
-            f"the hypervisor withholds {stolen:.1f} of {cores} cores",
+            f"the hypervisor withholds {stolen:.1f} of {_cores(cores)}",
             "take a machine with cores of its own",
             transient=True,
         )
@@ -147,7 +147,12 @@ def _cpu_threads(facts: dict[str, Any]) -> Iterator[Finding]:
     cpu = facts["cpu"]
     threads, cores, quota = cpu.get("threads", 1), cpu.get("usable_cores"), cpu.get("quota_cores")
     if cores and threads > cores:
-        yield Finding("CPU", f"{threads} threads on {cores} usable cores", f"set OMP_NUM_THREADS={cores}", unfit=True)
+        yield Finding(
+            "CPU",
+            f"{threads} threads on {cores} usable core{'' if cores == 1 else 's'}",
+            f"set OMP_NUM_THREADS={cores}",
+            unfit=True,
+        )
     if quota and threads > quota:
         yield Finding(
             "CPU",
@@ -201,22 +206,26 @@ def load_meanwhile(facts: dict[str, Any], work: str = "was timed") -> list[Findi
     share, most = facts["disturbed_share"], facts["most_other_load_cores"]
     advice, found = "stop them, or bind the run to free cores (taskset -c)", []
     if other is not None and other > OTHER_LOAD_SHARE * cores:
-        found.append(f"busy while it {work}: other processes used {other:.1f} of the {cores} cores on average")
+        found.append(f"busy while it {work}: other processes used {other:.1f} of the {_cores(cores)} on average")
     elif share is not None and share > DISTURBED_SHARE:
-        used = f"other processes used up to {most:.1f} of the {cores} cores"
-        found.append(f"busy for {share:.0%} of the time while it {work}: {used}")
+        used = f"other processes used up to {most:.1f} of the {_cores(cores)}"
+        found.append(f"busy for {100 * share:.0f} % of the time while it {work}: {used}")
     findings = [Finding("CPU", what, advice, transient=True) for what in found]
     if stolen is not None and stolen > STOLEN_SHARE * cores:
-        what = f"withheld while it {work}: the hypervisor took {stolen:.1f} of the {cores} cores"
+        what = f"withheld while it {work}: the hypervisor took {stolen:.1f} of the {_cores(cores)}"
         findings.append(Finding("CPU", what, "take a machine with cores of its own", transient=True))
     return findings
+
+
+def _cores(count: int) -> str:
+    return f"{count} core{'' if count == 1 else 's'}"
 
 
 def restless(spreads: Mapping[str, float]) -> list[Finding]:
     """Warm-ups that never became steady, by decoder with the spread of their last runs."""
     if not spreads:
         return []
-    named = ", ".join(f"{label} ({spread:.0%})" for label, spread in spreads.items())
+    named = ", ".join(f"{label} ({100 * spread:.0f} %)" for label, spread in spreads.items())
     what = f"never became steady, with the spread of the last runs: {named}"
     return [Finding("warm-up", what, "let the machine come to rest, and run again", transient=True)]
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from math import isfinite
 from typing import Any
 
+from specbench_s2d.display import cut
 from specbench_s2d.errors import ModelError, in_one_line
 from specbench_s2d.models.llama import why_not_lean
 from specbench_s2d.models.tensors import head_width, kv_heads
@@ -133,5 +134,5 @@ def _check_lean(config: Any, name: str) -> None:
 
 
 def _refusal(name: str, field: str, value: Any, allowed: str, file: str = FILE) -> ModelError:
-    shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)[:80]
+    shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else cut(str(value), 80)
     return ModelError(f"{name}: {file}: {field} is {shown}, and must be {allowed}; take it as it was published.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from specbench_s2d.resources import demo_folder
@@ -17,18 +18,21 @@ def demo_models() -> list[dict[str, Any]]:
     """One row per model: size, training tokens, held-out perplexity, bytes."""
     rows = []
     for name in demo_names():
-        folder = demo_folder() / name
-        facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-        rows.append(
-            {
-                "name": name,
-                "layers": facts["shape"]["layers"],
-                "width": facts["shape"]["width"],
-                "parameters": facts["shape"]["parameters"],
-                "tokens": facts["tokens"] + facts["tokens_inherited"],
-                "held_out_perplexity": round(facts["validation_perplexity"]["all"], 2),
-                "bytes": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
-                "base": facts["base"],
-            }
-        )
+        row, facts = trained_row(demo_folder() / name)
+        last = {part: row.pop(part) for part in ("bytes", "base")}
+        rows.append({**row, "held_out_perplexity": round(facts["validation_perplexity"]["all"], 2), **last})
     return rows
+
+
+def trained_row(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What every list says of a model that ships: its name, layers, width, parameters, training tokens, bytes and base;
+    and all that its `training.json` says."""
+    facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    row = {
+        "name": folder.name,
+        **{part: facts["shape"][part] for part in ("layers", "width", "parameters")},
+        "tokens": facts["tokens"] + facts["tokens_inherited"],
+        "bytes": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+        "base": facts["base"],
+    }
+    return row, facts

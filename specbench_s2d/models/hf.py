@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from specbench_s2d.display import cut
 from specbench_s2d.errors import ModelError
 from specbench_s2d.models.base import Identity, LanguageModel, positions_under
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
@@ -244,7 +245,9 @@ def context_of(config: Any, name: str) -> int:
             f"{name}: its config.json names no longest sequence ({', '.join(_LIMITS)}); add max_position_embeddings."
         )
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
-        raise ModelError(f"{name}: config.json: the longest sequence is {str(found)[:80]}, and must be a whole number.")
+        raise ModelError(
+            f"{name}: config.json: the longest sequence is {cut(str(found), 80)}, and must be a whole number."
+        )
     return found
 
 

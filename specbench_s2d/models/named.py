@@ -9,6 +9,7 @@ from typing import Any
 
 from specbench_s2d.errors import ModelError, UnknownNameError
 from specbench_s2d.files import write_whole
+from specbench_s2d.models.demo import trained_row
 from specbench_s2d.resources import cache_folder, drafts_folder
 
 HUB, PYPI = "hub", "pypi"
@@ -211,9 +212,27 @@ def named_rows() -> list[dict[str, Any]]:
     return rows
 
 
+def draft_rows() -> list[dict[str, Any]]:
+    """One row per draft that ships with a training log: its target, its kind (`nested`, or a head's), and what
+    `trained_row` says of it."""
+    rows = []
+    for name in shipped_drafts():
+        if not (drafts_folder() / name / "training.json").is_file():
+            continue
+        row, _ = trained_row(drafts_folder() / name)
+        config = json.loads((drafts_folder() / name / "config.json").read_text(encoding="utf-8"))
+        targets = [model.name for model in NAMED.values() if model.draft == name]
+        made_for = config.get("specbench_target") or ", ".join(targets)
+        kind = config.get("specbench_head") or "nested"
+        rows.append({"name": row.pop("name"), "target": made_for, "kind": kind, **row})
+    return rows
+
+
 def size(count: float) -> str:
     """Bytes in MB or GB of 10^6 and 10^9 bytes."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e7 else f"{count / 1e6:.1f} MB"
 
 
 def _record(model: NamedModel) -> Path:

@@ -92,7 +92,7 @@ def shape_names() -> list[str]:
 
 
 def shape_rows() -> list[dict[str, Any]]:
-    """One row per shape: sizes, parameters in millions, exits."""
+    """One row per shape: sizes, parameters, in millions too, exits."""
     rows = []
     for name in shape_names():
         shape = Shape.find(name)
@@ -104,6 +104,7 @@ def shape_rows() -> list[dict[str, Any]]:
                 "width": config.hidden_size,
                 "vocab": config.vocab_size,
                 "context": config.max_position_embeddings,
+                "parameters": size,
                 "parameters_m": round(size / 1e6, 1),
                 "exits": shape.fields.get(CONFIG_KEY),
             }

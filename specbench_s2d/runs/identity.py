@@ -49,11 +49,16 @@ def engine_name(engine: str | None, device: str | None) -> str | None:
 
 
 def changed_identity(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """In what a manifest is of another run than the one wanted; weights by whose they are: models, and the data files
-    of decoders."""
+    """In what a manifest is of another run than the one wanted; in brackets which settings, questions of which suites,
+    and weights of which models and data files of decoders."""
     now, then = identity(wanted), identity(found)
     changed = sorted(name for name in wanted["identity"] if then.get(name) != now[name])
-    if "weights" in changed:
-        held = then.get("weights") or {}
-        changed += [name for name in now["weights"] if now["weights"][name] != held.get(name)]
-    return changed
+    return [f"{name}{_which(now[name], then.get(name))}" for name in changed]
+
+
+def _which(now: Any, then: Any) -> str:
+    """The names under which two mappings differ, in brackets; nothing of other values."""
+    if not isinstance(now, Mapping) or not isinstance(then, Mapping):
+        return ""
+    names = [name for name in {**now, **then} if now.get(name) != then.get(name)]
+    return f" ({', '.join(names)})" if names else ""

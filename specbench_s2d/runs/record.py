@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from specbench_s2d.display import cut
 from specbench_s2d.errors import RecordSchemaError
 from specbench_s2d.measure.divergence import Divergence
 
@@ -158,6 +159,6 @@ def check_schema(version: Any, where: str) -> None:
     if type(version) is not int or version not in SCHEMAS:
         known = " and ".join(map(str, SCHEMAS))
         raise RecordSchemaError(
-            f"{where}: schema version {str(version)[:40]}; this code reads {known}. "
+            f"{where}: schema version {cut(str(version), 40)}; this code reads {known}. "
             "Read it with the release that wrote it, or run again into another folder."
         )

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from specbench_s2d.display import cut
 from specbench_s2d.errors import DataError, in_one_line
 from specbench_s2d.models.chat import ChatTemplate, Message
 
@@ -108,7 +109,7 @@ def _to_chat(row: Any, where: str, default_suite: str) -> Chat:
     if not isinstance(messages, list) or not all(_is_message(m) for m in messages) or not _asks_and_answers(messages):
         raise DataError(
             f'{where}: expected {{"messages": [{{"role": "user"|"assistant", "content": text}}, …]}} '
-            f"with a user turn and an answer to it, got {str(row)[:80]}."
+            f"with a user turn and an answer to it, got: {cut(str(row), 80)}"
         )
     suite = row.get("suite") or default_suite
     turns = [Message(role=m["role"], content=m["content"]) for m in messages]

@@ -49,8 +49,8 @@ class ModelSource:
     def describe(self) -> str:
         name = Path(self.source).name if Path(self.source).is_dir() else self.source
         return {
-            "new": f"random weights, {self.size.layers} layers",
-            "cut": f"the first {self.layers} layers of {name}",
+            "new": f"random weights, {self.size.layers} layer{'s' * (self.size.layers != 1)}",
+            "cut": f"the first {f'{self.layers} layers' if self.layers != 1 else 'layer'} of {name}",
             "grow": f"{name}, deepened to {self.layers} layers that at first compute the same",
             "continue": name,
         }[self.kind]

@@ -44,7 +44,7 @@ def test_what_others_do_while_a_target_is_timed_is_told_and_kept(
     assert manifest["targets"]["tiny-target"]["load"] == load
     found = {c["what"]: (c["at"], c["launch"], c["transient"]) for c in manifest["conditions"]}
     busy = "busy while it was timed: other processes used 1.9 of the 2 cores on average"
-    restless = "never became steady, with the spread of the last runs: ar (31%)"
+    restless = "never became steady, with the spread of the last runs: ar (31 %)"
     assert found[busy] == found[restless] == found[busy.replace("was timed", "warmed up")] == ("tiny-target", 0, True)
 
 

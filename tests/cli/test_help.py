@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,3 +73,10 @@ def test_a_process_of_its_own_prints_it_in_any_locale(locale: dict[str, str]) ->
     )
     assert done.stdout.isascii() == (locale != {"LC_ALL": "C.UTF-8"})
     assert max(map(len, done.stdout.decode().splitlines())) <= 80
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_no_type_of_python_no_doubled_bracket_and_no_raw_number_is_shown(path: str) -> None:
+    command, context = COMMANDS[path]
+    text = "\n".join(page(command, context, [], 100, "utf-8"))
+    assert re.findall(r"list\[|range>|\{|\[\[|…\.\.\.|\de\+|\d{5,}", text) == []

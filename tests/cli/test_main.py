@@ -28,7 +28,7 @@ MISTAKES = {
     "unknown target": (["run", "--target", "demo-xxl"], "unknown model 'demo-xxl'"),
     "unknown decoder": (
         ["run", "--decoder", "sdd", "--target", "demo-s"],
-        "unknown decoder 'sdd'. Did you mean 'sd' or 's2d' or 'mjsd'?",
+        "unknown decoder 'sdd'. Did you mean 'sd', 's2d' or 'mjsd'?",
     ),
     "unknown decoder option": (["run", "--decoder", "sd:gama=3", "--target", "demo-s"], "Did you mean 'gamma'?"),
     "unknown suite": (["suites", "sumarization"], "Did you mean 'summarization'"),

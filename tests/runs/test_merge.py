@@ -75,7 +75,7 @@ def test_speed_pairs_cells_of_one_device_and_the_table_says_how_many(tmp_path: P
     assert (sd["devices"], sd["pairs"], sd["unpaired"]) == (2, 9, 1)
     alone = table[(table["label"] == "ar") & (table["suite"] == OVERALL)].iloc[0]
     assert alone["device_spread"] == pytest.approx(1.0)
-    assert any("measured on 2 devices, ar's tokens/s 100.0% apart" in line for line in head(table))
+    assert any("measured on 2 devices, ar's tokens/s 100.0 % apart" in line for line in head(table))
 
 
 def test_a_run_on_one_device_says_nothing_of_devices() -> None:

@@ -120,7 +120,7 @@ def test_the_facts_and_the_card_come_from_the_run(corpus: Corpus, tmp_path: Path
 def test_a_draft_says_what_its_source_had_seen(corpus: Corpus, tmp_path: Path) -> None:
     job(corpus, tmp_path / "it")
     facts = job(corpus, tmp_path / "draft", ModelSource("cut", str(tmp_path / "it"), 1), spec=lm_spec(steps=2))
-    assert facts["base"] == "the first 1 layers of it"
+    assert facts["base"] == "the first layer of it"
     assert (facts["tokens"], facts["tokens_inherited"], facts["shape"]["layers"]) == (320, 960, 1)
     assert "320, after the 960 that its source had seen" in (tmp_path / "draft" / "README.md").read_text()
 
@@ -206,9 +206,7 @@ def test_settings_that_cannot_work_are_one_line(corpus: Corpus, tmp_path: Path) 
 
 def test_a_demo_name_is_the_folder_of_that_member() -> None:
     assert resolve_source("demo-s") == str(demo_folder() / "demo-s")
-    with pytest.raises(
-        UnknownNameError, match=r"unknown model 'demo-x'. Did you mean 'demo-l' or 'demo-m' or 'demo-s'"
-    ):
+    with pytest.raises(UnknownNameError, match=r"unknown model 'demo-x'. Did you mean 'demo-l', 'demo-m' or 'demo-s'"):
         resolve_source("demo-x")
 
 

@@ -17,7 +17,15 @@ from specbench_s2d.analysis.metrics.speed import LENGTH, SPEEDUP, speedup
 from specbench_s2d.analysis.metrics.values import Interval, Measure
 from specbench_s2d.analysis.tables.naming import row_title, suite_title
 from specbench_s2d.analysis.tables.remarks import within_launches
-from specbench_s2d.analysis.tables.summary import OVERALL, Row, by_decoder, row_groups, rows_by_target, summary_table
+from specbench_s2d.analysis.tables.summary import (
+    MEAN_TARGET,
+    OVERALL,
+    Row,
+    by_decoder,
+    row_groups,
+    rows_by_target,
+    summary_table,
+)
 from specbench_s2d.analysis.tables.text import NOTHING, TextTable, absent, number, stands_on, with_interval
 from specbench_s2d.errors import UserError, find_name
 from specbench_s2d.runs.record import BASELINE, Record
@@ -44,8 +52,8 @@ def compare_decoders(records: Iterable[Record], against: str) -> Comparison:
     if len(labels) == 1:
         raise UserError(f"--against {against}: the run has no other decoder; nothing to compare.")
     theirs = kept.of_value("label", against)
-    rows = []
-    for group, row in zip(row_groups(kept), summary_table(kept).to_dict("records"), strict=True):
+    rows, summary = [], summary_table(kept)
+    for group, row in zip(row_groups(kept), summary.to_dict("records"), strict=True):
         if group.label != against:
             pairs = group.against(theirs).pairs_by_target
             rows.append(_row({str(name): value for name, value in row.items()}, pairs, against))
@@ -54,7 +62,8 @@ def compare_decoders(records: Iterable[Record], against: str) -> Comparison:
     shown = []
     for target, of_target in rows_by_target(table):
         shown += [_speeds(target, of_target), _ratios(target, of_target), *_differences(target, of_target)]
-    return Comparison(f"Relative to {against}", table, shown, _notes(against, table["launches"]))
+    blocks = bool((summary["tokens_per_pass"] < summary["mat"]).any())
+    return Comparison(f"Relative to {against}", table, shown, _notes(against, table, blocks))
 
 
 def _row(row: Row, pairs: Sequence[Pairs], against: str) -> Row:
@@ -84,26 +93,33 @@ def _compared(row: Row, pairs: Sequence[Pairs]) -> dict[str, tuple[Measure, Inte
     return {**ratios, **differences}
 
 
-def _notes(against: str, launches: Iterable[int]) -> list[str]:
+def _notes(against: str, table: pd.DataFrame, blocks: bool) -> list[str]:
+    """How to read the tables; `blocks`: a decoder's steps take several target passes."""
+    several = MEAN_TARGET in set(table["target"])
+    text = any(str(name).endswith(_DIFFERENCE) for name in table)
     return [
         f"Decode tokens/s over those of {against} on the same target and questions; All: every suite, with the 95 % "
-        f"interval from n questions{within_launches(launches)}.",
+        f"interval from n questions{within_launches(table['launches'])}.",
         f"MAT ×, PPL ×, Length ×: mean accepted tokens, perplexity and tokens per answer over those of {against} (PPL "
-        "× below 1: likelier text, of as many tokens where Length × is 1; MAT of mjgd is its block, which it does not "
-        f"accept but choose); task quality and repetition: the decoder's less that of {against}. All suites together, "
-        "with 95 % intervals likewise. Over several targets: the mean of their ratios or differences.",
+        "× below 1: likelier text, of as many tokens where Length × is 1"
+        f"{'; MAT of mjgd is its block, which it does not accept but choose' if blocks else ''})"
+        f"{f'; task quality and repetition: less those of {against}' if text else ''}. "
+        "All suites together, with 95 % intervals likewise."
+        f"{' Over several targets: the mean of their ratios or differences.' if several else ''}",
     ]
 
 
 def _speeds(target: str, rows: Sequence[Row]) -> TextTable:
     suites = [s for s in dict.fromkeys(row["suite"] for row in rows) if s != OVERALL]
-    headings = ["Decoder", *(suite_title(s, short=True) for s in suites), "All [95 %]", f"× {BASELINE}", "MAT"]
+    over_ar = [] if all(row["against"] == BASELINE for row in rows) else [f"× {BASELINE}"]  # as "All" says
+    headings = ["Decoder", *(suite_title(s, short=True) for s in suites), "All [95 %]", *over_ar, "MAT"]
     lines = []
     for of_label in by_decoder(rows).values():
         overall = of_label[OVERALL]
         by_suite = [number(of_label.get(suite, {}).get("relative_speed")) for suite in suites]
         total = _with_ends(overall, "relative_speed")
-        lines.append([row_title(overall), *by_suite, total, number(overall["speedup"]), number(overall["mat"])])
+        speedups = [number(overall["speedup"]) for _ in over_ar]
+        lines.append([row_title(overall), *by_suite, total, *speedups, number(overall["mat"])])
     return TextTable(headings, lines, target, spare=range(len(suites), 0, -1))
 
 
@@ -126,7 +142,8 @@ def _differences(target: str, rows: Sequence[Row]) -> list[TextTable]:
     tables = []
     for what, shown in parts:
         cells = [(f"{column.name}{_DIFFERENCE}", column.digits) for column in shown]
-        lines = [[row_title(row), *(_difference(row, *cell) for cell in cells)] for row in overall]
+        told = [row for row in overall if row["lossy"] or shown is not repeated]  # others repeat as AR does
+        lines = [[row_title(row), *(_difference(row, *cell) for cell in cells)] for row in told]
         headings = ["Decoder", *(column.heading for column in shown)]
         tables.append(TextTable(headings, lines, f"{target}: {what}, difference"))
     return tables

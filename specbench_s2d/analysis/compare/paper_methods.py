@@ -49,7 +49,7 @@ def decoders_of(records: Iterable[Record], heads: Mapping[str, str] | None = Non
     """The facts of every label of a run; `heads`: the kinds of its draft heads, by their names."""
     places = _places(records)
     found = {}
-    for label, mine in Records.of(records).by_value("label").items():
+    for label, mine in sorted(Records.of(records).by_value("label").items()):
         r = mine[len(mine) - 1]
         depth = r.decoder_options.get("exit")
         draft = draft_role(r.draft)

@@ -106,7 +106,7 @@ def pairing_notes(paper: str, matched: Mapping[str, str], given: Mapping[str, st
     said = {
         "same": "The same models as the paper's: {}.",
         "open": "Of the paper's family and size, the version not stated on both sides: {}.",
-        "given": "Set side by side by --as, the tables do not say that they are the same models: {}.",
+        "given": "Set side by side by --as; the tables do not say that they are the same models: {}.",
     }
     return [said[how].format(", ".join(listed)) for how, listed in pairs.items() if listed]
 
@@ -114,9 +114,10 @@ def pairing_notes(paper: str, matched: Mapping[str, str], given: Mapping[str, st
 def mean_notes(paper: str, mean: str, ours: Iterable[str]) -> list[str]:
     """What a paper's mean over targets is of, and which of those models the run lacks."""
     facts = [found for name in ours if (found := model_facts(name))]
-    absent = [model for model in target_models(paper, mean) if not any(model.is_same(mine) for mine in facts)]
-    return [f"The paper's mean is over {_models(target_models(paper, mean))}"
-            f"{f'; the run lacks {_models(absent)}' if absent else ''}."]  # fmt: skip
+    models = target_models(paper, mean)
+    absent = [model for model in models if not any(model.is_same(mine) for mine in facts)]
+    lacks = "has none of them" if len(absent) == len(models) else f"lacks {_models(absent)}"
+    return [f"The paper's mean is over {_models(models)}{f'; the run {lacks}' if absent else ''}."]
 
 
 def _one_version(paper: str, ours: str, theirs: str) -> bool:

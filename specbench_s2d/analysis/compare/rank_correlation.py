@@ -143,15 +143,15 @@ def correlation_notes(table: pd.DataFrame) -> list[str]:
         *([_MEANING] if counts else []),
         *([f"A correlation over few methods says little: {'; '.join(few)}."] if few else []),
         *([_SEVERAL] if several else []),
-        *(f"No rank correlation ({reason}): {', '.join(pairs)}." for reason, pairs in _missing(table).items()),
+        *([f"No rank correlation: {missing}."] if (missing := _missing(table)) else []),
     ]
 
 
-def _missing(table: pd.DataFrame) -> dict[str, list[str]]:
-    """By the reason, which target of ours has no correlation with which of the paper's, in any suite."""
+def _missing(table: pd.DataFrame) -> str:
+    """Which target of ours has no correlation with which of the paper's, in any suite, each reason once."""
     found: dict[str, dict[str, None]] = {}
     for (ours, theirs, *_), rows in table.groupby([*_GROUP[:3], "metric"], sort=False, dropna=False):
         if rows["rank_rho"].isna().all():
             most = rows.sort_values("rank_methods", ascending=False, kind="stable").iloc[0]
             found.setdefault(most["rank_reason"], {})[f"{ours} – {theirs}"] = None
-    return {reason: list(pairs) for reason, pairs in found.items()}
+    return "; ".join(f"{', '.join(pairs)} ({reason})" for reason, pairs in found.items())

@@ -82,7 +82,7 @@ def _row(key: Key, first: _Side, second: _Side, both: Ints) -> Row:
               "mat_a": a["mat"], "mat_b": b["mat"]}  # fmt: skip
     why = {f"{column}_{run}": said for run, side in zip("ab", (a, b), strict=True)
            for column, said in reasons(side).items()}  # fmt: skip
-    why["ratio"] = (ratio.note or "").replace("; ", ", ")
+    why["ratio"] = (ratio.note or "").replace("; ", ", ") if any(map(len, ours)) else "no turn that both runs asked"
     missing = [f"{column}: {why.get(column) or 'not known'}" for column, value in values.items() if absent(value)]
     projected = dict.fromkeys(side["projected"] for side in (a, b) if is_projected(side["projected"]))
     return {
@@ -101,7 +101,7 @@ def _shown(target: str, rows: Sequence[Row]) -> TextTable:
         speedups, lengths = ([number(row[f"{name}_{run}"]) for run in "ab"] for name in ("speedup", "mat"))
         lines.append([title if title != last else "", suite_title(row["suite"]), *speedups, ratio, *lengths])
         last = title
-    return TextTable(["Decoder", "Suite", *_SHOWN.values()], lines, target)
+    return TextTable(["Decoder", "Suite", *_SHOWN.values()], lines, target, left=2)
 
 
 def _missing(table: pd.DataFrame) -> list[str]:
@@ -131,7 +131,7 @@ def _unpaired(names: tuple[str, str], runs: Sequence[Records]) -> list[str]:
         turns = mine.take(~np.isin(_turns(mine), _turns(other.finished))).groups("suite", "question_id", "turn")
         lone = {
             "targets": [target for target, _ in decoders if target not in targets],
-            "decoders": [label for target, label in decoders if target in targets and (target, label) not in theirs],
+            "decoders": sorted({d for t, d in decoders if t in targets and (t, d) not in theirs}),
             "turns": [f"{g.value('suite')} {g.value('question_id')}/{g.value('turn'):.0f}" for g in turns],
         }
         notes += [f"Only {name} has the {what} {_some(which)}." for what, which in lone.items() if which]

@@ -10,12 +10,13 @@ from typing import Any
 
 from specbench_s2d.analysis.gate.verdict import Check
 from specbench_s2d.runs.columns import Records
-from specbench_s2d.runs.conditions import is_transient
+from specbench_s2d.runs.conditions import is_transient, kinds
 from specbench_s2d.runs.identity import engine_name, identity, is_greedy_run
 from specbench_s2d.runs.record import Record
 
 _FREE = frozenset({"device", "engine", "seed"})
 """Settings that are judged on their own: where a run ran, how, and the seed, which greedy decoding does not see."""
+NOT_AT_REST = ("the machine was not at rest", "the baseline's machine was not at rest")
 Manifest = Mapping[str, Any]
 
 
@@ -46,11 +47,18 @@ def other_machine(ours: Manifest, base: Manifest) -> str | None:
 def unstable_reason(ours: Manifest, base: Manifest) -> str | None:
     """Why times of the two runs say nothing though the machine was one: what came over it during either; None where
     nothing did."""
-    for whose, manifest in (("the machine was not at rest", ours), ("the baseline's machine was not at rest", base)):
-        for condition in manifest.get("conditions", []):
-            if is_transient(condition):
-                return f"{whose} ({condition['about']} {condition['what']})"
+    for whose, manifest in zip(NOT_AT_REST, (ours, base), strict=True):
+        if found := disturbances(c for c in manifest.get("conditions", []) if is_transient(c)):
+            return f"{whose} ({'; '.join(found)})"
     return None
+
+
+def disturbances(conditions: Iterable[Manifest]) -> list[str]:
+    """A phrase for each kind of condition, and how many more are like it."""
+    return [
+        f"{first['about']} {first['what']}" + (f" and {len(others)} more like it" if others else "")
+        for first, *others in kinds(conditions)
+    ]
 
 
 def measured_at_run_time(*manifests: Manifest) -> set[tuple[str, str]]:

@@ -96,7 +96,7 @@ def judge(run: Side, baseline: Side, tolerances: Tolerances, speed: Speed, other
         found += [*seen, *judged, *energy.doubts(row), *cells.anything_compared(row, judged)]
     if not len(base.finished):
         found.append(Check("evidence", "incomplete", why="the baseline finished no cell"))
-    return Judgement(name, other, found, _notes(manifest, theirs, ours, base))
+    return Judgement(name, other, found, _notes(manifest, theirs, ours, base, clock.untimed or ""))
 
 
 def _repeats(manifest: Mapping[str, Any], theirs: Mapping[str, Any], ours: Records, base: Records) -> int:
@@ -144,7 +144,7 @@ class _Clock:
             comparability.other_machine(manifest, m) or comparability.unstable_reason(manifest, m) for _, m in bases
         ]
         kept = [base for base, doubt in zip(bases, doubts, strict=True) if speed == "judge" or not doubt]
-        self._untimed = "--speed skip" if speed == "skip" else None if kept else doubts[0]
+        self.untimed = "--speed skip" if speed == "skip" else None if kept else doubts[0]
         repeats = min([_repeats(manifest, m, ours, base) for base, m in kept], default=1)
         self._ours = timing.launches_of(ours, repeats)
         self._base = [launch for base, _ in kept for launch in timing.launches_of(base, repeats)]
@@ -156,8 +156,8 @@ class _Clock:
         """How fast a row was compared with AR, and what its draft passes cost."""
         if row.label == BASELINE:
             return
-        if self._untimed:
-            yield Check("speed-up", "not judged", row.target, row.label, why=self._untimed)
+        if self.untimed:
+            yield Check("speed-up", "not judged", row.target, row.label, why=self.untimed)
             return
         if off := self._pace(row.target):
             yield Check("speed-up", "not judged", row.target, row.label, why=off)
@@ -197,23 +197,25 @@ class _Clock:
         return self._samples[statistic, row]
 
 
-def _notes(manifest: Mapping[str, Any], theirs: Mapping[str, Any], ours: Records, base: Records) -> list[str]:
-    """What a reader should know besides the checks: restless machines, rows that nobody asked for."""
+def _notes(
+    manifest: Mapping[str, Any], theirs: Mapping[str, Any], ours: Records, base: Records, said: str = ""
+) -> list[str]:
+    """What a reader should know besides the checks: what came and went on the machines (and what an old manifest does
+    not say that of), unless that is `said` already; rows that nobody asked for."""
     known = set(_names(base))
-    extra = [", ".join(name) for name in _names(ours) if name not in known]
-    return [
-        *(f"The machine was not at rest: {condition}." for condition in _conditions(manifest)),
-        *(f"The baseline's machine was not at rest: {condition}." for condition in _conditions(theirs)),
-        *([f"Not in the baseline, not judged: {'; '.join(extra)}."] if extra else []),
-    ]
+    extra: dict[str, list[str]] = {}
+    for target, label in _names(ours):
+        if (target, label) not in known:
+            extra.setdefault(target, []).append(label)
+    more = "; ".join(f"{target}: {', '.join(sorted(labels))}" for target, labels in extra.items())
+    notes = []
+    for whose, facts in zip(comparability.NOT_AT_REST, (manifest, theirs), strict=True):
+        transient = (c for c in facts.get("conditions", []) if is_transient(c) is not False)
+        if (found := comparability.disturbances(transient)) and not said.startswith(whose):
+            notes.append(f"{whose[0].upper()}{whose[1:]}: {'; '.join(found)}.")
+    return [*notes, *([f"Not in the baseline, not judged: {more}."] if more else [])]
 
 
 def _names(records: Records) -> list[tuple[str, str]]:
     """Targets and labels."""
     return [(mine.value("target"), mine.value("label")) for mine in records.groups("target", "label")]
-
-
-def _conditions(manifest: Mapping[str, Any]) -> list[str]:
-    """What came and went on the machine, and what an old manifest does not say that of."""
-    transient = (c for c in manifest.get("conditions", []) if is_transient(c) is not False)
-    return list(dict.fromkeys(f"{c['about']}: {c['what']}" for c in transient))

@@ -73,10 +73,13 @@ def as_json(judgement: Judgement) -> str:
 
 
 def _remarkable(judgement: Judgement) -> list[Check]:
-    """What did not simply hold, the worst first; what was not judged for one reason stands once."""
+    """What did not simply hold, the worst first; what was not judged for one reason stands once, and not here where
+    the sentence says it."""
     loud = [*judgement.of("regressed"), *judgement.of("incomparable", "incomplete"), *judgement.of("improved")]
     quiet: dict[tuple[str, str], list[Check]] = {}
     for check in judgement.of("not judged"):
+        if check.rule == "speed-up" and check.why == judgement.untimed:
+            continue
         quiet.setdefault((check.rule, check.why), []).append(check)
     merged = [
         checks[0] if len(checks) == 1 else Check(rule, "not judged", f"{len(checks)} rows", why=why)
@@ -87,8 +90,8 @@ def _remarkable(judgement: Judgement) -> list[Check]:
 
 def _held(judgement: Judgement) -> str:
     rules = [check.rule for check in judgement.of("holds")]
-    counts = ", ".join(f"{rule} {rules.count(rule)}" for rule in dict.fromkeys(rules))
-    return f"Hold: {counts}." if rules else ""
+    counted = (f"{rule} ({n})" if (n := rules.count(rule)) > 1 else rule for rule in dict.fromkeys(rules))
+    return f"Hold: {', '.join(counted)}." if rules else ""
 
 
 def _table(checks: Sequence[Check]) -> TextTable:

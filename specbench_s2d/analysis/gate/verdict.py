@@ -94,6 +94,8 @@ class Judgement:
             apart = self.of("incomparable")
             return "the runs cannot be compared" if apart else "the baseline has no decoder besides ar"
         reasons = Counter(check.why for check in self.speedups if check.verdict == "not judged")
+        if len(reasons) == 1 and reasons.total() == len(self.speedups):
+            return next(iter(reasons))
         counted = [f"{why} ({count} of {len(self.speedups)} decoders)" for why, count in reasons.items()]
         return "; ".join(counted) or None
 
@@ -109,7 +111,7 @@ class Judgement:
     def detectable(self) -> list[str]:
         """Per target, the smallest slow-down of each decoder that 80 of 100 such judgements would find."""
         by_target: dict[str, list[str]] = {}
-        for check in self.speedups:
+        for check in sorted(self.speedups, key=lambda check: check.label):
             if check.detectable is not None:
                 by_target.setdefault(check.target, []).append(f"{check.label} {100 * check.detectable:.0f} %")
         what = "the smallest slow-down that 80 of 100 such checks would find"

@@ -102,7 +102,7 @@ def _own_gamma(record: Record) -> int | None:
 
 def _lines(records: Sequence[Record], device: Device) -> tuple[list[Line], str | None]:
     """The decoders that drafted chains as this draft can, of a draft of its name where there is one."""
-    firsts = list({r.label: r for r in records if r.draft and not r.lossy}.values())
+    firsts = [r for _, r in sorted({r.label: r for r in records if r.draft and not r.lossy}.items())]
     theirs = same_model(device.draft, dict.fromkeys(str(r.draft) for r in firsts))
     own = [r for r in firsts if r.draft == theirs]
     note = None if own else f"acceptances of other drafts ({', '.join(dict.fromkeys(str(r.draft) for r in firsts))})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -19,6 +19,7 @@ from specbench_s2d.analysis.tables.text import (
     terminal_tables,
 )
 from specbench_s2d.display import markdown_text
+from specbench_s2d.published import LACKING
 
 NOTES = (
     "Projected, not measured: acceptances times the costs of single passes; what the loop itself takes is left out.",
@@ -37,36 +38,44 @@ def tables(table: pd.DataFrame) -> list[TextTable]:
         facts = f"AR pass {number(first['ar_ms'], '.3f')} ms, {number(first['ar_percent_of_bound'], '.0f')} % of bound"
         facts += ": the read rate was measured too low" if first["ar_percent_of_bound"] > 100 else ""
         title = f"{target} with {first['draft']}, projected ({facts})"
-        recorded = [_recorded(row) for row in part[part["role"] == RECORDED].to_dict("records")]
+        recorded = part[part["role"] == RECORDED]
+        columns = {h: n for h, n in _COLUMNS.items() if h not in _BESIDE or recorded[_BESIDE[h]].notna().any()}
         candidates = part[part["role"] == CANDIDATE]
         gammas = sorted(candidates["gamma"].unique())
         lines = [_by_gamma(str(label), rows) for label, rows in candidates.groupby("label", sort=False)]
         best = [[row["what"], row["label"], str(row["gamma"]), _speed(row)] for row in best_of(part)]
         best_title = f"{target}, projected best on this device"
         found += [
-            TextTable(_HEADINGS, recorded, title, left=2),
+            TextTable(["Decoder", "Suite", *columns], _recorded(recorded, columns), title, left=2),
             TextTable(["Decoder", *map(str, gammas)], lines, f"{target}, projected by gamma"),
             TextTable(["Best", "Decoder", "gamma", "speed-up"], best, best_title, left=2, names=2),
         ]
     return found
 
 
-_HEADINGS = ["Decoder", "Suite", "speed-up [95 %]", "costs", "published", "in its run", "MAT", "c", "verify"]
+_Row = Mapping[Any, Any]
+_BESIDE = {"published": "published", "in its run": "of_run"}  # left out where nothing is known
+_COLUMNS: dict[str, Callable[[_Row], str]] = {
+    "speed-up [95 %]": lambda row: _speed(row),
+    "costs": lambda row: interval(row["costs_low"], row["costs_high"]),
+    "published": lambda row: number(row["published"]),
+    "in its run": lambda row: number(row["of_run"]),
+    "MAT": lambda row: number(row["mat"]),
+    "c": lambda row: number(row["cost_ratio"], ".3f"),
+    "verify": lambda row: number(row["verify_ratio"]),
+}
 
 
-def _recorded(row: Mapping[Any, Any]) -> list[str]:
+def _recorded(rows: pd.DataFrame, columns: Mapping[str, Callable[[_Row], str]]) -> list[list[str]]:
+    """A line per decoder and suite; a decoder's name stands once."""
+    again = rows["label"].duplicated()
     return [
-        str(row["label"]),
-        suite_title(str(row["suite"])),
-        _speed(row),
-        interval(row["costs_low"], row["costs_high"]),
-        *(number(row[name]) for name in ("published", "of_run", "mat")),
-        number(row["cost_ratio"], ".3f"),
-        number(row["verify_ratio"]),
+        ["" if named else str(row["label"]), suite_title(str(row["suite"])), *(made(row) for made in columns.values())]
+        for row, named in zip(rows.to_dict("records"), again, strict=True)
     ]
 
 
-def _speed(row: Mapping[Any, Any]) -> str:
+def _speed(row: _Row) -> str:
     text = number(row["speedup"]) + ("*" if row["extrapolated"] else "")
     if absent(row["n"]):
         return text
@@ -80,8 +89,14 @@ def _by_gamma(label: str, rows: pd.DataFrame) -> list[str]:
 
 
 def _notes(table: pd.DataFrame) -> list[str]:
+    """How to read the tables, and each note of their rows once; those that differ in the suite alone are one."""
     said = dict.fromkeys(part for note in table["note"].dropna() for part in note.split("; "))
-    return [*NOTES, *(f"Note: {part}." for part in said)]
+    alike: dict[tuple[str, str], list[str]] = {}
+    for part in said:
+        before, lacking, after = part.partition(LACKING)
+        suite, colon, rest = after.partition(": ")
+        alike.setdefault((f"{before}{lacking}", f"{colon}{rest}"), []).append(suite)
+    return [*NOTES, *(f"Note: {head}{', '.join(suites)}{tail}." for (head, tail), suites in alike.items())]
 
 
 def render(table: pd.DataFrame) -> RenderableType:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from specbench_s2d.analysis.tables.remarks import alarms, cautions, projections
-from specbench_s2d.runs.conditions import is_unfit
+from specbench_s2d.runs.conditions import is_unfit, kinds
 from specbench_s2d.runs.record import BASELINE
 
 UNFIT = "The machine was not fit to measure on: times and speed-ups of this run may be far off."
@@ -53,13 +52,10 @@ def _unfinished(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _conditions(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The first condition of each kind, those that make a machine unfit before the others, and how many are like it."""
+    """A line for each kind of condition, and how many are like it."""
     several = len({condition.get("launch", 0) for condition in found}) > 1
-    kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for condition in sorted(found, key=is_unfit, reverse=True):
-        kinds.setdefault((condition["about"], _without_numbers(condition["what"])), []).append(condition)
-    for first, *others in kinds.values():
-        at = first.get("at", "")
+    for first, *others in kinds(found):
+        at = str(first.get("at", ""))
         when = [_WHEN.get(at, at), f"launch {first.get('launch', 0) + 1}"] if several else [_WHEN.get(at, at)]
         more = f"; {len(others)} more like it in manifest.json" if others else ""
         yield f"{first['about']} {first['what']} ({', '.join(when)}{more}): {first['advice'].rstrip('.')}."
@@ -80,7 +76,3 @@ def _sources(manifest: Mapping[str, Any]) -> list[str]:
     of_targets = [target.get("sources") or {} for target in (manifest.get("targets") or {}).values()]
     lines = [f"{name}: {source['said']}." for sources in of_targets for name, source in sources.items()]
     return list(dict.fromkeys(lines))
-
-
-def _without_numbers(what: str) -> str:
-    return re.sub(r"\d[\d.,]*", "", what.partition(":")[0])

@@ -59,7 +59,7 @@ def _devices(table: pd.DataFrame) -> list[str]:
         devices = max(of_target["devices"].dropna(), default=0)
         if devices > 1:
             spreads = of_target[of_target["label"] == BASELINE]["device_spread"].dropna()
-            apart = f", {BASELINE}'s tokens/s {spreads.iloc[0]:.1%} apart" if len(spreads) else ""
+            apart = f", {BASELINE}'s tokens/s {100 * spreads.iloc[0]:.1f} % apart" if len(spreads) else ""
             lines.append(f"{target}: measured on {devices} devices{apart}; speed-ups pair cells of one device.")
     return lines
 

@@ -62,11 +62,16 @@ def headline(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
     order = [UNFIT, *alarms(table), *cautions(table), *projections(table)]
     lines = sorted(head(table, doubts), key=lambda line: order.index(line) if line in order else len(order))
     said = _said(table, lines)
-    more = [Prose(f"{len(said) - _MOST_SAID} more such lines: {_SUMMARY}.")] if len(said) > _MOST_SAID else []
+    more = [Prose(f"{more_lines(len(said) - _MOST_SAID)}: {_SUMMARY}.")] if len(said) > _MOST_SAID else []
     rest = "suite by suite, task quality" if several else "task quality"
     where = f"The rest ({rest}, costs, why each decoder is slower or faster): {_SUMMARY} and report.html."
     notes = [_legend(table, speed, shown.headings), *mark_notes(table["lossy"], table["projected"]), where]
     return Group(*said[:_MOST_SAID], *more, *_gap(said), terminal_tables([shown], notes))
+
+
+def more_lines(count: int) -> str:
+    """How many lines of a list are elsewhere."""
+    return f"{count} more such line{'' if count == 1 else 's'}"
 
 
 def render(table: pd.DataFrame, doubts: Sequence[str] = ()) -> RenderableType:
@@ -196,8 +201,11 @@ def _legend(table: pd.DataFrame, speed: str, headings: Sequence[str], of_answers
             "answers that end in a block of tokens again and again."
         )
     metrics = {c.heading: c.name.removeprefix(QUALITY) for c in of_answers if c.name.startswith(QUALITY)}
-    scales = [f"{heading} 0–{_highest(metric)}" for heading, metric in metrics.items()]
-    return f"{legend} Task quality: {', '.join(scales)}." if scales else legend
+    scales: dict[int, list[str]] = {}
+    for heading, metric in metrics.items():
+        scales.setdefault(_highest(metric), []).append(heading)
+    said = "; ".join(f"{', '.join(headings)} from 0 to {highest}" for highest, headings in scales.items())
+    return f"{legend} Task quality: {said}." if said else legend
 
 
 def _highest(metric: str) -> int:

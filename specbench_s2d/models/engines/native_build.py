@@ -20,6 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from specbench_s2d.display import cut
 from specbench_s2d.errors import UserError
 
 SOURCE = Path(__file__).with_name("native.c")
@@ -114,4 +115,4 @@ def compile_kernel(compiler: Sequence[str], path: Path, source: Path = SOURCE) -
             built.replace(path)
             return
     said = next(iter(done.stderr.splitlines()), f"exit {done.returncode}")
-    raise NoCompilerError(f"{compiler[0]} cannot build the native kernel ({said[:200]}); use --engine eager.")
+    raise NoCompilerError(f"{compiler[0]} cannot build the native kernel ({cut(said, 200)}); use --engine eager.")

@@ -115,7 +115,8 @@ def _differs(ours: Tensor, expected: Tensor, allowed: float) -> str | None:
     difference = _difference(ours, expected)
     if difference <= allowed:
         return None
-    return f"differ from eager by {difference:.1%} of the largest value ({allowed:.1%} is allowed as rounding)"
+    apart, rounding = (f"{100 * share:.1f} %" for share in (difference, allowed))
+    return f"differ from eager by {apart} of the largest value ({rounding} is allowed as rounding)"
 
 
 def _difference(ours: Tensor, expected: Tensor) -> float:

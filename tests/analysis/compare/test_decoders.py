@@ -216,3 +216,15 @@ def test_repetition_of_lossy_decoders_is_compared_on_the_same_questions() -> Non
     assert absent(line(comparison, label="sd")["loop_share_difference"])  # lossless: nothing to compare
     assert [table.title for table in comparison.shown][-1] == "t: repetition, difference"
     assert not any("repetition" in table.title for table in compare_decoders(told, "ar").shown)
+
+
+def test_a_comparison_with_ar_says_its_speedups_once_and_mentions_no_decoder_that_did_not_run() -> None:
+    with_ar, with_x = (compare_decoders([*paper_run(3), *other(3)], against) for against in ("ar", "x"))
+    assert with_ar.shown[0].headings == ["Decoder", "QA", "All [95 %]", "MAT"]
+    assert with_x.shown[0].headings == ["Decoder", "QA", "All [95 %]", "× ar", "MAT"]
+    notes = " ".join(with_ar.notes)
+    assert "mjgd" not in notes and "Over several targets" not in notes
+    assert "Over several targets" in " ".join(compare_decoders([*paper_run(), *on("u", paper_run())], "ar").notes)
+    blocks = [r.model_copy(update={"target_passes": 2 * (r.target_passes or 0)}) if r.label == "sd" else r
+              for r in paper_run()]  # fmt: skip
+    assert "MAT of mjgd is its block" in " ".join(compare_decoders(blocks, "ar").notes)

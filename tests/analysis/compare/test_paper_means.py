@@ -122,8 +122,8 @@ def test_it_is_said_which_decoder_stands_there_and_over_what() -> None:
     notes = " ".join(comparison.notes)
     assert "mjsd (τ = 0.5, γ = 4, beams = 8); mjsd:tau=0.1 (τ = 0.1, γ = 4, beams = 8)" in notes
     assert (
-        "Without a row in published:mjsd: sd:gamma=4 (the paper has no such method); mjsd:candidates=4 (MJSD vs greedy "
-        "autoregressive is mjsd:candidates=1; MJSD vs vanilla SD is mjsd:candidates=1)."
+        "Without a row in published:mjsd: mjsd:candidates=4 (MJSD vs greedy autoregressive is mjsd:candidates=1; MJSD "
+        "vs vanilla SD is mjsd:candidates=1); sd:gamma=4 (the paper has no such method)."
     ) in notes
     assert "is set over" not in notes
 

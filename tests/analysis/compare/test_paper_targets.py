@@ -76,7 +76,7 @@ def test_the_notes_say_how_each_pair_came_about() -> None:
     assert pairing_notes("s2d", matched, {"demo-s": "vicuna-7b"}) == [
         "The same models as the paper's: lmsys/vicuna-13b-v1.5 – vicuna-13b.",
         "Of the paper's family and size, the version not stated on both sides: shape:vicuna-7b – vicuna-7b.",
-        "Set side by side by --as, the tables do not say that they are the same models: demo-s – vicuna-7b.",
+        "Set side by side by --as; the tables do not say that they are the same models: demo-s – vicuna-7b.",
     ]
     assert mean_notes("mjsd", MEAN, ["facebook/opt-13b"]) == [
         "The paper's mean is over opt 13B, llama-2 13B base; the run lacks llama-2 13B base."

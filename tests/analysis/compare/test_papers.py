@@ -53,7 +53,7 @@ def test_blocks_show_both_names_and_both_figures() -> None:
     notes = " ".join(DEMO.notes)
     assert "they are the same models: demo-s – vicuna-7b, demo-m – vicuna-13b, demo-l – llama-2-70b-chat." in notes
     assert "Exits 2, 3, 4 stand for the paper's 6, 9, 12, by their place." in notes
-    assert "Without a row in published:s2d: s2d-tree, s2d-auto (the paper has no such method)." in notes
+    assert "Without a row in published:s2d: s2d-auto, s2d-tree (the paper has no such method)." in notes
 
 
 def test_mean_accepted_tokens_are_counted_as_the_paper_counts_them() -> None:
@@ -156,7 +156,7 @@ def test_two_methods_have_no_rank_correlation_and_it_is_said_why() -> None:
     comparison = compare_published(two, "r", "spec-bench", 0.0)
     assert comparison.table["rank_rho"].isna().all() and set(comparison.table["rank_methods"]) == {2}
     assert not any(row[0].startswith("rank") for table in comparison.shown for row in table.rows)
-    said = "No rank correlation (fewer than 3 methods on both sides: 2): lmsys/vicuna-7b-v1.3 – vicuna-7b-v1.3."
+    said = "No rank correlation: lmsys/vicuna-7b-v1.3 – vicuna-7b-v1.3 (fewer than 3 methods on both sides: 2)."
     assert said in comparison.notes
     assert not any(note.startswith(("Rank", "A correlation")) for note in comparison.notes)
 

@@ -85,3 +85,9 @@ def test_what_cannot_be_compared_is_one_line() -> None:
         compare_runs(paper_run(), alone, ("a", "b"))
     with refused(UserError, "nothing in common: a has t with ar, sd; b has u with ar, sd"):
         compare_runs(paper_run(), on("u", paper_run()), ("a", "b"))
+
+
+def test_runs_that_asked_no_turn_in_common_say_so_where_the_ratio_is_missing() -> None:
+    elsewhere = [r.model_copy(update={"question_id": f"{r.question_id}b"}) for r in paper_run()]
+    comparison = compare_runs(paper_run(), elsewhere, ("a", "b"))
+    assert "– under A / B [95 %]: no turn that both runs asked (sd)." in comparison.notes

@@ -163,4 +163,4 @@ def test_a_baseline_measured_on_a_restless_machine_is_named() -> None:
     name, records, manifest = baseline()
     busy = {**manifest, "conditions": [{"at": "end", "about": "GPU", "what": "throttled", "advice": "cool it"}]}
     judgement = judge(("run", records, manifest), (name, records, busy), Tolerances(), "skip")
-    assert judgement.notes == ["The baseline's machine was not at rest: GPU: throttled."]
+    assert judgement.notes == ["The baseline's machine was not at rest: GPU throttled."]

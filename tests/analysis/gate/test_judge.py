@@ -306,8 +306,8 @@ def test_further_decoders_and_a_restless_machine_are_named() -> None:
     judgement = judged(("run", [*records, *more], facts))
     assert judgement.exit_code == 0
     assert judgement.notes == [
-        "The machine was not at rest: CPU: busy.",
-        f"Not in the baseline, not judged: {TARGET}, new.",
+        "The machine was not at rest: CPU busy and 1 more like it.",
+        f"Not in the baseline, not judged: {TARGET}: new.",
     ]
 
 

@@ -46,7 +46,10 @@ BUSY = [{"at": "start", "about": "CPU", "what": "busy", "advice": "stop it", "tr
         (with_facts("identity", "settings", "device", value="cuda:0"), "other device (cuda:0; the baseline had cpu)"),
         (with_facts("environment", "libraries", "torch", value="3.0"), "other torch (3.0; the baseline had"),
         (with_facts("conditions", value=BUSY), "the machine was not at rest (CPU busy)"),
-        (changed(lambda r: {"decode_s": None, "draft_s": None}), f"({DECODERS} of {DECODERS} decoders)"),
+        (
+            changed(lambda r: {"decode_s": None, "draft_s": None}),
+            "no turn with times that this run and",
+        ),
     ],
     ids=["device", "torch", "busy", "no times"],
 )

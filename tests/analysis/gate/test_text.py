@@ -54,7 +54,7 @@ def test_the_terminal_shows_the_worst_first_and_counts_the_rest() -> None:
     assert isinstance(file, io.StringIO)
     shown = file.getvalue()
     assert shown.index("cost ratio") < shown.index("speed-up") < shown.index("2 rows")
-    assert "Hold: settings 1, MAT 1." in shown and "CPU: busy" in shown and JUDGEMENT.sentence in shown
+    assert "Hold: settings, MAT." in shown and "CPU: busy" in shown and JUDGEMENT.sentence in shown
 
 
 def test_markdown_escapes_and_folds_away_what_holds() -> None:
@@ -85,3 +85,14 @@ def test_json_holds_everything() -> None:
         "rule": "cost ratio", "verdict": "regressed", "target": "t", "label": "sd",
         "ours": "0.4", "baseline": "0.3", "why": "1.3 | <b>", "detectable": None,
     }  # fmt: skip
+
+
+def test_a_reason_why_no_speed_was_judged_stands_once_on_the_screen() -> None:
+    untimed = [
+        Check("speed-up", "not judged", "t", label, why="the machine was not at rest (CPU busy)") for label in "ab"
+    ]
+    console = Console(file=io.StringIO(), width=200, record=True)
+    console.print(text.render(Judgement("run", "base", [*CHECKS[:2], *untimed])))
+    shown = console.export_text()
+    assert shown.count("at rest") == 1
+    assert "Speed was not judged: the machine was not at rest (CPU busy)." in shown

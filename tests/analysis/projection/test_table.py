@@ -42,7 +42,7 @@ def run(questions: int = 2) -> list[Record]:
 def test_every_chain_and_exit_of_the_run_is_projected_by_its_own_passes() -> None:
     table = table_of(of_run(run(), device(), gamma_max=3))
     recorded = table[(table["role"] == RECORDED) & (table["suite"] == "overall")].set_index("label")
-    assert list(recorded.index) == ["sd", "sd:exit=2", "s2d"]
+    assert list(recorded.index) == ["s2d", "sd", "sd:exit=2"]
     assert recorded.loc["sd", "speedup"] == pytest.approx(3 / (1 + 2 * 0.4))
     assert recorded.loc["sd:exit=2", "speedup"] == pytest.approx(2.5 / (1 + 2 * 0.2))
     # Recorded depths 3 and 9 are exits 2 and 4 by rank: of 4 tokens one went through both stages.
@@ -110,3 +110,13 @@ def test_an_ar_pass_beyond_its_bound_says_that_the_rate_is_wrong() -> None:
     table = table_of(of_run(run(), device(), 1))
     for percent, said in ((99.0, "99 % of bound)"), (112.0, "112 % of bound: the read rate was measured too low)")):
         assert projection_text.tables(table.assign(ar_percent_of_bound=percent))[0].title.endswith(said)
+
+
+def test_the_tables_show_no_column_without_a_value_and_one_note_for_suites_alike() -> None:
+    of_the_run = projection_text.tables(table_of(of_run(run(), device(), 2)))[0]
+    assert "published" not in of_the_run.headings and "in its run" in of_the_run.headings
+    assert [row[0] for row in of_the_run.rows if row[0]] == ["s2d", "sd", "sd:exit=2"], "each decoder once"
+    published = table_of(of_paper(published_mat("s2d", "vicuna-7b"), device("vicuna-7b", exits=(3, 6, 12)), 6))
+    assert "in its run" not in projection_text.tables(published)[0].headings
+    notes = [line for line in projection_text.markdown(published).splitlines() if "gives no figure" in line]
+    assert len(notes) == 1 and "translation, summarization, qa" in notes[0] and notes[0].endswith(": that of mt_bench.")

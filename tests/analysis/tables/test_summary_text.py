@@ -177,7 +177,7 @@ def test_task_quality_has_a_table_of_its_own_where_anything_is_scored() -> None:
     scored = [r.model_copy(update={"quality": {"f1": 0.25 * i}}) for i, r in enumerate(paper_run())]
     table = summary_table(scored)
     text = printed(table)
-    assert "t: task quality" in text and "F1" in text and "Task quality: F1 0–1." in " ".join(text.split())
+    assert "t: task quality" in text and "F1" in text and "Task quality: F1 from 0 to 1." in " ".join(text.split())
     assert "0.38" in text  # sd: 0.25 and 0.5
     assert "| F1 [95 %] |" in summary_text.markdown(table) and "0.38 [n = 2]" in summary_text.markdown(table)
     assert "| f1_low" not in summary_text.markdown(table)

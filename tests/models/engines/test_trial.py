@@ -161,7 +161,7 @@ def no_number_under_a_mask(hidden_TD: Tensor, inputs: Any, *rest: Any) -> Tensor
     ("compiled", "why"),
     [
         (PLAIN._replace(run_layer=raising), "graphs failed here (RuntimeError: no ptxas here)"),
-        (PLAIN._replace(run_head=doubling_head), "graphs differ from eager by 100.0%"),
+        (PLAIN._replace(run_head=doubling_head), "graphs differ from eager by 100.0 %"),
         (PLAIN._replace(run_layer=no_number_under_a_mask), "graphs give values that are not finite (a tree"),
     ],
     ids=["that raise", "that compute wrongly", "that give no numbers under a mask"],

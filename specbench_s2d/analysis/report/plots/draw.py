@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -160,7 +161,8 @@ def draw_all(tables: PlotTables, folder: Path, processes: int | None = None) -> 
 def _draw_some(tables: PlotTables, folder: Path, first: int, every: int) -> list[Path]:
     """Draw each `every`-th of the plots from the `first` on."""
     projected = projections(tables.summary)
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # matplotlib's: letters that its fonts lack, panels without room
         found = figures(tables, first, every)
         return [path for stem, figure in found for path in _save(figure, folder / stem, projected)]
 
