@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from specbench_s2d.bench import keys
-from specbench_s2d.bench.drafts import draft_for, passed_over, split_pair
+from specbench_s2d.bench.drafts import draft_for, passed_over, split_pair, with_full_names
 from specbench_s2d.bench.grader import AnswerScorer
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
@@ -261,7 +261,7 @@ def make_plan(spec: RunSpec, elsewhere: bool = False) -> Plan:
     of other machines, so that this one need not have them.
     """
     given = spec.draft
-    spec = _on_device(spec.resolved(), elsewhere)
+    spec = _on_device(with_full_names(spec).resolved(), elsewhere)
     if len(set(spec.target)) < len(spec.target):
         raise UserError(f"--target {' '.join(spec.target)}: a target is given twice; give each once.")
     models = ResolvedModels()

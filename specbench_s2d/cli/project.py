@@ -56,9 +56,11 @@ def project(
     from specbench_s2d.errors import UserError
     from specbench_s2d.measure.attention import planless_attention
     from specbench_s2d.models.load import hide_progress_bars
+    from specbench_s2d.models.named import full_name
 
     if out and (why := why_no_folder(out)):
         raise UserError(f"--out {out}: {why}; give another.")
+    target, draft = [full_name(name) for name in target], full_name(draft)
     given = Acceptances.find(acceptance, target, _pairs(stand_ins or ()))
     where = Place(place.device, place.dtype, place.engine)
     models = check_targets(target, draft, where, context + gamma_max + 1)
@@ -84,13 +86,14 @@ def project(
 
 def _pairs(stand_ins: Iterable[str]) -> dict[str, str]:
     from specbench_s2d.errors import UserError
+    from specbench_s2d.models.named import full_name
 
     pairs = {}
     for given in stand_ins:
         ours, equals, theirs = given.rpartition("=")
         if not equals:
             raise UserError(f"--as {given}: give TARGET=PAPER_TARGET.")
-        pairs[ours] = theirs
+        pairs[full_name(ours)] = theirs
     return pairs
 
 

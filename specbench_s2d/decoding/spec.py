@@ -16,6 +16,7 @@ from specbench_s2d.decoding.types import Options
 from specbench_s2d.errors import UnknownNameError, UserError, as_parameters, in_one_line, is_stop, reworded
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import HasExits
+from specbench_s2d.models.named import full_name
 from specbench_s2d.spelling import meant
 
 _FIRST = "first("
@@ -170,6 +171,8 @@ def make_spec(name: str, options: dict[str, Any]) -> DecoderSpec:
     """A decoder by its name and options; raises `UserError` naming the option that is wrong, and what is allowed."""
     name = _registered(name)
     kind = decoder_class(name)
+    if isinstance(options.get("draft"), str):
+        options = {**options, "draft": full_name(options["draft"])}
     drafter: Any = getattr(kind, "drafter_class", object)
     if issubclass(drafter, FirstDrafter):
         name = name.replace(cut_outside(name, "+")[0], f"first({'|'.join(part.label for part in drafter.parts)})")

@@ -18,7 +18,7 @@ def demo_models() -> list[dict[str, Any]]:
     rows = []
     for name in demo_names():
         folder = demo_folder() / name
-        facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        facts = json.loads((folder / "training.json").read_text(encoding="utf-8-sig"))
         rows.append(
             {
                 "name": name,

@@ -76,7 +76,7 @@ def _kept(state: FileState) -> bytes | None:
     if state.size < KEPT_FROM_BYTES:
         return None
     try:
-        kept = json.loads(_file_of(state).read_text(encoding="utf-8"))
+        kept = json.loads(_file_of(state).read_text(encoding="utf-8-sig"))
         digest = bytes.fromhex(kept.pop("sha256"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
