@@ -55,7 +55,7 @@ class VisibleRecord(logging.LogRecord):
         if self.exc_info and self.exc_info[0]:  # else a formatter would write it, as it is
             self.exc_text = visible("".join(traceback.format_exception(*self.exc_info)).rstrip("\n"), keep="\n\t")
 
-    def getMessage(self) -> str:  # noqa: N802
+    def getMessage(self) -> str:
         """The message with its arguments."""
         return visible(super().getMessage(), keep="\n\t")
 
