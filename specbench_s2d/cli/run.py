@@ -97,7 +97,7 @@ def run(
         return _print_slurm(asked, print_slurm, command, out, [flag for flag, is_given in others.items() if is_given])
     if ray and asked.devices is None:
         asked = asked.model_copy(update={"devices": "all"})
-    plan = make_plan(asked, elsewhere=ray)
+    plan = make_plan(asked, elsewhere=partial(_dtype_there, ray_address) if ray else None)
     count, launcher = _launcher(plan, ray, ray_address, allow_mixed)
     folder = out or _new_folder()
     if dry_run:
@@ -106,6 +106,13 @@ def run(
 
     execute = partial(run_launches, strict=strict, launcher=launcher)
     return execute_and_print(plan, folder, retry_failed, as_json, execute, safe_csv)
+
+
+def _dtype_there(ray_address: str | None) -> Any:
+    """The number format by default of the GPUs of a Ray cluster."""
+    from specbench_s2d.bench.ray_workers import connect, default_dtype_there
+
+    return default_dtype_there(connect(ray_address))
 
 
 def _launcher(plan: Any, on_ray: bool, ray_address: str | None, allow_mixed: bool) -> tuple[int | None, Any]:
