@@ -17,6 +17,7 @@ from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
 from specbench_s2d.analysis.tables.text import Prose, TextTable, number
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import Event
+from specbench_s2d.cli.hash_line import hashes_shown
 from specbench_s2d.cli.screen import Screen
 from specbench_s2d.display import visible
 from specbench_s2d.runs.record import BASELINE, Record
@@ -35,15 +36,18 @@ class Live:
         self._text = ""
         self._last_line = 0.0
         self._live = rich.live.Live(console=console, refresh_per_second=4) if console.is_interactive else None
+        self._hashes = hashes_shown(console, self._live.update if self._live else None)
 
     def __enter__(self) -> Live:
         if self._live:
             self._live.start()
+        self._hashes.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._hashes.__exit__(None, None, None)
         if self._live:
             self._live.stop()
 

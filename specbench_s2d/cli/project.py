@@ -10,6 +10,7 @@ import typer
 
 from specbench_s2d.cli import screen
 from specbench_s2d.cli.flags import SafeCsv, flags_from, given_flags
+from specbench_s2d.cli.hash_line import hashes_shown
 from specbench_s2d.config import RunSpec, make_spec
 from specbench_s2d.files import why_no_folder, write_whole
 
@@ -67,7 +68,7 @@ def project(
     hide_progress_bars()
     rows: list[dict[str, Any]] = []
     widths = range(1, gamma_max + 2)
-    with planless_attention():  # as in a run
+    with planless_attention(), hashes_shown(screen.stderr()):  # as in a run
         runs = list(pass_runs(models, target, draft, where, widths, context, screen.stderr().say))
     for run in runs:
         figures = given.published.get(run.given)

@@ -16,7 +16,7 @@ from specbench_s2d.models.adapter import Adapter
 from specbench_s2d.models.config_check import FILE, built, check_fields, token_ids
 from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
-from specbench_s2d.models.file_hash import file_sha256
+from specbench_s2d.models.file_hash import files_sha256
 from specbench_s2d.models.gguf import is_gguf, resolve_gguf
 from specbench_s2d.models.heads.shape import MEDUSA, HeadShape
 from specbench_s2d.models.hf import context_of
@@ -179,10 +179,11 @@ class ResolvedModel:
         if self.base and self.adapter:
             digest.update(self.base.sha256.encode())
             files = (self.adapter.file,)
-        for file in files:
-            blob = file.resolve()
-            known = re.fullmatch(r"[0-9a-f]{64}", blob.name)
-            digest.update(blob.name.encode() if known else file_sha256(blob))
+        blobs = [file.resolve() for file in files]
+        unknown = [blob for blob in blobs if not re.fullmatch(r"[0-9a-f]{64}", blob.name)]
+        found = dict(zip(unknown, files_sha256(unknown), strict=True))
+        for blob in blobs:
+            digest.update(found.get(blob) or blob.name.encode())
         return digest.hexdigest()
 
     @property
