@@ -89,12 +89,13 @@ def _pairs(stand_ins: Iterable[str]) -> dict[str, str]:
     from specbench_s2d.errors import UserError
     from specbench_s2d.models.named import full_name
 
-    pairs = {}
+    pairs: dict[str, str] = {}
     for given in stand_ins:
-        ours, equals, theirs = given.rpartition("=")
-        if not equals:
+        ours, _, theirs = given.rpartition("=")
+        if not ours or not theirs:
             raise UserError(f"--as {given}: give TARGET=PAPER_TARGET.")
-        pairs[full_name(ours)] = theirs
+        if pairs.setdefault(full_name(ours), theirs) != theirs:
+            raise UserError(f"--as {given}: {ours} was given as {pairs[full_name(ours)]} already; keep one of them.")
     return pairs
 
 

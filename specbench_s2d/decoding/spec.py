@@ -135,7 +135,9 @@ def parse_decoder(text: str) -> DecoderSpec:
     name, colon, listed = cut_outside(text, ":")
     if not colon and (hint := _with_a_colon(text)):
         raise UserError(f"decoder {text!r}: options stand after a colon; write {hint}.")
-    if len(names := split_outside(name, ",")) > 1:
+    if len(names := split_outside(name, ",")) > 1 and not colon:
+        raise UserError(f"decoder {text!r}: lists {len(names)} decoders; give one.")
+    if len(names) > 1:
         raise UserError(
             f"decoder {text!r}: a decoder with options stands alone; write "
             f"--decoder {','.join(names[:-1])} --decoder {names[-1]}:{listed}."
@@ -243,9 +245,11 @@ def build_decoder(decoder: str, target: LanguageModel, draft: LanguageModel | No
     Raises `UserError` for an unknown name or option, and for models that do not fit together.
     """
     with reworded(as_parameters):
+        if not isinstance(decoder, str):
+            raise UserError(f"build_decoder: decoder {decoder!r} is no text; give a name, such as 'sd', with options.")
         for what, model in {"target": target, "draft": draft}.items():
-            if isinstance(model, str) or (model is None and what == "target"):
-                name = "NAME" if model is None else str(model)
+            if not isinstance(model, LanguageModel) and (model is not None or what == "target"):
+                name = model if isinstance(model, str) else "NAME"
                 raise UserError(f"build_decoder: {what} {model!r} is no loaded model; give load_model({name!r}).")
         if ":" in decoder and options:
             raise UserError(f"build_decoder({decoder!r}, …): give options in the string or as keywords, not both.")

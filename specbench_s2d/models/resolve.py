@@ -306,8 +306,9 @@ def check_path(name: str) -> None:
     named = name.startswith((".", "/", "~")) or name.partition("@")[0].count("/") > 1 or name.endswith("/")
     is_file = path.suffix.lower() in _FILES
     if named or is_file:
-        beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = near_names(path.name, beside) if beside else f" There is no folder {path.parent} either."
+        there = path.parent.is_dir()
+        hint = near_names(path.name, [one.name for one in path.parent.iterdir()]) if there else ""
+        hint = hint if there else f" There is no folder {path.parent} either."
         what = "file; a model is given by its folder" if is_file else "folder; give a model's folder"
         raise ModelError(f"{name}: no such {what}, a GGUF file, a name, or a hub id owner/name.{hint}")
 
