@@ -18,8 +18,8 @@ import numpy as np
 import typer
 from figures import show, write
 
-from specbench_s2d.analysis.metrics.intervals import Sums, interval
-from specbench_s2d.runs.columns import Floats
+from specbench_s2d.analysis.metrics.intervals import interval, stacked, summed
+from specbench_s2d.runs.columns import Asked, Floats
 
 CAP = 90.0
 QUESTIONS, LAUNCHES, LENGTHS = (5, 8, 12, 48, 480), (1, 3), ("capped", "skewed")
@@ -48,8 +48,8 @@ def truth(lengths: str, launches: int) -> float:
 def jackknife(ours_LN: Floats, ar_LN: Floats) -> Ends:
     """The package's own interval."""
     launches, questions = np.indices(ours_LN.shape).reshape(2, -1)
-    sums = Sums(launches, questions, np.column_stack([ar_LN.ravel(), ours_LN.ravel()]))
-    found = interval([sums], lambda sums_GCR: sums_GCR[0, 0] / sums_GCR[0, 1])
+    _, rows = stacked(ar_LN.ravel(), ours_LN.ravel())
+    found = interval([summed(Asked.of(questions, launches), rows)], lambda sums_GCR: sums_GCR[0, 0] / sums_GCR[0, 1])
     assert found.low is not None and found.high is not None
     return found.low, found.high
 

@@ -81,10 +81,15 @@ def write_sound(folder: Path) -> None:
     chats = [Chat("qa", [{"role": "user", "content": text}]) for text in SENTENCES]
     tokenizer = train_tokenizer(chats, 280, 1024)
     torch.manual_seed(0)
-    size = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    size: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
     size |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     llama = size | {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 1024}
-    exits = {"specbench_exits": [1, 2]}
+    exits: dict[str, Any] = {"specbench_exits": [1, 2]}
     models: dict[str, Any] = {
         "llama": LlamaForCausalLM(LlamaConfig(**llama)),
         "nested": LlamaForCausalLM(LlamaConfig(**llama, **exits)),
@@ -204,10 +209,10 @@ def _be_quick() -> None:
         run()
         return WarmUp(1, 0.0, 0.0, stable=True)
 
-    session.warm_up = one_run  # type: ignore[assignment]
+    session.warm_up = one_run  # type: ignore[attr-defined]
     bandwidth.CPU_BUFFER_BYTES = bandwidth.CPU_ROUND_BYTES = forecast._PROBE_BYTES = 2**20
     conditions.WINDOW_S = 0.01
-    write.draw_all = write.write_page = lambda *_: None  # type: ignore[assignment]
+    write.draw_all = write.write_page = lambda *_: None  # type: ignore[attr-defined,assignment]
 
 
 def _run(*words: str) -> int:

@@ -8,6 +8,7 @@ import random
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,42 @@ TOKENIZER_FIELDS = (
     "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "add_prefix_space", "padding_side",
 )  # fmt: skip
 TOKENIZER_PARTS = ("model", "added_tokens", "pre_tokenizer", "normalizer", "decoder", "post_processor", "version")
-EOS = (2.5, [[1]], -1, "2", True, 10**6, 10**30, [], {}, None, [1, "a"], NAN, [1, None], ["1"], [1, 10**6], False)
-EXITS = (0, 3, "2", [2, 1], [0, 2], [1, 1, 2], [1.5], [1, 99], ["1"], {"a": 1}, True, [[1]], [None], NAN, -1, [])
+EOS: tuple[Any, ...] = (
+    2.5,
+    [[1]],
+    -1,
+    "2",
+    True,
+    10**6,
+    10**30,
+    [],
+    {},
+    None,
+    [1, "a"],
+    NAN,
+    [1, None],
+    ["1"],
+    [1, 10**6],
+    False,
+)
+EXITS: tuple[Any, ...] = (
+    0,
+    3,
+    "2",
+    [2, 1],
+    [0, 2],
+    [1, 1, 2],
+    [1.5],
+    [1, 99],
+    ["1"],
+    {"a": 1},
+    True,
+    [[1]],
+    [None],
+    NAN,
+    -1,
+    [],
+)
 TEXTS: dict[str, bytes] = {
     "a list": b"[1, 2]", "a number": b"3", "null": b"null", "a text": b'"text"', "empty": b"", "an empty object": b"{}",
     "nested lists": b"[" * 100_000, "nested objects": b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
@@ -138,9 +173,18 @@ def _of_tokenizer(folder: Path, coin: random.Random) -> Damages:
                 )
 
 
+def _of_file(file: str, change: Callable[..., Any], *given: Any) -> Callable[[Path], None]:
+    """The change of one file of a folder: `change(folder / file, *given)`."""
+
+    def apply(folder: Path) -> None:
+        change(folder / file, *given)
+
+    return apply
+
+
 def _of_template(folder: Path, coin: random.Random) -> Damages:
     for template in TEMPLATES if (folder / "tokenizer_config.json").is_file() else ():
-        yield f"chat template {_said(template)[:60]}", lambda at, t=template: _write_template(at, t)
+        yield f"chat template {_said(template)[:60]}", partial(_write_template, template=template)
 
 
 def _write_template(folder: Path, template: Any) -> None:
@@ -152,17 +196,17 @@ def _of_text(folder: Path, coin: random.Random) -> Damages:
     present = [f.name for f in folder.iterdir() if f.suffix in (".json", ".jinja", ".txt")]
     for file in sorted({*present, "special_tokens_map.json", "added_tokens.json", "token_ranking.json"}):
         for what, content in TEXTS.items():
-            yield f"{file} is {what}", lambda at, f=file, c=content: (at / f).write_bytes(c)
+            yield f"{file} is {what}", _of_file(file, Path.write_bytes, content)
         if file in present:
             size = (folder / file).stat().st_size
             for cut in sorted(coin.randrange(size) for _ in range(2)):
-                yield f"{file} cut at {cut}", lambda at, f=file, c=cut: os.truncate(at / f, c)
+                yield f"{file} cut at {cut}", _of_file(file, os.truncate, cut)
 
 
 def _of_place(folder: Path, coin: random.Random) -> Damages:
     for file in sorted(path.name for path in folder.iterdir()):
         for place in PLACES:
-            yield f"{file}: {place}", lambda at, f=file, p=place: _put(at / f, p)
+            yield f"{file}: {place}", _of_file(file, _put, place)
 
 
 def _put(file: Path, place: str) -> None:
@@ -191,13 +235,13 @@ def _of_bytes(folder: Path, coin: random.Random) -> Damages:
     for file in sorted(f.name for f in folder.iterdir() if f.suffix in (".safetensors", ".bin")):
         size = (folder / file).stat().st_size
         for cut in (1, 7, 8, 9, 100, size - 1, *(coin.randrange(size) for _ in range(4))):
-            yield f"{file} cut at {cut}", lambda at, f=file, c=cut: os.truncate(at / f, c)
+            yield f"{file} cut at {cut}", _of_file(file, os.truncate, cut)
         for length in (0, 1, 2**31, 2**40, 2**63 - 1, 2**64 - 1):
             head = struct.pack("<Q", length)
-            yield f"{file}: header of {length}", lambda at, f=file, h=head: _overwrite(at / f, 0, h)
+            yield f"{file}: header of {length}", _of_file(file, _overwrite, 0, head)
         for _ in range(6):
             place, byte = coin.randrange(min(size, 2000)), bytes([coin.randrange(256)])
-            yield f"{file}: byte {place}", lambda at, f=file, p=place, b=byte: _overwrite(at / f, p, b)
+            yield f"{file}: byte {place}", _of_file(file, _overwrite, place, byte)
 
 
 def _overwrite(file: Path, place: int, content: bytes) -> None:
@@ -212,7 +256,7 @@ def _of_tensors(folder: Path, coin: random.Random) -> Damages:
         names = sorted(_load(folder / file))
         for what, change in _changes().items():
             for name in coin.sample(names, min(2, len(names))):
-                yield f"{file}: {name} {what}", lambda at, f=file, n=name, c=change: _edit(at / f, n, c)
+                yield f"{file}: {name} {what}", _of_file(file, _edit, name, change)
 
 
 def _changes() -> dict[str, Callable[[dict[str, Any], str], None]]:
@@ -221,13 +265,16 @@ def _changes() -> dict[str, Callable[[dict[str, Any], str], None]]:
     def put(make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict[str, Any], str], None]:
         return lambda table, name: table.__setitem__(name, make(table[name]).contiguous())
 
+    def of_type(kind: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda tensor: tensor.to(kind)
+
     def planted(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda tensor: tensor.index_put(
             (torch.zeros(1, dtype=torch.long),), torch.tensor(value, dtype=tensor.dtype)
         )
 
     return {
-        **{f"as {str(kind).removeprefix('torch.')}": put(lambda t, k=kind: t.to(k)) for kind in DTYPES},
+        **{f"as {str(kind).removeprefix('torch.')}": put(of_type(kind)) for kind in DTYPES},
         "transposed": put(lambda t: t.t() if t.dim() == 2 else t[None]),
         "of no rows": put(lambda t: t[:0]),
         "of fewer rows": put(lambda t: t[: max(1, len(t) // 2)]),
@@ -241,6 +288,10 @@ def _changes() -> dict[str, Callable[[dict[str, Any], str], None]]:
         "under another name": lambda table, name: table.__setitem__(name + "_", table.pop(name)),
         "beside another": lambda table, name: table.__setitem__("extra.weight", torch.ones(3, dtype=torch.int8)),
     }
+
+
+def _save_pickle(file: Path, content: Any) -> None:
+    torch.save(content, file)
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -264,8 +315,8 @@ def _of_pickle(folder: Path, coin: random.Random) -> Damages:
     }  # fmt: skip
     for file in sorted(f.name for f in folder.iterdir() if f.suffix == ".bin"):
         for what, content in others.items():
-            yield f"{file} holds {what}", lambda at, f=file, c=content: torch.save(c, at / f)
-        yield f"{file} runs code", lambda at, f=file: (at / f).write_bytes(b"cposix\nsystem\n(S'true'\ntR.")
+            yield f"{file} holds {what}", _of_file(file, _save_pickle, content)
+        yield f"{file} runs code", _of_file(file, Path.write_bytes, b"cposix\nsystem\n(S'true'\ntR.")
 
 
 def _of_index(folder: Path, coin: random.Random) -> Damages:
@@ -279,7 +330,7 @@ def _of_index(folder: Path, coin: random.Random) -> Damages:
             yield f"{file}: without {name}", _field(file, "weight_map", name, value=GONE)
     for file in ("pytorch_model.bin", "consolidated.safetensors", "model.safetensors", "adapter_config.json"):
         if not (folder / file).exists():
-            yield f"and {file}, which is damaged", lambda at, f=file: (at / f).write_bytes(b"\0" * 100)
+            yield f"and {file}, which is damaged", _of_file(file, Path.write_bytes, b"\0" * 100)
 
 
 def _of_adapter(folder: Path, coin: random.Random) -> Damages:

@@ -58,12 +58,12 @@ def their_steps(model: Any, ids: list[int], new_tokens: int) -> tuple[list[int],
     drafted: list[tuple[int, list[int]]] = []
     find = PromptLookupCandidateGenerator.get_candidates
 
-    def recorded(self: Any, input_ids: torch.Tensor, **more: Any) -> Any:
+    def recorded(self: Any, input_ids: Any, **more: Any) -> Any:
         candidates, logits = find(self, input_ids, **more)
         drafted.append((input_ids.shape[1], candidates[0, input_ids.shape[1] :].tolist()))
         return candidates, logits
 
-    PromptLookupCandidateGenerator.get_candidates = recorded
+    PromptLookupCandidateGenerator.get_candidates = recorded  # type: ignore[method-assign]
     try:
         ids_BT = torch.tensor([ids])
         with torch.inference_mode():
@@ -72,7 +72,7 @@ def their_steps(model: Any, ids: list[int], new_tokens: int) -> tuple[list[int],
                 prompt_lookup_num_tokens=10, max_matching_ngram_size=3,
             )[0].tolist()  # fmt: skip
     finally:
-        PromptLookupCandidateGenerator.get_candidates = find
+        PromptLookupCandidateGenerator.get_candidates = find  # type: ignore[method-assign]
     ends = [length for length, _ in drafted[1:]] + [len(out)]
     steps = [(found, end - length - 1) for (length, found), end in zip(drafted, ends, strict=True)]
     return out[len(ids) :], steps
@@ -135,7 +135,8 @@ def text_ids(target: LanguageModel, length: int) -> list[int]:
 def drafting_s(decoder: str, context: list[int], length: int) -> dict[str, float]:
     """Seconds to index a context, and of a step's drafting from there."""
     spec, sampler = parse_decoder(decoder), Sampler(0.0, 0, 1.0, 0)
-    drafter = spec.kind.drafter_class(None, spec.options)
+    kind: Any = spec.kind
+    drafter = kind.drafter_class(None, spec.options)
     growing, taken, found = context[:length], list[float](), 0
     began = time.perf_counter()
     drafter.start(growing, sampler)

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
 
+import pynvml
 import typer
 from figures import measured, write
 
@@ -31,7 +32,7 @@ from specbench_s2d.measure.energy.choose import gpu_meter
 from specbench_s2d.measure.energy.nvml import NvmlMeter
 from specbench_s2d.measure.energy.reading import read_during
 from specbench_s2d.measure.energy.trace import SAMPLE_EVERY_S
-from specbench_s2d.measure.nvml import Nvml, pynvml
+from specbench_s2d.measure.nvml import Nvml
 from specbench_s2d.models.load import hide_progress_bars
 
 ALLOWED = 0.005

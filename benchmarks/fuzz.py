@@ -111,13 +111,13 @@ def prepare(with_plots: bool = False) -> None:
 
     resources._BUNDLED = Path("_data")  # of a case's own folder, where it has such files
     if not with_plots:
-        draw.figures = lambda *_, **__: iter(())  # type: ignore[assignment]
-    session.warm_up = one_run  # type: ignore[assignment]
+        draw.figures = lambda *_, **__: iter(())
+    session.warm_up = one_run  # type: ignore[attr-defined]
     bandwidth.CPU_BUFFER_BYTES = bandwidth.CPU_ROUND_BYTES = forecast._PROBE_BYTES = 2**20
     conditions.WINDOW_S = 0.01
-    jobs.claim = heads.claim = answers.write_answers = stop  # type: ignore[assignment]
+    jobs.claim = heads.claim = answers.write_answers = stop  # type: ignore[attr-defined]
     pass_costs.pass_runs = as_if_timed  # type: ignore[assignment]
-    socket.socket.connect = socket.create_connection = no_network  # type: ignore[assignment,method-assign]
+    socket.socket.connect = socket.create_connection = no_network  # type: ignore[method-assign]
 
 
 def run_cli(words: list[str]) -> int:

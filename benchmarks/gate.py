@@ -38,7 +38,7 @@ from specbench_s2d.config import make_spec
 from specbench_s2d.decoding.types import Proposal, Verdict
 from specbench_s2d.decoding.verifiers.token import TokenVerifier
 from specbench_s2d.models.base import LanguageModel
-from specbench_s2d.models.load import hide_progress_bars
+from specbench_s2d.models.load import hide_progress_bars, load_model
 from specbench_s2d.runs.folder import MANIFEST, read_manifest
 from specbench_s2d.runs.record import BASELINE
 
@@ -52,7 +52,7 @@ Judge = Callable[..., Verdict]
 @contextlib.contextmanager
 def slow_drafts() -> Iterator[None]:
     """Every pass of a draft takes 30 % longer."""
-    load = session.load_model
+    load = load_model
 
     def slowed(name: str, **where: Any) -> LanguageModel:
         model = load(name, **where)

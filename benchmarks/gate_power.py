@@ -47,10 +47,10 @@ def launches(case: Case, sd: float, count: int, rng: np.random.Generator) -> np.
     def draw(shape: tuple[int, int]) -> np.ndarray[Any, Any]:
         if case.tails == "normal":
             return rng.standard_normal(shape)
-        return rng.standard_t(3, shape) / np.sqrt(3)
+        return np.asarray(rng.standard_t(3, shape) / np.sqrt(3))
 
     common, own = draw((1, count)), draw((case.decoders, count))
-    return sd * (np.sqrt(case.correlation) * common + np.sqrt(1 - case.correlation) * own)
+    return np.asarray(sd * (np.sqrt(case.correlation) * common + np.sqrt(1 - case.correlation) * own))
 
 
 def judged(case: Case, slower: float, margin: float, rng: np.random.Generator) -> Iterator[tuple[bool, Check]]:

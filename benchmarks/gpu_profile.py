@@ -15,7 +15,7 @@ import torch
 from gpu_rows import published_s2d
 from gpu_setting import Figures, Setting
 from gpu_table import COMPILE, machine, write_whole
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity
 
 from specbench_s2d import build_decoder

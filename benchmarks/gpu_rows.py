@@ -15,7 +15,6 @@ from gpu_setting import Figures, Setting
 
 from specbench_s2d import build_decoder, load_model
 from specbench_s2d.decoding.clock import clock_for
-from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.decoding.types import Generation
 from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.pass_timer import PassTimer
@@ -87,13 +86,13 @@ def s2d_over_cost_model(s: Setting) -> Figures:
     }
 
 
-def published_s2d(s: Setting) -> Decoder:
+def published_s2d(s: Setting) -> Any:
     """S2D whose acceptances are drawn at the published rate, and whose exits are drawn evenly."""
     from specbench_s2d.decoding.acceptance_trace import AcceptanceTrace
     from specbench_s2d.decoding.geometric import drawn, rate_of
 
     generator = random.Random(0)
-    decoder = build_decoder("sorted-scripted+scripted", s.target, s.nested)
+    decoder: Any = build_decoder("sorted-scripted+scripted", s.target, s.nested)
     stages = [generator.randrange(len(s.nested.exits)) for _ in range(512)]
     decoder.follow(AcceptanceTrace(drawn(rate_of(published_mat()), 512, 0), stages))
     return decoder

@@ -13,6 +13,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from specbench_s2d import build_decoder, load_model
+from specbench_s2d.decoding.decoder import Decoder
 from specbench_s2d.measure.machine import cpu_model
 from specbench_s2d.models import LanguageModel
 from specbench_s2d.models.chat import ChatTemplate
@@ -38,7 +40,11 @@ def ours(target: LanguageModel, draft: LanguageModel, new_tokens: int) -> dict[s
     """AR, and SD at each gamma, through this package."""
     decoders = {"ar": build_decoder("ar", target)}
     decoders |= {f"sd gamma {gamma}": build_decoder("sd", target, draft, gamma=gamma) for gamma in GAMMAS}
-    return {name: lambda ids, d=d: d.generate(ids, max_new_tokens=new_tokens).ids for name, d in decoders.items()}
+
+    def answered(decoder: Decoder) -> Contender:
+        return lambda ids: decoder.generate(ids, max_new_tokens=new_tokens).ids
+
+    return {name: answered(decoder) for name, decoder in decoders.items()}
 
 
 def transformers_own(target: str, draft: str, new_tokens: int) -> dict[str, Contender]:
@@ -60,11 +66,12 @@ def transformers_own(target: str, draft: str, new_tokens: int) -> dict[str, Cont
             out = model.generate(
                 ids_BT, attention_mask=torch.ones_like(ids_BT), do_sample=False, max_new_tokens=new_tokens, **options
             )
-        return out[0, len(ids) :].tolist()
+        new_ids: list[int] = out[0, len(ids) :].tolist()
+        return new_ids
 
     contenders: dict[str, Contender] = {"transformers generate": generate}
     for gamma in GAMMAS:
-        contenders[f"transformers assisted gamma {gamma}"] = lambda ids, g=gamma: generate(ids, g)
+        contenders[f"transformers assisted gamma {gamma}"] = partial(generate, gamma=gamma)
     return contenders
 
 

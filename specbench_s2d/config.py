@@ -16,7 +16,7 @@ from specbench_s2d.errors import UnknownNameError, UserError, find_name, in_one_
 from specbench_s2d.resources import SUITES as SUITES
 from specbench_s2d.resources import run_files
 from specbench_s2d.shards import Shard, is_number, numbers_in
-from specbench_s2d.spelling import DTYPES, choice, near_names, small_enough, whole_number
+from specbench_s2d.spelling import DTYPES, choice, meant, near_names, small_enough, whole_number
 
 DEMO_TARGETS = ("demo-s", "demo-m", "demo-l")
 DEMO_DRAFTS = ("demo-draft-sft", "demo-draft")
@@ -293,12 +293,11 @@ def find_run_file(given: Path) -> Path:
     if given.is_file():
         return given
     shipped, name = run_files(), given.as_posix().removesuffix(".toml")
-    if name in shipped:
-        return shipped[name]
-    alone = [path for short, path in shipped.items() if short.endswith(f"/{name}")]
-    if len(alone) == 1:
-        return alone[0]
-    hint = near_names(name, shipped)
+    stems = [short.rpartition("/")[2] for short in shipped]
+    alone = {stem: short for stem, short in zip(stems, shipped, strict=True) if stems.count(stem) == 1}
+    if found := meant(name, shipped, alone):
+        return shipped[found]
+    hint = near_names(name, shipped, alone)
     what = "a folder, and no run file" if given.is_dir() else "no such run file"
     raise UserError(f"{given}: {what}.{hint} Give a path, or one of {', '.join(shipped)}.")
 
@@ -307,7 +306,7 @@ def load_spec(path: Path) -> dict[str, Any]:
     """The fields that a TOML run file sets; raises `UserError` for anything that is not a run file."""
     path = find_run_file(path)
     try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+        fields = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of thousands of digits
         raise UserError(f"{path}: not a readable TOML run file ({in_one_line(error)}).") from error
     for name, value in fields.items():

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import traceback
+import warnings
+from typing import Any
 
 from rich.cells import cell_len
 
@@ -44,6 +48,32 @@ def visible(text: str, keep: str = "") -> str:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+class VisibleRecord(logging.LogRecord):
+    """A record of a log, of any library's, whose text, traceback included, is visible; its line breaks stay."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        if self.exc_info and self.exc_info[0]:  # else a formatter would write it, as it is
+            self.exc_text = visible("".join(traceback.format_exception(*self.exc_info)).rstrip("\n"), keep="\n\t")
+
+    def getMessage(self) -> str:
+        """The message with its arguments."""
+        return visible(super().getMessage(), keep="\n\t")
+
+
+def show_logs_and_warnings() -> None:
+    """From now on whatever libraries log or warn of in this process is visible, with the names in it; a warning is one
+    line."""
+    logging.setLogRecordFactory(VisibleRecord)
+    warnings.formatwarning = _warning_line
+
+
+def _warning_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"warning: {visible(str(message))} ({category.__name__})\n"
 
 
 def encodable(text: str, encoding: str) -> str:

@@ -142,6 +142,14 @@ def as_parameters(text: str) -> str:
     return _FLAG.sub(parameter, text)
 
 
+def check_flags(**given: object) -> None:
+    """Raise `UserError` for a parameter that is to be True or False, and is neither: a text such as `no` would count as
+    True."""
+    for name, value in given.items():
+        if value not in (True, False):
+            raise UserError(f"{name}={value!r}: give True or False.")
+
+
 class QuestionFileError(UserError):
     """A question file that cannot be read as questions; names the file, the line and what was expected."""
 

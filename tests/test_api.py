@@ -88,3 +88,32 @@ def test_messages_name_parameters_and_no_flags(tiny_models: Path) -> None:
 @pytest.mark.parametrize("dtype", ["bf16", "bfloat16", torch.bfloat16])
 def test_a_dtype_has_other_names_and_may_be_torch_s(dtype: Any) -> None:
     assert find_dtype(dtype, "cpu") is torch.bfloat16
+
+
+def test_arguments_of_other_types_are_refused_by_their_parameter(tiny_models: Path) -> None:
+    target = load_model(tiny_models / "tiny-target", device=torch.device("cpu"), dtype=torch.float32)
+    assert target.device == torch.device("cpu")
+    wrong: Any
+    for wrong in (None, 3):
+        with refused(UserError, f"load_model: name {wrong} is no text; give a model's name"):
+            load_model(wrong)
+        with refused(UserError, f"build_decoder: decoder {wrong} is no text; give a name"):
+            build_decoder(wrong, target)
+    for wrong in (0, 1):
+        with refused(UserError, f"device='{wrong}': not a device; give cpu, cuda or cuda:N"):
+            load_model("demo-s", device=wrong)
+    for name in ("lean", "trust_remote_code", "verify_forward"):
+        options: Any = {name: "no"}
+        with refused(UserError, f"{name}='no': give True or False."):
+            load_model("demo-s", device="cpu", **options)
+    for wrong in ("demo-s", 5):
+        given = repr(wrong if isinstance(wrong, str) else "NAME")
+        with refused(UserError, f"build_decoder: target {wrong!r} is no loaded model; give load_model({given})."):
+            build_decoder("ar", wrong)
+        with refused(UserError, f"build_decoder: draft {wrong!r} is no loaded model"):
+            build_decoder("sd", target, wrong)
+    with refused(UserError, "decoder 'ar,sd': lists 2 decoders; give one."):
+        build_decoder("ar,sd", target)
+    wrong = "no"
+    with refused(UserError, "ignore_eos='no': give True or False."):
+        build_decoder("ar", target).generate([1, 2], ignore_eos=wrong)

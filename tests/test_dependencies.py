@@ -17,7 +17,11 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-OURS = {"specbench_s2d", "tests", *(path.stem for path in (ROOT / "benchmarks").glob("*.py"))}
+OURS = {
+    "specbench_s2d",
+    "tests",
+    *(path.stem for folder in ("benchmarks", "docs") for path in (ROOT / folder).glob("*.py")),
+}
 # Declared, and imported by a library of ours in our stead.
 INDIRECT = {
     "protobuf": "transformers reads sentencepiece's description of a tokenizer.model with it",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from specbench_s2d.files import cause, naming, partial_of, replacing, why_no_folder, write_whole
+from specbench_s2d.files import cause, naming, partial_of, remedy, replacing, why_no_file, why_no_folder, write_whole
 
 PACKAGE = Path(__file__).parents[1] / "specbench_s2d"
 
@@ -120,5 +120,56 @@ def test_why_a_folder_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     assert why_no_folder(file) == "is a file, and no folder"
     assert why_no_folder(file / "new" / "deep") == f"{file} is a file, and no folder"
     assert why_no_folder(tmp_path / ("x" * 300)) == "cannot be written (File name too long)"
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "away").symlink_to("nowhere")
+    assert why_no_folder(tmp_path / "round") == "is a link that leads round in a circle, and no folder"
+    assert why_no_folder(tmp_path / "round" / "new") == "cannot be written (Too many levels of symbolic links)"
+    away = "is a link to nowhere, which is not there, and no folder"
+    assert why_no_folder(tmp_path / "away") == away
+    assert why_no_folder(tmp_path / "away" / "new") == f"{tmp_path / 'away'} {away}"
+    there = sorted(tmp_path.iterdir())
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("os.mkdir", refuse)  # as /proc and /sys do, where root has every permission
+    said = f"cannot be written (no folder can be made in {tmp_path}: Operation not permitted)"
+    assert why_no_folder(tmp_path / "new") == why_no_folder(tmp_path) == said
+    assert sorted(tmp_path.iterdir()) == there
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert why_no_folder(tmp_path / "new") == f"cannot be written (no permission in {tmp_path})"
+
+
+def test_why_a_file_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "away").symlink_to("nowhere")
+    found = {name: why_no_file(tmp_path / name) for name in ("file", "none", "file/none", "pipe", "round", "away", ".")}
+    assert found == {
+        "file": None,
+        "none": None,
+        "file/none": None,
+        "pipe": "a pipe",
+        "round": "a link that leads round in a circle",
+        "away": "a link to nowhere, which is not there",
+        ".": "a folder",
+    }
+
+
+def test_what_to_do_follows_from_the_number_of_an_error() -> None:
+    """Libraries written in Rust, such as safetensors, tell the number in words."""
+    assert remedy(OSError(errno.ELOOP, "any words"), "x") == "remove the links, which lead round in a circle"
+    assert remedy(ValueError("Error: No space left on device (os error 28)"), "x") == "make room"
+    assert remedy(OSError(errno.EPIPE, "Broken pipe"), "x") == remedy(OSError("no number"), "x") == "x"
+
+
+def test_texts_are_read_with_or_without_a_byte_order_mark() -> None:
+    """All but those of the kernel."""
+    plain = re.compile(r'read_text\(\)|read_text\(encoding="utf-8"\)|\.open\(encoding="utf-8"\)')
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if plain.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == {"cgroup.py", "measure/energy/rapl.py", "measure/machine.py", "models/engines/native_build.py"}

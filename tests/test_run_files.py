@@ -42,8 +42,16 @@ def test_a_folder_is_left_out_where_no_other_has_that_name() -> None:
 
 
 def test_a_name_that_is_none_brings_the_nearest() -> None:
-    with refused(UserError, "demo/s2: no such run file.", "Did you mean 'demo/s2d'", "papers/s2d"):
-        find_run_file(Path("demo/s2"))
+    with refused(UserError, "demo/sd2: no such run file.", "Did you mean 'demo/s2d'", "papers/s2d"):
+        find_run_file(Path("demo/sd2"))
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("Demo/S2D", "demo/s2d"), ("smollm2 s2d", "real/smollm2_s2d"), ("papers/spec-bench.toml", "papers/spec_bench")],
+)
+def test_a_name_is_taken_as_people_write_it(given: str, name: str) -> None:
+    assert find_run_file(Path(given)) == run_files()[name]
 
 
 @pytest.mark.parametrize("name", sorted(run_files()))

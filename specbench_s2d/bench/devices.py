@@ -48,6 +48,17 @@ def visible_gpus() -> list[str]:
     return named_slices(os.environ) or [TorchCuda(device).uuid for device in all_devices("auto")]
 
 
+def torch_devices(text: str | None, device: str) -> list[str]:
+    """The devices, by torch's names, of the workers that `--devices TEXT` puts on `device`; of slices (MIG), of which
+    torch sees one, that one."""
+    if text is None or device != "cuda":
+        return [device]
+    gpus = all_devices("auto")
+    if text == "all" or text.isdecimal():
+        return gpus[: None if text == "all" else int(text)] or [device]
+    return [gpus[n] for n in numbers_in(text) if n < len(gpus)] or [device]
+
+
 def cores_to_use() -> list[int]:
     """Cores that this process may use: of those it is bound to, as many as its quota of time allows."""
     cores, quota = usable_cores(), quota_cores()

@@ -9,8 +9,9 @@ from typing import Any
 from specbench_s2d.config import RunSpec, make_spec
 from specbench_s2d.decoding.spec import DecoderSpec, without_draft
 from specbench_s2d.errors import UserError
+from specbench_s2d.models.chat import template_name
 from specbench_s2d.models.heads.shape import EAGLE, HEADS, MEDUSA, ONE_CHECKPOINT
-from specbench_s2d.models.named import draft_that_ships, shipped_drafts
+from specbench_s2d.models.named import draft_that_ships, full_name, shipped_drafts
 from specbench_s2d.models.resolve import ResolvedModel, ResolvedModels
 from specbench_s2d.spelling import near_names
 
@@ -50,11 +51,28 @@ def split_pair(entry: str, targets: Sequence[str]) -> tuple[str | None, str]:
     return None, entry
 
 
+def with_full_names(spec: RunSpec) -> RunSpec:
+    """The run with its models and its template by their full names (`named.full_name`, `chat.template_name`)."""
+    targets = [full_name(target) for target in spec.target]
+    draft = [_full_entry(entry, targets) for entry in spec.draft]
+    template = spec.template and template_name(spec.template)
+    return spec.model_copy(update={"target": targets, "draft": draft, "template": template})
+
+
+def _full_entry(entry: str, targets: Sequence[str]) -> str:
+    """An entry of `draft`, its models by their full names."""
+    left, equals, right = entry.partition("=")
+    if equals and full_name(left) in targets:
+        return f"{full_name(left)}={full_name(right)}"
+    return full_name(entry)
+
+
 def narrowed(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     """The flags, and where their targets replace a run file's, the file's drafts less the pairs of targets left out."""
     if file is None or "target" not in flags or "draft" in flags:
         return flags
-    of_file, asked = make_spec(file, {}), make_spec(None, {"target": flags["target"]}).target
+    of_file = make_spec(file, {})
+    asked = [full_name(target) for target in make_spec(None, {"target": flags["target"]}).target]
     known = {name for t in of_file.target for name in (t, _without_revision(t))}
     left_out = tuple(f"{name}=" for name in known - {*asked, *map(_without_revision, asked)})
     return {**flags, "draft": [entry for entry in of_file.draft if not entry.startswith(left_out)]}

@@ -16,6 +16,7 @@ from specbench_s2d.bench.local_process import end_with_parent
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.runner import Event, Outcome, Watcher, execute
 from specbench_s2d.config import RunSpec
+from specbench_s2d.display import show_logs_and_warnings
 from specbench_s2d.errors import RunFolderError, UserError
 from specbench_s2d.models.file_hash import FileState, known_hashes, learn_hashes
 from specbench_s2d.runs.folder import RECORDS, read_manifest
@@ -103,6 +104,7 @@ def _launch(
     """What the fresh process does. Its plan is made anew, of files that are not read again (`hashes`); the folder
     refuses one that is not the same."""
     end_with_parent()
+    show_logs_and_warnings()
     learn_hashes(hashes)
     try:
         execute(replace(make_plan(spec), launch=launch), folder, theirs.send, retry_failed, strict)

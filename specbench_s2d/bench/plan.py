@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,16 +12,17 @@ from typing import Any
 import torch
 
 from specbench_s2d.bench import keys
-from specbench_s2d.bench.drafts import draft_for, passed_over, split_pair
+from specbench_s2d.bench.devices import torch_devices
+from specbench_s2d.bench.drafts import draft_for, passed_over, split_pair, with_full_names
 from specbench_s2d.bench.grader import AnswerScorer
 from specbench_s2d.config import RunSpec
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoders
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.devices import (
     SPREAD,
+    DtypeChoice,
     check_device,
     default_device,
-    default_dtype,
     dtype_by_default,
     find_dtype,
     first_device,
@@ -92,7 +93,8 @@ class Plan:
     order; their drafts may differ. `scorer` knows how each suite's answers are scored. `key_schema`: how cells are
     named, which for a folder that exists is its schema. `launch`: the one, of the run's `--launches`, whose cells
     `rounds` lays out. `shard`: the part of the grid that is run, None for all of it. `passed_over`: a line for each
-    draft that the run names and does not use.
+    draft that the run names and does not use. `dtype`: the number format that the run's devices have by default, and
+    why.
     """
 
     spec: RunSpec
@@ -101,6 +103,7 @@ class Plan:
     models: Mapping[str, ResolvedModel]
     settings: dict[str, Any]
     scorer: AnswerScorer
+    dtype: DtypeChoice
     key_schema: int = SCHEMA_VERSION
     launch: int = 0
     shard: Shard | None = None
@@ -110,8 +113,7 @@ class Plan:
     def said(self) -> list[str]:
         """Lines for a person, before the run: a number format that the GPU imposes, drafts that are not used, and the
         suites that questions went to."""
-        dtype = dtype_by_default(self.spec.device or default_device())
-        imposed = [f"float16 is {dtype.reason}."] if self.spec.dtype == dtype.name == "float16" else []
+        imposed = [f"float16 is {self.dtype.reason}."] if self.spec.dtype == self.dtype.name == "float16" else []
         return [*imposed, *self.passed_over, *self.questions.said]
 
     @property
@@ -198,7 +200,7 @@ class Plan:
         spec, metrics = self.spec.model_dump(), self.scorer.signatures()
         shard = str(self.shard) if self.shard else None
         source, cells = self.questions.source, self.cells
-        dtype = {"used": self.spec.dtype, "default": dtype_by_default(self.spec.device or default_device())._asdict()}
+        dtype = {"used": self.spec.dtype, "default": self.dtype._asdict()}
         return new_manifest(run_id, self.identity(), spec, source, cells, metrics, environment, shard, dtype)
 
     def rounds(self, target: str, within: range | None = None) -> Iterator[Round]:
@@ -270,14 +272,14 @@ class Plan:
         return self.models[lane.draft].name if lane.draft else None
 
 
-def make_plan(spec: RunSpec, elsewhere: bool = False) -> Plan:
+def make_plan(spec: RunSpec, elsewhere: Callable[[], DtypeChoice] | None = None) -> Plan:
     """Check a run's every name and file, and lay out its cells; raises `UserError` before anything is loaded.
 
     The run's defaults, its device and its number format are filled in first. `elsewhere`: the run's devices are those
-    of other machines, so that this one need not have them.
+    of other machines, so that this one need not have them; it asks those with GPUs for their default number format.
     """
     given = spec.draft
-    spec = _on_device(spec.resolved(), elsewhere)
+    spec, dtype = _on_device(with_full_names(spec).resolved(), elsewhere)
     if len(set(spec.target)) < len(spec.target):
         raise UserError(f"--target {' '.join(spec.target)}: a target is given twice; give each once.")
     models = ResolvedModels()
@@ -303,7 +305,8 @@ def make_plan(spec: RunSpec, elsewhere: bool = False) -> Plan:
     scorer = AnswerScorer(questions.by_suite, questions)
     taken = [(lane.decoder, lane.draft) for of_target in lanes.values() for lane in of_target]
     said = tuple(passed_over(spec, taken, models)) if given else ()
-    return Plan(spec, lanes, questions, used, keys.settings_of(spec), scorer, shard=shard, passed_over=said)
+    settings = keys.settings_of(spec)
+    return Plan(spec, lanes, questions, used, settings, scorer, dtype, shard=shard, passed_over=said)
 
 
 def _check_cut(decoders: Sequence[DecoderSpec], spec: RunSpec) -> None:
@@ -343,11 +346,14 @@ def _refuse_namesakes(models: Mapping[str, ResolvedModel]) -> None:
             )
 
 
-def _on_device(spec: RunSpec, elsewhere: bool) -> RunSpec:
+def _on_device(spec: RunSpec, elsewhere: Callable[[], DtypeChoice] | None) -> tuple[RunSpec, DtypeChoice]:
+    """The run with its device, number format and meter, and the format that its devices have by default."""
     asked = spec.device or default_device()
-    place = torch.device("cuda") if elsewhere and asked == "cuda" else check_device(asked)
-    check_engine(spec.engine, place, find_dtype(spec.dtype, asked))
+    there = elsewhere if asked == "cuda" else None
+    place = torch.device("cuda") if there else check_device(asked)
+    default = there() if there and spec.dtype is None else dtype_by_default(*torch_devices(spec.devices, asked))
+    dtype = spec.dtype or default.name
+    check_engine(spec.engine, place, find_dtype(dtype, asked))
     device = asked if asked == SPREAD else str(place)
     energy = spec.energy or ("off" if place.type == "cpu" else "auto")  # of demo models: on a GPU it is the mission
-    dtype = spec.dtype or default_dtype(asked)
-    return spec.model_copy(update={"device": device, "dtype": dtype, "energy": energy})
+    return spec.model_copy(update={"device": device, "dtype": dtype, "energy": energy}), default

@@ -26,7 +26,7 @@ from specbench_s2d.bench.messages import Gone, Link, Order, Workers, received
 from specbench_s2d.bench.worker import work
 from specbench_s2d.errors import UserError, in_one_line
 from specbench_s2d.measure.machine import usable_cores
-from specbench_s2d.models.devices import HOST
+from specbench_s2d.models.devices import HOST, DtypeChoice, dtype_by_default
 from specbench_s2d.shards import is_number
 
 START_S = 300.0
@@ -114,6 +114,27 @@ def resources_each(text: str, device: str, nodes: Sequence[Node]) -> tuple[int, 
         return count, {"num_gpus": 1, "num_cpus": 1}
     each = max(c for c in range(1, there + 1) if sum(node.get(name, 0) // c for node in nodes) >= count)
     return count, {"num_cpus": each}
+
+
+def default_dtype_there(ray: Any) -> DtypeChoice:
+    """The number format by default of the cluster's GPUs, asked of one on each node; `ray`: connected. The driver may
+    have no GPU, or another one.
+
+    Raises `UserError` where a node does not answer.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    options = {"num_cpus": 0, "num_gpus": 0.01, "max_calls": 1, "max_retries": 0}
+    strategies = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+    tasks = [ray.remote(**options, scheduling_strategy=one)(dtype_by_default).remote("cuda") for one in strategies]
+    try:
+        found: list[DtypeChoice] = ray.get(tasks, timeout=START_S)
+    except Exception as error:  # whatever Ray raises, or torch there
+        why = in_one_line(getattr(error, "cause", None) or error, whole=True)
+        raise UserError(f"--ray: a node does not say which GPUs it has ({why}); give --dtype.") from error
+    older = [choice for choice in found if choice.name == "float16"]
+    return next(iter(older + found), dtype_by_default("cuda"))
 
 
 class RayWorkers(Workers):

@@ -38,6 +38,7 @@ from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.preflight import check
 from specbench_s2d.bench.runner import Event, Progress, Run
 from specbench_s2d.bench.session import Session
+from specbench_s2d.display import show_logs_and_warnings
 from specbench_s2d.errors import RunFolderError, UserError, is_stop
 from specbench_s2d.measure.attention import planless_attention
 from specbench_s2d.measure.energy.choose import MeterChoice, choose_meter
@@ -90,6 +91,7 @@ class SentStore(RunStore):
 
 def work(order: Order, link: Link, open_session: Callable[..., Session] = Session) -> None:
     """Do blocks until there are no more, or until the driver is gone."""
+    show_logs_and_warnings()
     try:
         try:
             _work(order, link, open_session)

@@ -17,6 +17,7 @@ from specbench_s2d.analysis.tables.naming import decoder_title, suite_title
 from specbench_s2d.analysis.tables.text import NOTHING, Prose, TextTable, number
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import Event
+from specbench_s2d.cli.hash_line import hashes_shown
 from specbench_s2d.cli.screen import Screen
 from specbench_s2d.display import visible
 from specbench_s2d.runs.record import BASELINE, Record
@@ -35,13 +36,16 @@ class Live:
         self._text = ""
         self._last_line = 0.0
         self._live = rich.live.Live(console=console, refresh_per_second=4) if console.is_interactive else None
+        self._hashes = hashes_shown(console, lambda text: self._rewrite(Prose(text)))
 
     def __enter__(self) -> Live:
+        self._hashes.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._hashes.__exit__(None, None, None)
         if self._live:
             self._live.stop()
 
@@ -53,11 +57,15 @@ class Live:
         line = event.text or _line(event)
         if self._live:
             self._text = line
-            self._live.start()  # now: one that has shown nothing leaves an empty line
-            self._live.update(Group(self._table(), Prose(self._text)))
+            self._rewrite(Group(self._table(), Prose(self._text)))
         elif event.text or event.done == event.cells or time.monotonic() - self._last_line > _PLAIN_EVERY_S:
             self._last_line = time.monotonic()
             self._console.say(line)
+
+    def _rewrite(self, shown: RenderableType) -> None:
+        if self._live:
+            self._live.start()  # now: one that has shown nothing leaves an empty line
+            self._live.update(shown)
 
     def _table(self) -> TextTable:
         """Decoder x suite for the target at work: speed-up so far."""

@@ -30,6 +30,7 @@ from specbench_s2d.cli import (
 from specbench_s2d.cli.help import App
 from specbench_s2d.display import visible
 from specbench_s2d.errors import UserError, in_one_line, is_stop
+from specbench_s2d.files import remedy
 
 app = App(
     name="specbench-s2d",
@@ -117,7 +118,9 @@ def _explain(error: BaseException) -> int:
         sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
         return 1
     if isinstance(error, OSError):
-        _complain(f"{error.filename or 'a file, or standard output'}: {error.strerror or error}.")
+        advice = remedy(error, "")
+        what = f"{error.filename or 'a file, or standard output'}: {error.strerror or error}"
+        _complain(f"{what}; {advice}." if advice else f"{what}.")
         return 2
     _complain(f"unexpected {in_one_line(error, kind=True)} (--debug shows where).")
     return 2

@@ -10,6 +10,7 @@ import typer
 
 from specbench_s2d.cli import screen
 from specbench_s2d.cli.flags import SafeCsv, flags_from, given_flags
+from specbench_s2d.cli.hash_line import hashes_shown
 from specbench_s2d.config import RunSpec, make_spec
 from specbench_s2d.files import why_no_folder, write_whole
 
@@ -56,16 +57,18 @@ def project(
     from specbench_s2d.errors import UserError
     from specbench_s2d.measure.attention import planless_attention
     from specbench_s2d.models.load import hide_progress_bars
+    from specbench_s2d.models.named import full_name
 
     if out and (why := why_no_folder(out)):
         raise UserError(f"--out {out}: {why}; give another.")
+    target, draft = [full_name(name) for name in target], full_name(draft)
     given = Acceptances.find(acceptance, target, _pairs(stand_ins or ()))
     where = Place(place.device, place.dtype, place.engine)
     models = check_targets(target, draft, where, context + gamma_max + 1)
     hide_progress_bars()
     rows: list[dict[str, Any]] = []
     widths = range(1, gamma_max + 2)
-    with planless_attention():  # as in a run
+    with planless_attention(), hashes_shown(screen.stderr()):  # as in a run
         runs = list(pass_runs(models, target, draft, where, widths, context, screen.stderr().say))
     for run in runs:
         figures = given.published.get(run.given)
@@ -84,13 +87,15 @@ def project(
 
 def _pairs(stand_ins: Iterable[str]) -> dict[str, str]:
     from specbench_s2d.errors import UserError
+    from specbench_s2d.models.named import full_name
 
-    pairs = {}
+    pairs: dict[str, str] = {}
     for given in stand_ins:
-        ours, equals, theirs = given.rpartition("=")
-        if not equals:
+        ours, _, theirs = given.rpartition("=")
+        if not ours or not theirs:
             raise UserError(f"--as {given}: give TARGET=PAPER_TARGET.")
-        pairs[ours] = theirs
+        if pairs.setdefault(full_name(ours), theirs) != theirs:
+            raise UserError(f"--as {given}: {ours} was given as {pairs[full_name(ours)]} already; keep one of them.")
     return pairs
 
 

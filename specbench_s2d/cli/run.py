@@ -13,6 +13,7 @@ import typer
 
 from specbench_s2d.cli import screen
 from specbench_s2d.cli.flags import SafeCsv, flag_words, flags_from, given_flags
+from specbench_s2d.cli.hash_line import hashes_shown
 from specbench_s2d.config import RunSpec, make_spec
 from specbench_s2d.display import visible
 from specbench_s2d.errors import UserError
@@ -97,7 +98,8 @@ def run(
         return _print_slurm(asked, print_slurm, command, out, [flag for flag, is_given in others.items() if is_given])
     if ray and asked.devices is None:
         asked = asked.model_copy(update={"devices": "all"})
-    plan = make_plan(asked, elsewhere=ray)
+    with hashes_shown(screen.stderr()):
+        plan = make_plan(asked, elsewhere=partial(_dtype_there, ray_address) if ray else None)
     count, launcher = _launcher(plan, ray, ray_address, allow_mixed)
     folder = out or _new_folder()
     if dry_run:
@@ -106,6 +108,13 @@ def run(
 
     execute = partial(run_launches, plan, folder, retry_failed=retry_failed, strict=strict, launcher=launcher)
     return execute_and_print(plan, folder, execute, as_json, safe_csv)
+
+
+def _dtype_there(ray_address: str | None) -> Any:
+    """The number format by default of the GPUs of a Ray cluster."""
+    from specbench_s2d.bench.ray_workers import connect, default_dtype_there
+
+    return default_dtype_there(connect(ray_address))
 
 
 def _launcher(plan: Any, on_ray: bool, ray_address: str | None, allow_mixed: bool) -> tuple[int | None, Any]:
@@ -160,7 +169,8 @@ def _dry_run(plan: Any, folder: Path, as_json: bool, workers: int | None) -> int
     from specbench_s2d.cli.live import forecast_table
     from specbench_s2d.models.devices import share_of_host
 
-    preflight.check_folder(plan, folder, with_records=True)
+    with hashes_shown(screen.stderr()):
+        preflight.check_folder(plan, folder, with_records=True)
     setups = preflight.check_inputs(plan, share_of_host(workers or 1))
     expected = forecast(plan, workers, setups)
     if as_json:

@@ -6,7 +6,6 @@ import codecs
 import io
 import os
 import sys
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from specbench_s2d.display import encodable, shown, visible, wrap
+from specbench_s2d.display import encodable, show_logs_and_warnings, shown, visible, wrap
 
 PIPE_WIDTH = 200
 """Columns of tables where there is no terminal and COLUMNS says nothing."""
@@ -57,10 +56,10 @@ def stderr(quiet: bool = False) -> Screen:
 
 
 def prepare_streams() -> None:
-    """Let standard output and error take any text, of other libraries too: what their encoding lacks becomes ASCII, and
-    a warning one line."""
+    """Let standard output and error take any text, of other libraries too: what their encoding lacks becomes ASCII;
+    their logs and warnings are visible."""
     codecs.register_error(_ERRORS, _replacement)
-    warnings.formatwarning = _warning_line
+    show_logs_and_warnings()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="ascii" if _wants_ascii() else stream.encoding, errors=_ERRORS)
@@ -72,12 +71,6 @@ def _wants_ascii() -> bool:
         return False
     names = (os.environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
     return next(filter(None, names), "") in ("C", "POSIX")
-
-
-def _warning_line(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    return f"warning: {visible(str(message))} ({category.__name__})\n"
 
 
 def _replacement(error: UnicodeError) -> tuple[str, int]:

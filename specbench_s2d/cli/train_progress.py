@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
+from specbench_s2d.cli.hash_line import hashes_shown
 from specbench_s2d.cli.screen import Screen
 from specbench_s2d.spelling import duration
 
@@ -26,15 +27,18 @@ class _OneLine:
         self._bar = Progress(*columns, TextColumn("{task.fields[status]}"), console=console, transient=True)
         self._task: TaskID | None = None
         self._last_line_s = float("-inf")
+        self._hashes = hashes_shown(console, self._show_status)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._bar.start()
+        self._hashes.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._hashes.__exit__(None, None, None)
         if self._console.is_terminal:
             self._bar.stop()
 
@@ -56,6 +60,10 @@ class _OneLine:
         if last is not None or due:
             self._last_line_s = time.monotonic()
             self._console.say(f"{self._title}: {said}, {status}{last or ''}")
+
+    def _show_status(self, text: str) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, status=text, refresh=True)
 
 
 class Watch(_OneLine):

@@ -18,7 +18,7 @@ from specbench_s2d.decoding.prompt_ids import PromptIds, as_ids
 from specbench_s2d.decoding.sampling import Sampler, check_settings
 from specbench_s2d.decoding.types import ForgettingDrafter, Generation, PreparedDrafter, StateReader
 from specbench_s2d.decoding.types import Options as BaseOptions
-from specbench_s2d.errors import ModelError, PromptTooLongError, UserError, as_parameters, reworded
+from specbench_s2d.errors import ModelError, PromptTooLongError, UserError, as_parameters, check_flags, reworded
 from specbench_s2d.models.base import LanguageModel, PassKind
 from specbench_s2d.models.exits import HasExits
 from specbench_s2d.models.heads.shape import HEADS, MEDUSA, ONE_CHECKPOINT, HeadShape
@@ -123,6 +123,7 @@ class Decoder(ABC):
         with reworded(as_parameters) if self.in_python else nullcontext():
             ids = as_ids(prompt_ids, self.target.vocabulary)
             check_settings(temperature, top_k, top_p, seed)
+            check_flags(ignore_eos=ignore_eos)
             context, whose = self._shortest
             limits = Limits(context, max_new_tokens, frozenset() if ignore_eos else self.target.eos_ids, whose)
             limits.check(len(ids))

@@ -16,6 +16,7 @@ from specbench_s2d.decoding.types import Options
 from specbench_s2d.errors import UnknownNameError, UserError, as_parameters, in_one_line, is_stop, reworded
 from specbench_s2d.models.base import LanguageModel
 from specbench_s2d.models.exits import HasExits
+from specbench_s2d.models.named import full_name
 from specbench_s2d.spelling import meant
 
 _FIRST = "first("
@@ -134,7 +135,9 @@ def parse_decoder(text: str) -> DecoderSpec:
     name, colon, listed = cut_outside(text, ":")
     if not colon and (hint := _with_a_colon(text)):
         raise UserError(f"decoder {text!r}: options stand after a colon; write {hint}.")
-    if len(names := split_outside(name, ",")) > 1:
+    if len(names := split_outside(name, ",")) > 1 and not colon:
+        raise UserError(f"decoder {text!r}: lists {len(names)} decoders; give one.")
+    if len(names) > 1:
         options, others = ([one for one in listed.split(",") if ("=" in one) is given] for given in (True, False))
         raise UserError(
             f"decoder {text!r}: a decoder with options stands alone; write "
@@ -171,6 +174,8 @@ def make_spec(name: str, options: dict[str, Any]) -> DecoderSpec:
     """A decoder by its name and options; raises `UserError` naming the option that is wrong, and what is allowed."""
     name = _registered(name)
     kind = decoder_class(name)
+    if isinstance(options.get("draft"), str):
+        options = {**options, "draft": full_name(options["draft"])}
     drafter: Any = getattr(kind, "drafter_class", object)
     if issubclass(drafter, FirstDrafter):
         name = name.replace(cut_outside(name, "+")[0], f"first({'|'.join(part.label for part in drafter.parts)})")
@@ -241,9 +246,11 @@ def build_decoder(decoder: str, target: LanguageModel, draft: LanguageModel | No
     Raises `UserError` for an unknown name or option, and for models that do not fit together.
     """
     with reworded(as_parameters):
+        if not isinstance(decoder, str):
+            raise UserError(f"build_decoder: decoder {decoder!r} is no text; give a name, such as 'sd', with options.")
         for what, model in {"target": target, "draft": draft}.items():
-            if isinstance(model, str) or (model is None and what == "target"):
-                name = "NAME" if model is None else str(model)
+            if not isinstance(model, LanguageModel) and (model is not None or what == "target"):
+                name = model if isinstance(model, str) else "NAME"
                 raise UserError(f"build_decoder: {what} {model!r} is no loaded model; give load_model({name!r}).")
         if ":" in decoder and options:
             raise UserError(f"build_decoder({decoder!r}, …): give options in the string or as keywords, not both.")

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from specbench_s2d.decoding.spec import DecoderSpec, parse_decoder
 from specbench_s2d.errors import RunFolderError, UnknownNameError, UserError
 from specbench_s2d.exchange.spec_bench import FAILED_TURN, Answer, Choice, read_answers
-from specbench_s2d.files import cause, replacing
+from specbench_s2d.files import cause, remedy, replacing, why_no_folder
 from specbench_s2d.runs.folder import RunStore, first_fault
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record
 from specbench_s2d.suites import CUSTOM, Suite, custom_name, definitions, load_suite, suites_of
@@ -89,6 +89,8 @@ def import_files(
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise RunFolderError(f"--out {out}: is there already and not empty; give a new folder.")
+    if why := why_no_folder(out):
+        raise RunFolderError(f"--out {out}: {why}; give another.")
     files = [_read(path, naming) for path in paths]
     _refuse_twins(files)
     _refuse_unused(files, naming)
@@ -339,10 +341,18 @@ def _time(stamp: float) -> str:
 def _write(out: Path, manifest: dict[str, Any], records: Sequence[Record]) -> None:
     """The folder beside its place first, then moved there whole."""
     try:
-        with replacing(out) as partial, RunStore(partial, manifest) as store:
+        with replacing(out) as partial:
+            _fill(partial, manifest, records)
+    except OSError as error:
+        raise RunFolderError(
+            f"--out {out}: cannot be written ({cause(error)}); {remedy(error, 'mend that')}, or give another folder."
+        ) from error
+
+
+def _fill(folder: Path, manifest: dict[str, Any], records: Sequence[Record]) -> None:
+    """A run's folder; raises `OSError`, for what a store says of one would be to go on with the run."""
+    try:
+        with RunStore(folder, manifest) as store:
             store.append(records)
-    except (OSError, RunFolderError) as error:  # a run's own error would say to go on with it
-        why = error if isinstance(error, OSError) else error.__cause__
-        if not isinstance(why, OSError):
-            raise
-        raise RunFolderError(f"--out {out}: cannot be written ({cause(why)}); give another folder.") from error
+    except RunFolderError as error:
+        raise (error.__cause__ if isinstance(error.__cause__, OSError) else error) from None

@@ -27,7 +27,7 @@ from specbench_s2d.analysis.tables.text import TextTable
 from specbench_s2d.errors import RunFolderError, UserError, find_name
 from specbench_s2d.exchange import leaderboard
 from specbench_s2d.exchange.spec_bench import AnswerFile, answer_files
-from specbench_s2d.files import cause, replacing, why_no_folder
+from specbench_s2d.files import cause, remedy, replacing, why_no_folder
 from specbench_s2d.measure.divergence import Divergence
 from specbench_s2d.runs.fields import Field, fields_of
 from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest
@@ -175,5 +175,7 @@ def _write(files: Files, out: Path) -> list[Path]:
             for name, content in files.items():
                 stack.enter_context(replacing(out / name)).write_bytes(content)
     except OSError as error:
-        raise RunFolderError(f"--out {out}: cannot be written ({cause(error)}); give another folder.") from error
+        raise RunFolderError(
+            f"--out {out}: cannot be written ({cause(error)}); {remedy(error, 'mend that')}, or give another folder."
+        ) from error
     return [out / name for name in files]

@@ -25,6 +25,7 @@ llm_judge/gen_model_answer_medusa.py.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from specbench_s2d.errors import UserError
+from specbench_s2d.files import remedy, why_no_file
 from specbench_s2d.runs.record import Record
 
 FAILED_TURN = "ERROR"
@@ -203,12 +205,14 @@ def _answer(turns: Sequence[Record], tstamp: float | None) -> Answer:
 
 def read_answers(path: Path) -> list[Answer]:
     """The answers of one file, all of one model_id; raises `UserError` naming the first line that is none, and why."""
-    if not (path.is_file() or path.is_dir()) and path.exists():  # reading one may never end
-        raise UserError(f"{path}: a pipe or a device; give an answer file of Spec-Bench.")
+    give = "give an answer file of Spec-Bench"
+    if why := why_no_file(path):  # reading a pipe may never end
+        raise UserError(f"{path}: is {why}; {give}.")
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give an answer file of Spec-Bench.") from error
+        advice = give if isinstance(error, FileNotFoundError) else remedy(error, give)
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {advice}.") from error
     answers: list[Answer] = []
     line_of: dict[int | str, int] = {}
     for number, line in enumerate(lines, start=1):
@@ -229,7 +233,7 @@ def read_answers(path: Path) -> list[Answer]:
 
 def _parse(line: bytes, where: str, torn: bool) -> Answer:
     try:
-        return Answer.model_validate_json(line)
+        return Answer.model_validate_json(line.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"] if part not in ("int", "constrained-int", "str"))

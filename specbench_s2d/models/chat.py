@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from specbench_s2d.errors import UnknownNameError, UserError, in_one_line
+from specbench_s2d.errors import UserError, find_name, in_one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -67,7 +67,16 @@ TEMPLATES: dict[str, str] = {
     ),
 }
 
+_OTHER_NAMES = {"vicuna_v1.1": "vicuna", "llama-2-chat": "llama-2"}  # FastChat's, and the model's
 _ANOTHER = f"give --template with one of {', '.join(sorted(TEMPLATES))} or a Jinja file"
+
+
+def template_name(name: str) -> str:
+    """The template that is meant, by its name in `TEMPLATES`, `tokenizer`, or a Jinja file's path as it is; raises
+    `UnknownNameError` for anything else."""
+    if name not in TEMPLATES and Path(name).is_file():
+        return name
+    return find_name("template", name, [*TEMPLATES, "tokenizer"], "Or the path of a Jinja file.", _OTHER_NAMES)
 
 
 def default_template(model: str) -> str:
@@ -98,6 +107,7 @@ class ChatTemplate:
         """
         if name is None:
             name = "tokenizer" if tokenizer.chat_template else default
+        name = template_name(name)
         if name == "tokenizer":
             if not tokenizer.chat_template:
                 raise UserError(
@@ -107,9 +117,7 @@ class ChatTemplate:
             return cls("tokenizer", _own(tokenizer), tokenizer)
         if name in TEMPLATES:
             return cls(name, TEMPLATES[name], tokenizer)
-        if Path(name).is_file():
-            return cls(name, _read(Path(name)), tokenizer)
-        raise UnknownNameError.of("template", name, [*TEMPLATES, "tokenizer"], "Or the path of a Jinja file.")
+        return cls(name, _read(Path(name)), tokenizer)
 
     def with_args(self, args: Mapping[str, Any], model: str) -> ChatTemplate:
         """The same template rendered with `args`; raises `UserError` for one that this template, of `model`, does not
@@ -223,6 +231,6 @@ def _arguments(source: str) -> set[str]:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--template {file}: cannot be read as UTF-8 text ({error}); give a Jinja file.") from error

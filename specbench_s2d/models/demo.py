@@ -27,7 +27,7 @@ def demo_models() -> list[dict[str, Any]]:
 def trained_row(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What every list says of a model that ships: its name, layers, width, parameters, training tokens, bytes and base;
     and all that its `training.json` says."""
-    facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    facts = json.loads((folder / "training.json").read_text(encoding="utf-8-sig"))
     row = {
         "name": folder.name,
         **{part: facts["shape"][part] for part in ("layers", "width", "parameters")},

@@ -34,12 +34,12 @@ class DtypeChoice(NamedTuple):
     reason: str
 
 
-def dtype_by_default(device: str) -> DtypeChoice:
+def dtype_by_default(*devices: str) -> DtypeChoice:
     """`float32` on a CPU; on GPUs `bfloat16`, or `float16` where one of them is older than Ampere, the first generation
     that multiplies bfloat16."""
-    if device == HOST:
+    if devices == (HOST,):
         return DtypeChoice("float32", "the default on a CPU")
-    for one in all_devices(device) if _gpus() else ():
+    for one in (one for device in devices for one in all_devices(device)) if _gpus() else ():
         capability = torch.cuda.get_device_capability(one)
         if capability < _BFLOAT16_SINCE:
             which = f"{torch.cuda.get_device_name(one)}, of compute capability {capability[0]}.{capability[1]}"

@@ -262,7 +262,7 @@ def _caution(file: GgufFile) -> str | None:
 def _drop_tokens_beyond(file: Path, rows: int) -> None:
     """Take out the tokens that transformers adds to what the file has (GPT-2's end of text): the model has no row of
     the embedding for them."""
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = json.loads(file.read_text(encoding="utf-8-sig"))
     content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < rows]
     file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 

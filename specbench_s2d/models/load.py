@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from specbench_s2d.errors import ModelError, as_parameters, in_one_line, reworded
+from specbench_s2d.errors import ModelError, UserError, as_parameters, check_flags, in_one_line, reworded
 from specbench_s2d.models.base import Identity, LanguageModel
 from specbench_s2d.models.config_check import check_stored
 from specbench_s2d.models.devices import (
@@ -50,9 +51,9 @@ from specbench_s2d.models.weights import Weights
 
 
 def load_model(
-    name: str | ResolvedModel,
-    device: str | None = None,
-    dtype: str | None = None,
+    name: str | Path | ResolvedModel,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     lean: bool = True,
@@ -75,15 +76,25 @@ def load_model(
     """
     model = name if isinstance(name, ResolvedModel) else None
     with nullcontext() if model else reworded(as_parameters):
-        place, chosen = _checked_place(device or default_device(), dtype, engine)
+        check_flags(trust_remote_code=trust_remote_code, lean=lean, verify_forward=verify_forward or False)
+        if not isinstance(name, str | Path | ResolvedModel):
+            raise UserError(f"load_model: name {name!r} is no text; give a model's name, its folder, or a hub id.")
+        if not isinstance(device, str | torch.device | None):
+            raise UserError(
+                f"device={str(device)!r}: not a device; give cpu, cuda or cuda:N, or {SPREAD} for all GPUs."
+            )
+        device = str(device or default_device())
+        place, chosen = _checked_place(device, dtype, engine)
         if model is None:
             model = resolve_model(str(name), revision, trust_remote_code)
             for line in () if model.head_shape else remarks(model):
                 warnings.warn(as_parameters(line), stacklevel=2)
-        return _loaded(model, device or default_device(), place, chosen, lean, engine, limits, verify_forward)
+        return _loaded(model, device, place, chosen, lean, engine, limits, verify_forward)
 
 
-def _checked_place(device: str, dtype: str | None, engine: str | MakeEngine | None) -> tuple[torch.device, torch.dtype]:
+def _checked_place(
+    device: str, dtype: str | torch.dtype | None, engine: str | MakeEngine | None
+) -> tuple[torch.device, torch.dtype]:
     """The device and the number format; raises `UserError` where they, or the engine on them, do not exist."""
     place, chosen = check_device(device), find_dtype(dtype, device)
     check_engine(engine, place, chosen)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import json
-import os
-import stat
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from specbench_s2d.errors import ModelError, in_one_line, no_panic
+from specbench_s2d.files import why_no_file
 
 # What config and tokenizer are read from, by transformers or here; weights are found by `weight_files`.
 _READ = (
@@ -19,35 +19,24 @@ _READ = (
 _OBJECTS = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 # What transformers notes when it has warned of a text beyond the context; this package checks lengths itself.
 _SAID_OF_LENGTH = "sequence-length-is-longer-than-the-specified-maximum"
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
-
-
-def why_no_file(file: Path) -> str | None:
-    """Why what lies there cannot be read as a file; None for a regular file, and where there is nothing.
-
-    Opening a pipe or a device would wait for ever.
-    """
-    try:
-        mode = file.stat().st_mode
-    except FileNotFoundError:
-        return f"a link to {os.readlink(file)}, which is not there" if file.is_symlink() else None
-    except OSError as error:  # a link to itself, no permission
-        return f"not to be read ({error.strerror})"
-    if stat.S_ISREG(mode):
-        return None if os.access(file, os.R_OK) else "not to be read (no permission)"
-    return _KINDS.get(stat.S_IFMT(mode), "no regular file")
+_TEXTS = (".json", ".txt", ".jinja", ".tiktoken")
 
 
 def check_file(file: Path, name: str) -> None:
-    """Raise `ModelError` for what lies there and cannot be read as a file. `name`: the model's."""
+    """Raise `ModelError` for what lies there and cannot be read as a file, and for a text with a byte order mark, which
+    transformers does not take. `name`: the model's."""
     if why := why_no_file(file):
         raise ModelError(f"{name}: {file.name} is {why}; put the file itself there.")
+    if file.suffix in _TEXTS and file.is_file() and _begins_with_a_mark(file):
+        raise ModelError(
+            f"{name}: {file.name} begins with a byte order mark, which transformers does not take; save it as UTF-8 "
+            "without one."
+        )
+
+
+def _begins_with_a_mark(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
 
 
 def check_folder(folder: Path, name: str) -> None:
@@ -76,7 +65,7 @@ def read_object(file: Path, name: str) -> dict[str, Any]:
     """The fields of a JSON object in a file; raises `ModelError` for anything else. `name`: the model's."""
     check_file(file, name)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"{name}: {file.name} is not JSON ({in_one_line(error, whole=True)}); fetch it again."

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from specbench_s2d.errors import ModelError, UnknownNameError
+from specbench_s2d.errors import ModelError, find_name
 from specbench_s2d.files import write_whole
-from specbench_s2d.models.demo import trained_row
+from specbench_s2d.models.demo import demo_names, trained_row
+from specbench_s2d.models.shapes import shape_names
 from specbench_s2d.resources import cache_folder, drafts_folder
+from specbench_s2d.spelling import meant
 
 HUB, PYPI = "hub", "pypi"
 SMOLLM2_DRAFT = "smollm2-draft"
@@ -147,11 +149,22 @@ class Pulled:
     source: WeightsSource
 
 
+def known_models() -> list[str]:
+    """Every model that has a name: of the demo family, drafts that ship, and those of the table."""
+    return [*demo_names(), *shipped_drafts(), *NAMED]
+
+
+def full_name(name: str) -> str:
+    """The name of a model that is meant, as `spelling.meant` says; what is a path, a hub id or no name of ours stays as
+    it is."""
+    if "/" in name or Path(name).exists():
+        return name
+    return meant(name, [*known_models(), *shape_names()]) or name
+
+
 def named_model(name: str) -> NamedModel:
-    """The model of the table; raises `UnknownNameError` with the nearest names."""
-    if name not in NAMED:
-        raise UnknownNameError.of("model", name, NAMED, "Other models need no pull: run takes a folder or a hub id.")
-    return NAMED[name]
+    """The model of the table that is meant; raises `UnknownNameError` with the nearest names."""
+    return NAMED[find_name("model", name, NAMED, "Other models need no pull: run takes a folder or a hub id.")]
 
 
 def find_pulled(model: NamedModel) -> Pulled | None:
@@ -160,7 +173,7 @@ def find_pulled(model: NamedModel) -> Pulled | None:
     if not record.is_file():
         return None
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))
+        found = json.loads(record.read_text(encoding="utf-8-sig"))
         pulled = Pulled(cache_folder() / found["folder"], WeightsSource(**found["source"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{record}: not a record of a pulled model ({error}); delete it and pull again.") from error

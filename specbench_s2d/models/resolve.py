@@ -16,14 +16,22 @@ from specbench_s2d.models.adapter import Adapter
 from specbench_s2d.models.config_check import FILE, built, check_fields, token_ids
 from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.exits import CONFIG_KEY, config_exits
-from specbench_s2d.models.file_hash import file_sha256
+from specbench_s2d.models.file_hash import files_sha256
 from specbench_s2d.models.gguf import is_gguf, resolve_gguf
 from specbench_s2d.models.heads.shape import MEDUSA, HeadShape
 from specbench_s2d.models.hf import context_of
 from specbench_s2d.models.hub import fetch_snapshot
 from specbench_s2d.models.llama import why_not_lean
 from specbench_s2d.models.model_files import check_folder, read_object, read_tokenizer
-from specbench_s2d.models.named import HUB, NAMED, WeightsSource, require_pulled, shipped_drafts
+from specbench_s2d.models.named import (
+    HUB,
+    NAMED,
+    WeightsSource,
+    full_name,
+    known_models,
+    require_pulled,
+    shipped_drafts,
+)
 from specbench_s2d.models.quiet import quiet
 from specbench_s2d.models.shapes import PREFIX, TOKENIZER, Shape
 from specbench_s2d.models.tied_head import differs
@@ -39,7 +47,9 @@ if TYPE_CHECKING:
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # A tokenizer complete; sentencepiece's model; OPT's and GPT-2's words, beside their merges.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
-_WEIGHTS = (".safetensors", ".bin")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+_FILES = (*_WEIGHTS, ".json", ".model", ".txt", ".jinja", ".toml", ".jsonl", ".onnx", ".zip", ".gz", ".tar")
+"""What files end in that people give in place of a model's folder."""
 
 
 @dataclass(frozen=True)
@@ -169,10 +179,11 @@ class ResolvedModel:
         if self.base and self.adapter:
             digest.update(self.base.sha256.encode())
             files = (self.adapter.file,)
-        for file in files:
-            blob = file.resolve()
-            known = re.fullmatch(r"[0-9a-f]{64}", blob.name)
-            digest.update(blob.name.encode() if known else file_sha256(blob))
+        blobs = [file.resolve() for file in files]
+        unknown = [blob for blob in blobs if not re.fullmatch(r"[0-9a-f]{64}", blob.name)]
+        found = dict(zip(unknown, files_sha256(unknown), strict=True))
+        for blob in blobs:
+            digest.update(found.get(blob) or blob.name.encode())
         return digest.hexdigest()
 
     @property
@@ -259,12 +270,14 @@ def resolve_model(name: str, revision: str | None = None, trust_remote_code: boo
 
 def _find(name: str, revision: str | None = None, trust_remote_code: bool = False) -> ResolvedModel:
     """As `resolve_model`, whatever the folder holds."""
+    name = full_name(name)
     if name in demo_names():
         return ResolvedModel(name, demo_folder() / name, trust_remote_code=trust_remote_code)
     if name in shipped_drafts():
         return ResolvedModel(name, drafts_folder() / name, trust_remote_code=trust_remote_code)
     if name.startswith(PREFIX):
-        return ResolvedModel(name, demo_folder() / TOKENIZER, shape=Shape.find(name))
+        shape = Shape.find(name)
+        return ResolvedModel(shape.name, demo_folder() / TOKENIZER, shape=shape)
     if name and Path(name).is_dir():
         return ResolvedModel(Path(os.path.abspath(name)).name, Path(name), trust_remote_code=trust_remote_code)
     if model := NAMED.get(name):
@@ -280,10 +293,7 @@ def _find(name: str, revision: str | None = None, trust_remote_code: bool = Fals
         folder = fetch_snapshot(hub_id, revision or given or None)
         return ResolvedModel(hub_id, folder, folder.name, trust_remote_code=trust_remote_code)
     raise UnknownNameError.of(
-        "model",
-        name,
-        [*demo_names(), *shipped_drafts(), *NAMED],
-        "Or shape:NAME, a folder, a GGUF file, or a hub id owner/name.",
+        "model", name, known_models(), "Or shape:NAME, a folder, a GGUF file, or a hub id owner/name."
     )
 
 
@@ -291,13 +301,16 @@ def check_path(name: str) -> None:
     """Raise `ModelError` for a file that no model is, and for what is written as a path and is not there."""
     path = Path(name)
     if path.is_file():
-        what = "a file of weights" if path.suffix in (*_WEIGHTS, ".pt", ".pth") else "a file, and no GGUF file"
+        what = "a file of weights" if path.suffix in _WEIGHTS else "a file, and no GGUF file"
         raise ModelError(f"{name}: is {what}; give the folder of the model, which has its config.json: {path.parent}.")
     named = name.startswith((".", "/", "~")) or name.partition("@")[0].count("/") > 1 or name.endswith("/")
-    if named or path.suffix in _WEIGHTS:
-        beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = near_names(path.name, beside) if beside else f" There is no folder {path.parent} either."
-        raise ModelError(f"{name}: no such folder; give a model's folder, a name, or a hub id owner/name.{hint}")
+    is_file = path.suffix.lower() in _FILES
+    if named or is_file:
+        there = path.parent.is_dir()
+        hint = near_names(path.name, [one.name for one in path.parent.iterdir()]) if there else ""
+        hint = hint if there else f" There is no folder {path.parent} either."
+        what = "file; a model is given by its folder" if is_file else "folder; give a model's folder"
+        raise ModelError(f"{name}: no such {what}, a GGUF file, a name, or a hub id owner/name.{hint}")
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

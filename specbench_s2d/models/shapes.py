@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from specbench_s2d.errors import UnknownNameError
+from specbench_s2d.errors import find_name
 from specbench_s2d.models.exits import CONFIG_KEY
 from specbench_s2d.models.tensors import parameters, tensor_shapes
 
@@ -121,11 +121,9 @@ class Shape:
 
     @classmethod
     def find(cls, name: str) -> Shape:
-        """The shape of a model name `shape:NAME`; raises `UnknownNameError` with the nearest names."""
-        fields = _SHAPES.get(name.removeprefix(PREFIX))
-        if fields is None:
-            raise UnknownNameError.of("shape", name, shape_names())
-        return cls(name, fields)
+        """The shape that a model name `shape:NAME` means; raises `UnknownNameError` with the nearest names."""
+        full = find_name("shape", name, shape_names())
+        return cls(full, _SHAPES[full.removeprefix(PREFIX)])
 
     def config(self) -> Any:
         """The transformers config of the architecture; the EOS (end of sequence) token is the tokenizer's."""

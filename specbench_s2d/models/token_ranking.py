@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from specbench_s2d.errors import ModelError, UserError, in_one_line
-from specbench_s2d.files import write_whole
+from specbench_s2d.files import remedy, write_whole
 from specbench_s2d.models.draft_vocabulary import DraftVocabulary
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def stored_ranking(folder: Path, name: str) -> StoredRanking | None:
 @lru_cache(maxsize=16)
 def _stored_ids(file: Path, name: str, vocabulary: int, mtime_ns: int) -> tuple[int, ...]:
     try:
-        counts = json.loads(file.read_text(encoding="utf-8"))["counts"]
+        counts = json.loads(file.read_text(encoding="utf-8-sig"))["counts"]
         whole = all(isinstance(count, int) and count >= 0 for count in counts)
         if len(counts) < vocabulary or not whole or any(counts[vocabulary:]):  # rows of padding may be counted, as 0
             raise ValueError(f"counts must be {vocabulary} whole numbers, one for each id")
@@ -140,7 +140,8 @@ def _counted_ids(
     except UnicodeDecodeError as error:
         raise UserError(f"vocabulary_from={path}: a binary file (not UTF-8 text); give a text file.") from error
     except OSError as error:
-        raise UserError(f"vocabulary_from={path}: cannot be read ({error.strerror}).") from error
+        advice = remedy(error, "give another file")
+        raise UserError(f"vocabulary_from={path}: cannot be read ({error.strerror}); {advice}.") from error
     if not counts:
         raise UserError(f"vocabulary_from={path}: no text in this file; give one with text to count tokens in.")
     return tuple(ranked([counts[token] for token in range(vocabulary)]))
@@ -156,6 +157,6 @@ def _pieces(path: Path) -> Iterable[str]:
         if text.strip():
             yield text
 
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         while lines := file.readlines(_PIECE_CHARACTERS):
             yield from refuse_binary(lines)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from specbench_s2d.errors import ModelError
-from specbench_s2d.models.model_files import read_object, why_no_file
+from specbench_s2d.files import why_no_file
+from specbench_s2d.models.model_files import read_object
 
 # transformers' SAFE_WEIGHTS_NAME and WEIGHTS_NAME; the index of shards is named after the whole file. Whatever else
 # ends in .bin (training_args, optimizer, an adapter) is no checkpoint's weights.

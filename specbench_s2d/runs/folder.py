@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from specbench_s2d.errors import RunFolderError, UserError, in_one_line
-from specbench_s2d.files import cause, is_no_file, why_no_folder, write_whole
+from specbench_s2d.files import cause, naming, remedy, why_no_file, why_no_folder, write_whole
 from specbench_s2d.runs.energy_block import EnergyBlock
 from specbench_s2d.runs.identity import changed_identity
 from specbench_s2d.runs.json_text import JsonError, parse_object, parse_typed_object, shown
@@ -86,7 +86,15 @@ def new_run_id(folder: Path) -> str:
 
 def run_id_of(folder: Path) -> str | None:
     """The run that a folder is of; None where it holds no manifest. Raises as `read_manifest` does."""
-    return str(read_manifest(folder)["run_id"]) if (folder / MANIFEST).is_file() else None
+    return str(read_manifest(folder)["run_id"]) if _is_there(folder / MANIFEST) else None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file of a run is there; raises `RunFolderError` for what is no file, such as a pipe, from which nothing
+    may ever come."""
+    if why := why_no_file(path):
+        raise RunFolderError(f"{path}: is {why}; mend that, or give another folder.")
+    return path.exists()
 
 
 def of_another_run(path: Path, line: int, run_id: str, wanted: str) -> RunFolderError:
@@ -107,7 +115,7 @@ def of_another_cell(path: Path, line: int, key: str, first: int) -> RunFolderErr
 
 def records_path(folder: Path) -> Path:
     """The file that holds a run's records; raises `RunFolderError` where there is none."""
-    path = next((folder / name for name in (RECORDS, *PACKED) if (folder / name).is_file()), None)
+    path = next((folder / name for name in (RECORDS, *PACKED) if _is_there(folder / name)), None)
     if path is None:
         where = f"no {RECORDS} there" if folder.is_dir() else _not_there(folder)
         raise RunFolderError(f"{folder}: {where}; give the folder of a run.")
@@ -138,7 +146,7 @@ def read_blocks(folder: Path) -> list[EnergyBlock]:
     """
     path = folder / ENERGY
     found: dict[tuple[str, str, str, int], EnergyBlock] = {}
-    for first, lines in whole_lines(path) if path.is_file() else ():
+    for first, lines in whole_lines(path) if _is_there(path) else ():
         for number, line in enumerate(lines.split(b"\n")[:-1], start=first):
             try:
                 block = EnergyBlock.model_validate(parse_object(line))
@@ -156,14 +164,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     run writes so, and `RecordSchemaError` for another schema version."""
     path = folder / MANIFEST
     try:
-        if is_no_file(path):  # a pipe, from which nothing may ever come
-            raise RunFolderError(f"{path}: is no file; give the folder of a run.")
+        _is_there(path)
         manifest = parse_object(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         there = f"holds no {MANIFEST}" if folder.is_dir() else _not_there(folder)
         raise RunFolderError(f"{folder}: {there}; give the folder of a run.") from error
     except OSError as error:
-        raise RunFolderError(f"{path}: cannot be read ({error.strerror}); give the folder of a run.") from error
+        advice = remedy(error, "give the folder of a run")
+        raise RunFolderError(f"{path}: cannot be read ({error.strerror}); {advice}.") from error
     except JsonError as error:
         where = f"{path}:{error.line}" if error.line else str(path)
         raise RunFolderError(f"{where}: no manifest of a run ({error}); {_REPAIR}") from error
@@ -276,7 +284,7 @@ class RunStore:
         lines = [(row.model_dump_json() + "\n").encode() for row in rows]
         path = self.folder / name
         try:
-            with path.open("ab", buffering=0) as file:
+            with naming(path), path.open("ab", buffering=0) as file:
                 before = file.tell()
                 try:
                     _write_all(file.fileno(), b"".join(lines))
@@ -311,8 +319,8 @@ class RunStore:
 
 def _refused(path: Path, error: OSError, whole: str, folder: Path) -> RunFolderError:
     return RunFolderError(
-        f"{path}: cannot be written ({error.strerror}); {whole}. Make room, then go on with the same command and "
-        f"--out {folder}."
+        f"{path}: cannot be written ({error.strerror or error}); {whole}: {remedy(error, 'mend that')}, then go on "
+        f"with the same command and --out {folder}."
     )
 
 
@@ -339,7 +347,10 @@ def _written_by_one(folder: Path) -> Iterator[None]:
             f"{folder}: another process is writing to this run; wait for it, or give another --out."
         ) from None
     except OSError as error:
-        raise RunFolderError(f"{folder}: cannot be written ({cause(error)}); give another --out.") from error
+        advice = remedy(error, "mend that")
+        raise RunFolderError(
+            f"{folder}: cannot be written ({cause(error)}); {advice}, or give another --out."
+        ) from error
 
 
 def _export_in(folder: Path) -> str | None:
@@ -357,9 +368,9 @@ def check_same_run(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | Non
         raise RunFolderError(
             f"{folder}: its records are packed; `{unpack} {packed}` to go on with it, or give another --out."
         )
-    for name in (RECORDS, ENERGY):
-        if is_no_file(folder / name) or (folder / name).is_dir():
-            raise RunFolderError(f"{folder / name}: is no file; move it, or give another --out.")
+    for name in (RECORDS, ENERGY, MANIFEST):
+        if _is_there(folder / name) and not os.access(folder / name, os.W_OK):
+            raise RunFolderError(f"{folder / name}: no permission to write it; get it, or give another --out.")
     if not (folder / MANIFEST).exists():
         if (folder / RECORDS).exists():
             raise RunFolderError(f"{folder}: holds records without a manifest; give another --out.")
@@ -394,8 +405,8 @@ def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, lines + newline
                     number += lines.count(b"\n") + 1
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise RunFolderError(f"{path}: cannot be read ({said}); fetch it again.") from error
+        said = f"{getattr(error, 'strerror', None) or error}); {remedy(error, 'fetch it again')}"
+        raise RunFolderError(f"{path}: cannot be read ({said}.") from error
 
 
 def _cut_torn_line(path: Path) -> int:
@@ -426,9 +437,8 @@ def first_fault(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return in_one_line(error, kind=False)
     problem = error.errors(include_url=False)[0]
-    message = problem["msg"].removeprefix("Value error, ")
-    place = ".".join(shown(str(part)) for part in problem["loc"])
-    return f"{place}: {message}" if place else message
+    place = [".".join(shown(str(part)) for part in problem["loc"])] if problem["loc"] else []
+    return ": ".join([*place, problem["msg"].removeprefix("Value error, ")])
 
 
 @lru_cache(maxsize=4)

@@ -22,14 +22,14 @@ class JsonError(ValueError):
 
 
 def parse_json(content: bytes) -> Any:
-    """The value of a JSON text in UTF-8.
+    """The value of a JSON text in UTF-8, with or without a byte order mark.
 
     Raises `JsonError`, which says in one line what is wrong, for anything else, and for what Python's own reader takes:
     a name twice in an object, NaN and Infinity, numbers beyond 64 bits, halves of surrogate pairs, values nested beyond
     what can be read.
     """
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, parse_int=_int, parse_float=_float)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
         if text.count("[") + text.count("{") > _DEEPEST and _is_deeper(value, _DEEPEST):
@@ -58,7 +58,7 @@ def parse_typed_object(content: bytes, untyped: str) -> dict[str, Any]:
     """The same, in a fifth of the time, of an object whose values are held to types afterwards, which refuse all that
     `parse_json` does, but for those of the field `untyped`."""
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
         value = json.loads(text, parse_constant=_refuse)
         names = len(value) + sum(len(one) for one in value.values() if isinstance(one, dict))
     except (ValueError, RecursionError, AttributeError, TypeError):

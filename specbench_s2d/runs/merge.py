@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from specbench_s2d.errors import RunFolderError, UserError
-from specbench_s2d.files import cause, partial_of, replacing
+from specbench_s2d.files import cause, partial_of, remedy, replacing, why_no_folder
 from specbench_s2d.runs.folder import (
     ENERGY,
     MANIFEST,
@@ -47,6 +47,8 @@ def merge(runs: Sequence[Path], out: Path, allow_mixed: bool = False) -> Merged:
     """
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise UserError(f"--out {out}: holds something already; give a new folder.")
+    if why := why_no_folder(out):
+        raise RunFolderError(f"--out {out}: {why}; give another.")
     _check_apart(runs, out, partial_of(out))
     _check_distinct(runs)
     parts = sorted(((run, read_manifest(run)) for run in runs), key=lambda part: _shard_of(part[1]).index)
@@ -64,8 +66,8 @@ def merge(runs: Sequence[Path], out: Path, allow_mixed: bool = False) -> Merged:
             write_manifest_file(partial / MANIFEST, manifest)
     except OSError as error:
         raise RunFolderError(
-            f"--out {out}: cannot be written ({cause(error)}); the runs are untouched. Make room, or give "
-            "another --out."
+            f"--out {out}: cannot be written ({cause(error)}); the runs are untouched: {remedy(error, 'mend that')}, "
+            "or give another --out."
         ) from error
     return Merged(out, count, manifest["cells"], devices, missing)
 

@@ -207,7 +207,7 @@ def suite_headings(name: str) -> tuple[str, str]:
 def read_definition(path: Path) -> Definition:
     """A suite's TOML file; raises `UserError` that names the file and the field."""
     try:
-        return Definition.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Definition.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: not a readable suite definition ({error}).") from error
     except ValidationError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -14,7 +15,7 @@ from typing import Any
 
 from specbench_s2d.display import cut
 from specbench_s2d.errors import QuestionFileError, in_one_line
-from specbench_s2d.files import is_no_file
+from specbench_s2d.files import remedy, why_no_file
 
 LISTS = frozenset({"turns", "messages", "conversations", "reference"})
 """Fields that hold lists: in a CSV file, a cell of theirs that begins with a bracket is JSON."""
@@ -51,8 +52,8 @@ class Row:
 def read_file(path: Path) -> bytes:
     """A question file's bytes; raises `QuestionFileError` that says what to give instead."""
     try:
-        if is_no_file(path):
-            raise QuestionFileError(f"{path}: a pipe or a device; give a question file.")
+        if (why := why_no_file(path)) and not path.is_dir():
+            raise QuestionFileError(f"{path}: is {why}; give a question file.")
         return path.read_bytes()
     except QuestionFileError:
         raise
@@ -64,7 +65,9 @@ def read_file(path: Path) -> bytes:
     except IsADirectoryError:
         raise QuestionFileError(f"{path}: a folder; give the question file inside it.") from None
     except (OSError, ValueError) as error:
-        raise QuestionFileError(f"{path}: the question file cannot be read ({error}).") from error
+        said = getattr(error, "strerror", None) or error
+        advice = remedy(error, "give another file")
+        raise QuestionFileError(f"{path}: the question file cannot be read ({said}); {advice}.") from error
 
 
 def read_rows(content: bytes, name: str) -> list[Row]:
@@ -76,6 +79,7 @@ def read_rows(content: bytes, name: str) -> list[Row]:
     if content.startswith(_GZIP):
         content, name = _unpacked(content, name), name.removesuffix(".gz")
     _refuse_other_kinds(content, name)
+    content = content.removeprefix(codecs.BOM_UTF8)  # which editors and spreadsheets write
     suffix = PurePath(name).suffix.lower()
     if content.startswith(b"PAR1") or suffix == ".parquet":
         rows = _parquet_rows(content, name)
@@ -131,8 +135,6 @@ def _as_json(value: Any) -> str:
 
 def _lines(content: bytes, name: str) -> list[Row]:
     """JSON Lines, parted by line feeds alone: U+2028 and its like are text inside a question."""
-    if content.startswith(b"\xef\xbb\xbf"):
-        raise QuestionFileError(f"{name}:1: starts with a byte order mark; save the file as UTF-8 without one.")
     lines = enumerate(content.split(b"\n"), start=1)
     return [
         Row(f"{name}:{number}", f"line {number}", number, _object(line, f"{name}:{number}"))
@@ -159,7 +161,7 @@ def _array_rows(content: bytes, name: str) -> list[Row]:
 
 def _parsed(text: bytes, where: str, what: str) -> Any:
     try:
-        value = json.loads(text.decode("utf-8"))
+        value = json.loads(text.decode("utf-8-sig"))
         json.dumps(value, ensure_ascii=False).encode("utf-8")  # half of an escaped surrogate pair is no text either
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise QuestionFileError(f"{where}: not UTF-8 text ({error.reason}); save the file as UTF-8.") from error
@@ -170,9 +172,9 @@ def _parsed(text: bytes, where: str, what: str) -> Any:
 
 def _csv_rows(content: bytes, name: str) -> list[Row]:
     """A table whose first line names the columns; parted by commas, semicolons or tabs, whichever that line has most
-    of. A byte order mark, which spreadsheets write, is no part of a name. Cells are texts, empty ones are absent."""
+    of. Cells are texts, empty ones are absent."""
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise QuestionFileError(f"{name}: not UTF-8 text ({error.reason}); save the file as CSV UTF-8.") from error
     lines = _cells(text, name)

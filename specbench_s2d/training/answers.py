@@ -194,7 +194,7 @@ def _own_prompts(answerer: Answerer, out: Path) -> list[Prompt]:
         while len(found) < wanted:
             found += answerer.own_prompts(min(answerer.spec.batch, wanted - len(found)))
         write_whole(beside, json.dumps([prompt.text for prompt in found], indent=1))
-    texts = json.loads(beside.read_text(encoding="utf-8"))
+    texts = json.loads(beside.read_text(encoding="utf-8-sig"))
     return [_own_prompt(text, answerer.template) for text in texts]
 
 
@@ -206,7 +206,7 @@ def _own_prompt(text: str, template: ChatTemplate) -> Prompt:
 def _claim(out: Path, facts: dict[str, Any]) -> int:
     """Whole rows that `out` holds, a cut one removed; raises `RunFolderError` where others' facts stand beside it."""
     beside = out.with_name(out.name + ".json")
-    known = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else None
+    known = json.loads(beside.read_text(encoding="utf-8-sig")) if beside.is_file() else None
     if known is None and out.exists():
         raise RunFolderError(f"{out} exists, and nothing beside it says how it was made; give another --out.")
     if known is not None and known != facts:

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from specbench_s2d.errors import RunFolderError, in_one_line
-from specbench_s2d.files import replacing, write_whole
+from specbench_s2d.files import remedy, replacing, write_whole
 from specbench_s2d.training.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def writing(folder: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or in_one_line(error)
         raise RunFolderError(
-            f"{folder} cannot be written ({reason}). What was saved before is intact: make room or grant access and "
-            "give the same command to go on, or give another --out."
+            f"{folder} cannot be written ({reason}). What was saved before is intact: "
+            f"{remedy(error, 'make room or grant access')} and give the same command to go on, or give another --out."
         ) from error
 
 

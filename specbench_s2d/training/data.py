@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from specbench_s2d.display import cut
 from specbench_s2d.errors import DataError, in_one_line
+from specbench_s2d.files import remedy
 from specbench_s2d.models.chat import ChatTemplate, Message
 
 HELD_OUT_ONE_IN = 50
@@ -93,12 +94,12 @@ def _read_path(path: Path) -> Iterator[Chat]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: a damaged gzip file ({error}); fetch it again.") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {remedy(error, 'give another file')}.") from error
 
 
 def _parse_chat(line: bytes, where: str, default_suite: str) -> Chat:
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{where}: expected one JSON object in UTF-8, got {line[:40]!r} ({error}).") from error
     return _to_chat(row, where, default_suite)

@@ -12,7 +12,7 @@ from specbench_s2d.errors import ModelError, UnknownNameError, UserError, in_one
 from specbench_s2d.models.demo import demo_names
 from specbench_s2d.models.load import read_module
 from specbench_s2d.models.model_files import check_folder, read_tokenizer
-from specbench_s2d.models.named import NAMED
+from specbench_s2d.models.named import NAMED, full_name
 from specbench_s2d.models.resolve import check_path, resolve_model
 from specbench_s2d.resources import demo_folder
 from specbench_s2d.training.surgery import cut_layers, grow_layers
@@ -86,6 +86,7 @@ def resolve_source(name: str) -> str:
     """
     if Path(name).is_dir():
         return name
+    name = full_name(name)
     if name.startswith("demo-"):
         if (demo_folder() / name / "config.json").is_file():
             return str(demo_folder() / name)

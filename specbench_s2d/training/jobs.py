@@ -200,7 +200,7 @@ def claim(work: Path, start: ModelSource, what: str = "") -> None:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError:
         return None
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from specbench_s2d.bench.devices import Seat, seats
+from specbench_s2d.bench.devices import Seat, seats, torch_devices
 from specbench_s2d.config import make_spec
 from specbench_s2d.errors import UserError
+from specbench_s2d.models.devices import dtype_by_default
 from tests.refusals import refused
 
 GPUS = ["GPU-a", "GPU-b", "GPU-c"]
@@ -54,6 +56,31 @@ def test_devices_that_are_not_there_are_refused(device: str, text: str, said: st
 def test_what_is_no_list_of_devices_is_refused(text: str) -> None:
     with refused(UserError, "--devices", text):
         make_spec(None, {"devices": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "device", "expected"),
+    [
+        ("all", "cuda", ["cuda:0", "cuda:1"]),
+        ("1", "cuda", ["cuda:0"]),
+        ("1,", "cuda", ["cuda:1"]),
+        ("1,7", "cuda", ["cuda:1"]),
+        ("0", "cuda", ["cuda"]),
+        ("all", "cpu", ["cpu"]),
+        (None, "cuda", ["cuda"]),
+        ("all", "cuda:1", ["cuda:1"]),
+    ],
+)
+def test_the_dtype_is_one_of_all_gpus_that_workers_have(
+    text: str | None, device: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as torch sees here: what is not there is refused by `seats`."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert torch_devices(text, device) == expected
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda one: (7, 5) if one == "cuda:1" else (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda one: "Tesla T4")
+    assert (dtype_by_default(*expected).name == "float16") == ("cuda:1" in expected)
 
 
 def test_a_run_file_may_give_a_number() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from specbench_s2d.bench.drafts import drafts_of, narrowed, split_pair
+from specbench_s2d.bench.drafts import drafts_of, narrowed, split_pair, with_full_names
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.preflight import set_up
 from specbench_s2d.config import RunSpec
@@ -83,6 +83,30 @@ def test_a_pair_serves_its_target_at_any_revision() -> None:
     assert drafts_of(f"{OPT}@refs/pr/7", spec) == ["own"]
     flags = narrowed(Path("papers/mjsd"), {"target": [f"{OPT}@refs/pr/7"]})
     assert flags["draft"] == [f"{OPT}=facebook/opt-125m"]
+
+
+def test_models_and_a_template_are_named_in_full_however_they_are_written() -> None:
+    """So that the run is the same one, and its labels and keys."""
+    spec = RunSpec(
+        target=["Demo_S", "demol"],
+        draft=["demo_s=Demo Draft", "demo-draft-s", "runs/a=b"],
+        decoder=["sd:draft=demo_tiny"],
+        template="Llama2",
+    )
+    full = with_full_names(spec)
+    assert (full.target, full.template) == (["demo-s", "demo-l"], "llama-2")
+    assert full.draft == ["demo-s=demo-draft", "demo-draft-sft", "runs/a=b"]
+    asked: dict[str, Any] = {"suite": ["qa"], "limit": 1, "device": "cpu", "max_new_tokens": 8}
+    plan = make_plan(RunSpec(target=["Demo S"], decoder=["sd:draft=demo_tiny"], template="Demo", **asked))
+    same = make_plan(RunSpec(target=["demo-s"], decoder=["sd:draft=demo-tiny"], template="demo", **asked))
+    assert plan.keys == same.keys and plan.labels == ["sd:draft=demo-tiny"]
+    with refused(UserError, "unknown template 'vicuna-v1'. Did you mean 'vicuna'?", "Jinja file"):
+        with_full_names(spec.model_copy(update={"template": "vicuna-v1"}))
+
+
+def test_a_run_files_pairs_are_known_by_any_name_of_their_target(tmp_path: Path) -> None:
+    (file := tmp_path / "run.toml").write_text('target = ["demo-s", "demo-m"]\ndraft = ["demo-s=a", "demo-m=b"]\n')
+    assert narrowed(file, {"target": ["demo_m"]})["draft"] == ["demo-m=b"]
 
 
 def test_each_target_gets_the_draft_of_its_pair(families: dict[str, Any]) -> None:

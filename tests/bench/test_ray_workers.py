@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from multiprocessing.connection import Client
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,10 +19,11 @@ from specbench_s2d.bench.launches import run_launches
 from specbench_s2d.bench.messages import Kept, Link, Order
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.pool import in_pool
-from specbench_s2d.bench.ray_workers import RayWorkers, claim_cores, connect, resources_each
+from specbench_s2d.bench.ray_workers import RayWorkers, claim_cores, connect, default_dtype_there, resources_each
 from specbench_s2d.bench.runner import Event
 from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import UserError
+from specbench_s2d.models.devices import DtypeChoice, dtype_by_default
 from tests.bench.crews import worker_of
 from tests.bench.test_pool import lines_of
 from tests.refusals import refused
@@ -66,6 +68,53 @@ def test_what_the_cluster_does_not_have_is_refused(text: str, device: str, said:
 def test_a_cluster_without_gpus_is_named() -> None:
     with refused(UserError, "the Ray cluster has 0 GPUs on 1 nodes", "Add nodes that have GPUs"):
         resources_each("all", "cuda", [{"CPU": 4.0}])
+
+
+class Cluster:
+    """Stands in for Ray: three nodes, one of them without a GPU, each of which answers as told."""
+
+    def __init__(self, *answers: DtypeChoice | Exception) -> None:
+        self.answers, self.asked = list(answers), list[dict[str, Any]]()
+
+    def nodes(self) -> list[dict[str, Any]]:
+        there = [{"GPU": 1.0}, {"CPU": 8.0}, {"GPU": 2.0}]
+        return [{"NodeID": f"{n:056x}", "Alive": True, "Resources": one} for n, one in enumerate(there)]
+
+    def remote(self, **options: Any) -> Any:
+        self.asked.append(options)
+        return lambda function: SimpleNamespace(remote=lambda *given: (function, given))
+
+    def get(self, tasks: list[Any], timeout: float) -> list[Any]:
+        assert tasks == [(dtype_by_default, ("cuda",))] * 2 and timeout
+        if errors := [answer for answer in self.answers if isinstance(answer, Exception)]:
+            raise errors[0]
+        return self.answers
+
+
+AMPERE, VOLTA = DtypeChoice("bfloat16", "it is new"), DtypeChoice("float16", "it is a V100")
+
+
+def test_the_dtype_by_default_is_one_that_every_node_of_the_cluster_multiplies() -> None:
+    """Whatever GPU the driver has, or none."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    assert default_dtype_there(cluster := Cluster(AMPERE, VOLTA)) == VOLTA
+    assert [one["scheduling_strategy"].node_id for one in cluster.asked] == [f"{n:056x}" for n in (0, 2)]
+    assert default_dtype_there(Cluster(AMPERE, AMPERE)) == AMPERE
+    with refused(UserError, "--ray: a node does not say which GPUs it has (it is gone); give --dtype."):
+        default_dtype_there(Cluster(AMPERE, TimeoutError("it is gone")))
+
+
+def test_a_run_elsewhere_takes_the_dtype_of_the_devices_there(tiny_models: Path) -> None:
+    asked = RunSpec(target=[str(tiny_models / "tiny-target")], decoder=["ar"], suite=["qa"], limit=1, device="cuda")
+    plan = make_plan(asked, elsewhere=lambda: VOLTA)
+    assert plan.spec.dtype == "float16" and plan.said == ["float16 is it is a V100."]
+    assert plan.manifest("run", {})["dtype"] == {"used": "float16", "default": VOLTA._asdict()}
+
+    def not_asked() -> DtypeChoice:
+        raise AssertionError
+
+    for given in ({"dtype": "bfloat16"}, {"device": "cpu"}):
+        make_plan(asked.model_copy(update=given), elsewhere=not_asked)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,11 @@ def _packed(out: Path) -> None:
     (out / "records.jsonl.xz").write_text("")
 
 
+def _a_link_to_itself(out: Path) -> None:
+    out.mkdir()
+    (out / "records.jsonl").symlink_to("records.jsonl")
+
+
 def _a_damaged_manifest(out: Path) -> None:
     out.mkdir()
     (out / "manifest.json").write_text("{")
@@ -106,6 +111,7 @@ def _a_damaged_manifest(out: Path) -> None:
         (_records_alone, "holds records without a manifest"),
         (_packed, "its records are packed; `unxz "),
         (_a_damaged_manifest, "no manifest of a run"),
+        (_a_link_to_itself, "records.jsonl: is a link that leads round in a circle"),
     ],
 )
 def test_a_folder_that_no_run_can_be_written_into_is_refused(
@@ -149,3 +155,13 @@ def test_a_folder_without_permission_is_refused_before_anything_is_made(
     code, line = refusal([*words, "--dry-run"], capsys)
     assert (code, line) == refusal(words, capsys)
     assert code == 2 and f"cannot be written (no permission in {tmp_path}); give another --out." in line
+
+
+@pytest.mark.parametrize("out", ["/proc/out", "/proc/deep/out"])
+def test_a_folder_that_takes_nothing_even_from_root_is_refused(
+    out: str, grid: Grid, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = grid("--questions", "embedded", "--out", out)
+    code, line = refusal([*words, "--dry-run"], capsys)
+    assert (code, line) == refusal(words, capsys)
+    assert code == 2 and "cannot be written (no" in line and "in /proc" in line

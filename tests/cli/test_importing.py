@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 from specbench_s2d.cli.main import main
+from specbench_s2d.exchange import answer_import
 from specbench_s2d.runs.folder import read_records
 from tests.exchange.test_answer_import import without_category
 from tests.exchange.test_spec_bench import answer, written
@@ -121,3 +124,36 @@ def test_dashes_name_the_flag_that_mends_them(
     assert main(["report", out]) == 0
     (line,) = re.findall(r"Imported: .*?\)\.", " ".join(capsys.readouterr().out.split()))
     assert "Import again for more (" in line and flag in line
+
+
+def test_a_folder_without_permission_is_refused_and_nothing_is_made(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK)
+    words = ["import", *files, "--out", str(tmp_path / "deep" / "run"), "--target", "vicuna-7b-v1.3"]
+    there = sorted(tmp_path.iterdir())
+    assert main(words) == 2
+    said = f"error: --out {tmp_path}/deep/run: cannot be written (no permission in {tmp_path}); give another.\n"
+    assert capsys.readouterr().err == said
+    assert sorted(tmp_path.iterdir()) == there
+
+
+@pytest.mark.parametrize(
+    ("call", "named"), [("fsync", "records.jsonl: "), ("mkdir", ""), ("replace", "manifest.json: ")]
+)
+def test_a_disk_that_turns_read_only_meanwhile_leaves_nothing_half_written(
+    call: str, named: str, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def refuse(*given: object, **_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(answer_import, "why_no_folder", lambda out: None)
+    monkeypatch.setattr(os, call, refuse)
+    out, there = tmp_path / "run", sorted(tmp_path.iterdir())
+    assert main(["import", *files, "--out", str(out), "--target", "vicuna-7b-v1.3"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: --out {out}: cannot be written (") and err.count("\n") == 1
+    assert "Read-only file system); mount its disk for writing, or give another folder." in err
+    assert named in err and "partial" not in err
+    assert sorted(tmp_path.iterdir()) == there

@@ -30,6 +30,8 @@ def test_a_run_of_one_new_token_has_empty_rates_with_their_reason(
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
     assert main(["report", a]) == 0
     assert main(["compare", a, b]) == 0 and main(["compare", a, "--against", "ar"]) == 0
+    capsys.readouterr()
     assert main(["check", a, "--baseline", b, "--speed", "judge"]) in (0, 3)
+    assert "run both with more --max-new-tokens" in " ".join(capsys.readouterr().out.split())
     for form in ("spec-bench", "csv", "parquet", "latex", "markdown"):
         assert main(["export", a, "--format", form, "--out", str(tmp_path / form)]) == 0

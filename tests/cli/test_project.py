@@ -39,9 +39,28 @@ def test_a_paper_s_acceptances_are_taken_for_the_target_that_is_named(capsys: py
     rows = json.loads(capsys.readouterr().out)
     assert {row["label"] for row in rows} == {"S2D SoFT 6,9,12"}
     assert next(row for row in rows if row["suite"] == "mt_bench")["mat"] == pytest.approx(2.86)
-    for given, message in (("demo-x=vicuna-7b", "--as demo-x: give a --target of this"), ("x", "--as x: give TARGET=")):
-        assert project("--as", given, **where) == 2
-        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "acceptance", "message"),
+    [
+        (["demo-s=vicuna"], "published:s2d", "unknown target of the paper 'vicuna'. Did you mean 'vicuna-13b' or"),
+        (["demo-m=vicuna-7b"], "published:s2d", "unknown --target 'demo-m'. Did you mean 'demo-s'? Known: demo-s."),
+        (["demo-s=a=vicuna-7b"], "published:s2d", "unknown --target 'demo-s=a'. Did you mean 'demo-s'?"),
+        (["demo-s"], "published:s2d", "--as demo-s: give TARGET=PAPER_TARGET."),
+        (["=vicuna-7b"], "published:s2d", "--as =vicuna-7b: give TARGET=PAPER_TARGET."),
+        (["demo-s="], "published:s2d", "--as demo-s=: give TARGET=PAPER_TARGET."),
+        (["demo-s=vicuna-7b", "Demo_S=vicuna-13b"], "published:s2d", "Demo_S was given as vicuna-7b already; keep one"),
+        (["demo-s=vicuna-7b"], str(BASELINE), "is a run's folder; leave it out, or give --acceptance published:PAPER."),
+    ],
+)  # fmt: skip
+def test_a_stand_in_that_is_none_is_told_what_is_wrong_with_it(
+    given: list[str], acceptance: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [word for pair in given for word in ("--as", pair)]
+    assert project(*flags, target="demo-s", acceptance=acceptance) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
 
 
 def test_a_plain_draft_and_json(capsys: pytest.CaptureFixture[str]) -> None:

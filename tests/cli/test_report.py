@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -112,3 +113,16 @@ def test_a_report_needs_no_torch() -> None:
         "import sys, specbench_s2d.analysis.report.write; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, closed = write_run(tmp_path / "run", paper_run()), tmp_path / "closed"
+    closed.mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: not (mode & os.W_OK and Path(path) in (run, closed)))
+    assert main(["report", str(run), "--out", str(closed / "all.html")]) == 2
+    assert f"all.html: its folder cannot be written (no permission in {closed})" in capsys.readouterr().err
+    assert main(["report", str(run)]) == 2
+    assert f"run: cannot be written (no permission in {run}); copy the run to" in capsys.readouterr().err
+    assert [path.name for path in run.iterdir()] == ["records.jsonl"]

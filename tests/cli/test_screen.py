@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -61,9 +63,36 @@ def test_a_pipe_has_a_fixed_width_unless_columns_says_another(monkeypatch: pytes
     assert Screen(file=io.StringIO()).width == 90
 
 
-def test_a_warning_of_a_library_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Streams, logs and warnings as in the command, put back afterwards."""
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    before = logging.getLogRecordFactory()
     prepare_streams()
+    yield
+    logging.setLogRecordFactory(before)
+
+
+@pytest.mark.parametrize("name", ["transformers.modeling", "huggingface_hub", "torch._dynamo", "ray", "another"])
+def test_what_a_library_logs_is_visible_with_the_names_in_it(name: str, prepared: None) -> None:
+    """Whatever handler and format the library has."""
+    file, logger = io.StringIO(), logging.getLogger(name)
+    logger.addHandler(handler := logging.StreamHandler(file))
+    handler.setFormatter(logging.Formatter("[%(name)s] %(message)s"))
+    try:
+        logger.error("cannot read %s\n\tof it", HOSTILE)
+        try:
+            raise ValueError(HOSTILE)
+        except ValueError:
+            logger.exception("%s failed", "\x1b]0;title\x07")
+    finally:
+        logger.removeHandler(handler)
+    first, second, *trace = file.getvalue().splitlines()
+    assert (first, second) == (f"[{name}] cannot read {SHOWN}", "\tof it")
+    assert trace[0] == f"[{name}] \\x1b]0;title\\x07 failed" and trace[-1] == f"ValueError: {SHOWN}"
+
+
+def test_a_warning_of_a_library_is_one_line(prepared: None) -> None:
     shown = warnings.formatwarning(UserWarning("model \x1b[1m\nis odd"), UserWarning, "file.py", 3)
     assert shown == "warning: model \\x1b[1m\\nis odd (UserWarning)\n"
 

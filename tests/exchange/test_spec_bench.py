@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from pathlib import Path
@@ -152,11 +153,18 @@ def test_a_last_line_that_is_whole_but_no_answer_was_not_cut_off(content: str, t
         read_answers(path)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_line(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", answer(), answer(question_id=2))
+    expected = read_answers(path)
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert read_answers(path) == expected
+
+
 def test_what_is_no_file_of_answers_is_one_line(tmp_path: Path) -> None:
     with refused(UserError, "none.jsonl: cannot be read (No such file or directory)"):
         read_answers(tmp_path / "none.jsonl")
     os.mkfifo(tmp_path / "pipe")
-    with refused(UserError, "pipe: a pipe or a device"):
+    with refused(UserError, "pipe: is a pipe; give an answer file"):
         read_answers(tmp_path / "pipe")
     with refused(UserError, "empty; expected an answer"):
         read_answers(written(tmp_path / "a.jsonl"))

@@ -94,6 +94,13 @@ def test_vicunas_system_text_can_be_replaced(tokenizer: PreTrainedTokenizerFast)
     assert template.render(messages) == "<s>Be brief. USER: Hi ASSISTANT:"
 
 
+@pytest.mark.parametrize(
+    ("given", "name"), [("Vicuna", "vicuna"), ("vicuna_v1.1", "vicuna"), ("llama 2", "llama-2"), ("vic", "vicuna")]
+)
+def test_a_template_is_named_as_people_write_it(given: str, name: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    assert ChatTemplate.choose(tokenizer, given).name == name
+
+
 def test_the_other_templates_text(tokenizer: PreTrainedTokenizerFast) -> None:
     def rendered(name: str) -> str:
         return ChatTemplate.choose(tokenizer, name).render(TWO_TURNS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import json
 import os
@@ -196,7 +197,7 @@ PLACES = {
     "a pipe": lambda file: os.mkfifo(file),
     "a folder": lambda file: file.mkdir(),
     "a device": lambda file: file.symlink_to("/dev/zero"),
-    "symbolic links": lambda file: file.symlink_to(file),
+    "a link that leads round in a circle": lambda file: file.symlink_to(file),
 }
 
 
@@ -206,6 +207,13 @@ def test_what_is_no_file_is_named_and_not_opened(damaged: Path, file: str, place
     (damaged / file).unlink()
     PLACES[place](damaged / file)
     with within(LIMIT_S), refused(ModelError, "damaged: ", f"{file} is ", place):
+        resolve_model(str(damaged))
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+def test_a_byte_order_mark_is_named_for_transformers_takes_none(damaged: Path, file: str) -> None:
+    (damaged / file).write_bytes(codecs.BOM_UTF8 + (damaged / file).read_bytes())
+    with refused(ModelError, f"damaged: {file} begins with a byte order mark", "save it as UTF-8 without one"):
         resolve_model(str(damaged))
 
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from specbench_s2d.models import file_hash
-from specbench_s2d.models.file_hash import FileState, file_sha256, known_hashes, learn_hashes
+from specbench_s2d.models.file_hash import (
+    FileState,
+    Reading,
+    file_sha256,
+    files_sha256,
+    known_hashes,
+    learn_hashes,
+    watched,
+)
 
 LONG_AGO_S = 10**9
 
@@ -121,3 +131,40 @@ def test_hashes_of_other_files_than_there_are_here_mean_nothing(
     now = file.stat()
     learn_hashes({FileState(str(file), now.st_ino + 1, now.st_size, now.st_mtime_ns): b"x" * 32})
     assert file_sha256(file) == hashlib.sha256(b"weights").digest()
+
+
+def told(monkeypatch: pytest.MonkeyPatch, *clock: float) -> list[Reading]:
+    """What is told of the reading of files, by a clock; its last value stays."""
+    times = iter(clock)
+    monkeypatch.setattr(
+        file_hash, "time", SimpleNamespace(time_ns=time.time_ns, monotonic=lambda: next(times, clock[-1]))
+    )
+    return []
+
+
+def test_reading_is_told_of_from_two_seconds_on_over_all_files_of_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Buffers of 256 KiB, each of which takes a second and a half."""
+    (tmp_path / "m").mkdir()
+    files = [written(tmp_path / "m" / name, "x" * 2**18) for name in ("a.safetensors", "b.safetensors")]
+    found = told(monkeypatch, 0.0, 1.5, 1.5, 3.0, 3.0)
+    with (
+        watched(lambda reading: pytest.fail("of blocks inside each other the inner one is told")),
+        watched(found.append),
+    ):
+        hashes = files_sha256(files)
+    assert hashes == [hashlib.sha256(b"x" * 2**18).digest()] * 2
+    assert (found[0], found[-1]) == (Reading("m", 2**19, 2**19, 3.0), Reading("m", 2**19, 2**19, 3.0))
+    with watched(lambda reading: pytest.fail("nothing is read")):
+        files_sha256(files)
+
+
+@pytest.mark.parametrize(("name", "seconds", "times"), [("a", 1.9, 0), ("b", 2.0, 1)])
+def test_nothing_is_told_of_what_takes_less_than_two_seconds(
+    name: str, seconds: float, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = told(monkeypatch, 0.0, seconds)
+    with watched(found.append):
+        file_sha256(written(tmp_path / name))
+    assert len(set(found)) == times and {reading.name for reading in found} == ({name} if times else set())

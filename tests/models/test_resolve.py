@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from specbench_s2d.errors import ModelError, UserError
+from specbench_s2d.models.named import full_name
 from specbench_s2d.models.resolve import ResolvedModel, load_tokenizer, resolve_model
 from tests.refusals import refused
 
@@ -111,14 +112,17 @@ def test_what_the_hub_refuses_is_said_in_one_line(monkeypatch: pytest.MonkeyPatc
 
 def test_a_path_that_is_not_there_is_no_name_of_the_hub(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = install(monkeypatch, RuntimeError("the hub was asked"))
-    with refused(ModelError, "./models: no such folder; give a model's folder, a name, or a hub id"):
+    with refused(ModelError, "./models: no such folder; give a model's folder, a GGUF file, a name, or a hub id"):
         resolve_model("./models")
     with refused(ModelError, "/no/such/folder: no such folder", "There is no folder /no/such either."):
         resolve_model("/no/such/folder")
     with refused(ModelError, "no such folder", "Did you mean 'tiny-target'"):
         resolve_model(str(tiny_models / "tiny-targt"))
-    with refused(ModelError, "pytorch_model.bin: no such folder"):
-        resolve_model("pytorch_model.bin")
+    for name in ("pytorch_model.bin", "x/MODEL.SAFETENSORS", "config.json"):
+        with refused(
+            ModelError, f"{name}: no such file; a model is given by its folder, a GGUF file, a name, or a hub id"
+        ):
+            resolve_model(name)
     assert hub.asked == []
 
 
@@ -129,6 +133,31 @@ def test_a_file_in_place_of_its_folder_is_told_so(tiny_models: Path, file: str, 
     folder = tiny_models / "tiny-target"
     with refused(ModelError, f"{file}: is {what}; give the folder of the model, which has its config.json: {folder}."):
         resolve_model(str(folder / file))
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("Demo_S", "demo-s"), ("demo s", "demo-s"), ("demol", "demo-l"), ("demo-draft-s", "demo-draft-sft"),
+     ("shape:Vicuna 7B", "shape:vicuna-7b")],
+)  # fmt: skip
+def test_a_name_is_taken_as_people_write_it(given: str, name: str) -> None:
+    assert resolve_model(given).name == full_name(given) == name
+
+
+@pytest.mark.parametrize(
+    ("given", "near"), [("vicuna-v1", "vicuna-7b-v1.3"), ("vicuna-7b", "vicuna-7b-v1.5"), ("dmo-s", "demo-s")]
+)
+def test_a_name_of_several_models_or_of_none_brings_the_nearest(given: str, near: str) -> None:
+    with refused(UserError, f"unknown model {given!r}. Did you mean ", repr(near)):
+        resolve_model(given)
+
+
+def test_a_folder_a_path_and_a_hub_id_keep_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demol").mkdir()
+    assert [full_name(name) for name in ("demol", "./demo_s", "owner/Demo_S")] == ["demol", "./demo_s", "owner/Demo_S"]
+    with refused(ModelError, "demol: ", "holds no config.json"):
+        resolve_model("demol")
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
 import gzip
 import json
 import lzma
@@ -15,7 +17,17 @@ import pytest
 from pydantic import ValidationError
 
 from specbench_s2d.errors import RecordSchemaError, RunFolderError
-from specbench_s2d.runs.folder import PACKED, RECORDS, RunStore, new_run_id, read_manifest, read_records, schema_of
+from specbench_s2d.runs.folder import (
+    PACKED,
+    RECORDS,
+    RunStore,
+    new_run_id,
+    read_blocks,
+    read_manifest,
+    read_records,
+    schema_of,
+)
+from specbench_s2d.runs.reading import read_columns
 from specbench_s2d.runs.record import SCHEMA_VERSION, Record
 from tests.analysis.factory import make_record
 from tests.refusals import refused
@@ -262,7 +274,72 @@ def test_a_run_is_called_as_its_folder_however_that_is_given(
 
 
 @pytest.mark.parametrize("name", ["manifest.json", RECORDS, "energy.jsonl"])
-def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
-    os.mkfifo(tmp_path / name)
-    with pytest.raises(RunFolderError, match=f"{name}: is no file"):
+@pytest.mark.parametrize(
+    ("what", "make"),
+    [
+        ("a pipe", os.mkfifo),
+        ("a link that leads round in a circle", lambda path: path.symlink_to(path.name)),
+        ("a link to nowhere, which is not there", lambda path: path.symlink_to("nowhere")),
+        ("a folder", Path.mkdir),
+    ],
+)
+def test_what_is_no_file_is_refused_before_anything_runs(
+    tmp_path: Path, name: str, what: str, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / name)
+    with refused(RunFolderError, f"{name}: is {what}; mend that, or give another folder."):
         RunStore(tmp_path, manifest()).__enter__()
+    read = {RECORDS: read_records, "manifest.json": read_manifest, "energy.jsonl": read_blocks}[name]
+    with refused(RunFolderError, f"{name}: is {what}"):
+        read(tmp_path)
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunStore(tmp_path, manifest()) as store:
+        store.append([keyed("1")])
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK or Path(path).name != RECORDS)
+    with refused(RunFolderError, f"{RECORDS}: no permission to write it"):
+        RunStore(tmp_path, manifest()).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "make room"),
+        (errno.EDQUOT, "make room in your quota"),
+        (errno.EROFS, "mount its disk for writing"),
+        (errno.EIO, "look at its disk"),
+        (errno.EMFILE, "allow more open files"),
+        (errno.EFBIG, "raise the limit on the size of files"),
+        (errno.EACCES, "give yourself permission"),
+        (None, "mend that"),
+    ],
+)
+def test_what_to_do_about_a_write_that_fails_follows_from_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int | None, advice: str
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number)) if number else OSError("an odd fault")
+
+    with RunStore(tmp_path, manifest()) as store:
+        monkeypatch.setattr(os, "fsync", fail)
+        said = os.strerror(number) if number else "an odd fault"
+        with refused(RunFolderError, f"cannot be written ({said}); the lines before are whole: {advice}", "go on with"):
+            store.append([keyed("1")])
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    """Of a manifest, and of each line: files with one may have been joined."""
+    with RunStore(tmp_path, manifest()) as store:
+        store.append([keyed("1"), keyed("2")])
+    expected = read_records(tmp_path)
+    for path in (tmp_path / "manifest.json", tmp_path / RECORDS):
+        path.write_bytes(b"".join(codecs.BOM_UTF8 + line for line in path.read_bytes().splitlines(keepends=True)[:2]))
+    (tmp_path / "manifest.json").write_text("\ufeff" + json.dumps(manifest()), encoding="utf-8")
+    assert read_records(tmp_path) == list(read_columns(tmp_path)[0]) == expected
+    with RunStore(tmp_path, manifest()) as store:
+        assert (store.get("1"), store.get("2")) == (keyed("1"), keyed("2"))
+        store.append([keyed("3")])
+    assert [record.key for record in read_records(tmp_path)] == ["1", "2", "3"]

@@ -95,6 +95,19 @@ def test_a_parquet_file_is_known_by_its_first_bytes_too(tmp_path: Path) -> None:
     assert load_questions(str(tmp_path / "q")).questions[0].turns == ("Hi",)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("q.jsonl", '\ufeff{"prompt": "Hi"}\n\ufeff{"prompt": "Ho"}\n'),  # two files, joined
+        ("q.json", '\ufeff["Hi", "Ho"]'),
+        ("q.csv", "\ufeffprompt\nHi\nHo\n"),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, name: str, content: str) -> None:
+    column = None if name == "q.json" else "prompt"
+    assert [q.turns[0] for q in load_questions(save(tmp_path, name, content), column=column).questions] == ["Hi", "Ho"]
+
+
 # Files that cannot be used
 
 
@@ -182,4 +195,4 @@ def test_a_date_that_python_has_none_for_is_one_line(tmp_path: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "q.jsonl")
-    assert refusal(str(tmp_path / "q.jsonl"), None).endswith("q.jsonl: a pipe or a device; give a question file.")
+    assert refusal(str(tmp_path / "q.jsonl"), None).endswith("q.jsonl: is a pipe; give a question file.")

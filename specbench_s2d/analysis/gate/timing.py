@@ -103,10 +103,23 @@ def sample(
     common = _shared([turns_of(pairs.ours) for side in sides for pairs in side])
     if not len(common):
         return "no turn that all launches finished"
-    logs = [[_log(statistic, pairs, common) for pairs in side] for side in sides]
-    if any(value is None for side in logs for value in side):
-        return "a launch gives no value"
+    sides = [[pairs.take(np.isin(turns_of(pairs.ours), common)) for pairs in side] for side in sides]
+    logs = [[_log(statistic, pairs) for pairs in side] for side in sides]
+    for whose, side, values in zip(("this run", "the baseline"), sides, logs, strict=True):
+        if None in values:
+            return _why_none(row[1], whose, side[values.index(None)])
     return Sample(*([value for value in side if value is not None] for side in logs))
+
+
+def _why_none(label: str, whose: str, pairs: Pairs) -> str:
+    """Why a launch gives no value, and what to do."""
+    for one, records in ((label, pairs.ours), (BASELINE, pairs.baseline)):
+        if not exact_sum(decode_tokens(records)):
+            return (
+                f"every answer of {one} in {whose} is one token, which the prefill gives, so there is no decoding to "
+                "time; run both with more --max-new-tokens"
+            )
+    return f"a launch of {whose} has times of {label} or {BASELINE} that are 0 or missing; measure it again"
 
 
 def _shared(turns: Sequence[Ints]) -> Ints:
@@ -142,8 +155,8 @@ def _pairs(launch: Launch, row: tuple[str, str]) -> Pairs:
     return Pairs(own.take(found), ar.take(places))
 
 
-def _log(statistic: Statistic[Pair], pairs: Pairs, common: Ints) -> float | None:
-    sums = statistic.sums(pairs.take(np.isin(turns_of(pairs.ours), common)))
+def _log(statistic: Statistic[Pair], pairs: Pairs) -> float | None:
+    sums = statistic.sums(pairs)
     value = statistic.value([sums]) if sums else math.nan
     return math.log(value) if math.isfinite(value) and value > 0 else None
 

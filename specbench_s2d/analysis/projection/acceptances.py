@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from specbench_s2d.analysis.compare.paper_targets import as_flags
-from specbench_s2d.errors import UserError, find_name
+from specbench_s2d.errors import UnknownNameError, UserError, find_name
 from specbench_s2d.paper_names import paper_target, same_model
 from specbench_s2d.published import PREFIX, PublishedMat, find_paper, mat_targets, published_mat
 from specbench_s2d.runs.folder import read_finished_run
@@ -28,9 +28,14 @@ class Acceptances:
 
         Raises `UserError` where there is no such run or paper, and where it says nothing of a target.
         """
-        stray = [name for name in stand_ins or {} if name not in targets or not given.startswith(PREFIX)]
-        if stray:
-            raise UserError(f"--as {stray[0]}: give a --target of this command, with --acceptance {PREFIX}PAPER.")
+        for ours, theirs in (stand_ins or {}).items():
+            if not given.startswith(PREFIX):
+                raise UserError(
+                    f"--as {ours}={theirs}: names a paper's target, and --acceptance {given} is a run's folder; leave "
+                    f"it out, or give --acceptance {PREFIX}PAPER."
+                )
+            if ours not in targets:
+                raise UnknownNameError.of("--target", ours, targets, f"Given as --as {ours}={theirs}.")
         if given.startswith(PREFIX):
             paper = find_paper(given)
             return cls(published={name: _of_paper(paper, name, (stand_ins or {}).get(name)) for name in targets})

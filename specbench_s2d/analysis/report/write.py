@@ -16,7 +16,7 @@ from specbench_s2d.analysis.tables.series import PlotTables
 from specbench_s2d.analysis.tables.summary import summary_table
 from specbench_s2d.analysis.tables.summary_text import write_tables
 from specbench_s2d.errors import RunFolderError, UserError
-from specbench_s2d.files import cause
+from specbench_s2d.files import cause, remedy, why_no_folder
 from specbench_s2d.runs.columns import Records
 from specbench_s2d.runs.folder import MANIFEST, RECORDS, read_manifest, records_path
 from specbench_s2d.runs.reading import read_columns
@@ -79,7 +79,7 @@ def _summarise(given: Iterable[Record], folder: Path, safe_csv: bool) -> Run:
     except OSError as error:
         raise RunFolderError(
             f"{folder}: the summary cannot be written ({cause(error)}); the records are untouched. "
-            f"Free the folder, then `specbench-s2d report {folder}`."
+            f"For the tables {remedy(error, 'mend that')}, then `specbench-s2d report {folder}`."
         ) from error
     return run
 
@@ -93,6 +93,9 @@ def report_runs(folders: Sequence[Path], out: Path | None = None, safe_csv: bool
     if out is not None:
         _check_page(out)
     given = list({os.path.realpath(folder): folder for folder in folders}.values())
+    for folder in given:
+        if folder.is_dir() and (why := why_no_folder(folder)):
+            raise RunFolderError(f"{folder}: {why}; copy the run to where its tables can be written.")
     read = [(folder, read_run(folder)) for folder in given]
     runs = [_summarise(records, folder, safe_csv) for folder, records in read]
     names = [run.name for run in runs]
@@ -114,6 +117,8 @@ def _together(runs: Sequence[Run]) -> pd.DataFrame:
 def _check_page(out: Path) -> None:
     if out.suffix != ".html" or out.is_dir():
         raise UserError(f"--out {out}: not the name of an HTML file; give one that ends in .html.")
+    if why := why_no_folder(out.parent):
+        raise UserError(f"--out {out}: its folder {why}; give another file.")
 
 
 def _write_shared_page(runs: Sequence[Run], out: Path) -> None:
@@ -121,4 +126,6 @@ def _write_shared_page(runs: Sequence[Run], out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_page(runs, out)
     except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({cause(error)}); give another file.") from error
+        raise UserError(
+            f"--out {out}: cannot be written ({cause(error)}); {remedy(error, 'mend that')}, or give another file."
+        ) from error

@@ -72,7 +72,7 @@ def nodes_of(tree: str) -> tuple[Node, ...]:
     if not Path(tree).is_file():
         raise ValueError(f"no such tree; it is one of {known}")
     try:
-        listed = json.loads(Path(tree).read_text(encoding="utf-8"))
+        listed = json.loads(Path(tree).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError("the file is no JSON; it holds a list of paths, such as [[0], [0, 0], [1]]") from error
     if not isinstance(listed, list) or not listed or not all(map(_is_path, listed)):

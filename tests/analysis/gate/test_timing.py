@@ -59,6 +59,20 @@ def test_what_no_launch_has_is_said() -> None:
     assert sample(SPEEDUP, ROW, [Launch({})], ours).startswith("no turn with times")  # type: ignore[union-attr]
 
 
+def test_a_launch_without_a_value_says_why_and_what_to_do() -> None:
+    """Answers of one token have no Steps; a clock that stood still has no rate."""
+    ours, short = launches(run([1.0]), [r.model_copy(update={"new_tokens": 1}) for r in run([1.0])])
+    advice = (
+        "is one token, which the prefill gives, so there is no decoding to time; run both with more --max-new-tokens"
+    )
+    assert sample(SPEEDUP, ROW, short, ours) == f"every answer of sd in this run {advice}"
+    short = launches([r.model_copy(update={"new_tokens": 1}) if r.label == "ar" else r for r in run([1.0])])[0]
+    assert sample(SPEEDUP, ROW, ours, short) == f"every answer of ar in the baseline {advice}"
+    still = launches(run([0.0]))[0]
+    said = "a launch of the baseline has times of sd or ar that are 0 or missing; measure it again"
+    assert sample(SPEEDUP, ROW, ours, still) == said
+
+
 def test_the_spread_is_that_of_launches_about_their_own_side_s_mean_pooled_over_decoders() -> None:
     one, other = Sample(OURS, BASE), Sample((0.3, 0.3, 0.3), (0.1, 0.1, 0.1))
     within = 2 * np.var(OURS, ddof=1) + 2 * np.var(BASE, ddof=1)

@@ -70,7 +70,7 @@ def context(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _asset(name: str) -> Markup:
-    return Markup((_FOLDER / name).read_text(encoding="utf-8"))
+    return Markup((_FOLDER / name).read_text(encoding="utf-8-sig"))
 
 
 def _run(run: Run, key: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def inline_plots(paths: Iterable[Path], prefix: str) -> list[InlinePlot]:
     """The SVG files among `paths`, each with ids that begin with `prefix` and its name."""
     return [
         InlinePlot(path.stem, title := title_of(path.stem),
-                inline(path.read_text(encoding="utf-8"), f"{prefix}-{path.stem}-", title))
+                inline(path.read_text(encoding="utf-8-sig"), f"{prefix}-{path.stem}-", title))
         for path in paths if path.suffix == ".svg"
     ]  # fmt: skip
 
