@@ -235,8 +235,9 @@ def draft_rows() -> list[dict[str, Any]]:
         row, _ = trained_row(drafts_folder() / name)
         config = json.loads((drafts_folder() / name / "config.json").read_text(encoding="utf-8"))
         targets = [model.name for model in NAMED.values() if model.draft == name]
-        made_for = config.get("specbench_target") or ", ".join(targets)
-        kind = config.get("specbench_head") or "nested"
+        of_medusa = "medusa_num_heads" in config  # its published form names neither the kind nor this package's field
+        made_for = config.get("base_model_name_or_path" if of_medusa else "specbench_target") or ", ".join(targets)
+        kind = "medusa" if of_medusa else config.get("specbench_head") or "nested"
         rows.append({"name": row.pop("name"), "target": made_for, "kind": kind, **row})
     return rows
 

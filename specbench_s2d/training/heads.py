@@ -81,7 +81,7 @@ def medusa_heads(heads: int, blocks: int = 1, share_head: bool = False, bits: in
     written in the form that Medusa publishes, matrices in 8 or 16 `bits`."""
     through = " through its LM head" if share_head else ""
     return HeadKind(
-        f"{heads} heads of Medusa, of {blocks} blocks, on the states of {{target}}{through}",
+        f"{heads} heads of Medusa, of {blocks} block{'s' if blocks > 1 else ''}, on the states of {{target}}{through}",
         "Draft heads in Medusa's form",
         lambda model, kept: MedusaModule(model, heads, blocks, share_head),
         Objective(medusa.sums_of_losses, medusa.held_out_loss),

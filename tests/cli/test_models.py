@@ -91,6 +91,7 @@ def test_drafts_that_ship_are_listed_with_their_targets_and_no_number_is_raw(
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     heads = {name: (row["target"], row["kind"]) for name, row in rows.items() if name.endswith("-eagle")}
     assert heads == {f"{name}-eagle": (name, "eagle") for name in ("demo-s", "demo-m", "demo-l", "smollm2-135m")}
+    assert (rows["demo-l-medusa"]["target"], rows["demo-l-medusa"]["kind"]) == ("demo-l", "medusa")
     assert rows["smollm2-draft"]["kind"] == "nested" and "smollm2-360m" in rows["smollm2-draft"]["target"]
     monkeypatch.setenv("COLUMNS", "120")
     assert main(["models"]) == 0
