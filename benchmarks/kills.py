@@ -23,7 +23,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -322,13 +321,23 @@ def main(
 
 
 def merge_into(out: Path, outcomes: list[Outcome]) -> None:
-    """Write the outcomes, in place of those of the same scenarios."""
-    names = {outcome.scenario for outcome in outcomes}
-    kept = json.loads(out.read_text(encoding="utf-8"))["outcomes"] if out.exists() else []
-    rows = [row for row in kept if row["scenario"] not in names] + [asdict(outcome) for outcome in outcomes]
-    counts = Counter(row["scenario"] for row in rows if row["alive"])
-    facts = measured("commands killed and given again; see benchmarks/kills.py")
-    write(out, {**facts, "kills": counts, "outcomes": rows})
+    """Write the outcomes by their command, in place of those that the file has of the same commands."""
+    kept = json.loads(out.read_text(encoding="utf-8"))["commands"] if out.exists() else {}
+    names = dict.fromkeys(outcome.scenario for outcome in outcomes)
+    found = {name: _facts([outcome for outcome in outcomes if outcome.scenario == name]) for name in names}
+    write(out, {**measured("commands killed and given again; see benchmarks/kills.py"), "commands": {**kept, **found}})
+
+
+def _facts(outcomes: list[Outcome]) -> dict[str, Any]:
+    """Of one command: how often it was killed, after how many seconds, and every fault with its kill."""
+    killed = [outcome for outcome in outcomes if outcome.alive]
+    return {
+        "kills": len(killed),
+        "while_writing": sum(bool(outcome.writing) for outcome in killed),
+        "had_ended": len(outcomes) - len(killed),
+        "moments_s": [round(outcome.moment_s, 2) for outcome in killed],
+        "with_faults": [asdict(outcome) for outcome in outcomes if outcome.faults],
+    }
 
 
 def _prepare(base: Path, data: Path, log: Path) -> None:

@@ -9,7 +9,6 @@ they gain nothing here. A round goes through all ways once, in an order of its o
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import statistics
@@ -24,10 +23,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from figures import measured, show, write
 
-from specbench_s2d.measure.environment import environment
 from specbench_s2d.runs.folder import read_records
 
 GRID = ["run", "--target", "demo-s,demo-m,demo-l", "--decoder", "ar,lookup", "--suite", "qa,math_reasoning", "--limit",
@@ -99,7 +96,7 @@ def run(way: Way, address: str | None, folder: Path) -> float:
     return time.perf_counter() - begun
 
 
-def measured(rounds: int, folder: Path) -> list[dict[str, Any]]:
+def timed(rounds: int, folder: Path) -> list[dict[str, Any]]:
     """A row per way: seconds of every round, workers that made records, and whether the records are the first way's."""
     seconds: dict[str, list[float]] = {way.name: [] for way in WAYS}
     expected, facts = None, dict[str, dict[str, Any]]()
@@ -128,15 +125,12 @@ def main(
     """Run, print and write."""
     os.environ |= {"HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
-        rows = measured(rounds, Path(temporary))
-    table = Table(title="one grid, many ways", box=None)
-    for column in ("way", "seconds", "cells", "workers", "same records"):
-        table.add_column(column, justify="left" if column == "way" else "right")
-    for row in rows:
-        table.add_row(row["way"], f"{row['median_s']:.1f}", *(str(row[name]) for name in ("cells", "workers", "same")))
-    Console(width=100).print(table)
-    facts = {"what": "one grid, many ways; see benchmarks/workers.py", "environment": environment("cpu")}
-    out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        rows = timed(rounds, Path(temporary))
+    shown = [
+        [row["way"], f"{row['median_s']:.1f}", *(row[name] for name in ("cells", "workers", "same"))] for row in rows
+    ]
+    show("one grid, many ways", ["way", "seconds", "cells", "workers", "same records"], shown)
+    write(out, {**measured("one grid, many ways; see benchmarks/workers.py"), "rows": rows})
     raise SystemExit(not all(row["same"] for row in rows))
 
 
