@@ -7,12 +7,13 @@ only processes that begin anew show by how much (Kalibera and Jones 2013, "Rigor
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from specbench_s2d.bench.local_process import end_with_parent
+from specbench_s2d.bench.local_process import begin_launch
 from specbench_s2d.bench.plan import Plan, make_plan
 from specbench_s2d.bench.runner import Event, Outcome, Watcher, execute
 from specbench_s2d.config import RunSpec
@@ -61,8 +62,8 @@ def in_fresh_process(plan: Plan, folder: Path, watch: Watcher, retry_failed: boo
     """Run the plan's launch in a new Python process, and pass its events on to `watch`."""
     context = multiprocessing.get_context("spawn")  # a fork would share this process's memory, threads and caches
     ours, theirs = context.Pipe(duplex=False)
-    args = plan.spec, folder, plan.launch, retry_failed, strict, theirs, known_hashes()
-    process = context.Process(target=_launch, args=args)
+    arguments = plan.spec, folder, plan.launch, retry_failed, strict, known_hashes()
+    process = context.Process(target=begin_launch, args=(pickle.dumps(arguments), theirs))
     process.start()
     theirs.close()
     try:
@@ -92,18 +93,17 @@ def _follow(ours: Connection, watch: Watcher) -> UserError | None:
         watch(said)
 
 
-def _launch(
+def launch_here(
+    theirs: Connection,
     spec: RunSpec,
     folder: Path,
     launch: int,
     retry_failed: bool,
     strict: bool,
-    theirs: Connection,
     hashes: Mapping[FileState, bytes],
 ) -> None:
     """What the fresh process does. Its plan is made anew, of files that are not read again (`hashes`); the folder
     refuses one that is not the same."""
-    end_with_parent()
     show_logs_and_warnings()
     learn_hashes(hashes)
     try:

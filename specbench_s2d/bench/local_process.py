@@ -21,6 +21,14 @@ def begin(order: bytes, connection: Connection) -> None:
     work(pickle.loads(order), Link(connection))
 
 
+def begin_launch(arguments: bytes, theirs: Connection) -> None:
+    """Run a launch by the pickled arguments of `launches.launch_here`."""
+    end_with_parent()
+    from specbench_s2d.bench.launches import launch_here
+
+    launch_here(theirs, *pickle.loads(arguments))
+
+
 def end_with_parent() -> None:
     """End this process at once when the one that started it is gone, in the middle of a generation too: it would go on
     to write to a folder that the same command, given again, wants."""

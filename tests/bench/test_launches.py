@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from specbench_s2d.bench import launches
-from specbench_s2d.bench.launches import _launch, in_fresh_process, run_launches
+from specbench_s2d.bench.launches import in_fresh_process, launch_here, run_launches
 from specbench_s2d.bench.plan import Plan
 from specbench_s2d.bench.runner import Event, execute
 from specbench_s2d.errors import RunFolderError, UserError
@@ -115,7 +115,7 @@ def test_a_launch_hashes_no_file_that_the_first_process_has(
     monkeypatch.setattr(launches, "execute", lambda *given, **named: given[0].identity())
     monkeypatch.setattr("hashlib.file_digest", lambda *given: pytest.fail("a file is read"))
     theirs: Any = SimpleNamespace(send=pytest.fail, close=lambda: None)
-    _launch(plan.spec, tmp_path, 0, False, False, theirs, hashes)
+    launch_here(theirs, plan.spec, tmp_path, 0, False, False, hashes)
 
 
 def test_a_launch_really_is_another_process_and_its_events_arrive(spec: dict[str, Any], tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def _dies(*given: Any) -> None:
 def test_a_process_that_dies_is_named_with_what_to_do(
     spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("specbench_s2d.bench.launches._launch", _dies)
+    monkeypatch.setattr("specbench_s2d.bench.launches.begin_launch", _dies)
     with refused(RunFolderError, "launch 2 died (exit code 9)", "--out"):
         in_fresh_process(replace(plan_of(spec), launch=1), tmp_path / "run", lambda event: None, False, False)
     assert not (tmp_path / "run").exists() or not read_records(tmp_path / "run")

@@ -33,3 +33,10 @@ def test_a_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
         child.wait(timeout=20)
+
+
+def test_a_process_watches_for_its_parent_before_it_imports_what_takes_long() -> None:
+    """Else it would live on for as long as an import of torch takes."""
+    light = "import sys, specbench_s2d.bench.local_process; print('torch' in sys.modules, 'pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", light], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
