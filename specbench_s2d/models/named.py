@@ -233,7 +233,7 @@ def draft_rows() -> list[dict[str, Any]]:
         if not (drafts_folder() / name / "training.json").is_file():
             continue
         row, _ = trained_row(drafts_folder() / name)
-        config = json.loads((drafts_folder() / name / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((drafts_folder() / name / "config.json").read_text(encoding="utf-8-sig"))
         targets = [model.name for model in NAMED.values() if model.draft == name]
         of_medusa = "medusa_num_heads" in config  # its published form names neither the kind nor this package's field
         made_for = config.get("base_model_name_or_path" if of_medusa else "specbench_target") or ", ".join(targets)

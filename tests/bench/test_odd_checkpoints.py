@@ -16,9 +16,10 @@ from specbench_s2d.config import RunSpec
 from specbench_s2d.errors import PromptTooLongError
 from specbench_s2d.models import forward_check
 from specbench_s2d.runs.folder import read_manifest
-from tests.models.test_tied_head import keep_both, safetensors, tied
+from tests.models.test_tied_head import keep_both, tied
 from tests.refusals import refused
 from tests.tiny import write_padded
+from tests.vicuna import as_safetensors
 
 NEW = 12
 
@@ -85,7 +86,7 @@ def test_truncation_gives_all_decoders_the_prompt_that_the_shortest_context_take
 def test_a_run_says_what_is_odd_and_its_manifest_keeps_it(
     tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tied(tiny_models / "tiny-target", tmp_path / "granite-like", keep_both, safetensors)
+    target = tied(tiny_models / "tiny-target", tmp_path / "granite-like", keep_both, as_safetensors)
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
     (target / "config.json").write_text(json.dumps({**config, "eos_token_id": [999]}), encoding="utf-8")
     draft = write_padded(tiny_models / "tiny-draft", tmp_path / "padded", 19)

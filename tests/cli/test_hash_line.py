@@ -6,10 +6,10 @@ import io
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from specbench_s2d.cli import hash_line
 from specbench_s2d.cli.hash_line import hashes_shown
+from specbench_s2d.cli.screen import Screen
 from specbench_s2d.models import file_hash
 from specbench_s2d.models.file_hash import Reading
 
@@ -20,7 +20,7 @@ SECOND = r"vicuna\x1b[1m: hash of its weights, once: 13.0 of 65.0 GB read, 104 s
 
 def shown(readings: list[Reading], show: Any = None, **console: Any) -> str:
     file = io.StringIO()
-    with hashes_shown(Console(file=file, width=120, **console), show):
+    with hashes_shown(Screen(file=file, width=120, **console), show):
         for reading in readings:
             file_hash._watchers[-1](reading)
     assert not file_hash._watchers
