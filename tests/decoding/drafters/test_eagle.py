@@ -285,21 +285,6 @@ def test_sampled_tokens_follow_the_target_s_law(options: str, made: Made) -> Non
     assert chi2.sf(statistic, len(pairs) - 1) > 1e-4
 
 
-@pytest.mark.parametrize("options", ["gamma=4", "depth=4,topk=4,tokens=12"])
-def test_the_head_that_ships_drafts_what_its_target_says(options: str) -> None:
-    """Lossless, and well above one token a step on text of the demo family's kind."""
-    target, head = load_model("demo-m"), load_model("demo-m-eagle")
-    chat = ChatTemplate.choose(target.tokenizer, None)
-    steps = []
-    for question in load_questions("embedded", ["qa", "math_reasoning"], 2):
-        prompt = chat.encode([{"role": "user", "content": question.turns[0]}])
-        expected = build_decoder("ar", target).generate(prompt, max_new_tokens=32).ids
-        generation = build_decoder(f"eagle:{options}", target, head).generate(prompt, max_new_tokens=32)
-        assert generation.ids == expected
-        steps += generation.steps
-    assert sum(len(step.emitted) for step in steps) / len(steps) > 1.5
-
-
 def test_models_and_heads_do_not_stand_in_for_each_other(made: Made, tiny_models: Path) -> None:
     target, head = made.loaded()
     draft = load_model(str(tiny_models / "tiny-draft"))

@@ -16,10 +16,8 @@ from specbench_s2d.decoding.sampling import probabilities
 from specbench_s2d.decoding.types import Proposal
 from specbench_s2d.errors import UserError
 from specbench_s2d.models.base import FINAL, PassKind
-from specbench_s2d.models.chat import ChatTemplate
 from specbench_s2d.models.heads.medusa_trees import nodes_of
 from specbench_s2d.resources import demo_folder
-from specbench_s2d.suites import load_questions
 from tests.models.heads.medusa_made import MedusaFromScratch
 from tests.refusals import refused
 
@@ -195,18 +193,3 @@ def test_passes_are_those_of_the_tree_from_one_head_on() -> None:
     assert kinds("medusa:gamma=3") == [PassKind(4, least=4, states=(FINAL,))]
     assert kinds("medusa") == [PassKind(64, seen=64, least=11, states=(FINAL,))]
     assert kinds("medusa:tree=confidence,tokens=7") == [PassKind(8, seen=8, least=8, states=(FINAL,))]
-
-
-@pytest.mark.parametrize("options", ["gamma=4", "tree=confidence,tokens=16"])
-def test_the_heads_that_ship_draft_what_their_target_says(options: str) -> None:
-    """Lossless, and well above one token a step on text of the demo family's kind."""
-    target, heads = load_model("demo-l"), load_model("demo-l-medusa")
-    chat = ChatTemplate.choose(target.tokenizer, None)
-    steps = []
-    for question in load_questions("embedded", ["qa", "math_reasoning"], 2):
-        prompt = chat.encode([{"role": "user", "content": question.turns[0]}])
-        expected = build_decoder("ar", target).generate(prompt, max_new_tokens=32).ids
-        generation = build_decoder(f"medusa:{options}", target, heads).generate(prompt, max_new_tokens=32)
-        assert generation.ids == expected
-        steps += generation.steps
-    assert sum(len(step.emitted) for step in steps) / len(steps) > 1.5
